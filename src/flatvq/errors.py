@@ -1,0 +1,71 @@
+"""What a user sees when something is wrong: what, which value, what to do.
+
+The command line prints such an error as one line and exits with code 2; nothing else in flatvq is
+meant to reach a user as a traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["FlatvqError", "MissingExtraError", "nearest"]
+
+
+class FlatvqError(Exception):
+    """A mistake in what flatvq was given, told in one line.
+
+    Args:
+        what: what is wrong, with the value that is wrong, as a clause without a full stop.
+        remedy: what to do about it, as an imperative clause without a full stop.
+
+    Example:
+        >>> print(FlatvqError("no folder at 'photos'", "check data.path"))
+        no folder at 'photos': check data.path
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}: {remedy}")
+        self.what = what
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[FlatvqError], tuple[str, str]]:
+        """Pickle by the two parts, so that the error crosses process borders whole."""
+        return type(self), (self.what, self.remedy)
+
+
+class MissingExtraError(FlatvqError):
+    """A feature needs an optional package that is not installed.
+
+    Example:
+        >>> print(MissingExtraError("the bundled photographs", "scikit-image", extra="photos"))
+        the bundled photographs need scikit-image: pip install 'flatvq[photos]'
+    """
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        super().__init__(f"{feature} need {package}", f"pip install 'flatvq[{extra}]'")
+
+    def __reduce__(self) -> tuple[type[FlatvqError], tuple[str, str]]:
+        """Pickle as the plain error it reads as."""
+        return FlatvqError, (self.what, self.remedy)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say which known word was probably meant, or list them all.
+
+    Args:
+        word: what was given.
+        known: the words that would have been understood.
+
+    Returns:
+        A clause for the end of an error.
+
+    Example:
+        >>> nearest("codebok_size", ["codebook_size", "code_dim"])
+        "did you mean 'codebook_size'?"
+        >>> nearest("xyz", ["b", "a"])
+        'known are a, b'
+    """
+    words = sorted(known)
+    match = get_close_matches(word, words, n=1)
+    return f"did you mean {match[0]!r}?" if match else f"known are {', '.join(words)}"

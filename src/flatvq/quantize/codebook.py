@@ -1,0 +1,176 @@
+"""A codebook and its upkeep: seeding at first, the update at every step, revival on its schedule.
+
+Axes: N vectors of this process, K codes, D code dim. With several processes the statistics are summed over
+them and every draw is the same on each, so that all hold bitwise the same codebook.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from flatvq.quantize.distributed import global_rows, world_size
+from flatvq.quantize.ema import Ema, Update, batch_statistics, ema_step
+from flatvq.quantize.randomness import generator
+from flatvq.quantize.revival import Revival, RevivalEvent, replacements
+from flatvq.quantize.seeding import RandomSeeding, Seeding, random_codes
+
+__all__ = ["Codebook", "SeedingEvent"]
+
+# What a step counter holds before there was any.
+_NEVER = -1
+
+
+@dataclass(frozen=True)
+class SeedingEvent:
+    """How the first codes came about."""
+
+    step: int
+    """Training step, counted from 0, at which the final draw happened."""
+    method: str
+    """Class name of the seeding."""
+    vectors: int
+    """Encoder outputs that the draw was made from."""
+    filled: int
+    """Codes made up by jitter because there were too few different vectors."""
+
+
+class Codebook(nn.Module):
+    """K codes of dimension D, kept alive.
+
+    Call `prepare` with a training batch before looking codes up, and `observe` after. Both leave a codebook
+    alone that is in eval mode.
+
+    Args:
+        size: K.
+        dim: D.
+        update: moving averages or gradients.
+        seeding: where the first codes come from.
+        revival: when inactive codes are replaced; None for never.
+        constrain: applied to codes whenever they change, such as scaling to unit length.
+        seed: all draws follow from it and the step.
+    """
+
+    codes: Tensor
+    sums: Tensor
+    counts: Tensor
+    births: Tensor
+
+    def __init__(
+        self,
+        size: int,
+        dim: int,
+        update: Update,
+        seeding: Seeding,
+        revival: Revival | None,
+        constrain: Callable[[Tensor], Tensor],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.update, self.seeding, self.revival = update, seeding, revival
+        self.constrain, self.seed = constrain, seed
+        self.step = 0
+        self.seeded = isinstance(seeding, RandomSeeding)
+        self.last_event = _NEVER
+        self.events: list[SeedingEvent | RevivalEvent] = []
+        """What happened, in order; whoever records it may empty the list."""
+        self._gathered: list[Tensor] = []
+        distribution = seeding.distribution if isinstance(seeding, RandomSeeding) else "normal"
+        first = constrain(random_codes(size, dim, distribution, generator(seed, "seeding", 0)))
+        if isinstance(update, Ema):
+            self.register_buffer("codes", first)
+            self.register_buffer("sums", first.clone())
+        else:
+            self.codes = nn.Parameter(first)
+        # One virtual vector stands behind each first code, so that none starts at 0 / 0.
+        self.register_buffer("counts", torch.ones(size))
+        self.register_buffer("births", torch.full((size,), _NEVER))
+
+    @torch.no_grad()
+    def prepare(self, vectors: Tensor) -> None:
+        """Seed the codebook, or revive inactive codes if it is time; before the look-up.
+
+        Args:
+            vectors: float32 [N, D], this process's encoder outputs.
+        """
+        if not self.training:
+            return
+        if not self.seeded:
+            self._seed(vectors)
+        elif self.revival is not None and self.revival.due(self.step):
+            self._revive(vectors, self.revival)
+
+    @torch.no_grad()
+    def observe(self, vectors: Tensor, indices: Tensor) -> None:
+        """Update the moving averages after the look-up, and count the step.
+
+        Args:
+            vectors: float32 [N, D].
+            indices: int64 [N], the code of each.
+        """
+        if not self.training:
+            return
+        # Until the final draw the codes are provisional: the next batch replaces them.
+        if self.seeded:
+            statistics = batch_statistics(vectors, indices, len(self.codes))
+            if isinstance(self.update, Ema):
+                ema_step(self.codes, self.counts, self.sums, statistics, self.update)
+                self.codes.copy_(self.constrain(self.codes))
+            else:
+                self.counts.lerp_(statistics[0], 1 - self.update.decay)
+        self.step += 1
+
+    def _seed(self, vectors: Tensor) -> None:
+        assert not isinstance(self.seeding, RandomSeeding)
+        size = len(self.codes)
+        missing = size * self.seeding.vectors_per_code - sum(len(rows) for rows in self._gathered)
+        total = len(vectors) * world_size()
+        rows = torch.randperm(total, generator=generator(self.seed, "gathering", self.step))[:missing]
+        self._gathered.append(global_rows(vectors, rows.to(vectors.device)))
+        pool = torch.cat(self._gathered)
+        self.seeded = missing <= total
+        drawn = self.seeding.draw(pool, size, generator(self.seed, "seeding", self.step))
+        self._place(torch.arange(size, device=vectors.device), drawn.codes, count=1.0)
+        if self.seeded:
+            self._gathered.clear()
+            method = type(self.seeding).__name__
+            self.events.append(SeedingEvent(self.step, method, len(pool), drawn.filled))
+
+    def _revive(self, vectors: Tensor, revival: Revival) -> None:
+        uniform = len(vectors) * world_size() / len(self.codes)
+        active = self.counts >= revival.fraction * uniform
+        newborn = (self.births == self.last_event) & (self.births != _NEVER)
+        survived = float(active[newborn].float().mean()) if bool(newborn.any()) else None
+        in_grace = (self.births != _NEVER) & (self.step - self.births < revival.grace)
+        replaceable = (~active & ~in_grace).nonzero().flatten()
+        most = math.ceil(revival.share * len(self.codes))
+        least_used = self.counts[replaceable].argsort(stable=True)[:most]
+        fresh = replacements(vectors, len(least_used), self.seed, self.step)
+        rows = replaceable[least_used[: len(fresh)]]
+        # A newborn starts with the count of uniform use: long enough a life to find its vectors.
+        self._place(rows, fresh, count=uniform)
+        self.births[rows] = self.step
+        self.last_event = self.step
+        self.events.append(RevivalEvent(self.step, int((~active).sum()), len(rows), survived))
+
+    def _place(self, rows: Tensor, codes: Tensor, count: float) -> None:
+        """Put codes into rows, with the state that belongs to them."""
+        codes = self.constrain(codes)
+        self.codes[rows] = codes
+        self.counts[rows] = count
+        if isinstance(self.update, Ema):
+            self.sums[rows] = codes * count
+
+    def get_extra_state(self) -> Tensor:
+        """Pack what is not a tensor into one, so that a state dict holds tensors only."""
+        return torch.tensor([self.step, int(self.seeded), self.last_event])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over step, seeding and the last event from a state dict."""
+        step, seeded, last_event = state.tolist()
+        self.step, self.seeded, self.last_event = step, bool(seeded), last_event
+        self._gathered.clear()

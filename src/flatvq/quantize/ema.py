@@ -1,0 +1,98 @@
+"""The update of a codebook by exponential moving averages, or the choice to use gradients instead.
+
+Axes: N vectors, K codes, D code dim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flatvq.errors import FlatvqError
+from flatvq.quantize.distributed import sum_over_ranks
+
+__all__ = ["Ema", "Gradient", "Update", "batch_statistics", "ema_step"]
+
+
+@dataclass(frozen=True)
+class Ema:
+    """Exponential moving averages of counts and sums (van den Oord et al. 2017, appendix A.1).
+
+    Args:
+        decay: gamma, the weight of the past; in (0, 1).
+        epsilon: the Laplace smoothing of counts.
+    """
+
+    decay: float = 0.99
+    epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < 1:
+            raise FlatvqError(f"an EMA decay of {self.decay} is not in (0, 1)", "0.99 is common")
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The codebook loss moves the codes (van den Oord et al. 2017, eq. 3, second term).
+
+    Args:
+        decay: of the counts, which still say what code is inactive.
+    """
+
+    decay: float = 0.99
+
+
+Update = Ema | Gradient
+
+
+def batch_statistics(vectors: Tensor, indices: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
+    """Count and sum the vectors of each code, over all processes, without a one-hot matrix.
+
+    Args:
+        vectors: float32 [N, D].
+        indices: int64 [N], the code of each.
+        codebook_size: K.
+
+    Returns:
+        Counts float32 [K] and sums float32 [K, D].
+
+    Example:
+        >>> counts, sums = batch_statistics(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([0, 2, 2]), 3)
+        >>> counts.tolist(), sums.tolist()
+        ([1.0, 0.0, 2.0], [[1.0], [0.0], [6.0]])
+    """
+    counts = torch.bincount(indices, minlength=codebook_size).to(vectors.dtype)
+    sums = vectors.new_zeros(codebook_size, vectors.shape[1]).index_add_(0, indices, vectors)
+    sum_over_ranks(counts, sums)
+    return counts, sums
+
+
+def ema_step(
+    codes: Tensor, counts: Tensor, sums: Tensor, statistics: tuple[Tensor, Tensor], update: Ema
+) -> None:
+    """Move codes, counts and sums by one step, in place.
+
+    N_k <- gamma N_k + (1 - gamma) n_k,  m_k <- gamma m_k + (1 - gamma) s_k,  e_k = m_k / N'_k
+    with N'_k = (N_k + epsilon) / (N + K epsilon) N and N the sum of all N_k (appendix A.1).
+
+    Args:
+        codes: e, float32 [K, D].
+        counts: N_k, float32 [K].
+        sums: m, float32 [K, D].
+        statistics: n and s, this batch's counts [K] and sums [K, D].
+        update: gamma and epsilon.
+
+    Example:
+        >>> codes, counts, sums = torch.tensor([[1.0]]), torch.tensor([1.0]), torch.tensor([[1.0]])
+        >>> ema_step(codes, counts, sums, (torch.tensor([1.0]), torch.tensor([[3.0]])), Ema(decay=0.5))
+        >>> codes.tolist()
+        [[2.0]]
+    """
+    batch_counts, batch_sums = statistics
+    counts.lerp_(batch_counts, 1 - update.decay)
+    sums.lerp_(batch_sums, 1 - update.decay)
+    total = counts.sum()
+    smoothed = (counts + update.epsilon) / (total + len(counts) * update.epsilon) * total
+    torch.div(sums, smoothed[:, None], out=codes)

@@ -1,0 +1,90 @@
+"""Revival: inactive codes are replaced by encoder outputs of the current batch, on a schedule.
+
+A code is inactive when its moving count falls below a fraction of uniform use, so that the rule means
+the same at every batch size, grid and codebook size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flatvq.errors import FlatvqError
+from flatvq.quantize.distributed import global_rows, world_size
+from flatvq.quantize.randomness import generator
+
+__all__ = ["Revival", "RevivalEvent", "replacements"]
+
+
+@dataclass(frozen=True)
+class Revival:
+    """When and how inactive codes are replaced.
+
+    Args:
+        every: steps between two events.
+        start: first step at which an event may happen.
+        stop: step from which none happens any more; None for never.
+        fraction: a code is inactive below this fraction of uniform use, which is vectors per step / K.
+        share: at most this share of the codebook is replaced in one event, the least used first.
+        grace: steps for which a newborn is left alone.
+    """
+
+    every: int = 50
+    start: int = 0
+    stop: int | None = None
+    fraction: float = 0.1
+    share: float = 1.0
+    grace: int = 0
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise FlatvqError(f"revival every {self.every} steps is not a schedule", "give 1 or more")
+        if not 0 < self.share <= 1:
+            raise FlatvqError(f"a revival share of {self.share} is not in (0, 1]", "give 1.0 for no limit")
+
+    def due(self, step: int) -> bool:
+        """Tell whether an event happens at this step, counted from 0.
+
+        Example:
+            >>> [step for step in range(12) if Revival(every=3, start=4, stop=10).due(step)]
+            [6, 9]
+        """
+        return step > 0 and self.start <= step < (self.stop or step + 1) and step % self.every == 0
+
+
+@dataclass(frozen=True)
+class RevivalEvent:
+    """What one event did."""
+
+    step: int
+    """Training step, counted from 0."""
+    inactive: int
+    """Codes below the threshold."""
+    revived: int
+    """How many of them were replaced."""
+    survived: float | None
+    """Share of the previous event's newborns that are active now; None if there were none."""
+
+
+def replacements(vectors: Tensor, count: int, seed: int, step: int) -> Tensor:
+    """Draw different encoder outputs of the current batch of all processes, without replacement.
+
+    Args:
+        vectors: float32 [N, D], this process's.
+        count: how many are wanted.
+        seed: names the draw, together with the step.
+        step: the training step.
+
+    Returns:
+        float32 [R, D] with R <= count: fewer if the batch holds fewer different vectors.
+
+    Example:
+        >>> replacements(torch.tensor([[1.0], [1.0], [2.0]]), 3, seed=0, step=5).flatten().tolist()
+        [1.0, 2.0]
+    """
+    total = len(vectors) * world_size()
+    order = torch.randperm(total, generator=generator(seed, "revival", step))[:count]
+    fresh: Tensor = torch.unique(global_rows(vectors, order.to(vectors.device)), dim=0)
+    return fresh

@@ -1,0 +1,120 @@
+"""Exact nearest-neighbour search over a codebook, without an N x K matrix in memory.
+
+Axes: N vectors, K codes, D code dim. On the CPU FAISS' flat index does the work; elsewhere tiles of matrix
+products and argmax do.
+"""
+
+from __future__ import annotations
+
+import math
+
+# torch must be loaded before faiss: then both share one OpenMP pool. The other way round there are two,
+# which fight for the cores. This is the one place that imports faiss.
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+import faiss  # isort: skip
+
+from flatvq.errors import FlatvqError
+
+__all__ = ["nearest_codes"]
+
+# Outside this range squares leave float32's; a power of two brings the arrays back without rounding.
+_SAFE = (1e-12, 1e12)
+# A coordinate whose mean is this many standard deviations from zero is centred.
+_OFFSET = 8.0
+# Elements of one tile of scores off the CPU: 64 MiB in float32.
+_TILE = 1 << 24
+
+
+@torch.no_grad()
+def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]) -> Int64[Tensor, " n"]:
+    """Find the nearest code of each vector in Euclidean distance (van den Oord et al. 2017, eq. 1).
+
+    The search is exact in float32: the distance of the code that is returned, computed in float64, exceeds
+    the smallest one by no more than float32 rounding explains. Equal codes and exact ties go to the lowest index.
+    Autocast has no effect on it. Memory beyond the inputs is O(N + K D).
+
+    Args:
+        vectors: float32 [N, D]; other floating types are converted.
+        codebook: float32 [K, D].
+
+    Returns:
+        int64 [N], each in [0, K).
+
+    Raises:
+        FlatvqError: if a shape does not fit, the codebook is empty, or a value is not finite.
+
+    Example:
+        >>> codebook = torch.tensor([[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
+        >>> nearest_codes(torch.tensor([[0.1, 0.2], [0.9, 0.9]]), codebook).tolist()
+        [0, 1]
+    """
+    _check(vectors, codebook)
+    with torch.autocast(vectors.device.type, enabled=False):
+        vectors, codebook = _conditioned(vectors.float(), codebook.float())
+        if vectors.device.type == "cpu":
+            return _search_faiss(vectors, codebook)
+        return _search_tiles(vectors, codebook)
+
+
+def _check(vectors: Tensor, codebook: Tensor) -> None:
+    shapes = f"{list(vectors.shape)} and {list(codebook.shape)}"
+    if vectors.ndim != 2 or codebook.ndim != 2 or vectors.shape[1] != codebook.shape[1]:
+        raise FlatvqError(f"vectors and codebook of shapes {shapes} do not fit", "pass [N, D] and [K, D]")
+    if codebook.numel() == 0:
+        raise FlatvqError(f"a codebook of shape {list(codebook.shape)} is empty", "pass at least one code")
+
+
+def _conditioned(vectors: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and centre both arrays alike where float32 squares would lose the distances.
+
+    Both steps are exact where they matter: the scale is a power of two, and a coordinate is centred only if
+    its values lie so close to their mean that the subtraction does not round (Sterbenz' lemma).
+    """
+    largest = max(_largest(vectors, "vectors"), _largest(codebook, "codebook"))
+    if largest > 0 and not _SAFE[0] < largest < _SAFE[1]:
+        # ldexp in float64, then back: an extreme factor would itself over- or underflow in float32.
+        factor = math.ldexp(1.0, -math.frexp(largest)[1])
+        vectors, codebook = (vectors.double() * factor).float(), (codebook.double() * factor).float()
+    mean, spread = codebook.mean(dim=0), codebook.std(dim=0, correction=0)
+    offset = torch.where(mean.abs() > _OFFSET * spread, mean, 0.0)
+    if bool(offset.any()):
+        vectors, codebook = vectors - offset, codebook - offset
+    return vectors, codebook
+
+
+def _largest(array: Tensor, name: str) -> float:
+    if array.numel() == 0:
+        return 0.0
+    low, high = (float(bound) for bound in array.aminmax())
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise FlatvqError(f"the {name} hold NaN or infinity", "look for a diverged encoder or learning rate")
+    return max(-low, high)
+
+
+def _search_faiss(vectors: Tensor, codebook: Tensor) -> Tensor:
+    if len(vectors) == 0:
+        return torch.empty(0, dtype=torch.int64)
+    _, indices = faiss.knn(vectors.contiguous().numpy(), codebook.contiguous().numpy(), 1)
+    return torch.from_numpy(indices[:, 0])
+
+
+def _search_tiles(vectors: Tensor, codebook: Tensor) -> Tensor:
+    """Maximise z e - |e|^2 / 2 tile by tile; a later tile wins only if it is strictly better."""
+    half_norms = codebook.square().sum(dim=1) / 2
+    columns = min(len(codebook), 1 << 14)
+    rows = max(1, _TILE // columns)
+    found = []
+    for tile in torch.split(vectors, rows):
+        best = torch.full((len(tile),), -math.inf, device=tile.device)
+        where = torch.zeros(len(tile), dtype=torch.int64, device=tile.device)
+        for start in range(0, len(codebook), columns):
+            stop = start + columns
+            scores = torch.addmm(-half_norms[start:stop], tile, codebook[start:stop].T)
+            score, index = scores.max(dim=1)
+            better = score > best
+            best, where = torch.where(better, score, best), torch.where(better, index + start, where)
+        found.append(where)
+    return torch.cat(found) if found else torch.empty(0, dtype=torch.int64, device=vectors.device)

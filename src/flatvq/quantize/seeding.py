@@ -1,0 +1,177 @@
+"""The first codes: from a distribution, from the data, or from k-means on the data.
+
+Axes: M gathered vectors, K codes, D code dim. The functions are deterministic in their generator, and so give
+the same codes on every process.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from flatvq.quantize.search import nearest_codes
+
+__all__ = ["DataSeeding", "KMeansSeeding", "RandomSeeding", "Seeded", "Seeding", "kmeans", "random_codes"]
+
+
+@dataclass(frozen=True)
+class RandomSeeding:
+    """Codes that know nothing of the data, in one of the three ways that common code uses.
+
+    Args:
+        distribution: `normal`: N(0, 1), as in rosinality's VQ-VAE-2; `uniform`: within +-1/K, as in
+            taming-transformers; `kaiming`: within +-sqrt(6 / (K D)), as vector-quantize-pytorch gets from
+            Kaiming's rule on its [1, K, D] array.
+    """
+
+    distribution: Literal["normal", "uniform", "kaiming"] = "normal"
+
+
+@dataclass(frozen=True)
+class DataSeeding:
+    """Codes are encoder outputs of the first training batches, drawn without replacement.
+
+    Args:
+        vectors_per_code: gather this many vectors per code before the final draw.
+    """
+
+    vectors_per_code: int = 8
+
+    def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Seeded:
+        """Choose `codebook_size` different rows of [M, D]."""
+        return _completed(_shuffled(_distinct(vectors), random)[:codebook_size], codebook_size, random)
+
+
+@dataclass(frozen=True)
+class KMeansSeeding:
+    """Codes are the means of k-means over encoder outputs of the first training batches.
+
+    Args:
+        vectors_per_code: gather this many vectors per code before the final draw.
+        iterations: Lloyd's iterations.
+    """
+
+    vectors_per_code: int = 8
+    iterations: int = 10
+
+    def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Seeded:
+        """Cluster the rows of [M, D] into `codebook_size` means."""
+        distinct = _distinct(vectors)
+        if len(distinct) <= codebook_size:
+            return _completed(distinct, codebook_size, random)
+        means = kmeans(_shuffled(vectors, random), codebook_size, self.iterations, random)
+        return _completed(_distinct(means), codebook_size, random)
+
+
+Seeding = RandomSeeding | DataSeeding | KMeansSeeding
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """The first codes."""
+
+    codes: Tensor
+    """float32 [K, D]: all different, none of them zero."""
+    filled: int
+    """How many were made up by jitter because there were too few different vectors."""
+
+
+def random_codes(size: int, dim: int, distribution: str, random: torch.Generator) -> Tensor:
+    """Draw a codebook [size, dim] that knows nothing of the data.
+
+    Example:
+        >>> codes = random_codes(4, 2, "uniform", torch.Generator().manual_seed(0))
+        >>> codes.shape, bool(codes.abs().max() <= 1 / 4)
+        (torch.Size([4, 2]), True)
+    """
+    if distribution == "normal":
+        return torch.randn(size, dim, generator=random)
+    bound = 1 / size if distribution == "uniform" else math.sqrt(6 / (size * dim))
+    return (torch.rand(size, dim, generator=random) * 2 - 1) * bound
+
+
+def kmeans(vectors: Tensor, clusters: int, iterations: int, random: torch.Generator) -> Tensor:
+    """Cluster vectors: k-means++ (Arthur & Vassilvitskii 2007), then Lloyd's iterations.
+
+    Above 64 clusters the first means are drawn in 64 rounds rather than one by one, several per round from
+    the same D^2 distribution, as k-means|| does (Bahmani et al. 2012): the cost stays O(M K D) once.
+
+    Args:
+        vectors: float32 [M, D], M >= clusters.
+        clusters: K.
+        iterations: of Lloyd; a cluster that runs empty moves to the vector farthest from its mean.
+        random: source of the draws.
+
+    Returns:
+        Means float32 [K, D].
+
+    Example:
+        >>> points = torch.tensor([[0.0], [0.2], [9.0], [9.2]])
+        >>> kmeans(points, 2, 5, torch.Generator().manual_seed(0)).sort(dim=0).values.round(decimals=3)
+        tensor([[0.1000],
+                [9.1000]])
+    """
+    means = _plus_plus(vectors, clusters, random)
+    for _ in range(iterations):
+        nearest = nearest_codes(vectors, means)
+        counts = torch.bincount(nearest, minlength=clusters)
+        sums = torch.zeros_like(means).index_add_(0, nearest, vectors)
+        means = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], means)
+        empty = (counts == 0).nonzero().flatten()
+        if len(empty):
+            distance = (vectors - means[nearest]).square().sum(dim=1)
+            means[empty] = vectors[distance.argsort(descending=True, stable=True)[: len(empty)]]
+    return means
+
+
+def _plus_plus(vectors: Tensor, clusters: int, random: torch.Generator) -> Tensor:
+    first = torch.randint(len(vectors), (1,), generator=random).to(vectors.device)
+    chosen = first
+    distance = (vectors - vectors[first]).square().sum(dim=1)
+    per_round = math.ceil(clusters / 64)
+    while len(chosen) < clusters:
+        wanted = min(per_round, clusters - len(chosen))
+        # Already chosen rows are at distance zero; the floor keeps the draw defined when too few rows differ.
+        weights = distance.double().cpu() + torch.finfo(torch.float64).tiny
+        fresh = _weighted_draw(weights, wanted, random).to(vectors.device)
+        chosen = torch.cat([chosen, fresh])
+        nearest = nearest_codes(vectors, vectors[fresh])
+        distance = distance.minimum((vectors - vectors[fresh[nearest]]).square().sum(dim=1))
+    return vectors[chosen]
+
+
+def _weighted_draw(weights: Tensor, count: int, random: torch.Generator) -> Tensor:
+    """Draw positions without replacement with probability proportional to weight.
+
+    Exponential races (Efraimidis & Spirakis 2006); unlike torch.multinomial, any number of weights will do.
+    """
+    race = torch.empty_like(weights).exponential_(generator=random) / weights
+    return race.argsort(stable=True)[:count]
+
+
+def _distinct(vectors: Tensor) -> Tensor:
+    """Drop repeated rows and rows of zeros, in an order that depends on the values alone."""
+    unique: Tensor = torch.unique(vectors, dim=0)
+    return unique[unique.any(dim=1)]
+
+
+def _shuffled(vectors: Tensor, random: torch.Generator) -> Tensor:
+    return vectors[torch.randperm(len(vectors), generator=random).to(vectors.device)]
+
+
+def _completed(codes: Tensor, codebook_size: int, random: torch.Generator) -> Seeded:
+    """Make up what is missing from jittered copies, so that no two codes are the same and none is zero."""
+    filled = codebook_size - len(codes)
+    if filled <= 0:
+        return Seeded(codes, 0)
+    if len(codes) == 0:
+        noise = torch.randn(codebook_size, codes.shape[1], generator=random)
+        return Seeded(noise.to(codes.device), codebook_size)
+    scale = float(codes.std(correction=0)) or float(codes.abs().max())
+    noise = torch.randn(filled, codes.shape[1], generator=random).to(codes.device)
+    copies = codes[torch.arange(filled, device=codes.device) % len(codes)] + 0.01 * scale * noise
+    return Seeded(torch.cat([codes, copies]), filled)

@@ -1,0 +1,42 @@
+"""Typed recipes: everything that a study or a trial is, in one frozen tree.
+
+A recipe file is YAML. Its sections are the classes of this package; a key that none of them knows is an
+error that names the nearest known one. A study's `arms` are short diffs against the rest of the file.
+"""
+
+from flatvq.recipe.files import load_recipe, shipped_recipes
+from flatvq.recipe.reading import merge, parse, set_key
+from flatvq.recipe.sections import (
+    CodebookRecipe,
+    DataRecipe,
+    EvaluateRecipe,
+    LevelRecipe,
+    ModelRecipe,
+    RevivalRecipe,
+    SeedingRecipe,
+    TrainRecipe,
+    UpdateRecipe,
+)
+from flatvq.recipe.study import ArmRecipe, Capacity, MatchRecipe, StudyRecipe, TrialRecipe
+
+__all__ = [
+    "ArmRecipe",
+    "Capacity",
+    "CodebookRecipe",
+    "DataRecipe",
+    "EvaluateRecipe",
+    "LevelRecipe",
+    "MatchRecipe",
+    "ModelRecipe",
+    "RevivalRecipe",
+    "SeedingRecipe",
+    "StudyRecipe",
+    "TrainRecipe",
+    "TrialRecipe",
+    "UpdateRecipe",
+    "load_recipe",
+    "merge",
+    "parse",
+    "set_key",
+    "shipped_recipes",
+]

@@ -1,0 +1,109 @@
+"""From plain trees to recipes, with errors that say which key, which value and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from flatvq.errors import FlatvqError, nearest
+
+__all__ = ["merge", "parse", "set_key"]
+
+R = TypeVar("R", bound=BaseModel)
+
+
+def merge(base: dict[str, Any], diff: dict[str, Any]) -> dict[str, Any]:
+    """Lay a diff over a tree: dictionaries merge key by key, everything else replaces.
+
+    Example:
+        >>> merge({"a": {"b": 1, "c": 2}, "d": [1, 2]}, {"a": {"b": 3}, "d": [4]})
+        {'a': {'b': 3, 'c': 2}, 'd': [4]}
+    """
+    merged = dict(base)
+    for key, value in diff.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def set_key(tree: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
+    """Return the tree with one key, named by its dotted path, replaced; list items go by number.
+
+    Example:
+        >>> set_key({"model": {"levels": [{"codebook_size": 8}]}}, "model.levels.0.codebook_size", 16)
+        {'model': {'levels': [{'codebook_size': 16}]}}
+    """
+    head, _, rest = dotted.partition(".")
+    if not rest:
+        return {**tree, head: value}
+    below = tree.get(head)
+    if isinstance(below, list | tuple):
+        number, _, deeper = rest.partition(".")
+        if not number.isdigit() or int(number) >= len(below):
+            raise FlatvqError(f"{dotted!r} names no item of a list of {len(below)}", "count from 0")
+        items = list(below)
+        position = int(number)
+        items[position] = set_key(items[position], deeper, value) if deeper else value
+        return {**tree, head: items}
+    return {**tree, head: set_key(below if isinstance(below, dict) else {}, rest, value)}
+
+
+def parse(kind: type[R], tree: Any, origin: str = "the recipe") -> R:
+    """Check a plain tree against a recipe class.
+
+    Args:
+        kind: `StudyRecipe`, `TrialRecipe` or one of their sections.
+        tree: what a YAML or JSON file held.
+        origin: what to call the tree in an error.
+
+    Returns:
+        The frozen recipe.
+
+    Raises:
+        FlatvqError: naming the key, its value and, for an unknown key, the nearest known one.
+
+    Example:
+        >>> from flatvq.recipe import TrialRecipe
+        >>> parse(TrialRecipe, {"train": {"setps": 5}})
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: unknown key 'train.setps' in the recipe: did you mean 'steps'?
+    """
+    if not isinstance(tree, dict):
+        raise FlatvqError(f"{origin} is not a mapping of keys to values", "see `flatvq recipes` for examples")
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise _explained(kind, error, origin) from None
+
+
+def _explained(kind: type[BaseModel], error: ValidationError, origin: str) -> FlatvqError:
+    """Turn the first of pydantic's findings into one line."""
+    finding = error.errors()[0]
+    path = [str(part) for part in finding["loc"]]
+    dotted = ".".join(path)
+    if finding["type"] == "extra_forbidden":
+        known = _fields_at(kind, path[:-1])
+        return FlatvqError(f"unknown key {dotted!r} in {origin}", nearest(path[-1], known))
+    message = finding["msg"].removeprefix("Value error, ")
+    if finding["type"] == "value_error":
+        place = f" under {dotted!r}" if dotted else ""
+        return FlatvqError(f"{message}{place}", f"change it in {origin}")
+    return FlatvqError(f"{dotted!r} is {finding['input']!r} in {origin}", message[0].lower() + message[1:])
+
+
+def _fields_at(kind: type[BaseModel], path: list[str]) -> list[str]:
+    """Return the keys that a recipe class knows at a path."""
+    for part in path:
+        if part in kind.model_fields:
+            kind = next(_models(kind.model_fields[part].annotation), kind)
+    return list(kind.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Find the recipe classes inside an annotation such as `tuple[LevelRecipe, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)

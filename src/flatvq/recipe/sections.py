@@ -1,0 +1,212 @@
+"""The sections of a recipe: data, model, codebook, train, evaluate.
+
+Each class is one section of the YAML file; each field's docstring is its documentation, shown by
+`flatvq recipes --fields`.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "CodebookRecipe",
+    "DataRecipe",
+    "EvaluateRecipe",
+    "LevelRecipe",
+    "ModelRecipe",
+    "RevivalRecipe",
+    "Section",
+    "SeedingRecipe",
+    "TrainRecipe",
+    "UpdateRecipe",
+]
+
+
+class Section(BaseModel):
+    """Frozen, and every key is known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataRecipe(Section):
+    """Where the photographs come from and how crops are cut from them."""
+
+    source: Literal["photographs", "folder", "huggingface"] = "photographs"
+    """`photographs`: those that come with scikit-image and scikit-learn; `folder`: any folder of images,
+    nested or not; `huggingface`: a local or hub dataset read through Hugging Face `datasets`."""
+    path: str = ""
+    """The folder, or the dataset's name or local path. Relative to where flatvq is run."""
+    validation_path: str = ""
+    """A folder, or the name of a split, with the held-out images. Empty: hold out `validation_share` of
+    the files of `path`."""
+    split: str = "train"
+    """The training split of a Hugging Face dataset."""
+    image_column: str = "image"
+    """The column of a Hugging Face dataset that holds the images."""
+    streaming: bool = False
+    """Read a Hugging Face dataset as a stream, without storing it first."""
+    limit: int = Field(0, ge=0)
+    """Use at most this many training images (0: all); for datasets larger than memory, with `streaming`."""
+    validation_share: float = Field(0.1, gt=0, lt=1)
+    """Share of files (or of each bundled photograph's area) that is held out, never trained on."""
+    resize: int = Field(0, ge=0)
+    """Pixels of the shorter side to which every image is scaled first (bicubic); 0 keeps its own size."""
+    crop: int = Field(64, ge=8)
+    """Pixels of the side of the square crops that are trained on and evaluated."""
+    flip: bool = True
+    """Mirror half of the training crops left to right."""
+    max_unreadable: float = Field(0.5, ge=0, le=1)
+    """Largest share of files that may be unreadable before the study stops."""
+    cache_mib: int = Field(2048, ge=0)
+    """Decoded images are kept in memory up to this many MiB."""
+
+
+class LevelRecipe(Section):
+    """One level of codes: its grid and its codebook's shape."""
+
+    downsample: int = Field(4, ge=2)
+    """Factor, a power of two, by which this level's grid is smaller than the one below it (the image's, for the first)."""
+    codebook_size: int = Field(1024, ge=1)
+    """K, the number of codes."""
+    code_dim: int = Field(64, ge=1)
+    """D, the dimension of a code."""
+    scalar_levels: tuple[int, ...] = ()
+    """If given, the level is quantized without a codebook by finite scalar quantization (FSQ) with these
+    levels; K is then their product and D their number."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scalar_sets_k_and_d(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("scalar_levels"):
+            levels = tuple(values["scalar_levels"])
+            derived = {"codebook_size": prod(levels), "code_dim": len(levels)}
+            return {**values, **derived}
+        return values
+
+    @model_validator(mode="after")
+    def _power_of_two(self) -> Self:
+        if self.downsample & (self.downsample - 1):
+            raise ValueError(f"downsample must be a power of two, not {self.downsample}")
+        if any(level < 2 for level in self.scalar_levels):
+            raise ValueError(f"scalar_levels must each be at least 2, not {list(self.scalar_levels)}")
+        return self
+
+
+class ModelRecipe(Section):
+    """The autoencoder. Its levels are a list: one for a single-level model, several for a hierarchy."""
+
+    levels: tuple[LevelRecipe, ...] = Field((LevelRecipe(),), min_length=1)
+    """From the bottom (the finest grid) to the top."""
+    hierarchy: Literal["parallel", "conditioned"] = "parallel"
+    """`conditioned`: each level sees the decoded levels above it, as in VQ-VAE-2; `parallel`: it does not."""
+    width: int = Field(128, ge=2, multiple_of=2)
+    """Channels of the encoder and decoder."""
+    residual_width: int = Field(64, ge=1)
+    """Channels inside a residual block."""
+    residual_blocks: int = Field(2, ge=0)
+    """Residual blocks per encoder and per decoder."""
+
+
+class SeedingRecipe(Section):
+    """How a codebook gets its first codes."""
+
+    kind: Literal["random", "data", "kmeans"] = "kmeans"
+    """`random`: from a distribution that knows nothing of the data; `data`: encoder outputs of the first
+    batches; `kmeans`: k-means++ and Lloyd's iterations on those."""
+    distribution: Literal["normal", "uniform", "kaiming"] = "normal"
+    """For `random`: unit normal; uniform within 1/K; Kaiming uniform."""
+    vectors_per_code: int = Field(8, ge=1)
+    """For `data` and `kmeans`: gather this many encoder outputs per code before the final draw."""
+
+
+class UpdateRecipe(Section):
+    """How codes follow the encoder's outputs."""
+
+    kind: Literal["ema", "gradient"] = "ema"
+    """`ema`: exponential moving averages of counts and sums; `gradient`: the codebook loss."""
+    decay: float = Field(0.99, gt=0, lt=1)
+    """Decay of the moving averages."""
+
+
+class RevivalRecipe(Section):
+    """When inactive codes are replaced by encoder outputs of the current batch."""
+
+    every: int = Field(50, ge=1)
+    """Steps between two events."""
+    start: int = Field(0, ge=0)
+    """First step at which an event may happen."""
+    stop: float = Field(0.8, gt=0, le=1)
+    """Share of the training after which no event happens any more, so that the last codes settle."""
+    fraction: float = Field(0.1, gt=0)
+    """A code is inactive when its EMA count is below this fraction of uniform use (vectors per step / K)."""
+    share: float = Field(1.0, gt=0, le=1)
+    """At most this share of the codebook is replaced in one event."""
+    grace: int = Field(0, ge=0)
+    """Steps for which a newborn code is left alone."""
+
+
+class CodebookRecipe(Section):
+    """What is done to every codebook of the model: the same on every level and in every arm that says so."""
+
+    seeding: SeedingRecipe = SeedingRecipe()
+    """How the first codes are chosen."""
+    update: UpdateRecipe = UpdateRecipe()
+    """How codes follow the data."""
+    revival: RevivalRecipe | None = RevivalRecipe()
+    """Replacement of inactive codes; null for none."""
+    metric: Literal["euclidean", "cosine"] = "euclidean"
+    """Distance of the nearest-code search."""
+    estimator: Literal["straight-through", "rotation"] = "straight-through"
+    """How the gradient passes the quantizer."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether collapse is worked against: seeded from data, and inactive codes revived."""
+        return self.seeding.kind != "random" and self.revival is not None
+
+
+class TrainRecipe(Section):
+    """Optimisation."""
+
+    steps: int = Field(1000, ge=1)
+    """Optimiser steps."""
+    batch_size: int = Field(32, ge=1)
+    """Crops per step, over all processes."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """The optimiser."""
+    learning_rate: float = Field(3e-4, gt=0)
+    """Peak learning rate."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay; with `adamw` only."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up: constant, or a cosine to zero at the last step."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the learning rate rises linearly to its peak."""
+    commitment_weight: float = Field(0.25, ge=0)
+    """Weight of the commitment loss (beta), summed over levels."""
+    codebook_weight: float = Field(1.0, ge=0)
+    """Weight of the codebook loss; it has an effect with `update.kind: gradient` only."""
+    clip_norm: float = Field(0.0, ge=0)
+    """Largest norm of the gradient; 0 leaves it as it is."""
+    precision: Literal["float32", "bfloat16", "auto"] = "auto"
+    """`auto`: bfloat16 autocast where the processor is fast at it. Codebooks and search stay float32."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """`auto`: CUDA if there is any, else the CPU."""
+    validate_every: int = Field(100, ge=1)
+    """Steps between two looks at the held-out crops."""
+    checkpoint_every: int = Field(200, ge=1)
+    """Steps between two checkpoints."""
+
+
+class EvaluateRecipe(Section):
+    """What is measured at the end of a trial."""
+
+    batch_size: int = Field(64, ge=1)
+    """Images per forward pass."""
+    validation_images: int = Field(64, ge=1)
+    """Held-out crops looked at during training; the final evaluation takes all of them."""
+    samples: int = Field(6, ge=0)
+    """Originals and reconstructions kept as PNG for the report."""

@@ -1,0 +1,128 @@
+"""A trial's recipe, resolved; a study's recipe: arms x seeds, what has to match, and the margin."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from math import prod
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from flatvq.errors import nearest
+from flatvq.recipe.reading import merge, parse
+from flatvq.recipe.sections import (
+    CodebookRecipe,
+    DataRecipe,
+    EvaluateRecipe,
+    ModelRecipe,
+    Section,
+    TrainRecipe,
+)
+
+__all__ = ["ArmRecipe", "Capacity", "MatchRecipe", "Sections", "StudyRecipe", "TrialRecipe"]
+
+Capacity = Literal["bits", "parameters", "multiply_adds"]
+
+
+class Sections(Section):
+    """The sections that a trial and a study share."""
+
+    data: DataRecipe = DataRecipe()
+    model: ModelRecipe = ModelRecipe()
+    codebook: CodebookRecipe = CodebookRecipe()
+    train: TrainRecipe = TrainRecipe()
+    evaluate: EvaluateRecipe = EvaluateRecipe()
+
+    @model_validator(mode="after")
+    def _crop_fits_grid(self) -> Self:
+        factor = prod(level.downsample for level in self.model.levels)
+        if self.data.crop % factor:
+            raise ValueError(
+                f"data.crop must be a multiple of the levels' total downsampling {factor}, not {self.data.crop}"
+            )
+        return self
+
+
+class TrialRecipe(Sections):
+    """One training, resolved: an arm with a seed."""
+
+    arm: str = "default"
+    """Name of the arm."""
+    seed: int = Field(0, ge=0)
+    """Everything random in the trial follows from this number and the step."""
+
+    def fingerprint(self) -> str:
+        """Hash of the resolved recipe: 16 hexadecimal digits."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class MatchRecipe(Section):
+    """Which capacities have to agree before arms may be compared."""
+
+    reference: str = ""
+    """The arm that the others are matched to; empty: the first."""
+    capacities: tuple[Capacity, ...] = ("bits",)
+    """What has to agree within `tolerance`."""
+    tolerance: float = Field(0.01, gt=0)
+    """Largest relative difference that counts as matched."""
+    solve: bool = True
+    """Choose `codebook_size` and the widths of arms that are off so that they match; false: take every arm
+    as it is written, and refuse the study if one is off."""
+    unmatched: tuple[str, ...] = ()
+    """Arms, by name, that are compared although they do not match."""
+
+
+class ArmRecipe(Section):
+    """One arm: a diff against the study's sections."""
+
+    data: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+    codebook: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    evaluate: dict[str, Any] = {}
+
+
+class StudyRecipe(Sections):
+    """Arms x seeds, what has to match, and the margin, fixed before the first run."""
+
+    title: str = ""
+    """One line that says what the study asks."""
+    arms: dict[str, ArmRecipe] = Field({"default": ArmRecipe()}, min_length=1)
+    """Diffs by name, against the sections above."""
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    """The seeds; each arm is trained once with each."""
+    match: MatchRecipe = MatchRecipe()
+    """Matched capacity."""
+    margin_db: float = Field(0.1, gt=0)
+    """Differences of PSNR inside plus or minus this count as equivalent."""
+    compare: tuple[tuple[str, str], ...] = ()
+    """Pairs (a, b) of arms to compare; empty: every pair that differs in the levels alone or in the codebook alone."""
+    workers: int = Field(0, ge=0)
+    """Trials at the same time; 0: one per core on a CPU, one on a GPU."""
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        if not self.match.reference:
+            object.__setattr__(
+                self, "match", self.match.model_copy(update={"reference": next(iter(self.arms))})
+            )
+        named = [
+            self.match.reference,
+            *self.match.unmatched,
+            *(name for pair in self.compare for name in pair),
+        ]
+        for name in named:
+            if name not in self.arms:
+                raise ValueError(f"no arm is named {name!r}, {nearest(name, self.arms)}")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds must differ, not {list(self.seeds)}")
+        for name in self.arms:
+            self.trial(name, self.seeds[0])
+        return self
+
+    def trial(self, arm: str, seed: int) -> TrialRecipe:
+        """Resolve an arm with a seed into a trial's recipe, before any matching."""
+        sections = self.model_dump(include=set(Sections.model_fields))
+        return parse(TrialRecipe, {**merge(sections, self.arms[arm].model_dump()), "arm": arm, "seed": seed})
