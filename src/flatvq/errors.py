@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["FlatvqError", "MissingExtraError", "nearest"]
+__all__ = ["FlatvqError", "MissingExtraError", "NonFiniteError", "nearest"]
 
 
 class FlatvqError(Exception):
@@ -48,6 +48,10 @@ class MissingExtraError(FlatvqError):
     def __reduce__(self) -> tuple[type[FlatvqError], tuple[str, str]]:
         """Pickle as the plain error it reads as."""
         return FlatvqError, (self.what, self.remedy)
+
+
+class NonFiniteError(FlatvqError):
+    """NaN or infinity where a number was needed: most often a training that diverged."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -10,7 +10,18 @@ import hashlib
 
 import torch
 
-__all__ = ["generator"]
+__all__ = ["derived_seed", "generator"]
+
+
+def derived_seed(seed: int, *purpose: str | int) -> int:
+    """Derive a seed for one purpose: a non-negative 63-bit number.
+
+    Example:
+        >>> derived_seed(0, "level", 0) != derived_seed(0, "level", 1)
+        True
+    """
+    digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
@@ -28,5 +39,4 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
         >>> bool((torch.randperm(5, generator=a) == torch.randperm(5, generator=b)).all())
         True
     """
-    digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    return torch.Generator().manual_seed(derived_seed(seed, *purpose))

@@ -26,3 +26,5 @@ class Quantized:
     """Scalar ||z - sg[e]||^2 (the same, third term without beta); reaches the encoder only."""
     latents: Tensor
     """What was quantized, detached, in the space of the codes: [B, code_dim, *grid] or [N, code_dim]."""
+    codes: Tensor
+    """What stands in its place, in the same space and shape: detached, before any projection back."""

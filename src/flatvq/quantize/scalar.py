@@ -54,12 +54,14 @@ class FiniteScalarQuantizer(nn.Module):
         half = (self.levels // 2).to(rounded)
         digits = (rounded.detach() + half).long()
         zero = latents.new_zeros(())
+        quantized = (rounded / half).movedim(-1, 1)
         return Quantized(
-            quantized=(rounded / half).movedim(-1, 1).to(latents.dtype),
+            quantized=quantized.to(latents.dtype),
             indices=(digits * self.places).sum(dim=-1),
             codebook_loss=zero,
             commitment_loss=zero,
             latents=(bounded.detach() / half).movedim(-1, 1),
+            codes=quantized.detach(),
         )
 
     def codes(self, indices: Int64[Tensor, "b *grid"]) -> Float[Tensor, "b d *grid"]:

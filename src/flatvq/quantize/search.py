@@ -16,7 +16,7 @@ from torch import Tensor
 
 import faiss  # isort: skip
 
-from flatvq.errors import FlatvqError
+from flatvq.errors import FlatvqError, NonFiniteError
 
 __all__ = ["nearest_codes"]
 
@@ -33,8 +33,8 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
     """Find the nearest code of each vector in Euclidean distance (van den Oord et al. 2017, eq. 1).
 
     The search is exact in float32: the distance of the code that is returned, computed in float64, exceeds
-    the smallest one by no more than float32 rounding explains. Equal codes and exact ties go to the lowest index.
-    Autocast has no effect on it. Memory beyond the inputs is O(N + K D).
+    the smallest one by no more than float32 rounding explains. Equal codes and exact ties go to the
+    lowest index. Autocast has no effect on it. Memory beyond the inputs is O(N + K D).
 
     Args:
         vectors: float32 [N, D]; other floating types are converted.
@@ -44,7 +44,8 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
         int64 [N], each in [0, K).
 
     Raises:
-        FlatvqError: if a shape does not fit, the codebook is empty, or a value is not finite.
+        FlatvqError: if a shape does not fit or the codebook is empty.
+        NonFiniteError: if a value is NaN or infinite.
 
     Example:
         >>> codebook = torch.tensor([[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
@@ -75,7 +76,7 @@ def _conditioned(vectors: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     """
     largest = max(_largest(vectors, "vectors"), _largest(codebook, "codebook"))
     if largest > 0 and not _SAFE[0] < largest < _SAFE[1]:
-        # ldexp in float64, then back: an extreme factor would itself over- or underflow in float32.
+        # In float64 and back: an extreme factor would itself over- or underflow in float32.
         factor = math.ldexp(1.0, -math.frexp(largest)[1])
         vectors, codebook = (vectors.double() * factor).float(), (codebook.double() * factor).float()
     mean, spread = codebook.mean(dim=0), codebook.std(dim=0, correction=0)
@@ -90,7 +91,7 @@ def _largest(array: Tensor, name: str) -> float:
         return 0.0
     low, high = (float(bound) for bound in array.aminmax())
     if not math.isfinite(low) or not math.isfinite(high):
-        raise FlatvqError(f"the {name} hold NaN or infinity", "look for a diverged encoder or learning rate")
+        raise NonFiniteError(f"the {name} hold NaN or infinity", "look for a diverged encoder or learning rate")
     return max(-low, high)
 
 

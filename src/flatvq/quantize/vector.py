@@ -40,8 +40,8 @@ class VectorQuantizer(nn.Module):
     Args:
         codebook_size: K.
         code_dim: D.
-        input_dim: C; if it is not D, linear maps lead to the space of the codes and back (ViT-VQGAN, Yu et al.
-            2022, section 3.2).
+        input_dim: C; if it is not D, linear maps lead to the space of the codes and back (ViT-VQGAN, Yu
+            et al. 2022, section 3.2).
         metric: `euclidean`, or `cosine`: vectors and codes are scaled to unit length (same source).
         update: `Ema(...)` or `Gradient(...)`.
         estimator: `straight_through` or `rotation_trick`.
@@ -86,9 +86,9 @@ class VectorQuantizer(nn.Module):
         self.codebook = Codebook(
             codebook_size, code_dim, update or Ema(), seeding or KMeansSeeding(), revival, self._scaled, seed
         )
-        projected = input_dim is not None and input_dim != code_dim
-        self.project_in = nn.Linear(input_dim, code_dim) if projected else nn.Identity()
-        self.project_out = nn.Linear(code_dim, input_dim) if projected else nn.Identity()
+        width = input_dim or code_dim
+        self.project_in = nn.Linear(width, code_dim) if width != code_dim else nn.Identity()
+        self.project_out = nn.Linear(code_dim, width) if width != code_dim else nn.Identity()
 
     def forward(self, latents: Float[Tensor, "b c *grid"]) -> Quantized:
         """Quantize channel-first maps [B, C, *grid], or flat vectors [N, C]."""
@@ -110,6 +110,7 @@ class VectorQuantizer(nn.Module):
             codebook_loss=codebook_loss,
             commitment_loss=commitment_loss,
             latents=_channel_first(fixed, grid),
+            codes=_channel_first(chosen.detach(), grid),
         )
 
     def codes(self, indices: Int64[Tensor, "b *grid"]) -> Float[Tensor, "b c *grid"]:

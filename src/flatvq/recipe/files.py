@@ -13,7 +13,7 @@ from flatvq.errors import FlatvqError, nearest
 from flatvq.recipe.reading import parse, set_key
 from flatvq.recipe.study import StudyRecipe
 
-__all__ = ["load_recipe", "shipped_recipes"]
+__all__ = ["load_recipe", "recipe_text", "shipped_recipes"]
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -47,7 +47,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
         >>> load_recipe("photographs", ["train.steps=7", "seeds=[4]"]).train.steps
         7
     """
-    tree = _tree(name, _text(name))
+    tree = _tree(name, recipe_text(name))
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
@@ -56,7 +56,12 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
     return parse(StudyRecipe, tree, f"recipe {name!r}")
 
 
-def _text(name: str) -> str:
+def recipe_text(name: str) -> str:
+    """Return the text of a shipped recipe or a recipe file.
+
+    Raises:
+        FlatvqError: if there is no such recipe.
+    """
     shipped = shipped_recipes()
     if name in shipped:
         return shipped[name]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from flatvq.errors import FlatvqError, nearest
 
-__all__ = ["merge", "parse", "set_key"]
+__all__ = ["merge", "parse", "section_of", "set_key"]
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -97,8 +97,13 @@ def _fields_at(kind: type[BaseModel], path: list[str]) -> list[str]:
     """Return the keys that a recipe class knows at a path."""
     for part in path:
         if part in kind.model_fields:
-            kind = next(_models(kind.model_fields[part].annotation), kind)
+            kind = section_of(kind.model_fields[part].annotation) or kind
     return list(kind.model_fields)
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the recipe class inside a field's annotation, such as `tuple[LevelRecipe, ...]`, if any."""
+    return next(_models(annotation), None)
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

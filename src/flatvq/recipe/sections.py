@@ -54,7 +54,7 @@ class DataRecipe(Section):
     """Share of files (or of each bundled photograph's area) that is held out, never trained on."""
     resize: int = Field(0, ge=0)
     """Pixels of the shorter side to which every image is scaled first (bicubic); 0 keeps its own size."""
-    crop: int = Field(64, ge=8)
+    crop: int = Field(64, ge=16)
     """Pixels of the side of the square crops that are trained on and evaluated."""
     flip: bool = True
     """Mirror half of the training crops left to right."""
@@ -68,7 +68,8 @@ class LevelRecipe(Section):
     """One level of codes: its grid and its codebook's shape."""
 
     downsample: int = Field(4, ge=2)
-    """Factor, a power of two, by which this level's grid is smaller than the one below it (the image's, for the first)."""
+    """Factor, a power of two, by which this level's grid is smaller than the one below it (for the first
+    level: than the image)."""
     codebook_size: int = Field(1024, ge=1)
     """K, the number of codes."""
     code_dim: int = Field(64, ge=1)
@@ -199,6 +200,10 @@ class TrainRecipe(Section):
     """Steps between two looks at the held-out crops."""
     checkpoint_every: int = Field(200, ge=1)
     """Steps between two checkpoints."""
+    record_every: int = Field(10, ge=1)
+    """Steps between two records of the losses."""
+    tensorboard: bool = False
+    """Write the records as TensorBoard events too."""
 
 
 class EvaluateRecipe(Section):

@@ -39,7 +39,8 @@ class Sections(Section):
         factor = prod(level.downsample for level in self.model.levels)
         if self.data.crop % factor:
             raise ValueError(
-                f"data.crop must be a multiple of the levels' total downsampling {factor}, not {self.data.crop}"
+                f"data.crop must be a multiple of {factor}, the levels' total downsampling, "
+                f"not {self.data.crop}"
             )
         return self
 
@@ -77,11 +78,11 @@ class MatchRecipe(Section):
 class ArmRecipe(Section):
     """One arm: a diff against the study's sections."""
 
-    data: dict[str, Any] = {}
-    model: dict[str, Any] = {}
-    codebook: dict[str, Any] = {}
-    train: dict[str, Any] = {}
-    evaluate: dict[str, Any] = {}
+    data: dict[str, Any] = Field(default_factory=dict)
+    model: dict[str, Any] = Field(default_factory=dict)
+    codebook: dict[str, Any] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
+    evaluate: dict[str, Any] = Field(default_factory=dict)
 
 
 class StudyRecipe(Sections):
@@ -98,7 +99,8 @@ class StudyRecipe(Sections):
     margin_db: float = Field(0.1, gt=0)
     """Differences of PSNR inside plus or minus this count as equivalent."""
     compare: tuple[tuple[str, str], ...] = ()
-    """Pairs (a, b) of arms to compare; empty: every pair that differs in the levels alone or in the codebook alone."""
+    """Pairs (a, b) of arms to compare; empty: every pair that differs in the model alone or in the codebook
+    alone."""
     workers: int = Field(0, ge=0)
     """Trials at the same time; 0: one per core on a CPU, one on a GPU."""
 

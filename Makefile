@@ -1,0 +1,43 @@
+# `make study` and `make test` do all their own set-up: a virtual environment in .venv, with the versions of
+# constraints.txt. Nothing outside this folder is changed.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help study test lint clean
+
+help:
+	@echo "make study   run the default study, about 5 minutes on 2 cores; then open studies/photographs/report.html"
+	@echo "make test    run the tests, under 10 minutes"
+	@echo "make lint    ruff, mypy and the import contract"
+	@echo "make clean   remove the environments and caches; studies and results stay"
+
+study: .venv/study
+	$(BIN)/flatvq study photographs
+
+test: .venv/dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# torch comes first and by its exact version: what else is installed then finds it there and brings no other build.
+.venv/torch: constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("flatvq needs Python 3.11 or newer; try make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(INSTALL) "$$(grep -E '^torch==' constraints.txt)"
+	@touch $@
+
+.venv/study: .venv/torch pyproject.toml
+	$(INSTALL) --editable '.[photos]'
+	@touch $@
+
+.venv/dev: .venv/torch pyproject.toml
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,5 @@
+"""`python -m flatvq` is `flatvq`."""
+
+from flatvq.cli import main
+
+main()

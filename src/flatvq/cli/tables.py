@@ -1,0 +1,199 @@
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from flatvq.model.capacity import Capacity
+from flatvq.recipe import StudyRecipe
+from flatvq.recipe.reading import section_of
+from flatvq.study import Plan, PlannedArm
+from flatvq.study.statistics import mean_interval
+
+__all__ = [
+    "console",
+    "duration",
+    "show_capacity",
+    "show_estimate",
+    "show_fields",
+    "show_metrics",
+    "show_plan",
+    "show_recipes",
+    "show_study",
+]
+
+console = Console()
+
+
+def show_plan(plan: Plan) -> None:
+    """Print what a study will do."""
+    recipe = plan.recipe
+    if recipe.title:
+        console.print(f"[bold]{recipe.title}[/bold]")
+    seeds = ", ".join(str(seed) for seed in recipe.seeds)
+    steps = {arm.recipe.train.steps for arm in plan.arms}
+    each = "/".join(str(number) for number in sorted(steps))
+    console.print(
+        f"{len(plan.arms)} arms x {len(recipe.seeds)} seeds ({seeds}) = {len(plan.trials)} trials of {each} steps; "
+        f"margin {recipe.margin_db:g} dB, fixed now"
+    )
+    show_capacity(plan.name, plan.arms)
+
+
+def show_capacity(name: str, arms: Sequence[PlannedArm]) -> None:
+    """Print the capacities of arms side by side; arms of the same capacity share a column."""
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for arm in arms:
+        alike.setdefault((arm.capacity, tuple(arm.residuals.items())), []).append(arm.name)
+    table = Table(title=f"Capacity of {name}", title_justify="left")
+    table.add_column("")
+    for names in alike.values():
+        table.add_column("\n".join(names), justify="right")
+    columns = [_capacity_column(capacity, dict(left)) for capacity, left in alike]
+    for label in columns[0]:
+        table.add_row(label, *(column[label] for column in columns))
+    console.print(table)
+    for arm in arms:
+        for key, (old, new) in arm.changes.items():
+            console.print(f"  matched: {arm.name}: {key} {old} -> {new}", highlight=False)
+
+
+def _capacity_column(found: Capacity, left: dict[str, float]) -> dict[str, str]:
+    """Write one arm's capacity, with the relative difference from the reference behind what is matched."""
+    return {
+        "grids": " + ".join(f"{level.grid[0]}x{level.grid[1]}" for level in found.levels),
+        "codes": " + ".join(f"{level.codebook_size:,}" for level in found.levels),
+        "bits per image": f"{found.bits_per_image:,.0f} ({left['bits']:+.1%})",
+        "bits per pixel": f"{found.bits_per_pixel:.3f}",
+        "parameters": f"{found.parameters:,} ({left['parameters']:+.1%})",
+        "in codebooks": f"{found.codebook_parameters:,}",
+        "multiply-adds": f"{_counted(found.multiply_adds)} ({left['multiply_adds']:+.1%})",
+        "of the search": _counted(found.search_multiply_adds),
+    }
+
+
+def show_estimate(seconds: float) -> None:
+    """Print how long a study will take."""
+    console.print(
+        f"Estimated time on this machine: {duration(seconds)} (measured on a few steps of each arm)"
+    )
+
+
+def show_study(study: dict[str, Any]) -> None:
+    """Print what a study found."""
+    table = Table(title="Fidelity on held-out crops", title_justify="left")
+    table.add_column("arm")
+    for heading in ("PSNR dB (90 % interval)", "SSIM", "usage by level", "perplexity by level", "seeds"):
+        table.add_column(heading, justify="right")
+    for arm in study["arms"]:
+        done = [t for t in study["trials"] if t["arm"] == arm["name"] and t["status"] == "done"]
+        if not done:
+            table.add_row(arm["name"], "failed", "", "", "", "0")
+            continue
+        levels = range(arm["levels"])
+        usage = " / ".join(f"{_mean(t['levels'][n]['usage'] for t in done):.0%}" for n in levels)
+        perplexity = " / ".join(f"{_mean(t['levels'][n]['perplexity'] for t in done):.0f}" for n in levels)
+        psnr = _with_interval([t["psnr_db"] for t in done])
+        table.add_row(
+            arm["name"], psnr, f"{_mean(t['ssim'] for t in done):.4f}", usage, perplexity, str(len(done))
+        )
+    console.print(table)
+    for trial in study["trials"]:
+        if trial["status"] != "done":
+            console.print(
+                f"[red]failed[/red] {trial['arm']} seed {trial['seed']}: {trial['error']}", highlight=False
+            )
+    show_comparisons(study["comparisons"])
+    console.print(study["verdict"]["sentence"], style="bold", highlight=False)
+
+
+def show_comparisons(comparisons: Sequence[dict[str, Any]]) -> None:
+    """Print differences with their verdicts."""
+    table = Table(title="Differences of PSNR, a minus b", title_justify="left")
+    for heading in ("a", "b"):
+        table.add_column(heading)
+    for heading in ("difference", "90 % interval", "verdict"):
+        table.add_column(heading, justify="right")
+    for found in comparisons:
+        interval = found["interval90"]
+        spread = f"{interval[0]:+.3f} to {interval[1]:+.3f}" if interval else "one seed"
+        table.add_row(found["a"], found["b"], f"{found['difference']:+.3f} dB", spread, found["verdict"])
+    if comparisons:
+        console.print(table)
+
+
+def show_metrics(metrics: dict[str, Any], folder: Path) -> None:
+    """Print the figures of one run."""
+    table = Table(title=str(folder), title_justify="left", show_header=False)
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    for key, value in metrics.items():
+        if isinstance(value, int | float | str) and key != "run":
+            table.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
+    for number, level in enumerate(metrics["levels"]):
+        found = (
+            f"{level['usage']:.1%} of {level['codebook_size']} codes, perplexity {level['perplexity']:.1f}"
+        )
+        table.add_row(f"level {number}", found)
+    console.print(table)
+    for file in metrics.get("files", []):
+        console.print(f"  {file['fate']}: {file['name']}: {file['reason']}", highlight=False, markup=False)
+
+
+def show_recipes(texts: dict[str, str]) -> None:
+    """Print each recipe's head."""
+    for name, text in texts.items():
+        console.print(f"[bold]{name}[/bold]")
+        head = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
+        console.print("\n".join(f"  {line}" for line in head), highlight=False, markup=False)
+
+
+def show_fields() -> None:
+    """Explain every key of a recipe."""
+    _show_section(StudyRecipe, "")
+
+
+def _show_section(kind: type[BaseModel], prefix: str) -> None:
+    for name, field in kind.model_fields.items():
+        key = prefix + name
+        console.print(f"[bold]{key}[/bold]  {' '.join((field.description or '').split())}", highlight=False)
+        section = section_of(field.annotation)
+        if section is not None and name != "arms":
+            _show_section(section, f"{key}.")
+
+
+def duration(seconds: float) -> str:
+    """Write a duration as people say it.
+
+    Example:
+        >>> duration(42), duration(200), duration(7300)
+        ('42 s', '3 min 20 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _counted(number: int) -> str:
+    return f"{number / 1e9:.3f} G" if number >= 1e9 else f"{number / 1e6:.1f} M"
+
+
+def _mean(values: Any) -> float:
+    found = list(values)
+    return float(sum(found) / len(found))
+
+
+def _with_interval(values: list[float]) -> str:
+    found = mean_interval(values)
+    if found.interval is None:
+        return f"{found.mean:.3f}"
+    return f"{found.mean:.3f} ({found.interval[0]:.3f} to {found.interval[1]:.3f})"

@@ -1,0 +1,225 @@
+"""The verbs: study, train, evaluate, capacity, report, recipes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="""Does a hierarchical VQ-VAE reconstruct better than a single-level one of the same budget, once no
+    codebook collapses? flatvq trains both, matched, over several seeds, and says what the figures say.
+
+    Start with `flatvq study photographs`.""",
+    epilog="Exit codes: 0 done, 1 a trial failed, 2 a mistake in what was given, 130 stopped: run again to go on.",
+)
+
+RecipeName = Annotated[str, typer.Argument(help="A shipped recipe (see `flatvq recipes`) or a .yaml file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as train.steps=2000. Repeatable."),
+]
+STOPPED = 130
+
+
+@app.command()
+def study(
+    recipe: RecipeName,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the study; studies/RECIPE if not given.")
+    ] = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print plan, capacities and an estimate of the time; train nothing."),
+    ] = False,
+) -> None:
+    """Train every arm with every seed, compare, and write study.json and report.html.
+
+    Finished trials are kept: after an interruption, the same command goes on where it was. A study whose arms
+    do not match is refused.
+    """
+    from flatvq.cli import tables
+    from flatvq.cli.progress import watching
+    from flatvq.data import open_data
+    from flatvq.recipe import load_recipe
+    from flatvq.report import write_report
+    from flatvq.study import StudyStopped, estimate_seconds, plan_study, run_trials, write_study
+
+    plan = plan_study(load_recipe(recipe, overrides or ()), Path(recipe).stem)
+    tables.show_plan(plan)
+    if dry_run:
+        tables.show_estimate(estimate_seconds(plan))
+        return
+    folder = _writable(out or Path("studies") / plan.name)
+    data = open_data(plan.recipe.data)
+    try:
+        with watching(plan) as watch:
+            outcomes = run_trials(plan, folder, watch)
+    except StudyStopped:
+        typer.echo("Stopped; the trials wrote checkpoints. The same command goes on from there.", err=True)
+        raise typer.Exit(STOPPED) from None
+    tables.show_study(write_study(plan, outcomes, data, folder))
+    typer.echo(f"Report: {write_report(folder)}\nRecord: {folder / 'study.json'}")
+    if any(outcome.status == "failed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe, or the folder of a run to go on with.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/RECIPE-ARM-SEED if not given.")
+    ] = None,
+    arm: Annotated[str, typer.Option(help="Arm of the recipe; the first if not given.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="The trial's seed.")] = 0,
+    overrides: Overrides = None,
+) -> None:
+    """Train one arm with one seed, evaluate it, and save the tokenizer.
+
+    Killed or stopped at any instant, the same command goes on and ends with the very same weights. Under
+    `torchrun --nproc-per-node N -m flatvq train ...` the batch is shared by N processes.
+    """
+    from flatvq.cli.progress import training
+    from flatvq.recipe import TrialRecipe, parse
+    from flatvq.train import run_trial
+
+    if (Path(recipe) / "recipe.json").is_file():
+        _refuse_changes(arm, overrides)
+        folder, origin = Path(recipe), Path(recipe) / "recipe.json"
+        trial = parse(TrialRecipe, _read_json(origin), str(origin))
+    else:
+        trial = _trial(recipe, arm, seed, overrides or ())
+        folder = _writable(out or Path("runs") / f"{Path(recipe).stem}-{trial.arm}-{seed}")
+    with training(trial) as progress:
+        done = run_trial(trial, folder, progress=progress)
+    if not done:
+        typer.echo(f"Stopped after a checkpoint. `flatvq train {folder}` goes on from there.", err=True)
+        raise typer.Exit(STOPPED)
+    _show_metrics(_read_json(folder / "metrics.json"), folder)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or of a saved tokenizer.")],
+    data: Annotated[Path, typer.Option(help="Any folder of images.")],
+    crop: Annotated[
+        int | None, typer.Option(min=16, help="Side of centre crops; the run's if not given.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Whole images instead of crops.")] = False,
+    resize: Annotated[
+        int | None, typer.Option(min=0, help="Scale the shorter side to this first; the run's if not given.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Folder with published weights, for LPIPS and rFID (docs/concepts.md)."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure a finished run on any folder of images: PSNR, SSIM, MS-SSIM, usage, perplexity, bits."""
+    from flatvq.evaluate import evaluate_folder
+    from flatvq.model import load_tokenizer
+
+    trained = _read_json(run / "recipe.json")["data"] if (run / "recipe.json").exists() else {}
+    model = load_tokenizer(run / "model" if (run / "model").is_dir() else run)
+    size = None if full else crop or trained.get("crop", 256)
+    scale = trained.get("resize", 0) if resize is None else resize
+    found = {"run": str(run), **evaluate_folder(model, data, crop=size, resize=scale, weights=weights)}
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        _show_metrics(found, run)
+
+
+@app.command()
+def capacity(
+    recipes: Annotated[list[str], typer.Argument(help="Recipes, shipped or files.")],
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the image; the recipe's crop if not given.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Print bits, parameters and multiply-adds of every arm side by side, with what the matching left."""
+    from flatvq.cli import tables
+    from flatvq.recipe import load_recipe
+    from flatvq.study import planned_arms
+
+    arms = {name: planned_arms(load_recipe(name), size) for name in recipes}
+    if as_json:
+        typer.echo(json.dumps({name: [arm.record() for arm in found] for name, found in arms.items()}))
+    else:
+        for name, found in arms.items():
+            tables.show_capacity(name, found)
+
+
+@app.command()
+def report(study: Annotated[Path, typer.Argument(help="Folder of a study.")]) -> None:
+    """Write a study's report.html again from its records."""
+    from flatvq.report import write_report
+
+    typer.echo(f"Report: {write_report(study)}")
+
+
+@app.command()
+def recipes(
+    name: Annotated[str, typer.Argument(help="Print this recipe.")] = "",
+    fields: Annotated[bool, typer.Option("--fields", help="Explain every key a recipe may have.")] = False,
+) -> None:
+    """List the recipes that ship with flatvq, print one, or explain the keys."""
+    from flatvq.cli import tables
+    from flatvq.recipe import recipe_text, shipped_recipes
+
+    if fields:
+        tables.show_fields()
+    elif name:
+        typer.echo(recipe_text(name), nl=False)
+    else:
+        tables.show_recipes(shipped_recipes())
+
+
+def _trial(name: str, arm: str, seed: int, overrides: list[str] | tuple[()]) -> Any:
+    from flatvq.recipe import load_recipe
+    from flatvq.study import planned_trial
+
+    return planned_trial(load_recipe(name, overrides), arm, seed)
+
+
+def _refuse_changes(arm: str, overrides: list[str] | None) -> None:
+    from flatvq.errors import FlatvqError
+
+    if arm or overrides:
+        what = "a run that goes on keeps its recipe; --arm and --set cannot change it"
+        raise FlatvqError(what, "leave them out, or name the recipe and a new --out")
+
+
+def _writable(folder: Path) -> Path:
+    from flatvq.errors import FlatvqError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FlatvqError(
+            f"cannot write to '{folder}' ({type(error).__name__})", "choose another --out"
+        ) from None
+    return folder
+
+
+def _read_json(path: Path) -> Any:
+    from flatvq.errors import FlatvqError
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FlatvqError(f"cannot read '{path}' ({type(error).__name__})", "name a run's folder") from None
+
+
+def _show_metrics(metrics: dict[str, Any], folder: Path) -> None:
+    from flatvq.cli import tables
+
+    tables.show_metrics(metrics, folder)

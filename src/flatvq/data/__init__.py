@@ -1,0 +1,24 @@
+"""Images and crops: the bundled photographs, folders, Hugging Face datasets.
+
+A source becomes a `DataSplit`: two sets of decoded images that share nothing, and the fate of every file
+that was not used as it is. `TrainingCrops` cuts batches from one of them, each a pure function of the seed
+and the step; `evaluation_crops` takes the centre of every image of the other. Axes: B batch, H W rows and columns.
+"""
+
+from flatvq.data.crops import Batch, NamedCrop, TrainingCrops, evaluation_crops
+from flatvq.data.folder import OpenedFolder, open_folder
+from flatvq.data.opening import open_data
+from flatvq.data.sets import DataSplit, Fate, ImageSet
+
+__all__ = [
+    "Batch",
+    "DataSplit",
+    "Fate",
+    "ImageSet",
+    "NamedCrop",
+    "OpenedFolder",
+    "TrainingCrops",
+    "evaluation_crops",
+    "open_data",
+    "open_folder",
+]

@@ -1,0 +1,158 @@
+"""From surveys to a split: what every source of files has in common.
+
+    survey -> sides -> limit -> decode (if it fits) -> sides of what is readable -> DataSplit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from flatvq.data.entries import Entry, Survey
+from flatvq.data.holdout import Sides, divide, first_by_hash, without_copies
+from flatvq.data.pillow import Sizing
+from flatvq.data.sets import DataSplit, Fate
+from flatvq.data.store import Decoder, StoredImages
+from flatvq.errors import FlatvqError
+from flatvq.recipe import DataRecipe
+
+__all__ = ["Source", "hold_out", "keep_apart", "usable"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A surveyed source and what to call it in a sentence."""
+
+    title: str
+    """Such as `folder 'photos'`."""
+    survey: Survey
+    """What it holds."""
+
+
+@dataclass(frozen=True)
+class Usable:
+    """Images that can be read, as far as that is known before the training."""
+
+    entries: tuple[Entry, ...]
+    """At least one."""
+    fates: tuple[Fate, ...]
+    """Those found damaged while decoding."""
+
+
+def usable(
+    source: Source, entries: Sequence[Entry], decoder: Decoder, max_unreadable: float, split: str
+) -> Usable:
+    """Decode what fits the cache, drop what cannot be read, and stop if that is too much.
+
+    Args:
+        source: where the entries come from.
+        entries: the images that are wanted of it.
+        decoder: decodes and keeps them.
+        max_unreadable: largest share of unreadable files that is borne.
+        split: what to call the set in fates.
+
+    Returns:
+        The images that are left.
+
+    Raises:
+        FlatvqError: if nothing is left, or too many files are unreadable.
+    """
+    rejected = decoder.decode_all(entries)
+    fates = tuple(Fate(entry.name, split, "unreadable", why.reason) for entry, why in rejected.items())
+    bad = [fate for fate in (*source.survey.fates, *fates) if fate.fate == "unreadable"]
+    candidates = len(source.survey.entries) + len(bad) - len(fates)
+    if len(bad) > max_unreadable * candidates:
+        what = f"{len(bad)} of {candidates} images in {source.title} cannot be read, such as '{bad[0].name}'"
+        remedy = f"{bad[0].reason}; mend them, or raise data.max_unreadable above {max_unreadable:g}"
+        raise FlatvqError(what, remedy)
+    kept = tuple(entry for entry in entries if entry not in rejected)
+    if not kept:
+        held = ", ".join(fate.name for fate in source.survey.fates[:3])
+        what = f"{source.title} holds no usable image ({held or 'it is empty'})"
+        raise FlatvqError(what, "check the path")
+    return Usable(kept, fates)
+
+
+def hold_out(source: Source, recipe: DataRecipe) -> DataSplit:
+    """Divide one source by the content of its images.
+
+    Args:
+        source: the surveyed source.
+        recipe: the data section of the recipe.
+
+    Returns:
+        Both sides, which share no content.
+
+    Raises:
+        FlatvqError: if there are not two different images, or too many files are unreadable.
+    """
+    decoder = Decoder(Sizing(recipe.crop, recipe.resize), recipe.cache_mib)
+    everything = source.survey.entries
+    sides = divide(everything, recipe.validation_share, source.title) if _several(everything) else Sides(everything, ())
+    training = first_by_hash(sides.training, recipe.limit)
+    left = usable(source, (*training, *sides.validation), decoder, recipe.max_unreadable, "")
+    # Again, because a side may have lost all its images to damage; a hash does not change its mind about the others.
+    sides = divide(left.entries, recipe.validation_share, source.title)
+    sentence = (
+        f"{len(sides.validation)} of {len(left.entries)} images of {source.title} are never trained on, chosen by a "
+        f"hash of their content (validation_share {recipe.validation_share:g}), so that exact copies stay together"
+    )
+    fates = (*source.survey.fates, *left.fates, *_beyond(recipe, everything, (*training, *sides.validation)))
+    return _split(sides, decoder, sentence, fates)
+
+
+def keep_apart(training: Source, validation: Source, recipe: DataRecipe) -> DataSplit:
+    """Take the two sides from two sources; what both hold is not trained on.
+
+    Args:
+        training: the surveyed source to train on.
+        validation: the surveyed source that is held out.
+        recipe: the data section of the recipe.
+
+    Returns:
+        Both sides, which share no file.
+
+    Raises:
+        FlatvqError: if a side is empty, or too many of its files are unreadable.
+    """
+    decoder = Decoder(Sizing(recipe.crop, recipe.resize), recipe.cache_mib)
+    own, copies = without_copies(training.survey.entries, validation.survey.entries)
+    if copies and not own:
+        what = f"every image of {training.title} is also in {validation.title}"
+        raise FlatvqError(what, "give data.validation_path other images, or leave it empty")
+    wanted = first_by_hash(own, recipe.limit)
+    trained = usable(training, wanted, decoder, recipe.max_unreadable, "training")
+    held = usable(validation, validation.survey.entries, decoder, recipe.max_unreadable, "validation")
+    sentence = f"{len(held.entries)} images of {validation.title}, none of them trained on"
+    if copies:
+        sentence += f"; {len(copies)} exact copies of them were taken out of {training.title}"
+    fates = (
+        *training.survey.fates,
+        *(Fate(copy.name, "training", "skipped", f"a copy of held-out '{of.name}'") for copy, of in copies.items()),
+        *trained.fates,
+        *_beyond(recipe, own, wanted),
+        *validation.survey.fates,
+        *held.fates,
+    )
+    return _split(Sides(trained.entries, held.entries), decoder, sentence, fates)
+
+
+def _several(entries: Iterable[Entry]) -> bool:
+    return len({entry.digest for entry in entries}) > 1
+
+
+def _beyond(recipe: DataRecipe, entries: Sequence[Entry], taken: Sequence[Entry]) -> list[Fate]:
+    left = len(entries) - len(taken)
+    return [Fate(f"others ({left} images)", "training", "skipped", f"data.limit is {recipe.limit}")] if left else []
+
+
+def _split(sides: Sides, decoder: Decoder, held_out: str, fates: Iterable[Fate]) -> DataSplit:
+    """Put the sets together; name what was converted on either side."""
+    named = {"training": sides.training, "validation": sides.validation}
+    converted = [entry.converted(split) for split, side in named.items() for entry in side if entry.notes]
+    return DataSplit(
+        training=StoredImages(sides.training, decoder, "training"),
+        validation=StoredImages(sides.validation, decoder, "validation"),
+        held_out=held_out,
+        fates=(*fates, *converted),
+    )

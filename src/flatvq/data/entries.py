@@ -1,0 +1,135 @@
+"""Files of a source, looked at: which are images, which are not, and what each holds.
+
+A source lists `Item`s; a survey turns those that hold an image into `Entry`s and gives the others a fate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import BinaryIO
+
+from flatvq.data.pillow import NotAnImageError, Rejected, Sizing, read_header
+from flatvq.data.sets import Fate
+
+__all__ = ["Entry", "Item", "Survey", "digest_of", "survey", "threads"]
+
+_HEAD = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file that may hold an image."""
+
+    name: str
+    """Printable, unique within the source."""
+    open: Callable[[], BinaryIO]
+    """Opens it for reading bytes; seekable."""
+    claimed: bool
+    """Whether its name or place says that it is an image: then it is unreadable, not just another file, if it is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A file that holds an image, as far as its header tells."""
+
+    name: str
+    """Printable, unique within the source."""
+    open: Callable[[], BinaryIO]
+    """Opens it for reading bytes."""
+    digest: str
+    """Hash of its size and first 64 KiB."""
+    nbytes: int
+    """Bytes it takes once decoded and scaled."""
+    notes: tuple[str, ...]
+    """What has to be converted."""
+
+    def converted(self, split: str) -> Fate:
+        """Return the fate of an image that is used, but not as it is."""
+        return Fate(self.name, split, "converted", "; ".join(self.notes))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a source holds."""
+
+    entries: tuple[Entry, ...]
+    """Its images, in the source's order."""
+    fates: tuple[Fate, ...]
+    """Files that are not usable; other files in groups, by suffix."""
+
+
+def survey(items: Iterable[Item], sizing: Sizing, split: str) -> Survey:
+    """Look at the head of every file, in a few threads.
+
+    Args:
+        items: the files.
+        sizing: what images will be scaled to.
+        split: what to call the set in fates.
+
+    Returns:
+        The images and the fates of all other files.
+    """
+    entries: list[Entry] = []
+    fates: list[Fate] = []
+    others: Counter[str] = Counter()
+    with ThreadPoolExecutor(threads()) as pool:
+        looked = pool.map(lambda item: _look(item, sizing), items)
+        for item, found in looked:
+            if isinstance(found, Entry):
+                entries.append(found)
+            elif isinstance(found, NotAnImageError) and not item.claimed:
+                others[PurePath(item.name).suffix] += 1
+            else:
+                fates.append(Fate(item.name, split, "skipped" if found.skipped else "unreadable", found.reason))
+    return Survey(tuple(entries), (*fates, *_groups(others, split)))
+
+
+def digest_of(stream: BinaryIO) -> str:
+    """Hash a file's size and first 64 KiB; leave it at its start.
+
+    Example:
+        >>> from io import BytesIO
+        >>> digest_of(BytesIO(b"same")) == digest_of(BytesIO(b"same")) != digest_of(BytesIO(b"else"))
+        True
+    """
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    head = stream.read(_HEAD)
+    stream.seek(0)
+    return hashlib.blake2b(size.to_bytes(8, "little") + head, digest_size=16).hexdigest()
+
+
+def threads() -> int:
+    """Return how many threads look at and decode files."""
+    return min(4, os.cpu_count() or 1)
+
+
+def _look(item: Item, sizing: Sizing) -> tuple[Item, Entry | Rejected]:
+    try:
+        with item.open() as stream:
+            digest = digest_of(stream)
+            if not stream.read(1):
+                raise NotAnImageError("empty file")
+            stream.seek(0)
+            header = read_header(stream, sizing)
+    except Rejected as rejected:
+        return item, rejected
+    except PermissionError:
+        return item, Rejected("no permission to read it")
+    except Exception as error:  # the user's disk, archive or dataset library may raise anything
+        return item, Rejected(f"cannot be opened ({type(error).__name__})")
+    return item, Entry(item.name, item.open, digest, header.nbytes, header.notes)
+
+
+def _groups(others: Counter[str], split: str) -> Sequence[Fate]:
+    """Name files that are no images by suffix and number: a folder may hold a label file per image."""
+    return [
+        Fate(f"{'*' + suffix if suffix else 'no suffix'} ({count} files)", split, "skipped", "not images")
+        for suffix, count in sorted(others.items())
+    ]

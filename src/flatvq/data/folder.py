@@ -1,0 +1,84 @@
+"""Any folder of images: nested or not, whatever else lies in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flatvq.data.assembly import Source, hold_out, keep_apart, usable
+from flatvq.data.entries import Survey, survey
+from flatvq.data.pillow import Sizing
+from flatvq.data.sets import DataSplit, Fate, ImageSet
+from flatvq.data.store import Decoder, StoredImages
+from flatvq.data.walk import existing_folder, list_files, printable
+from flatvq.recipe import DataRecipe
+
+__all__ = ["OpenedFolder", "open_folder", "split_folder"]
+
+
+@dataclass(frozen=True)
+class OpenedFolder:
+    """All the images of a folder, for evaluation."""
+
+    images: ImageSet
+    """In the order of their paths."""
+    fates: tuple[Fate, ...]
+    """Every file that was not used as it is."""
+
+
+def open_folder(path: str | Path, crop: int, resize: int = 0) -> OpenedFolder:
+    """Open a folder whose images are all evaluated.
+
+    Args:
+        path: the folder.
+        crop: pixels of the side of a crop; smaller images are enlarged to it.
+        resize: pixels of the shorter side to scale to; 0 keeps an image's own size.
+
+    Returns:
+        The images, and what became of the other files.
+
+    Raises:
+        FlatvqError: if there is no such folder, it holds no readable image, or most of them are unreadable.
+
+    Example:
+        >>> open_folder("nowhere", crop=64)
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: no folder at 'nowhere': check the path
+    """
+    split, defaults = "evaluation", DataRecipe()
+    sizing = Sizing(crop, resize)
+    source = _source(existing_folder(path, "the path"), sizing, split)
+    decoder = Decoder(sizing, defaults.cache_mib)
+    found = usable(source, source.survey.entries, decoder, defaults.max_unreadable, split)
+    converted = [entry.converted(split) for entry in found.entries if entry.notes]
+    return OpenedFolder(
+        images=StoredImages(found.entries, decoder, split),
+        fates=(*source.survey.fates, *found.fates, *converted),
+    )
+
+
+def split_folder(recipe: DataRecipe) -> DataSplit:
+    """Open a folder to train on, and hold images out by their content, or open a second one for that.
+
+    Args:
+        recipe: the data section of the recipe; `path` and `validation_path` are folders.
+
+    Returns:
+        Both sides.
+
+    Raises:
+        FlatvqError: if a folder is absent, or has nothing to offer.
+    """
+    sizing = Sizing(recipe.crop, recipe.resize)
+    path = existing_folder(recipe.path, "data.path")
+    if not recipe.validation_path:
+        return hold_out(_source(path, sizing, ""), recipe)
+    held_out = existing_folder(recipe.validation_path, "data.validation_path")
+    return keep_apart(_source(path, sizing, "training"), _source(held_out, sizing, "validation"), recipe)
+
+
+def _source(folder: Path, sizing: Sizing, split: str) -> Source:
+    listing = list_files(folder, split)
+    found = survey(listing.items, sizing, split)
+    title = f"folder '{printable(str(folder))}'"
+    return Source(title, Survey(found.entries, (*listing.fates, *found.fates)))

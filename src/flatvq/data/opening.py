@@ -1,0 +1,34 @@
+"""From the data section of a recipe to its images."""
+
+from __future__ import annotations
+
+from flatvq.data.folder import split_folder
+from flatvq.data.huggingface import split_dataset
+from flatvq.data.photographs import split_photographs
+from flatvq.data.sets import DataSplit
+from flatvq.recipe import DataRecipe
+
+__all__ = ["open_data"]
+
+_SOURCES = {"photographs": split_photographs, "folder": split_folder, "huggingface": split_dataset}
+
+
+def open_data(recipe: DataRecipe) -> DataSplit:
+    """Open the images of a recipe, divided into what is trained on and what is held out.
+
+    Args:
+        recipe: the data section.
+
+    Returns:
+        Both sides; a pure function of the recipe and the files.
+
+    Raises:
+        FlatvqError: if there is nothing at the path, or nothing usable in it.
+        MissingExtraError: if the source needs packages that are not installed.
+
+    Example:
+        >>> data = open_data(DataRecipe())
+        >>> len(data.validation), data.validation.names[0]
+        (121, 'astronaut@0,224')
+    """
+    return _SOURCES[recipe.source](recipe)

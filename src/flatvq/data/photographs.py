@@ -1,0 +1,205 @@
+"""The colour photographs inside the wheels of scikit-image and scikit-learn.
+
+They are too few to hold out whole ones, so a strip of each is held out:
+
+    +---------------+----+------+----+---------------+
+    |               | g  | cell | g  |               |
+    |   training    | a  +------+ a  |   training    |     across the longer side, in its middle,
+    |               | p  | cell | p  |               |     since frames and skies are at the ends
+    +---------------+----+------+----+---------------+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from flatvq.data.pillow import Sizing, decode
+from flatvq.data.sets import DataSplit, Fate, Pixels
+from flatvq.errors import FlatvqError, MissingExtraError
+from flatvq.recipe import DataRecipe
+
+__all__ = ["Layout", "Region", "RegionImages", "gap_for", "layout", "split_photographs"]
+
+# motorcycle_right.png is the stereo twin of motorcycle_left.png: what one holds out the other would show.
+_PHOTOGRAPHS = {
+    "skimage": (
+        "data/astronaut.png",
+        "data/chelsea.png",
+        "data/coffee.png",
+        "data/hubble_deep_field.jpg",
+        "data/ihc.png",
+        "data/motorcycle_left.png",
+        "data/retina.jpg",
+        "data/rocket.jpg",
+    ),
+    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
+}
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of a photograph, in pixels after scaling."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def turned(self) -> Region:
+        """Return the rectangle with rows and columns exchanged."""
+        return Region(self.left, self.top, self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a photograph is divided."""
+
+    training: tuple[Region, ...]
+    """One or two regions, each at least a crop high and wide."""
+    cells: tuple[Region, ...]
+    """Held-out crops, a grid without overlap; empty if the photograph is too small for a strip."""
+
+
+def gap_for(crop: int) -> int:
+    """Return the pixels between what is trained on and what is held out.
+
+    A quarter of a crop, and no less than 16: neither a 16-pixel block of JPEG colour nor the reach of a
+    bicubic filter (2 pixels) then carries anything across.
+
+    Example:
+        >>> gap_for(64), gap_for(256)
+        (16, 64)
+    """
+    return max(16, crop // 4)
+
+
+def layout(height: int, width: int, crop: int, share: float) -> Layout:
+    """Divide a photograph into training regions and held-out cells.
+
+    The strip lies across the longer side. It is a whole number of crops wide: the number nearest to the share,
+    at least one, and no more than leaves a crop to train on. It lies in the middle, or at the end where
+    the middle would leave no side wide enough for a crop.
+
+    Args:
+        height: rows of the photograph, after scaling.
+        width: columns.
+        crop: pixels of the side of a crop.
+        share: share of the area to hold out.
+
+    Returns:
+        The regions.
+
+    Example:
+        >>> photograph = layout(100, 400, crop=64, share=0.1)
+        >>> photograph.cells
+        (Region(top=0, left=168, height=64, width=64),)
+        >>> photograph.training
+        (Region(top=0, left=0, height=100, width=152), Region(top=0, left=248, height=100, width=152))
+    """
+    if height > width:
+        turned = layout(width, height, crop, share)
+        return Layout(*(tuple(region.turned() for region in regions) for regions in vars(turned).values()))
+    gap = gap_for(crop)
+    columns = min(max(1, round(share * width / crop)), (width - gap - crop) // crop)
+    if columns < 1:
+        return Layout((Region(0, 0, height, width),), ())
+    strip = columns * crop
+    middle = (width - strip) // 2
+    left = middle if middle - gap >= crop else width - strip
+    right = left + strip
+    sides = ((0, left - gap), (right + gap, width))
+    return Layout(
+        training=tuple(Region(0, start, height, stop - start) for start, stop in sides if stop - start >= crop),
+        cells=tuple(
+            Region(row, column, crop, crop)
+            for row in range(0, height - crop + 1, crop)
+            for column in range(left, right, crop)
+        ),
+    )
+
+
+class RegionImages:
+    """An `ImageSet` of rectangles of photographs, named like `astronaut@0,224` by row and column.
+
+    An image is drawn in proportion to its area in crops, so that every pixel counts about alike.
+
+    Args:
+        regions: (name of the photograph, its pixels, the rectangle), each.
+        crop: pixels of the side of a crop.
+    """
+
+    late_fates: tuple[Fate, ...] = ()
+
+    def __init__(self, regions: Sequence[tuple[str, Pixels, Region]], crop: int) -> None:
+        self.names = tuple(f"{name}@{region.top},{region.left}" for name, _, region in regions)
+        self.repeats = tuple(max(1, round(r.height * r.width / crop**2)) for _, _, r in regions)
+        self._pixels = tuple(
+            pixels[r.top : r.top + r.height, r.left : r.left + r.width] for _, pixels, r in regions
+        )
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def load(self, index: int) -> Pixels:
+        """Return a region, uint8 [H, W, 3], read-only."""
+        return self._pixels[index]
+
+
+def split_photographs(recipe: DataRecipe) -> DataSplit:
+    """Open the bundled photographs, with a strip of each held out.
+
+    Args:
+        recipe: the data section of the recipe.
+
+    Returns:
+        Training regions, and held-out cells that touch none of them.
+
+    Raises:
+        MissingExtraError: if scikit-image or scikit-learn is not installed.
+        FlatvqError: if the crop is too large to hold out a strip of any photograph.
+    """
+    crop, sizing = recipe.crop, Sizing(recipe.crop, recipe.resize)
+    training: list[tuple[str, Pixels, Region]] = []
+    cells: list[tuple[str, Pixels, Region]] = []
+    fates: list[Fate] = []
+    for name, file in _files().items():
+        pixels = _decoded(file, sizing)
+        plan = layout(*pixels.shape[:2], crop, recipe.validation_share)
+        training += [(name, pixels, region) for region in plan.training]
+        cells += [(name, pixels, cell) for cell in plan.cells]
+        if not plan.cells:
+            fates.append(Fate(name, "validation", "skipped", f"too small to hold out a strip {crop} pixels wide"))
+    if not cells:
+        what = f"no bundled photograph is large enough to hold out crops of data.crop {crop}"
+        raise FlatvqError(what, "lower data.crop, raise data.resize, or use a folder of your own")
+    limit = recipe.limit or len(training)
+    sentence = (
+        f"a strip across the middle of each photograph (validation_share {recipe.validation_share:g} of its length, in whole "
+        f"crops, at least one) is never trained on: {len(cells)} crops of {crop} x {crop} pixels that do not "
+        f"overlap, at least {gap_for(crop)} pixels away from every training crop"
+    )
+    return DataSplit(RegionImages(training[:limit], crop), RegionImages(cells, crop), sentence, tuple(fates))
+
+
+@cache
+def _decoded(file: Path, sizing: Sizing) -> Pixels:
+    """Decode a photograph; trials of one process share it (15 MB in all)."""
+    with file.open("rb") as stream:
+        return decode(stream, sizing)
+
+
+def _files() -> dict[str, Path]:
+    """Find the photographs by name, without importing the packages that hold them: that takes a second."""
+    files: dict[str, Path] = {}
+    for package, paths in _PHOTOGRAPHS.items():
+        spec = find_spec(package)
+        for path in paths:
+            file = Path(spec.origin).parent / path if spec and spec.origin else None
+            if file is None or not file.is_file():
+                raise MissingExtraError("the bundled photographs", "scikit-image and scikit-learn", extra="photos")
+            files[file.stem] = file
+    return files

@@ -1,0 +1,73 @@
+"""What every source of images becomes: sets of images, and the fate of each file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+
+__all__ = ["DataSplit", "Fate", "ImageSet", "Pixels"]
+
+Pixels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a file (or of a group of files) that was not used as it is.
+
+    Example:
+        >>> Fate("cats/tom.jpg", "", "unreadable", "empty file").fate
+        'unreadable'
+    """
+
+    name: str
+    """Path inside the source, printable; for a group, a pattern with a count such as `*.txt (12 files)`."""
+    split: str
+    """`training`, `validation` or `evaluation`; empty for what was not fit to stand on any side."""
+    fate: Literal["unreadable", "skipped", "converted"]
+    """`unreadable`: meant as an image, but it cannot be decoded; `skipped`: left out on purpose; `converted`:
+    used, but its pixels are not the file's samples as they stand."""
+    reason: str
+    """Why, in a few words."""
+
+
+class ImageSet(Protocol):
+    """Decoded images, by number."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Printable names, unique within the set."""
+
+    @property
+    def repeats(self) -> Sequence[int]:
+        """How often each image is drawn in an epoch."""
+
+    @property
+    def late_fates(self) -> Sequence[Fate]:
+        """Files that turned out unreadable only when they were drawn; it may grow."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, index: int) -> Pixels:
+        """Return an image, uint8 [H, W, 3], read-only, after scaling; neither side is below the crop's."""
+
+
+@dataclass(frozen=True)
+class DataSplit:
+    """A source, divided into what is trained on and what is held out."""
+
+    training: ImageSet
+    """Cut random crops from these."""
+    validation: ImageSet
+    """Evaluate on the centre crops of these."""
+    held_out: str
+    """A sentence that says how validation is kept apart."""
+    fates: tuple[Fate, ...]
+    """Every file that was not used as it is, as far as it was known when the source was opened."""
+
+    @property
+    def late_fates(self) -> tuple[Fate, ...]:
+        """Files that turned out unreadable since, and were replaced by the next readable image of their set."""
+        return (*self.training.late_fates, *self.validation.late_fates)

@@ -1,0 +1,122 @@
+"""Decoded images in memory: all at once where they fit the cache, on demand where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+from flatvq.data.entries import Entry, threads
+from flatvq.data.pillow import Rejected, Sizing, decode
+from flatvq.data.sets import Fate, Pixels
+from flatvq.errors import FlatvqError
+
+__all__ = ["Decoder", "StoredImages"]
+
+_MIB = 2**20
+
+
+class Decoder:
+    """Decodes images and keeps the first of them, up to a budget.
+
+    Nothing is ever evicted: every image is drawn about equally often, so that no choice of which to keep is
+    better than another, and the simplest has no state that depends on the order of draws.
+
+    Args:
+        sizing: what images are scaled to.
+        cache_mib: the budget, in MiB of decoded pixels.
+    """
+
+    def __init__(self, sizing: Sizing, cache_mib: int) -> None:
+        self._sizing = sizing
+        self._room = cache_mib * _MIB
+        self._kept: dict[Entry, Pixels] = {}
+        self._lock = Lock()
+
+    def pixels(self, entry: Entry) -> Pixels:
+        """Return an image, uint8 [H, W, 3], read-only.
+
+        Raises:
+            Rejected: if it cannot be decoded.
+        """
+        kept = self._kept.get(entry)
+        if kept is not None:
+            return kept
+        try:
+            with entry.open() as stream:
+                pixels = decode(stream, self._sizing)
+        except Rejected:
+            raise
+        except Exception as error:  # the user's disk, archive or dataset library may raise anything
+            raise Rejected(f"cannot be opened ({type(error).__name__})") from None
+        with self._lock:
+            if entry not in self._kept and pixels.nbytes <= self._room:
+                self._room -= pixels.nbytes
+                self._kept[entry] = pixels
+        return pixels
+
+    def decode_all(self, entries: Sequence[Entry]) -> dict[Entry, Rejected]:
+        """Decode all of these now if they fit the budget; do nothing if they do not.
+
+        Args:
+            entries: the images.
+
+        Returns:
+            Those that cannot be decoded, and why.
+        """
+        if sum(entry.nbytes for entry in entries) > self._room:
+            return {}
+        with ThreadPoolExecutor(threads()) as pool:
+            verdicts = pool.map(self._try, entries)
+            return {entry: verdict for entry, verdict in zip(entries, verdicts, strict=True) if verdict}
+
+    def _try(self, entry: Entry) -> Rejected | None:
+        try:
+            self.pixels(entry)
+        except Rejected as rejected:
+            return rejected
+        return None
+
+
+class StoredImages:
+    """An `ImageSet` of files.
+
+    Where not everything fits the cache, a file may turn out unreadable in the middle of a training; then the next
+    readable one stands in for it, always the same, and `late_fates` tells.
+
+    Args:
+        entries: the images, at least one.
+        decoder: decodes them; sets may share one, and its budget.
+        split: what to call the set in fates.
+    """
+
+    def __init__(self, entries: Sequence[Entry], decoder: Decoder, split: str) -> None:
+        self._entries = tuple(entries)
+        self._decoder = decoder
+        self._split = split
+        self._late: dict[Entry, Fate] = {}
+        self.names = tuple(entry.name for entry in self._entries)
+        self.repeats = (1,) * len(self._entries)
+
+    @property
+    def late_fates(self) -> tuple[Fate, ...]:
+        """Files that turned out unreadable only when they were drawn."""
+        return tuple(self._late.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def load(self, index: int) -> Pixels:
+        """Return an image, uint8 [H, W, 3], read-only, or the next readable one in its place.
+
+        Raises:
+            FlatvqError: if none of the set can be read any more.
+        """
+        for offset in range(len(self)):
+            entry = self._entries[(index + offset) % len(self)]
+            try:
+                return self._decoder.pixels(entry)
+            except Rejected as rejected:
+                kind = "skipped" if rejected.skipped else "unreadable"
+                self._late[entry] = Fate(entry.name, self._split, kind, rejected.reason)
+        raise FlatvqError(f"none of the {len(self)} {self._split} images can be read any more", "check the disk")

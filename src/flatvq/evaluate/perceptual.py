@@ -1,0 +1,299 @@
+"""LPIPS and rFID, whose published weights are the user's to place.
+
+Neither works without networks trained by others, and no package ships them, so they load from a folder:
+
+    alexnet-owt-7be5be79.pth    AlexNet of torchvision                              LPIPS
+    alex.pth                    linear heads of the lpips package, version 0.1      LPIPS
+    inception-2015-12-05.pt     Inception of the StyleGAN metrics, a TorchScript    rFID
+
+A `.pth` is read as tensors alone, without executing what else it may hold. A TorchScript is a program that
+torch's own interpreter runs: take it only from a place you trust.
+
+Axes: B images, H W rows and columns, F features.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from flatvq.errors import FlatvqError
+from flatvq.evaluate.fidelity import as_stored
+
+__all__ = [
+    "FeatureNetwork",
+    "FeatureStatistics",
+    "Lpips",
+    "PerceptualWeights",
+    "find_weights",
+    "frechet_distance",
+    "load_features",
+    "load_lpips",
+]
+
+_ALEXNET, _HEADS, _INCEPTION = "alexnet-owt-7be5be79.pth", "alex.pth", "inception-2015-12-05.pt"
+_SOURCES = {
+    _ALEXNET: f"torchvision: download.pytorch.org/models/{_ALEXNET}",
+    _HEADS: "the lpips package: lpips/weights/v0.1; torchmetrics has it in functional/image/lpips_models",
+    _INCEPTION: f"NVIDIA's stylegan2-ada-pytorch: pretrained/metrics/{_INCEPTION}",
+}
+_INCEPTION_FEATURES = 2048
+_SMALLEST_SIDE = 31  # AlexNet's second pooling needs 3 rows, so the first 7, so its first convolution 31
+
+
+@dataclass(frozen=True)
+class PerceptualWeights:
+    """Where the files of published weights are; None for one that the folder lacks."""
+
+    folder: Path
+    alexnet: Path | None
+    heads: Path | None
+    inception: Path | None
+
+
+def find_weights(folder: Path) -> PerceptualWeights:
+    """Look for published weights by their published names.
+
+    Args:
+        folder: where the user has put them.
+
+    Returns:
+        What is there; `load_lpips` and `load_features` say what they miss.
+
+    Raises:
+        FlatvqError: if there is no such folder, or none of the files in it.
+
+    Example:
+        >>> find_weights(Path("nowhere"))
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: no folder of weights at 'nowhere': check --weights
+    """
+    if not folder.is_dir():
+        raise FlatvqError(f"no folder of weights at '{folder}'", "check --weights")
+    found = [path if path.is_file() else None for path in (folder / name for name in _SOURCES)]
+    if not any(found):
+        remedy = f"put {_ALEXNET} and {_HEADS} there for LPIPS, {_INCEPTION} for rFID"
+        raise FlatvqError(f"no published weights in '{folder}'", remedy)
+    return PerceptualWeights(folder, *found)
+
+
+class Lpips(nn.Module):
+    """Learned perceptual image patch similarity on AlexNet (Zhang et al. 2018, equation 1), version 0.1.
+
+        image --------.             5 ReLU outputs,    squared       linear    mean over    sum
+                      +-> AlexNet -> unit length    -> difference -> heads  -> positions -> of 5
+        reference ----'             over channels
+
+    Made by `load_lpips`. Images keep their size.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # torchvision's layout, so that its tensors fit by name
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(),
+        )  # fmt: skip
+        self.heads = nn.ModuleList(nn.Conv2d(width, 1, 1, bias=False) for width in (64, 192, 384, 256, 256))
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, references: Tensor) -> Tensor:
+        """Distance of each image from its reference: symmetric, and 0 for identical ones.
+
+        Args:
+            images: [B, 3, H, W] in [0, 1], at least 31 pixels on the shorter side.
+            references: [B, 3, H, W] in [0, 1].
+
+        Returns:
+            [B] float32, the precision of the network.
+
+        Raises:
+            FlatvqError: if the shapes differ, are not [B, 3, H, W], or the images are too small.
+        """
+        shape = images.shape
+        if shape != references.shape or len(shape) != 4 or shape[1] != 3 or min(shape[2:]) < _SMALLEST_SIDE:
+            raise FlatvqError(
+                f"LPIPS cannot compare images of shape {list(shape)} with {list(references.shape)}",
+                f"give batches of one shape [B, 3, H, W], with H and W at least {_SMALLEST_SIDE}",
+            )
+        taps = zip(self.heads, self._taps(images), self._taps(references), strict=True)
+        distances = [head((x - y).square()).mean(dim=(1, 2, 3)) for head, x, y in taps]
+        return torch.stack(distances).sum(dim=0)
+
+    def _taps(self, images: Tensor) -> list[Tensor]:
+        """Return the five ReLU outputs, each position scaled to unit length over its channels."""
+        # the lpips package's channel means and deviations, for images in [-1, 1]
+        mean = images.new_tensor([-0.030, -0.088, -0.188]).view(3, 1, 1)
+        deviation = images.new_tensor([0.458, 0.448, 0.450]).view(3, 1, 1)
+        x, taps = (images * 2 - 1 - mean) / deviation, []
+        for layer in self.features:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                taps.append(x / (x.norm(dim=1, keepdim=True) + 1e-10))
+        return taps
+
+
+def load_lpips(weights: PerceptualWeights, device: str = "cpu") -> Lpips:
+    """Load LPIPS, in evaluation mode on `device`.
+
+    Raises:
+        FlatvqError: if a file is missing, unreadable, or lacks a tensor.
+    """
+    alexnet = _require(weights.alexnet, _ALEXNET, weights.folder, "LPIPS")
+    heads = _require(weights.heads, _HEADS, weights.folder, "LPIPS")
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        lpips = Lpips()
+    ours = lpips.state_dict()
+    state = _tensors(alexnet, {name: name for name in ours if name.startswith("features.")}, ours)
+    state |= _tensors(heads, {f"heads.{i}.weight": f"lin{i}.model.1.weight" for i in range(5)}, ours)
+    lpips.load_state_dict(state, assign=True)
+    return lpips.requires_grad_(False).eval().to(device)
+
+
+@dataclass(frozen=True)
+class FeatureNetwork:
+    """The network under rFID, a TorchScript that answers `script(images, return_features=True)`.
+
+    Its images are uint8 [B, 3, H, W] in 0..255, which it resizes by itself, and its answer is [B, 2048]: the
+    convention of `inception-2015-12-05.pt`. Made by `load_features`.
+    """
+
+    path: Path
+    script: torch.jit.ScriptModule
+    device: str
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the features [B, 2048] of images [B, 3, H, W] in [0, 1], rounded to 8 bits first."""
+        stored = as_stored(images).mul(255).round().to(self.device, torch.uint8)
+        features = self.script(stored, return_features=True)
+        if not isinstance(features, Tensor) or features.shape != (len(images), _INCEPTION_FEATURES):
+            raise _bad_weights(self.path, f"does not give {_INCEPTION_FEATURES} features per image")
+        return features
+
+
+def load_features(weights: PerceptualWeights, device: str = "cpu") -> FeatureNetwork:
+    """Load the feature network of rFID, in evaluation mode on `device`.
+
+    Raises:
+        FlatvqError: if the file is missing or not a TorchScript of the convention.
+    """
+    path = _require(weights.inception, _INCEPTION, weights.folder, "rFID")
+    try:
+        with warnings.catch_warnings():  # torch deprecates the only form in which this network is published
+            warnings.simplefilter("ignore", DeprecationWarning)
+            script = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
+        arguments = {argument.name for argument in script.forward.schema.arguments}
+    except (RuntimeError, ValueError, AttributeError):
+        raise _bad_weights(path, "is not a TorchScript network") from None
+    if "return_features" not in arguments:
+        raise _bad_weights(path, "takes no return_features")
+    return FeatureNetwork(path, script, device)
+
+
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """Mean [F] and scatter [F, F], the sum of (x - mean)(x - mean)^T, of `count` images, in float64.
+
+    Example:
+        >>> of = FeatureStatistics.of
+        >>> both = of(torch.tensor([[0.0], [2.0]])).merge(of(torch.tensor([[4.0]])))
+        >>> both.count, both.mean.tolist(), both.covariance.tolist()
+        (3, [2.0], [[4.0]])
+    """
+
+    count: int
+    mean: Tensor
+    scatter: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> FeatureStatistics:
+        """Summarise a batch of features [B, F], B at least 1."""
+        features = features.detach().cpu().to(torch.float64)
+        mean = features.mean(dim=0)
+        return cls(len(features), mean, (features - mean).T @ (features - mean))
+
+    def merge(self, other: FeatureStatistics) -> FeatureStatistics:
+        """Summarise both sets together (Chan, Golub & LeVeque 1983), so that no features need be kept."""
+        count, step = self.count + other.count, other.mean - self.mean
+        between = torch.outer(step, step) * (self.count * other.count / count)
+        mean = self.mean + step * (other.count / count)
+        return FeatureStatistics(count, mean, self.scatter + other.scatter + between)
+
+    @property
+    def covariance(self) -> Tensor:
+        """Sample covariance [F, F], divided by count - 1."""
+        return self.scatter / (self.count - 1)
+
+
+def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
+    """Distance of two Gaussians: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Heusel et al. 2017).
+
+    On the features of originals and reconstructions this is rFID. The root's trace is the sum of the singular
+    values of C_a^(1/2) C_b^(1/2), which stays real for the singular covariances of few images. Few images
+    inflate the distance: published values stand on 50,000, so say how many.
+
+    Args:
+        a: of one set of images, at least 2.
+        b: of the other.
+
+    Returns:
+        The distance, at least 0, in squared units of the features.
+
+    Raises:
+        FlatvqError: if a set has fewer than two images.
+
+    Example:
+        >>> a = FeatureStatistics.of(torch.tensor([[-1.0], [1.0]]))  # mean 0, variance 2
+        >>> b = FeatureStatistics.of(torch.tensor([[2.0], [6.0]]))  # mean 4, variance 8
+        >>> round(frechet_distance(a, b), 9)  # 4^2 + 2 + 8 - 2 * sqrt(2 * 8)
+        18.0
+    """
+    if min(a.count, b.count) < 2:
+        raise FlatvqError(
+            f"sets of {a.count} and {b.count} images have no covariance", "give at least two images"
+        )
+    shared = torch.linalg.svdvals(_root(a.covariance) @ _root(b.covariance)).sum()
+    spread = a.covariance.trace() + b.covariance.trace() - 2 * shared
+    return float(((a.mean - b.mean).square().sum() + spread).clamp(min=0))
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """Square root of a symmetric matrix without negative eigenvalues but for rounding."""
+    values, vectors = torch.linalg.eigh(covariance)
+    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return root
+
+
+def _require(path: Path | None, name: str, folder: Path, metric: str) -> Path:
+    if path is None:
+        raise FlatvqError(
+            f"{metric} needs {name}, which is not in '{folder}'", f"get it from {_SOURCES[name]}"
+        )
+    return path
+
+
+def _bad_weights(path: Path, fault: str) -> FlatvqError:
+    return FlatvqError(f"weights file '{path}' {fault}", f"get it anew from {_SOURCES[path.name]}")
+
+
+def _tensors(path: Path, names: dict[str, str], like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Read tensors of the shapes of `like`; `names` says how the file calls each of ours."""
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # a file that is not what its name says can fail anywhere in the parser
+        raise _bad_weights(path, "cannot be read") from None
+    tensors: dict[str, Tensor] = {}
+    for ours, theirs in names.items():
+        tensor = stored.get(theirs) if isinstance(stored, dict) else None
+        if not isinstance(tensor, Tensor) or tensor.shape != like[ours].shape:
+            raise _bad_weights(path, f"has no {theirs} of shape {list(like[ours].shape)}")
+        tensors[ours] = tensor.float()
+    return tensors

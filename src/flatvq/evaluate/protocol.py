@@ -1,0 +1,27 @@
+"""The name of the definitions behind a number, so that only like is compared with like."""
+
+from __future__ import annotations
+
+__all__ = ["protocol_id"]
+
+# Raise it when a definition below it changes: rounding to 8 bits, PSNR, SSIM, usage, perplexity, the crop.
+_VERSION = 1
+
+
+def protocol_id(crop: int | None, resize: int) -> str:
+    """Name how a split was evaluated.
+
+    Args:
+        crop: side in pixels of the centre crops, None for whole images.
+        resize: pixels of the shorter side before the crop, 0 for the image's own size.
+
+    Returns:
+        A text that is equal for comparable results and for those alone.
+
+    Example:
+        >>> protocol_id(64, 0), protocol_id(None, 256)
+        ('flatvq-1/crop-64/own-size', 'flatvq-1/whole/shorter-side-256')
+    """
+    cut = "whole" if crop is None else f"crop-{crop}"
+    size = f"shorter-side-{resize}" if resize else "own-size"
+    return f"flatvq-{_VERSION}/{cut}/{size}"

@@ -1,0 +1,218 @@
+"""Evaluation of a model on a whole split: fidelity per image, usage per level, in eval mode and float32.
+
+Axes: B batch, H W rows and columns, h w a level's grid, D code dim.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import groupby, islice
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from flatvq.errors import FlatvqError
+from flatvq.evaluate import fidelity
+from flatvq.model import VQVAE
+from flatvq.quantize import CodeUsage, Quantized, UsageCounter
+
+__all__ = ["Evaluation", "LevelEvaluation", "Sample", "evaluate", "reconstruct"]
+
+NamedImage = tuple[str, "np.ndarray[Any, np.dtype[np.uint8]]"]
+
+
+@dataclass(frozen=True)
+class LevelEvaluation:
+    """One level over the split."""
+
+    grid: tuple[int, int] | None
+    """Rows and columns of indices; None if the images differ in size."""
+    code_dim: int
+    """D."""
+    usage: CodeUsage
+    """Statistics of the pooled histogram."""
+    quantization_error: float
+    """E|z - e|^2 / Var(z) over the split, so that scale cannot hide it."""
+    counts: tuple[int, ...]
+    """The pooled histogram [K]."""
+
+    def record(self) -> dict[str, Any]:
+        """Return what `metrics.json` holds of the level."""
+        usage = asdict(self.usage)
+        return {
+            "grid": self.grid,
+            "code_dim": self.code_dim,
+            **usage,
+            "quantization_error": self.quantization_error,
+        }
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture and its reconstruction, uint8 [H, W, 3]."""
+
+    name: str
+    original: np.ndarray[Any, np.dtype[np.uint8]]
+    reconstruction: np.ndarray[Any, np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that was measured on a split."""
+
+    names: tuple[str, ...]
+    """The images, in order."""
+    psnr_db: tuple[float, ...]
+    """Per image, in dB."""
+    ssim: tuple[float, ...]
+    """Per image."""
+    mse: tuple[float, ...]
+    """Per image, on the [0, 1] scale."""
+    ms_ssim: tuple[float | None, ...]
+    """Per image; None where the image is too small."""
+    bits: tuple[float, ...]
+    """Nominal bits per image: sum over levels of h x w x log2 K."""
+    pixels: tuple[int, ...]
+    """H x W per image."""
+    levels: tuple[LevelEvaluation, ...]
+    """From the bottom to the top."""
+    samples: tuple[Sample, ...]
+    """The first images beside their reconstructions."""
+
+    def record(self) -> dict[str, Any]:
+        """Return the figures of `metrics.json` (docs/records.md)."""
+        defined = [value for value in self.ms_ssim if value is not None]
+        errors = torch.tensor(self.mse, dtype=torch.float64)
+        effective = sum(sum(level.counts) * level.usage.effective_bits for level in self.levels)
+        return {
+            "images": len(self.names),
+            "psnr_db": float(np.mean(self.psnr_db)),
+            "psnr_of_mean_mse_db": fidelity.psnr_of_mean_mse(errors, data_range=1.0),
+            "mse": float(errors.mean()),
+            "ssim": float(np.mean(self.ssim)),
+            "ms_ssim": float(np.mean(defined)) if len(defined) == len(self.names) else None,
+            "bits_per_image": float(np.mean(self.bits)),
+            "bits_per_pixel": sum(self.bits) / sum(self.pixels),
+            "effective_bits_per_image": effective / len(self.names),
+            "levels": [level.record() for level in self.levels],
+        }
+
+
+class _LevelTally:
+    """Running sums of one level."""
+
+    def __init__(self, codebook_size: int, code_dim: int) -> None:
+        self.usage = UsageCounter(codebook_size)
+        self.grids: set[tuple[int, int]] = set()
+        self.error = 0.0
+        self.squares = 0.0
+        self.vectors = 0
+        self.sum = torch.zeros(code_dim, dtype=torch.float64)
+
+    def add(self, level: Quantized) -> None:
+        latents, codes = level.latents.double(), level.codes.double()
+        self.usage.add(level.indices)
+        self.grids.add((level.indices.shape[1], level.indices.shape[2]))
+        self.error += float((latents - codes).square().sum())
+        self.squares += float(latents.square().sum())
+        self.sum += latents.sum(dim=(0, 2, 3)).cpu()
+        self.vectors += level.indices.numel()
+
+    def summary(self) -> LevelEvaluation:
+        variance = self.squares - float(self.sum.square().sum()) / self.vectors
+        return LevelEvaluation(
+            grid=next(iter(self.grids)) if len(self.grids) == 1 else None,
+            code_dim=len(self.sum),
+            usage=self.usage.summary(),
+            # Latents that are all the same have nothing to lose.
+            quantization_error=self.error / variance if variance > 0 else 0.0,
+            counts=tuple(self.usage.counts.tolist()),
+        )
+
+
+@torch.no_grad()
+def evaluate(
+    model: VQVAE, images: Iterable[NamedImage], *, batch_size: int = 64, samples: int = 0
+) -> Evaluation:
+    """Reconstruct every image of a split and measure what came of it (DESIGN, pinned definitions).
+
+    The model is put into eval mode for the while. Images whose sides are no multiple of the model's
+    downsampling are padded by repeating the last row and column, and measured without the padding.
+
+    Args:
+        model: the tokenizer, on any device.
+        images: pairs of a name and uint8 [H, W, 3]; equal neighbours in size share a batch.
+        batch_size: images per forward pass.
+        samples: how many of the first images to keep beside their reconstructions.
+
+    Returns:
+        Per-image values and per-level statistics.
+
+    Raises:
+        FlatvqError: if there are no images.
+    """
+    tallies = [_LevelTally(level.codebook_size, level.code_dim) for level in model.recipe.levels]
+    names: list[str] = []
+    columns: dict[str, list[Any]] = {
+        key: [] for key in ("psnr_db", "ssim", "mse", "ms_ssim", "bits", "pixels")
+    }
+    kept: list[Sample] = []
+    was_training = model.training
+    model.eval()
+    try:
+        for batch_names, original in _batches(images, batch_size):
+            stored, levels = reconstruct(model, original)
+            for tally, level in zip(tallies, levels, strict=True):
+                tally.add(level)
+            names += batch_names
+            _measure(columns, original.float().div(255), stored.float().div(255))
+            sizes = zip(levels, model.recipe.levels, strict=True)
+            bits = sum(found.indices[0].numel() * math.log2(level.codebook_size) for found, level in sizes)
+            columns["bits"] += [bits] * len(original)
+            wanted = max(0, samples - len(kept))
+            kept += map(Sample, batch_names[:wanted], _pictures(original), _pictures(stored))
+    finally:
+        model.train(was_training)
+    if not names:
+        raise FlatvqError("there are no images to evaluate", "check the folder")
+    values = {key: tuple(column) for key, column in columns.items()}
+    return Evaluation(tuple(names), **values, levels=tuple(t.summary() for t in tallies), samples=tuple(kept))
+
+
+def reconstruct(model: VQVAE, original: Tensor) -> tuple[Tensor, tuple[Quantized, ...]]:
+    """Reconstruct uint8 [B, 3, H, W] of any size; return uint8 of the same shape and the levels."""
+    height, width = original.shape[2:]
+    right, below = -width % model.factor, -height % model.factor
+    device = next(model.parameters()).device
+    pixels = F.pad(original.to(device).float() / 255, (0, right, 0, below), mode="replicate")
+    output = model(pixels)
+    cut = output.reconstruction[:, :, :height, :width]
+    return fidelity.as_stored(cut).mul(255).round().to(torch.uint8).cpu(), output.levels
+
+
+def _batches(images: Iterable[NamedImage], batch_size: int) -> Iterator[tuple[list[str], Tensor]]:
+    """Stack neighbours of equal size: names and uint8 [B, 3, H, W]."""
+    for _, group in groupby(images, key=lambda named: named[1].shape):
+        while chunk := list(islice(group, batch_size)):
+            stacked = np.stack([pixels for _, pixels in chunk])
+            yield [name for name, _ in chunk], torch.from_numpy(stacked).permute(0, 3, 1, 2)
+
+
+def _measure(columns: dict[str, list[Any]], original: Tensor, stored: Tensor) -> None:
+    height, width = original.shape[2:]
+    columns["mse"] += fidelity.mse(stored, original).tolist()
+    columns["psnr_db"] += fidelity.psnr(stored, original, data_range=1.0).tolist()
+    columns["ssim"] += fidelity.ssim(stored, original, data_range=1.0).tolist()
+    large = fidelity.ms_ssim_defined(height, width)
+    missing = [None] * len(original)
+    columns["ms_ssim"] += fidelity.ms_ssim(stored, original, data_range=1.0).tolist() if large else missing
+    columns["pixels"] += [height * width] * len(original)
+
+
+def _pictures(images: Tensor) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+    return list(images.permute(0, 2, 3, 1).numpy())

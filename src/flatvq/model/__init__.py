@@ -1,0 +1,21 @@
+"""The autoencoder of any number of levels, what it may spend, and the tokenizer that a user loads."""
+
+from flatvq.model.build import build_vqvae
+from flatvq.model.capacity import Capacity, LevelCapacity, capacity_of
+from flatvq.model.matching import Matched, match, residuals
+from flatvq.model.tokenizer import load_tokenizer, save_tokenizer
+from flatvq.model.vqvae import VQVAE, VQVAEOutput
+
+__all__ = [
+    "VQVAE",
+    "Capacity",
+    "LevelCapacity",
+    "Matched",
+    "VQVAEOutput",
+    "build_vqvae",
+    "capacity_of",
+    "load_tokenizer",
+    "match",
+    "residuals",
+    "save_tokenizer",
+]

@@ -1,0 +1,224 @@
+"""The parts of the autoencoder, each a plain list of layers: encoder, projection, decoder, upsampler.
+
+A part is described once, as data. Its layers can become PyTorch modules (`build`) and can be counted
+(`parameters`, `multiply_adds`), so that a model and its stated capacity cannot drift apart, and counting
+takes no memory.
+
+The layout is that of the VQ-VAE's published code (van den Oord et al. 2017, arXiv 1711.00937, section 4.1:
+strided 4x4 convolutions, then residual blocks of 3x3, ReLU, 1x1), generalised to any power of two.
+
+Axes: B batch, C channels, H W rows and columns of the grid that a layer works on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from flatvq.recipe import ModelRecipe
+
+__all__ = [
+    "Conv",
+    "Layer",
+    "Relu",
+    "Residual",
+    "ResidualBlock",
+    "build",
+    "decoder",
+    "encoder",
+    "multiply_adds",
+    "parameters",
+    "projection",
+    "upsampler",
+]
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution with bias; with `stride` 2 it halves the grid or, `transposed`, doubles it.
+
+    Example:
+        >>> Conv(3, 64, kernel=4, stride=2).build()
+        Conv2d(3, 64, kernel_size=(4, 4), stride=(2, 2), padding=(1, 1))
+    """
+
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int = 1
+    transposed: bool = False
+
+    @property
+    def convs(self) -> tuple[Conv, ...]:
+        """Itself."""
+        return (self,)
+
+    @property
+    def weights(self) -> int:
+        """Number of weights, without the biases."""
+        return self.inputs * self.outputs * self.kernel**2
+
+    def cells_after(self, cells: int) -> int:
+        """Cells (H x W) of the grid that comes out, from those of the grid that goes in."""
+        return cells * self.stride**2 if self.transposed else cells // self.stride**2
+
+    def build(self) -> nn.Module:
+        """Make the PyTorch module, padded so that only the stride changes the grid."""
+        kind = nn.ConvTranspose2d if self.transposed else nn.Conv2d
+        padding = (self.kernel - 1) // 2
+        return kind(self.inputs, self.outputs, self.kernel, stride=self.stride, padding=padding)
+
+
+@dataclass(frozen=True)
+class Relu:
+    """A rectifier, which overwrites its input: in every part it is the only reader of the layer before it."""
+
+    @property
+    def convs(self) -> tuple[Conv, ...]:
+        """None."""
+        return ()
+
+    def build(self) -> nn.Module:
+        """Make the PyTorch module."""
+        return nn.ReLU(inplace=True)
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A residual block, `width` channels wide with `hidden` channels inside."""
+
+    width: int
+    hidden: int
+
+    @property
+    def convs(self) -> tuple[Conv, ...]:
+        """The 3x3 convolution in and the 1x1 convolution out."""
+        return Conv(self.width, self.hidden, kernel=3), Conv(self.hidden, self.width, kernel=1)
+
+    def build(self) -> nn.Module:
+        """Make the PyTorch module."""
+        return ResidualBlock(*(conv.build() for conv in self.convs))
+
+
+Layer: TypeAlias = Conv | Relu | Residual
+"""What a part is made of. Each builds its module and lists its `convs`, which are all that is counted."""
+
+
+class ResidualBlock(nn.Module):
+    """`x + outer(relu(inner(relu(x))))`."""
+
+    def __init__(self, inner: nn.Module, outer: nn.Module) -> None:
+        super().__init__()
+        # The first rectifier must not overwrite x, which the sum still needs.
+        self.body = nn.Sequential(nn.ReLU(), inner, nn.ReLU(inplace=True), outer)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Add the block's correction to its input."""
+        total: Tensor = x + self.body(x)
+        return total
+
+
+def encoder(inputs: int, stride: int, model: ModelRecipe) -> tuple[Layer, ...]:
+    """From a grid of `inputs` channels to one `stride` times smaller of `model.width` channels.
+
+    Args:
+        inputs: channels that go in.
+        stride: a power of two, at least 2.
+        model: gives width, residual width and number of residual blocks.
+
+    Example:
+        >>> model = ModelRecipe(width=128, residual_width=64, residual_blocks=2)
+        >>> parameters(encoder(3, 4, model))
+        446144
+    """
+    half, width = model.width // 2, model.width
+    channels = [inputs, half, *[width] * (_halvings(stride) - 1)]
+    down = [layer for a, b in pairwise(channels) for layer in (Conv(a, b, kernel=4, stride=2), Relu())]
+    return *down, Conv(channels[-1], width, kernel=3), *_blocks(model)
+
+
+def projection(inputs: int, code_dim: int) -> tuple[Layer, ...]:
+    """From features to the space of codes, cell by cell."""
+    return (Conv(inputs, code_dim, kernel=1),)
+
+
+def decoder(inputs: int, outputs: int, stride: int, model: ModelRecipe) -> tuple[Layer, ...]:
+    """From a grid of `inputs` channels to one `stride` times larger of `outputs` channels.
+
+    The encoder's mirror.
+
+    Args:
+        inputs: channels that go in.
+        outputs: channels that come out.
+        stride: a power of two, at least 2.
+        model: gives width, residual width and number of residual blocks.
+
+    Example:
+        >>> build(decoder(64, 3, 4, ModelRecipe(residual_blocks=0)))
+        Sequential(
+          (0): Conv2d(64, 128, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
+          (1): ReLU(inplace=True)
+          (2): ConvTranspose2d(128, 64, kernel_size=(4, 4), stride=(2, 2), padding=(1, 1))
+          (3): ReLU(inplace=True)
+          (4): ConvTranspose2d(64, 3, kernel_size=(4, 4), stride=(2, 2), padding=(1, 1))
+        )
+    """
+    doublings = _halvings(stride)
+    # Seen from the fine end: half the width on the second finest grid, the full width on all coarser ones.
+    fine = [outputs, model.width // 2, *[model.width] * doublings][:doublings]
+    channels = [*fine, model.width]
+    up = [_doubling(a, b) for a, b in pairwise(reversed(channels))]
+    rectified = [layer for conv in up[1:] for layer in (Relu(), conv)]
+    return Conv(inputs, model.width, kernel=3), *_blocks(model), up[0], *rectified
+
+
+def upsampler(channels: int, factor: int) -> tuple[Layer, ...]:
+    """From a level's codes to a grid `factor` times larger: linear, a transposed convolution per doubling."""
+    return (_doubling(channels, channels),) * _halvings(factor)
+
+
+def build(layers: Sequence[Layer]) -> nn.Sequential:
+    """Make the PyTorch module of a part."""
+    return nn.Sequential(*(layer.build() for layer in layers))
+
+
+def parameters(layers: Sequence[Layer]) -> int:
+    """Count weights and biases of a part."""
+    return sum(conv.weights + conv.outputs for layer in layers for conv in layer.convs)
+
+
+def multiply_adds(layers: Sequence[Layer], cells: int) -> int:
+    """Count the multiply-adds of a part's convolutions for one image.
+
+    Args:
+        layers: the part.
+        cells: H x W of the grid that goes in.
+
+    Example:
+        >>> multiply_adds([Conv(3, 64, kernel=4, stride=2)], cells=256 * 256) == 3 * 64 * 4 * 4 * 128 * 128
+        True
+    """
+    total = 0
+    for conv in (conv for layer in layers for conv in layer.convs):
+        after = conv.cells_after(cells)
+        # Every weight is used once per cell of the coarser of the two grids (padding counted as work done).
+        total += conv.weights * min(cells, after)
+        cells = after
+    return total
+
+
+def _halvings(stride: int) -> int:
+    return stride.bit_length() - 1
+
+
+def _blocks(model: ModelRecipe) -> tuple[Layer, ...]:
+    return *[Residual(model.width, model.residual_width)] * model.residual_blocks, Relu()
+
+
+def _doubling(inputs: int, outputs: int) -> Conv:
+    return Conv(inputs, outputs, kernel=4, stride=2, transposed=True)

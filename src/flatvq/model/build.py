@@ -1,0 +1,86 @@
+"""From recipes to modules: the one place that reads a codebook recipe."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from flatvq.model.vqvae import VQVAE
+from flatvq.quantize import (
+    DataSeeding,
+    Ema,
+    FiniteScalarQuantizer,
+    Gradient,
+    KMeansSeeding,
+    RandomSeeding,
+    Revival,
+    VectorQuantizer,
+    rotation_trick,
+    straight_through,
+)
+from flatvq.quantize.randomness import derived_seed
+from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, RevivalRecipe, SeedingRecipe
+
+__all__ = ["build_quantizer", "build_vqvae"]
+
+
+def build_vqvae(
+    model: ModelRecipe, codebook: CodebookRecipe, *, seed: int = 0, steps: int | None = None
+) -> VQVAE:
+    """Build a VQ-VAE with its quantizers.
+
+    Args:
+        model: the architecture.
+        codebook: what is done to every codebook.
+        seed: the first weights and all draws of the codebooks follow from it.
+        steps: length of the training, in which revival stops; None if it will not be trained.
+
+    Returns:
+        The model, on the CPU, in training mode.
+
+    Example:
+        >>> from flatvq.recipe import ModelRecipe, CodebookRecipe
+        >>> model = build_vqvae(ModelRecipe(width=8, residual_width=4), CodebookRecipe())
+        >>> model(torch.rand(1, 3, 32, 32)).reconstruction.shape
+        torch.Size([1, 3, 32, 32])
+    """
+    quantizers = [
+        build_quantizer(level, codebook, seed=derived_seed(seed, "codebook", number), steps=steps)
+        for number, level in enumerate(model.levels)
+    ]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "weights"))
+        return VQVAE(model, quantizers)
+
+
+def build_quantizer(
+    level: LevelRecipe, codebook: CodebookRecipe, *, seed: int, steps: int | None
+) -> nn.Module:
+    """Build the quantizer of one level."""
+    if level.scalar_levels:
+        return FiniteScalarQuantizer(level.scalar_levels)
+    decay = codebook.update.decay
+    return VectorQuantizer(
+        level.codebook_size,
+        level.code_dim,
+        metric=codebook.metric,
+        update=Ema(decay) if codebook.update.kind == "ema" else Gradient(decay),
+        estimator=rotation_trick if codebook.estimator == "rotation" else straight_through,
+        seeding=_seeding(codebook.seeding),
+        revival=_revival(codebook.revival, steps),
+        seed=seed,
+    )
+
+
+def _seeding(recipe: SeedingRecipe) -> RandomSeeding | DataSeeding | KMeansSeeding:
+    if recipe.kind == "random":
+        return RandomSeeding(recipe.distribution)
+    kind = DataSeeding if recipe.kind == "data" else KMeansSeeding
+    return kind(recipe.vectors_per_code)
+
+
+def _revival(recipe: RevivalRecipe | None, steps: int | None) -> Revival | None:
+    if recipe is None:
+        return None
+    stop = None if steps is None else round(recipe.stop * steps)
+    return Revival(recipe.every, recipe.start, stop, recipe.fraction, recipe.share, recipe.grace)

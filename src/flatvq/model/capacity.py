@@ -1,0 +1,103 @@
+"""What a model may spend: bits, parameters and multiply-adds, counted from its recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import log2
+
+from flatvq.model.blocks import Layer, multiply_adds, parameters
+from flatvq.model.layout import grids_of, layout_of
+from flatvq.recipe import ModelRecipe
+
+__all__ = ["Capacity", "LevelCapacity", "capacity_of"]
+
+
+@dataclass(frozen=True)
+class LevelCapacity:
+    """One level's grid and codes."""
+
+    grid: tuple[int, int]
+    """Rows and columns."""
+    codebook_size: int
+    """K."""
+    code_dim: int
+    """D."""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a model spends on an image of a given size."""
+
+    bits_per_image: float
+    """Nominal: the sum over levels of h x w x log2 K."""
+    bits_per_pixel: float
+    """The same over H x W."""
+    parameters: int
+    """Weights and biases, without codebooks."""
+    codebook_parameters: int
+    """The sum over codebooks of K x D; finite scalar quantization has none."""
+    multiply_adds: int
+    """Of the convolutions in one forward pass (encode and decode) of one image."""
+    search_multiply_adds: int
+    """Of the nearest-code searches of one image: the sum over codebooks of h x w x K x D."""
+    levels: tuple[LevelCapacity, ...]
+    """Bottom first."""
+
+
+def capacity_of(model: ModelRecipe, size: int | tuple[int, int]) -> Capacity:
+    """Count what a model spends, exactly and without building it.
+
+    Args:
+        model: the recipe.
+        size: side of a square image, or (height, width), in pixels.
+
+    Returns:
+        Its capacity.
+
+    Raises:
+        FlatvqError: if a side is not a multiple of the model's total downsampling.
+
+    Example:
+        The single-level model of Reyhanian and Wiskott's published recipe:
+
+        >>> from flatvq.recipe import LevelRecipe
+        >>> capacity = capacity_of(ModelRecipe(levels=(LevelRecipe(codebook_size=1024),)), 256)
+        >>> capacity.parameters, capacity.multiply_adds, capacity.bits_per_image, capacity.bits_per_pixel
+        (826691, 3456106496, 40960.0, 0.625)
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    grids = grids_of(model, (height, width))
+    parts = list(_parts(model, [height * width, *(rows * columns for rows, columns in grids)]))
+    levels = list(zip(model.levels, (rows * columns for rows, columns in grids), strict=True))
+    codebooks = [
+        (cells, level.codebook_size * level.code_dim) for level, cells in levels if not level.scalar_levels
+    ]
+    bits = sum(cells * log2(level.codebook_size) for level, cells in levels)
+    return Capacity(
+        bits_per_image=bits,
+        bits_per_pixel=bits / (height * width),
+        parameters=sum(parameters(layers) for layers, _ in parts),
+        codebook_parameters=sum(entries for _, entries in codebooks),
+        multiply_adds=sum(multiply_adds(layers, number) for layers, number in parts),
+        search_multiply_adds=sum(number * entries for number, entries in codebooks),
+        levels=tuple(
+            LevelCapacity(grid, level.codebook_size, level.code_dim)
+            for grid, level in zip(grids, model.levels, strict=True)
+        ),
+    )
+
+
+def _parts(model: ModelRecipe, cells: list[int]) -> Iterator[tuple[tuple[Layer, ...], int]]:
+    """Yield each part with the cells (h x w) of the grid that it starts from.
+
+    Args:
+        model: the recipe.
+        cells: the image's, then each level's.
+    """
+    layout = layout_of(model)
+    yield from zip(layout.encoders, cells, strict=False)  # none starts from the top's grid
+    yield from zip(layout.projections, cells[1:], strict=True)
+    for level, decoder in enumerate(layout.decoders):
+        yield decoder.trunk, cells[level + 1]
+        yield from zip(decoder.upsamplers, cells[level + 2 :], strict=True)

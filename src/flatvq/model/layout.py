@@ -1,0 +1,105 @@
+"""Which parts a recipe's model has, which grids they work on: one description for any number of levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from flatvq.errors import FlatvqError
+from flatvq.model import blocks
+from flatvq.recipe import ModelRecipe
+
+__all__ = ["IMAGE_CHANNELS", "DecoderLayout", "Layout", "grids_of", "layout_of"]
+
+IMAGE_CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class DecoderLayout:
+    """Decodes the codes of one level and of all levels above it to the grid below."""
+
+    upsamplers: tuple[tuple[blocks.Layer, ...], ...]
+    """For each level above, from its own grid to this level's."""
+    trunk: tuple[blocks.Layer, ...]
+    """From this level's grid to the grid below: the image's, for the bottom level."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The parts of a model, bottom level first."""
+
+    encoders: tuple[tuple[blocks.Layer, ...], ...]
+    """For each level, from the features of the level below (the image, for the bottom) to its own."""
+    projections: tuple[tuple[blocks.Layer, ...], ...]
+    """For each level, from its features (and, conditioned, the decoded levels above) to its latents."""
+    decoders: tuple[DecoderLayout, ...]
+    """The image's decoder; in a conditioned hierarchy, one more for each upper level."""
+
+
+def layout_of(model: ModelRecipe) -> Layout:
+    """Lay out the parts of a model.
+
+    Args:
+        model: the recipe.
+
+    Returns:
+        The parts, bottom level first.
+
+    Example:
+        >>> from flatvq.recipe import LevelRecipe
+        >>> levels = (LevelRecipe(downsample=4), LevelRecipe(downsample=2))
+        >>> len(layout_of(ModelRecipe(levels=levels, hierarchy="parallel")).decoders)
+        1
+        >>> len(layout_of(ModelRecipe(levels=levels, hierarchy="conditioned")).decoders)
+        2
+    """
+    strides = [level.downsample for level in model.levels]
+    dims = [level.code_dim for level in model.levels]
+    inputs = [IMAGE_CHANNELS] + [model.width] * (len(dims) - 1)
+    outputs = [IMAGE_CHANNELS, *dims[:-1]]  # what is decoded for a level has as many channels as its codes
+    decoded = range(len(dims) if model.hierarchy == "conditioned" else 1)
+    seen = [model.width + (dim if level + 1 in decoded else 0) for level, dim in enumerate(dims)]
+    return Layout(
+        encoders=tuple(blocks.encoder(*ends, model) for ends in zip(inputs, strides, strict=True)),
+        projections=tuple(blocks.projection(*ends) for ends in zip(seen, dims, strict=True)),
+        decoders=tuple(
+            DecoderLayout(
+                upsamplers=tuple(
+                    blocks.upsampler(dims[above], prod(strides[level + 1 : above + 1]))
+                    for above in range(level + 1, len(dims))
+                ),
+                trunk=blocks.decoder(sum(dims[level:]), outputs[level], strides[level], model),
+            )
+            for level in decoded
+        ),
+    )
+
+
+def grids_of(model: ModelRecipe, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Return (rows, columns) of each level's grid of codes, bottom first.
+
+    Args:
+        model: the recipe.
+        size: (height, width) of the image in pixels.
+
+    Raises:
+        FlatvqError: if a side is not a positive multiple of the model's total downsampling.
+
+    Example:
+        >>> grids_of(ModelRecipe(), (64, 96))
+        ((16, 24),)
+        >>> grids_of(ModelRecipe(), (64, 90))
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: images of 64x90 pixels do not fit codes of 4x4 pixels: crop or resize \
+them to multiples of 4, such as 64x88
+    """
+    height, width = size
+    factor = prod(level.downsample for level in model.levels)
+    if height % factor or width % factor or min(size) < factor:
+        fitting = "x".join(str(max(side // factor, 1) * factor) for side in size)
+        raise FlatvqError(
+            f"images of {height}x{width} pixels do not fit codes of {factor}x{factor} pixels",
+            f"crop or resize them to multiples of {factor}, such as {fitting}",
+        )
+    steps = [prod(level.downsample for level in model.levels[: n + 1]) for n in range(len(model.levels))]
+    return tuple((height // step, width // step) for step in steps)

@@ -1,0 +1,225 @@
+"""Change a model as little as possible so that it spends what a reference spends.
+
+The codebook sizes set the bits, the widths set parameters and multiply-adds, and neither touches the other:
+so the two are solved apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from math import ceil, floor, fsum, hypot, inf, log, log2
+
+from flatvq.model.capacity import Capacity, capacity_of
+from flatvq.recipe import Capacity as CapacityName
+from flatvq.recipe import ModelRecipe, parse, set_key
+
+__all__ = ["Matched", "match", "residuals"]
+
+# A codebook of one code says nothing, and one of more codes than this fits no machine: where the bits ask for
+# less or more, the residual says what is left.
+_SMALLEST_CODEBOOK, _LARGEST_CODEBOOK = 2, 2**24
+
+Residuals = dict[CapacityName, float]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A model, matched as nearly as integers allow."""
+
+    model: ModelRecipe
+    """The model after the changes."""
+    changes: dict[str, tuple[int, int]]
+    """Old and new value by dotted key, such as `levels.0.codebook_size`; empty if nothing had to change."""
+    residuals: Residuals
+    """What is left on each capacity, asked for or not: relative differences from the reference."""
+
+
+def residuals(capacity: Capacity, reference: Capacity) -> Residuals:
+    """Compare two capacities.
+
+    Returns:
+        `bits`, `parameters` (without codebooks) and `multiply_adds` (without searches) of the first, each as
+        a relative difference from the reference: 0.01 is one per cent more.
+
+    Example:
+        >>> from flatvq.recipe import LevelRecipe
+        >>> small, large = (ModelRecipe(levels=(LevelRecipe(codebook_size=k),)) for k in (256, 1024))
+        >>> residuals(capacity_of(small, 64), capacity_of(large, 64))
+        {'bits': -0.2, 'parameters': 0.0, 'multiply_adds': 0.0}
+    """
+    return {
+        "bits": _relative(capacity.bits_per_image, reference.bits_per_image),
+        "parameters": _relative(capacity.parameters, reference.parameters),
+        "multiply_adds": _relative(capacity.multiply_adds, reference.multiply_adds),
+    }
+
+
+def match(
+    model: ModelRecipe,
+    reference: Capacity,
+    size: int | tuple[int, int],
+    capacities: Sequence[CapacityName],
+    tolerance: float,
+) -> Matched:
+    """Match a model to a reference.
+
+    A capacity within the tolerance is left alone; one outside it is brought as near to equality as integers
+    allow, not just inside the tolerance:
+
+    - bits by `codebook_size`: all levels' by one factor, except that the last to be rounded make up for what
+      rounding the others left. Levels without a codebook (`scalar_levels`) stay.
+    - parameters and multiply-adds by `residual_width`, up to `width`; if that is not enough, by the least
+      change of both, as ratios. Where both capacities are asked for, the larger difference of the two counts.
+
+    Args:
+        model: what to change.
+        reference: what to match, of the same size.
+        size: side of a square image, or (height, width), in pixels.
+        capacities: which of `bits`, `parameters`, `multiply_adds` to match.
+        tolerance: largest relative difference that counts as matched. It may turn out not to be reachable:
+            see the residuals.
+
+    Returns:
+        The changed model, what was changed, and what is left on every capacity.
+
+    Raises:
+        FlatvqError: if a side is not a multiple of the model's total downsampling.
+
+    Example:
+        One grid instead of the two of 1024 codes each in Reyhanian and Wiskott's published recipe:
+
+        >>> from flatvq.recipe import LevelRecipe
+        >>> two = ModelRecipe(levels=(LevelRecipe(downsample=4), LevelRecipe(downsample=2)))
+        >>> match(ModelRecipe(), capacity_of(two, 256), 256, ["bits"], tolerance=0.01).changes
+        {'levels.0.codebook_size': (1024, 5793)}
+    """
+    left = residuals(capacity_of(model, size), reference)
+    target = _Target(reference, size, tuple(name for name in capacities if name != "bits"))
+    changes: dict[str, tuple[int, int]] = {}
+    if "bits" in capacities and abs(left["bits"]) > tolerance:
+        changes |= _codebook_changes(model, reference, size)
+    if any(abs(left[name]) > tolerance for name in target.names):
+        changes |= _width_changes(model, target, tolerance)
+    changed = _changed(model, changes)
+    return Matched(changed, changes, residuals(capacity_of(changed, size), reference))
+
+
+def _codebook_changes(
+    model: ModelRecipe, reference: Capacity, size: int | tuple[int, int]
+) -> dict[str, tuple[int, int]]:
+    """Scale the codebooks to the reference's bits."""
+    capacity = capacity_of(model, size)
+    area = [level.grid[0] * level.grid[1] for level in capacity.levels]
+    levels = [n for n, level in enumerate(model.levels) if not level.scalar_levels]
+    # A code more changes the bits by about cells / K: where that is least comes last, to take the rest.
+    levels.sort(key=lambda n: area[n] / model.levels[n].codebook_size, reverse=True)
+    old = [model.levels[n].codebook_size for n in levels]
+    cells = [area[n] for n in levels]
+    missing = reference.bits_per_image - capacity.bits_per_image
+    bits = _bits(old, cells) + missing
+    new = min(_scaled(old, cells, bits), key=lambda sizes: abs(_bits(sizes, cells) - bits))
+    return {
+        f"levels.{n}.codebook_size": (before, after)
+        for n, before, after in zip(levels, old, new, strict=True)
+        if before != after
+    }
+
+
+def _scaled(sizes: list[int], cells: list[int], bits: float) -> Iterator[list[int]]:
+    """Yield codebook sizes around the common factor at which they carry the bits.
+
+    The first is rounded both ways, and each time the others are scaled to the bits that remain.
+    """
+    if not sizes:
+        yield []
+        return
+    octaves = (bits - _bits(sizes, cells)) / sum(cells)
+    limits = log2(_SMALLEST_CODEBOOK), log2(_LARGEST_CODEBOOK)
+    exact = 2 ** min(max(log2(sizes[0]) + octaves, limits[0]), limits[1])
+    for size in sorted({floor(exact), ceil(exact)}):
+        for others in _scaled(sizes[1:], cells[1:], bits - cells[0] * log2(size)):
+            yield [size, *others]
+
+
+def _bits(sizes: list[int], cells: list[int]) -> float:
+    return fsum(number * log2(size) for size, number in zip(sizes, cells, strict=True))
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What the widths are to reach."""
+
+    reference: Capacity
+    size: int | tuple[int, int]
+    names: tuple[CapacityName, ...]
+
+    def off(self, model: ModelRecipe) -> list[float]:
+        """Return the relative difference of each capacity asked for; all grow with either width."""
+        left = residuals(capacity_of(model, self.size), self.reference)
+        return [left[name] for name in self.names]
+
+    def worst(self, model: ModelRecipe) -> float:
+        """Return the largest of them, without its sign."""
+        return max(abs(difference) for difference in self.off(model))
+
+
+def _width_changes(model: ModelRecipe, target: _Target, tolerance: float) -> dict[str, tuple[int, int]]:
+    """Choose `residual_width`, and `width` only if that is not enough."""
+
+    def change(other: ModelRecipe) -> float:
+        return hypot(log(other.width / model.width), log(other.residual_width / model.residual_width))
+
+    best = _best_at(model, model.width, target)
+    if target.worst(best) > tolerance:
+        candidates = [_best_at(model, width, target) for width in _widths(model, target)]
+        reached = [candidate for candidate in candidates if target.worst(candidate) <= tolerance]
+        best = min(reached, key=change) if reached else min(candidates, key=target.worst)
+    return {
+        name: (getattr(model, name), getattr(best, name))
+        for name in ("width", "residual_width")
+        if getattr(model, name) != getattr(best, name)
+    }
+
+
+def _best_at(model: ModelRecipe, width: int, target: _Target) -> ModelRecipe:
+    """Choose the residual width that serves a width best.
+
+    All capacities are linear in it. One is met where its difference is zero; of two, the larger difference is
+    least where they are equal and opposite. Both are roots of the sum; the best integer is next to the root.
+    It is at most the width, or in the model's own proportion: blocks that bulge are another design.
+    """
+    at = [_resized(model, width, residual_width) for residual_width in (1, 2)]
+    first, second = (sum(target.off(candidate)) for candidate in at)
+    if first == second:  # there are no residual blocks
+        return _resized(model, width, model.residual_width)
+    root = 1 - first / (second - first)
+    widest = max(width, width * model.residual_width // model.width)
+    nearest = {min(max(1, round_(root)), widest) for round_ in (floor, ceil)}
+    return min((_resized(model, width, candidate) for candidate in sorted(nearest)), key=target.worst)
+
+
+def _widths(model: ModelRecipe, target: _Target) -> Iterator[int]:
+    """Yield even widths up to the first that exceeds every target however narrow its residual blocks are."""
+    for width in count(2, step=2):
+        yield width
+        if min(target.off(_resized(model, width, 1))) > 0:
+            return
+
+
+def _resized(model: ModelRecipe, width: int, residual_width: int) -> ModelRecipe:
+    return model.model_copy(update={"width": width, "residual_width": residual_width})
+
+
+def _changed(model: ModelRecipe, changes: dict[str, tuple[int, int]]) -> ModelRecipe:
+    tree = model.model_dump()
+    for key, (_, new) in changes.items():
+        tree = set_key(tree, key, new)
+    return parse(ModelRecipe, tree)
+
+
+def _relative(value: int | float, reference: int | float) -> float:
+    if value == reference:
+        return 0.0
+    return (value - reference) / reference if reference else inf

@@ -1,0 +1,165 @@
+"""A trained tokenizer in a folder: the weights and the recipe that rebuilds the model around them.
+
+The layout is that of a model repository on the Hugging Face hub, so the folder can be uploaded as it is:
+
+    FOLDER/
+      config.json         `format`, `flatvq` (the version that wrote it), the recipe's `model` and `codebook`
+      model.safetensors   parameters and buffers by name
+
+Both are data only: nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from flatvq import __version__
+from flatvq.errors import FlatvqError
+from flatvq.model.build import build_vqvae
+from flatvq.model.vqvae import VQVAE
+from flatvq.recipe import CodebookRecipe, ModelRecipe, parse
+
+__all__ = ["load_tokenizer", "save_tokenizer"]
+
+FORMAT = 1
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+
+
+def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) -> None:
+    """Write a tokenizer, atomically file by file.
+
+    Args:
+        folder: where to; made if it is not there.
+        model: the tokenizer.
+        config: what JSON can hold, with the resolved recipe's `model` and `codebook` sections; other keys are
+            kept for the reader.
+
+    Raises:
+        FlatvqError: if the config has no `model` section, or one that is not the model's.
+
+    Example:
+        >>> import tempfile
+        >>> recipe = ModelRecipe(width=8, residual_width=2, levels=({"codebook_size": 16, "code_dim": 4},))
+        >>> model = build_vqvae(recipe, CodebookRecipe()).eval()
+        >>> images = torch.rand(1, 3, 16, 16)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_tokenizer(folder, model, {"model": recipe.model_dump(), "codebook": {}})
+        ...     loaded = load_tokenizer(folder)
+        >>> bool((loaded.encode(images)[0] == model.encode(images)[0]).all())
+        True
+    """
+    recipe, _ = _recipes(config, "the config")
+    if recipe != model.recipe:
+        raise FlatvqError(
+            "the config's model section is not the model's recipe",
+            "give the recipe that the model was built from",
+        )
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    head = {"format": FORMAT, "flatvq": __version__}
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    _write(place / _WEIGHTS, safetensors.save(tensors, metadata={"format": "pt"}))
+    _write(place / _CONFIG, json.dumps({**config, **head}, indent=2).encode())
+
+
+def load_tokenizer(folder: str | Path, device: str | torch.device = "cpu") -> VQVAE:
+    """Read a tokenizer that `save_tokenizer` wrote.
+
+    Args:
+        folder: what holds config.json and model.safetensors, such as a run's `model` folder.
+        device: where the model shall live.
+
+    Returns:
+        The model, in eval mode.
+
+    Raises:
+        FlatvqError: if a file is missing or damaged, the format is not known, the weights are not those of
+            the config's model, or there is no such device.
+
+    Example:
+        >>> load_tokenizer("nowhere")
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: 'nowhere' holds no config.json: give the folder of a tokenizer, such as a \
+run's model folder
+    """
+    place = Path(folder)
+    recipe, codebook = _recipes(_read_config(place), f"'{place / _CONFIG}'")
+    model = build_vqvae(recipe, codebook)
+    tensors = _read_weights(place)
+    _check_weights(tensors, model.state_dict(), place)
+    model.load_state_dict(tensors)
+    try:
+        return model.to(device).eval()
+    except (RuntimeError, AssertionError):  # what torch raises depends on the device that is not there
+        raise FlatvqError(f"device '{device}' is not available", "use 'cpu'") from None
+
+
+def _recipes(config: Mapping[str, Any], origin: str) -> tuple[ModelRecipe, CodebookRecipe]:
+    if "model" not in config:
+        raise FlatvqError(f"{origin} has no section 'model'", "give the resolved recipe's")
+    return (
+        parse(ModelRecipe, config["model"], origin),
+        parse(CodebookRecipe, config.get("codebook", {}), origin),
+    )
+
+
+def _read_config(place: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(_read(place, _CONFIG))
+    except ValueError:
+        raise FlatvqError(f"'{place / _CONFIG}' is not JSON", "copy or train the tokenizer again") from None
+    written = config.get("format") if isinstance(config, dict) else None
+    if written != FORMAT:
+        raise FlatvqError(
+            f"'{place / _CONFIG}' has format {written!r}, and flatvq {__version__} reads format {FORMAT}",
+            "load it with the flatvq that wrote it",
+        )
+    return dict(config)
+
+
+def _read_weights(place: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.load(_read(place, _WEIGHTS))
+    except SafetensorError:
+        raise FlatvqError(f"'{place / _WEIGHTS}' is damaged", "copy or train the tokenizer again") from None
+
+
+def _check_weights(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], place: Path) -> None:
+    """Name the first tensor that is not as the config's model has it."""
+    for name in sorted(given.keys() | wanted.keys()):
+        has, needs = (list(tensors[name].shape) if name in tensors else None for tensors in (given, wanted))
+        if has != needs:
+            told = ["nothing" if shape is None else f"shape {shape}" for shape in (has, needs)]
+            raise FlatvqError(
+                f"'{place / _WEIGHTS}' has {told[0]} for {name!r}, and the config's model {told[1]}",
+                "keep config.json and model.safetensors of one tokenizer together",
+            )
+
+
+def _read(place: Path, name: str) -> bytes:
+    try:
+        return (place / name).read_bytes()
+    except FileNotFoundError:
+        remedy = "give the folder of a tokenizer, such as a run's model folder"
+        raise FlatvqError(f"'{place}' holds no {name}", remedy) from None
+    except OSError as error:
+        raise FlatvqError(f"cannot read '{place / name}' ({error.strerror})", "check the path") from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write under a temporary name, sync, rename: a reader finds the old file or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

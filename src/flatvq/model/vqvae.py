@@ -1,0 +1,207 @@
+"""The vector-quantised autoencoder. Its levels are a list: one, or several for a hierarchy.
+
+Axes: B batch, C channels, H W rows and columns of pixels, h w rows and columns of a level's grid, D code dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Protocol, cast
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from flatvq.errors import FlatvqError
+from flatvq.model.blocks import build
+from flatvq.model.layout import DecoderLayout, grids_of, layout_of
+from flatvq.quantize import Quantized
+from flatvq.recipe import ModelRecipe
+
+__all__ = ["VQVAE", "Quantizer", "VQVAEOutput"]
+
+
+class Quantizer(Protocol):
+    """What the model asks of a quantizer, which is a module too: one of `flatvq.quantize`, or your own."""
+
+    codebook_size: int
+    """K."""
+    code_dim: int
+    """D."""
+
+    def __call__(self, latents: Tensor) -> Quantized:
+        """Quantize [B, D, h, w]."""
+        ...
+
+    def codes(self, indices: Tensor) -> Tensor:
+        """Look up [B, h, w]: the [B, D, h, w] that quantizing gave for these indices."""
+        ...
+
+
+@dataclass(frozen=True)
+class VQVAEOutput:
+    """What a forward pass gives."""
+
+    reconstruction: Float[Tensor, "batch 3 height width"]
+    """On the images' [0, 1] scale, not clamped, so that its gradient is the loss's alone."""
+    levels: tuple[Quantized, ...]
+    """What each level's quantizer returned, bottom first."""
+
+
+class VQVAE(nn.Module):
+    """An autoencoder through one or several grids of codes.
+
+    With two levels, a bottom (0) and a top (1)::
+
+                   ┌──────────┐ features ┌──────────┐ features
+        images ──▶ │ encoder 0├────┬────▶│ encoder 1├────┐
+        [-1, 1]    └──────────┘    │     └──────────┘    ▼
+                                   ▼                ┌────────────┐   ┌───────────┐
+                            ┌────────────┐ latents  │projection 1├──▶│quantizer 1├──┐
+                       ┌───▶│projection 0│          └────────────┘   └───────────┘  │
+                       ┊    └─────┬──────┘                ┌───────────┐             │
+                       ┊          ▼           ┌ ┄ ┄ ┄ ┄ ┄ ┤ decoder 1 │◀┄ ┄ ┄ ┄ ┄ ┄ ┤ top codes
+                       └ ┄ ┄ ┄ ┄ ┄┼┄ ┄ ┄ ┄ ┄ ┄┘           └───────────┘             │
+                            ┌───────────┐ bottom codes ┌───────────┐  ┌──────────┐  │
+                            │quantizer 0├─────────────▶│ decoder 0 │◀─┤upsampler ├◀─┘
+                            └───────────┘              └─────┬─────┘  └──────────┘
+                                                             ▼ reconstruction
+
+    - One level: the column of level 0 alone (van den Oord et al. 2017, arXiv 1711.00937, figure 1).
+    - `parallel` hierarchy: without the dotted path, so that no level sees another's codes; the hierarchy of
+      Reyhanian and Wiskott's public code (2026, arXiv 2601.22244).
+    - `conditioned` hierarchy: with the dotted path; VQ-VAE-2 (Razavi et al. 2019, arXiv 1906.00446,
+      algorithm 1).
+
+    Every level above is encoded from the *continuous* features of the level below. A decoder takes the codes
+    of its level and, upsampled to its grid and concatenated, of all levels above.
+
+    Args:
+        recipe: widths, levels and the kind of hierarchy.
+        quantizers: one per level, bottom first, with the recipe's `codebook_size` and `code_dim`.
+
+    Raises:
+        FlatvqError: if the quantizers are not those of the recipe.
+
+    Example:
+        >>> from flatvq.quantize import FiniteScalarQuantizer
+        >>> from flatvq.recipe import LevelRecipe
+        >>> recipe = ModelRecipe(levels=(LevelRecipe(scalar_levels=(8, 5)),), width=16, residual_width=4)
+        >>> model = VQVAE(recipe, [FiniteScalarQuantizer((8, 5))]).eval()
+        >>> (indices,) = model.encode(torch.rand(2, 3, 32, 48))
+        >>> indices.shape, model.decode([indices]).shape
+        (torch.Size([2, 8, 12]), torch.Size([2, 3, 32, 48]))
+    """
+
+    def __init__(self, recipe: ModelRecipe, quantizers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        wanted = [(level.codebook_size, level.code_dim) for level in recipe.levels]
+        given: list[object] = [(quantizer.codebook_size, quantizer.code_dim) for quantizer in quantizers]
+        if given != wanted:
+            raise FlatvqError(
+                f"quantizers with (codebook_size, code_dim) {given} are not those of the recipe",
+                f"give one per level, bottom first: {wanted}",
+            )
+        layout = layout_of(recipe)
+        self.recipe = recipe
+        self.encoders = nn.ModuleList(build(encoder) for encoder in layout.encoders)
+        self.projections = nn.ModuleList(build(projection) for projection in layout.projections)
+        self.quantizers = nn.ModuleList(quantizers)
+        self.decoders = nn.ModuleList(_Decoder(decoder) for decoder in layout.decoders)
+
+    @property
+    def factor(self) -> int:
+        """Total downsampling: height and width of images must be multiples of it."""
+        return prod(level.downsample for level in self.recipe.levels)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> VQVAEOutput:
+        """Reconstruct images through their codes.
+
+        In training mode the quantizers learn from the images too.
+
+        Args:
+            images: [B, 3, H, W] in [0, 1]; H and W multiples of `factor`.
+
+        Raises:
+            FlatvqError: if H or W is not a multiple of `factor`.
+        """
+        levels = self._quantize(images)
+        return VQVAEOutput(self._reconstruct([level.quantized for level in levels]), levels)
+
+    @torch.no_grad()
+    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> tuple[Int64[Tensor, "batch _ _"], ...]:
+        """Turn images into indices.
+
+        Args:
+            images: [B, 3, H, W] in [0, 1]; H and W multiples of `factor`.
+
+        Returns:
+            [B, h, w] for each level, bottom first.
+
+        Raises:
+            FlatvqError: if H or W is not a multiple of `factor`.
+        """
+        return tuple(level.indices for level in self._quantize(images))
+
+    def decode(self, indices: Sequence[Int64[Tensor, "batch _ _"]]) -> Float[Tensor, "batch 3 height width"]:
+        """Turn indices back into images.
+
+        Args:
+            indices: [B, h, w] for each level, bottom first, as `encode` returns them.
+
+        Returns:
+            [B, 3, H, W] in about [0, 1], not clamped.
+
+        Raises:
+            FlatvqError: if the grids are not those of one image.
+        """
+        self._check_grids([(level.shape[-2], level.shape[-1]) for level in indices])
+        quantizers = cast("Iterable[Quantizer]", self.quantizers)
+        return self._reconstruct(
+            [quantizer.codes(level) for quantizer, level in zip(quantizers, indices, strict=True)]
+        )
+
+    def _quantize(self, images: Tensor) -> tuple[Quantized, ...]:
+        """Encode bottom-up, then quantize top-down, so that a level can see the codes above it."""
+        grids_of(self.recipe, (images.shape[-2], images.shape[-1]))
+        below = 2 * images - 1
+        features = [below := encoder(below) for encoder in self.encoders]
+        levels: list[Quantized] = []
+        for level in reversed(range(len(features))):
+            # Only a conditioned hierarchy has a decoder for the level above: elsewhere the slice is empty.
+            hints = [
+                decoder([q.quantized for q in levels]) for decoder in self.decoders[level + 1 : level + 2]
+            ]
+            latents = self.projections[level](torch.cat([features[level], *hints], dim=1))
+            levels.insert(0, self.quantizers[level](latents))
+        return tuple(levels)
+
+    def _reconstruct(self, codes: list[Tensor]) -> Tensor:
+        image: Tensor = self.decoders[0](codes)
+        return (image + 1) / 2
+
+    def _check_grids(self, grids: list[tuple[int, int]]) -> None:
+        step = self.recipe.levels[0].downsample
+        size = (grids[0][0] * step, grids[0][1] * step) if grids else (0, 0)
+        expected = list(grids_of(self.recipe, size))
+        if grids != expected:
+            raise FlatvqError(
+                f"indices of grids {grids} are not those of one image", f"give {expected}, bottom first"
+            )
+
+
+class _Decoder(nn.Module):
+    """Codes of a level and of all levels above it, bottom first, to the grid below."""
+
+    def __init__(self, layout: DecoderLayout) -> None:
+        super().__init__()
+        self.upsamplers = nn.ModuleList(build(upsampler) for upsampler in layout.upsamplers)
+        self.trunk = build(layout.trunk)
+
+    def forward(self, codes: list[Tensor]) -> Tensor:
+        own, *above = codes
+        raised = [upsampler(code) for upsampler, code in zip(self.upsamplers, above, strict=True)]
+        decoded: Tensor = self.trunk(torch.cat([own, *raised], dim=1))
+        return decoded

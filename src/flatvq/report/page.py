@@ -1,0 +1,87 @@
+"""The page: one file with its style, charts and pictures inside. The same records give the same bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from flatvq.report import words
+from flatvq.report.arms import view_arm
+from flatvq.report.bits import bits_rows
+from flatvq.report.curves import loss_chart, validation_chart
+from flatvq.report.forest import groups
+from flatvq.report.palette import looks
+from flatvq.report.runs import Run, load_run
+from flatvq.report.samples import gallery
+from flatvq.report.studyfile import Study, load_study
+from flatvq.report.usage import panels
+
+__all__ = ["write_report"]
+
+MOST_FILES = 300
+"""File fates listed on the page; study.json has them all."""
+
+
+def write_report(study_folder: Path) -> Path:
+    """Write STUDY/report.html from a study's records.
+
+    The page needs no network, no script and no tensor: it is drawn from study.json and the run folders'
+    records, pictures and code counts. What is missing is said where it would have been.
+
+    Args:
+        study_folder: a study's folder, as laid out in docs/records.md.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        FlatvqError: if study.json is missing or does not hold a study.
+    """
+    folder = Path(study_folder)
+    study = load_study(folder)
+    runs = [load_run(folder, trial) for trial in study.trials]
+    text = _environment().get_template("page.html").render(_context(study, runs))
+    target = folder / "report.html"
+    unfinished = folder / ".report.html.part"
+    unfinished.write_text(text, encoding="utf-8", newline="\n")
+    unfinished.replace(target)
+    return target
+
+
+def _environment() -> Environment:
+    loader = PackageLoader("flatvq", "report")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    filters = (words.amount, words.number, words.percent, words.said, words.signed)
+    environment.filters.update({filter_.__name__: filter_ for filter_ in filters})
+    return environment
+
+
+def _context(study: Study, runs: list[Run]) -> dict[str, Any]:
+    look_of = looks(study.arms)
+    names = [arm.name for arm in study.arms]
+    return {
+        "study": study,
+        "arms": [view_arm(study, arm, look_of[arm.name]) for arm in study.arms],
+        "looks": look_of,
+        "seeds": sorted({trial.seed for trial in study.trials}),
+        "failed": [trial for trial in study.trials if not trial.done],
+        "groups": groups(study),
+        "validation": validation_chart(runs, look_of),
+        "loss": loss_chart(runs, look_of),
+        "panels": {
+            arm.name: panels(
+                study, arm, [run for run in runs if run.trial.arm == arm.name], look_of[arm.name]
+            )
+            for arm in study.arms
+        },
+        "bits": bits_rows(study, look_of),
+        "gallery": gallery(names, runs),
+        "fates": Counter(file.fate for file in study.data.files),
+        "most_files": MOST_FILES,
+        "notes": [(run.trial, note) for run in runs for note in run.notes],
+    }

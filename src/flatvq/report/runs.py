@@ -1,0 +1,106 @@
+"""What a trial wrote while it ran: curves, seeding, revivals, code counts, samples. Each may be absent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
+
+from flatvq.errors import FlatvqError
+from flatvq.report.records import JsonLines, Point, last_of, load_jsonl, points, read_json
+from flatvq.report.studyfile import Trial
+
+__all__ = ["Run", "load_run"]
+
+T = TypeVar("T")
+
+Counts = tuple[tuple[int, ...], ...]
+NO_COUNTS: Counts = ()
+
+KINDS = ("validation", "train", "seeding", "revival")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The records of a trial.
+
+    Attributes:
+        trial: the trial's line in study.json.
+        samples: folder of its sample pictures, None if there is none.
+        records: validation, train, seeding and revival records, by kind.
+        counts: how often each code was used, by level; empty where codes.json is missing.
+        notes: what is missing or damaged, for the reader of the page.
+    """
+
+    trial: Trial
+    samples: Path | None
+    records: dict[str, list[dict[str, Any]]]
+    counts: Counts
+    notes: tuple[str, ...]
+
+    def curve(self, kind: str, key: str) -> list[Point]:
+        """Return a value over steps."""
+        return points(self.records[kind], key)
+
+    def level_curve(self, level: int, key: str) -> list[Point]:
+        """Return a value of one level over the validation steps."""
+        rows = []
+        for row in self.records["validation"]:
+            levels = row.get("levels")
+            if isinstance(levels, list) and level < len(levels) and isinstance(levels[level], dict):
+                rows.append({"step": row["step"], key: levels[level].get(key)})
+        return points(rows, key)
+
+    def of_level(self, kind: str, level: int) -> list[dict[str, Any]]:
+        """Return the seeding or revival records of one level."""
+        return [row for row in self.records[kind] if row.get("level", 0) == level]
+
+
+def load_run(study_folder: Path, trial: Trial) -> Run:
+    """Read what a trial wrote.
+
+    Args:
+        study_folder: the folder that `trial.run` is relative to.
+        trial: the trial's line in study.json.
+
+    Returns:
+        Its records; what is missing or damaged is said in `notes` and left empty.
+    """
+    folder = study_folder / trial.run
+    if PurePath(trial.run).is_absolute() or ".." in PurePath(trial.run).parts:
+        return _nothing(trial, f"its folder {trial.run!r} lies outside of the study")
+    if not folder.is_dir():
+        return _nothing(trial, f"its folder {trial.run!r} is missing")
+    notes: list[str] = []
+    lines = _or_note(lambda: load_jsonl(folder / "records.jsonl"), JsonLines([], truncated=False), notes)
+    if lines.truncated:
+        notes.append("the last line of records.jsonl was cut off and is dropped")
+    counts = _or_note(lambda: _counts(folder / "codes.json"), NO_COUNTS, notes) if trial.done else NO_COUNTS
+    samples = folder / "samples"
+    return Run(
+        trial=trial,
+        samples=samples if samples.is_dir() else None,
+        records={kind: last_of(lines.rows, kind) for kind in KINDS},
+        counts=counts,
+        notes=tuple(notes),
+    )
+
+
+def _nothing(trial: Trial, note: str) -> Run:
+    return Run(trial, samples=None, records={kind: [] for kind in KINDS}, counts=(), notes=(note,))
+
+
+def _or_note(read: Callable[[], T], otherwise: T, notes: list[str]) -> T:
+    try:
+        return read()
+    except FlatvqError as error:
+        notes.append(error.what)
+        return otherwise
+
+
+def _counts(path: Path) -> Counts:
+    try:
+        return tuple(tuple(int(count) for count in level["counts"]) for level in read_json(path)["levels"])
+    except (KeyError, TypeError, ValueError):
+        raise FlatvqError(f"{path.name!r} holds no code counts", "evaluate the trial again") from None

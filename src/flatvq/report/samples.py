@@ -1,0 +1,112 @@
+"""Originals beside every arm's reconstruction, all of one seed, and where each went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flatvq.report.pictures import (
+    Pixels,
+    amplification,
+    differences,
+    embed,
+    error_picture,
+    psnr_db,
+    read_picture,
+)
+from flatvq.report.runs import Run
+
+__all__ = ["Cell", "Gallery", "GalleryRow", "gallery"]
+
+MOST_CROPS = 6
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A reconstruction and its error as data URIs; `psnr_db` is None where it equals the original."""
+
+    reconstruction: str
+    error: str
+    psnr_db: float | None
+
+
+@dataclass(frozen=True)
+class GalleryRow:
+    """An arm's cells by crop; None where a picture is missing."""
+
+    arm: str
+    cells: list[Cell | None]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The pictures of one seed.
+
+    Attributes:
+        seed: whose.
+        originals: data URIs, by crop.
+        rows: an arm each.
+        factor: by how much the errors are amplified.
+        encoding: how the pictures were written.
+        missing: arms without pictures of that seed.
+    """
+
+    seed: int
+    originals: list[str]
+    rows: list[GalleryRow]
+    factor: int
+    encoding: str
+    missing: list[str]
+
+
+Pair = tuple[Pixels, Pixels]
+
+
+def gallery(arms: Sequence[str], runs: Sequence[Run]) -> Gallery | None:
+    """Collect the sample pictures of the first seed that most arms have them of.
+
+    Args:
+        arms: names, in the order to show them.
+        runs: all trials' records.
+
+    Returns:
+        The gallery; None if no trial has pictures.
+    """
+    pairs = {(run.trial.arm, run.trial.seed): _pairs(run) for run in runs if run.trial.done}
+    pairs = {key: found for key, found in pairs.items() if found}
+    if not pairs:
+        return None
+    seeds = [seed for _, seed in pairs]
+    seed = min(seeds, key=lambda s: (-seeds.count(s), s))
+    of_arm = {arm: pairs[arm, seed] for arm in arms if (arm, seed) in pairs}
+    return _embedded(seed, of_arm, [arm for arm in arms if arm not in of_arm]) if of_arm else None
+
+
+def _pairs(run: Run) -> dict[int, Pair]:
+    """Read original and reconstruction by crop; pairs with a picture missing are left out."""
+    found = {}
+    for crop in range(MOST_CROPS if run.samples else 0):
+        original = read_picture(run.samples / f"{crop}-original.png") if run.samples else None
+        reconstruction = read_picture(run.samples / f"{crop}-reconstruction.png") if run.samples else None
+        if original is not None and reconstruction is not None and original.shape == reconstruction.shape:
+            found[crop] = (original, reconstruction)
+    return found
+
+
+def _embedded(seed: int, of_arm: dict[str, dict[int, Pair]], missing: list[str]) -> Gallery:
+    originals = {crop: pair[0] for pairs in reversed(of_arm.values()) for crop, pair in pairs.items()}
+    crops = sorted(originals)
+    errors = {
+        (arm, crop): differences(*pair) for arm, pairs in of_arm.items() for crop, pair in pairs.items()
+    }
+    factor = amplification(list(errors.values()))
+    reconstructions = [pair[1] for pairs in of_arm.values() for pair in pairs.values()]
+    pictures = [originals[crop] for crop in crops] + reconstructions
+    written = embed([*pictures, *(error_picture(error, factor) for error in errors.values())])
+    shown = written.uris[len(crops) :]
+    cells = {
+        (arm, crop): Cell(reconstruction, error, psnr_db(*of_arm[arm][crop]))
+        for (arm, crop), reconstruction, error in zip(errors, shown, shown[len(errors) :], strict=False)
+    }
+    rows = [GalleryRow(arm, [cells.get((arm, crop)) for crop in crops]) for arm in of_arm]
+    return Gallery(seed, written.uris[: len(crops)], rows, factor, written.words, missing)

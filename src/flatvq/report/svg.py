@@ -1,0 +1,145 @@
+"""SVG by hand: escaped elements, scales with round ticks, and a frame whose text keeps its size at any width.
+
+Positions across are percentages of the drawing's width and positions down are pixels, so a chart fits a
+telephone and a wide screen alike without its letters shrinking. Curves, which know no percentages, lie in
+a nested drawing that stretches; their strokes do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log10
+
+from markupsafe import Markup, escape
+
+from flatvq.report.records import Point
+from flatvq.report.words import short
+
+__all__ = ["Frame", "Scale", "drawing", "polyline", "span", "tag"]
+
+
+def tag(name: str, *children: str, **attributes: object) -> Markup:
+    """Write an element; text and attributes are escaped, markup is kept, empty attributes are left out.
+
+    Example:
+        >>> tag("text", "a < b", x="50%", text_anchor="middle", class_="tick")
+        Markup('<text x="50%" text-anchor="middle" class="tick">a &lt; b</text>')
+    """
+    pairs = Markup().join(
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), value)
+        for key, value in attributes.items()
+        if value != ""
+    )
+    inside = Markup().join(escape(child) for child in children)
+    return Markup("<{}{}>{}</{}>").format(name, pairs, inside, name)
+
+
+def drawing(title: str, description: str, height: int, *children: str, kind: str = "plot") -> Markup:
+    """Write a drawing of full width with a title and a description for those who do not see it."""
+    told = (tag("title", title), tag("desc", description))
+    return tag("svg", *told, *children, class_=kind, role="img", width="100%", height=height)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps [low, high] to [0, 1], evenly or by logarithm.
+
+    Example:
+        >>> Scale(0.0, 600.0)(150.0), Scale(1.0, 100.0, log=True)(10.0), Scale(22.1, 25.4).ticks(4)
+        (0.25, 0.5, [23.0, 24.0, 25.0])
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        """Return the place of a value."""
+        if self.log:
+            return Scale(log10(self.low), log10(self.high))(log10(max(value, self.low)))
+        return (value - self.low) / (self.high - self.low)
+
+    def ticks(self, most: int = 5) -> list[float]:
+        """Return round values in the range, at most so many."""
+        if self.log:
+            return self._log_ticks(most)
+        rough = (self.high - self.low) / most
+        power = 10.0 ** floor(log10(rough))
+        step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
+        first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
+        return [round(n * step, 12) for n in range(first, last + 1)]
+
+    def _log_ticks(self, most: int) -> list[float]:
+        """Return powers of ten, thinned or, if there are too few, with their multiples by 2 and 5."""
+        powers = range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
+        inside = [10.0**power for power in powers if self.low <= 10.0**power <= self.high]
+        if len(inside) >= min(3, most):
+            return inside[:: ceil(len(inside) / most)]
+        finer = [round(m * 10.0**power, 12) for power in powers for m in (1, 2, 5)]
+        return [value for value in finer if self.low <= value <= self.high]
+
+
+def span(values: Iterable[float], room: float = 0.06) -> Scale:
+    """Return an even scale that holds the values with some room at both ends."""
+    present = list(values)
+    low, high = min(present), max(present)
+    extra = room * (high - low) or max(abs(low), 1.0) * room
+    return Scale(low - extra, high + extra)
+
+
+def percent_of(place: float) -> str:
+    """Write a place in [0, 1] as a percentage of the drawing's width."""
+    return f"{100 * place:.2f}%"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The axes of a chart.
+
+    Attributes:
+        x, y: what is mapped across and up.
+        height: of the plotting area, in pixels.
+    """
+
+    x: Scale
+    y: Scale
+    height: int
+
+    def axes(self, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> Markup:
+        """Draw rules across at the ticks of y, and the labels of both axes."""
+        parts: list[str] = []
+        for value in y_ticks:
+            down = f"{self.height * (1 - self.y(value)):.1f}"
+            parts.append(tag("line", class_="rule", x1="0", x2="100%", y1=down, y2=down))
+            parts.append(
+                tag("text", short(value), class_="tick", x="-8", y=down, dy="0.32em", text_anchor="end")
+            )
+        for value in x_ticks:
+            place = percent_of(self.x(value))
+            parts.append(
+                tag("text", short(value), class_="tick", x=place, y=self.height + 18, text_anchor="middle")
+            )
+        return Markup().join(parts)
+
+    def curves(self, *lines: str) -> Markup:
+        """Wrap polylines so that they stretch to the frame and are clipped to it."""
+        box = {"viewBox": "0 0 1000 1000", "preserveAspectRatio": "none"}
+        return tag("svg", *lines, x="0", y="0", width="100%", height=self.height, **box)
+
+    def across(self, value: float) -> str:
+        """Return the place of a value of x as a percentage."""
+        return percent_of(self.x(value))
+
+    def down(self, value: float) -> str:
+        """Return the place of a value of y in pixels from the top."""
+        return f"{self.height * (1 - self.y(value)):.1f}"
+
+
+def polyline(frame: Frame, line: Sequence[Point], css: str, style: str = "") -> Markup:
+    """Draw a curve, for use inside `Frame.curves`; a single point becomes a short dash."""
+    places = [(round(1000 * frame.x(x)), round(1000 * (1 - frame.y(y)))) for x, y in line]
+    if len(places) == 1:
+        places = [(places[0][0] - 8, places[0][1]), (places[0][0] + 8, places[0][1])]
+    text = " ".join(f"{across},{down}" for across, down in places)
+    return tag("polyline", points=text, class_=css, style=style, vector_effect="non-scaling-stroke")

@@ -1,0 +1,21 @@
+"""Studies: plan, trials, statistics, verdict."""
+
+from flatvq.study.estimate import estimate_seconds
+from flatvq.study.plan import Plan, PlannedArm, Trial, plan_study, planned_arms, planned_trial
+from flatvq.study.results import write_study
+from flatvq.study.runner import Outcome, StudyProgress, StudyStopped, run_trials
+
+__all__ = [
+    "Outcome",
+    "Plan",
+    "PlannedArm",
+    "StudyProgress",
+    "StudyStopped",
+    "Trial",
+    "estimate_seconds",
+    "plan_study",
+    "planned_arms",
+    "planned_trial",
+    "run_trials",
+    "write_study",
+]

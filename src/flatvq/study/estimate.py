@@ -1,0 +1,63 @@
+"""How long a study will take, measured on a few steps of each arm."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import torch
+
+from flatvq.model import build_vqvae
+from flatvq.recipe import TrialRecipe
+from flatvq.study.plan import Plan
+from flatvq.study.runner import workers_for
+from flatvq.train.machine import keep_freed_memory, machine_for
+from flatvq.train.objective import objective
+
+__all__ = ["estimate_seconds"]
+
+_STEPS = 4
+# Start of the interpreter, decoding, seeding and the final evaluation.
+_OVERHEAD_SECONDS = 8.0
+
+
+def estimate_seconds(plan: Plan) -> float:
+    """Estimate the wall time of a study on this machine.
+
+    A few steps of each arm are run on noise with as many threads as a trial will get; one after the other, so
+    that what trials cost each other by sharing memory and caches is not in it.
+
+    Args:
+        plan: the study.
+
+    Returns:
+        Seconds.
+    """
+    keep_freed_memory()
+    workers = workers_for(plan)
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
+    try:
+        each = [_seconds(arm.recipe) * len(plan.recipe.seeds) for arm in plan.arms]
+    finally:
+        torch.set_num_threads(before)
+    return (sum(each) + _OVERHEAD_SECONDS * len(plan.trials)) / workers
+
+
+def _seconds(recipe: TrialRecipe) -> float:
+    """Time the training steps of one trial."""
+    with machine_for(recipe.train) as machine:
+        model = build_vqvae(recipe.model, recipe.codebook).to(machine.device)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        crop = recipe.data.crop
+        images = torch.rand(recipe.train.batch_size, 3, crop, crop, device=machine.device)
+        images = images.to(memory_format=torch.channels_last)
+        times = []
+        for _ in range(_STEPS):
+            start = time.perf_counter()
+            with machine.autocast():
+                output = model(images)
+            objective(output, images, recipe.train).total.backward()  # type: ignore[no-untyped-call]
+            times.append(time.perf_counter() - start)
+    # The first step seeds codebooks and warms caches up.
+    return min(times[1:]) * recipe.train.steps

@@ -1,0 +1,144 @@
+"""`study.json`: what was asked and what came out, gathered from the runs (docs/records.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import flatvq
+from flatvq.data import DataSplit
+from flatvq.evaluate.protocol import protocol_id
+from flatvq.study.plan import Plan
+from flatvq.study.runner import Outcome
+from flatvq.study.statistics import compare
+from flatvq.study.verdict import Compared, study_verdict
+from flatvq.train.records import write_json
+
+__all__ = ["compared_arms", "write_study"]
+
+FORMAT = 1
+_MEASURES = ("psnr_db", "ssim", "mse", "ms_ssim", "psnr_of_mean_mse_db", "effective_bits_per_image")
+_LEVEL = ("codebook_size", "usage", "perplexity", "used_codes", "codes_for_99", "quantization_error")
+
+
+def write_study(plan: Plan, outcomes: Sequence[Outcome], data: DataSplit, folder: Path) -> dict[str, Any]:
+    """Write `recipe.yaml` and `study.json`.
+
+    Args:
+        plan: the study.
+        outcomes: one per trial.
+        data: its photographs, for what became of each file.
+        folder: the study's folder.
+
+    Returns:
+        What `study.json` holds.
+    """
+    trials = [_trial(outcome, folder) for outcome in outcomes]
+    compared = compared_arms(plan, trials)
+    recipe = plan.recipe
+    study = {
+        "format": FORMAT,
+        "name": plan.name,
+        "title": recipe.title,
+        "flatvq": flatvq.__version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": _machine(),
+        "protocol": protocol_id(recipe.data.crop, recipe.data.resize),
+        "margin_db": recipe.margin_db,
+        "data": _data(plan, data),
+        "match": _match(plan),
+        "arms": [arm.record() for arm in plan.arms],
+        "trials": trials,
+        "comparisons": [one.record() for one in compared],
+        "verdict": asdict(study_verdict(plan, compared)),
+    }
+    tree = recipe.model_dump(mode="json")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    write_json(folder / "study.json", study)
+    return study
+
+
+def compared_arms(plan: Plan, trials: Sequence[dict[str, Any]]) -> list[Compared]:
+    """Make the planned comparisons over the seeds that both arms finished."""
+    psnr: dict[str, dict[int, float]] = {arm.name: {} for arm in plan.arms}
+    for trial in trials:
+        if trial["status"] == "done":
+            psnr[trial["arm"]][trial["seed"]] = trial["psnr_db"]
+    compared = []
+    for comparison in plan.comparisons:
+        a, b = psnr[comparison.a], psnr[comparison.b]
+        seeds = [seed for seed in plan.recipe.seeds if seed in a and seed in b]
+        if seeds:
+            values = [a[seed] for seed in seeds], [b[seed] for seed in seeds]
+            compared.append(Compared(comparison, compare(*values, margin=plan.recipe.margin_db)))
+    return compared
+
+
+def _trial(outcome: Outcome, folder: Path) -> dict[str, Any]:
+    recipe, run = outcome.trial.recipe, outcome.trial.run
+    record: dict[str, Any] = {
+        "arm": recipe.arm,
+        "seed": recipe.seed,
+        "status": outcome.status,
+        "run": run.as_posix(),
+        "error": outcome.error,
+        "seconds": outcome.seconds,
+        **dict.fromkeys(_MEASURES),
+        "levels": [],
+    }
+    if outcome.status == "done":
+        metrics = json.loads((folder / run / "metrics.json").read_text())
+        record |= {key: metrics[key] for key in _MEASURES}
+        record["levels"] = [{key: level[key] for key in _LEVEL} for level in metrics["levels"]]
+    return record
+
+
+def _match(plan: Plan) -> dict[str, Any]:
+    rule = plan.recipe.match
+    return {
+        "reference": rule.reference,
+        "capacities": rule.capacities,
+        "tolerance": rule.tolerance,
+        "unmatched": rule.unmatched,
+        "solved": {arm.name: arm.changes for arm in plan.arms if arm.changes},
+        "residuals": {arm.name: arm.residuals for arm in plan.arms},
+    }
+
+
+def _data(plan: Plan, data: DataSplit) -> dict[str, Any]:
+    recipe = plan.recipe.data
+    return {
+        "source": recipe.source,
+        "training_images": len(data.training),
+        "validation_images": len(data.validation),
+        "crop": recipe.crop,
+        "held_out": data.held_out,
+        "files": [asdict(fate) for fate in data.fates],
+    }
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _processor() -> str:
+    """Name the processor; only Linux tells more than its architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

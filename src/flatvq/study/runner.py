@@ -1,0 +1,225 @@
+"""Running the trials of a plan, several at a time, each in its own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flatvq.model.capacity import capacity_of
+from flatvq.study.plan import Plan, Trial
+from flatvq.train.records import write_json
+
+__all__ = ["Outcome", "StudyProgress", "StudyStopped", "run_trials", "workers_for"]
+
+_POLL_SECONDS = 0.5
+
+
+class StudyStopped(Exception):  # noqa: N818 (a request that was followed, not an error)
+    """Ctrl-C or SIGTERM: the trials wrote checkpoints; the same command goes on from them."""
+
+
+@dataclass
+class Outcome:
+    """How a trial stands."""
+
+    trial: Trial
+    status: str = "waiting"
+    """`waiting`, `running`, `done` or `failed`."""
+    step: int = 0
+    psnr_db: float | None = None
+    """The last look at the held-out crops, or the final value."""
+    error: str | None = None
+    seconds: float | None = None
+    """Wall time of the training in this call; None if it was done before."""
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return self.trial.recipe.train.steps
+
+
+@dataclass
+class StudyProgress:
+    """All trials of a study, as they stand."""
+
+    outcomes: list[Outcome]
+    started: float = field(default_factory=time.monotonic)
+    _before: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._before = self.work_done
+
+    @property
+    def work(self) -> float:
+        """Multiply-adds of all trials."""
+        return sum(_work(outcome, outcome.steps) for outcome in self.outcomes)
+
+    @property
+    def work_done(self) -> float:
+        """Multiply-adds done, those of earlier calls included."""
+        return sum(_work(outcome, outcome.step) for outcome in self.outcomes)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What is left at the pace so far, start-up and evaluation included; None before there is a pace."""
+        done = self.work_done - self._before
+        elapsed = time.monotonic() - self.started
+        return elapsed * (self.work - self.work_done) / done if done > 0 else None
+
+
+def _work(outcome: Outcome, steps: int) -> float:
+    recipe = outcome.trial.recipe
+    if outcome.status in ("done", "failed"):
+        steps = recipe.train.steps
+    capacity = capacity_of(recipe.model, recipe.data.crop)
+    return float(
+        steps * recipe.train.batch_size * (capacity.multiply_adds + capacity.search_multiply_adds / 3)
+    )
+
+
+def workers_for(plan: Plan) -> int:
+    """Choose how many trials run at a time: the recipe's number, or one per core on a CPU, one on a GPU."""
+    import torch
+
+    wanted = plan.recipe.workers
+    if not wanted:
+        device = plan.recipe.train.device
+        on_gpu = device in ("cuda", "mps") or (device == "auto" and torch.cuda.is_available())
+        wanted = 1 if on_gpu else len(os.sched_getaffinity(0))
+    return min(wanted, len(plan.trials))
+
+
+def run_trials(plan: Plan, folder: Path, watch: Callable[[StudyProgress], None]) -> list[Outcome]:
+    """Run every trial that is not done; a trial that fails does not stop the others.
+
+    Args:
+        plan: the study.
+        folder: its folder.
+        watch: called about twice a second with how things stand.
+
+    Returns:
+        One outcome per trial of the plan, in its order, `done` or `failed`.
+
+    Raises:
+        StudyStopped: on Ctrl-C or SIGTERM, after every running trial has written a checkpoint.
+    """
+    progress = StudyProgress([_standing(trial, folder) for trial in plan.trials])
+    waiting = [outcome for outcome in progress.outcomes if outcome.status != "done"]
+    workers = workers_for(plan)
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    running: list[_Worker] = []
+    before = signal.signal(signal.SIGTERM, _raise_stopped)
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                running.append(_Worker(waiting.pop(0), folder, threads))
+            time.sleep(_POLL_SECONDS)
+            running = [worker for worker in running if not worker.finished()]
+            watch(progress)
+    except (KeyboardInterrupt, StudyStopped):
+        for worker in running:
+            worker.process.terminate()
+        for worker in running:
+            worker.process.wait()
+        raise StudyStopped from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return progress.outcomes
+
+
+def _raise_stopped(number: int, frame: object) -> None:
+    raise StudyStopped
+
+
+class _Worker:
+    """A running trial and its process."""
+
+    def __init__(self, outcome: Outcome, folder: Path, threads: int) -> None:
+        self.outcome = outcome
+        self.run = folder / outcome.trial.run
+        self.run.mkdir(parents=True, exist_ok=True)
+        if not (self.run / "recipe.json").exists():
+            write_json(self.run / "recipe.json", outcome.trial.recipe.model_dump(mode="json"))
+        outcome.status = "running"
+        self.started = time.monotonic()
+        with (self.run / "log.txt").open("ab") as log:
+            # A session of its own: Ctrl-C then reaches the study alone, which passes it on once.
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "flatvq.study.worker", str(self.run)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                start_new_session=True,
+            )
+
+    def finished(self) -> bool:
+        """Look at records and process; bring the outcome up to date."""
+        code = self.process.poll()
+        _follow(self.outcome, self.run)
+        if code is None:
+            return False
+        self.outcome.seconds = time.monotonic() - self.started
+        standing = _read(self.run / "status.json")
+        if code == 0 and standing.get("status") == "done":
+            _complete(self.outcome, self.run)
+        else:
+            self.outcome.status = "failed"
+            self.outcome.error = standing.get("error") or _ending(code, self.run)
+        return True
+
+
+def _ending(code: int, run: Path) -> str:
+    """Say how a process ended that left no word of its own."""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}; see {run / 'log.txt'}"
+    return f"ended with exit code {code}; see {run / 'log.txt'}"
+
+
+def _standing(trial: Trial, folder: Path) -> Outcome:
+    outcome = Outcome(trial)
+    run = folder / trial.run
+    if _read(run / "status.json").get("status") == "done" and (run / "metrics.json").exists():
+        _complete(outcome, run)
+    else:
+        _follow(outcome, run)
+    return outcome
+
+
+def _complete(outcome: Outcome, run: Path) -> None:
+    outcome.status, outcome.step = "done", outcome.steps
+    outcome.psnr_db = _read(run / "metrics.json").get("psnr_db")
+
+
+def _follow(outcome: Outcome, run: Path) -> None:
+    """Read step and PSNR off the end of the records."""
+    path = run / "records.jsonl"
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 8192))
+        lines = file.read().split(b"\n")
+    for line in lines[1:]:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        outcome.step = int(record.get("step", outcome.step))
+        if record.get("kind") == "validation":
+            outcome.psnr_db = record["psnr_db"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return tree if isinstance(tree, dict) else {}

@@ -1,0 +1,94 @@
+"""The story in a sentence, put together from the comparisons and from nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flatvq.study.plan import Comparison, Plan
+from flatvq.study.statistics import Difference
+
+__all__ = ["Compared", "StudyVerdict", "study_verdict"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison that was made."""
+
+    comparison: Comparison
+    difference: Difference
+
+    def record(self) -> dict[str, Any]:
+        """Return what `study.json` holds of it."""
+        found = self.difference
+        return {
+            "question": self.comparison.question,
+            "a": self.comparison.a,
+            "b": self.comparison.b,
+            "metric": "psnr_db",
+            "difference": found.mean,
+            "interval90": found.interval90,
+            "margin": found.margin,
+            "seeds": found.seeds,
+            "per_seed": found.per_seed,
+            "p_equivalence": found.p_equivalence,
+            "verdict": found.verdict,
+            "seeds_needed": found.seeds_needed,
+        }
+
+
+@dataclass(frozen=True)
+class StudyVerdict:
+    """What the study found."""
+
+    sentence: str
+    naive: str | None
+    """Verdict of the hierarchy comparison with naive codebooks, told of the arm with fewer levels; None
+    if there is not exactly one."""
+    healthy: str | None
+    """The same with healthy codebooks."""
+
+
+def study_verdict(plan: Plan, compared: list[Compared]) -> StudyVerdict:
+    """Tell what the comparisons of the hierarchy say, naive first."""
+    hierarchy = [one for one in compared if one.comparison.question == "hierarchy"]
+    naive = [one for one in hierarchy if not plan.arm(one.comparison.a).healthy]
+    healthy = [one for one in hierarchy if plan.arm(one.comparison.a).healthy]
+    told = [_clause("With naive codebooks", one) for one in naive]
+    told += [_clause("With healthy codebooks", one) for one in healthy]
+    told += [_clause("As asked", one) for one in compared if one.comparison.question == "asked"]
+    if len(naive) == len(healthy) == 1:
+        told.append(_moral(naive[0].difference, healthy[0].difference))
+    sentence = " ".join(told) or "No pair of arms could be compared."
+    return StudyVerdict(sentence, _only(naive), _only(healthy))
+
+
+def _only(compared: list[Compared]) -> str | None:
+    return compared[0].difference.verdict if len(compared) == 1 else None
+
+
+def _clause(condition: str, compared: Compared) -> str:
+    a, b, found = compared.comparison.a, compared.comparison.b, compared.difference
+    words = {
+        "equivalent": f"{a} is equivalent to {b}",
+        "better": f"{a} reconstructs better than {b}",
+        "worse": f"{a} reconstructs worse than {b}",
+        "inconclusive": f"{a} against {b} is inconclusive",
+    }
+    interval = found.interval90
+    spread = f"90 % interval {interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "no interval"
+    seeds = f"{found.seeds} seed{'s' if found.seeds != 1 else ''}"
+    measured = f"{found.mean:+.2f} dB, {spread}, margin {found.margin:g} dB, {seeds}"
+    more = f"; about {found.seeds_needed} seeds would settle it" if found.seeds_needed else ""
+    return f"{condition}, {words[found.verdict]} ({measured}{more})."
+
+
+def _moral(naive: Difference, healthy: Difference) -> str:
+    """Draw the conclusion that the two verdicts carry, and no other."""
+    if "inconclusive" in (naive.verdict, healthy.verdict):
+        return "More seeds are needed before a conclusion."
+    if healthy.verdict == "worse":
+        return "The hierarchy's advantage is more than collapse: it remains when collapse is prevented."
+    if naive.verdict == "worse":
+        return "The hierarchy's advantage went away with the collapse."
+    return "The hierarchy showed no advantage, with or without collapse."

@@ -1,0 +1,206 @@
+"""The training loop: a pure function of recipe and data, however often it is interrupted.
+
+Axes: B batch (this process's share), H W rows and columns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from flatvq.data import Batch, DataSplit, TrainingCrops, evaluation_crops
+from flatvq.errors import FlatvqError, NonFiniteError
+from flatvq.evaluate.split import evaluate
+from flatvq.model import VQVAE, build_vqvae
+from flatvq.quantize import Codebook, RevivalEvent
+from flatvq.recipe import TrainRecipe, TrialRecipe
+from flatvq.train.checkpoint import load_checkpoint, newest_checkpoints, save_checkpoint
+from flatvq.train.interrupt import StopRequest
+from flatvq.train.machine import Machine
+from flatvq.train.objective import Losses, learning_rate, objective
+from flatvq.train.records import RecordWriter
+
+__all__ = ["Trainer"]
+
+Progress = Callable[[int, int], None]
+"""Called with steps done and steps in all."""
+
+
+class Trainer:
+    """One process of one trial.
+
+    Args:
+        recipe: the trial.
+        data: its photographs.
+        run: the run folder.
+        machine: where this process works.
+        records: where the first process writes what happens; None in the others.
+    """
+
+    def __init__(
+        self, recipe: TrialRecipe, data: DataSplit, run: Path, machine: Machine, records: RecordWriter | None
+    ) -> None:
+        self.recipe, self.run, self.machine, self.records = recipe, run, machine, records
+        self.data = data
+        self.model = build_vqvae(recipe.model, recipe.codebook, seed=recipe.seed, steps=recipe.train.steps)
+        self.model.to(machine.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = _optimizer(self.model, recipe.train)
+        self.step = 0
+        """Steps done."""
+        self._parallel: nn.Module = self.model
+        if machine.world_size > 1:
+            # Codebooks keep themselves equal over processes; broadcasting their buffers would only cost time.
+            self._parallel = DistributedDataParallel(self.model, broadcast_buffers=False)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of this run's checkpoints."""
+        return self.run / "checkpoints"
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint that can be read, if there is one."""
+        for path in newest_checkpoints(self.checkpoints):
+            try:
+                self.step = load_checkpoint(path, self.model, self.optimizer)
+                break
+            except FlatvqError as error:
+                self._record("damaged", step=self.step, checkpoint=path.name, error=str(error))
+
+    def train(self, stop: StopRequest, progress: Progress) -> bool:
+        """Train to the last step.
+
+        Args:
+            stop: looked at between two steps.
+            progress: told of steps done and in all.
+
+        Returns:
+            True if the last step was done, False if a stop was asked for; then a checkpoint was written.
+
+        Raises:
+            NonFiniteError: if a loss or gradient is not finite, naming the step, the files and the checkpoint.
+        """
+        recipe, total = self.recipe.train, self.recipe.train.steps
+        crops = TrainingCrops(
+            self.data.training,
+            self.recipe.data,
+            seed=self.recipe.seed,
+            batch_size=recipe.batch_size,
+            rank=self.machine.rank,
+            world_size=self.machine.world_size,
+        )
+        images, seconds = 0, 0.0
+        self._parallel.train()
+        with closing(crops.batches(self.step, total)) as batches:
+            for batch in batches:
+                if self.machine.any_process(bool(stop)):
+                    self.checkpoint()
+                    return False
+                started = time.perf_counter()
+                losses, norm = self._checked_step(batch)
+                self.step += 1
+                seconds += time.perf_counter() - started
+                images += recipe.batch_size
+                if self._due(recipe.record_every):
+                    self._record_training(losses, norm, images / seconds)
+                    images, seconds = 0, 0.0
+                self._record_codebooks()
+                if self._due(recipe.validate_every):
+                    self._validate()
+                if self._due(recipe.checkpoint_every):
+                    self.checkpoint()
+                progress(self.step, total)
+        return True
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint, unless a codebook still gathers first vectors: starting over is exact then."""
+        seeded = all(book.seeded for book in self._codebooks())
+        if self.records is not None and seeded:
+            save_checkpoint(self.checkpoints, self.step, self.model, self.optimizer)
+        self.machine.wait()
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.recipe.train.steps
+
+    def _checked_step(self, batch: Batch) -> tuple[Losses, float]:
+        try:
+            return self._optimise(batch)
+        except NonFiniteError as error:
+            newest = newest_checkpoints(self.checkpoints)
+            last = f"the last good checkpoint is {newest[0]}" if newest else "there is no checkpoint yet"
+            what = (
+                f"training diverged at step {self.step}: {error.what}; files {', '.join(batch.names)}; {last}"
+            )
+            raise NonFiniteError(what, "lower train.learning_rate or set train.clip_norm") from error
+
+    def _optimise(self, batch: Batch) -> tuple[Losses, float]:
+        recipe = self.recipe.train
+        pixels = batch.pixels.to(self.machine.device, non_blocking=True)
+        images = pixels.to(memory_format=torch.channels_last).float().div_(255)  # [B, 3, H, W] in [0, 1]
+        with self.machine.autocast():
+            output = self._parallel(images)
+        losses = objective(output, images, recipe)
+        if not bool(losses.total.isfinite()):
+            raise NonFiniteError("the loss is not finite", "look at the batch")
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        parameters = list(self.model.parameters())
+        norm = float(nn.utils.clip_grad_norm_(parameters, recipe.clip_norm or float("inf")))
+        if norm != norm or norm == float("inf"):
+            raise NonFiniteError("the gradient is not finite", "look at the batch")
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, recipe)
+        self.optimizer.step()
+        return losses, norm
+
+    def _validate(self) -> None:
+        """Look at the first held-out crops; the first process does it for all."""
+        if self.records is not None:
+            recipe = self.recipe.evaluate
+            crops = evaluation_crops(self.data.validation, self.recipe.data.crop)
+            first = (crop for crop, _ in zip(crops, range(recipe.validation_images), strict=False))
+            found = evaluate(self.model, first, batch_size=recipe.batch_size).record()
+            keys = ("usage", "perplexity", "quantization_error")
+            levels = [{key: level[key] for key in keys} for level in found["levels"]]
+            self._record(
+                "validation", step=self.step, psnr_db=found["psnr_db"], mse=found["mse"], levels=levels
+            )
+        self.machine.wait()
+
+    def _record_training(self, losses: Losses, norm: float, images_per_second: float) -> None:
+        parts = {name: float(value.detach()) for name, value in vars(losses).items()}
+        self._record(
+            "train",
+            step=self.step,
+            loss=parts.pop("total"),
+            **parts,
+            learning_rate=learning_rate(self.step - 1, self.recipe.train),
+            gradient_norm=norm,
+            images_per_second=images_per_second,
+        )
+
+    def _record_codebooks(self) -> None:
+        for number, book in enumerate(self._codebooks()):
+            for event in book.events:
+                kind = "revival" if isinstance(event, RevivalEvent) else "seeding"
+                self._record(kind, **asdict(event), level=number)
+            book.events.clear()
+
+    def _codebooks(self) -> Iterator[Codebook]:
+        return (module for module in self.model.modules() if isinstance(module, Codebook))
+
+    def _record(self, kind: str, **values: object) -> None:
+        if self.records is not None:
+            self.records.write(kind, **values)
+
+
+def _optimizer(model: VQVAE, recipe: TrainRecipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return torch.optim.Adam(model.parameters(), recipe.learning_rate)

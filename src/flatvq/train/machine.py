@@ -1,0 +1,127 @@
+"""What a training runs on: device, number format, processes, and the allocator's habits.
+
+Several processes are plain torch under `torchrun`, which sets the environment that is read here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from flatvq.errors import FlatvqError
+from flatvq.recipe import TrainRecipe
+
+__all__ = ["Machine", "keep_freed_memory", "machine_for"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where one process of a training works."""
+
+    device: torch.device
+    """This process's device."""
+    bfloat16: bool
+    """Whether forward passes run under bfloat16 autocast."""
+    rank: int
+    """This process's number."""
+    world_size: int
+    """Number of processes."""
+
+    @property
+    def precision(self) -> str:
+        """Name of the number format."""
+        return "bfloat16" if self.bfloat16 else "float32"
+
+    def autocast(self) -> torch.autocast:
+        """Make the context of a forward pass."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
+
+    def any_process(self, flag: bool) -> bool:
+        """Tell whether the flag is up in any process, so that all of them act alike."""
+        if self.world_size == 1:
+            return flag
+        flags = torch.tensor(int(flag), device=self.device)
+        dist.all_reduce(flags)
+        return bool(flags)
+
+    def wait(self) -> None:
+        """Wait for the other processes."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def machine_for(recipe: TrainRecipe) -> Iterator[Machine]:
+    """Choose device and precision, and join the other processes if `torchrun` started several.
+
+    Raises:
+        FlatvqError: if the recipe asks for a device that is absent, or its batch cannot be shared out.
+    """
+    world_size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    if recipe.batch_size % world_size:
+        what = f"train.batch_size {recipe.batch_size} cannot be shared by {world_size} processes"
+        raise FlatvqError(what, "make it a multiple")
+    device = _device(recipe.device)
+    joined = world_size > 1 and not dist.is_initialized()
+    if joined:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Machine(device, _bfloat16(recipe.precision, device), rank, world_size)
+    finally:
+        if joined:
+            dist.destroy_process_group()
+
+
+def _device(wanted: str) -> torch.device:
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        wanted = "cuda" if present["cuda"] else "cpu"
+    if not present[wanted]:
+        raise FlatvqError(
+            f"train.device is {wanted!r}, which this machine does not have", "use 'auto' or 'cpu'"
+        )
+    if wanted == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        # The same bits at every run are worth more here than the last percent of speed.
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device(wanted)
+
+
+def _bfloat16(precision: str, device: torch.device) -> bool:
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and _cpu_is_fast_at_bfloat16()
+
+
+def _cpu_is_fast_at_bfloat16() -> bool:
+    """Tell whether the processor multiplies bfloat16 natively (AVX512-BF16 or AMX)."""
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text(encoding="utf-8").split() if info.exists() else []
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep big freed blocks instead of returning them to the kernel at every step.
+
+    Training frees and allocates the same activations over and over; the page faults of getting them back cost
+    10 to 40 % of a small step on a CPU. Linux with glibc only; FLATVQ_MALLOC=0 leaves the allocator alone.
+    """
+    if os.environ.get("FLATVQ_MALLOC") == "0" or platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    # Numbers from malloc.h; 2^30 bytes is more than any activation of a CPU training.
+    trim_threshold, mmap_threshold = -1, -3
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, (1 << 31) - 1)

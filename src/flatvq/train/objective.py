@@ -1,0 +1,67 @@
+"""The one place where losses are weighted and added."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from flatvq.model import VQVAEOutput
+from flatvq.recipe import TrainRecipe
+
+__all__ = ["Losses", "learning_rate", "objective"]
+
+# Reconstruction error is weighed on the [-1, 1] scale of the reference's inputs, twice as wide as [0, 1].
+_SCALE = 2.0**2
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The total and its unweighted parts, scalars."""
+
+    total: Tensor
+    """What is minimised."""
+    reconstruction: Tensor
+    """Mean squared error on the [0, 1] scale."""
+    commitment: Tensor
+    """Summed over levels."""
+    codebook: Tensor
+    """Summed over levels."""
+
+
+def objective(output: VQVAEOutput, images: Tensor, recipe: TrainRecipe) -> Losses:
+    """Add reconstruction, commitment and codebook loss (van den Oord et al. 2017, eq. 3).
+
+    Args:
+        output: of the model.
+        images: its input, [B, 3, H, W] in [0, 1].
+        recipe: the weights.
+
+    Returns:
+        MSE x 4 (the [-1, 1] scale) + beta x commitment + weight x codebook.
+    """
+    reconstruction = F.mse_loss(output.reconstruction.float(), images)
+    commitment = sum((level.commitment_loss for level in output.levels), reconstruction.new_zeros(()))
+    codebook = sum((level.codebook_loss for level in output.levels), reconstruction.new_zeros(()))
+    total = (
+        _SCALE * reconstruction + recipe.commitment_weight * commitment + recipe.codebook_weight * codebook
+    )
+    return Losses(total, reconstruction, commitment, codebook)
+
+
+def learning_rate(step: int, recipe: TrainRecipe) -> float:
+    """Return the learning rate of a step, counted from 0: a pure function, so that nothing has to be resumed.
+
+    Example:
+        >>> recipe = TrainRecipe(steps=100, learning_rate=1.0, warmup_steps=10, schedule="cosine")
+        >>> [round(learning_rate(step, recipe), 3) for step in (0, 9, 10, 55, 99)]
+        [0.1, 1.0, 1.0, 0.5, 0.0]
+    """
+    if step < recipe.warmup_steps:
+        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    progress = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    return recipe.learning_rate * (1 + math.cos(math.pi * progress)) / 2

@@ -1,0 +1,152 @@
+"""One trial from recipe to record: train, evaluate on the whole held-out split, hand over the tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from flatvq.data import DataSplit, evaluation_crops, open_data
+from flatvq.errors import FlatvqError
+from flatvq.evaluate.protocol import protocol_id
+from flatvq.evaluate.split import Evaluation, evaluate
+from flatvq.model import save_tokenizer
+from flatvq.recipe import TrialRecipe
+from flatvq.train.interrupt import stop_requests
+from flatvq.train.loop import Trainer
+from flatvq.train.machine import Machine, keep_freed_memory, machine_for
+from flatvq.train.records import RecordWriter, write_json
+
+__all__ = ["run_trial"]
+
+
+def run_trial(
+    recipe: TrialRecipe,
+    run: Path,
+    *,
+    data: DataSplit | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> bool:
+    """Train a trial to its end, or go on with one that was interrupted.
+
+    Under `torchrun` every process calls this; the first one writes.
+
+    Args:
+        recipe: the resolved trial.
+        run: its folder (docs/records.md); made if absent.
+        data: its photographs; opened from the recipe if not given.
+        progress: called after each step with the steps done and the steps in all.
+
+    Returns:
+        True if the trial is done; False if SIGTERM or Ctrl-C stopped it after a checkpoint.
+
+    Raises:
+        FlatvqError: if the folder holds another recipe's run, the data cannot be read, or the training diverged.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    _claim(run, recipe)
+    keep_freed_memory()
+    with machine_for(recipe.train) as machine, stop_requests() as stop:
+        first = machine.rank == 0
+        records = RecordWriter(run / "records.jsonl") if first else None
+        status = _Status(run / "status.json", recipe.train.steps, enabled=first)
+        trainer = None
+        try:
+            status.write("running", 0)
+            trainer = Trainer(recipe, data or open_data(recipe.data), run, machine, records)
+            trainer.resume()
+            _record_start(records, trainer, machine)
+            if not trainer.train(stop, progress):
+                status.write("stopped", trainer.step)
+                if records is not None and stop.signal is not None:
+                    records.write("stop", step=trainer.step, reason=stop.signal.name)
+                return False
+            if first:
+                _finish(trainer, run)
+            machine.wait()
+            status.write("done", trainer.step)
+        except Exception as error:
+            status.write("failed", trainer.step if trainer else 0, str(error) or type(error).__name__)
+            raise
+        finally:
+            if records is not None:
+                records.close()
+    return True
+
+
+class _Status:
+    """The run's `status.json`."""
+
+    def __init__(self, path: Path, steps: int, *, enabled: bool) -> None:
+        self.path, self.steps, self.enabled = path, steps, enabled
+
+    def write(self, status: str, step: int, error: str | None = None) -> None:
+        if self.enabled:
+            write_json(self.path, {"status": status, "step": step, "steps": self.steps, "error": error})
+
+
+def _claim(run: Path, recipe: TrialRecipe) -> None:
+    """Make the folder this recipe's, or see that it is."""
+    path = run / "recipe.json"
+    tree = recipe.model_dump(mode="json")
+    if not path.exists():
+        write_json(path, tree)
+    elif json.loads(path.read_text()) != tree:
+        what = f"'{run}' holds a run of another recipe"
+        raise FlatvqError(what, "choose another folder, or delete it to start anew")
+
+
+def _record_start(records: RecordWriter | None, trainer: Trainer, machine: Machine) -> None:
+    if records is not None:
+        if records.dropped:
+            records.write("dropped", step=trainer.step, bytes=records.dropped)
+        records.write(
+            "start",
+            step=trainer.step,
+            device=str(machine.device),
+            precision=machine.precision,
+            world_size=machine.world_size,
+        )
+
+
+def _finish(trainer: Trainer, run: Path) -> None:
+    """Evaluate on the whole held-out split and write what the trial leaves behind."""
+    recipe = trainer.recipe
+    crops = evaluation_crops(trainer.data.validation, recipe.data.crop)
+    found = evaluate(
+        trainer.model, crops, batch_size=recipe.evaluate.batch_size, samples=recipe.evaluate.samples
+    )
+    _write_pictures(run / "samples", found)
+    _write_images(run / "images.parquet", found)
+    levels = [{"codebook_size": len(level.counts), "counts": level.counts} for level in found.levels]
+    write_json(run / "codes.json", {"levels": levels})
+    config = recipe.model_dump(mode="json", include={"model", "codebook"})
+    save_tokenizer(run / "model", trainer.model, config)
+    protocol = protocol_id(recipe.data.crop, recipe.data.resize)
+    write_json(run / "metrics.json", {"protocol": protocol, "crop": recipe.data.crop, **found.record()})
+
+
+def _write_pictures(folder: Path, found: Evaluation) -> None:
+    folder.mkdir(exist_ok=True)
+    for number, sample in enumerate(found.samples):
+        Image.fromarray(sample.original).save(folder / f"{number}-original.png")
+        Image.fromarray(sample.reconstruction).save(folder / f"{number}-reconstruction.png")
+
+
+def _write_images(path: Path, found: Evaluation) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, Any] = {
+        "image": found.names,
+        "psnr_db": found.psnr_db,
+        "ssim": found.ssim,
+        "mse": found.mse,
+    }
+    table = pa.table({**columns, "ms_ssim": pa.array(found.ms_ssim, pa.float64())})
+    temporary = path.with_name(f".{path.name}.partial")
+    pq.write_table(table, temporary)
+    temporary.replace(path)

@@ -1,0 +1,27 @@
+"""What all tests share: shapes checked at run time, one thread, and where the real photographs are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Before flatvq is imported: every annotated shape is checked on every call.
+install_import_hook("flatvq", "beartype.beartype")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def imagenet_sample() -> Path:
+    """The folder of real photographs, beside the checkout."""
+    folder = Path(__file__).parents[2] / "shared" / "imagenet-sample"
+    if not folder.is_dir():
+        pytest.skip("the ImageNet sample is not beside this checkout")
+    return folder

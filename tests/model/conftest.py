@@ -1,0 +1,70 @@
+"""A quantizer and recipes that know nothing of the package's own quantizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from flatvq.model import VQVAE
+from flatvq.quantize import Quantized
+from flatvq.recipe import LevelRecipe, ModelRecipe
+
+
+class PlainQuantizer(nn.Module):
+    """The textbook layer: all distances, the least of them, the straight-through gradient."""
+
+    def __init__(self, codebook_size: int, code_dim: int) -> None:
+        super().__init__()
+        self.codebook_size, self.code_dim = codebook_size, code_dim
+        self.codebook = nn.Parameter(torch.randn(codebook_size, code_dim))
+
+    def forward(self, latents: Tensor) -> Quantized:
+        vectors = latents.movedim(1, -1)
+        # Without a matrix product, which a counter of multiply-adds would see.
+        distances = torch.cdist(vectors, self.codebook, compute_mode="donot_use_mm_for_euclid_dist")
+        indices = distances.argmin(dim=-1)
+        codes = self.codes(indices)
+        return Quantized(
+            quantized=latents + (codes - latents).detach(),
+            indices=indices,
+            codebook_loss=functional.mse_loss(codes, latents.detach()),
+            commitment_loss=functional.mse_loss(latents, codes.detach()),
+            latents=latents.detach(),
+            codes=codes.detach(),
+        )
+
+    def codes(self, indices: Tensor) -> Tensor:
+        return self.codebook[indices].movedim(-1, 1)
+
+
+@pytest.fixture(scope="session")
+def plain_model() -> Callable[[ModelRecipe], VQVAE]:
+    def build(recipe: ModelRecipe) -> VQVAE:
+        quantizers = [PlainQuantizer(level.codebook_size, level.code_dim) for level in recipe.levels]
+        return VQVAE(recipe, quantizers)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def recipes() -> st.SearchStrategy[ModelRecipe]:
+    """Any small model: one to three levels, either hierarchy, strides up to 8, odd residual widths."""
+    level = st.builds(
+        LevelRecipe,
+        downsample=st.sampled_from([2, 4, 8]),
+        codebook_size=st.integers(2, 40),
+        code_dim=st.integers(1, 9),
+    )
+    return st.builds(
+        ModelRecipe,
+        levels=st.lists(level, min_size=1, max_size=3).map(tuple),
+        hierarchy=st.sampled_from(["parallel", "conditioned"]),
+        width=st.integers(1, 12).map(lambda half: 2 * half),
+        residual_width=st.integers(1, 15),
+        residual_blocks=st.integers(0, 3),
+    )

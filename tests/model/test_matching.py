@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from math import log2
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from flatvq.model import capacity_of, match, residuals
+from flatvq.recipe import LevelRecipe, ModelRecipe
+
+
+def two_level(codebook_size: int, **widths: int) -> ModelRecipe:
+    bottom = LevelRecipe(downsample=4, codebook_size=codebook_size)
+    return ModelRecipe(levels=(bottom, bottom.model_copy(update={"downsample": 2})), **widths)
+
+
+def one_level(codebook_size: int, **widths: int) -> ModelRecipe:
+    return ModelRecipe(levels=(LevelRecipe(codebook_size=codebook_size),), **widths)
+
+
+@pytest.mark.parametrize(("of_two", "of_one"), [(1024, 5793), (512, 2435), (256, 1024)])
+@pytest.mark.parametrize("start", [7, 456, 100_000])
+def test_one_grid_gets_the_bits_of_two(of_two, of_one, start):
+    # 64x64 and 32x32 cells against 64x64: K^(1 + 1/4), rounded.
+    matched = match(one_level(start), capacity_of(two_level(of_two), 256), 256, ["bits"], 0.01)
+    assert of_one == round(of_two**1.25)
+    assert matched.changes == {"levels.0.codebook_size": (start, of_one)}
+    assert matched.model == one_level(of_one)
+
+
+def test_several_levels_are_scaled_by_one_factor():
+    matched = match(two_level(300), capacity_of(one_level(1024), 256), 256, ["bits"], 0.01)
+    assert matched.changes == {"levels.0.codebook_size": (300, 256), "levels.1.codebook_size": (300, 256)}
+    assert matched.residuals["bits"] == 0
+
+
+@given(
+    sizes=st.tuples(st.integers(2, 300), st.integers(2, 300)),
+    reference=st.integers(8, 5000),
+    downsample=st.sampled_from([2, 4]),
+)
+@settings(max_examples=60, deadline=None)
+def test_bits_end_nearer_than_by_rounding_each_level_apart(sizes, reference, downsample):
+    levels = tuple(
+        LevelRecipe(codebook_size=size, downsample=factor)
+        for size, factor in zip(sizes, (4, downsample), strict=True)
+    )
+    target = capacity_of(one_level(reference), 64)
+    matched = match(ModelRecipe(levels=levels), target, 64, ["bits"], 1e-9)
+    cells = [256, 256 // downsample**2]
+
+    def error(sizes):
+        return abs(sum(n * log2(k) for n, k in zip(cells, sizes, strict=True)) / target.bits_per_image - 1)
+
+    octaves = (target.bits_per_image - sum(n * log2(k) for n, k in zip(cells, sizes, strict=True))) / sum(
+        cells
+    )
+    apart = [max(2, round(size * 2**octaves)) for size in sizes]
+    assume(min(apart) > 2)
+    assert abs(matched.residuals["bits"]) <= error(apart) + 1e-12
+
+
+def test_levels_without_a_codebook_stay():
+    mixed = ModelRecipe(
+        levels=(LevelRecipe(scalar_levels=(8, 8)), LevelRecipe(downsample=2, codebook_size=4))
+    )
+    matched = match(mixed, capacity_of(one_level(128), 64), 64, ["bits"], 0.01)
+    # 256 cells of 6 bits stay; 64 cells carry the other 256 bits.
+    assert matched.changes == {"levels.1.codebook_size": (4, 16)}
+    scalar = ModelRecipe(levels=(LevelRecipe(scalar_levels=(8, 8)),))
+    left_alone = match(scalar, capacity_of(one_level(128), 64), 64, ["bits"], 0.01)
+    assert left_alone.model == scalar
+    assert left_alone.residuals["bits"] == pytest.approx(6 / 7 - 1)
+
+
+def test_what_is_within_the_tolerance_is_left_alone():
+    reference = capacity_of(one_level(1000), 64)
+    for names in (["bits"], ["bits", "parameters", "multiply_adds"]):
+        matched = match(one_level(1010), reference, 64, names, 0.01)
+        assert matched.changes == {}
+        assert matched.model == one_level(1010)
+        assert matched.residuals["bits"] == pytest.approx(log2(1010) / log2(1000) - 1)
+    assert match(one_level(1010), reference, 64, ["bits"], 1e-6).model == one_level(1000)
+
+
+def test_only_what_is_asked_for_changes():
+    reference = capacity_of(two_level(256, width=64, residual_width=32), 64)
+    matched = match(one_level(256, width=64, residual_width=32), reference, 64, ["multiply_adds"], 0.01)
+    assert matched.changes.keys() == {"residual_width"}
+    assert abs(matched.residuals["multiply_adds"]) <= 0.01
+    assert matched.residuals == residuals(capacity_of(matched.model, 64), reference)
+    assert matched.residuals["bits"] == pytest.approx(-0.2)
+
+
+def test_the_published_models_of_equal_cost():
+    # 128/32 of two levels costs what 128/64 of one level does, to the last multiply-add (3.456 G).
+    matched = match(two_level(512), capacity_of(one_level(512), 256), 256, ["multiply_adds"], 0.01)
+    assert matched.changes == {"residual_width": (64, 32)}
+    assert matched.residuals["multiply_adds"] == 0
+
+
+def test_bits_and_cost_are_solved_together():
+    reference = capacity_of(one_level(700, width=40, residual_width=17), 64)
+    names = ["bits", "parameters", "multiply_adds"]
+    matched = match(one_level(100, width=64, residual_width=32), reference, 64, names, 1e-6)
+    assert matched.model == one_level(700, width=40, residual_width=17)
+    assert set(matched.residuals.values()) == {0.0}
+
+
+@given(
+    start=st.tuples(st.integers(2, 12), st.integers(1, 12)),
+    goal=st.tuples(st.integers(2, 12), st.integers(1, 12)),
+    names=st.sampled_from([["parameters"], ["multiply_adds"], ["parameters", "multiply_adds"]]),
+    tolerance=st.sampled_from([0.001, 0.01, 0.1]),
+)
+@settings(max_examples=40, deadline=None)
+def test_widths_are_the_best_of_all(start, goal, names, tolerance):
+    """Against every even width and every residual width up to it (or to the start's proportion)."""
+    model = one_level(16, width=2 * start[0], residual_width=start[1])
+    reference = capacity_of(two_level(16, width=2 * goal[0], residual_width=goal[1]), 32)
+
+    def worst(candidate):
+        left = residuals(capacity_of(candidate, 32), reference)
+        return max(abs(left[name]) for name in names)
+
+    bulge = max(1, model.residual_width / model.width)
+    everything = {
+        (width, residual_width): worst(one_level(16, width=width, residual_width=residual_width))
+        for width in range(2, 62, 2)
+        for residual_width in range(1, int(width * bulge) + 1)
+    }
+    matched = match(model, reference, 32, names, tolerance)
+    chosen = matched.model.width, matched.model.residual_width
+    same_width = {key: value for key, value in everything.items() if key[0] == model.width}
+    if worst(model) <= tolerance:
+        assert matched.model == model
+    elif min(same_width.values()) <= tolerance:
+        assert chosen == min(same_width, key=same_width.__getitem__) or worst(matched.model) == min(
+            same_width.values()
+        )
+        assert "width" not in matched.changes
+    elif min(everything.values()) <= tolerance:
+        assert everything[chosen] <= tolerance
+    else:
+        assert everything[chosen] == min(everything.values())
+
+
+def test_a_goal_out_of_reach_is_told_by_the_residuals():
+    # The top level's layers have many weights and few cells: one level cannot have both of its counts.
+    reference = capacity_of(two_level(256), 256)
+    matched = match(one_level(256), reference, 256, ["parameters", "multiply_adds"], 0.01)
+    assert max(abs(matched.residuals[name]) for name in ("parameters", "multiply_adds")) > 0.05
+
+    no_blocks = one_level(256, residual_blocks=0)
+    assert "residual_width" not in match(no_blocks, reference, 256, ["parameters"], 1e-4).changes
+
+    # 16 cells would need 2^640 codes each to say what 64x64 cells of 1024 codes say.
+    coarse = ModelRecipe(levels=(LevelRecipe(downsample=64),))
+    assert match(coarse, capacity_of(one_level(1024), 256), 256, ["bits"], 0.01).residuals["bits"] < -0.9
+    silent = capacity_of(one_level(1), 256)
+    assert match(one_level(1024), silent, 256, ["bits"], 0.01).residuals["bits"] > 1

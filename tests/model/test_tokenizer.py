@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from flatvq.errors import FlatvqError
+from flatvq.model import build_vqvae, load_tokenizer, save_tokenizer
+from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe
+
+LEVELS = (LevelRecipe(codebook_size=9, code_dim=3), LevelRecipe(downsample=2, scalar_levels=(3, 4)))
+RECIPE = ModelRecipe(levels=LEVELS, hierarchy="conditioned", width=8, residual_width=3)
+CODEBOOK = CodebookRecipe(metric="cosine")
+CONFIG = {
+    "model": RECIPE.model_dump(mode="json"),
+    "codebook": CODEBOOK.model_dump(mode="json"),
+    "note": "kept",
+}
+
+
+@pytest.fixture
+def model():
+    model = build_vqvae(RECIPE, CODEBOOK, seed=3)
+    model(
+        torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    )  # something to have learned from
+    return model.eval()
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    save_tokenizer(tmp_path / "deep" / "model", model, CONFIG)
+    return tmp_path / "deep" / "model"
+
+
+def test_what_is_loaded_is_what_was_saved(model, folder):
+    loaded = load_tokenizer(str(folder))
+    assert not loaded.training
+    assert loaded.recipe == RECIPE
+    images = torch.rand(2, 3, 32, 16, generator=torch.Generator().manual_seed(1))
+    for ours, theirs in zip(model.encode(images), loaded.encode(images), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(model(images).reconstruction, loaded(images).reconstruction)
+
+
+def test_the_folder_is_a_hub_repository(model, folder):
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["format"] == 1
+    assert config["note"] == "kept"
+    assert config["model"]["levels"][1]["scalar_levels"] == [3, 4]
+    assert load_file(folder / "model.safetensors").keys() == model.state_dict().keys()
+
+
+def test_a_failed_write_leaves_the_old_files(model, folder, monkeypatch):
+    def full(descriptor):
+        raise OSError("no space left on device")
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        save_tokenizer(folder, build_vqvae(RECIPE, CODEBOOK, seed=4), CONFIG)
+    assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+def test_a_config_of_another_model_is_not_saved(model, tmp_path):
+    other = {"model": {**CONFIG["model"], "width": 16}}
+    for config, what in ((other, "not the model's recipe"), ({"width": 8}, "no section 'model'")):
+        with pytest.raises(FlatvqError, match=what):
+            save_tokenizer(tmp_path / "never", model, config)
+    assert not (tmp_path / "never").exists()
+
+
+def drop(folder, name):
+    (folder / name).unlink()
+
+
+def truncate(folder, name):
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def reconfigure(folder, **keys):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+
+
+def reweigh(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda folder: drop(folder, "config.json"), "holds no config.json"),
+        (lambda folder: drop(folder, "model.safetensors"), "holds no model.safetensors"),
+        (lambda folder: truncate(folder, "config.json"), "config.json' is not JSON"),
+        (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"), "config.json' is not JSON"),
+        (lambda folder: (folder / "config.json").write_text("[1]"), "has format None"),
+        (lambda folder: truncate(folder, "model.safetensors"), "model.safetensors' is damaged"),
+        (lambda folder: reconfigure(folder, format=2), "has format 2"),
+        (lambda folder: reconfigure(folder, model={"widht": 8}), "did you mean 'width'"),
+        (
+            lambda folder: reconfigure(folder, model={**CONFIG["model"], "width": 10}),
+            r"has shape \[4, 3, 4, 4\].*\[5, 3",
+        ),
+        (
+            lambda folder: reweigh(folder, lambda tensors: tensors.pop("encoders.0.0.bias")),
+            "nothing for 'encoders.0.0",
+        ),
+        (
+            lambda folder: reweigh(folder, lambda tensors: tensors.update(x=torch.ones(1))),
+            r"for 'x'.* nothing",
+        ),
+    ],
+)
+def test_damage_is_told_in_one_line(folder, damage, told):
+    damage(folder)
+    with pytest.raises(FlatvqError, match=told) as caught:
+        load_tokenizer(folder)
+    assert "\n" not in str(caught.value)
+
+
+class Trap:
+    def __reduce__(self):
+        return (os.mkdir, ("sprung",))
+
+
+def test_nothing_is_unpickled(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(FlatvqError, match="damaged"):
+        load_tokenizer(folder)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there(folder, device):
+    with pytest.raises(FlatvqError, match=f"device '{device}' is not available"):
+        load_tokenizer(folder, device)

@@ -1,0 +1,176 @@
+"""Where marks are drawn, against the scale read back from the axis's own labels."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flatvq.report.curves import loss_chart, validation_chart
+from flatvq.report.forest import groups
+from flatvq.report.palette import looks
+from flatvq.report.runs import load_run
+from flatvq.report.studyfile import load_study
+from flatvq.report.svg import Scale, span
+from flatvq.report.usage import panels
+
+LINE = "{*}polyline"
+
+
+def value_of(label: str) -> float:
+    return float(label.replace("−", "-").replace("k", "e3"))
+
+
+def axis(svg: ET.Element, place: str) -> np.poly1d:
+    """Fit place -> value through the tick labels of an axis, `x` in percent or `y` in pixels."""
+    ticks = [t for t in svg.iter("text") if (t.get("text-anchor") == "end") == (place == "y")]
+    places = [float(str(t.get(place)).rstrip("%")) for t in ticks]
+    return np.poly1d(np.polyfit(places, [value_of(str(t.text)) for t in ticks], 1))
+
+
+@pytest.fixture
+def study(study_folder):
+    return load_study(study_folder)
+
+
+@pytest.fixture
+def runs(study_folder, study):
+    return [load_run(study_folder, trial) for trial in study.trials]
+
+
+def test_comparisons_are_drawn_where_the_axis_says(study):
+    for group in groups(study):
+        scale = axis(ET.fromstring(group.axis), "x")
+        for row in group.rows:
+            svg = ET.fromstring(row.strip)
+            (mean,) = [c for c in svg.iter("circle") if c.get("class") == "mean"]
+            seeds = [scale(float(c.get("cx")[:-1])) for c in svg.iter("circle") if c.get("class") == "seed"]
+            (interval,) = [line for line in svg.iter("line") if line.get("class") == "interval"]
+            (band,) = svg.iter("rect")
+            left, width = (float(band.get(key)[:-1]) for key in ("x", "width"))
+            # Percentages are written with two decimals: 0.005 % of an axis of about 4 dB.
+            near = {"abs": 5e-4}
+            assert scale(float(mean.get("cx")[:-1])) == pytest.approx(row.comparison.difference, **near)
+            assert seeds == pytest.approx(row.comparison.per_seed, **near)
+            ends = [scale(float(interval.get(key)[:-1])) for key in ("x1", "x2")]
+            assert ends == pytest.approx(row.comparison.interval, **near)
+            assert [scale(left), scale(left + width)] == pytest.approx([-0.1, 0.1], **near)
+
+
+def test_hierarchy_questions_come_first_and_seeds_are_named(study):
+    found = groups(study)
+    assert [group.heading.split("?")[0] for group in found] == [
+        "Does the hierarchy help",
+        "Does the codebook’s treatment help",
+    ]
+    titles = re.findall(r"<title>(seed \d+): ", found[0].rows[0].strip)
+    assert titles == ["seed 0", "seed 1", "seed 2"]
+
+
+def test_the_mismatch_of_capacity_stands_beside_each_comparison(study):
+    hierarchy, intervention = groups(study)
+    share = 100 * (826_691 / 1_343_491 - 1)
+    assert f"parameters {share:+.1f} %".replace("-", "−") in hierarchy.rows[0].mismatch
+    assert intervention.rows[0].mismatch == "same bits, parameters, multiply-adds"
+
+
+def test_the_validation_curve_is_the_mean_over_seeds(study, runs, study_folder):
+    svg = ET.fromstring(validation_chart(runs, looks(study.arms)).picture)
+    rows = [
+        json.loads(line)
+        for seed in range(3)
+        for line in (study_folder / f"runs/two-level-naive/seed-{seed}/records.jsonl")
+        .read_text()
+        .splitlines()
+    ]
+    final = np.mean([r["psnr_db"] for r in rows if r["kind"] == "validation" and r["step"] == 600])
+    line = next(p for p in svg.iter("polyline") if p.get("class") == "line strong")
+    across, down = map(float, line.get("points").split()[-1].split(","))
+    assert across == 1000
+    # A thousandth of the axis of about 6 dB.
+    assert axis(svg, "y")(260 * down / 1000) == pytest.approx(final, abs=0.01)
+
+
+def test_a_step_that_occurs_twice_counts_once_and_last(study, study_folder):
+    path = study_folder / study.trials[0].run / "records.jsonl"
+    again = {"kind": "validation", "step": 600, "psnr_db": 99.0, "levels": []}
+    path.write_text(path.read_text() + json.dumps(again) + "\n")
+    curve = load_run(study_folder, study.trials[0]).curve("validation", "psnr_db")
+    assert curve[-1] == (600.0, 99.0)
+    assert len({step for step, _ in curve}) == len(curve)
+
+
+def test_values_left_below_the_picture_are_counted(study, runs):
+    chart = validation_chart(runs, looks(study.arms))
+    svg = ET.fromstring(chart.picture)
+    thin = [p for p in svg.iter("polyline") if p.get("class") == "line thin"]
+    below = sum(float(point.split(",")[1]) > 1000 for line in thin for point in line.get("points").split())
+    assert below > 0
+    assert chart.note.startswith(f"{below} early values below")
+
+
+def test_each_arm_has_one_look_everywhere(study, runs):
+    look = looks(study.arms)
+    assert look["two-level-naive"].hue == look["two-level-healthy"].hue
+    assert look["single-level-naive"].hue != look["two-level-naive"].hue
+    assert len({one.css for one in look.values()}) == 4
+    for chart in (validation_chart(runs, look), loss_chart(runs, look)):
+        styles = {line.get("style") for line in ET.fromstring(chart.picture).iter("polyline")}
+        assert styles == {one.css for one in look.values()}
+
+
+def test_the_histogram_falls_and_tells_the_unused(study, runs):
+    arm = study.arms[2]
+    mine = [run for run in runs if run.trial.arm == arm.name]
+    (panel,) = panels(study, arm, mine, looks(study.arms)[arm.name])
+    svg = ET.fromstring(panel.drawings[0][1])
+    unused = np.mean([sum(count == 0 for count in run.counts[0]) for run in mine])
+    assert svg.find("desc").text == f"{unused:,.0f} of 1,024 codes never used"
+    for line in svg.iter("polyline"):
+        downs = [int(point.split(",")[1]) for point in line.get("points").split()]
+        falling = downs[1:-1] if line.get("class") == "area" else downs
+        assert falling == sorted(falling)
+    assert "no revival event" in panel.facts
+    assert [heading for heading, _ in panel.drawings] == [
+        "times used, codes by rank",
+        "perplexity over steps",
+    ]
+
+
+def test_revivals_are_counted_from_the_events(study, runs):
+    arm = study.arms[1]
+    mine = [run for run in runs if run.trial.arm == arm.name]
+    bottom = panels(study, arm, mine, looks(study.arms)[arm.name])[0]
+    revived = np.mean([sum(row["revived"] for row in run.of_level("revival", 0)) for run in mine])
+    survived = [
+        row["survived"] for run in mine for row in run.of_level("revival", 0) if row["survived"] is not None
+    ]
+    told = f"{revived:.0f} codes revived per trial, {100 * np.mean(survived):.0f} % of newborns alive at the next event"
+    assert told in bottom.facts
+    assert "seeded by kmeans from 2,048 vectors" in bottom.facts
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 8))
+def test_linear_ticks_are_few_even_and_inside(low, width, most):
+    ticks = Scale(low, low + width).ticks(most)
+    assert len(ticks) <= most + 1
+    assert all(low - 1e-6 * width - 1e-9 <= tick <= low + width + 1e-6 * width + 1e-9 for tick in ticks)
+    assert len(ticks) >= 1
+
+
+@given(st.floats(1e-5, 1e3), st.floats(1.3, 1e9), st.integers(2, 6))
+def test_log_ticks_are_inside_and_round(low, ratio, most):
+    ticks = Scale(low, low * ratio, log=True).ticks(most)
+    assert all(low * (1 - 1e-9) <= tick <= low * ratio * (1 + 1e-9) for tick in ticks)
+    assert all(f"{tick:e}"[0] in "125" for tick in ticks)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1))
+def test_a_span_holds_its_values_inside(values):
+    scale = span(values)
+    assert all(0 < scale(value) < 1 for value in values)

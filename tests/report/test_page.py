@@ -1,0 +1,117 @@
+"""The figures on the page against the records, recomputed here."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from math import log2
+
+import numpy as np
+from PIL import Image
+from scipy import stats
+
+from flatvq.report import write_report
+
+
+def test_psnr_means_intervals_and_every_seed(study_folder, tables):
+    page = write_report(study_folder).read_text()
+    study = json.loads((study_folder / "study.json").read_text())
+    rows = {row[0]: row for row in tables(page)["fidelity-table"][1:]}
+    assert list(rows) == [arm["name"] for arm in study["arms"]]
+    for name, row in rows.items():
+        values = [trial["psnr_db"] for trial in study["trials"] if trial["arm"] == name]
+        low, high = stats.t.interval(0.9, 2, np.mean(values), stats.sem(values))
+        assert row[1] == f"{np.mean(values):.2f} [{low:.2f}, {high:.2f}]"
+        assert row[2] == " ".join(f"{seed}: {value:.2f}" for seed, value in enumerate(values))
+
+
+def test_usage_and_perplexity_are_the_code_counts_own(study_folder, tables):
+    page = write_report(study_folder).read_text()
+    row = next(row for row in tables(page)["fidelity-table"] if row[0] == "two-level-naive")
+    usage, perplexity = [], []
+    for level in (0, 1):
+        counts = [
+            np.array(
+                json.loads((study_folder / f"runs/two-level-naive/seed-{seed}/codes.json").read_text())[
+                    "levels"
+                ][level]["counts"]
+            )
+            for seed in range(3)
+        ]
+        usage.append(f"{100 * np.mean([np.mean(c > 0) for c in counts]):.1f} %")
+        perplexity.append(f"{np.mean([np.exp(stats.entropy(c)) for c in counts]):.0f}")
+    assert row[-2].split(" %") == [" ".join(usage).split(" %")[0], *" ".join(usage).split(" %")[1:]]
+    assert row[-1].split() == perplexity
+
+
+def test_capacity_table(study_folder, tables):
+    page = write_report(study_folder).read_text()
+    rows = {row[0]: row for row in tables(page)["capacity-table"][1:]}
+    two, single = rows["two-level-healthy"], rows["single-level-naive"]
+    assert two[1] == "16 × 16, K 256, D 64 8 × 8, K 256, D 64"
+    assert two[2].startswith(f"{256 * log2(256) + 64 * log2(256):,.1f}")
+    assert two[3] == "1,343,491+ 32,768"
+    assert "parameters −38.47 %" in single[5]
+    assert single[6] == "levels.0.codebook_size: 900 → 1024"
+    assert two[6] == "nothing"
+
+
+def test_every_trial_is_listed(study_folder, tables):
+    page = write_report(study_folder).read_text()
+    study = json.loads((study_folder / "study.json").read_text())
+    listed = [(row[0], row[1], row[3], row[8]) for row in tables(page)["trial-table"][1:]]
+    assert listed == [
+        (t["arm"], str(t["seed"]), f"{t['psnr_db']:.3f}", f"{t['effective_bits_per_image']:,.0f}")
+        for t in study["trials"]
+    ]
+
+
+def test_comparisons_say_difference_interval_and_verdict(study_folder):
+    page = " ".join(re.sub(r"<[^>]+>", " ", write_report(study_folder).read_text()).split())
+    study = json.loads((study_folder / "study.json").read_text())
+    assert study["verdict"]["sentence"].replace("'", "&#39;") in page
+    for found in study["comparisons"]:
+        low, high = found["interval90"]
+        told = f"{found['verdict']} {found['difference']:+.2f} dB [{low:+.2f}, {high:+.2f}]"
+        assert told.replace("-", "−") in page
+
+
+def test_crop_psnr_is_that_of_the_files(study_folder):
+    page = write_report(study_folder).read_text()
+    shown = re.findall(r'class="caption">([\d.]+) dB', page)
+    expected = []
+    for arm in ("two-level-naive", "two-level-healthy", "single-level-naive", "single-level-healthy"):
+        for crop in range(6):
+            folder = study_folder / "runs" / arm / "seed-0" / "samples"
+            pair = [
+                np.asarray(Image.open(folder / f"{crop}-{kind}.png"), dtype=float) / 255
+                for kind in ("original", "reconstruction")
+            ]
+            expected.append(f"{10 * np.log10(1 / np.mean((pair[0] - pair[1]) ** 2)):.2f}")
+    assert shown == expected
+
+
+def test_the_same_records_give_the_same_bytes(study_folder, fabricate, tmp_path):
+    first = write_report(study_folder).read_bytes()
+    assert write_report(study_folder).read_bytes() == first
+    assert write_report(fabricate(tmp_path / "elsewhere")).read_bytes() == first
+    assert [path.name for path in study_folder.iterdir() if "report" in path.name] == ["report.html"]
+
+
+def test_the_page_is_self_contained_and_small(study_folder):
+    page = write_report(study_folder).read_text()
+    assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:)""", page)
+    assert "<script" not in page
+    assert "url(" not in page
+    assert len(page) < 1_000_000
+
+
+def test_torch_is_never_imported(study_folder):
+    code = (
+        "import sys; from pathlib import Path; from flatvq.report import write_report;"
+        f"write_report(Path({str(study_folder)!r})); print('torch' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flatvq.errors import FlatvqError
+from flatvq.report import read_jsonl
+from flatvq.report.records import last_of, load_jsonl, points
+
+OBJECTS = st.dictionaries(
+    st.text(), st.none() | st.integers() | st.text() | st.floats(allow_nan=False, width=32)
+)
+
+
+@given(rows=st.lists(OBJECTS, min_size=1, max_size=4), cut=st.integers(min_value=1))
+def test_a_line_cut_at_any_byte_costs_that_line_only(tmp_path_factory, rows, cut):
+    rows = [
+        {key: None if value in (float("inf"), -float("inf")) else value for key, value in row.items()}
+        for row in rows
+    ]
+    path = tmp_path_factory.getbasetemp() / "cut.jsonl"
+    lines = [json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") for row in rows]
+    last = lines[-1][: cut % len(lines[-1])]
+    path.write_bytes(b"\n".join([*lines[:-1], last]))
+    found = load_jsonl(path)
+    assert found.rows == rows[:-1]
+    assert found.truncated == bool(last.strip())
+
+
+def test_a_dropped_line_is_reported(tmp_path: Path, caplog):
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2')
+    with caplog.at_level(logging.WARNING):
+        assert read_jsonl(path) == [{"step": 1}]
+    assert "cut off" in caplog.text
+    caplog.clear()
+    path.write_text('{"step": 1}\n')
+    assert read_jsonl(path) == [{"step": 1}]
+    assert not caplog.records
+
+
+def test_a_damaged_line_before_the_last_is_an_error(tmp_path: Path):
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"step": 1}\n{"ste\n{"step": 3}\n')
+    with pytest.raises(FlatvqError, match="record 2 of .*records.jsonl"):
+        read_jsonl(path)
+    with pytest.raises(FlatvqError, match="cannot read"):
+        read_jsonl(tmp_path / "absent.jsonl")
+
+
+def test_what_is_not_finite_reads_as_no_number(tmp_path: Path):
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"step": 1, "loss": NaN}\n{"step": 2, "loss": 1e999}\n{"step": 3, "loss": 4}\n')
+    assert points(read_jsonl(path), "loss") == [(3.0, 4.0)]
+
+
+def test_the_last_record_of_a_step_and_level_counts():
+    rows = [
+        {"kind": "revival", "step": 50, "level": 0, "revived": 1},
+        {"kind": "revival", "step": 100, "level": 0, "revived": 2},
+        {"kind": "train", "step": 50, "loss": 1.0},
+        {"kind": "revival", "step": 50, "level": 1, "revived": 3},
+        {"kind": "revival", "step": 50, "level": 0, "revived": 4},
+        {"kind": "revival", "level": 0, "revived": 5},
+    ]
+    assert [row["revived"] for row in last_of(rows, "revival")] == [4, 3, 2]

@@ -1,0 +1,62 @@
+"""Small trainings on photographs made up on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flatvq.recipe import TrialRecipe, parse
+
+SmallRecipe = Callable[..., TrialRecipe]
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """A folder of 24 small pictures with structure: gradients, edges and grain."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[0:48, 0:56] / 48
+    for number in range(24):
+        waves = [np.sin(6 * (a * rows + b * columns) + c) for a, b, c in random.uniform(-3, 3, (3, 3))]
+        picture = 128 + 80 * np.stack(waves, axis=-1) + random.normal(0, 8, (48, 56, 3))
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture
+def small_recipe(photographs: Path) -> SmallRecipe:
+    """A two-level trial of a second or two that goes through seeding, revival, validation and checkpoints."""
+
+    def make(**train: object) -> TrialRecipe:
+        return _small_recipe(photographs, train)
+
+    return make
+
+
+def _small_recipe(folder: Path, train: dict[str, object]) -> TrialRecipe:
+    levels = [{"downsample": 4, "codebook_size": 32}, {"downsample": 2, "codebook_size": 16}]
+    settings = {
+        "steps": 40,
+        "batch_size": 4,
+        "validate_every": 20,
+        "checkpoint_every": 5,
+        "record_every": 1,
+        "precision": "float32",
+        **train,
+    }
+    return parse(
+        TrialRecipe,
+        {
+            "data": {"source": "folder", "path": str(folder), "crop": 32, "validation_share": 0.2},
+            "model": {"width": 8, "residual_width": 4, "levels": [{**level, "code_dim": 4} for level in levels]},
+            "codebook": {"seeding": {"kind": "kmeans", "vectors_per_code": 20}, "revival": {"every": 6}},
+            "train": settings,
+            "evaluate": {"samples": 2},
+            "seed": 3,
+        },
+    )

@@ -1,0 +1,148 @@
+"""A run killed at any instant and resumed ends with bitwise the weights of a run never killed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from flatvq.recipe import TrialRecipe, parse
+
+KILLS = 20
+
+# Children come from a server that has imported everything: a kill then hits the training, not the imports.
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["flatvq.train", "pyarrow.parquet"])
+
+
+def _train(run: str, tree: dict) -> None:
+    import torch
+
+    from flatvq.train import run_trial
+
+    torch.set_num_threads(1)
+    run_trial(parse(TrialRecipe, tree), Path(run))
+
+
+def _start(run: Path, recipe: TrialRecipe):
+    process = context.Process(target=_train, args=(str(run), recipe.model_dump(mode="json")))
+    process.start()
+    return process
+
+
+def _results(run: Path) -> dict[str, bytes]:
+    """Weights, codebooks and optimiser state of the last checkpoint, and the final figures, as bytes."""
+    newest = max((run / "checkpoints").glob("step-*"))
+    tensors = {**load_file(newest / "model.safetensors"), **load_file(newest / "optimizer.safetensors")}
+    found = {key: value.tobytes() for key, value in tensors.items()}
+    return {**found, "metrics": (run / "metrics.json").read_bytes(), "codes": (run / "codes.json").read_bytes()}
+
+
+def _records(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+
+
+def test_twenty_kills_leave_no_trace(tmp_path: Path, small_recipe) -> None:
+    recipe = small_recipe()
+    undisturbed = tmp_path / "undisturbed"
+    first = _start(undisturbed, recipe)
+    first.join()  # starts the server and warms the caches up
+    assert first.exitcode == 0
+    again = time.perf_counter()
+    warm = _start(tmp_path / "warm", recipe)
+    warm.join()
+    duration = time.perf_counter() - again
+    expected = _results(undisturbed)
+    assert _results(tmp_path / "warm") == expected
+
+    chance = random.Random(0)
+    kills, runs, resumed_at = 0, 0, set()
+    while kills < KILLS:
+        run = tmp_path / f"killed-{runs}"
+        runs += 1
+        while True:
+            process = _start(run, recipe)
+            process.join(chance.uniform(0, duration))
+            if process.exitcode is not None:
+                break
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            kills += 1
+        assert process.exitcode == 0
+        assert _results(run) == expected
+        resumed_at |= {record["step"] for record in _records(run) if record["kind"] == "start"}
+        losses = {(r["step"], r["loss"]) for r in _records(run) if r["kind"] == "train"}
+        assert len(losses) == recipe.train.steps, "a step was trained twice, with different losses"
+    # Otherwise the kills all came before the first checkpoint or after the last, and showed nothing.
+    assert len(resumed_at - {0, recipe.train.steps}) >= 2
+
+
+def test_sigterm_writes_a_checkpoint_and_the_rest_follows_exactly(tmp_path: Path, small_recipe) -> None:
+    recipe = small_recipe(checkpoint_every=1000)
+    expected = tmp_path / "undisturbed"
+    assert _finish(_start(expected, recipe)) == 0
+    run = tmp_path / "stopped"
+    process = _start(run, recipe)
+    while not (run / "records.jsonl").exists() or len(_records_so_far(run)) < 12:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGTERM)
+    assert _finish(process) == 0
+    status = json.loads((run / "status.json").read_text())
+    assert status["status"] == "stopped"
+    assert 0 < status["step"] < recipe.train.steps
+    assert [path.name for path in (run / "checkpoints").iterdir()] == [f"step-{status['step']:08d}"]
+    assert _records(run)[-1] == {"kind": "stop", "step": status["step"], "reason": "SIGTERM"}
+    assert _finish(_start(run, recipe)) == 0
+    assert _results(run) == _results(expected)
+
+
+def _finish(process) -> int:
+    process.join()
+    return process.exitcode
+
+
+def _records_so_far(run: Path) -> list[str]:
+    return (run / "records.jsonl").read_text().splitlines()
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path: Path, small_recipe) -> None:
+    recipe = small_recipe()
+    run, expected = tmp_path / "run", tmp_path / "undisturbed"
+    assert _finish(_start(expected, recipe)) == 0
+    assert _finish(_start(run, recipe)) == 0
+    newest = max((run / "checkpoints").glob("step-*"))
+    weights = newest / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    (run / "metrics.json").unlink()
+    assert _finish(_start(run, recipe)) == 0
+    assert _results(run) == _results(expected)
+    damaged = [record for record in _records(run) if record["kind"] == "damaged"]
+    assert [record["checkpoint"] for record in damaged] == [newest.name]
+
+
+def test_a_cut_off_last_record_is_dropped_with_a_word(tmp_path: Path, small_recipe) -> None:
+    recipe = small_recipe(steps=10)
+    run = tmp_path / "run"
+    assert _finish(_start(run, recipe)) == 0
+    with (run / "records.jsonl").open("a") as file:
+        file.write('{"kind": "train", "st')
+    assert _finish(_start(run, recipe)) == 0
+    assert {"kind": "dropped", "step": 10, "bytes": 21} in _records(run)
+
+
+def test_another_recipe_in_the_folder_is_refused(tmp_path: Path, small_recipe) -> None:
+    from flatvq.errors import FlatvqError
+    from flatvq.train import run_trial
+
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.json").write_text(json.dumps(small_recipe(steps=10).model_dump(mode="json")))
+    with pytest.raises(FlatvqError, match="holds a run of another recipe"):
+        run_trial(small_recipe(steps=11), run)
