@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-# Before flatvq is imported: every annotated shape is checked on every call.
-install_import_hook("flatvq", "beartype.beartype")
+# Before flatvq is imported: annotated shapes are then checked on every call.
+install_import_hook(["flatvq.quantize", "flatvq.model", "flatvq.evaluate"], "beartype.beartype")
 
 
 @pytest.fixture(autouse=True)

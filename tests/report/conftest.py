@@ -192,8 +192,8 @@ def fabricate_study(folder: Path, seeds: Sequence[int] = (0, 1, 2), crops: int =
         "comparisons": [comparison(trials, *pair) for pair in PAIRS],
         "verdict": {
             "sentence": "With naive codebooks, single-level-naive reconstructs worse than two-level-naive "
-            "(-1.19 dB). With healthy codebooks, single-level-healthy is equivalent to two-level-healthy (+0.04 dB). "
-            "The hierarchy's advantage went away with the collapse.",
+            "(-1.19 dB). With healthy codebooks, single-level-healthy is equivalent to two-level-healthy "
+            "(+0.04 dB). The hierarchy's advantage went away with the collapse.",
             "naive": "worse",
             "healthy": "equivalent",
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 
 import pytest
 
@@ -36,7 +37,8 @@ CONTRAST = """() => {
     [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()));
   return texts.map(e => { const style = getComputedStyle(e);
     const ink = light(parse(e.tagName === 'text' ? style.fill : style.color)), paper = light(behind(e));
-    return [(Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05), e.textContent.trim().slice(0, 40)]; });
+    const [high, low] = ink > paper ? [ink, paper] : [paper, ink];
+    return [(high + 0.05) / (low + 0.05), e.textContent.trim().slice(0, 40)]; });
 }"""
 
 # What sticks out of the page to the right, other than inside a box that scrolls by itself.
@@ -56,7 +58,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser, study_folder, edit):
-    """Open the page of a study with a failed trial; collects what goes wrong and what is asked of the network."""
+    """Open the page of a study with a failed trial; collects what goes wrong and what is fetched."""
     edit(
         study_folder,
         lambda tree: tree["trials"][0].update(status="failed", error="out of memory", psnr_db=None),
@@ -122,12 +124,13 @@ def test_collapsibles_open_and_close_by_keyboard(opened):
 def test_pictures_and_charts_have_words(opened):
     page = opened(1280, "light")
     assert page.evaluate("[...document.images].every(image => image.alt)")
-    named = "[...document.querySelectorAll('svg[role=img]')].every(s => s.querySelector('title') && s.querySelector('desc'))"
-    assert page.evaluate(named)
+    charts = page.locator("svg[role=img]").all()
+    assert len(charts) > 20
+    assert all(chart.locator("> title").count() == chart.locator("> desc").count() == 1 for chart in charts)
     levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => Number(h.tagName[1]))")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
 def test_print_shows_what_is_folded(opened):

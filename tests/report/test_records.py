@@ -47,7 +47,7 @@ def test_a_dropped_line_is_reported(tmp_path: Path, caplog):
 def test_a_damaged_line_before_the_last_is_an_error(tmp_path: Path):
     path = tmp_path / "records.jsonl"
     path.write_text('{"step": 1}\n{"ste\n{"step": 3}\n')
-    with pytest.raises(FlatvqError, match="record 2 of .*records.jsonl"):
+    with pytest.raises(FlatvqError, match=r"record 2 of .*records\.jsonl"):
         read_jsonl(path)
     with pytest.raises(FlatvqError, match="cannot read"):
         read_jsonl(tmp_path / "absent.jsonl")

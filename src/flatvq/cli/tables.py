@@ -40,8 +40,8 @@ def show_plan(plan: Plan) -> None:
     steps = {arm.recipe.train.steps for arm in plan.arms}
     each = "/".join(str(number) for number in sorted(steps))
     console.print(
-        f"{len(plan.arms)} arms x {len(recipe.seeds)} seeds ({seeds}) = {len(plan.trials)} trials of {each} steps; "
-        f"margin {recipe.margin_db:g} dB, fixed now"
+        f"{len(plan.arms)} arms x {len(recipe.seeds)} seeds ({seeds}) = {len(plan.trials)} trials of {each} "
+        f"steps; margin {recipe.margin_db:g} dB, fixed now"
     )
     show_capacity(plan.name, plan.arms)
 

@@ -17,7 +17,7 @@ app = typer.Typer(
     codebook collapses? flatvq trains both, matched, over several seeds, and says what the figures say.
 
     Start with `flatvq study photographs`.""",
-    epilog="Exit codes: 0 done, 1 a trial failed, 2 a mistake in what was given, 130 stopped: run again to go on.",
+    epilog="Exit codes: 0 done, 1 a trial failed, 2 a mistake in what was given, 130 stopped (run again).",
 )
 
 RecipeName = Annotated[str, typer.Argument(help="A shipped recipe (see `flatvq recipes`) or a .yaml file.")]

@@ -2,7 +2,8 @@
 
 A source becomes a `DataSplit`: two sets of decoded images that share nothing, and the fate of every file
 that was not used as it is. `TrainingCrops` cuts batches from one of them, each a pure function of the seed
-and the step; `evaluation_crops` takes the centre of every image of the other. Axes: B batch, H W rows and columns.
+and the step; `evaluation_crops` takes the centre of every image of the other. Axes: B batch, H W rows and
+columns.
 """
 
 from flatvq.data.crops import Batch, NamedCrop, TrainingCrops, evaluation_crops

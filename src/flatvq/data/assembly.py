@@ -1,6 +1,6 @@
 """From surveys to a split: what every source of files has in common.
 
-    survey -> sides -> limit -> decode (if it fits) -> sides of what is readable -> DataSplit
+survey -> sides -> limit -> decode (if it fits) -> sides of what is readable -> DataSplit
 """
 
 from __future__ import annotations
@@ -88,14 +88,19 @@ def hold_out(source: Source, recipe: DataRecipe) -> DataSplit:
     """
     decoder = Decoder(Sizing(recipe.crop, recipe.resize), recipe.cache_mib)
     everything = source.survey.entries
-    sides = divide(everything, recipe.validation_share, source.title) if _several(everything) else Sides(everything, ())
+    sides = (
+        divide(everything, recipe.validation_share, source.title)
+        if _several(everything)
+        else Sides(everything, ())
+    )
     training = first_by_hash(sides.training, recipe.limit)
     left = usable(source, (*training, *sides.validation), decoder, recipe.max_unreadable, "")
-    # Again, because a side may have lost all its images to damage; a hash does not change its mind about the others.
+    # Again, because a side may have lost all its images to damage; the hash keeps all others where they were.
     sides = divide(left.entries, recipe.validation_share, source.title)
     sentence = (
-        f"{len(sides.validation)} of {len(left.entries)} images of {source.title} are never trained on, chosen by a "
-        f"hash of their content (validation_share {recipe.validation_share:g}), so that exact copies stay together"
+        f"{len(sides.validation)} of {len(left.entries)} images of {source.title} are never trained on, "
+        f"chosen by a hash of their content (validation_share {recipe.validation_share:g}), which keeps "
+        "copies together"
     )
     fates = (*source.survey.fates, *left.fates, *_beyond(recipe, everything, (*training, *sides.validation)))
     return _split(sides, decoder, sentence, fates)
@@ -128,7 +133,10 @@ def keep_apart(training: Source, validation: Source, recipe: DataRecipe) -> Data
         sentence += f"; {len(copies)} exact copies of them were taken out of {training.title}"
     fates = (
         *training.survey.fates,
-        *(Fate(copy.name, "training", "skipped", f"a copy of held-out '{of.name}'") for copy, of in copies.items()),
+        *(
+            Fate(copy.name, "training", "skipped", f"a copy of held-out '{of.name}'")
+            for copy, of in copies.items()
+        ),
         *trained.fates,
         *_beyond(recipe, own, wanted),
         *validation.survey.fates,
@@ -143,7 +151,11 @@ def _several(entries: Iterable[Entry]) -> bool:
 
 def _beyond(recipe: DataRecipe, entries: Sequence[Entry], taken: Sequence[Entry]) -> list[Fate]:
     left = len(entries) - len(taken)
-    return [Fate(f"others ({left} images)", "training", "skipped", f"data.limit is {recipe.limit}")] if left else []
+    return (
+        [Fate(f"others ({left} images)", "training", "skipped", f"data.limit is {recipe.limit}")]
+        if left
+        else []
+    )
 
 
 def _split(sides: Sides, decoder: Decoder, held_out: str, fates: Iterable[Fate]) -> DataSplit:

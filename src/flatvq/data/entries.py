@@ -31,7 +31,7 @@ class Item:
     open: Callable[[], BinaryIO]
     """Opens it for reading bytes; seekable."""
     claimed: bool
-    """Whether its name or place says that it is an image: then it is unreadable, not just another file, if it is none."""
+    """Whether its name or place promises an image: if it holds none, it is unreadable."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,9 @@ def survey(items: Iterable[Item], sizing: Sizing, split: str) -> Survey:
             elif isinstance(found, NotAnImageError) and not item.claimed:
                 others[PurePath(item.name).suffix] += 1
             else:
-                fates.append(Fate(item.name, split, "skipped" if found.skipped else "unreadable", found.reason))
+                fates.append(
+                    Fate(item.name, split, "skipped" if found.skipped else "unreadable", found.reason)
+                )
     return Survey(tuple(entries), (*fates, *_groups(others, split)))
 
 

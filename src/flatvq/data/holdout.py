@@ -32,7 +32,7 @@ def is_held_out(digest: str, share: float) -> bool:
         >>> is_held_out("00" * 16, share=0.1), is_held_out("ff" * 16, share=0.1)
         (True, False)
     """
-    return int(digest, 16) < share * 16 ** len(digest)
+    return int(digest, 16) / 16.0 ** len(digest) < share
 
 
 def divide(entries: Sequence[Entry], share: float, where: str) -> Sides:
@@ -55,9 +55,11 @@ def divide(entries: Sequence[Entry], share: float, where: str) -> Sides:
     digests = sorted({entry.digest for entry in entries})
     if len(digests) < 2:
         what = f"{where} holds {len(entries)} readable images, {len(digests)} of them different"
-        raise FlatvqError(what, "at least two are needed to hold one out; add images or give data.validation_path")
+        raise FlatvqError(
+            what, "at least two are needed to hold one out; add images or give data.validation_path"
+        )
     held = {digest for digest in digests if is_held_out(digest, share)}
-    # The highest hash is held out only if all are, the lowest is not only if none is: so this fills an empty side.
+    # The highest is held out only if all are, the lowest is not only if none is: this fills an empty side.
     held = held - {digests[-1]} | {digests[0]}
     return Sides(
         training=tuple(entry for entry in entries if entry.digest not in held),
@@ -81,7 +83,9 @@ def first_by_hash(entries: Sequence[Entry], limit: int) -> tuple[Entry, ...]:
     return tuple(entry for entry in entries if entry in chosen)
 
 
-def without_copies(entries: Sequence[Entry], others: Collection[Entry]) -> tuple[tuple[Entry, ...], dict[Entry, Entry]]:
+def without_copies(
+    entries: Sequence[Entry], others: Collection[Entry]
+) -> tuple[tuple[Entry, ...], dict[Entry, Entry]]:
     """Tell apart the images that have no exact copy among others, and those that have.
 
     Args:

@@ -1,19 +1,18 @@
 """The colour photographs inside the wheels of scikit-image and scikit-learn.
 
-They are too few to hold out whole ones, so a strip of each is held out:
+They are too few to hold out whole ones, so strips of each are held out:
 
-    +---------------+----+------+----+---------------+
-    |               | g  | cell | g  |               |
-    |   training    | a  +------+ a  |   training    |     across the longer side, in its middle,
-    |               | p  | cell | p  |               |     since frames and skies are at the ends
-    +---------------+----+------+----+---------------+
+    +----------+---+------+---+----------+---+------+---+----------+
+    |          | g | cell | g |          | g | cell | g |          |
+    | training | a +------+ a | training | a +------+ a | training |     across the longer side,
+    |          | p | cell | p |          | p | cell | p |          |     evenly spread over it
+    +----------+---+------+---+----------+---+------+---+----------+
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -59,7 +58,7 @@ class Layout:
     """How a photograph is divided."""
 
     training: tuple[Region, ...]
-    """One or two regions, each at least a crop high and wide."""
+    """Regions, each at least a crop high and wide."""
     cells: tuple[Region, ...]
     """Held-out crops, a grid without overlap; empty if the photograph is too small for a strip."""
 
@@ -80,15 +79,15 @@ def gap_for(crop: int) -> int:
 def layout(height: int, width: int, crop: int, share: float) -> Layout:
     """Divide a photograph into training regions and held-out cells.
 
-    The strip lies across the longer side. It is a whole number of crops wide: the number nearest to the share,
-    at least one, and no more than leaves a crop to train on. It lies in the middle, or at the end where
-    the middle would leave no side wide enough for a crop.
+    The strips lie across the longer side, each one crop wide, spread evenly over it: what is held out then
+    shows the photograph as training sees it, and not one end of it. There are as many as hold out the share,
+    at least one, and no more than leave a crop between them to train on.
 
     Args:
         height: rows of the photograph, after scaling.
         width: columns.
         crop: pixels of the side of a crop.
-        share: share of the area to hold out.
+        share: share of the longer side to hold out.
 
     Returns:
         The regions.
@@ -104,22 +103,32 @@ def layout(height: int, width: int, crop: int, share: float) -> Layout:
         turned = layout(width, height, crop, share)
         return Layout(*(tuple(region.turned() for region in regions) for regions in vars(turned).values()))
     gap = gap_for(crop)
-    columns = min(max(1, round(share * width / crop)), (width - gap - crop) // crop)
-    if columns < 1:
-        return Layout((Region(0, 0, height, width),), ())
-    strip = columns * crop
-    middle = (width - strip) // 2
-    left = middle if middle - gap >= crop else width - strip
-    right = left + strip
-    sides = ((0, left - gap), (right + gap, width))
+    strips = min(max(1, round(share * width / crop)), (width - crop) // (2 * crop + 2 * gap))
+    if strips < 1:
+        return _layout_at_end(height, width, crop)
+    # Between and beside the strips, each with its two gaps, equal stretches are left to train on.
+    stretch = (width - strips * (crop + 2 * gap)) // (strips + 1)
+    starts = [number * (stretch + crop + 2 * gap) for number in range(strips + 1)]
+    ends = [*(start + stretch for start in starts[:-1]), width]
     return Layout(
-        training=tuple(Region(0, start, height, stop - start) for start, stop in sides if stop - start >= crop),
-        cells=tuple(
-            Region(row, column, crop, crop)
-            for row in range(0, height - crop + 1, crop)
-            for column in range(left, right, crop)
+        training=tuple(
+            Region(0, start, height, end - start) for start, end in zip(starts, ends, strict=True)
         ),
+        cells=tuple(cell for end in ends[:-1] for cell in _cells(height, end + gap, crop)),
     )
+
+
+def _layout_at_end(height: int, width: int, crop: int) -> Layout:
+    """Hold out one strip at the end of a photograph that has no room for two stretches beside it."""
+    rest = width - crop - gap_for(crop)
+    if rest < crop:
+        return Layout((Region(0, 0, height, width),), ())
+    return Layout((Region(0, 0, height, rest),), _cells(height, width - crop, crop))
+
+
+def _cells(height: int, left: int, crop: int) -> tuple[Region, ...]:
+    """Cut a strip into crops."""
+    return tuple(Region(row, left, crop, crop) for row in range(0, height - crop + 1, crop))
 
 
 class RegionImages:
@@ -168,26 +177,35 @@ def split_photographs(recipe: DataRecipe) -> DataSplit:
     fates: list[Fate] = []
     for name, file in _files().items():
         pixels = _decoded(file, sizing)
-        plan = layout(*pixels.shape[:2], crop, recipe.validation_share)
+        plan = layout(pixels.shape[0], pixels.shape[1], crop, recipe.validation_share)
         training += [(name, pixels, region) for region in plan.training]
         cells += [(name, pixels, cell) for cell in plan.cells]
         if not plan.cells:
-            fates.append(Fate(name, "validation", "skipped", f"too small to hold out a strip {crop} pixels wide"))
+            fates.append(
+                Fate(name, "validation", "skipped", f"too small to hold out a strip {crop} pixels wide")
+            )
     if not cells:
         what = f"no bundled photograph is large enough to hold out crops of data.crop {crop}"
         raise FlatvqError(what, "lower data.crop, raise data.resize, or use a folder of your own")
-    limit = recipe.limit or len(training)
-    sentence = (
-        f"a strip across the middle of each photograph (validation_share {recipe.validation_share:g} of its length, in whole "
-        f"crops, at least one) is never trained on: {len(cells)} crops of {crop} x {crop} pixels that do not "
-        f"overlap, at least {gap_for(crop)} pixels away from every training crop"
+    used = training[: recipe.limit or None]
+    fates += [
+        Fate(f"{name}@{r.top},{r.left}", "training", "skipped", f"data.limit is {recipe.limit}")
+        for name, _, r in training[len(used) :]
+    ]
+    return DataSplit(
+        RegionImages(used, crop), RegionImages(cells, crop), _sentence(recipe, len(cells)), tuple(fates)
     )
-    return DataSplit(RegionImages(training[:limit], crop), RegionImages(cells, crop), sentence, tuple(fates))
 
 
-@cache
+def _sentence(recipe: DataRecipe, cells: int) -> str:
+    return (
+        f"evenly spread strips across each photograph, one crop wide, are never trained on (validation_share "
+        f"{recipe.validation_share:g} of its length): {cells} crops of {recipe.crop} x {recipe.crop} pixels that "
+        f"do not overlap, at least {gap_for(recipe.crop)} pixels away from everything that is trained on"
+    )
+
+
 def _decoded(file: Path, sizing: Sizing) -> Pixels:
-    """Decode a photograph; trials of one process share it (15 MB in all)."""
     with file.open("rb") as stream:
         return decode(stream, sizing)
 
@@ -200,6 +218,8 @@ def _files() -> dict[str, Path]:
         for path in paths:
             file = Path(spec.origin).parent / path if spec and spec.origin else None
             if file is None or not file.is_file():
-                raise MissingExtraError("the bundled photographs", "scikit-image and scikit-learn", extra="photos")
+                raise MissingExtraError(
+                    "the bundled photographs", "scikit-image and scikit-learn", extra="photos"
+                )
             files[file.stem] = file
     return files

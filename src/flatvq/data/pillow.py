@@ -167,8 +167,9 @@ def _formats() -> tuple[str, ...]:
 def _mute_pillow() -> None:
     """Let no warning of Pillow's about a user's file (corrupt EXIF, large size) escape.
 
-    `warnings.catch_warnings` is not safe in threads, and files are decoded in several; so this puts one filter, for Pillow's
-    own modules, in front and leaves it there. It is looked for each time because others may swap the list.
+    `warnings.catch_warnings` is not safe in threads, and files are decoded in several; so this puts one filter,
+    for Pillow's own modules, in front and leaves it there. It is looked for each time because others may
+    swap the list.
     """
     ours = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)
     if ours not in warnings.filters:
@@ -225,7 +226,7 @@ def _rgb(image: ImageFile.ImageFile) -> Image.Image:
         return _high_byte(image).convert("RGB")
     if image.mode == "CMYK" and image.format in {"JPEG", "MPO"} and "adobe" not in image.info:
         # Pillow takes every CMYK JPEG for Adobe's, who store ink inverted; one without their marker is not.
-        image = ImageChops.invert(image)
+        return ImageChops.invert(image).convert("RGB")
     if not _has_transparency(image):
         return image.convert("RGB")
     opaque = image.convert("RGBA")

@@ -69,5 +69,5 @@ class DataSplit:
 
     @property
     def late_fates(self) -> tuple[Fate, ...]:
-        """Files that turned out unreadable since, and were replaced by the next readable image of their set."""
+        """Files that turned out unreadable since; the next readable image of the set replaces each."""
         return (*self.training.late_fates, *self.validation.late_fates)

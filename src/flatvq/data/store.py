@@ -81,8 +81,8 @@ class Decoder:
 class StoredImages:
     """An `ImageSet` of files.
 
-    Where not everything fits the cache, a file may turn out unreadable in the middle of a training; then the next
-    readable one stands in for it, always the same, and `late_fates` tells.
+    Where not everything fits the cache, a file may turn out unreadable in the middle of a training; then the
+    next readable one stands in for it, always the same, and `late_fates` tells.
 
     Args:
         entries: the images, at least one.
@@ -117,6 +117,7 @@ class StoredImages:
             try:
                 return self._decoder.pixels(entry)
             except Rejected as rejected:
-                kind = "skipped" if rejected.skipped else "unreadable"
-                self._late[entry] = Fate(entry.name, self._split, kind, rejected.reason)
-        raise FlatvqError(f"none of the {len(self)} {self._split} images can be read any more", "check the disk")
+                self._late[entry] = Fate(entry.name, self._split, "unreadable", rejected.reason)
+        raise FlatvqError(
+            f"none of the {len(self)} {self._split} images can be read any more", "check the disk"
+        )

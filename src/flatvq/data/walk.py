@@ -13,10 +13,13 @@ from flatvq.errors import FlatvqError
 
 __all__ = ["Listing", "existing_folder", "list_files", "printable"]
 
-# Names that promise an image. Content decides what is one; the name decides whether a failure is worth a line.
+# Suffixes that promise an image. Content decides what is one; these only, whether a failure is worth a line.
 _CLAIMS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .webp .avif .gif .tif .tiff .bmp .dib .jp2 .j2k .jpx .ppm .pgm .pbm .pnm "
-    ".ico .qoi .heic .heif .jxl".split()
+    f".{suffix}"
+    for suffix in (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "avif", "gif", "tif", "tiff", "bmp", "dib"),
+        *("jp2", "j2k", "jpx", "ppm", "pgm", "pbm", "pnm", "ico", "qoi", "heic", "heif", "jxl"),
+    )
 )
 
 _KINDS = {
@@ -63,7 +66,9 @@ def existing_folder(path: str | Path, key: str) -> Path:
     except (OSError, ValueError):
         exists = False
     if exists:
-        raise FlatvqError(f"'{shown}' is a file, not a folder", f"set {key} to the folder that holds the images")
+        raise FlatvqError(
+            f"'{shown}' is a file, not a folder", f"set {key} to the folder that holds the images"
+        )
     raise FlatvqError(f"no folder at '{shown}'", f"check {key}")
 
 
@@ -75,7 +80,8 @@ def printable(name: str) -> str:
         'two\\nlines 🙂'
     """
     return "".join(
-        char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode() for char in name
+        char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode()
+        for char in name
     )
 
 
@@ -118,11 +124,15 @@ def list_files(folder: Path, split: str) -> Listing:
                 waiting.append(path)
     told = [fates[path] for path in sorted(fates)]
     if hidden:
-        told.append(Fate(f"hidden ({hidden} entries)", split, "skipped", "named with a dot in front, or __MACOSX"))
+        told.append(
+            Fate(f"hidden ({hidden} entries)", split, "skipped", "named with a dot in front, or __MACOSX")
+        )
     return Listing(tuple(items[path] for path in sorted(items)), tuple(told))
 
 
-def _classify(child: os.DirEntry[str], path: str, split: str, entered: set[tuple[int, int]]) -> Item | Fate | None:
+def _classify(
+    child: os.DirEntry[str], path: str, split: str, entered: set[tuple[int, int]]
+) -> Item | Fate | None:
     """Turn an entry of a folder into a file or a fate; None is a folder to enter."""
     try:
         status = child.stat()

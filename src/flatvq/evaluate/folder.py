@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatvq.data import evaluation_crops, open_folder, whole_images
+from flatvq.data import evaluation_crops, open_folder
 from flatvq.evaluate import perceptual
 from flatvq.evaluate.protocol import protocol_id
 from flatvq.evaluate.split import NamedImage, evaluate, reconstruct
@@ -30,18 +30,20 @@ def evaluate_folder(
         folder: with images, nested or not.
         crop: side of the centre crops in pixels; None for whole images.
         resize: pixels of the shorter side to which images are scaled first; 0 for their own size.
-        weights: folder with published weights; then LPIPS or rFID, whichever has its weights, are measured too.
+        weights: folder with published weights; LPIPS and rFID are measured if theirs are in it.
 
     Returns:
         The figures of `metrics.json` (docs/records.md), with `data`, and `files` for what became of odd ones.
 
     Raises:
-        FlatvqError: if the folder holds no image that can be read, or the weights are not what they should be.
+        FlatvqError: if the folder holds no readable image, or the weights are not what they should be.
     """
     found = open_folder(folder, crop=crop or model.factor, resize=resize)
 
     def images() -> Iterable[NamedImage]:
-        return whole_images(found.images) if crop is None else evaluation_crops(found.images, crop)
+        if crop is not None:
+            return evaluation_crops(found.images, crop)
+        return zip(found.images.names, map(found.images.load, range(len(found.images))), strict=True)
 
     return {
         "data": str(folder),

@@ -91,7 +91,7 @@ def _largest(array: Tensor, name: str) -> float:
         return 0.0
     low, high = (float(bound) for bound in array.aminmax())
     if not math.isfinite(low) or not math.isfinite(high):
-        raise NonFiniteError(f"the {name} hold NaN or infinity", "look for a diverged encoder or learning rate")
+        raise NonFiniteError(f"the {name} hold NaN or infinity", "look for an encoder that diverged")
     return max(-low, high)
 
 

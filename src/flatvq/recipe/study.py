@@ -68,7 +68,7 @@ class MatchRecipe(Section):
     """What has to agree within `tolerance`."""
     tolerance: float = Field(0.01, gt=0)
     """Largest relative difference that counts as matched."""
-    solve: bool = True
+    solve: bool = False
     """Choose `codebook_size` and the widths of arms that are off so that they match; false: take every arm
     as it is written, and refuse the study if one is off."""
     unmatched: tuple[str, ...] = ()

@@ -103,7 +103,7 @@ def _strip(comparison: Comparison, by_seed: Sequence[tuple[str, float]], scale: 
     low, width = frame.across(-margin), f"{100 * (scale(margin) - scale(-margin)):.2f}%"
     marks = [
         tag("rect", class_="margin", x=low, width=width, y="0", height=STRIP),
-        tag("line", class_="zero", x1=frame.across(0), x2=frame.across(0), y1="0", y2=STRIP),
+        tag("line", class_="zero", x1=frame.across(0.0), x2=frame.across(0.0), y1="0", y2=STRIP),
     ]
     if comparison.interval:
         left, right = (frame.across(end) for end in comparison.interval)

@@ -26,7 +26,7 @@ class Spread:
     seeds: int
 
 
-def mean(values: Iterable[float | None]) -> float | None:
+def mean(values: Iterable[float | int | None]) -> float | None:
     """Return the mean of what is there; None if nothing is.
 
     Example:

@@ -61,12 +61,17 @@ class Scale:
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self, most: int = 5) -> list[float]:
-        """Return round values in the range, at most so many."""
+        """Return at least two round values in the range, and about so many at most."""
         if self.log:
             return self._log_ticks(most)
         rough = (self.high - self.low) / most
         power = 10.0 ** floor(log10(rough))
-        step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
+        steps = [m * power for m in (0.5, 1, 2, 5, 10)]
+        wanted = next(place for place, step in enumerate(steps) if step >= rough * (1 - 1e-9))
+        ticks = self._multiples(steps[wanted])
+        return ticks if len(ticks) > 1 else self._multiples(steps[wanted - 1])
+
+    def _multiples(self, step: float) -> list[float]:
         first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
         return [round(n * step, 12) for n in range(first, last + 1)]
 

@@ -173,7 +173,7 @@ def _trial(arm: PlannedArm, seed: int) -> Trial:
 
 
 def trial_key(recipe: TrialRecipe) -> str:
-    """Hash what a trial's figures depend on: its resolved recipe and the protocols of training and evaluation."""
+    """Hash what a trial's figures depend on: its recipe and the protocols of training and evaluation."""
     protocols = [TRAINING_PROTOCOL, protocol_id(recipe.data.crop, recipe.data.resize)]
     text = json.dumps([recipe.model_dump(mode="json"), *protocols], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -204,7 +204,7 @@ def _question(recipe: StudyRecipe, arms: tuple[PlannedArm, ...], a: str, b: str)
 
 
 def _ordered(first: PlannedArm, second: PlannedArm, question: Question) -> tuple[PlannedArm, PlannedArm]:
-    """Put the model of fewer levels, or the arm that is worked on, first: the difference says what it gains."""
+    """Put first the model of fewer levels, or the arm that is worked on: the difference is its gain."""
     if question == "hierarchy":
         swap = len(first.recipe.model.levels) > len(second.recipe.model.levels)
     else:

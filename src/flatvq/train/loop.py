@@ -84,7 +84,7 @@ class Trainer:
             True if the last step was done, False if a stop was asked for; then a checkpoint was written.
 
         Raises:
-            NonFiniteError: if a loss or gradient is not finite, naming the step, the files and the checkpoint.
+            NonFiniteError: if a loss or gradient is not finite, with step, files and last good checkpoint.
         """
         recipe, total = self.recipe.train, self.recipe.train.steps
         crops = TrainingCrops(

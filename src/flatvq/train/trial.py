@@ -44,7 +44,7 @@ def run_trial(
         True if the trial is done; False if SIGTERM or Ctrl-C stopped it after a checkpoint.
 
     Raises:
-        FlatvqError: if the folder holds another recipe's run, the data cannot be read, or the training diverged.
+        FlatvqError: if the folder holds another recipe's run, the data cannot be read, or training diverged.
     """
     run.mkdir(parents=True, exist_ok=True)
     _claim(run, recipe)

@@ -1,0 +1,189 @@
+"""Batches of training crops as pure functions of (seed, step), and the crops that are evaluated.
+
+    step, position -> draw = step x batch + position -> (epoch, place)
+    (seed, epoch)        -> a permutation of the epoch's draws; its entry at `place` is a slot
+    slot                 -> an image (as many slots as it has repeats)
+    (seed, epoch, slot)  -> where to cut, and whether to mirror
+
+Axes: B batch, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from flatvq.data.sets import ImageSet, Pixels
+from flatvq.errors import FlatvqError
+from flatvq.recipe import DataRecipe
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Batch", "NamedCrop", "TrainingCrops", "evaluation_crops"]
+
+# Which stream of random numbers: so that the order of an epoch and its crops have nothing in common.
+_ORDER, _CROP = 0, 1
+
+_THREADS = 2
+_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process' share of a training batch."""
+
+    pixels: torch.Tensor
+    """uint8 [B, 3, H, W]."""
+    names: tuple[str, ...]
+    """The image that each crop was cut from."""
+
+
+class NamedCrop(NamedTuple):
+    """A crop to evaluate; unpacks as (name, pixels)."""
+
+    name: str
+    """The image that it was cut from."""
+    pixels: Pixels
+    """uint8 [crop, crop, 3]."""
+
+
+class TrainingCrops:
+    """Random crops of a set of images, without any memory of what was drawn before.
+
+    Each epoch draws every image as often as its `repeats` say, in an order of its own. All randomness
+    comes from counters (numpy's Philox, keyed through SeedSequence), so a batch is the same whichever were
+    asked for before, in whichever process.
+
+    Args:
+        images: what to cut crops from; none may be smaller than the crop.
+        recipe: the data section of the recipe: its crop and flip.
+        seed: the trial's seed.
+        batch_size: crops per step, over all processes.
+        rank: which process this is.
+        world_size: how many processes share a batch; each gets an equal, contiguous part of it.
+
+    Raises:
+        FlatvqError: if the processes cannot share a batch equally.
+
+    Example:
+        >>> from flatvq.data import open_data
+        >>> recipe = DataRecipe(crop=64)
+        >>> crops = TrainingCrops(open_data(recipe).training, recipe, seed=0, batch_size=4)
+        >>> batch = crops.batch(step=100)
+        >>> tuple(batch.pixels.shape), len(batch.names)
+        ((4, 3, 64, 64), 4)
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        recipe: DataRecipe,
+        seed: int,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size % world_size:
+            what = f"train.batch_size {batch_size} cannot be shared by {world_size} processes"
+            raise FlatvqError(what, f"make it a multiple of {world_size}")
+        self._images, self._recipe, self._seed = images, recipe, seed
+        self._batch_size = batch_size
+        share = batch_size // world_size
+        self._positions = range(rank * share, (rank + 1) * share)
+        self._slots = np.repeat(np.arange(len(images)), images.repeats)
+        # Two, because a batch may straddle two epochs.
+        self._order = lru_cache(maxsize=2)(self._permutation)
+
+    def batch(self, step: int) -> Batch:
+        """Cut this process' share of one step's batch.
+
+        Args:
+            step: the optimiser step, from 0.
+
+        Returns:
+            The crops and their images' names.
+        """
+        import torch
+
+        drawn = [self._draw(step * self._batch_size + position) for position in self._positions]
+        pixels = np.stack([crop.pixels for crop in drawn]).transpose(0, 3, 1, 2)  # [B, 3, H, W]
+        return Batch(torch.from_numpy(np.ascontiguousarray(pixels)), tuple(crop.name for crop in drawn))
+
+    def batches(self, start_step: int, stop_step: int) -> Generator[Batch, None, None]:
+        """Go through the batches of some steps, preparing the next few in background threads.
+
+        The threads end when the iterator does: at its end, when it is closed early, and on an error, which is
+        raised at the step that it belongs to.
+
+        Args:
+            start_step: the first step.
+            stop_step: the step after the last.
+
+        Yields:
+            What `batch` returns for each step, in order.
+        """
+        steps = iter(range(start_step, stop_step))
+        pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="flatvq-crops")
+        try:
+            waiting: deque[Future[Batch]] = deque(
+                pool.submit(self.batch, step) for step in islice(steps, _AHEAD)
+            )
+            while waiting:
+                batch = waiting.popleft().result()
+                waiting.extend(pool.submit(self.batch, step) for step in islice(steps, 1))
+                yield batch
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _draw(self, draw: int) -> NamedCrop:
+        """Cut the crop of one draw, counted over the whole training."""
+        epoch, place = divmod(draw, len(self._slots))
+        slot = int(self._order(epoch)[place])
+        index = int(self._slots[slot])
+        pixels = self._images.load(index)
+        height, width, _ = pixels.shape
+        crop, random = self._recipe.crop, _generator(self._seed, _CROP, epoch, slot)
+        top, left = (
+            random.integers(height - crop, endpoint=True),
+            random.integers(width - crop, endpoint=True),
+        )
+        cut = pixels[top : top + crop, left : left + crop]
+        mirrored = self._recipe.flip and random.random() < 0.5
+        return NamedCrop(self._images.names[index], cut[:, ::-1] if mirrored else cut)
+
+    def _permutation(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        return _generator(self._seed, _ORDER, epoch).permutation(len(self._slots))
+
+
+def evaluation_crops(images: ImageSet, crop: int) -> Iterator[NamedCrop]:
+    """Cut the centre of every image.
+
+    Args:
+        images: what to cut from; none may be smaller than the crop.
+        crop: pixels of the side.
+
+    Yields:
+        The image's name and its centre, uint8 [crop, crop, 3], in the set's order.
+
+    Example:
+        >>> from flatvq.data import open_data
+        >>> crops = evaluation_crops(open_data(DataRecipe()).validation, crop=64)
+        >>> next(crops).pixels.shape
+        (64, 64, 3)
+    """
+    for index, name in enumerate(images.names):
+        pixels = images.load(index)
+        top, left = (pixels.shape[0] - crop) // 2, (pixels.shape[1] - crop) // 2
+        yield NamedCrop(name, pixels[top : top + crop, left : left + crop].copy())
+
+
+def _generator(seed: int, *purpose: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy=seed, spawn_key=purpose)))

@@ -1,0 +1,88 @@
+"""The plan: matching, refusal, trial keys and which pairs are compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flatvq.errors import FlatvqError
+from flatvq.recipe import StudyRecipe, load_recipe, merge, parse, shipped_recipes
+from flatvq.study import plan_study, planned_trial
+
+TWO = [{"downsample": 4, "codebook_size": 1024}, {"downsample": 2, "codebook_size": 1024}]
+ONE = [{"downsample": 4, "codebook_size": 1024}]
+
+
+def recipe(**changes: Any) -> StudyRecipe:
+    tree = {
+        "data": {"crop": 256},
+        "arms": {"two": {"model": {"levels": TWO}}, "one": {"model": {"levels": ONE}}},
+        "match": {"capacities": ["bits"]},
+    }
+    return parse(StudyRecipe, merge(tree, changes))
+
+
+def test_an_unmatched_pair_is_refused_with_its_residual() -> None:
+    # 64 x 64 x 10 = 40,960 bits against 64 x 64 x 10 + 32 x 32 x 10 = 51,200: a fifth less.
+    with pytest.raises(FlatvqError, match=r"arm 'one' does not match 'two': bits -20\.0% \(tolerance 1\.0%\)"):
+        plan_study(recipe(), "pair")
+
+
+def test_the_solver_mends_it_and_says_what_it_changed() -> None:
+    plan = plan_study(recipe(match={"solve": True}), "pair")
+    arm = plan.arm("one")
+    assert arm.changes == {"levels.0.codebook_size": (1024, 5793)}
+    assert {trial.recipe.model.levels[0].codebook_size for trial in plan.trials} == {1024, 5793}
+    assert abs(arm.residuals["bits"]) < 1e-4
+
+
+def test_an_unmatched_pair_runs_if_it_is_asked_for_by_name() -> None:
+    plan = plan_study(recipe(match={"unmatched": ["one"]}), "pair")
+    assert plan.arm("one").residuals["bits"] == pytest.approx(-0.2)
+
+
+def test_what_the_solver_cannot_reach_is_refused_all_the_same() -> None:
+    scalar = {"model": {"levels": [{"downsample": 4, "scalar_levels": [8, 5, 5, 5]}]}}
+    with pytest.raises(FlatvqError, match="arm 'one' does not match 'two': bits"):
+        plan_study(recipe(arms={"one": scalar}, match={"solve": True}), "pair")
+
+
+def test_pairs_that_differ_in_one_thing_are_compared() -> None:
+    plan = plan_study(load_recipe("photographs"), "photographs")
+    assert {(c.question, c.a, c.b) for c in plan.comparisons} == {
+        ("hierarchy", "single-level-naive", "two-level-naive"),
+        ("hierarchy", "single-level-healthy", "two-level-healthy"),
+        ("intervention", "two-level-healthy", "two-level-naive"),
+        ("intervention", "single-level-healthy", "single-level-naive"),
+    }
+
+
+def test_asked_pairs_keep_their_order() -> None:
+    plan = plan_study(recipe(compare=[["two", "one"]], match={"solve": True}), "pair")
+    assert [(c.question, c.a, c.b) for c in plan.comparisons] == [("hierarchy", "two", "one")]
+
+
+def test_a_trial_folder_is_named_by_what_its_figures_depend_on() -> None:
+    base = plan_study(recipe(match={"solve": True}), "a")
+    same = plan_study(recipe(match={"solve": True}, margin_db=0.2, title="other"), "b")
+    other = plan_study(recipe(match={"solve": True}, train={"learning_rate": 1e-4}), "c")
+    runs = [{trial.run for trial in plan.trials} for plan in (base, same, other)]
+    assert runs[0] == runs[1]
+    assert not runs[0] & runs[2]
+    assert len(runs[0]) == 2 * 3
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_every_shipped_recipe_loads_plans_and_heads_with_what_to_expect(name: str) -> None:
+    plan = plan_study(load_recipe(name), name)
+    assert len(plan.trials) == len(plan.arms) * len(plan.recipe.seeds)
+    head = [line for line in shipped_recipes()[name].splitlines() if line.startswith("#")]
+    assert head[0] == f"# flatvq study {name}"
+    assert any(line.startswith("# Time:") for line in head)
+    assert any(line.startswith("# Expect:") for line in head)
+
+
+def test_an_unknown_arm_names_the_nearest() -> None:
+    with pytest.raises(FlatvqError, match="did you mean 'single-level-naive'"):
+        planned_trial(load_recipe("photographs"), "single-level-naiv", 0)
