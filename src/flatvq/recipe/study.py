@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from math import prod
 from typing import Any, Literal, Self
 
@@ -52,11 +50,6 @@ class TrialRecipe(Sections):
     """Name of the arm."""
     seed: int = Field(0, ge=0)
     """Everything random in the trial follows from this number and the step."""
-
-    def fingerprint(self) -> str:
-        """Hash of the resolved recipe: 16 hexadecimal digits."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class MatchRecipe(Section):
