@@ -60,7 +60,7 @@ def test_vqvae2_as_its_paper_configures_it():
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_counts_agree_with_the_module(data, recipes, plain_model):
     recipe = data.draw(recipes)
     rows, columns = data.draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))

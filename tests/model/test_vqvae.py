@@ -18,7 +18,7 @@ TWO = (SMALL(downsample=4), SMALL(downsample=2, code_dim=5))
 THREE = (*TWO, SMALL(downsample=2, code_dim=4))
 VARIANTS = [
     pytest.param(
-        ModelRecipe(levels=levels, hierarchy=hierarchy, width=8, residual_width=3), id=f"{name}-{hierarchy}"
+        ModelRecipe(levels=levels, hierarchy=hierarchy, width=16, residual_width=7), id=f"{name}-{hierarchy}"
     )
     for name, levels in (("one", ONE), ("two", TWO), ("three", THREE), ("coarse", (SMALL(downsample=8),)))
     for hierarchy in ("parallel", "conditioned")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flatvq.study.plan import Comparison, Plan
-from flatvq.study.statistics import Difference
+from flatvq.study.statistics import SEEDS_CAP, Difference
 
 __all__ = ["Compared", "StudyVerdict", "study_verdict"]
 
@@ -79,8 +79,12 @@ def _clause(condition: str, compared: Compared) -> str:
     spread = f"90 % interval {interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "no interval"
     seeds = f"{found.seeds} seed{'s' if found.seeds != 1 else ''}"
     measured = f"{found.mean:+.2f} dB, {spread}, margin {found.margin:g} dB, {seeds}"
-    more = f"; about {found.seeds_needed} seeds would settle it" if found.seeds_needed else ""
+    more = f"; {_needed(found.seeds_needed)}" if found.seeds_needed else ""
     return f"{condition}, {words[found.verdict]} ({measured}{more})."
+
+
+def _needed(seeds: int) -> str:
+    return f"about {seeds} seeds would settle it" if seeds < SEEDS_CAP else "more seeds would not settle it"
 
 
 def _moral(naive: Difference, healthy: Difference) -> str:

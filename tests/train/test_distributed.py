@@ -1,0 +1,84 @@
+"""Two processes with half the batch each are one process with all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from flatvq.recipe import TrialRecipe
+
+# What each process does: train as `run_trial` would, and leave its whole state behind.
+PROCESS = """
+import json, sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from flatvq.data import open_data
+from flatvq.recipe import TrialRecipe, parse
+from flatvq.train.interrupt import StopRequest
+from flatvq.train.loop import Trainer
+from flatvq.train.machine import machine_for
+
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+recipe = parse(TrialRecipe, json.loads((folder / "recipe.json").read_text()))
+with machine_for(recipe.train) as machine:
+    trainer = Trainer(recipe, open_data(recipe.data), folder, machine, None)
+    trainer.train(StopRequest(), lambda done, total: None)
+    state = {key: value.contiguous() for key, value in trainer.model.state_dict().items()}
+    save_file(state, folder / f"{machine.world_size}-{machine.rank}.safetensors")
+"""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _train(folder: Path, processes: int) -> list[dict[str, torch.Tensor]]:
+    together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(folder)],
+            env={**os.environ, **together, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(processes)
+    ]
+    assert [process.wait() for process in started] == [0] * processes
+    return [load_file(folder / f"{processes}-{rank}.safetensors") for rank in range(processes)]
+
+
+def test_two_processes_train_as_one(tmp_path: Path, small_recipe) -> None:
+    # Steps enough to gather, seed and update both codebooks and to revive at step 6; not so many that rounding,
+    # amplified by every nearest-code decision, makes two trainings of it.
+    recipe: TrialRecipe = small_recipe(steps=10, validate_every=100)
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.model_dump(mode="json")))
+    (alone,) = _train(tmp_path, 1)
+    first, second = _train(tmp_path, 2)
+    assert first.keys() == second.keys() == alone.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), f"ranks differ in {key}"
+        # Sums of two halves round otherwise than the sum of the whole; Adam turns the last bits of a gradient
+        # into steps of up to the learning rate where the gradient is near zero, hence 10 x 3e-4 at the worst.
+        torch.testing.assert_close(value, alone[key], rtol=1e-3, atol=1e-3, msg=lambda text, k=key: f"{k}: {text}")
+    # The test has to have gone through what it is about.
+    assert int(first["quantizers.0.codebook._extra_state"][2]) == 6, "no revival happened"
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch, small_recipe) -> None:
+    import pytest
+
+    from flatvq.errors import FlatvqError
+    from flatvq.train.machine import machine_for
+
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(FlatvqError, match="batch_size 4 cannot be shared by 3"), machine_for(small_recipe().train):
+        pass
