@@ -62,7 +62,7 @@ def test_bits_end_nearer_than_by_rounding_each_level_apart(sizes, reference, dow
 
 
 def test_the_finest_step_takes_up_the_rounding():
-    # A code more or less is 64 x log2(4/3) = 27 bits on the top and 256 x log2(1001/1000) = 0.4 on the bottom.
+    # One code more is 64 x log2(4/3) = 27 bits on the top, and 256 x log2(1001/1000) = 0.4 on the bottom.
     levels = (LevelRecipe(codebook_size=1000), LevelRecipe(downsample=2, codebook_size=3))
     target = capacity_of(one_level(1700), 64)
     matched = match(ModelRecipe(levels=levels), target, 64, ["bits"], 0.001)

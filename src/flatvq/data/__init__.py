@@ -6,7 +6,7 @@ and the step; `evaluation_crops` takes the centre of every image of the other. A
 columns.
 """
 
-from flatvq.data.crops import Batch, NamedCrop, TrainingCrops, evaluation_crops
+from flatvq.data.crops import Batch, NamedCrop, TrainingCrops, evaluation_crops, evenly_spread
 from flatvq.data.folder import OpenedFolder, open_folder
 from flatvq.data.opening import open_data
 from flatvq.data.sets import DataSplit, Fate, ImageSet
@@ -20,6 +20,7 @@ __all__ = [
     "OpenedFolder",
     "TrainingCrops",
     "evaluation_crops",
+    "evenly_spread",
     "open_data",
     "open_folder",
 ]

@@ -27,7 +27,7 @@ from flatvq.recipe import DataRecipe
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Batch", "NamedCrop", "TrainingCrops", "evaluation_crops"]
+__all__ = ["Batch", "NamedCrop", "TrainingCrops", "evaluation_crops", "evenly_spread"]
 
 # Which stream of random numbers: so that the order of an epoch and its crops have nothing in common.
 _ORDER, _CROP = 0, 1
@@ -163,12 +163,13 @@ class TrainingCrops:
         return _generator(self._seed, _ORDER, epoch).permutation(len(self._slots))
 
 
-def evaluation_crops(images: ImageSet, crop: int) -> Iterator[NamedCrop]:
-    """Cut the centre of every image.
+def evaluation_crops(images: ImageSet, crop: int, limit: int | None = None) -> Iterator[NamedCrop]:
+    """Cut the centre of every image, or of some that are spread evenly over the set.
 
     Args:
         images: what to cut from; none may be smaller than the crop.
         crop: pixels of the side.
+        limit: take this many images at most; None for all.
 
     Yields:
         The image's name and its centre, uint8 [crop, crop, 3], in the set's order.
@@ -179,10 +180,22 @@ def evaluation_crops(images: ImageSet, crop: int) -> Iterator[NamedCrop]:
         >>> next(crops).pixels.shape
         (64, 64, 3)
     """
-    for index, name in enumerate(images.names):
+    for index in evenly_spread(len(images), limit):
         pixels = images.load(index)
         top, left = (pixels.shape[0] - crop) // 2, (pixels.shape[1] - crop) // 2
-        yield NamedCrop(name, pixels[top : top + crop, left : left + crop].copy())
+        yield NamedCrop(images.names[index], pixels[top : top + crop, left : left + crop].copy())
+
+
+def evenly_spread(total: int, limit: int | None) -> list[int]:
+    """Choose numbers below a total that lie evenly over it.
+
+    Example:
+        >>> evenly_spread(10, 4), evenly_spread(2, 4), evenly_spread(3, None)
+        ([0, 2, 5, 7], [0, 1], [0, 1, 2])
+    """
+    if limit is None or limit >= total:
+        return list(range(total))
+    return [number * total // limit for number in range(limit)]
 
 
 def _generator(seed: int, *purpose: int) -> np.random.Generator:

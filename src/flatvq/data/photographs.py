@@ -101,7 +101,10 @@ def layout(height: int, width: int, crop: int, share: float) -> Layout:
     """
     if height > width:
         turned = layout(width, height, crop, share)
-        return Layout(*(tuple(region.turned() for region in regions) for regions in vars(turned).values()))
+        return Layout(
+            training=tuple(region.turned() for region in turned.training),
+            cells=tuple(cell.turned() for cell in turned.cells),
+        )
     gap = gap_for(crop)
     strips = min(max(1, round(share * width / crop)), (width - crop) // (2 * crop + 2 * gap))
     if strips < 1:
@@ -200,8 +203,8 @@ def split_photographs(recipe: DataRecipe) -> DataSplit:
 def _sentence(recipe: DataRecipe, cells: int) -> str:
     return (
         f"evenly spread strips across each photograph, one crop wide, are never trained on (validation_share "
-        f"{recipe.validation_share:g} of its length): {cells} crops of {recipe.crop} x {recipe.crop} pixels that "
-        f"do not overlap, at least {gap_for(recipe.crop)} pixels away from everything that is trained on"
+        f"{recipe.validation_share:g} of its length): {cells} crops of {recipe.crop} x {recipe.crop} pixels "
+        f"that do not overlap, at least {gap_for(recipe.crop)} pixels away from everything that is trained on"
     )
 
 

@@ -167,9 +167,9 @@ def _formats() -> tuple[str, ...]:
 def _mute_pillow() -> None:
     """Let no warning of Pillow's about a user's file (corrupt EXIF, large size) escape.
 
-    `warnings.catch_warnings` is not safe in threads, and files are decoded in several; so this puts one filter,
-    for Pillow's own modules, in front and leaves it there. It is looked for each time because others may
-    swap the list.
+    `warnings.catch_warnings` is not safe in threads, and files are decoded in several; so this puts one
+    filter, for Pillow's own modules, in front and leaves it there. It is looked for each time because others
+    may swap the list.
     """
     ours = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)
     if ours not in warnings.filters:

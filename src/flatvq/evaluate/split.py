@@ -6,7 +6,7 @@ Axes: B batch, H W rows and columns, h w a level's grid, D code dim.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby, islice
 from typing import Any
@@ -82,7 +82,7 @@ class Evaluation:
     levels: tuple[LevelEvaluation, ...]
     """From the bottom to the top."""
     samples: tuple[Sample, ...]
-    """The first images beside their reconstructions."""
+    """The images that were asked for beside their reconstructions."""
 
     def record(self) -> dict[str, Any]:
         """Return the figures of `metrics.json` (docs/records.md)."""
@@ -137,7 +137,7 @@ class _LevelTally:
 
 @torch.no_grad()
 def evaluate(
-    model: VQVAE, images: Iterable[NamedImage], *, batch_size: int = 64, samples: int = 0
+    model: VQVAE, images: Iterable[NamedImage], *, batch_size: int = 64, keep: Container[int] = ()
 ) -> Evaluation:
     """Reconstruct every image of a split and measure what came of it (DESIGN, pinned definitions).
 
@@ -148,7 +148,7 @@ def evaluate(
         model: the tokenizer, on any device.
         images: pairs of a name and uint8 [H, W, 3]; equal neighbours in size share a batch.
         batch_size: images per forward pass.
-        samples: how many of the first images to keep beside their reconstructions.
+        keep: positions of the images that are kept beside their reconstructions.
 
     Returns:
         Per-image values and per-level statistics.
@@ -169,13 +169,13 @@ def evaluate(
             stored, levels = reconstruct(model, original)
             for tally, level in zip(tallies, levels, strict=True):
                 tally.add(level)
-            names += batch_names
             _measure(columns, original.float().div(255), stored.float().div(255))
             sizes = zip(levels, model.recipe.levels, strict=True)
             bits = sum(found.indices[0].numel() * math.log2(level.codebook_size) for found, level in sizes)
             columns["bits"] += [bits] * len(original)
-            wanted = max(0, samples - len(kept))
-            kept += map(Sample, batch_names[:wanted], _pictures(original), _pictures(stored))
+            pictures = zip(batch_names, _pictures(original), _pictures(stored), strict=True)
+            kept += [Sample(*one) for number, one in enumerate(pictures, start=len(names)) if number in keep]
+            names += batch_names
     finally:
         model.train(was_training)
     if not names:

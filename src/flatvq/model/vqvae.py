@@ -55,25 +55,32 @@ class VQVAE(nn.Module):
 
     With two levels, a bottom (0) and a top (1)::
 
-                   ┌──────────┐ features ┌──────────┐ features
-        images ──▶ │ encoder 0├────┬────▶│ encoder 1├────┐
-        [-1, 1]    └──────────┘    │     └──────────┘    ▼
-                                   ▼                ┌────────────┐   ┌───────────┐
-                            ┌────────────┐ latents  │projection 1├──▶│quantizer 1├──┐
-                       ┌───▶│projection 0│          └────────────┘   └───────────┘  │
-                       ┊    └─────┬──────┘                ┌───────────┐             │
-                       ┊          ▼           ┌ ┄ ┄ ┄ ┄ ┄ ┤ decoder 1 │◀┄ ┄ ┄ ┄ ┄ ┄ ┤ top codes
-                       └ ┄ ┄ ┄ ┄ ┄┼┄ ┄ ┄ ┄ ┄ ┄┘           └───────────┘             │
-                            ┌───────────┐ bottom codes ┌───────────┐  ┌──────────┐  │
-                            │quantizer 0├─────────────▶│ decoder 0 │◀─┤upsampler ├◀─┘
-                            └───────────┘              └─────┬─────┘  └──────────┘
-                                                             ▼ reconstruction
+        images in [-1, 1]
+              │
+        ┌─────▼─────┐ features ┌───────────┐ features ┌──────────────┐
+        │ encoder 0 ├────┬────▶│ encoder 1 ├─────────▶│ projection 1 │
+        └───────────┘    │     └───────────┘          └──────┬───────┘
+                         │                                   │ latents
+                         │     ┌┄┄┄┄┄┄┄┄┄┄┄┐          ┌──────▼───────┐
+                         │  ┌┄┄┤ decoder 1 │◀┄┄┄┄┄┄┄┄┄┤ quantizer 1  │
+                         │  ┊  └┄┄┄┄┄┄┄┄┄┄┄┘          └──────┬───────┘
+                  ┌──────▼──▼────┐                           │ codes
+                  │ projection 0 │                     ┌─────▼─────┐
+                  └──────┬───────┘                     │ upsampler │
+                         │ latents                     └─────┬─────┘
+                  ┌──────▼───────┐ codes                     │
+                  │ quantizer 0  ├──────────────┐            │
+                  └──────────────┘        ┌─────▼────────────▼─────┐
+                                          │       decoder 0        │
+                                          └───────────┬────────────┘
+                                                      ▼ reconstruction
 
-    - One level: the column of level 0 alone (van den Oord et al. 2017, arXiv 1711.00937, figure 1).
-    - `parallel` hierarchy: without the dotted path, so that no level sees another's codes; the hierarchy of
+    - One level: the parts numbered 0 alone. z = E(x), k = argmin_j |z - e_j|, x' = D(e_k): van den Oord
+      et al. (2017, arXiv 1711.00937), figure 1 and equations 1 and 2.
+    - `parallel` hierarchy: without the dotted path, so that no level sees another's codes. The hierarchy of
       Reyhanian and Wiskott's public code (2026, arXiv 2601.22244).
-    - `conditioned` hierarchy: with the dotted path; VQ-VAE-2 (Razavi et al. 2019, arXiv 1906.00446,
-      algorithm 1).
+    - `conditioned` hierarchy: with the dotted path. e_top = Q(E_top(x)), e_bottom = Q(E_bottom(x, e_top)),
+      x' = D(e_top, e_bottom): VQ-VAE-2, Razavi et al. (2019, arXiv 1906.00446), algorithm 1.
 
     Every level above is encoded from the *continuous* features of the level below. A decoder takes the codes
     of its level and, upsampled to its grid and concatenated, of all levels above.

@@ -6,14 +6,13 @@ them and every draw is the same on each, so that all hold bitwise the same codeb
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from flatvq.quantize.distributed import global_rows, world_size
+from flatvq.quantize.distributed import from_first_rank, global_rows, world_size
 from flatvq.quantize.ema import Ema, Update, batch_statistics, ema_step
 from flatvq.quantize.randomness import generator
 from flatvq.quantize.revival import Revival, RevivalEvent, replacements
@@ -21,7 +20,7 @@ from flatvq.quantize.seeding import RandomSeeding, Seeding, random_codes
 
 __all__ = ["Codebook", "SeedingEvent"]
 
-# What a step counter holds before there was any.
+# The last event's step before there was any.
 _NEVER = -1
 
 
@@ -86,9 +85,9 @@ class Codebook(nn.Module):
             self.register_buffer("sums", first.clone())
         else:
             self.codes = nn.Parameter(first)
-        # One virtual vector stands behind each first code, so that none starts at 0 / 0.
+        # One virtual vector stands behind each new code, so that none starts at 0 / 0.
         self.register_buffer("counts", torch.ones(size))
-        self.register_buffer("births", torch.full((size,), _NEVER))
+        self.register_buffer("births", torch.zeros(size, dtype=torch.int64))
 
     @torch.no_grad()
     def prepare(self, vectors: Tensor) -> None:
@@ -134,36 +133,45 @@ class Codebook(nn.Module):
         pool = torch.cat(self._gathered)
         self.seeded = missing <= total
         drawn = self.seeding.draw(pool, size, generator(self.seed, "seeding", self.step))
-        self._place(torch.arange(size, device=vectors.device), drawn.codes, count=1.0)
+        # Sums on a GPU need not be bitwise the same on every process.
+        self._place(torch.arange(size, device=vectors.device), from_first_rank(drawn.codes))
         if self.seeded:
             self._gathered.clear()
             method = type(self.seeding).__name__
             self.events.append(SeedingEvent(self.step, method, len(pool), drawn.filled))
 
     def _revive(self, vectors: Tensor, revival: Revival) -> None:
-        uniform = len(vectors) * world_size() / len(self.codes)
-        active = self.counts >= revival.fraction * uniform
-        newborn = (self.births == self.last_event) & (self.births != _NEVER)
+        age = self.step - self.births
+        use = self._use(age)
+        active = use >= revival.fraction * len(vectors) * world_size() / len(self.codes)
+        newborn = self.births == self.last_event
         survived = float(active[newborn].float().mean()) if bool(newborn.any()) else None
-        in_grace = (self.births != _NEVER) & (self.step - self.births < revival.grace)
-        replaceable = (~active & ~in_grace).nonzero().flatten()
-        most = math.ceil(revival.share * len(self.codes))
-        least_used = self.counts[replaceable].argsort(stable=True)[:most]
+        replaceable = (~active & (age >= revival.grace)).nonzero().flatten()
+        most = max(1, int(revival.share * len(self.codes)))
+        least_used = use[replaceable].argsort(stable=True)[:most]
         fresh = replacements(vectors, len(least_used), self.seed, self.step)
         rows = replaceable[least_used[: len(fresh)]]
-        # A newborn starts with the count of uniform use: long enough a life to find its vectors.
-        self._place(rows, fresh, count=uniform)
-        self.births[rows] = self.step
+        self._place(rows, fresh)
         self.last_event = self.step
         self.events.append(RevivalEvent(self.step, int((~active).sum()), len(rows), survived))
 
-    def _place(self, rows: Tensor, codes: Tensor, count: float) -> None:
-        """Put codes into rows, with the state that belongs to them."""
+    def _use(self, age: Tensor) -> Tensor:
+        """Vectors per step of each code since its birth [K]: the counts without the virtual vector.
+
+        This corrects the moving average for its start as Adam does (Kingma & Ba 2015, section 3); otherwise
+        it would for long say how the start compares with uniform use, not how the code is used.
+        """
+        start = self.update.decay**age
+        return (self.counts - start) / (1 - start)
+
+    def _place(self, rows: Tensor, codes: Tensor) -> None:
+        """Put new codes into rows, with the state that belongs to them."""
         codes = self.constrain(codes)
         self.codes[rows] = codes
-        self.counts[rows] = count
+        self.counts[rows] = 1.0
+        self.births[rows] = self.step
         if isinstance(self.update, Ema):
-            self.sums[rows] = codes * count
+            self.sums[rows] = codes
 
     def get_extra_state(self) -> Tensor:
         """Pack what is not a tensor into one, so that a state dict holds tensors only."""

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["global_rows", "sum_over_ranks", "world_size"]
+__all__ = ["from_first_rank", "global_rows", "sum_over_ranks", "world_size"]
 
 
 def world_size() -> int:
@@ -28,6 +28,13 @@ def sum_over_ranks(*tensors: Tensor) -> None:
     if world_size() > 1:
         for tensor in tensors:
             dist.all_reduce(tensor)
+
+
+def from_first_rank(tensor: Tensor) -> Tensor:
+    """Replace a tensor by the first process's, in place, and return it."""
+    if world_size() > 1:
+        dist.broadcast(tensor, src=0)
+    return tensor
 
 
 def global_rows(vectors: Tensor, rows: Tensor) -> Tensor:

@@ -15,6 +15,10 @@ from flatvq.quantize.distributed import sum_over_ranks
 
 __all__ = ["Ema", "Gradient", "Update", "batch_statistics", "ema_step"]
 
+# Below this count a code stays where it is. It has long faded to e x count / epsilon (the smoothing's doing),
+# and soon its sum would underflow and lose even the direction, which is all there is to a cosine code.
+_FADED = 1e-15
+
 
 @dataclass(frozen=True)
 class Ema:
@@ -95,4 +99,4 @@ def ema_step(
     sums.lerp_(batch_sums, 1 - update.decay)
     total = counts.sum()
     smoothed = (counts + update.epsilon) / (total + len(counts) * update.epsilon) * total
-    torch.div(sums, smoothed[:, None], out=codes)
+    codes.copy_(torch.where(counts[:, None] > _FADED, sums / smoothed[:, None], codes))

@@ -35,7 +35,7 @@ def straight_through(vectors: Float[Tensor, "n d"], codes: Float[Tensor, "n d"])
         >>> z.grad.tolist()
         [[1.0, 1.0]]
     """
-    return vectors + (codes - vectors).detach()
+    return _valued(codes, vectors)
 
 
 def rotation_trick(vectors: Float[Tensor, "n d"], codes: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -69,6 +69,10 @@ def rotation_trick(vectors: Float[Tensor, "n d"], codes: Float[Tensor, "n d"]) -
     dot_u = (vectors * u).sum(dim=1, keepdim=True)
     rotated = (target / length.clamp_min(_TINY)) * (vectors - 2 * dot_w * w + 2 * dot_u * v)
     defined = (length > _TINY) & (target > _TINY) & (spread > _TINY)
-    carried = torch.where(defined, rotated, vectors)
-    # The rotation reaches the code up to rounding; the value handed on is the code itself.
-    return carried + (e - carried).detach()
+    return _valued(e, torch.where(defined, rotated, vectors))
+
+
+def _valued(codes: Tensor, carrier: Tensor) -> Tensor:
+    """Return the values of `codes`, bitwise, with the gradient of `carrier`."""
+    # The usual carrier + (codes - carrier) rounds, and loses small codes beside large carriers altogether.
+    return codes.detach() + (carrier - carrier.detach())

@@ -1,4 +1,4 @@
-"""What a quantizer gives back."""
+"""What a quantizer takes and gives back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["Quantized"]
+from flatvq.errors import FlatvqError
+
+__all__ = ["Quantized", "check_channels"]
 
 
 @dataclass(frozen=True)
@@ -28,3 +30,14 @@ class Quantized:
     """What was quantized, detached, in the space of the codes: [B, code_dim, *grid] or [N, code_dim]."""
     codes: Tensor
     """What stands in its place, in the same space and shape: detached, before any projection back."""
+
+
+def check_channels(latents: Tensor, channels: int) -> None:
+    """Refuse what is not [B, channels, *grid] or [N, channels].
+
+    Raises:
+        FlatvqError: if axis 1 is absent or of another size.
+    """
+    if latents.ndim < 2 or latents.shape[1] != channels:
+        what = f"latents of shape {list(latents.shape)} do not have {channels} channels"
+        raise FlatvqError(what, f"pass [B, {channels}, *grid] or [N, {channels}]")

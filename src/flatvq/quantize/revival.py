@@ -14,6 +14,7 @@ from torch import Tensor
 from flatvq.errors import FlatvqError
 from flatvq.quantize.distributed import global_rows, world_size
 from flatvq.quantize.randomness import generator
+from flatvq.quantize.seeding import distinct_rows
 
 __all__ = ["Revival", "RevivalEvent", "replacements"]
 
@@ -27,8 +28,9 @@ class Revival:
         start: first step at which an event may happen.
         stop: step from which none happens any more; None for never.
         fraction: a code is inactive below this fraction of uniform use, which is vectors per step / K.
-        share: at most this share of the codebook is replaced in one event, the least used first.
-        grace: steps for which a newborn is left alone.
+        share: at most this share of the codebook, but at least one code, is replaced in one event, the least
+            used first.
+        grace: steps for which a code is left alone after its birth, by seeding or by revival.
     """
 
     every: int = 50
@@ -51,7 +53,8 @@ class Revival:
             >>> [step for step in range(12) if Revival(every=3, start=4, stop=10).due(step)]
             [6, 9]
         """
-        return step > 0 and self.start <= step < (self.stop or step + 1) and step % self.every == 0
+        stopped = self.stop is not None and step >= self.stop
+        return step > 0 and step >= self.start and not stopped and step % self.every == 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def replacements(vectors: Tensor, count: int, seed: int, step: int) -> Tensor:
         step: the training step.
 
     Returns:
-        float32 [R, D] with R <= count: fewer if the batch holds fewer different vectors.
+        float32 [R, D] with R <= count: repeats among the drawn, and zeros, are left out.
 
     Example:
         >>> replacements(torch.tensor([[1.0], [1.0], [2.0]]), 3, seed=0, step=5).flatten().tolist()
@@ -86,5 +89,4 @@ def replacements(vectors: Tensor, count: int, seed: int, step: int) -> Tensor:
     """
     total = len(vectors) * world_size()
     order = torch.randperm(total, generator=generator(seed, "revival", step))[:count]
-    fresh: Tensor = torch.unique(global_rows(vectors, order.to(vectors.device)), dim=0)
-    return fresh
+    return distinct_rows(global_rows(vectors, order.to(vectors.device)))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
 from flatvq.quantize.estimators import straight_through
-from flatvq.quantize.result import Quantized
+from flatvq.quantize.result import Quantized, check_channels
 
 __all__ = ["FiniteScalarQuantizer"]
 
@@ -49,6 +49,7 @@ class FiniteScalarQuantizer(nn.Module):
 
     def forward(self, latents: Float[Tensor, "b d *grid"]) -> Quantized:
         """Quantize [B, D, *grid]; both losses are zero, for there is no codebook."""
+        check_channels(latents, self.code_dim)
         bounded = self._bounded(latents.float().movedim(1, -1))
         rounded = straight_through(bounded, bounded.detach().round())
         half = (self.levels // 2).to(rounded)
@@ -72,8 +73,9 @@ class FiniteScalarQuantizer(nn.Module):
 
     def _bounded(self, latents: Tensor) -> Tensor:
         """Squash each coordinate to where rounding leaves just its levels (the paper's listing, `bound`)."""
-        # Slightly above the paper's (1 - eps), which has no inverse tanh for a level of 2.
-        half_range = (self.levels - 1) * (1 + 1e-3) / 2
+        # Slightly more than the levels span; the paper's (L - 1)(1 - eps) / 2 is slightly less and has no
+        # inverse tanh for a level of 2. By a constant, since a factor would let many levels round to one more.
+        half_range = (self.levels - 1) / 2 + 5e-4
         offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
         shift = torch.atanh(offset / half_range)
         return torch.tanh(latents + shift) * half_range - offset

@@ -20,8 +20,10 @@ from flatvq.errors import FlatvqError, NonFiniteError
 
 __all__ = ["nearest_codes"]
 
-# Outside this range squares leave float32's; a power of two brings the arrays back without rounding.
-_SAFE = (1e-12, 1e12)
+# If the largest value is outside this range, squares may leave float32's.
+_SAFE = (1e-12, 1e15)
+# Binary exponent to which it is then brought: high, so that a stray huge value leaves room for the others.
+_EXPONENT = 50
 # A coordinate whose mean is this many standard deviations from zero is centred.
 _OFFSET = 8.0
 # Elements of one tile of scores off the CPU: 64 MiB in float32.
@@ -34,7 +36,7 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
 
     The search is exact in float32: the distance of the code that is returned, computed in float64, exceeds
     the smallest one by no more than float32 rounding explains. Equal codes and exact ties go to the
-    lowest index. Autocast has no effect on it. Memory beyond the inputs is O(N + K D).
+    lowest index. Autocast has no effect on it. Memory beyond the inputs is O(N D + K D): a copy at most.
 
     Args:
         vectors: float32 [N, D]; other floating types are converted.
@@ -53,6 +55,8 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
         [0, 1]
     """
     _check(vectors, codebook)
+    if len(vectors) == 0:
+        return torch.empty(0, dtype=torch.int64, device=vectors.device)
     with torch.autocast(vectors.device.type, enabled=False):
         vectors, codebook = _conditioned(vectors.float(), codebook.float())
         if vectors.device.type == "cpu":
@@ -72,32 +76,32 @@ def _conditioned(vectors: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     """Scale and centre both arrays alike where float32 squares would lose the distances.
 
     Both steps are exact where they matter: the scale is a power of two, and a coordinate is centred only if
-    its values lie so close to their mean that the subtraction does not round (Sterbenz' lemma).
+    its values lie so close to their middle that the subtraction does not round (Sterbenz' lemma).
     """
-    largest = max(_largest(vectors, "vectors"), _largest(codebook, "codebook"))
+    largest = _largest(vectors, codebook)
     if largest > 0 and not _SAFE[0] < largest < _SAFE[1]:
         # In float64 and back: an extreme factor would itself over- or underflow in float32.
-        factor = math.ldexp(1.0, -math.frexp(largest)[1])
+        factor = math.ldexp(1.0, _EXPONENT - math.frexp(largest)[1])
         vectors, codebook = (vectors.double() * factor).float(), (codebook.double() * factor).float()
     mean, spread = codebook.mean(dim=0), codebook.std(dim=0, correction=0)
-    offset = torch.where(mean.abs() > _OFFSET * spread, mean, 0.0)
-    if bool(offset.any()):
+    far = mean.abs() > _OFFSET * spread
+    if bool(far.any()):
+        # The median is a value of the codebook: unlike the mean it keeps integers whole, and so exact ties.
+        offset = torch.where(far, codebook.median(dim=0).values, 0.0)
         vectors, codebook = vectors - offset, codebook - offset
     return vectors, codebook
 
 
-def _largest(array: Tensor, name: str) -> float:
-    if array.numel() == 0:
-        return 0.0
-    low, high = (float(bound) for bound in array.aminmax())
-    if not math.isfinite(low) or not math.isfinite(high):
-        raise NonFiniteError(f"the {name} hold NaN or infinity", "look for an encoder that diverged")
-    return max(-low, high)
+def _largest(vectors: Tensor, codebook: Tensor) -> float:
+    """Return the largest absolute value of both, in one transfer from the device."""
+    bounds: list[float] = torch.stack([*vectors.aminmax(), *codebook.aminmax()]).abs().tolist()
+    for name, pair in ("vectors", bounds[:2]), ("codebook", bounds[2:]):
+        if not all(map(math.isfinite, pair)):
+            raise NonFiniteError(f"NaN or infinity in the {name}", "look for an encoder that diverged")
+    return max(bounds)
 
 
 def _search_faiss(vectors: Tensor, codebook: Tensor) -> Tensor:
-    if len(vectors) == 0:
-        return torch.empty(0, dtype=torch.int64)
     _, indices = faiss.knn(vectors.contiguous().numpy(), codebook.contiguous().numpy(), 1)
     return torch.from_numpy(indices[:, 0])
 
@@ -118,4 +122,4 @@ def _search_tiles(vectors: Tensor, codebook: Tensor) -> Tensor:
             better = score > best
             best, where = torch.where(better, score, best), torch.where(better, index + start, where)
         found.append(where)
-    return torch.cat(found) if found else torch.empty(0, dtype=torch.int64, device=vectors.device)
+    return torch.cat(found)

@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from flatvq.errors import FlatvqError, nearest
 from flatvq.quantize.search import nearest_codes
 
-__all__ = ["DataSeeding", "KMeansSeeding", "RandomSeeding", "Seeded", "Seeding", "kmeans", "random_codes"]
+__all__ = [
+    "DataSeeding",
+    "KMeansSeeding",
+    "RandomSeeding",
+    "Seeded",
+    "Seeding",
+    "distinct_rows",
+    "kmeans",
+    "random_codes",
+]
+
+Distribution = Literal["normal", "uniform", "kaiming"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +40,13 @@ class RandomSeeding:
             Kaiming's rule on its [1, K, D] array.
     """
 
-    distribution: Literal["normal", "uniform", "kaiming"] = "normal"
+    distribution: Distribution = "normal"
+
+    def __post_init__(self) -> None:
+        known = get_args(Distribution)
+        if self.distribution not in known:
+            what = f"unknown distribution {self.distribution!r}"
+            raise FlatvqError(what, nearest(self.distribution, known))
 
 
 @dataclass(frozen=True)
@@ -41,9 +59,12 @@ class DataSeeding:
 
     vectors_per_code: int = 8
 
+    def __post_init__(self) -> None:
+        _check_pool(self.vectors_per_code)
+
     def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Seeded:
         """Choose `codebook_size` different rows of [M, D]."""
-        return _completed(_shuffled(_distinct(vectors), random)[:codebook_size], codebook_size, random)
+        return _completed(_shuffled(distinct_rows(vectors), random)[:codebook_size], codebook_size, random)
 
 
 @dataclass(frozen=True)
@@ -58,13 +79,16 @@ class KMeansSeeding:
     vectors_per_code: int = 8
     iterations: int = 10
 
+    def __post_init__(self) -> None:
+        _check_pool(self.vectors_per_code)
+
     def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Seeded:
         """Cluster the rows of [M, D] into `codebook_size` means."""
-        distinct = _distinct(vectors)
+        distinct = distinct_rows(vectors)
         if len(distinct) <= codebook_size:
             return _completed(distinct, codebook_size, random)
         means = kmeans(_shuffled(vectors, random), codebook_size, self.iterations, random)
-        return _completed(_distinct(means), codebook_size, random)
+        return _completed(distinct_rows(means), codebook_size, random)
 
 
 Seeding = RandomSeeding | DataSeeding | KMeansSeeding
@@ -153,8 +177,13 @@ def _weighted_draw(weights: Tensor, count: int, random: torch.Generator) -> Tens
     return race.argsort(stable=True)[:count]
 
 
-def _distinct(vectors: Tensor) -> Tensor:
-    """Drop repeated rows and rows of zeros, in an order that depends on the values alone."""
+def distinct_rows(vectors: Tensor) -> Tensor:
+    """Drop repeated rows and rows of zeros, in an order that depends on the values alone.
+
+    Example:
+        >>> distinct_rows(torch.tensor([[2.0], [0.0], [1.0], [2.0]])).flatten().tolist()
+        [1.0, 2.0]
+    """
     unique: Tensor = torch.unique(vectors, dim=0)
     return unique[unique.any(dim=1)]
 
@@ -166,12 +195,19 @@ def _shuffled(vectors: Tensor, random: torch.Generator) -> Tensor:
 def _completed(codes: Tensor, codebook_size: int, random: torch.Generator) -> Seeded:
     """Make up what is missing from jittered copies, so that no two codes are the same and none is zero."""
     filled = codebook_size - len(codes)
-    if filled <= 0:
-        return Seeded(codes, 0)
-    if len(codes) == 0:
-        noise = torch.randn(codebook_size, codes.shape[1], generator=random)
-        return Seeded(noise.to(codes.device), codebook_size)
-    scale = float(codes.std(correction=0)) or float(codes.abs().max())
-    noise = torch.randn(filled, codes.shape[1], generator=random).to(codes.device)
-    copies = codes[torch.arange(filled, device=codes.device) % len(codes)] + 0.01 * scale * noise
-    return Seeded(torch.cat([codes, copies]), filled)
+    models, scale = codes.new_zeros(1, codes.shape[1]), 1.0
+    if len(codes):
+        models, scale = codes, 0.01 * (float(codes.std(correction=0)) or float(codes.abs().max()))
+    while len(codes) < codebook_size:
+        missing = codebook_size - len(codes)
+        noise = torch.randn(missing, codes.shape[1], generator=random).to(codes.device)
+        copies = models[torch.arange(missing, device=codes.device) % len(models)] + scale * noise
+        codes = distinct_rows(torch.cat([codes, copies]))
+        # Where the jitter rounded away beside large values, a wider one does not.
+        scale *= 2
+    return Seeded(codes, filled)
+
+
+def _check_pool(vectors_per_code: int) -> None:
+    if vectors_per_code < 1:
+        raise FlatvqError(f"seeding from {vectors_per_code} vectors per code is empty", "give 1 or more")

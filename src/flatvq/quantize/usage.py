@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flatvq.errors import FlatvqError
+
 __all__ = ["CodeUsage", "UsageCounter", "code_usage"]
 
 
@@ -45,11 +47,17 @@ def code_usage(counts: Tensor) -> CodeUsage:
     Returns:
         The usage statistics.
 
+    Raises:
+        FlatvqError: if nothing occurred.
+
     Example:
         >>> code_usage(torch.tensor([2, 2, 0, 0]))
         CodeUsage(codebook_size=4, used_codes=2, usage=0.5, perplexity=2.0, codes_for_99=2)
     """
-    shares = counts.double() / counts.sum()
+    total = int(counts.sum())
+    if total == 0:
+        raise FlatvqError("no index was counted", "add those of at least one image")
+    shares = counts.double() / total
     present = shares[shares > 0]
     entropy = float(-(present * present.log2()).sum())
     mass = present.sort(descending=True).values.cumsum(0)

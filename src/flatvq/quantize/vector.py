@@ -16,7 +16,7 @@ from flatvq.errors import FlatvqError
 from flatvq.quantize.codebook import Codebook
 from flatvq.quantize.ema import Ema, Update
 from flatvq.quantize.estimators import Estimator, straight_through
-from flatvq.quantize.result import Quantized
+from flatvq.quantize.result import Quantized, check_channels
 from flatvq.quantize.revival import Revival
 from flatvq.quantize.search import nearest_codes
 from flatvq.quantize.seeding import KMeansSeeding, Seeding
@@ -47,7 +47,7 @@ class VectorQuantizer(nn.Module):
         estimator: `straight_through` or `rotation_trick`.
         seeding: `RandomSeeding(...)`, `DataSeeding(...)` or `KMeansSeeding(...)`.
         revival: `Revival(...)`, or None for none.
-        seed: all draws follow from it and the step.
+        seed: all draws of the codebook follow from it and the step.
 
     Example:
         >>> quantizer = VectorQuantizer(codebook_size=16, code_dim=4)
@@ -86,18 +86,20 @@ class VectorQuantizer(nn.Module):
         self.codebook = Codebook(
             codebook_size, code_dim, update or Ema(), seeding or KMeansSeeding(), revival, self._scaled, seed
         )
-        width = input_dim or code_dim
+        self.input_dim = width = input_dim or code_dim
         self.project_in = nn.Linear(width, code_dim) if width != code_dim else nn.Identity()
         self.project_out = nn.Linear(code_dim, width) if width != code_dim else nn.Identity()
 
     def forward(self, latents: Float[Tensor, "b c *grid"]) -> Quantized:
         """Quantize channel-first maps [B, C, *grid], or flat vectors [N, C]."""
+        check_channels(latents, self.input_dim)
         with torch.autocast(latents.device.type, enabled=False):
             grid = latents.movedim(1, -1).shape[:-1]
             vectors = self._scaled(self.project_in(latents.movedim(1, -1).flatten(0, -2).float()))  # [N, D]
             fixed = vectors.detach()
             self.codebook.prepare(fixed)
-            codes = self._scaled(self.codebook.codes)
+            # Of a copy: a later forward pass may revive codes before this one's backward pass has read them.
+            codes = self._scaled(self.codebook.codes.clone())
             indices = nearest_codes(fixed, codes.detach())  # eq. 1
             chosen = F.embedding(indices, codes)  # eq. 2
             codebook_loss = F.mse_loss(chosen, fixed)  # eq. 3, second term
@@ -115,8 +117,9 @@ class VectorQuantizer(nn.Module):
 
     def codes(self, indices: Int64[Tensor, "b *grid"]) -> Float[Tensor, "b c *grid"]:
         """Look up indices [B, *grid]: what `forward` gave as `quantized` for them."""
-        codes = F.embedding(indices.flatten(), self._scaled(self.codebook.codes))
-        return _channel_first(self.project_out(codes), indices.shape)
+        with torch.autocast(indices.device.type, enabled=False):
+            codes = F.embedding(indices.flatten(), self._scaled(self.codebook.codes))
+            return _channel_first(self.project_out(codes), indices.shape)
 
 
 def _channel_first(vectors: Tensor, grid: torch.Size) -> Tensor:

@@ -212,6 +212,6 @@ class EvaluateRecipe(Section):
     batch_size: int = Field(64, ge=1)
     """Images per forward pass."""
     validation_images: int = Field(64, ge=1)
-    """Held-out crops looked at during training; the final evaluation takes all of them."""
+    """Held-out crops, evenly spread, that are looked at during training; the final evaluation takes all."""
     samples: int = Field(6, ge=0)
-    """Originals and reconstructions kept as PNG for the report."""
+    """Held-out crops, evenly spread, that are kept as PNG beside their reconstructions."""

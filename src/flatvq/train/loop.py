@@ -160,12 +160,11 @@ class Trainer:
         return losses, norm
 
     def _validate(self) -> None:
-        """Look at the first held-out crops; the first process does it for all."""
+        """Look at some held-out crops; the first process does it for all."""
         if self.records is not None:
             recipe = self.recipe.evaluate
-            crops = evaluation_crops(self.data.validation, self.recipe.data.crop)
-            first = (crop for crop, _ in zip(crops, range(recipe.validation_images), strict=False))
-            found = evaluate(self.model, first, batch_size=recipe.batch_size).record()
+            crops = evaluation_crops(self.data.validation, self.recipe.data.crop, recipe.validation_images)
+            found = evaluate(self.model, crops, batch_size=recipe.batch_size).record()
             keys = ("usage", "perplexity", "quantization_error")
             levels = [{key: level[key] for key in keys} for level in found["levels"]]
             self._record(

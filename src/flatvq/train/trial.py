@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from flatvq.data import DataSplit, evaluation_crops, open_data
+from flatvq.data import DataSplit, evaluation_crops, evenly_spread, open_data
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.protocol import protocol_id
 from flatvq.evaluate.split import Evaluation, evaluate
@@ -116,9 +117,8 @@ def _finish(trainer: Trainer, run: Path) -> None:
     """Evaluate on the whole held-out split and write what the trial leaves behind."""
     recipe = trainer.recipe
     crops = evaluation_crops(trainer.data.validation, recipe.data.crop)
-    found = evaluate(
-        trainer.model, crops, batch_size=recipe.evaluate.batch_size, samples=recipe.evaluate.samples
-    )
+    keep = evenly_spread(len(trainer.data.validation), recipe.evaluate.samples)
+    found = evaluate(trainer.model, crops, batch_size=recipe.evaluate.batch_size, keep=keep)
     _write_pictures(run / "samples", found)
     _write_images(run / "images.parquet", found)
     levels = [{"codebook_size": len(level.counts), "counts": level.counts} for level in found.levels]
@@ -126,7 +126,9 @@ def _finish(trainer: Trainer, run: Path) -> None:
     config = recipe.model_dump(mode="json", include={"model", "codebook"})
     save_tokenizer(run / "model", trainer.model, config)
     protocol = protocol_id(recipe.data.crop, recipe.data.resize)
-    write_json(run / "metrics.json", {"protocol": protocol, "crop": recipe.data.crop, **found.record()})
+    late = [asdict(fate) for fate in trainer.data.late_fates]
+    metrics = {"protocol": protocol, "crop": recipe.data.crop, **found.record(), "files": late}
+    write_json(run / "metrics.json", metrics)
 
 
 def _write_pictures(folder: Path, found: Evaluation) -> None:

@@ -1,0 +1,191 @@
+"""The verbs as a user types them: what they print, what they leave, how they fail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flatvq import cli
+
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(12):
+        Image.fromarray(random.integers(0, 256, (40, 44, 3), np.uint8)).save(pictures / f"{number}.png")
+    return pictures
+
+
+@pytest.fixture
+def flatvq(monkeypatch, capsys, tmp_path):
+    """Run a command in a folder of its own; return exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["flatvq", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+def recipe_file(folder: Path, **extra: object) -> str:
+    """A recipe of two arms on a folder, written as a user would."""
+    import yaml
+
+    tree = {
+        "data": {"source": "folder", "path": str(folder), "crop": 32, "validation_share": 0.3},
+        "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 16, "code_dim": 4}]},
+        "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}, "revival": {"every": 2}},
+        "train": {"steps": 6, "batch_size": 2, "validate_every": 3},
+        "evaluate": {"samples": 1},
+        "seeds": [0, 1],
+        "workers": 2,
+        "arms": {
+            "healthy": {},
+            "naive": {"codebook": {"seeding": {"kind": "random"}, "revival": None}},
+        },
+        **extra,
+    }
+    path = folder.parent / "mine.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return str(path)
+
+
+def test_a_study_from_recipe_to_report_and_again(flatvq, folder: Path, tmp_path: Path) -> None:
+    name = recipe_file(folder)
+    code, out, err = flatvq("study", name, "--out", "made")
+    assert (code, err) == (0, "")
+    assert "Report: made/report.html" in out
+    study = json.loads((tmp_path / "made" / "study.json").read_text())
+    assert [(t["arm"], t["seed"], t["status"]) for t in study["trials"]] == [
+        ("healthy", 0, "done"),
+        ("naive", 0, "done"),
+        ("healthy", 1, "done"),
+        ("naive", 1, "done"),
+    ]
+    (comparison,) = study["comparisons"]
+    by_arm = {
+        arm: [t["psnr_db"] for t in study["trials"] if t["arm"] == arm] for arm in ("healthy", "naive")
+    }
+    assert comparison["difference"] == pytest.approx(np.mean(by_arm["healthy"]) - np.mean(by_arm["naive"]))
+    for trial in study["trials"]:
+        metrics = json.loads((tmp_path / "made" / trial["run"] / "metrics.json").read_text())
+        assert trial["psnr_db"] == metrics["psnr_db"]
+    # A second call trains nothing: every run's records stay as they are.
+    records = {path: path.read_bytes() for path in (tmp_path / "made").rglob("records.jsonl")}
+    assert flatvq("study", name, "--out", "made")[0] == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "made").rglob("records.jsonl")} == records
+
+
+def test_a_failed_trial_is_recorded_and_does_not_sink_the_rest(flatvq, folder: Path, tmp_path: Path) -> None:
+    arms = {"sound": {}, "hot": {"train": {"learning_rate": 1e18}}}
+    name = recipe_file(folder, arms=arms, seeds=[0], compare=[["hot", "sound"]])
+    code, out, _ = flatvq("study", name, "--out", "made")
+    assert code == 1
+    study = json.loads((tmp_path / "made" / "study.json").read_text())
+    status = {trial["arm"]: trial for trial in study["trials"]}
+    assert status["sound"]["status"] == "done"
+    assert status["hot"]["status"] == "failed"
+    assert "training diverged at step" in status["hot"]["error"]
+    assert status["hot"]["psnr_db"] is None
+    assert "training diverged" in " ".join(out.split())
+    assert "training diverged" in (tmp_path / "made" / "report.html").read_text()
+
+
+def test_a_dry_run_trains_nothing(flatvq, folder: Path, tmp_path: Path) -> None:
+    code, out, _ = flatvq("study", recipe_file(folder), "--dry-run")
+    assert code == 0
+    assert "2 arms x 2 seeds" in out
+    assert "Estimated time" in out
+    assert not (tmp_path / "studies").exists()
+
+
+def test_an_unmatched_study_is_refused(flatvq, folder: Path) -> None:
+    larger = {"model": {"levels": [{"codebook_size": 64, "code_dim": 4}]}}
+    code, _, err = flatvq("study", recipe_file(folder, arms={"small": {}, "large": larger}))
+    # 6 bits an index against 4.
+    assert code == 2
+    assert "arm 'large' does not match 'small': bits +50.0%" in err
+    assert err.count("\n") == 1
+
+
+def test_train_evaluate_and_go_on(flatvq, folder: Path, tmp_path: Path) -> None:
+    code, out, err = flatvq("train", recipe_file(folder), "--arm", "naive", "--seed", "5", "--out", "run")
+    assert (code, err) == (0, "")
+    assert "psnr_db" in out
+    code, out, _ = flatvq("evaluate", "run", "--data", str(folder), "--json")
+    found = json.loads(out)
+    assert (code, found["images"], found["crop"]) == (0, 12, 32)
+    recorded = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    missing = recorded.keys() - found.keys()
+    assert not missing, "evaluate prints the same figures as the run's own record"
+    code, out, _ = flatvq("evaluate", "run/model", "--data", str(folder), "--full", "--json")
+    assert json.loads(out)["crop"] is None
+    assert flatvq("train", "run")[0] == 0, "a finished run goes on to its end at once"
+
+
+def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
+    code, out, _ = flatvq("capacity", "imagenet-256", "--json")
+    arms = {arm["name"]: arm for arm in json.loads(out)["imagenet-256"]}
+    assert code == 0
+    assert arms["single-level-healthy"]["level_table"][0]["codebook_size"] == 5793
+    assert arms["two-level-healthy"]["parameters"] == 1_343_491
+    code, out, _ = flatvq("capacity", "photographs", recipe_file(folder))
+    assert code == 0
+    assert "Capacity of photographs" in out
+    code, out, _ = flatvq("recipes")
+    assert all(name in out for name in ("photographs", "imagenet-sample", "imagenet-256"))
+    assert flatvq("recipes", "photographs")[1].startswith("# flatvq study photographs")
+    assert "codebook.revival.fraction" in flatvq("recipes", "--fields")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["study", "photograph"], "no recipe is named 'photograph': did you mean 'photographs'?"),
+        (["study", "absent.yaml"], "cannot read recipe 'absent.yaml'"),
+        (["study", "photographs", "--set", "train.setps=5"], "did you mean 'steps'?"),
+        (["study", "photographs", "--set", "train.steps=many"], "'train.steps' is 'many'"),
+        (["study", "photographs", "--set", "train.steps"], "override 'train.steps' is not key=value"),
+        (["study", "photographs", "--set", "data.crop=20"], "data.crop must be a multiple of 8"),
+        (["study", "photographs", "--set", "seeds=[1, 1]"], "seeds must differ"),
+        (["train", "photographs", "--arm", "tow-level-naive"], "did you mean 'two-level-naive'?"),
+        (["evaluate", "nowhere", "--data", "."], "nowhere"),
+        (["report", "nowhere"], "study.json"),
+        (["capacity", "photographs", "nothing"], "no recipe is named 'nothing'"),
+        (["study", "photographs", "--set", "data.source=folder", "--set", "data.path=gone"], "no folder at"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(flatvq, words: list[str], message: str) -> None:
+    code, _, err = flatvq(*words)
+    assert code == 2
+    assert message in err
+    assert err.startswith("flatvq: ")
+    assert err.count("\n") == 1
+
+
+def test_help_needs_no_torch() -> None:
+    """`--help` answers at once: nothing heavy is imported for it."""
+    script = (
+        "import sys; sys.argv = ['flatvq', '--help']\n"
+        "from flatvq.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'scipy', 'faiss', 'pydantic', 'numpy', 'PIL'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "heavy: []" in done.stdout
+    for verb in ("study", "train", "evaluate", "capacity", "report", "recipes"):
+        assert verb in done.stdout

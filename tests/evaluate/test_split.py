@@ -1,0 +1,115 @@
+"""Evaluation of a split against figures worked out from the pictures themselves."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+
+from flatvq.errors import FlatvqError
+from flatvq.evaluate import evaluate, evaluate_folder
+from flatvq.model import VQVAE, build_vqvae
+from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, SeedingRecipe
+
+
+def model() -> VQVAE:
+    """A model that has seen nothing, with codes near its latents so that several are used."""
+    levels = (LevelRecipe(codebook_size=16, code_dim=4), LevelRecipe(downsample=2, codebook_size=8, code_dim=4))
+    codebook = CodebookRecipe(seeding=SeedingRecipe(kind="data", vectors_per_code=1), revival=None)
+    built = build_vqvae(ModelRecipe(levels=levels, width=8, residual_width=4), codebook)
+    built(torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    return built
+
+
+def pictures(*sizes: tuple[int, int]) -> list[tuple[str, np.ndarray]]:
+    random = np.random.default_rng(1)
+    return [(f"{n}.png", random.integers(0, 256, (*size, 3), np.uint8)) for n, size in enumerate(sizes)]
+
+
+def by_hand(built: VQVAE, pixels: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Reconstruct one picture of a fitting size as a stored image; return it and the indices of each level."""
+    built.eval()
+    with torch.no_grad():
+        output = built(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
+    stored = np.rint(output.reconstruction[0].permute(1, 2, 0).numpy().clip(0, 1) * 255).astype(np.uint8)
+    return stored, [level.indices[0].numpy() for level in output.levels]
+
+
+def test_figures_are_those_of_the_stored_pictures_and_the_pooled_histogram() -> None:
+    built, images = model(), pictures((64, 64), (64, 64), (32, 64), (64, 64))
+    found = evaluate(built, images, batch_size=3, keep=[1, 2])
+    record = found.record()
+    rebuilt = [by_hand(built, pixels) for _, pixels in images]
+    psnr = [peak_signal_noise_ratio(p, s, data_range=255) for (_, p), (s, _) in zip(images, rebuilt, strict=True)]
+    assert found.psnr_db == pytest.approx(psnr)
+    assert record["psnr_db"] == pytest.approx(np.mean(psnr))
+    errors = [np.mean((p / 255 - s / 255) ** 2) for (_, p), (s, _) in zip(images, rebuilt, strict=True)]
+    assert record["psnr_of_mean_mse_db"] == pytest.approx(-10 * np.log10(np.mean(errors)))
+    for number, size in enumerate((16, 8)):
+        pooled = np.concatenate([indices[number].ravel() for _, indices in rebuilt])
+        counts = np.bincount(pooled, minlength=size)
+        shares = counts[counts > 0] / counts.sum()
+        level = record["levels"][number]
+        assert level["used_codes"] == np.count_nonzero(counts)
+        assert level["perplexity"] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
+        assert level["grid"] is None, "the pictures differ in size"
+    assert [sample.name for sample in found.samples] == ["1.png", "2.png"]
+    np.testing.assert_array_equal(found.samples[1].reconstruction, rebuilt[2][0])
+    # 16 x 16 x 4 bits + 8 x 8 x 3 bits for a whole picture, half of that for the flat one.
+    assert found.bits == (1216, 1216, 608, 1216)
+    assert record["bits_per_pixel"] == pytest.approx(1216 / 64**2)
+
+
+def test_the_quantization_error_is_relative_to_the_latents_variance() -> None:
+    built, images = model(), pictures((64, 64), (64, 64))
+    level = evaluate(built, images).record()["levels"][0]
+    built.eval()
+    with torch.no_grad():
+        batch = torch.stack([torch.from_numpy(p).permute(2, 0, 1).float() / 255 for _, p in images])
+        found = built(batch).levels[0]
+    z = found.latents.movedim(1, -1).flatten(0, -2).double()
+    e = found.codes.movedim(1, -1).flatten(0, -2).double()
+    expected = (z - e).square().sum(1).mean() / (z - z.mean(0)).square().sum(1).mean()
+    assert level["quantization_error"] == pytest.approx(float(expected))
+
+
+def test_a_size_that_does_not_fit_is_padded_and_measured_without_the_padding() -> None:
+    built, (named,) = model(), pictures((37, 50))
+    found = evaluate(built, [named], keep=[0])
+    padded = np.pad(named[1], ((0, 3), (0, 6), (0, 0)), mode="edge")
+    stored, indices = by_hand(built, padded)
+    np.testing.assert_array_equal(found.samples[0].reconstruction, stored[:37, :50])
+    assert found.levels[0].grid == indices[0].shape == (10, 14)
+    assert found.bits[0] == pytest.approx(10 * 14 * math.log2(16) + 5 * 7 * math.log2(8))
+
+
+def test_evaluation_leaves_the_model_as_it_was() -> None:
+    built = model().train()
+    before = {key: value.clone() for key, value in built.state_dict().items()}
+    evaluate(built, pictures((32, 32)))
+    assert built.training
+    assert all(torch.equal(before[key], value) for key, value in built.state_dict().items())
+
+
+def test_no_images_is_an_error() -> None:
+    with pytest.raises(FlatvqError, match="no images to evaluate"):
+        evaluate(model(), [])
+
+
+def test_a_folder_with_odd_files_is_measured_and_the_odd_ones_named(tmp_path: Path) -> None:
+    for name, pixels in pictures((48, 64), (40, 40)):
+        Image.fromarray(pixels).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    built = model()
+    crops = evaluate_folder(built, tmp_path, crop=32, resize=0)
+    assert (crops["images"], crops["protocol"]) == (2, "flatvq-1/crop-32/own-size")
+    assert [(file["name"], file["fate"]) for file in crops["files"]] == [("broken.png", "unreadable")]
+    whole = evaluate_folder(built, tmp_path, crop=None, resize=0)
+    assert whole["protocol"] == "flatvq-1/whole/own-size"
+    same = evaluate(built, pictures((48, 64), (40, 40)), batch_size=1).record()
+    assert whole["psnr_db"] == pytest.approx(same["psnr_db"])

@@ -1,0 +1,27 @@
+"""What the tests of the quantizers share."""
+
+from __future__ import annotations
+
+import jaxtyping
+import pytest
+import torch
+
+from flatvq.quantize.randomness import generator
+
+
+@pytest.fixture
+def unchecked():
+    """Let wrong shapes through to flatvq's own checks, as they get there outside the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def normal():
+    """Draw from N(0, 1): a function of shape and purpose, the same in every run."""
+
+    def draw(*shape, purpose=0, dtype=torch.float32):
+        return torch.randn(*shape, generator=generator(0, "tests", purpose)).to(dtype)
+
+    return draw

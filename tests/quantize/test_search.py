@@ -1,0 +1,268 @@
+"""The search against brute force in float64, on the CPU's path and on the other devices' path alike."""
+
+import contextlib
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from flatvq.errors import FlatvqError, NonFiniteError
+from flatvq.quantize import nearest_codes, search
+
+EPSILON = torch.finfo(torch.float32).eps
+PATHS = pytest.mark.parametrize("path", ["faiss", "tiles"])
+
+
+@contextlib.contextmanager
+def searching(path, tile=64):
+    """Make the CPU take the path of the other devices, with tiles of a few rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        if path == "tiles":
+            patch.setattr(search, "_search_faiss", search._search_tiles)
+            patch.setattr(search, "_TILE", tile)
+        yield
+
+
+def squared_distances(vectors, codebook):
+    """All of them, by definition, in float64: [N, K]."""
+    return (vectors.double()[:, None] - codebook.double()[None]).square().sum(dim=2)
+
+
+def assert_nearest(vectors, codebook, indices, centre=0.0):
+    """Check that each distance is the smallest up to float32 rounding.
+
+    |z|^2 - 2 z e + |e|^2 is summed in float32: 2 D + 2 operations on numbers that |z|^2 + |e|^2 bounds, each
+    off by half an epsilon at most, and twice that for the two distances that are compared. A common offset
+    (`centre`) must not count.
+    """
+    distances = squared_distances(vectors, codebook)
+    excess = distances.gather(1, indices[:, None])[:, 0] - distances.min(dim=1).values
+    sizes = [(array.double() - centre).square().sum(dim=1).max() for array in (vectors, codebook)]
+    assert indices.dtype == torch.int64
+    assert float(excess.max()) <= (2 * vectors.shape[1] + 2) * EPSILON * float(sum(sizes))
+
+
+def lattice(generator, *shape, reach=3):
+    """Integers, between which float32 makes no error, as floats."""
+    return torch.randint(-reach, reach + 1, shape, generator=generator).float()
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@st.composite
+def problems(draw, elements):
+    dim = draw(st.integers(1, 9))
+    rows = st.tuples(st.integers(1, 45), st.integers(1, 30))
+    count, size = draw(rows)
+    arrays = (hnp.arrays(np.float32, (length, dim), elements=elements) for length in (count, size))
+    return tuple(torch.from_numpy(draw(array)) for array in arrays)
+
+
+@PATHS
+@settings(max_examples=60, deadline=None)
+@given(problem=problems(st.floats(-1e3, 1e3, width=32)))
+def test_distance_is_the_smallest(path, problem):
+    with searching(path):
+        assert_nearest(*problem, nearest_codes(*problem))
+
+
+@PATHS
+@settings(max_examples=100, deadline=None)
+@given(problem=problems(st.integers(-3, 3)), offset=st.sampled_from([0, 40, -1000]))
+def test_exact_ties_go_to_the_lowest_index(path, problem, offset):
+    vectors, codebook = (array + offset for array in problem)
+    with searching(path):
+        found = nearest_codes(vectors, codebook)
+    # numpy's argmin returns the first minimum, and the distances of integers are exact.
+    assert found.tolist() == squared_distances(vectors, codebook).numpy().argmin(axis=1).tolist()
+
+
+@PATHS
+@pytest.mark.parametrize("dim", [1, 3, 16, 17, 64])
+@pytest.mark.parametrize("size", [2, 100, 1025, 3001])
+@pytest.mark.parametrize("count", [1, 19, 20, 600])
+def test_exact_ties_at_sizes_that_switch_kernels(path, dim, size, count):
+    generator = rng(dim * size + count)
+    vectors, codebook = lattice(generator, count, dim) + 500, lattice(generator, size, dim) + 500
+    with searching(path, tile=1 << 14):
+        found = nearest_codes(vectors, codebook)
+    assert torch.equal(found, squared_distances(vectors, codebook).argmin(dim=1))
+
+
+@pytest.mark.parametrize("dim", [1, 4, 16, 64, 100])
+@pytest.mark.parametrize("size", [2, 5, 1025, 3001])
+def test_of_equal_codes_the_first_is_returned(dim, size, normal):
+    # With values that round, so that equal codes must get bitwise equal distances. The tiles' path is left
+    # out: on a CPU, the matrix product treats the edge of a matrix differently from its inside.
+    different = normal(max(1, size // 2), dim)
+    codebook = torch.cat([different] * 3)[:size]
+    for count in (1, 19, 20, 600):
+        assert int(nearest_codes(normal(count, dim, purpose=1), codebook).max()) < len(different)
+
+
+@PATHS
+@settings(max_examples=60, deadline=None)
+@given(problem=problems(st.integers(-3, 3)), exponent=st.integers(-149, 120))
+def test_powers_of_two_change_nothing(path, problem, exponent):
+    # From denormals (2^-149 is the smallest float32) to where squares overflow: ties must stay ties.
+    vectors, codebook = ((array.double() * 2.0**exponent).float() for array in problem)
+    with searching(path):
+        found = nearest_codes(vectors, codebook)
+    assert found.tolist() == squared_distances(*problem).numpy().argmin(axis=1).tolist()
+
+
+@PATHS
+@pytest.mark.parametrize("scale", [1e-45, 1e-38, 1e-25, 1e-12, 1.0, 1e12, 1e20, 1e37])
+def test_norms_at_the_edges_of_float32(path, scale, normal):
+    codebook = normal(50, 6).double() * scale
+    vectors = normal(300, 6, purpose=1).double() * scale
+    vectors, codebook = vectors.float(), codebook.float()
+    with searching(path):
+        found = nearest_codes(vectors, codebook)
+    # The reference must not underflow either.
+    assert_nearest(vectors.double() / scale, codebook.double() / scale, found)
+
+
+@PATHS
+@pytest.mark.parametrize("stray", [1e13, 1e20, 1e30])
+@pytest.mark.parametrize("in_codebook", [True, False])
+def test_a_stray_huge_row_does_not_drown_the_others(path, stray, in_codebook, normal):
+    codebook, vectors = normal(40, 5), normal(200, 5, purpose=1)
+    expected = squared_distances(vectors, codebook).argmin(dim=1)
+    huge = torch.full((1, 5), stray)
+    with searching(path):
+        if in_codebook:
+            found = nearest_codes(vectors, torch.cat([codebook, huge]))
+        else:
+            found = nearest_codes(torch.cat([vectors, huge]), codebook)[:-1]
+    assert torch.equal(found, expected)
+
+
+@PATHS
+@pytest.mark.parametrize("offset", [1e4, -1e4, 3e7])
+@pytest.mark.parametrize("dim", [1, 8])
+def test_a_common_offset_costs_no_precision(path, offset, dim, normal):
+    # float32 is spaced by 1e-3 at 1e4 and by 2 at 3e7: there the noise itself is on that raster.
+    noise = 3.0 * torch.finfo(torch.float32).eps * abs(offset)
+    codebook = offset + noise * normal(64, dim)
+    vectors = offset + noise * normal(500, dim, purpose=1)
+    with searching(path):
+        assert_nearest(vectors, codebook, nearest_codes(vectors, codebook), centre=offset)
+
+
+@PATHS
+def test_an_offset_of_one_coordinate_costs_the_others_no_precision(path, normal):
+    codebook, vectors = normal(64, 4), normal(500, 4, purpose=1)
+    offset = torch.tensor([0.0, 3e4, 0.0, -2e3])
+    with searching(path):
+        found = nearest_codes(vectors + offset, codebook + offset)
+    assert_nearest(vectors + offset, codebook + offset, found, centre=offset)
+
+
+@PATHS
+@pytest.mark.parametrize(("count", "size", "dim"), [(5, 1, 3), (1, 5, 3), (5, 4, 1), (1, 1, 1), (0, 4, 3)])
+def test_smallest_shapes(path, count, size, dim, normal):
+    vectors, codebook = normal(count, dim), normal(size, dim, purpose=1)
+    with searching(path):
+        found = nearest_codes(vectors, codebook)
+    assert found.dtype == torch.int64
+    assert found.tolist() == squared_distances(vectors, codebook).argmin(dim=1).tolist()
+
+
+@PATHS
+def test_codebook_of_several_tiles(path, normal):
+    # More codes than a tile has columns (16,384), with the same codes again in the second tile.
+    half = normal(10_000, 2)
+    vectors = normal(40, 2, purpose=1)
+    with searching(path, tile=1 << 17):
+        found = nearest_codes(vectors, torch.cat([half + 100, half]))
+    assert_nearest(vectors, torch.cat([half + 100, half]), found)
+    assert int(found.min()) >= 10_000
+
+
+@PATHS
+def test_strides_do_not_matter(path, normal):
+    vectors, codebook = normal(30, 6), normal(20, 6, purpose=1)
+    with searching(path):
+        expected = nearest_codes(vectors, codebook)
+        transposed = nearest_codes(vectors.T.contiguous().T, codebook.T.contiguous().T)
+        sliced = nearest_codes(
+            vectors.repeat_interleave(2, dim=0)[::2], codebook.repeat_interleave(3, dim=1)[:, ::3]
+        )
+        expanded = nearest_codes(vectors[:1].expand(30, 6), codebook)
+    assert torch.equal(transposed, expected)
+    assert torch.equal(sliced, expected)
+    assert torch.equal(expanded, expected[:1].expand(30))
+
+
+@PATHS
+def test_inputs_with_gradients_are_left_alone(path, normal):
+    vectors, codebook = normal(30, 6).requires_grad_(), torch.nn.Parameter(normal(20, 6, purpose=1))
+    with searching(path):
+        found = nearest_codes(vectors, codebook)
+    assert not found.requires_grad
+    assert vectors.grad is None
+    assert torch.equal(vectors.detach(), normal(30, 6))
+    assert torch.equal(codebook.detach(), normal(20, 6, purpose=1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_floating_types_are_converted(dtype, normal):
+    vectors, codebook = normal(200, 6, dtype=dtype), normal(50, 6, purpose=1, dtype=dtype)
+    expected = nearest_codes(vectors.float(), codebook.float())
+    assert torch.equal(nearest_codes(vectors, codebook), expected)
+    assert_nearest(vectors.float(), codebook.float(), expected)
+
+
+@PATHS
+def test_autocast_has_no_effect(path, normal):
+    vectors, codebook = normal(500, 16), normal(300, 16, purpose=1)
+    with searching(path, tile=1 << 14):
+        expected = nearest_codes(vectors, codebook)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = nearest_codes(vectors, codebook)
+    assert torch.equal(found, expected)
+
+
+@PATHS
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("where", ["vectors", "codebook"])
+def test_what_is_not_finite_is_refused(path, value, where, normal):
+    arrays = {"vectors": normal(30, 4), "codebook": normal(8, 4, purpose=1)}
+    arrays[where][5, 2] = value
+    with searching(path), pytest.raises(NonFiniteError, match=where):
+        nearest_codes(**arrays)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "codebook"), [((3,), (2, 3)), ((3, 2), (2, 3)), ((1, 3, 2), (4, 2)), ((3, 2), (0, 2))]
+)
+@pytest.mark.usefixtures("unchecked")
+def test_shapes_that_do_not_fit_are_named(vectors, codebook):
+    with pytest.raises(FlatvqError, match=r"\[") as caught:
+        nearest_codes(torch.zeros(vectors), torch.zeros(codebook))
+    assert str(list(codebook)) in str(caught.value)
+
+
+def test_no_tensor_is_larger_than_the_inputs_or_a_tile(normal):
+    class Largest(TorchDispatchMode):
+        numel = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            for tensor in result if isinstance(result, tuple | list) else (result,):
+                if isinstance(tensor, torch.Tensor):
+                    self.numel = max(self.numel, tensor.numel())
+            return result
+
+    vectors, codebook = normal(4000, 4), normal(1000, 4, purpose=1)
+    with searching("tiles", tile=20_000), Largest() as seen, warnings.catch_warnings():
+        nearest_codes(vectors, codebook)
+    assert seen.numel == 20_000 < 4000 * 1000

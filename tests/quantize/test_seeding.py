@@ -1,0 +1,235 @@
+"""First codes: where they come from, that all are different, and when they are drawn."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flatvq.errors import FlatvqError
+from flatvq.quantize import (
+    DataSeeding,
+    Ema,
+    Gradient,
+    KMeansSeeding,
+    RandomSeeding,
+    SeedingEvent,
+    VectorQuantizer,
+)
+from flatvq.quantize.seeding import random_codes
+
+FROM_DATA = pytest.mark.parametrize("seeding", [DataSeeding, KMeansSeeding])
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def rows(tensor):
+    return [tuple(row) for row in tensor.tolist()]
+
+
+def assert_all_different_and_none_zero(codes):
+    assert bool(codes.isfinite().all())
+    assert bool(codes.any(dim=1).all())
+    assert len(set(rows(codes))) == len(codes)
+
+
+# --- random
+
+
+def moments(codes):
+    return float(codes.mean()), float(codes.std())
+
+
+@pytest.mark.parametrize(("size", "dim"), [(512, 64), (2000, 3)])
+def test_random_distributions(size, dim):
+    count = size * dim
+    normal = random_codes(size, dim, "normal", rng())
+    # Five standard errors: of the mean, sd / sqrt(n); of the sd, less than sd / sqrt(n) for both kinds.
+    assert moments(normal) == pytest.approx((0, 1), abs=5 / math.sqrt(count))
+    assert float(normal.abs().max()) > 3
+    for distribution, bound in ("uniform", 1 / size), ("kaiming", math.sqrt(6 / (size * dim))):
+        codes = random_codes(size, dim, distribution, rng())
+        assert moments(codes / bound) == pytest.approx((0, 1 / math.sqrt(3)), abs=5 / math.sqrt(count))
+        assert 0.999 * bound < float(codes.max()) <= bound
+        assert -bound <= float(codes.min()) < -0.999 * bound
+
+
+@pytest.mark.parametrize(("size", "dim"), [(512, 64), (1024, 8)])
+def test_kaiming_bound_is_that_of_torch_on_an_array_with_a_leading_one(size, dim):
+    theirs = torch.nn.init.kaiming_uniform_(torch.empty(1, size, dim), generator=rng())
+    ours = random_codes(size, dim, "kaiming", rng(1))
+    # The maximum of n uniform numbers falls short of the bound by 1 / n of it on average.
+    assert float(theirs.abs().max()) == pytest.approx(float(ours.abs().max()), rel=20 / (size * dim))
+    assert moments(theirs) == pytest.approx(moments(ours), abs=float(theirs.max()) * 5 / math.sqrt(size * dim))
+
+
+def test_an_unknown_distribution_is_refused():
+    with pytest.raises(FlatvqError, match="kaiming"):
+        RandomSeeding("kaimin")
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_random_codes_need_no_data(metric, normal):
+    quantizer = VectorQuantizer(16, 4, metric=metric, seeding=RandomSeeding(), seed=3)
+    first = quantizer.codebook.codes.clone()
+    assert quantizer.codebook.seeded
+    quantizer.eval()(normal(100, 4))
+    quantizer.train()(normal(1000, 4))
+    assert quantizer.codebook.events == []
+    assert not torch.equal(first, VectorQuantizer(16, 4, metric=metric, seed=4).codebook.codes)
+
+
+# --- from data
+
+
+def test_data_seeds_are_rows_of_the_inputs(normal):
+    vectors = normal(100, 3)
+    seeded = DataSeeding().draw(vectors, 40, rng())
+    assert seeded.filled == 0
+    assert set(rows(seeded.codes)) <= set(rows(vectors))
+    assert_all_different_and_none_zero(seeded.codes)
+
+
+def test_data_seeds_are_drawn_from_all_rows_alike():
+    # 2,000 draws of 2 out of 10: each row comes 400 times, with a standard deviation of 18.
+    vectors = torch.arange(1.0, 11.0)[:, None]
+    drawn = torch.cat([DataSeeding().draw(vectors, 2, rng(seed)).codes for seed in range(2000)])
+    counts = drawn.flatten().long().bincount(minlength=11)[1:]
+    assert int(counts.min()) > 400 - 5 * 18
+    assert int(counts.max()) < 400 + 5 * 18
+
+
+AWKWARD = {
+    "repeats": lambda normal: normal(5, 3).repeat(40, 1),
+    "one": lambda normal: normal(1, 3).repeat(200, 1),
+    "one large": lambda normal: (normal(1, 3) + 1e6).repeat(200, 1),
+    "close beside their size": lambda normal: (1e4 + 1e-2 * normal(3, 3)).repeat(60, 1),
+    "zeros": lambda normal: torch.zeros(200, 3),
+    "zeros and one": lambda normal: torch.cat([torch.zeros(199, 3), normal(1, 3)]),
+    "mirrored": lambda normal: torch.cat([normal(10, 3), -normal(10, 3)]).repeat(10, 1),
+    "denormal": lambda normal: (1e-40 * normal(5, 3)).repeat(40, 1),
+    "integers": lambda normal: normal(200, 3).round(),
+    "few": lambda normal: normal(7, 3),
+    "just as many": lambda normal: normal(32, 3),
+    "one dimension": lambda normal: torch.ones(200, 1),
+}
+
+
+@FROM_DATA
+@pytest.mark.parametrize("kind", AWKWARD)
+def test_no_seed_is_zero_or_twice_there(seeding, kind, normal):
+    vectors = AWKWARD[kind](normal)
+    seeded = seeding().draw(vectors, 32, rng())
+    assert seeded.codes.shape == (32, vectors.shape[1])
+    assert_all_different_and_none_zero(seeded.codes)
+    distinct = set(rows(vectors)) - {(0.0,) * vectors.shape[1]}
+    if len(distinct) <= 32:
+        # Whatever there is to be had is there, the rest is made up.
+        assert distinct <= set(rows(seeded.codes))
+        assert seeded.filled == 32 - len(distinct)
+
+
+@FROM_DATA
+def test_many_made_up_codes_in_one_dimension_differ_too(seeding):
+    # Float32 has 2^23 numbers between 2 and 4: 4,000 draws in a hundredth of that range are bound to collide.
+    seeded = seeding().draw(torch.full((10, 1), 3.0), 4000, rng())
+    assert seeded.filled == 3999
+    assert_all_different_and_none_zero(seeded.codes)
+
+
+@FROM_DATA
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 60), size=st.integers(1, 40), reach=st.integers(0, 3))
+def test_no_seed_is_zero_or_twice_there_on_any_lattice(seeding, seed, count, size, reach):
+    vectors = torch.randint(-reach, reach + 1, (count, 2), generator=rng(seed)).float()
+    seeded = seeding().draw(vectors, size, rng(seed))
+    assert seeded.codes.shape == (size, 2)
+    assert_all_different_and_none_zero(seeded.codes)
+
+
+@FROM_DATA
+def test_the_draw_is_a_function_of_the_generator(seeding, normal):
+    vectors = normal(300, 4)
+    codes = [seeding().draw(vectors, 20, rng(seed)).codes for seed in (0, 0, 1)]
+    assert torch.equal(codes[0], codes[1])
+    assert not torch.equal(codes[0], codes[2])
+
+
+@FROM_DATA
+@pytest.mark.parametrize("wanted", [0, -3])
+def test_an_empty_pool_is_refused(seeding, wanted):
+    with pytest.raises(FlatvqError, match=str(wanted)):
+        seeding(vectors_per_code=wanted)
+
+
+# --- in a codebook
+
+
+@FROM_DATA
+@pytest.mark.parametrize("update", [Ema(), Gradient()])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_seeding_waits_for_training_and_happens_once(seeding, update, metric, normal):
+    quantizer = VectorQuantizer(8, 3, metric=metric, update=update, seeding=seeding(4))
+    before = quantizer.codebook.codes.detach().clone()
+    quantizer.eval()(normal(100, 3))
+    assert torch.equal(quantizer.codebook.codes, before)
+    assert quantizer.codebook.events == []
+    assert not quantizer.codebook.seeded
+    quantizer.train()(normal(100, 3))
+    assert quantizer.codebook.events == [SeedingEvent(0, seeding.__name__, 32, 0)]
+    for step in range(1, 4):
+        quantizer(normal(100, 3, purpose=step) + 50)
+    assert len(quantizer.codebook.events) == 1
+    if metric == "cosine":
+        torch.testing.assert_close(quantizer.codebook.codes.detach().norm(dim=1), torch.ones(8))
+    elif isinstance(update, Gradient):
+        # The later batches are 50 away: without an optimiser, the codes are still those of the first.
+        assert float(quantizer.codebook.codes.max()) < 10
+
+
+@FROM_DATA
+def test_gathering_goes_on_until_there_are_enough_vectors(seeding, normal):
+    # 8 codes x 5 = 40 vectors from batches of 12: four batches, the last only in part.
+    quantizer = VectorQuantizer(8, 3, seeding=seeding(vectors_per_code=5))
+    batches = [normal(12, 3, purpose=step) for step in range(6)]
+    for step, batch in enumerate(batches):
+        quantizer(batch)
+        assert quantizer.codebook.seeded == (step >= 3)
+        # Until then there are provisional codes, which do not learn.
+        if step < 3:
+            assert quantizer.codebook.counts.tolist() == [1.0] * 8
+    assert quantizer.codebook.events == [SeedingEvent(3, seeding.__name__, 40, 0)]
+    assert quantizer.codebook.step == 6
+
+
+def test_the_pool_holds_every_batch(normal):
+    # One vector per code and as many as codes: the seeds are the pool itself.
+    quantizer = VectorQuantizer(8, 3, update=Gradient(), seeding=DataSeeding(vectors_per_code=1))
+    batches = [normal(3, 3, purpose=step) for step in range(3)]
+    for batch in batches:
+        quantizer(batch)
+    codes = set(rows(quantizer.codebook.codes))
+    assert len(codes) == 8
+    assert set(rows(torch.cat(batches[:2]))) < codes
+    assert codes < set(rows(torch.cat(batches)))
+
+
+def test_the_moving_averages_start_at_the_seeds(normal):
+    quantizer = VectorQuantizer(8, 3, update=Ema(decay=0.9), seeding=DataSeeding(1))
+    latents = normal(50, 3)
+    out = quantizer(latents)
+    seeds = {index: out.codes[out.indices == index][0] for index in out.indices.unique().tolist()}
+    for index, seed in seeds.items():
+        mine = latents[out.indices == index]
+        expected = (0.9 * seed + 0.1 * mine.sum(dim=0)) / (0.9 + 0.1 * len(mine))
+        torch.testing.assert_close(quantizer.codebook.codes[index], expected, rtol=1e-4, atol=1e-4)
+
+
+@FROM_DATA
+def test_made_up_codes_are_recorded(seeding):
+    quantizer = VectorQuantizer(16, 2, seeding=seeding(1))
+    quantizer(torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(20, 1))
+    assert quantizer.codebook.events == [SeedingEvent(0, seeding.__name__, 16, 14)]

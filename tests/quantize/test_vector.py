@@ -1,0 +1,189 @@
+"""The vector quantizer as a whole: shapes, and what its parts promise to each other."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from flatvq.errors import FlatvqError, NonFiniteError
+from flatvq.quantize import (
+    DataSeeding,
+    Ema,
+    Gradient,
+    KMeansSeeding,
+    RandomSeeding,
+    Revival,
+    VectorQuantizer,
+    rotation_trick,
+    straight_through,
+)
+
+ALL = [
+    pytest.mark.parametrize("metric", ["euclidean", "cosine"]),
+    pytest.mark.parametrize("input_dim", [4, 6, 2]),
+    pytest.mark.parametrize("estimator", [straight_through, rotation_trick]),
+    pytest.mark.parametrize("update", [Ema(), Gradient()]),
+]
+
+
+def every(test):
+    for mark in ALL:
+        test = mark(test)
+    return test
+
+
+@every
+@pytest.mark.parametrize("grid", [(), (7,), (3, 4), (2, 3, 4)])
+def test_codes_of_the_indices_are_what_forward_returned(metric, input_dim, estimator, update, grid, normal):
+    quantizer = VectorQuantizer(
+        16, 4, input_dim=input_dim, metric=metric, estimator=estimator, update=update, seeding=DataSeeding(1)
+    )
+    for step in range(3):
+        quantizer(normal(5, input_dim, *grid, purpose=step))
+    quantizer.eval()
+    latents = normal(5, input_dim, *grid, purpose=9)
+    out = quantizer(latents)
+    assert out.quantized.shape == latents.shape
+    assert out.indices.shape == (5, *grid)
+    assert out.latents.shape == out.codes.shape == (5, 4, *grid)
+    # Bitwise but for a linear map, which may add in another order for another number of rows.
+    torch.testing.assert_close(quantizer.codes(out.indices), out.quantized, rtol=0, atol=1e-6)
+    if input_dim == 4:
+        assert torch.equal(quantizer.codes(out.indices), out.quantized)
+        assert torch.equal(out.codes, out.quantized)
+
+
+@pytest.mark.parametrize("input_dim", [4, 6])
+def test_codes_agree_with_forward_under_autocast(input_dim, normal):
+    quantizer = VectorQuantizer(16, 4, input_dim=input_dim).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = quantizer(normal(50, input_dim))
+        codes = quantizer.codes(out.indices)
+    assert codes.dtype == torch.float32
+    torch.testing.assert_close(codes, out.quantized, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("input_dim", [4, 6])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_indices_by_brute_force(metric, input_dim, batch, normal):
+    quantizer = VectorQuantizer(16, 4, input_dim=input_dim, metric=metric, seeding=RandomSeeding()).eval()
+    latents = normal(batch, input_dim, 5, 6)
+    out = quantizer(latents)
+    for image in range(batch):
+        for row in range(5):
+            for column in range(6):
+                vector = quantizer.project_in(latents[image, :, row, column]).double()
+                codes = quantizer.codebook.codes.double()
+                if metric == "cosine":
+                    nearest = F.cosine_similarity(vector[None], codes).argmax()
+                    vector = vector / vector.norm()
+                else:
+                    nearest = (codes - vector).square().sum(dim=1).argmin()
+                assert int(out.indices[image, row, column]) == int(nearest)
+                torch.testing.assert_close(out.latents[image, :, row, column].double(), vector, atol=1e-6, rtol=0)
+
+
+def test_a_map_is_its_positions_as_flat_vectors(normal):
+    as_map, as_vectors = (VectorQuantizer(16, 4, revival=Revival(every=2, fraction=1.0)) for _ in range(2))
+    for step in range(6):
+        latents = normal(3, 4, 5, 6, purpose=step)
+        a = as_map(latents.contiguous(memory_format=torch.channels_last))
+        b = as_vectors(latents.permute(0, 2, 3, 1).reshape(-1, 4))
+        assert torch.equal(a.indices.flatten(), b.indices)
+        assert torch.equal(a.quantized.permute(0, 2, 3, 1).reshape(-1, 4), b.quantized)
+    assert torch.equal(as_map.codebook.codes, as_vectors.codebook.codes)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_relabelled_codes_relabel_the_indices(metric, normal):
+    quantizer = VectorQuantizer(16, 4, metric=metric, seeding=RandomSeeding()).eval()
+    before = quantizer(normal(100, 4))
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    quantizer.codebook.codes.copy_(quantizer.codebook.codes[order].clone())
+    after = quantizer(normal(100, 4))
+    assert torch.equal(order[after.indices], before.indices)
+    assert torch.equal(after.quantized, before.quantized)
+
+
+def test_cosine_ignores_lengths(normal):
+    quantizer = VectorQuantizer(16, 4, metric="cosine", seeding=RandomSeeding()).eval()
+    latents = normal(100, 4)
+    lengths = torch.rand(100, 1, generator=torch.Generator().manual_seed(0)) * 100 + 0.01
+    assert torch.equal(quantizer(latents).indices, quantizer(latents * lengths).indices)
+    torch.testing.assert_close(quantizer.codebook.codes.norm(dim=1), torch.ones(16))
+
+
+@every
+def test_copies_and_pickles_go_on_as_the_original(metric, input_dim, estimator, update, normal):
+    def build():
+        return VectorQuantizer(
+            8, 4, input_dim=input_dim, metric=metric, estimator=estimator, update=update, seeding=KMeansSeeding(5)
+        )
+
+    quantizer = build()
+    # The first step only gathers: 40 vectors are wanted, 25 come.
+    quantizer(normal(25, input_dim))
+    copies = [copy.deepcopy(quantizer), pickle.loads(pickle.dumps(quantizer))]
+    for step in range(1, 4):
+        expected = quantizer(normal(25, input_dim, purpose=step))
+        for other in copies:
+            assert torch.equal(other(normal(25, input_dim, purpose=step)).quantized, expected.quantized)
+    for other in copies:
+        assert torch.equal(other.codebook.codes, quantizer.codebook.codes)
+        assert other.codebook.events == quantizer.codebook.events
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_training_is_a_function_of_the_seed(seed, normal):
+    def trained(seed):
+        quantizer = VectorQuantizer(16, 4, seed=seed, revival=Revival(every=2, fraction=1.0))
+        for step in range(6):
+            torch.rand(step)  # Whatever others draw does not matter.
+            quantizer(normal(64, 4, purpose=step))
+        return quantizer.codebook.codes
+
+    assert torch.equal(trained(seed), trained(seed))
+    assert not torch.equal(trained(seed), trained(seed + 1))
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 3), (2, 3, 4, 4), (2, 4, 3)])
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.usefixtures("unchecked")
+def test_latents_of_another_width_are_refused(shape, train):
+    quantizer = VectorQuantizer(16, 6).train(train)
+    with pytest.raises(FlatvqError, match="6 channels"):
+        quantizer(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("seeding", [DataSeeding(1), KMeansSeeding(1), RandomSeeding()])
+@pytest.mark.parametrize("train", [True, False])
+def test_latents_that_are_not_finite_are_refused(seeding, train, normal):
+    latents = normal(50, 4)
+    latents[7, 2] = float("nan")
+    quantizer = VectorQuantizer(16, 4, seeding=seeding).train(train)
+    with pytest.raises(NonFiniteError):
+        quantizer(latents)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"codebook_size": 0, "code_dim": 4}, "0 x 4"),
+        ({"codebook_size": 4, "code_dim": 0}, "4 x 0"),
+        ({"codebook_size": 4, "code_dim": 4, "metric": "cosin"}, "cosin"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_wrong_arguments_are_named(arguments, named):
+    with pytest.raises(FlatvqError, match=named):
+        VectorQuantizer(**arguments)
+
+
+def test_a_single_code_takes_everything(normal):
+    quantizer = VectorQuantizer(1, 3, seeding=KMeansSeeding(1, iterations=0))
+    out = quantizer(normal(20, 3))
+    assert out.indices.tolist() == [0] * 20
+    assert quantizer.codebook.counts.tolist() == pytest.approx([0.99 + 0.01 * 20])

@@ -1,0 +1,201 @@
+"""The documents: their code runs, links lead somewhere, commands and recipes parse, tables are the code's.
+
+Conventions: every ```python block is a program of its own, run in an empty folder that holds a study's run;
+every ```yaml block is a whole recipe; every ```sh block and every inline `flatvq ...` is a command.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from flatvq.recipe import StudyRecipe, load_recipe, parse, shipped_recipes
+from flatvq.recipe.reading import section_of
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    str(page.relative_to(ROOT)): page.read_text(encoding="utf-8")
+    for page in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+}
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def blocks(language: str) -> list[Any]:
+    """Collect all blocks of a language, named by page and line."""
+    found = []
+    for name, text in PAGES.items():
+        for block in _BLOCK.finditer(text):
+            if block[1] == language:
+                line = text[: block.start()].count("\n") + 1
+                found.append(pytest.param(block[2], id=f"{name}:{line}"))
+    return found
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Yield every shell command of every page, as its page and words."""
+    for name, text in PAGES.items():
+        lines = [line for block in _BLOCK.finditer(text) if block[1] == "sh" for line in logical(block[2])]
+        for line in [*lines, *inline(text)]:
+            if re.match(r"(\S*/)?(flatvq|torchrun|make) ", line):
+                yield name, shlex.split(line, comments=True)
+
+
+def logical(script: str) -> list[str]:
+    return script.replace("\\\n", " ").splitlines()
+
+
+def inline(text: str) -> list[str]:
+    return [code[1] for code in _INLINE.finditer(_BLOCK.sub("", text))]
+
+
+@pytest.fixture
+def finished_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the working folder one where the default study has left a (here untrained) tokenizer."""
+    from flatvq.model import build_vqvae, save_tokenizer
+    from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe
+
+    recipe = ModelRecipe(width=8, residual_width=2, levels=(LevelRecipe(codebook_size=16, code_dim=4),))
+    folder = tmp_path / "studies/photographs/runs/single-level-healthy/seed-0-00000000/model"
+    save_tokenizer(folder, build_vqvae(recipe, CodebookRecipe()), {"model": recipe.model_dump()})
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("finished_study")
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_runs(code: str) -> None:
+    exec(compile(code, "<document>", "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_recipes_can_be_planned(text: str) -> None:
+    from flatvq.study import plan_study
+
+    assert plan_study(parse(StudyRecipe, yaml.safe_load(text)), "document").trials
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    for target in _LINK.findall(_BLOCK.sub("", PAGES[name])):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / name).parent / path if path else ROOT / name
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def anchors(page: Path) -> set[str]:
+    """Return a page's headings as GitHub links to them."""
+    headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_command_exists() -> None:
+    seen = set()
+    for page, words in commands():
+        if words[0] == "make":
+            target = words[1]
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), (page, target)
+        else:
+            start = next(place for place, word in enumerate(words) if re.fullmatch(r"(.*/)?flatvq", word))
+            seen.add(check_verb(page, words[start + 1 :]))
+    assert seen == set(options_of_verbs()), "a verb is nowhere mentioned"
+
+
+def check_verb(page: str, words: list[str]) -> str:
+    """Check the verb, its options and, where a shipped recipe is named, its overrides."""
+    verb, *rest = words
+    assert verb in options_of_verbs(), (page, words)
+    unknown = {word for word in rest if word.startswith("--")} - options_of_verbs()[verb]
+    assert not unknown, (page, words)
+    overrides = [value for option, value in zip(rest, rest[1:], strict=False) if option == "--set"]
+    if verb in ("study", "train", "recipes") and rest and rest[0] in shipped_recipes():
+        load_recipe(rest[0], overrides)
+    return verb
+
+
+def options_of_verbs() -> dict[str, set[str]]:
+    import typer.main
+
+    from flatvq.cli.verbs import app
+
+    verbs = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return {name: {opt for p in verb.params for opt in p.opts} | {"--help"} for name, verb in verbs.items()}
+
+
+def test_every_dotted_name_exists() -> None:
+    names = {code for text in PAGES.values() for code in inline(text) if re.fullmatch(r"flatvq(\.\w+)+", code)}
+    assert names
+    for name in names:
+        resolve_name(name)
+
+
+def test_the_plan_of_the_house_names_every_module() -> None:
+    linked = set(_LINK.findall(PAGES["CONTRIBUTING.md"]))
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "src/flatvq").rglob("*.py")}
+    assert {module for module in modules if not module.endswith("__init__.py")} <= linked
+
+
+def sections(kind: type[BaseModel] = StudyRecipe, prefix: str = "") -> dict[str, type[BaseModel]]:
+    """Return a recipe's sections by dotted path, the whole first."""
+    found = {prefix: kind}
+    for name, field in kind.model_fields.items():
+        below = section_of(field.annotation)
+        if below is not None and name != "arms":  # whose keys are the sections again
+            found |= sections(below, f"{prefix}.{name}".lstrip("."))
+    return found
+
+
+def table(kind: type[BaseModel]) -> str:
+    """Write the table of a section's keys from its fields."""
+    rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
+    for name, field in kind.model_json_schema()["properties"].items():
+        if "description" in field:
+            meaning = " ".join(field["description"].split())
+            rows.append(f"| `{name}` | {values(field)} | {default(field)} | {meaning} |")
+    return "\n".join(rows)
+
+
+def values(field: dict[str, Any]) -> str:
+    if "anyOf" in field:
+        return " or ".join(values(one) for one in field["anyOf"])
+    if "$ref" in field:
+        return "a section, below"
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if field["type"] == "array":
+        items = field["items"]
+        return f"list of {values(items)}" if "enum" in items else "list"
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {field[key]:g}" for key, sign in signs.items() if key in field]
+    even = [f"multiple of {field['multipleOf']}"] if "multipleOf" in field else []
+    kinds = {"boolean": "true, false", "string": "text", "object": "sections by name", "null": "null"}
+    return ", ".join([kinds.get(field["type"], field["type"]), *bounds, *even])
+
+
+def default(field: dict[str, Any]) -> str:
+    value = field["default"]
+    return "" if value == "" or has_sections(value) else f"`{json.dumps(value)}`"
+
+
+def has_sections(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(map(has_sections, value)))
+
+
+@pytest.mark.parametrize("path", sections())
+def test_every_key_of_a_recipe_is_documented(path: str) -> None:
+    text = PAGES["docs/recipes.md"]
+    expected = f"### {f'`{path}`' if path else 'A study'}\n"
+    assert expected in text
+    assert table(sections()[path]) in text, f"paste this table:\n{table(sections()[path])}"
