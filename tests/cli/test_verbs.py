@@ -14,7 +14,6 @@ from PIL import Image
 from flatvq import cli
 
 
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     pictures = tmp_path / "pictures"
@@ -76,9 +75,7 @@ def test_a_study_from_recipe_to_report_and_again(flatvq, folder: Path, tmp_path:
         ("naive", 1, "done"),
     ]
     (comparison,) = study["comparisons"]
-    by_arm = {
-        arm: [t["psnr_db"] for t in study["trials"] if t["arm"] == arm] for arm in ("healthy", "naive")
-    }
+    by_arm = {arm: [t["psnr_db"] for t in study["trials"] if t["arm"] == arm] for arm in ("healthy", "naive")}
     assert comparison["difference"] == pytest.approx(np.mean(by_arm["healthy"]) - np.mean(by_arm["naive"]))
     for trial in study["trials"]:
         metrics = json.loads((tmp_path / "made" / trial["run"] / "metrics.json").read_text())

@@ -1,4 +1,4 @@
-"""Every kind of file that people have in image folders has a defined fate, and the pixels it ought to have."""
+"""Every kind of file that people have in image folders has a defined fate and the right pixels."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ CASES = [
         encoded(COLOUR, "PNG", transparency=tuple(map(int, COLOUR[0, 0]))),
         "converted",
         "transparency",
-        np.where((COLOUR == COLOUR[0, 0]).all(-1, keepdims=True), 255, COLOUR),
+        np.where((COLOUR[0, 0] == COLOUR).all(-1, keepdims=True), 255, COLOUR),
     ),
     Case("palette.png", PALETTE, "converted", "palette", PALETTE_SHOWN),
     Case(
@@ -315,7 +315,7 @@ CASES = [
         "unreadable",
         "damaged",
     ),
-    Case("no width.png", png(0, 20, 8, 0, b""), "unreadable", "damaged"),
+    Case("no width.png", png(0, 20, 8, 0, b""), "unreadable"),
     Case("truncated.jpg", JPEG[: len(JPEG) // 2], "unreadable", "damaged"),
     Case("truncated.png", PNG[: len(PNG) // 2], "unreadable", "damaged"),
     Case("truncated.tif", encoded(COLOUR, "TIFF")[:200], "unreadable"),
@@ -331,7 +331,7 @@ CASES = [
     Case("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64), "unreadable"),
     Case("labels.json", b"{}", "skipped", "not images"),
     Case("empty", b"", "skipped", "not images"),
-    Case("readme.txt", b"P6 is a format, but this is a text", "unreadable"),
+    Case("starts like an image.txt", b"P6 is a format, but this is a text", "unreadable"),
     Case("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "skipped", "not images"),
 ]
 
@@ -372,6 +372,16 @@ def test_names_and_reasons_are_printable_and_json(tmp_path: Path) -> None:
     assert json.loads(json.dumps(told).encode()) == told
     unreadable = {fate.name for fate in opened.fates if fate.fate == "unreadable"}
     assert unreadable == {case.name for case in CASES if case.fate == "unreadable"}
+
+
+def test_pillows_own_limit_neither_warns_nor_stops(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # of 480: Pillow warns, and warnings are errors here
+    assert open_folder(good, crop=CROP).fates == ()
+    Image.fromarray(np.zeros((40, 30, 3), np.uint8)).save(
+        good / "large.png"
+    )  # twice the limit: Pillow raises
+    (fate,) = open_folder(good, crop=CROP).fates
+    assert (fate.name, fate.fate) == ("large.png", "skipped")
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")

@@ -24,7 +24,9 @@ class PaperEma:
         for code in range(len(self.codes)):
             mine = [vector for vector, index in zip(vectors, indices, strict=True) if index == code]
             self.counts[code] = self.gamma * self.counts[code] + (1 - self.gamma) * len(mine)
-            self.sums[code] = self.gamma * self.sums[code] + (1 - self.gamma) * sum(mine, np.zeros(vectors.shape[1]))
+            self.sums[code] = self.gamma * self.sums[code] + (1 - self.gamma) * sum(
+                mine, np.zeros(vectors.shape[1])
+            )
         total = self.counts.sum()
         for code in range(len(self.codes)):
             count = (self.counts[code] + self.epsilon) / (total + len(self.codes) * self.epsilon) * total

@@ -18,7 +18,7 @@ def gradient(estimator, vectors, codes, upstream):
 
 
 def rotation(z, e):
-    """The scaled rotation that takes z to e, in the plane of both, built by Gram-Schmidt: no Householder here."""
+    """The scaled rotation that takes z to e, in the plane of both, by Gram-Schmidt."""
     z, e = z.double(), e.double()
     u = z / z.norm()
     v = e - (e @ u) * u

@@ -1,5 +1,7 @@
 """K-means against scikit-learn's, and against what defines a solution."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -20,7 +22,9 @@ def noise(count, dim):
 
 
 def inertia(vectors, means):
-    return float((vectors.double()[:, None] - means.double()[None]).square().sum(dim=2).min(dim=1).values.sum())
+    return float(
+        (vectors.double()[:, None] - means.double()[None]).square().sum(dim=2).min(dim=1).values.sum()
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,18 +33,16 @@ def inertia(vectors, means):
     ids=["blobs, one by one", "blobs, in rounds", "noise, one by one", "noise, in rounds"],
 )
 def test_as_good_as_scikit_learn(vectors, clusters):
-    from sklearn.cluster import KMeans
+    from sklearn.cluster import KMeans, kmeans_plusplus
 
-    theirs = [
-        KMeans(clusters, init="k-means++", n_init=1, max_iter=10, random_state=seed).fit(vectors.numpy()).inertia_
-        for seed in range(8)
-    ]
-    ours = [inertia(vectors, kmeans(vectors, clusters, 10, rng(seed))) for seed in range(4)]
-    # A run ends in a local minimum by luck of its start, so compare with the spread of theirs. They try
-    # 2 + log K candidates for each mean and we one, which the authors of k-means++ found to be worth a few
-    # percent; on separate blobs a start that misses one costs much more, and so all spreads are wide there.
-    assert min(ours) <= 1.05 * max(theirs)
-    assert sum(ours) / len(ours) <= 1.1 * max(theirs)
+    # The same method: k-means++ as published, which tries one candidate for each mean, then ten iterations.
+    points = vectors.numpy()
+    starts = [kmeans_plusplus(points, clusters, n_local_trials=1, random_state=seed)[0] for seed in range(8)]
+    theirs = [KMeans(clusters, init=start, n_init=1, max_iter=10).fit(points).inertia_ for start in starts]
+    ours = [inertia(vectors, kmeans(vectors, clusters, 10, rng(seed))) for seed in range(8)]
+    # A run ends in a local minimum by luck of its start; so our mean must lie in the spread of theirs. On
+    # noise all local minima are alike and that spread is only 2 %: hence as much on top.
+    assert sum(ours) / len(ours) <= 1.02 * max(theirs)
 
 
 def test_each_mean_is_that_of_its_vectors():
@@ -48,13 +50,15 @@ def test_each_mean_is_that_of_its_vectors():
     means = kmeans(vectors, 6, 30, rng())
     nearest = (vectors[:, None] - means[None]).square().sum(dim=2).argmin(dim=1)
     for cluster in range(6):
-        torch.testing.assert_close(means[cluster], vectors[nearest == cluster].mean(dim=0), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            means[cluster], vectors[nearest == cluster].mean(dim=0), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_iterations_only_improve():
     vectors = noise(800, 4)
     path = [inertia(vectors, kmeans(vectors, 50, iterations, rng())) for iterations in range(8)]
-    assert all(later <= earlier * (1 + 1e-6) for earlier, later in zip(path, path[1:], strict=False))
+    assert all(later <= earlier * (1 + 1e-6) for earlier, later in pairwise(path))
     assert path[-1] < 0.95 * path[0]
 
 

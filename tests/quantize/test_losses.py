@@ -21,7 +21,9 @@ def reached(quantizer, latents, value):
     latents = latents.clone().requires_grad_()
     parameters = {"latents": latents, **dict(quantizer.named_parameters())}
     value(quantizer(latents)).backward()
-    return {name for name, tensor in parameters.items() if tensor.grad is not None and bool(tensor.grad.any())}
+    return {
+        name for name, tensor in parameters.items() if tensor.grad is not None and bool(tensor.grad.any())
+    }
 
 
 def random_projection(shape):
@@ -87,7 +89,7 @@ def test_losses_by_hand(update):
     out = quantizer(latents)
     # Differences (1, 2), (-1, 4), (0, -3): squares 1 + 4 + 1 + 16 + 0 + 9 = 31 over six numbers.
     assert out.indices.tolist() == [0, 1, 0]
-    assert float(out.codebook_loss) == float(out.commitment_loss) == pytest.approx(31 / 6)
+    assert out.codebook_loss.item() == out.commitment_loss.item() == pytest.approx(31 / 6)
     out.commitment_loss.backward()
     assert latents.grad.flatten().tolist() == pytest.approx([2 / 6 * d for d in (1, 2, -1, 4, 0, -3)])
     if isinstance(update, Gradient):
@@ -122,6 +124,6 @@ def test_backward_after_codes_were_changed(metric, update, estimator, normal):
     first, second = (normal(50, 4, purpose=step).requires_grad_() for step in (1, 2))
     outputs = [quantizer(first), quantizer(second)]
     assert all(event.revived > 0 for event in quantizer.codebook.events)
-    sum((out.codebook_loss + out.commitment_loss + out.quantized.sum() for out in outputs)).backward()
+    sum(out.codebook_loss + out.commitment_loss + out.quantized.sum() for out in outputs).backward()
     assert bool(first.grad.any())
     assert bool(second.grad.any())

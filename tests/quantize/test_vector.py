@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import cosine_similarity
 
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.quantize import (
@@ -78,12 +78,14 @@ def test_indices_by_brute_force(metric, input_dim, batch, normal):
                 vector = quantizer.project_in(latents[image, :, row, column]).double()
                 codes = quantizer.codebook.codes.double()
                 if metric == "cosine":
-                    nearest = F.cosine_similarity(vector[None], codes).argmax()
+                    nearest = cosine_similarity(vector[None], codes).argmax()
                     vector = vector / vector.norm()
                 else:
                     nearest = (codes - vector).square().sum(dim=1).argmin()
                 assert int(out.indices[image, row, column]) == int(nearest)
-                torch.testing.assert_close(out.latents[image, :, row, column].double(), vector, atol=1e-6, rtol=0)
+                torch.testing.assert_close(
+                    out.latents[image, :, row, column].double(), vector, atol=1e-6, rtol=0
+                )
 
 
 def test_a_map_is_its_positions_as_flat_vectors(normal):
@@ -120,7 +122,13 @@ def test_cosine_ignores_lengths(normal):
 def test_copies_and_pickles_go_on_as_the_original(metric, input_dim, estimator, update, normal):
     def build():
         return VectorQuantizer(
-            8, 4, input_dim=input_dim, metric=metric, estimator=estimator, update=update, seeding=KMeansSeeding(5)
+            8,
+            4,
+            input_dim=input_dim,
+            metric=metric,
+            estimator=estimator,
+            update=update,
+            seeding=KMeansSeeding(5),
         )
 
     quantizer = build()

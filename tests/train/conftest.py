@@ -53,7 +53,11 @@ def _small_recipe(folder: Path, train: dict[str, object]) -> TrialRecipe:
         TrialRecipe,
         {
             "data": {"source": "folder", "path": str(folder), "crop": 32, "validation_share": 0.2},
-            "model": {"width": 8, "residual_width": 4, "levels": [{**level, "code_dim": 4} for level in levels]},
+            "model": {
+                "width": 8,
+                "residual_width": 4,
+                "levels": [{**level, "code_dim": 4} for level in levels],
+            },
             "codebook": {"seeding": {"kind": "kmeans", "vectors_per_code": 20}, "revival": {"every": 6}},
             "train": settings,
             "evaluate": {"samples": 2},

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from flatvq.data import open_data
 from flatvq.recipe import TrialRecipe, parse
 from flatvq.train.interrupt import StopRequest
+from flatvq.train.journal import Journal
 from flatvq.train.loop import Trainer
 from flatvq.train.machine import machine_for
 
@@ -30,7 +31,8 @@ torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 recipe = parse(TrialRecipe, json.loads((folder / "recipe.json").read_text()))
 with machine_for(recipe.train) as machine:
-    trainer = Trainer(recipe, open_data(recipe.data), folder, machine, None)
+    journal = Journal(folder, recipe.train.steps, silent=True)
+    trainer = Trainer(recipe, open_data(recipe.data), machine, journal)
     trainer.train(StopRequest(), lambda done, total: None)
     state = {key: value.contiguous() for key, value in trainer.model.state_dict().items()}
     save_file(state, folder / f"{machine.world_size}-{machine.rank}.safetensors")
@@ -48,7 +50,13 @@ def _train(folder: Path, processes: int) -> list[dict[str, torch.Tensor]]:
     started = [
         subprocess.Popen(
             [sys.executable, "-c", PROCESS, str(folder)],
-            env={**os.environ, **together, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                **together,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "OMP_NUM_THREADS": "1",
+            },
         )
         for rank in range(processes)
     ]
@@ -68,7 +76,9 @@ def test_two_processes_train_as_one(tmp_path: Path, small_recipe) -> None:
         assert torch.equal(value, second[key]), f"ranks differ in {key}"
         # Sums of two halves round otherwise than the sum of the whole; Adam turns the last bits of a gradient
         # into steps of up to the learning rate where the gradient is near zero, hence 10 x 3e-4 at the worst.
-        torch.testing.assert_close(value, alone[key], rtol=1e-3, atol=1e-3, msg=lambda text, k=key: f"{k}: {text}")
+        torch.testing.assert_close(
+            value, alone[key], rtol=1e-3, atol=1e-3, msg=lambda text, k=key: f"{k}: {text}"
+        )
     # The test has to have gone through what it is about.
     assert int(first["quantizers.0.codebook._extra_state"][2]) == 6, "no revival happened"
 
@@ -80,5 +90,8 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch, small_recipe) -> 
     from flatvq.train.machine import machine_for
 
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(FlatvqError, match="batch_size 4 cannot be shared by 3"), machine_for(small_recipe().train):
+    with (
+        pytest.raises(FlatvqError, match="batch_size 4 cannot be shared by 3"),
+        machine_for(small_recipe().train),
+    ):
         pass

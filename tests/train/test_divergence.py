@@ -44,6 +44,8 @@ def test_a_learning_rate_far_too_high_ends_in_that_message(tmp_path: Path, small
 
 def test_weights_stay_finite_when_a_gradient_is_not(tmp_path: Path, small_recipe, monkeypatch) -> None:
     run = tmp_path / "run"
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, norm: torch.tensor(float("nan")))
+    monkeypatch.setattr(
+        torch.nn.utils, "clip_grad_norm_", lambda parameters, norm: torch.tensor(float("nan"))
+    )
     with pytest.raises(NonFiniteError, match="gradient is not finite"):
         run_trial(small_recipe(), run)

@@ -13,26 +13,27 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from flatvq.recipe import TrialRecipe, parse
+from flatvq.recipe import TrialRecipe
+from flatvq.study import worker
 
 KILLS = 20
 
 # Children come from a server that has imported everything: a kill then hits the training, not the imports.
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["flatvq.train", "pyarrow.parquet"])
+context.set_forkserver_preload(["flatvq.study.worker", "pyarrow.parquet"])
 
 
-def _train(run: str, tree: dict) -> None:
-    import torch
-
-    from flatvq.train import run_trial
-
-    torch.set_num_threads(1)
-    run_trial(parse(TrialRecipe, tree), Path(run))
+@pytest.fixture(autouse=True)
+def _one_thread_in_children(monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def _start(run: Path, recipe: TrialRecipe):
-    process = context.Process(target=_train, args=(str(run), recipe.model_dump(mode="json")))
+    """Train in a process of its own, as a study does."""
+    run.mkdir(exist_ok=True)
+    if not (run / "recipe.json").exists():
+        (run / "recipe.json").write_text(json.dumps(recipe.model_dump(mode="json")))
+    process = context.Process(target=worker.main, args=(run,))
     process.start()
     return process
 
@@ -42,7 +43,11 @@ def _results(run: Path) -> dict[str, bytes]:
     newest = max((run / "checkpoints").glob("step-*"))
     tensors = {**load_file(newest / "model.safetensors"), **load_file(newest / "optimizer.safetensors")}
     found = {key: value.tobytes() for key, value in tensors.items()}
-    return {**found, "metrics": (run / "metrics.json").read_bytes(), "codes": (run / "codes.json").read_bytes()}
+    return {
+        **found,
+        "metrics": (run / "metrics.json").read_bytes(),
+        "codes": (run / "codes.json").read_bytes(),
+    }
 
 
 def _records(run: Path) -> list[dict]:
@@ -50,7 +55,7 @@ def _records(run: Path) -> list[dict]:
 
 
 def test_twenty_kills_leave_no_trace(tmp_path: Path, small_recipe) -> None:
-    recipe = small_recipe()
+    recipe = small_recipe(steps=150, checkpoint_every=3)
     undisturbed = tmp_path / "undisturbed"
     first = _start(undisturbed, recipe)
     first.join()  # starts the server and warms the caches up
@@ -81,7 +86,7 @@ def test_twenty_kills_leave_no_trace(tmp_path: Path, small_recipe) -> None:
         losses = {(r["step"], r["loss"]) for r in _records(run) if r["kind"] == "train"}
         assert len(losses) == recipe.train.steps, "a step was trained twice, with different losses"
     # Otherwise the kills all came before the first checkpoint or after the last, and showed nothing.
-    assert len(resumed_at - {0, recipe.train.steps}) >= 2
+    assert len(resumed_at - {0, recipe.train.steps}) >= 4
 
 
 def test_sigterm_writes_a_checkpoint_and_the_rest_follows_exactly(tmp_path: Path, small_recipe) -> None:
@@ -134,7 +139,7 @@ def test_a_cut_off_last_record_is_dropped_with_a_word(tmp_path: Path, small_reci
     with (run / "records.jsonl").open("a") as file:
         file.write('{"kind": "train", "st')
     assert _finish(_start(run, recipe)) == 0
-    assert {"kind": "dropped", "step": 10, "bytes": 21} in _records(run)
+    assert {"kind": "dropped", "step": 0, "bytes": 21} in _records(run)
 
 
 def test_another_recipe_in_the_folder_is_refused(tmp_path: Path, small_recipe) -> None:

@@ -19,12 +19,12 @@ Estimator = Callable[[Tensor, Tensor], Tensor]
 _TINY = 1e-6
 
 
-def straight_through(vectors: Float[Tensor, "n d"], codes: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+def straight_through(vectors: Float[Tensor, "*n d"], codes: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
     """Copy the gradient from the codes to the vectors (van den Oord et al. 2017, section 3.2).
 
     Args:
-        vectors: encoder outputs [N, D].
-        codes: the code chosen for each [N, D].
+        vectors: encoder outputs [*N, D].
+        codes: the code chosen for each [*N, D].
 
     Returns:
         The codes; the gradient goes unchanged to `vectors` and not to `codes`.

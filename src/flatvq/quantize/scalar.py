@@ -74,7 +74,7 @@ class FiniteScalarQuantizer(nn.Module):
     def _bounded(self, latents: Tensor) -> Tensor:
         """Squash each coordinate to where rounding leaves just its levels (the paper's listing, `bound`)."""
         # Slightly more than the levels span; the paper's (L - 1)(1 - eps) / 2 is slightly less and has no
-        # inverse tanh for a level of 2. By a constant, since a factor would let many levels round to one more.
+        # inverse tanh for a level of 2. By a constant, as a factor would let many levels round to one more.
         half_range = (self.levels - 1) / 2 + 5e-4
         offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
         shift = torch.atanh(offset / half_range)

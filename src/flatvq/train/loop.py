@@ -23,9 +23,9 @@ from flatvq.quantize import Codebook, RevivalEvent
 from flatvq.recipe import TrainRecipe, TrialRecipe
 from flatvq.train.checkpoint import load_checkpoint, newest_checkpoints, save_checkpoint
 from flatvq.train.interrupt import StopRequest
+from flatvq.train.journal import Journal
 from flatvq.train.machine import Machine
 from flatvq.train.objective import Losses, learning_rate, objective
-from flatvq.train.records import RecordWriter
 
 __all__ = ["Trainer"]
 
@@ -39,16 +39,12 @@ class Trainer:
     Args:
         recipe: the trial.
         data: its photographs.
-        run: the run folder.
         machine: where this process works.
-        records: where the first process writes what happens; None in the others.
+        journal: where what happens is written down.
     """
 
-    def __init__(
-        self, recipe: TrialRecipe, data: DataSplit, run: Path, machine: Machine, records: RecordWriter | None
-    ) -> None:
-        self.recipe, self.run, self.machine, self.records = recipe, run, machine, records
-        self.data = data
+    def __init__(self, recipe: TrialRecipe, data: DataSplit, machine: Machine, journal: Journal) -> None:
+        self.recipe, self.data, self.machine, self.journal = recipe, data, machine, journal
         self.model = build_vqvae(recipe.model, recipe.codebook, seed=recipe.seed, steps=recipe.train.steps)
         self.model.to(machine.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = _optimizer(self.model, recipe.train)
@@ -62,7 +58,7 @@ class Trainer:
     @property
     def checkpoints(self) -> Path:
         """The folder of this run's checkpoints."""
-        return self.run / "checkpoints"
+        return self.journal.run / "checkpoints"
 
     def resume(self) -> None:
         """Go on from the newest checkpoint that can be read, if there is one."""
@@ -71,7 +67,7 @@ class Trainer:
                 self.step = load_checkpoint(path, self.model, self.optimizer)
                 break
             except FlatvqError as error:
-                self._record("damaged", step=self.step, checkpoint=path.name, error=str(error))
+                self.journal.record("damaged", step=self.step, checkpoint=path.name, error=str(error))
 
     def train(self, stop: StopRequest, progress: Progress) -> bool:
         """Train to the last step.
@@ -121,7 +117,7 @@ class Trainer:
     def checkpoint(self) -> None:
         """Write a checkpoint, unless a codebook still gathers first vectors: starting over is exact then."""
         seeded = all(book.seeded for book in self._codebooks())
-        if self.records is not None and seeded:
+        if seeded and not self.journal.silent:
             save_checkpoint(self.checkpoints, self.step, self.model, self.optimizer)
         self.machine.wait()
 
@@ -161,20 +157,20 @@ class Trainer:
 
     def _validate(self) -> None:
         """Look at some held-out crops; the first process does it for all."""
-        if self.records is not None:
+        if not self.journal.silent:
             recipe = self.recipe.evaluate
             crops = evaluation_crops(self.data.validation, self.recipe.data.crop, recipe.validation_images)
             found = evaluate(self.model, crops, batch_size=recipe.batch_size).record()
             keys = ("usage", "perplexity", "quantization_error")
             levels = [{key: level[key] for key in keys} for level in found["levels"]]
-            self._record(
+            self.journal.record(
                 "validation", step=self.step, psnr_db=found["psnr_db"], mse=found["mse"], levels=levels
             )
         self.machine.wait()
 
     def _record_training(self, losses: Losses, norm: float, images_per_second: float) -> None:
         parts = {name: float(value.detach()) for name, value in vars(losses).items()}
-        self._record(
+        self.journal.record(
             "train",
             step=self.step,
             loss=parts.pop("total"),
@@ -188,15 +184,11 @@ class Trainer:
         for number, book in enumerate(self._codebooks()):
             for event in book.events:
                 kind = "revival" if isinstance(event, RevivalEvent) else "seeding"
-                self._record(kind, **asdict(event), level=number)
+                self.journal.record(kind, **asdict(event), level=number)
             book.events.clear()
 
     def _codebooks(self) -> Iterator[Codebook]:
         return (module for module in self.model.modules() if isinstance(module, Codebook))
-
-    def _record(self, kind: str, **values: object) -> None:
-        if self.records is not None:
-            self.records.write(kind, **values)
 
 
 def _optimizer(model: VQVAE, recipe: TrainRecipe) -> torch.optim.Optimizer:

@@ -26,10 +26,16 @@ class RecordWriter:
         """Bytes of a cut-off last line that were removed."""
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, kind: str, **values: Any) -> None:
-        """Append one record and hand it to the kernel, so that a killed process loses none."""
-        self._file.write(json.dumps({"kind": kind, **_finite(values)}, allow_nan=False) + "\n")
+    def write(self, kind: str, **values: Any) -> dict[str, Any]:
+        """Append one record and hand it to the kernel, so that a killed process loses none.
+
+        Returns:
+            The values as they were written: NaN and infinity are null.
+        """
+        finite: dict[str, Any] = _finite(values)
+        self._file.write(json.dumps({"kind": kind, **finite}, allow_nan=False) + "\n")
         self._file.flush()
+        return finite
 
     def close(self) -> None:
         """Close the file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from flatvq.evaluate.protocol import protocol_id
 from flatvq.evaluate.split import Evaluation, evaluate
 from flatvq.model import save_tokenizer
 from flatvq.recipe import TrialRecipe
-from flatvq.train.interrupt import stop_requests
+from flatvq.train.interrupt import StopRequest, stop_requests
+from flatvq.train.journal import Journal
+from flatvq.train.lock import locked
 from flatvq.train.loop import Trainer
 from flatvq.train.machine import Machine, keep_freed_memory, machine_for
-from flatvq.train.records import RecordWriter, write_json
+from flatvq.train.records import write_json
 
 __all__ = ["run_trial"]
 
@@ -48,45 +51,48 @@ def run_trial(
         FlatvqError: if the folder holds another recipe's run, the data cannot be read, or training diverged.
     """
     run.mkdir(parents=True, exist_ok=True)
-    _claim(run, recipe)
     keep_freed_memory()
     with machine_for(recipe.train) as machine, stop_requests() as stop:
         first = machine.rank == 0
-        records = RecordWriter(run / "records.jsonl") if first else None
-        status = _Status(run / "status.json", recipe.train.steps, enabled=first)
-        trainer = None
-        try:
-            status.write("running", 0)
-            trainer = Trainer(recipe, data or open_data(recipe.data), run, machine, records)
-            trainer.resume()
-            _record_start(records, trainer, machine)
-            if not trainer.train(stop, progress):
-                status.write("stopped", trainer.step)
-                if records is not None and stop.signal is not None:
-                    records.write("stop", step=trainer.step, reason=stop.signal.name)
-                return False
+        with locked(run) if first else nullcontext():
             if first:
-                _finish(trainer, run)
-            machine.wait()
-            status.write("done", trainer.step)
-        except Exception as error:
-            status.write("failed", trainer.step if trainer else 0, str(error) or type(error).__name__)
-            raise
-        finally:
-            if records is not None:
-                records.close()
+                _claim(run, recipe)
+            journal = Journal(run, recipe.train.steps, silent=not first)
+            with closing(journal):
+                return _run(recipe, data, machine, journal, stop, progress)
+
+
+def _run(
+    recipe: TrialRecipe,
+    data: DataSplit | None,
+    machine: Machine,
+    journal: Journal,
+    stop: StopRequest,
+    progress: Callable[[int, int], None],
+) -> bool:
+    """Train and evaluate, keeping the status up to date."""
+    trainer = None
+    try:
+        journal.status("running", 0)
+        trainer = Trainer(recipe, data or open_data(recipe.data), machine, journal)
+        trainer.resume()
+        if recipe.train.tensorboard:
+            journal.mirror_to_tensorboard(trainer.step)
+        device, precision = str(machine.device), machine.precision
+        world = machine.world_size
+        journal.record("start", step=trainer.step, device=device, precision=precision, world_size=world)
+        if not trainer.train(stop, progress):
+            journal.status("stopped", trainer.step)
+            journal.record("stop", step=trainer.step, reason=stop.signal.name if stop.signal else None)
+            return False
+        if not journal.silent:
+            _finish(trainer, journal.run)
+        machine.wait()
+        journal.status("done", trainer.step)
+    except Exception as error:
+        journal.status("failed", trainer.step if trainer else 0, str(error) or type(error).__name__)
+        raise
     return True
-
-
-class _Status:
-    """The run's `status.json`."""
-
-    def __init__(self, path: Path, steps: int, *, enabled: bool) -> None:
-        self.path, self.steps, self.enabled = path, steps, enabled
-
-    def write(self, status: str, step: int, error: str | None = None) -> None:
-        if self.enabled:
-            write_json(self.path, {"status": status, "step": step, "steps": self.steps, "error": error})
 
 
 def _claim(run: Path, recipe: TrialRecipe) -> None:
@@ -98,19 +104,6 @@ def _claim(run: Path, recipe: TrialRecipe) -> None:
     elif json.loads(path.read_text()) != tree:
         what = f"'{run}' holds a run of another recipe"
         raise FlatvqError(what, "choose another folder, or delete it to start anew")
-
-
-def _record_start(records: RecordWriter | None, trainer: Trainer, machine: Machine) -> None:
-    if records is not None:
-        if records.dropped:
-            records.write("dropped", step=trainer.step, bytes=records.dropped)
-        records.write(
-            "start",
-            step=trainer.step,
-            device=str(machine.device),
-            precision=machine.precision,
-            world_size=machine.world_size,
-        )
 
 
 def _finish(trainer: Trainer, run: Path) -> None:

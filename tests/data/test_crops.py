@@ -1,0 +1,160 @@
+"""Training crops are functions of seed and step; processes share a batch; threads come and go cleanly."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flatvq.data import TrainingCrops, evaluation_crops
+from flatvq.errors import FlatvqError
+from flatvq.recipe import DataRecipe
+
+SIZES = [(16, 16), (17, 40), (50, 16), (25, 29), (72, 72)]
+
+
+class Coordinates:
+    """An image set whose pixels tell which image, row and column they are."""
+
+    names = tuple(f"image{number}" for number in range(len(SIZES)))
+    repeats = (1, 2, 1, 3, 4)
+    late_fates = ()
+
+    def __len__(self) -> int:
+        return len(SIZES)
+
+    def load(self, index: int) -> np.ndarray:
+        height, width = SIZES[index]
+        rows, columns = np.mgrid[:height, :width]
+        return np.stack([np.full_like(rows, index), rows, columns], axis=2).astype(np.uint8)
+
+
+class Broken(Coordinates):
+    def load(self, index: int) -> np.ndarray:
+        if index == 3:
+            raise FlatvqError("the disk is gone", "find it")
+        return super().load(index)
+
+
+def crops(seed: int = 0, batch_size: int = 6, flip: bool = True, **rest: int) -> TrainingCrops:
+    return TrainingCrops(Coordinates(), DataRecipe(crop=16, flip=flip), seed, batch_size, **rest)
+
+
+@given(step=st.integers(0, 1000), history=st.lists(st.integers(0, 1000), max_size=3), seed=st.integers(0, 9))
+def test_a_batch_does_not_depend_on_history(step: int, history: list[int], seed: int) -> None:
+    used = crops(seed)
+    for other in history:
+        used.batch(other)
+    assert torch.equal(used.batch(step).pixels, crops(seed).batch(step).pixels)
+    assert used.batch(step).names == crops(seed).batch(step).names
+
+
+@given(step=st.integers(0, 1000), world_size=st.sampled_from([1, 2, 3, 6]))
+def test_processes_share_one_batch(step: int, world_size: int) -> None:
+    parts = [crops(rank=rank, world_size=world_size).batch(step) for rank in range(world_size)]
+    whole = crops().batch(step)
+    assert torch.equal(torch.cat([part.pixels for part in parts]), whole.pixels)
+    assert sum((part.names for part in parts), ()) == whole.names
+
+
+def test_a_batch_must_be_shared_equally() -> None:
+    with pytest.raises(
+        FlatvqError, match="batch_size 6 cannot be shared by 4 processes: make it a multiple of 4"
+    ):
+        crops(world_size=4)
+
+
+@given(seed=st.integers(0, 99), step=st.integers(0, 99))
+def test_crops_are_cut_from_the_images_they_name(seed: int, step: int) -> None:
+    batch = crops(seed).batch(step)
+    assert batch.pixels.dtype == torch.uint8
+    assert batch.pixels.shape == (6, 3, 16, 16)
+    for name, (number, rows, columns) in zip(batch.names, batch.pixels.numpy().astype(int), strict=True):
+        index = int(name.removeprefix("image"))
+        assert (number == index).all()
+        height, width = SIZES[index]
+        assert (rows == rows[0, 0] + np.arange(16)[:, None]).all()
+        assert 0 <= rows[0, 0] <= height - 16
+        left = columns.min()
+        assert 0 <= left <= width - 16
+        forward, backward = left + np.arange(16), left + np.arange(16)[::-1]
+        assert (columns == forward).all() or (columns == backward).all()
+
+
+def test_each_epoch_draws_each_image_by_its_repeats() -> None:
+    draws = sum(Coordinates.repeats)
+    single = crops(batch_size=1)
+    orders = [[single.batch(epoch * draws + place).names[0] for place in range(draws)] for epoch in range(4)]
+    expected = Counter(dict(zip(Coordinates.names, Coordinates.repeats, strict=True)))
+    assert all(Counter(order) == expected for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    assert orders[0] != [crops(seed=1, batch_size=1).batch(place).names[0] for place in range(draws)]
+
+
+def test_positions_and_mirroring_are_uniform() -> None:
+    tops, mirrored = Counter[int](), 0
+    for step in range(200):
+        batch = crops(batch_size=11).batch(step)
+        for name, pixels in zip(batch.names, batch.pixels.numpy(), strict=True):
+            mirrored += int(pixels[2, 0, 0] > pixels[2, 0, 1])
+            if name == "image3":  # 25 rows: a crop of 16 may begin at any of 10
+                tops[int(pixels[1, 0, 0])] += 1
+    assert set(tops) == set(range(10))
+    assert min(tops.values()) > 30  # 60 expected, standard deviation 7.3
+    assert abs(mirrored - 1100) < 100  # standard deviation 23
+
+
+def test_no_mirroring_unless_asked_for() -> None:
+    pixels = torch.cat([crops(flip=False).batch(step).pixels for step in range(20)])
+    assert bool((pixels[:, 2, :, 1:] > pixels[:, 2, :, :-1]).all())
+
+
+def own_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("flatvq-crops")]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (3, 20), (5, 5), (7, 10)])
+def test_prefetched_batches_are_the_direct_ones(start: int, stop: int) -> None:
+    fetched = list(crops().batches(start, stop))
+    direct = [crops().batch(step) for step in range(start, stop)]
+    assert len(fetched) == len(direct)
+    for one, other in zip(fetched, direct, strict=True):
+        assert torch.equal(one.pixels, other.pixels)
+        assert one.names == other.names
+    assert not own_threads()
+
+
+def test_closing_early_ends_the_threads() -> None:
+    with closing(crops().batches(0, 10**9)) as batches:
+        next(batches)
+        assert own_threads()
+    assert not own_threads()
+
+
+def test_an_error_comes_up_at_its_step_and_ends_the_threads() -> None:
+    broken = TrainingCrops(Broken(), DataRecipe(crop=16), seed=0, batch_size=1)
+    draws = [crops(batch_size=1).batch(step).names[0] for step in range(20)]
+    batches = broken.batches(0, 20)
+    for _ in range(draws.index("image3")):
+        next(batches)
+    with pytest.raises(FlatvqError, match="the disk is gone"):
+        next(batches)
+    assert not own_threads()
+
+
+def test_evaluation_crops_are_centres() -> None:
+    found = list(evaluation_crops(Coordinates(), crop=16))
+    assert [crop.name for crop in found] == list(Coordinates.names)
+    corners = [tuple(int(value) for value in crop.pixels[0, 0]) for crop in found]
+    assert corners == [(0, 0, 0), (1, 0, 12), (2, 17, 0), (3, 4, 6), (4, 28, 28)]
+    assert all(crop.pixels.shape == (16, 16, 3) and crop.pixels.flags.writeable for crop in found)
+
+
+def test_a_limit_spreads_the_evaluated_images() -> None:
+    assert [crop.name for crop in evaluation_crops(Coordinates(), crop=16, limit=2)] == ["image0", "image2"]

@@ -1,0 +1,236 @@
+"""Folders divided into training and validation."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from flatvq.data import DataSplit, ImageSet, TrainingCrops, open_data
+from flatvq.data.entries import Entry
+from flatvq.data.holdout import divide
+from flatvq.errors import FlatvqError
+from flatvq.recipe import DataRecipe
+
+Picture = Callable[..., np.ndarray]
+
+
+def split(folder: Path, **changes: object) -> DataSplit:
+    keys = {"source": "folder", "path": str(folder), "crop": 16, "validation_share": 0.2, **changes}
+    return open_data(DataRecipe.model_validate(keys))
+
+
+def content(images: ImageSet) -> set[bytes]:
+    return {images.load(index).tobytes() for index in range(len(images))}
+
+
+def reasons(data: DataSplit) -> dict[str, tuple[str, str, str]]:
+    return {fate.name: (fate.split, fate.fate, fate.reason) for fate in data.fates}
+
+
+def test_sides_cover_everything_and_share_nothing(folder: Path) -> None:
+    data = split(folder)
+    training, validation = set(data.training.names), set(data.validation.names)
+    assert not training & validation
+    assert len(training | validation) == 30
+    assert 2 <= len(validation) <= 12  # of 30 at 0.2; the files are fixed, so this is no matter of luck
+    assert not content(data.training) & content(data.validation)
+    assert f"{len(validation)} of 30 images" in data.held_out
+    assert list(data.training.repeats) == [1] * len(training)
+    assert split(folder).validation.names == data.validation.names
+
+
+def test_pixels_are_the_files(folder: Path) -> None:
+    data = split(folder)
+    for images in (data.training, data.validation):
+        for index, name in enumerate(images.names):
+            assert np.array_equal(images.load(index), Image.open(folder / name))
+
+
+def test_neither_names_nor_other_files_move_a_file(folder: Path, picture: Picture) -> None:
+    before = set(split(folder).validation.names)
+    for number in range(100, 130):
+        Image.fromarray(picture(number)).save(folder / f"{number}.png")
+    assert before == {name for name in split(folder).validation.names if "class" in name}
+    (folder / "class0").rename(folder / "renamed")
+    after = {name.replace("renamed", "class0") for name in split(folder).validation.names}
+    assert before == {name for name in after if "class" in name}
+
+
+def test_exact_copies_stand_together(folder: Path) -> None:
+    shutil.copytree(folder, folder / "copies")
+    data = split(folder)
+    for images in (data.training, data.validation):
+        names = set(images.names)
+        assert {f"copies/{name}" for name in names if not name.startswith("copies")} <= names
+
+
+@given(
+    digests=st.lists(st.integers(0, 30).map(lambda n: f"{n * 8:02x}"), min_size=1, max_size=40),
+    share=st.floats(0.01, 0.99),
+)
+def test_divide_leaves_neither_side_empty(digests: list[str], share: float) -> None:
+    entries = [Entry(str(n), Path().open, digest, 1, ()) for n, digest in enumerate(digests)]
+    if len(set(digests)) < 2:
+        with pytest.raises(FlatvqError, match="1 of them different"):
+            divide(entries, share, "here")
+        return
+    sides = divide(entries, share, "here")
+    held, kept = ({entry.digest for entry in side} for side in (sides.validation, sides.training))
+    assert held
+    assert kept
+    assert not held & kept
+    assert sorted([*sides.validation, *sides.training], key=entries.index) == entries
+    below = {digest for digest in digests if int(digest, 16) / 256 < share}
+    if below and below != set(digests):
+        assert held == below
+
+
+def test_one_image_cannot_be_divided(tmp_path: Path, picture: Picture) -> None:
+    for name in ("a.png", "copy.png"):
+        Image.fromarray(picture(0)).save(tmp_path / name)
+    with pytest.raises(FlatvqError, match="2 readable images, 1 of them different: at least two are needed"):
+        split(tmp_path)
+
+
+def test_two_images_make_one_each_even_if_others_are_damaged(tmp_path: Path, picture: Picture) -> None:
+    for number in range(2):
+        Image.fromarray(picture(number)).save(tmp_path / f"{number}.png")
+    whole = (tmp_path / "0.png").read_bytes()
+    for number in range(2):
+        (tmp_path / f"damaged{number}.png").write_bytes(whole[: 300 + number])
+    data = split(tmp_path)
+    assert len(data.training) == len(data.validation) == 1
+    assert {name for name, (_, fate, _) in reasons(data).items() if fate == "unreadable"} == {
+        "damaged0.png",
+        "damaged1.png",
+    }
+
+
+def test_too_many_unreadable(folder: Path) -> None:
+    for number in range(10):
+        (folder / f"bad{number}.jpg").write_text("text")
+    assert len(split(folder, max_unreadable=0.25).fates) == 10
+    with pytest.raises(FlatvqError, match=r"10 of 40 images .* such as 'bad0.jpg': .* above 0.24"):
+        split(folder, max_unreadable=0.24)
+
+
+def test_a_validation_folder_is_kept_out_of_training(folder: Path, tmp_path: Path, picture: Picture) -> None:
+    held_out = tmp_path / "held out"
+    held_out.mkdir()
+    Image.fromarray(picture(200)).save(held_out / "new.png")
+    shutil.copy(folder / "class1" / "01.png", held_out / "copied.png")
+    data = split(folder, validation_path=str(held_out))
+    assert data.validation.names == ("copied.png", "new.png")
+    assert len(data.training) == 29
+    assert not content(data.training) & content(data.validation)
+    assert reasons(data)["class1/01.png"] == ("training", "skipped", "a copy of held-out 'copied.png'")
+    assert "1 exact copies" in data.held_out
+
+
+def test_a_validation_folder_inside_the_training_folder(folder: Path) -> None:
+    data = split(folder, validation_path=str(folder / "class2"))
+    assert len(data.training) == 20
+    assert len(data.validation) == 10
+    assert not content(data.training) & content(data.validation)
+    with pytest.raises(FlatvqError, match=r"every image of .* is also in "):
+        split(folder, validation_path=str(folder))
+
+
+def test_same_heads_are_not_copies(tmp_path: Path) -> None:
+    # Uncompressed, alike in their first 64 KiB, of one size: frames of a film, for example.
+    pixels = np.zeros((200, 200, 3), np.uint8)
+    for side, value in (("training", 50), ("validation", 90)):
+        (tmp_path / side).mkdir()
+        pixels[-1] = value
+        Image.fromarray(pixels).save(tmp_path / side / "x.ppm")
+    data = split(tmp_path / "training", validation_path=str(tmp_path / "validation"))
+    assert len(data.training) == len(data.validation) == 1
+    # Held out by hash they stand together, which errs on the safe side.
+    with pytest.raises(FlatvqError, match="1 of them different"):
+        split(tmp_path)
+
+
+def test_limit_chooses_among_all_and_the_same_each_time(folder: Path) -> None:
+    everything = split(folder)
+    data = split(folder, limit=9)
+    assert len(data.training) == 9
+    assert set(data.training.names) <= set(everything.training.names)
+    assert {name.split("/")[0] for name in data.training.names} == {"class0", "class1", "class2"}
+    assert data.validation.names == everything.validation.names
+    left = len(everything.training) - 9
+    assert reasons(data) == {f"others ({left} images)": ("training", "skipped", "data.limit is 9")}
+    assert split(folder, limit=9).training.names == data.training.names
+
+
+def test_converted_images_are_named_with_their_side(folder: Path) -> None:
+    for file in folder.rglob("*.png"):
+        Image.open(file).convert("L").save(file)
+    data = split(folder)
+    sides = {
+        **dict.fromkeys(data.training.names, "training"),
+        **dict.fromkeys(data.validation.names, "validation"),
+    }
+    assert reasons(data) == {name: (side, "converted", "greyscale") for name, side in sides.items()}
+
+
+def test_without_a_cache_the_same_crops(folder: Path) -> None:
+    def batch(cache_mib: int) -> np.ndarray:
+        data = split(folder, cache_mib=cache_mib)
+        return TrainingCrops(data.training, DataRecipe(crop=16), seed=1, batch_size=8).batch(3).pixels.numpy()
+
+    assert np.array_equal(batch(0), batch(64))
+
+
+def test_damage_found_late_is_replaced_and_told(folder: Path, tmp_path: Path, picture: Picture) -> None:
+    held_out = tmp_path / "held out"
+    held_out.mkdir()
+    Image.fromarray(picture(200)).save(held_out / "new.png")
+    names = split(folder, validation_path=str(held_out)).training.names
+    damaged = (0, 1, 17, 29)
+    for number in damaged:
+        whole = (folder / names[number]).read_bytes()
+        (folder / names[number]).write_bytes(whole[: len(whole) // 2])
+    data = split(folder, validation_path=str(held_out), cache_mib=0)
+    assert data.training.names == names
+    assert not data.fates
+    for number, stand_in in zip(damaged, (2, 2, 18, 2), strict=True):
+        assert np.array_equal(data.training.load(number), Image.open(folder / names[stand_in]))
+    # The first was found in the place of the last as well: it is told once.
+    assert sorted((fate.name, fate.split, fate.fate) for fate in data.late_fates) == [
+        (names[number], "training", "unreadable") for number in damaged
+    ]
+    assert (
+        len(split(folder, validation_path=str(held_out)).training) == 26
+    )  # with a cache, it is known at once
+
+
+def test_everything_lost_while_training(folder: Path) -> None:
+    data = split(folder, cache_mib=0)
+    shutil.rmtree(folder)
+    with pytest.raises(FlatvqError, match=r"none of the .* training images can be read any more"):
+        data.training.load(0)
+
+
+def test_images_cannot_be_written_to(folder: Path) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        split(folder).training.load(0)[0] = 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"path": ""}, "data.path is empty: set data.path"),
+        ({"path": "absent"}, "no folder at 'absent': check data.path"),
+        ({"validation_path": "absent"}, "no folder at 'absent': check data.validation_path"),
+    ],
+)
+def test_wrong_paths_name_their_key(folder: Path, changes: dict[str, str], message: str) -> None:
+    with pytest.raises(FlatvqError, match=message):
+        split(folder, **changes)

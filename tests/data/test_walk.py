@@ -1,0 +1,176 @@
+"""What lies in folders besides plain files: links, pipes, odd names, and paths that are wrong."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flatvq.data import Fate, OpenedFolder, open_folder
+from flatvq.errors import FlatvqError
+
+
+def save(path: Path, value: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((16, 16, 3), value, np.uint8)).save(path, "PNG")
+
+
+def opened(folder: Path) -> OpenedFolder:
+    return open_folder(folder, crop=16)
+
+
+def fates(folder: Path) -> dict[str, Fate]:
+    return {fate.name: fate for fate in opened(folder).fates}
+
+
+def test_order_is_that_of_paths_whatever_the_nesting(tmp_path: Path) -> None:
+    for name in ("b.png", "a/z/y/x.png", "c/1.png", "a.png", "A.png", "a/b.png"):
+        save(tmp_path / name)
+    assert opened(tmp_path).images.names == tuple(
+        sorted(["b.png", "a/z/y/x.png", "c/1.png", "a.png", "A.png", "a/b.png"])
+    )
+
+
+def test_very_deep_folders(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["deep"] * 200)
+    deep.mkdir(parents=True)
+    save(deep / "x.png")
+    assert len(opened(tmp_path).images) == 1
+
+
+def test_folders_named_like_images_are_folders(tmp_path: Path) -> None:
+    save(tmp_path / "album.jpg" / "x.png")
+    assert opened(tmp_path).images.names == ("album.jpg/x.png",)
+    assert not fates(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no FIFOs on Windows")
+def test_pipes_sockets_and_devices_are_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "x.png")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.png")
+        found = fates(tmp_path)
+    assert {name: (fate.fate, fate.reason) for name, fate in found.items()} == {
+        "pipe.jpg": ("skipped", "a FIFO"),
+        "device.png": ("skipped", "a device"),
+        "socket.png": ("skipped", "a socket"),
+    }
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    save(tmp_path / "elsewhere" / "x.png")
+    save(images / "own.png")
+    (images / "linked.png").symlink_to(tmp_path / "elsewhere" / "x.png")
+    (images / "folder").symlink_to(tmp_path / "elsewhere")
+    (images / "again").symlink_to(tmp_path / "elsewhere")
+    (images / "self").symlink_to(images)
+    (images / "above").symlink_to(tmp_path)
+    (images / "everything").symlink_to("/")
+    assert opened(images).images.names == ("again/x.png", "linked.png", "own.png")
+    assert {name for name, fate in fates(images).items() if fate.fate == "skipped"} == {
+        "folder/",
+        "self/",
+        "above/",
+        "everything/",
+    }
+
+
+def test_broken_and_circular_links_are_unreadable(tmp_path: Path) -> None:
+    save(tmp_path / "x.png")
+    save(tmp_path / "y.png")
+    (tmp_path / "nowhere.jpg").symlink_to("absent")
+    (tmp_path / "a.jpg").symlink_to("b.jpg")
+    (tmp_path / "b.jpg").symlink_to("a.jpg")
+    with pytest.raises(
+        FlatvqError, match=r"3 of 5 images in folder .* cannot be read, such as 'a.jpg': broken"
+    ):
+        opened(tmp_path)
+    (tmp_path / "a.jpg").unlink()
+    found = fates(tmp_path)
+    assert set(found) == {"nowhere.jpg", "b.jpg"}
+    assert all(fate.fate == "unreadable" and "broken link" in fate.reason for fate in found.values())
+
+
+def test_hidden_files_are_counted(tmp_path: Path) -> None:
+    for name in ("x.png", ".hidden.png", ".cache/y.png", "__MACOSX/._x.png", "sub/.z.png"):
+        save(tmp_path / name)
+    assert opened(tmp_path).images.names == ("x.png",)
+    assert set(fates(tmp_path)) == {"hidden (4 entries)"}
+
+
+def test_other_files_are_counted_by_suffix(tmp_path: Path) -> None:
+    save(tmp_path / "x.png")
+    for number in range(12):
+        (tmp_path / f"{number}.txt").write_text("label")
+    (tmp_path / "README").write_text("text")
+    assert set(fates(tmp_path)) == {"*.txt (12 files)", "no suffix (1 files)"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there is any byte a name")
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    save(tmp_path / "plain.png")
+    raw = os.fsencode(tmp_path) + b"/caf\xe9\n\x1b[31m.png"
+    Path(os.fsdecode(raw)).write_bytes((tmp_path / "plain.png").read_bytes())
+    name, _ = opened(tmp_path).images.names
+    assert name == "caf\\udce9\\n\\x1b[31m.png"
+
+
+def test_names_stay_different(tmp_path: Path) -> None:
+    save(tmp_path / "a\nb.png")
+    save(tmp_path / "a\\nb.png")
+    assert len(set(opened(tmp_path).images.names)) == 2
+
+
+def test_files_and_folders_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "x.png")
+    save(tmp_path / "y.png")
+    save(tmp_path / "z.png")
+    save(tmp_path / "locked.png")
+    (tmp_path / "closed").mkdir()
+    # The superuser may read everything, so permission is withdrawn in Python.
+    path_open, scandir = Path.open, os.scandir
+
+    def refuse_file(path: Path, *args: str) -> object:
+        if path.name == "locked.png":
+            raise PermissionError(13, "Permission denied")
+        return path_open(path, *args)
+
+    def refuse_folder(path: Path) -> object:
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(Path, "open", refuse_file)
+    monkeypatch.setattr(os, "scandir", refuse_folder)
+    assert {name: (fate.fate, fate.reason) for name, fate in fates(tmp_path).items()} == {
+        "locked.png": ("unreadable", "no permission to read it"),
+        "closed/": ("unreadable", "folder cannot be listed (permission denied)"),
+    }
+
+
+def test_wrong_paths_are_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("text")
+    save(tmp_path / "file.png")
+    wrong = {
+        tmp_path / "absent": "no folder at '.*absent': check the path",
+        tmp_path / "file.png": "'.*file.png' is a file, not a folder: ",
+        tmp_path / "empty": "folder '.*empty' holds no usable image .it is empty.: ",
+        tmp_path / "texts": r"folder '.*texts' holds no usable image .\*.txt .1 files..: ",
+        tmp_path / "nul\0byte": "no folder at ",
+        Path("x" * 5000): "no folder at ",
+    }
+    for path, message in wrong.items():
+        with pytest.raises(FlatvqError, match=message) as caught:
+            opened(path)
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,90 @@
+"""Usage statistics against scipy and brute force."""
+
+import math
+from fractions import Fraction
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import entropy
+
+from flatvq.errors import FlatvqError
+from flatvq.quantize import UsageCounter, code_usage
+
+HISTOGRAMS = st.lists(st.integers(0, 10**6), min_size=1, max_size=60).filter(any)
+
+
+@settings(max_examples=200, deadline=None)
+@given(counts=HISTOGRAMS)
+def test_against_scipy(counts):
+    usage = code_usage(torch.tensor(counts))
+    assert usage.codebook_size == len(counts)
+    assert usage.used_codes == np.count_nonzero(counts)
+    assert usage.usage == np.count_nonzero(counts) / len(counts)
+    assert usage.perplexity == pytest.approx(math.exp(entropy(counts)), rel=1e-9)
+    assert usage.effective_bits == pytest.approx(entropy(counts, base=2), abs=1e-9)
+    assert 1 - 1e-9 <= usage.perplexity <= usage.used_codes * (1 + 1e-9)
+
+
+@settings(max_examples=100, deadline=None)
+@given(counts=st.lists(st.one_of(st.integers(0, 9), st.integers(0, 900)), min_size=1, max_size=9).filter(any))
+def test_codes_for_99_by_trying_all_sets(counts):
+    needed = next(
+        size
+        for size in range(1, len(counts) + 1)
+        for chosen in combinations(counts, size)
+        if Fraction(sum(chosen), sum(counts)) >= Fraction(99, 100)
+    )
+    assert code_usage(torch.tensor(counts)).codes_for_99 == needed
+
+
+@pytest.mark.parametrize("count", [1, 7, 10**9])
+def test_exactly_99_percent_is_enough(count):
+    # 99 codes of 100 are 0.99 exactly, whose sum in floating point is a little less.
+    assert code_usage(torch.full((100,), count)).codes_for_99 == 99
+    assert code_usage(torch.full((1000,), count)).codes_for_99 == 990
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000, 5793])
+def test_uniform_use(size):
+    usage = code_usage(torch.full((size,), 12_345))
+    assert usage.perplexity == pytest.approx(size, rel=1e-12)
+    assert usage.effective_bits == pytest.approx(math.log2(size), abs=1e-12)
+    assert (usage.used_codes, usage.usage) == (size, 1.0)
+
+
+def test_full_usage_can_hide_a_collapse():
+    # 99 % of the mass on 100 codes of 16,384, the rest spread out: all are used.
+    counts = torch.full((16_384,), 8)
+    counts[:100] = 99 * 8 * 16_284 // 100
+    usage = code_usage(counts)
+    assert usage.usage == 1.0
+    assert usage.perplexity < 120
+    assert usage.codes_for_99 <= 101
+
+
+def test_pooled_and_not_the_mean_of_batches():
+    # Each batch uses one code, all together use four: pooled perplexity 4, mean over batches 1.
+    counter = UsageCounter(8)
+    for code in range(4):
+        counter.add(torch.full((2, 3, 3), code))
+    assert counter.counts.tolist() == [18] * 4 + [0] * 4
+    assert counter.summary().perplexity == pytest.approx(4.0)
+    assert counter.summary() == code_usage(torch.tensor([18] * 4 + [0] * 4))
+
+
+@settings(max_examples=50, deadline=None)
+@given(indices=st.lists(st.integers(0, 6), min_size=1, max_size=80), cut=st.integers(0, 80))
+def test_counting_does_not_depend_on_the_batches(indices, cut):
+    counter = UsageCounter(7)
+    counter.add(torch.tensor(indices[:cut], dtype=torch.int64))
+    counter.add(torch.tensor(indices[cut:], dtype=torch.int64))
+    assert counter.counts.tolist() == np.bincount(indices, minlength=7).tolist()
+
+
+def test_nothing_counted_is_no_usage():
+    with pytest.raises(FlatvqError, match="no index"):
+        UsageCounter(4).summary()

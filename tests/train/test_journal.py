@@ -1,0 +1,60 @@
+"""Records, TensorBoard events, and one process at a time in a folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flatvq.errors import FlatvqError
+from flatvq.train import run_trial
+from flatvq.train.lock import locked
+from flatvq.train.records import RecordWriter
+
+
+def test_events_hold_the_numbers_of_the_records(tmp_path: Path, small_recipe) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    run_trial(small_recipe(tensorboard=True, steps=20), run)
+    records = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    losses = {event.step: event.value for event in events.Scalars("train/loss")}
+    expected = {record["step"]: record["loss"] for record in records if record["kind"] == "train"}
+    assert losses == pytest.approx(expected)
+    usage = {event.step: event.value for event in events.Scalars("validation/levels/1/usage")}
+    looks = [record for record in records if record["kind"] == "validation"]
+    assert usage == pytest.approx({record["step"]: record["levels"][1]["usage"] for record in looks})
+    assert events.Scalars("revival/0/inactive"), "each level's revivals under its own name"
+
+
+def test_numbers_that_json_does_not_know_are_null(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path / "records.jsonl")
+    written = writer.write("train", step=1, loss=float("nan"), levels=[{"x": float("inf")}])
+    writer.close()
+    line = json.loads((tmp_path / "records.jsonl").read_text())
+    assert line == {"kind": "train", "step": 1, "loss": None, "levels": [{"x": None}]}
+    assert written["loss"] is None
+
+
+def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+    hold = "import sys, fcntl; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path / ".lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(FlatvqError, match="another process is training in"),
+            locked(tmp_path, patience=0.3),
+        ):
+            pass
+        other.kill()
+    with locked(tmp_path, patience=5.0):
+        pass
