@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Before flatvq is imported: annotated shapes are then checked on every call.
 install_import_hook(["flatvq.quantize", "flatvq.model", "flatvq.evaluate"], "beartype.beartype")
+
+# How long an example takes says nothing about the code; and the same examples at every run keep a red test red.
+settings.register_profile("flatvq", deadline=None, derandomize=True)
+settings.load_profile("flatvq")
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,8 @@ from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, SeedingRecip
 
 def model() -> VQVAE:
     """A model that has seen nothing, with codes near its latents so that several are used."""
-    levels = (LevelRecipe(codebook_size=16, code_dim=4), LevelRecipe(downsample=2, codebook_size=8, code_dim=4))
+    bottom = LevelRecipe(codebook_size=16, code_dim=4)
+    levels = (bottom, LevelRecipe(downsample=2, codebook_size=8, code_dim=4))
     codebook = CodebookRecipe(seeding=SeedingRecipe(kind="data", vectors_per_code=1), revival=None)
     built = build_vqvae(ModelRecipe(levels=levels, width=8, residual_width=4), codebook)
     built(torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
@@ -32,7 +33,7 @@ def pictures(*sizes: tuple[int, int]) -> list[tuple[str, np.ndarray]]:
 
 
 def by_hand(built: VQVAE, pixels: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Reconstruct one picture of a fitting size as a stored image; return it and the indices of each level."""
+    """Reconstruct one picture of a fitting size as stored; return it and the indices of each level."""
     built.eval()
     with torch.no_grad():
         output = built(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
@@ -45,10 +46,11 @@ def test_figures_are_those_of_the_stored_pictures_and_the_pooled_histogram() -> 
     found = evaluate(built, images, batch_size=3, keep=[1, 2])
     record = found.record()
     rebuilt = [by_hand(built, pixels) for _, pixels in images]
-    psnr = [peak_signal_noise_ratio(p, s, data_range=255) for (_, p), (s, _) in zip(images, rebuilt, strict=True)]
+    pairs = [(p, s) for (_, p), (s, _) in zip(images, rebuilt, strict=True)]
+    psnr = [peak_signal_noise_ratio(*pair, data_range=255) for pair in pairs]
     assert found.psnr_db == pytest.approx(psnr)
     assert record["psnr_db"] == pytest.approx(np.mean(psnr))
-    errors = [np.mean((p / 255 - s / 255) ** 2) for (_, p), (s, _) in zip(images, rebuilt, strict=True)]
+    errors = [np.mean((p / 255 - s / 255) ** 2) for p, s in pairs]
     assert record["psnr_of_mean_mse_db"] == pytest.approx(-10 * np.log10(np.mean(errors)))
     for number, size in enumerate((16, 8)):
         pooled = np.concatenate([indices[number].ravel() for _, indices in rebuilt])

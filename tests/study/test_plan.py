@@ -25,7 +25,7 @@ def recipe(**changes: Any) -> StudyRecipe:
 
 def test_an_unmatched_pair_is_refused_with_its_residual() -> None:
     # 64 x 64 x 10 = 40,960 bits against 64 x 64 x 10 + 32 x 32 x 10 = 51,200: a fifth less.
-    with pytest.raises(FlatvqError, match=r"arm 'one' does not match 'two': bits -20\.0% \(tolerance 1\.0%\)"):
+    with pytest.raises(FlatvqError, match=r"'one' does not match 'two': bits -20\.0% \(tolerance 1\.0%\)"):
         plan_study(recipe(), "pair")
 
 
@@ -78,7 +78,7 @@ def test_every_shipped_recipe_loads_plans_and_heads_with_what_to_expect(name: st
     plan = plan_study(load_recipe(name), name)
     assert len(plan.trials) == len(plan.arms) * len(plan.recipe.seeds)
     head = [line for line in shipped_recipes()[name].splitlines() if line.startswith("#")]
-    assert head[0] == f"# flatvq study {name}"
+    assert head[0].startswith(f"# flatvq study {name}")
     assert any(line.startswith("# Time:") for line in head)
     assert any(line.startswith("# Expect:") for line in head)
 

@@ -74,7 +74,7 @@ def test_two_processes_train_as_one(tmp_path: Path, small_recipe) -> None:
     assert first.keys() == second.keys() == alone.keys()
     for key, value in first.items():
         assert torch.equal(value, second[key]), f"ranks differ in {key}"
-        # Sums of two halves round otherwise than the sum of the whole; Adam turns the last bits of a gradient
+        # Sums of two halves round otherwise than the sum of the whole, and Adam turns the last bits of a gradient
         # into steps of up to the learning rate where the gradient is near zero, hence 10 x 3e-4 at the worst.
         torch.testing.assert_close(
             value, alone[key], rtol=1e-3, atol=1e-3, msg=lambda text, k=key: f"{k}: {text}"

@@ -95,7 +95,7 @@ class StudyRecipe(Sections):
     """Pairs (a, b) of arms to compare; empty: every pair that differs in the model alone or in the codebook
     alone."""
     workers: int = Field(0, ge=0)
-    """Trials at the same time; 0: one per core on a CPU, one on a GPU."""
+    """Trials at the same time; 0: one per core on a CPU, one per GPU."""
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import torch
@@ -11,7 +10,7 @@ from flatvq.model import build_vqvae
 from flatvq.recipe import TrialRecipe
 from flatvq.study.plan import Plan
 from flatvq.study.runner import workers_for
-from flatvq.train.machine import keep_freed_memory, machine_for
+from flatvq.train.machine import cores, keep_freed_memory, machine_for
 from flatvq.train.objective import objective
 
 __all__ = ["estimate_seconds"]
@@ -36,7 +35,7 @@ def estimate_seconds(plan: Plan) -> float:
     keep_freed_memory()
     workers = workers_for(plan)
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
+    torch.set_num_threads(max(1, cores() // workers))
     try:
         each = [_seconds(arm.recipe) * len(plan.recipe.seeds) for arm in plan.arms]
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from flatvq.study.plan import Plan
 from flatvq.study.runner import Outcome
 from flatvq.study.statistics import compare
 from flatvq.study.verdict import Compared, study_verdict
+from flatvq.train.machine import cores
 from flatvq.train.records import write_json
 
 __all__ = ["compared_arms", "write_study"]
@@ -129,7 +129,7 @@ def _data(plan: Plan, data: DataSplit) -> dict[str, Any]:
 def _machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "system": platform.system(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flatvq.model.capacity import capacity_of
 from flatvq.study.plan import Plan, Trial
+from flatvq.train.machine import cores
 from flatvq.train.records import write_json
 
 __all__ = ["Outcome", "StudyProgress", "StudyStopped", "run_trials", "workers_for"]
@@ -86,15 +87,20 @@ def _work(outcome: Outcome, steps: int) -> float:
 
 
 def workers_for(plan: Plan) -> int:
-    """Choose how many trials run at a time: the recipe's number, or one per core on a CPU, one on a GPU."""
+    """Choose how many trials run at a time: the recipe's number, or one per core on a CPU, one per GPU."""
+    device = plan.recipe.train.device
+    automatic = len(_gpus(device)) or (1 if device == "mps" else cores())
+    return min(plan.recipe.workers or automatic, len(plan.trials))
+
+
+def _gpus(device: str) -> list[str]:
+    """Name the GPUs that trials may use, as CUDA_VISIBLE_DEVICES names them; none for other devices."""
     import torch
 
-    wanted = plan.recipe.workers
-    if not wanted:
-        device = plan.recipe.train.device
-        on_gpu = device in ("cuda", "mps") or (device == "auto" and torch.cuda.is_available())
-        wanted = 1 if on_gpu else len(os.sched_getaffinity(0))
-    return min(wanted, len(plan.trials))
+    if device not in ("auto", "cuda") or not torch.cuda.is_available():
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
 
 
 def run_trials(plan: Plan, folder: Path, watch: Callable[[StudyProgress], None]) -> list[Outcome]:
@@ -114,13 +120,16 @@ def run_trials(plan: Plan, folder: Path, watch: Callable[[StudyProgress], None])
     progress = StudyProgress([_standing(trial, folder) for trial in plan.trials])
     waiting = [outcome for outcome in progress.outcomes if outcome.status != "done"]
     workers = workers_for(plan)
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    gpus = _gpus(plan.recipe.train.device)
+    environment = {"OMP_NUM_THREADS": str(max(1, cores() // workers))}
     running: list[_Worker] = []
     before = signal.signal(signal.SIGTERM, _raise_stopped)
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                running.append(_Worker(waiting.pop(0), folder, threads))
+                if gpus:
+                    environment["CUDA_VISIBLE_DEVICES"] = _least_busy(gpus, running)
+                running.append(_Worker(waiting.pop(0), folder, dict(environment)))
             time.sleep(_POLL_SECONDS)
             running = [worker for worker in running if not worker.finished()]
             watch(progress)
@@ -135,6 +144,12 @@ def run_trials(plan: Plan, folder: Path, watch: Callable[[StudyProgress], None])
     return progress.outcomes
 
 
+def _least_busy(gpus: list[str], running: Sequence[_Worker]) -> str:
+    """Choose the GPU with the fewest trials on it."""
+    taken = [worker.environment["CUDA_VISIBLE_DEVICES"] for worker in running]
+    return min(gpus, key=taken.count)
+
+
 def _raise_stopped(number: int, frame: object) -> None:
     raise StudyStopped
 
@@ -142,8 +157,8 @@ def _raise_stopped(number: int, frame: object) -> None:
 class _Worker:
     """A running trial and its process."""
 
-    def __init__(self, outcome: Outcome, folder: Path, threads: int) -> None:
-        self.outcome = outcome
+    def __init__(self, outcome: Outcome, folder: Path, environment: dict[str, str]) -> None:
+        self.outcome, self.environment = outcome, environment
         self.run = folder / outcome.trial.run
         self.run.mkdir(parents=True, exist_ok=True)
         if not (self.run / "recipe.json").exists():
@@ -157,7 +172,7 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                env={**os.environ, **environment},
                 start_new_session=True,
             )
 

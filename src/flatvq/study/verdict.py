@@ -89,10 +89,10 @@ def _needed(seeds: int) -> str:
 
 def _moral(naive: Difference, healthy: Difference) -> str:
     """Draw the conclusion that the two verdicts carry, and no other."""
-    if "inconclusive" in (naive.verdict, healthy.verdict):
-        return "More seeds are needed before a conclusion."
+    if healthy.verdict == "inconclusive":
+        return "Whether the hierarchy helps once collapse is prevented is open: more seeds are needed."
     if healthy.verdict == "worse":
         return "The hierarchy's advantage is more than collapse: it remains when collapse is prevented."
     if naive.verdict == "worse":
         return "The hierarchy's advantage went away with the collapse."
-    return "The hierarchy showed no advantage, with or without collapse."
+    return "Once collapse is prevented, the hierarchy shows no advantage."

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from flatvq.errors import FlatvqError
 from flatvq.recipe import TrainRecipe
 
-__all__ = ["Machine", "keep_freed_memory", "machine_for"]
+__all__ = ["Machine", "cores", "keep_freed_memory", "machine_for"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,11 @@ def machine_for(recipe: TrainRecipe) -> Iterator[Machine]:
     finally:
         if joined:
             dist.destroy_process_group()
+
+
+def cores() -> int:
+    """Count the processor cores that this process may use; only Linux tells which those are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _device(wanted: str) -> torch.device:

@@ -1,0 +1,62 @@
+"""Which trial runs where, and what is said of one that died without a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from flatvq.recipe import load_recipe
+from flatvq.study import plan_study, runner
+
+
+def test_trials_are_spread_over_gpus() -> None:
+    running: list = []
+    for _ in range(5):
+        gpu = runner._least_busy(["2", "5"], running)
+        running.append(SimpleNamespace(environment={"CUDA_VISIBLE_DEVICES": gpu}))
+    assert [worker.environment["CUDA_VISIBLE_DEVICES"] for worker in running] == ["2", "5", "2", "5", "2"]
+    assert runner._least_busy(["2", "5"], running[1:3]) == "2"
+
+
+@pytest.mark.parametrize(("visible", "gpus"), [(None, ["0", "1", "2"]), ("4,7", ["4", "7"])])
+def test_visible_gpus_are_respected(monkeypatch, visible: str | None, gpus: list[str]) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert runner._gpus("auto") == gpus
+    assert runner._gpus("cpu") == []
+    plan = plan_study(load_recipe("photographs"), "photographs")
+    assert runner.workers_for(plan) == len(gpus)
+
+
+def test_the_recipe_sets_the_number_of_workers() -> None:
+    plan = plan_study(load_recipe("photographs", ["workers=5"]), "photographs")
+    assert runner.workers_for(plan) == 5
+    alone = plan_study(load_recipe("photographs", ["workers=50", "seeds=[0]"]), "photographs")
+    assert runner.workers_for(alone) == 4, "no more workers than trials"
+
+
+def test_time_left_is_the_work_left_at_the_pace_so_far(monkeypatch) -> None:
+    trials = plan_study(load_recipe("photographs", ["seeds=[0]"]), "photographs").trials
+    now = 100.0
+    monkeypatch.setattr(runner.time, "monotonic", lambda: now)
+    done, first, second, third = (runner.Outcome(trial) for trial in trials)
+    done.status = "done"
+    progress = runner.StudyProgress([done, first, second, third], started=now)
+    assert progress.seconds_left is None, "there is no pace yet"
+    now = 160.0
+    first.status = "done"
+    work = [runner._work(outcome, 700) for outcome in (first, second, third)]
+    # What was done before this call took none of these 60 seconds.
+    assert progress.seconds_left == pytest.approx(60 * (work[1] + work[2]) / work[0])
+
+
+def test_a_process_that_died_is_told_by_its_signal() -> None:
+    assert runner._ending(-9, Path("run")) == "killed by SIGKILL; see run/log.txt"
+    assert runner._ending(1, Path("run")) == "ended with exit code 1; see run/log.txt"
