@@ -11,7 +11,7 @@ from jaxtyping import install_import_hook
 # Before flatvq is imported: annotated shapes are then checked on every call.
 install_import_hook(["flatvq.quantize", "flatvq.model", "flatvq.evaluate"], "beartype.beartype")
 
-# How long an example takes says nothing about the code; and the same examples at every run keep a red test red.
+# How long an example takes says nothing about the code; the same examples at every run keep red tests red.
 settings.register_profile("flatvq", deadline=None, derandomize=True)
 settings.load_profile("flatvq")
 

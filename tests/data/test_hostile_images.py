@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -122,6 +124,14 @@ def tiff_16_bit_colour() -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, DEEP, photometric="rgb")
     return buffer.getvalue()
+
+
+def tiff_with_many_samples() -> bytes:
+    """A TIFF whose header claims 50,000 samples a pixel; Pillow logs that as an error."""
+    content = encoded(COLOUR, "TIFF")
+    tag = struct.pack("<HHI", 277, 3, 1)
+    place = content.index(tag) + len(tag)
+    return content[:place] + struct.pack("<H", 50_000) + content[place + 2 :]
 
 
 def bad_exif() -> bytes:
@@ -319,6 +329,7 @@ CASES = [
     Case("truncated.jpg", JPEG[: len(JPEG) // 2], "unreadable", "damaged"),
     Case("truncated.png", PNG[: len(PNG) // 2], "unreadable", "damaged"),
     Case("truncated.tif", encoded(COLOUR, "TIFF")[:200], "unreadable"),
+    Case("many samples.tif", tiff_with_many_samples(), "unreadable"),
     Case("flipped bits.png", PNG[:200] + bytes(64) + PNG[264:], "unreadable", "damaged"),
     Case("magic only.png", PNG[:8], "unreadable"),
     Case("magic only.jpg", JPEG[:3], "unreadable"),
@@ -372,6 +383,14 @@ def test_names_and_reasons_are_printable_and_json(tmp_path: Path) -> None:
     assert json.loads(json.dumps(told).encode()) == told
     unreadable = {fate.name for fate in opened.fates if fate.fate == "unreadable"}
     assert unreadable == {case.name for case in CASES if case.fate == "unreadable"}
+
+
+def test_nothing_is_printed(tmp_path: Path) -> None:
+    for case in CASES:
+        (tmp_path / case.name).write_bytes(case.content)
+    program = f"import flatvq.data; flatvq.data.open_folder({str(tmp_path)!r}, crop={CROP})"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_pillows_own_limit_neither_warns_nor_stops(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:

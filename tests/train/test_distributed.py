@@ -65,8 +65,8 @@ def _train(folder: Path, processes: int) -> list[dict[str, torch.Tensor]]:
 
 
 def test_two_processes_train_as_one(tmp_path: Path, small_recipe) -> None:
-    # Steps enough to gather, seed and update both codebooks and to revive at step 6; not so many that rounding,
-    # amplified by every nearest-code decision, makes two trainings of it.
+    # Steps enough to gather, seed and update both codebooks and to revive at step 6; not so many that
+    # rounding, amplified by every nearest-code decision, makes two trainings of it.
     recipe: TrialRecipe = small_recipe(steps=10, validate_every=100)
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.model_dump(mode="json")))
     (alone,) = _train(tmp_path, 1)
@@ -74,8 +74,8 @@ def test_two_processes_train_as_one(tmp_path: Path, small_recipe) -> None:
     assert first.keys() == second.keys() == alone.keys()
     for key, value in first.items():
         assert torch.equal(value, second[key]), f"ranks differ in {key}"
-        # Sums of two halves round otherwise than the sum of the whole, and Adam turns the last bits of a gradient
-        # into steps of up to the learning rate where the gradient is near zero, hence 10 x 3e-4 at the worst.
+        # Sums of two halves round otherwise than the sum of the whole, and Adam turns the last bits of a
+        # gradient near zero into steps of up to the learning rate: 10 x 3e-4 at the worst.
         torch.testing.assert_close(
             value, alone[key], rtol=1e-3, atol=1e-3, msg=lambda text, k=key: f"{k}: {text}"
         )

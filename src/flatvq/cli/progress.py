@@ -80,9 +80,7 @@ class _Lines:
         remaining = f"{duration(left)} left" if left is not None else "measuring the pace"
         told = [f"{name} {ended[name].status}: {_result(ended[name])}" for name in sorted(news)]
         share = progress.work_done / progress.work
-        console.print(
-            "; ".join([f"{share:.0%}", *told, remaining]), highlight=False, markup=False, soft_wrap=True
-        )
+        console.print("; ".join([f"{share:.0%}", *told, remaining]), soft_wrap=True)
 
 
 def _result(outcome: Outcome) -> str:

@@ -28,14 +28,15 @@ __all__ = [
     "show_study",
 ]
 
-console = Console()
+# Names, titles and errors are the user's: nothing in them is markup.
+console = Console(markup=False, emoji=False)
 
 
 def show_plan(plan: Plan) -> None:
     """Print what a study will do."""
     recipe = plan.recipe
     if recipe.title:
-        console.print(f"[bold]{recipe.title}[/bold]")
+        console.print(recipe.title, style="bold")
     seeds = ", ".join(str(seed) for seed in recipe.seeds)
     steps = {arm.recipe.train.steps for arm in plan.arms}
     each = "/".join(str(number) for number in sorted(steps))
@@ -61,7 +62,7 @@ def show_capacity(name: str, arms: Sequence[PlannedArm]) -> None:
     console.print(table)
     for arm in arms:
         for key, (old, new) in arm.changes.items():
-            console.print(f"  matched: {arm.name}: {key} {old} -> {new}", highlight=False)
+            console.print(f"  matched: {arm.name}: {key} {old} -> {new}")
 
 
 def _capacity_column(found: Capacity, left: dict[str, float]) -> dict[str, str]:
@@ -89,28 +90,27 @@ def show_study(study: dict[str, Any]) -> None:
     """Print what a study found."""
     table = Table(title="Fidelity on held-out crops", title_justify="left")
     table.add_column("arm")
-    for heading in ("PSNR dB (90 % interval)", "SSIM", "usage by level", "perplexity by level", "seeds"):
+    for heading in ("PSNR, dB", "90 % interval", "SSIM", "usage", "perplexity", "seeds"):
         table.add_column(heading, justify="right")
     for arm in study["arms"]:
         done = [t for t in study["trials"] if t["arm"] == arm["name"] and t["status"] == "done"]
         if not done:
-            table.add_row(arm["name"], "failed", "", "", "", "0")
+            table.add_row(arm["name"], "failed", "", "", "", "", "0")
             continue
         levels = range(arm["levels"])
         usage = " / ".join(f"{_mean(t['levels'][n]['usage'] for t in done):.0%}" for n in levels)
         perplexity = " / ".join(f"{_mean(t['levels'][n]['perplexity'] for t in done):.0f}" for n in levels)
-        psnr = _with_interval([t["psnr_db"] for t in done])
-        table.add_row(
-            arm["name"], psnr, f"{_mean(t['ssim'] for t in done):.4f}", usage, perplexity, str(len(done))
-        )
+        psnr = mean_interval([t["psnr_db"] for t in done])
+        spread = f"{psnr.interval[0]:.2f} to {psnr.interval[1]:.2f}" if psnr.interval else "one seed"
+        ssim = _mean(t["ssim"] for t in done)
+        seeds = str(len(done))
+        table.add_row(arm["name"], f"{psnr.mean:.2f}", spread, f"{ssim:.3f}", usage, perplexity, seeds)
     console.print(table)
     for trial in study["trials"]:
         if trial["status"] != "done":
-            console.print(
-                f"[red]failed[/red] {trial['arm']} seed {trial['seed']}: {trial['error']}", highlight=False
-            )
+            console.print(f"failed: {trial['arm']} seed {trial['seed']}: {trial['error']}", style="red")
     show_comparisons(study["comparisons"])
-    console.print(study["verdict"]["sentence"], style="bold", highlight=False)
+    console.print(study["verdict"]["sentence"], style="bold")
 
 
 def show_comparisons(comparisons: Sequence[dict[str, Any]]) -> None:
@@ -143,15 +143,15 @@ def show_metrics(metrics: dict[str, Any], folder: Path) -> None:
         table.add_row(f"level {number}", found)
     console.print(table)
     for file in metrics.get("files", []):
-        console.print(f"  {file['fate']}: {file['name']}: {file['reason']}", highlight=False, markup=False)
+        console.print(f"  {file['fate']}: {file['name']}: {file['reason']}")
 
 
 def show_recipes(texts: dict[str, str]) -> None:
     """Print each recipe's head."""
     for name, text in texts.items():
-        console.print(f"[bold]{name}[/bold]")
+        console.print(name, style="bold")
         head = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
-        console.print("\n".join(f"  {line}" for line in head), highlight=False, markup=False)
+        console.print("\n".join(f"  {line}" for line in head))
 
 
 def show_fields() -> None:
@@ -162,7 +162,8 @@ def show_fields() -> None:
 def _show_section(kind: type[BaseModel], prefix: str) -> None:
     for name, field in kind.model_fields.items():
         key = prefix + name
-        console.print(f"[bold]{key}[/bold]  {' '.join((field.description or '').split())}", highlight=False)
+        console.print(key, style="bold")
+        console.print(f"  {' '.join((field.description or '').split())}")
         section = section_of(field.annotation)
         if section is not None and name != "arms":
             _show_section(section, f"{key}.")
@@ -190,10 +191,3 @@ def _counted(number: int) -> str:
 def _mean(values: Any) -> float:
     found = list(values)
     return float(sum(found) / len(found))
-
-
-def _with_interval(values: list[float]) -> str:
-    found = mean_interval(values)
-    if found.interval is None:
-        return f"{found.mean:.3f}"
-    return f"{found.mean:.3f} ({found.interval[0]:.3f} to {found.interval[1]:.3f})"

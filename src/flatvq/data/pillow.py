@@ -5,6 +5,7 @@ Pillow's plugins raise nearly any exception on a damaged file, so whatever they 
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ LARGEST_PIXELS = 100_000_000
 
 # Raster formats whose decoders are inside Pillow. Others run programs (EPS) or claim any bytes at all (TGA).
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000", "PPM", "ICO", "QOI")
+
+# Pillow logs what is wrong with a TIFF; unless somebody listens, that would be printed.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {

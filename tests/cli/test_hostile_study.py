@@ -1,0 +1,121 @@
+"""A study on a folder of thirty broken, odd and hostile files: trained on, each one's fate reported."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from flatvq import cli
+
+RNG = np.random.default_rng(0)
+
+
+def _bytes(kind: str, image: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _image(mode: str = "RGB", size: tuple[int, int] = (40, 36)) -> Image.Image:
+    colour = Image.fromarray(RNG.integers(0, 256, (size[1], size[0], 3), np.uint8))
+    return colour.convert(mode)
+
+
+def _hostile(folder: Path) -> dict[str, str]:
+    """Write thirty files; return the fate of each, `used` for those that are fit as they stand."""
+    jpeg, png = _bytes("JPEG", _image()), _bytes("PNG", _image())
+    bomb = _bytes("PNG", Image.new("1", (40_000, 40_000)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    contents: dict[str, tuple[bytes, str]] = {
+        "empty.jpg": (b"", "unreadable"),
+        "text.jpg": (b"not a picture", "unreadable"),
+        "page.png": (b"<html><body>404</body></html>", "unreadable"),
+        "cut.jpg": (jpeg[: len(jpeg) // 2], "unreadable"),
+        "cut.png": (png[: len(png) // 2], "unreadable"),
+        "head.png": (b"\x89PNG\r\n\x1a\n", "unreadable"),
+        "zeros.jpg": (bytes(5000), "unreadable"),
+        "noise.jpg": (RNG.bytes(5000), "unreadable"),
+        "soi.jpg": (b"\xff\xd8\xff", "unreadable"),
+        "bomb.png": (bomb, "skipped"),
+        "grey.png": (_bytes("PNG", _image("L")), "converted"),
+        "grey-alpha.png": (_bytes("PNG", _image("LA")), "converted"),
+        "alpha.png": (_bytes("PNG", _image("RGBA")), "converted"),
+        "palette.png": (_bytes("PNG", _image("P")), "converted"),
+        "cmyk.jpg": (_bytes("JPEG", _image("CMYK")), "converted"),
+        "bilevel.png": (_bytes("PNG", _image("1")), "converted"),
+        "deep.png": (
+            _bytes("PNG", Image.fromarray(RNG.integers(0, 65536, (36, 40), np.uint16))),
+            "converted",
+        ),
+        "turned.jpg": (_bytes("JPEG", _image(), exif=exif), "converted"),
+        "tiny.png": (_bytes("PNG", _image(size=(3, 2))), "converted"),
+        "dot.png": (_bytes("PNG", _image(size=(1, 1))), "converted"),
+        "moving.gif": (_bytes("GIF", _image("P"), save_all=True, append_images=[_image("P")]), "converted"),
+        "wrong-suffix.png": (jpeg, "used"),
+        "no-suffix": (png, "used"),
+        "line\nbreak.png": (png, "used"),
+        "ünïcödé-🐈.jpg": (jpeg, "used"),
+        "<script>alert(1)</script>.png".replace("/", "∕"): (png, "used"),
+        "long.png": (_bytes("PNG", _image(size=(2000, 34))), "used"),
+        "notes.txt": (b"hello", "skipped"),
+        "data.json": (b"{}", "skipped"),
+        ".hidden.jpg": (jpeg, "skipped"),
+    }
+    for name, (content, _) in contents.items():
+        (folder / name).write_bytes(content)
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "loop").symlink_to(folder)
+    (folder / "dangling.jpg").symlink_to(folder / "gone.jpg")
+    (folder / "folder.jpg").mkdir()
+    return {name: fate for name, (_, fate) in contents.items()}
+
+
+@pytest.mark.slow
+def test_a_study_survives_them_and_names_each(tmp_path: Path, monkeypatch, capsys) -> None:
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    for number in range(12):
+        _image(size=(48, 40)).save(folder / f"sound-{number}.png")
+    fates = _hostile(folder)
+    assert len(fates) >= 30
+    recipe = {
+        "data": {"source": "folder", "path": str(folder), "crop": 32, "validation_share": 0.3},
+        "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 16, "code_dim": 4}]},
+        "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}},
+        "train": {"steps": 12, "batch_size": 4},
+        "seeds": [0],
+    }
+    (tmp_path / "hostile.yaml").write_text(yaml.safe_dump(recipe))
+    monkeypatch.setattr(
+        sys, "argv", ["flatvq", "study", str(tmp_path / "hostile.yaml"), "--out", str(tmp_path / "made")]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    study = json.loads((tmp_path / "made" / "study.json").read_text())
+    assert study["trials"][0]["status"] == "done"
+    told = {file["name"]: file["fate"] for file in study["data"]["files"]}
+    groups = " ".join(name for name, fate in told.items() if fate == "skipped")
+    for name, fate in fates.items():
+        shown = name.replace("\n", "\\n")
+        suffix = Path(name).suffix
+        if fate == "used":
+            assert shown not in told, name
+        elif fate == "skipped" and name != "bomb.png":
+            assert shown in groups or f"*{suffix} (" in groups or "hidden" in groups, name
+        else:
+            assert told[shown] == fate, name
+    for name in ("pipe.jpg", "dangling.jpg"):
+        assert name in told, name
+    page = (tmp_path / "made" / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "cut.jpg" in page
