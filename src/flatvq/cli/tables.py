@@ -115,15 +115,15 @@ def show_study(study: dict[str, Any]) -> None:
 
 def show_comparisons(comparisons: Sequence[dict[str, Any]]) -> None:
     """Print differences with their verdicts."""
-    table = Table(title="Differences of PSNR, a minus b", title_justify="left")
-    for heading in ("a", "b"):
-        table.add_column(heading)
-    for heading in ("difference", "90 % interval", "verdict"):
+    table = Table(title="Differences of PSNR", title_justify="left", show_lines=True)
+    table.add_column("a\nminus b")
+    for heading in ("difference", "90 % interval", "verdict for a"):
         table.add_column(heading, justify="right")
     for found in comparisons:
         interval = found["interval90"]
-        spread = f"{interval[0]:+.3f} to {interval[1]:+.3f}" if interval else "one seed"
-        table.add_row(found["a"], found["b"], f"{found['difference']:+.3f} dB", spread, found["verdict"])
+        spread = f"{interval[0]:+.2f} to {interval[1]:+.2f} dB" if interval else "one seed"
+        pair = f"{found['a']}\nminus {found['b']}"
+        table.add_row(pair, f"{found['difference']:+.2f} dB", spread, found["verdict"])
     if comparisons:
         console.print(table)
 
