@@ -177,14 +177,15 @@ def test_smallest_shapes(path, count, size, dim, normal):
 
 
 @PATHS
-def test_codebook_of_several_tiles(path, normal):
-    # More codes than a tile has columns (16,384), with the same codes again in the second tile.
-    half = normal(10_000, 2)
-    vectors = normal(40, 2, purpose=1)
+def test_codebook_of_several_tiles(path):
+    # More codes than a tile has columns, 16,384; the nearest are in the second tile, then in both.
+    half, vectors = lattice(rng(), 10_000, 2, reach=40), lattice(rng(1), 40, 2, reach=40)
+    expected = squared_distances(vectors, half).argmin(dim=1)
     with searching(path, tile=1 << 17):
         found = nearest_codes(vectors, torch.cat([half + 100, half]))
-    assert_nearest(vectors, torch.cat([half + 100, half]), found)
-    assert int(found.min()) >= 10_000
+        found_twice = nearest_codes(vectors, torch.cat([half, half]))
+    assert torch.equal(found, expected + 10_000)
+    assert torch.equal(found_twice, expected)
 
 
 @PATHS

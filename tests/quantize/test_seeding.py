@@ -1,6 +1,7 @@
 """First codes: where they come from, that all are different, and when they are drawn."""
 
 import math
+import pickle
 
 import pytest
 import torch
@@ -236,3 +237,11 @@ def test_made_up_codes_are_recorded(seeding):
     quantizer = VectorQuantizer(16, 2, seeding=seeding(1))
     quantizer(torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(20, 1))
     assert quantizer.codebook.events == [SeedingEvent(0, seeding.__name__, 16, 14)]
+
+
+def test_the_gathered_vectors_are_let_go(normal):
+    quantizer = VectorQuantizer(8, 3, seeding=DataSeeding(vectors_per_code=500))
+    for step in range(6):
+        quantizer(normal(1000, 3, purpose=step))
+        # The pool of 4,000 vectors is 48 kB; the codebook itself is less than 1 kB.
+        assert (len(pickle.dumps(quantizer.codebook)) > 10_000) == (step < 3)

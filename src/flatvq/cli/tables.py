@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -52,10 +53,7 @@ def show_capacity(name: str, arms: Sequence[PlannedArm]) -> None:
     alike: dict[tuple[Any, ...], list[str]] = {}
     for arm in arms:
         alike.setdefault((arm.capacity, tuple(arm.residuals.items())), []).append(arm.name)
-    table = Table(title=f"Capacity of {name}", title_justify="left")
-    table.add_column("")
-    for names in alike.values():
-        table.add_column("\n".join(names), justify="right")
+    table = _table(f"Capacity of {name}", "", *("\n".join(names) for names in alike.values()))
     columns = [_capacity_column(capacity, dict(left)) for capacity, left in alike]
     for label in columns[0]:
         table.add_row(label, *(column[label] for column in columns))
@@ -88,14 +86,12 @@ def show_estimate(seconds: float) -> None:
 
 def show_study(study: dict[str, Any]) -> None:
     """Print what a study found."""
-    table = Table(title="Fidelity on held-out crops", title_justify="left")
-    table.add_column("arm")
-    for heading in ("PSNR, dB", "90 % interval", "SSIM", "usage", "perplexity", "seeds"):
-        table.add_column(heading, justify="right")
+    headings = ("arm", "PSNR, dB", "90 % interval", "SSIM", "usage", "perplexity")
+    table = _table("Fidelity on held-out crops", *headings)
     for arm in study["arms"]:
         done = [t for t in study["trials"] if t["arm"] == arm["name"] and t["status"] == "done"]
         if not done:
-            table.add_row(arm["name"], "failed", "", "", "", "", "0")
+            table.add_row(arm["name"], "failed", "", "", "", "")
             continue
         levels = range(arm["levels"])
         usage = " / ".join(f"{_mean(t['levels'][n]['usage'] for t in done):.0%}" for n in levels)
@@ -103,8 +99,7 @@ def show_study(study: dict[str, Any]) -> None:
         psnr = mean_interval([t["psnr_db"] for t in done])
         spread = f"{psnr.interval[0]:.2f} to {psnr.interval[1]:.2f}" if psnr.interval else "one seed"
         ssim = _mean(t["ssim"] for t in done)
-        seeds = str(len(done))
-        table.add_row(arm["name"], f"{psnr.mean:.2f}", spread, f"{ssim:.3f}", usage, perplexity, seeds)
+        table.add_row(arm["name"], f"{psnr.mean:.2f}", spread, f"{ssim:.3f}", usage, perplexity)
     console.print(table)
     for trial in study["trials"]:
         if trial["status"] != "done":
@@ -115,10 +110,7 @@ def show_study(study: dict[str, Any]) -> None:
 
 def show_comparisons(comparisons: Sequence[dict[str, Any]]) -> None:
     """Print differences with their verdicts."""
-    table = Table(title="Differences of PSNR", title_justify="left", show_lines=True)
-    table.add_column("a\nminus b")
-    for heading in ("difference", "90 % interval", "verdict for a"):
-        table.add_column(heading, justify="right")
+    table = _table("Differences of PSNR", "a\nminus b", "difference", "90 % interval", "verdict for a")
     for found in comparisons:
         interval = found["interval90"]
         spread = f"{interval[0]:+.2f} to {interval[1]:+.2f} dB" if interval else "one seed"
@@ -130,9 +122,7 @@ def show_comparisons(comparisons: Sequence[dict[str, Any]]) -> None:
 
 def show_metrics(metrics: dict[str, Any], folder: Path) -> None:
     """Print the figures of one run."""
-    table = Table(title=str(folder), title_justify="left", show_header=False)
-    table.add_column("measure")
-    table.add_column("value", justify="right")
+    table = _table(str(folder), "measure", "value")
     for key, value in metrics.items():
         if isinstance(value, int | float | str) and key != "run":
             table.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
@@ -182,6 +172,17 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    """Make a table that fits 80 columns: lines below its head alone, names whole, figures to the right."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    table.add_column(first, no_wrap=True)
+    for heading in others:
+        table.add_column(heading, justify="right")
+    return table
 
 
 def _counted(number: int) -> str:

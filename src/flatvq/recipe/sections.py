@@ -51,7 +51,7 @@ class DataRecipe(Section):
     limit: int = Field(0, ge=0)
     """Use at most this many training images (0: all); for datasets larger than memory, with `streaming`."""
     validation_share: float = Field(0.1, gt=0, lt=1)
-    """Share of files (or of each bundled photograph's area) that is held out, never trained on."""
+    """Share of files (or of each bundled photograph's length) that is held out, never trained on."""
     resize: int = Field(0, ge=0)
     """Pixels of the shorter side to which every image is scaled first (bicubic); 0 keeps its own size."""
     crop: int = Field(64, ge=16)
