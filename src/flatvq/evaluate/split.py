@@ -115,12 +115,13 @@ class _LevelTally:
         self.sum = torch.zeros(code_dim, dtype=torch.float64)
 
     def add(self, level: Quantized) -> None:
-        latents, codes = level.latents.double(), level.codes.double()
+        # On the CPU, for not every accelerator knows float64.
+        latents, codes = level.latents.cpu().double(), level.codes.cpu().double()
         self.usage.add(level.indices)
         self.grids.add((level.indices.shape[1], level.indices.shape[2]))
         self.error += float((latents - codes).square().sum())
         self.squares += float(latents.square().sum())
-        self.sum += latents.sum(dim=(0, 2, 3)).cpu()
+        self.sum += latents.sum(dim=(0, 2, 3))
         self.vectors += level.indices.numel()
 
     def summary(self) -> LevelEvaluation:
