@@ -98,6 +98,7 @@ class Ledger:
         Revival(every=1, fraction=0.31),
         Revival(every=4, fraction=0.31, share=0.2),
         Revival(every=3, fraction=0.73, grace=7),
+        Revival(every=2, fraction=0.73, grace=4),
         Revival(every=2, fraction=1.07, share=0.5, grace=3, start=5, stop=21),
     ],
 )

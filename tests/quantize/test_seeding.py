@@ -233,6 +233,18 @@ def test_the_moving_averages_start_at_the_seeds(normal):
 
 
 @FROM_DATA
+def test_the_draw_is_a_function_of_the_codebooks_seed(seeding, normal):
+    # All 40 vectors are gathered, whatever the seed: what differs is the draw from them.
+    codes = []
+    for seed in (0, 0, 1):
+        quantizer = VectorQuantizer(8, 3, update=Gradient(), seeding=seeding(5), seed=seed)
+        quantizer(normal(40, 3))
+        codes.append(sorted(rows(quantizer.codebook.codes)))
+    assert codes[0] == codes[1]
+    assert codes[0] != codes[2]
+
+
+@FROM_DATA
 def test_made_up_codes_are_recorded(seeding):
     quantizer = VectorQuantizer(16, 2, seeding=seeding(1))
     quantizer(torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(20, 1))
