@@ -52,7 +52,7 @@ def test_time_left_is_the_work_left_at_the_pace_so_far(monkeypatch) -> None:
     assert progress.seconds_left is None, "there is no pace yet"
     now = 160.0
     first.status = "done"
-    work = [runner._work(outcome, 700) for outcome in (first, second, third)]
+    work = [runner._work(outcome, outcome.steps) for outcome in (first, second, third)]
     # What was done before this call took none of these 60 seconds.
     assert progress.seconds_left == pytest.approx(60 * (work[1] + work[2]) / work[0])
 

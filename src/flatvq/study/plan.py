@@ -107,7 +107,7 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
         >>> from flatvq.recipe import load_recipe
         >>> plan = plan_study(load_recipe("photographs"), "photographs")
         >>> len(plan.trials), plan.comparisons[0].question
-        (12, 'hierarchy')
+        (16, 'hierarchy')
     """
     arms = planned_arms(recipe)
     for arm in arms:
