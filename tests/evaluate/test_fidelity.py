@@ -89,7 +89,7 @@ def test_psnr_of_8_bits_as_they_are_equals_psnr_on_the_unit_range():
     pixels = torch.randint(
         0, 256, (2, 2, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
     )
-    ours = psnr(pixels[0], pixels[1], data_range=255)
+    ours = psnr(pixels[0], pixels[1], data_range=255.0)
     # the unit range is rounded to float32, 6e-8 of its values
     torch.testing.assert_close(
         ours, psnr(pixels[0] / 255, pixels[1] / 255, data_range=1.0), rtol=1e-6, atol=0

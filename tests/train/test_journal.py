@@ -61,3 +61,14 @@ def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> Non
         other.kill()
     with locked(tmp_path, patience=5.0):
         pass
+
+
+def test_a_level_keeps_its_number_beside_one_without_a_codebook(tmp_path: Path, small_recipe) -> None:
+    recipe = small_recipe(steps=8)
+    bottom, top = recipe.model.levels
+    scalar = type(bottom)(downsample=4, scalar_levels=(5, 5))
+    mixed = recipe.model_copy(update={"model": recipe.model.model_copy(update={"levels": (scalar, top)})})
+    run = tmp_path / "run"
+    run_trial(mixed, run)
+    records = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+    assert {record["level"] for record in records if record["kind"] == "seeding"} == {1}

@@ -132,6 +132,17 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path: Path, small_recipe
     assert [record["checkpoint"] for record in damaged] == [newest.name]
 
 
+def test_a_half_damaged_only_checkpoint_leaves_no_trace(tmp_path: Path, small_recipe) -> None:
+    recipe = small_recipe(steps=20, checkpoint_every=20)
+    run, expected = tmp_path / "run", tmp_path / "undisturbed"
+    assert _finish(_start(expected, recipe)) == 0
+    assert _finish(_start(run, recipe)) == 0
+    # The weights can still be read; nothing of them may be left when training starts over.
+    (run / "checkpoints" / "step-00000020" / "optimizer.safetensors").write_bytes(b"damaged")
+    assert _finish(_start(run, recipe)) == 0
+    assert _results(run) == _results(expected)
+
+
 def test_a_cut_off_last_record_is_dropped_with_a_word(tmp_path: Path, small_recipe) -> None:
     recipe = small_recipe(steps=10)
     run = tmp_path / "run"

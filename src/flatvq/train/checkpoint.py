@@ -78,9 +78,12 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         FlatvqError: if a file is missing, damaged, or of another model.
     """
     try:
+        # All is read before anything is changed: a half-damaged checkpoint must not leave half its weights.
         state = json.loads((path / "state.json").read_text())
-        model.load_state_dict(load_file(path / "model.safetensors"))
-        _restore(optimizer, load_file(path / "optimizer.safetensors"))
+        weights = load_file(path / "model.safetensors")
+        moments = load_file(path / "optimizer.safetensors")
+        model.load_state_dict(weights)
+        _restore(optimizer, moments)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         what = f"checkpoint '{path}' cannot be read ({type(error).__name__})"
         raise FlatvqError(what, "delete that folder to go on from the one before it") from error

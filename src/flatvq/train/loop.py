@@ -5,6 +5,7 @@ Axes: B batch (this process's share), H W rows and columns.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,7 +20,7 @@ from flatvq.data import Batch, DataSplit, TrainingCrops, evaluation_crops
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.evaluate.split import evaluate
 from flatvq.model import VQVAE, build_vqvae
-from flatvq.quantize import Codebook, RevivalEvent
+from flatvq.quantize import Codebook, RevivalEvent, VectorQuantizer
 from flatvq.recipe import TrainRecipe, TrialRecipe
 from flatvq.train.checkpoint import load_checkpoint, newest_checkpoints, save_checkpoint
 from flatvq.train.interrupt import StopRequest
@@ -116,7 +117,7 @@ class Trainer:
 
     def checkpoint(self) -> None:
         """Write a checkpoint, unless a codebook still gathers first vectors: starting over is exact then."""
-        seeded = all(book.seeded for book in self._codebooks())
+        seeded = all(book.seeded for _, book in self._codebooks())
         if seeded and not self.journal.silent:
             save_checkpoint(self.checkpoints, self.step, self.model, self.optimizer)
         self.machine.wait()
@@ -147,8 +148,8 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
         parameters = list(self.model.parameters())
-        norm = float(nn.utils.clip_grad_norm_(parameters, recipe.clip_norm or float("inf")))
-        if norm != norm or norm == float("inf"):
+        norm = float(nn.utils.clip_grad_norm_(parameters, recipe.clip_norm or math.inf))
+        if not math.isfinite(norm):
             raise NonFiniteError("the gradient is not finite", "look at the batch")
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, recipe)
@@ -181,14 +182,17 @@ class Trainer:
         )
 
     def _record_codebooks(self) -> None:
-        for number, book in enumerate(self._codebooks()):
+        for number, book in self._codebooks():
             for event in book.events:
                 kind = "revival" if isinstance(event, RevivalEvent) else "seeding"
                 self.journal.record(kind, **asdict(event), level=number)
             book.events.clear()
 
-    def _codebooks(self) -> Iterator[Codebook]:
-        return (module for module in self.model.modules() if isinstance(module, Codebook))
+    def _codebooks(self) -> Iterator[tuple[int, Codebook]]:
+        """Go through the levels that have a codebook, by number."""
+        for number, quantizer in enumerate(self.model.quantizers):
+            if isinstance(quantizer, VectorQuantizer):
+                yield number, quantizer.codebook
 
 
 def _optimizer(model: VQVAE, recipe: TrainRecipe) -> torch.optim.Optimizer:
