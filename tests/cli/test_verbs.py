@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,33 @@ def test_help_needs_no_torch() -> None:
     assert "heavy: []" in done.stdout
     for verb in ("study", "train", "evaluate", "capacity", "report", "recipes"):
         assert verb in done.stdout
+
+
+@pytest.mark.parametrize("patience", [0.5, 8.0], ids=["while trials start", "while trials train"])
+def test_trials_end_with_a_study_that_is_killed(folder: Path, tmp_path: Path, patience: float) -> None:
+    name = recipe_file(folder, train={"steps": 100_000, "batch_size": 2, "checkpoint_every": 50})
+    command = [sys.executable, "-m", "flatvq", "study", name, "--out", str(tmp_path / "made")]
+    study = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    runs = tmp_path / "made" / "runs"
+    while not list(runs.glob("*/*/recipe.json")):
+        time.sleep(0.05)
+    time.sleep(patience)
+    study.kill()
+    study.wait()
+    deadline = time.monotonic() + 60
+    while (alive := _workers(str(runs))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive
+
+
+def _workers(folder: str) -> list[str]:
+    """Command lines of running processes that work in a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if "flatvq.study.worker" in command and folder in command:
+            found.append(command)
+    return found

@@ -33,7 +33,7 @@ def _start(run: Path, recipe: TrialRecipe):
     run.mkdir(exist_ok=True)
     if not (run / "recipe.json").exists():
         (run / "recipe.json").write_text(json.dumps(recipe.model_dump(mode="json")))
-    process = context.Process(target=worker.main, args=(run,))
+    process = context.Process(target=worker.train, args=(run,))
     process.start()
     return process
 

@@ -168,7 +168,7 @@ class _Worker:
         with (self.run / "log.txt").open("ab") as log:
             # A session of its own: Ctrl-C then reaches the study alone, which passes it on once.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flatvq.study.worker", str(self.run)],
+                [sys.executable, "-m", "flatvq.study.worker", str(self.run), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,12 +1,14 @@
-"""One trial in a process of its own: `python -m flatvq.study.worker RUN` trains what RUN/recipe.json says.
+"""One trial in a process of its own: `python -m flatvq.study.worker RUN PARENT`.
 
-A crash, even of the interpreter, then takes one trial and not the study; and each trial gets its own threads.
+It trains what RUN/recipe.json says, and ends with PARENT, the study's process. A crash, even of the interpreter,
+then takes one trial and not the study; and each trial gets its own threads.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import os
 import platform
 import signal
 import sys
@@ -16,14 +18,18 @@ from flatvq.errors import FlatvqError
 from flatvq.recipe import TrialRecipe, parse
 from flatvq.train import run_trial
 
-__all__ = ["main"]
+__all__ = ["main", "train"]
 
 _PR_SET_PDEATHSIG = 1
 
 
-def main(run: Path) -> int:
-    """Train the run's recipe; return the exit code: 0 done, 3 stopped on request, 2 for a user's error."""
-    _stop_with_parent()
+def main(run: Path, parent: int) -> int:
+    """Train as a part of a study; return the exit code: 0 done, 3 stopped on request, 2 a user's error."""
+    return train(run) if _bound_to(parent) else 3
+
+
+def train(run: Path) -> int:
+    """Train the run's recipe, whatever becomes of the parent."""
     try:
         recipe = parse(TrialRecipe, json.loads((run / "recipe.json").read_text()), str(run / "recipe.json"))
         return 0 if run_trial(recipe, run) else 3
@@ -32,11 +38,16 @@ def main(run: Path) -> int:
         return 2
 
 
-def _stop_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the study dies, so that no training goes on unseen."""
+def _bound_to(parent: int) -> bool:
+    """Ask the kernel for SIGTERM when the study dies, so that no training goes on unseen.
+
+    Returns:
+        False if it died before this could be asked for.
+    """
     if platform.system() == "Linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    return os.getppid() == parent
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
