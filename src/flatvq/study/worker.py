@@ -1,7 +1,7 @@
 """One trial in a process of its own: `python -m flatvq.study.worker RUN PARENT`.
 
-It trains what RUN/recipe.json says, and ends with PARENT, the study's process. A crash, even of the interpreter,
-then takes one trial and not the study; and each trial gets its own threads.
+It trains what RUN/recipe.json says, and ends with PARENT, the study's process. A crash, even of the
+interpreter, then takes one trial and not the study; and each trial gets its own threads.
 """
 
 from __future__ import annotations
