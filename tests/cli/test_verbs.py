@@ -130,7 +130,8 @@ def test_train_evaluate_and_go_on(flatvq, folder: Path, tmp_path: Path) -> None:
     missing = recorded.keys() - found.keys()
     assert not missing, "evaluate prints the same figures as the run's own record"
     code, out, _ = flatvq("evaluate", "run/model", "--data", str(folder), "--full", "--json")
-    assert json.loads(out)["crop"] is None
+    whole = json.loads(out)
+    assert (whole["crop"], whole["protocol"]) == (None, "flatvq-1/whole/own-size")
     assert flatvq("train", "run")[0] == 0, "a finished run goes on to its end at once"
 
 

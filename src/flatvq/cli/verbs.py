@@ -114,7 +114,11 @@ def evaluate(
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Whole images instead of crops.")] = False,
     resize: Annotated[
-        int | None, typer.Option(min=0, help="Scale the shorter side to this first; the run's if not given.")
+        int | None,
+        typer.Option(
+            min=0,
+            help="Scale the shorter side to this first; if not given, as in the run, or not at all with --full.",
+        ),
     ] = None,
     weights: Annotated[
         Path | None,
@@ -129,7 +133,8 @@ def evaluate(
     trained = _read_json(run / "recipe.json")["data"] if (run / "recipe.json").exists() else {}
     model = load_tokenizer(run / "model" if (run / "model").is_dir() else run)
     size = None if full else crop or trained.get("crop", 256)
-    scale = trained.get("resize", 0) if resize is None else resize
+    # Whole images are measured as they are, crops as the run cut them.
+    scale = (0 if full else trained.get("resize", 0)) if resize is None else resize
     found = {"run": str(run), **evaluate_folder(model, data, crop=size, resize=scale, weights=weights)}
     if as_json:
         typer.echo(json.dumps(found))
