@@ -117,7 +117,7 @@ def evaluate(
         int | None,
         typer.Option(
             min=0,
-            help="Scale the shorter side to this first; if not given, as in the run, or not at all with --full.",
+            help="Scale the shorter side to this first; otherwise as in the run, or not at all with --full.",
         ),
     ] = None,
     weights: Annotated[
