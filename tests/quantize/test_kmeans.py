@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from flatvq.quantize import seeding
 from flatvq.quantize.seeding import kmeans
 
 
@@ -77,11 +78,17 @@ def test_starts_are_spread_out():
     assert bool((means[:, 0] > 5e3).any())
 
 
-def test_a_mean_without_vectors_moves_to_the_farthest():
-    # Two places, three means: whatever the start, one mean runs empty, and there is nowhere else to go.
+def test_means_without_vectors_move_to_the_farthest(monkeypatch):
+    vectors = torch.tensor([[0.0], [1.0], [2.0], [10.0]])
+    monkeypatch.setattr(seeding, "_plus_plus", lambda *_: torch.tensor([[1.0], [50.0], [60.0]]))
+    # All belong to the first, whose mean becomes 3.25; 10 is the farthest from there, then 0.
+    assert kmeans(vectors, 3, 1, rng()).flatten().tolist() == [3.25, 10.0, 0.0]
+    assert kmeans(vectors, 3, 2, rng()).flatten().tolist() == [2.0, 10.0, 0.5]
+
+
+def test_more_means_than_places():
     vectors = torch.tensor([[0.0], [0.0], [0.0], [8.0]])
-    means = kmeans(vectors, 3, 5, rng())
-    assert set(means.flatten().tolist()) == {0.0, 8.0}
+    assert set(kmeans(vectors, 3, 5, rng()).flatten().tolist()) == {0.0, 8.0}
 
 
 @pytest.mark.parametrize("clusters", [1, 7, 90])
