@@ -146,7 +146,7 @@ class RevivalRecipe(Section):
     share: float = Field(1.0, gt=0, le=1)
     """At most this share of the codebook is replaced in one event."""
     grace: int = Field(0, ge=0)
-    """Steps for which a newborn code is left alone."""
+    """Steps for which a newborn, or a freshly seeded code, is left alone."""
 
 
 class CodebookRecipe(Section):
