@@ -79,6 +79,35 @@ def _hostile(folder: Path) -> dict[str, str]:
     return {name: fate for name, (_, fate) in contents.items()}
 
 
+def test_a_file_that_turns_out_unreadable_when_it_is_drawn_is_named(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(12):
+        _image(size=(48, 40)).save(folder / f"sound-{number}.png")
+    # The header is whole, the rest is not: without room to keep images, nobody looks further at the start.
+    (folder / "cut.png").write_bytes(_bytes("PNG", _image(size=(48, 40)))[:2000])
+    recipe = {
+        "data": {
+            "source": "folder",
+            "path": str(folder),
+            "crop": 32,
+            "cache_mib": 0,
+            "validation_share": 0.3,
+        },
+        "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 16, "code_dim": 4}]},
+        "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}},
+        "train": {"steps": 12, "batch_size": 4},
+        "seeds": [0],
+    }
+    (tmp_path / "late.yaml").write_text(yaml.safe_dump(recipe))
+    made = tmp_path / "made"
+    monkeypatch.setattr(sys, "argv", ["flatvq", "study", str(tmp_path / "late.yaml"), "--out", str(made)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    files = json.loads((made / "study.json").read_text())["data"]["files"]
+    assert [(file["name"], file["fate"]) for file in files] == [("cut.png", "unreadable")]
+
+
 @pytest.mark.slow
 def test_a_study_survives_them_and_names_each(tmp_path: Path, monkeypatch, capsys) -> None:
     folder = tmp_path / "hostile"

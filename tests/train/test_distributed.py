@@ -49,7 +49,7 @@ def _train(folder: Path, processes: int) -> list[dict[str, torch.Tensor]]:
     together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(folder)],
+            [sys.executable, "-W", "error::FutureWarning", "-c", PROCESS, str(folder)],
             env={
                 **os.environ,
                 **together,

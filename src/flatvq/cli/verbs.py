@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -102,7 +103,9 @@ def train(
     if not done:
         typer.echo(f"Stopped after a checkpoint. `flatvq train {folder}` goes on from there.", err=True)
         raise typer.Exit(STOPPED)
-    _show_metrics(_read_json(folder / "metrics.json"), folder)
+    # Under torchrun every process comes here; one of them tells.
+    if os.environ.get("RANK", "0") == "0":
+        _show_metrics(_read_json(folder / "metrics.json"), folder)
 
 
 @app.command()

@@ -54,7 +54,7 @@ def write_study(plan: Plan, outcomes: Sequence[Outcome], data: DataSplit, folder
         "machine": _machine(),
         "protocol": protocol_id(recipe.data.crop, recipe.data.resize),
         "margin_db": recipe.margin_db,
-        "data": _data(plan, data),
+        "data": _data(plan, data, _late_fates(outcomes, folder)),
         "match": _match(plan),
         "arms": [arm.record() for arm in plan.arms],
         "trials": trials,
@@ -114,7 +114,17 @@ def _match(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _data(plan: Plan, data: DataSplit) -> dict[str, Any]:
+def _late_fates(outcomes: Sequence[Outcome], folder: Path) -> list[dict[str, Any]]:
+    """Gather, once each, the files that turned out unreadable only when a trial drew them."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for outcome in outcomes:
+        if outcome.status == "done":
+            metrics = json.loads((folder / outcome.trial.run / "metrics.json").read_text())
+            found |= {(fate["split"], fate["name"]): fate for fate in metrics["files"]}
+    return list(found.values())
+
+
+def _data(plan: Plan, data: DataSplit, late: list[dict[str, Any]]) -> dict[str, Any]:
     recipe = plan.recipe.data
     return {
         "source": recipe.source,
@@ -122,7 +132,7 @@ def _data(plan: Plan, data: DataSplit) -> dict[str, Any]:
         "validation_images": len(data.validation),
         "crop": recipe.crop,
         "held_out": data.held_out,
-        "files": [asdict(fate) for fate in data.fates],
+        "files": [*(asdict(fate) for fate in data.fates), *late],
     }
 
 

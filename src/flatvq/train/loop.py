@@ -54,7 +54,7 @@ class Trainer:
         self._parallel: nn.Module = self.model
         if machine.world_size > 1:
             # Codebooks keep themselves equal over processes; broadcasting their buffers would only cost time.
-            self._parallel = DistributedDataParallel(self.model, broadcast_buffers=False)
+            self._parallel = DistributedDataParallel(self.model, forward_sync_buffers=False)
 
     @property
     def checkpoints(self) -> Path:
