@@ -1,4 +1,4 @@
-"""The search against brute force in float64, on the CPU's path and on the other devices' path alike."""
+"""The search against brute force in float64, on the CPU's two paths and on the other devices' path alike."""
 
 import contextlib
 import warnings
@@ -15,16 +15,18 @@ from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.quantize import nearest_codes, search
 
 EPSILON = torch.finfo(torch.float32).eps
-PATHS = pytest.mark.parametrize("path", ["faiss", "tiles"])
+PATHS = pytest.mark.parametrize("path", ["faiss", "convolution", "product"])
 
 
 @contextlib.contextmanager
 def searching(path, tile=64):
-    """Make the CPU take the path of the other devices, with tiles of a few rows."""
+    """Make the CPU take one path, whatever the dimension, with tiles of a few rows."""
     with pytest.MonkeyPatch.context() as patch:
-        if path == "tiles":
-            patch.setattr(search, "_search_faiss", search._search_tiles)
-            patch.setattr(search, "_TILE", tile)
+        if path == "product":
+            patch.setattr(search, "_search_on_cpu", search._search_elsewhere)
+        patch.setattr(search, "_FUSED_DIM", 0 if path == "convolution" else 10**6)
+        patch.setattr(search, "_TILE", tile)
+        patch.setattr(search, "_CPU_TILE", tile)
         yield
 
 
@@ -96,15 +98,18 @@ def test_exact_ties_at_sizes_that_switch_kernels(path, dim, size, count):
     assert torch.equal(found, squared_distances(vectors, codebook).argmin(dim=1))
 
 
+@pytest.mark.parametrize("path", ["faiss", "convolution"])
 @pytest.mark.parametrize("dim", [1, 4, 16, 64, 100])
 @pytest.mark.parametrize("size", [2, 5, 1025, 3001])
-def test_of_equal_codes_the_first_is_returned(dim, size, normal):
-    # With values that round, so that equal codes must get bitwise equal distances. The tiles' path is left
+def test_of_equal_codes_the_first_is_returned(path, dim, size, normal):
+    # With values that round, so that equal codes must get bitwise equal distances. The product's path is left
     # out: on a CPU, the matrix product treats the edge of a matrix differently from its inside.
     different = normal(max(1, size // 2), dim)
     codebook = torch.cat([different] * 3)[:size]
     for count in (1, 19, 20, 600):
-        assert int(nearest_codes(normal(count, dim, purpose=1), codebook).max()) < len(different)
+        with searching(path, tile=1 << 14):
+            found = nearest_codes(normal(count, dim, purpose=1), codebook)
+        assert int(found.max()) < len(different)
 
 
 @PATHS
@@ -252,7 +257,8 @@ def test_shapes_that_do_not_fit_are_named(vectors, codebook):
     assert str(list(codebook)) in str(caught.value)
 
 
-def test_no_tensor_is_larger_than_the_inputs_or_a_tile(normal):
+@pytest.mark.parametrize("path", ["convolution", "product"])
+def test_no_tensor_is_larger_than_the_inputs_or_a_tile(path, normal):
     class Largest(TorchDispatchMode):
         numel = 0
 
@@ -264,6 +270,20 @@ def test_no_tensor_is_larger_than_the_inputs_or_a_tile(normal):
             return result
 
     vectors, codebook = normal(4000, 4), normal(1000, 4, purpose=1)
-    with searching("tiles", tile=20_000), Largest() as seen, warnings.catch_warnings():
+    with searching(path, tile=20_480), Largest() as seen, warnings.catch_warnings():
         nearest_codes(vectors, codebook)
-    assert seen.numel == 20_000 < 4000 * 1000
+    # 1000 codes are filled up to 1024.
+    assert seen.numel == 20_480 < 4000 * 1000
+
+
+def test_a_user_who_lets_convolutions_round_keeps_an_exact_search(normal):
+    vectors, codebook = normal(2000, 64), normal(512, 64, purpose=1)
+    expected = nearest_codes(vectors, codebook)
+    convolutions = torch.backends.mkldnn.conv
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "bf16"
+    try:
+        assert torch.equal(nearest_codes(vectors, codebook), expected)
+    finally:
+        convolutions.fp32_precision = before
+    assert_nearest(vectors, codebook, expected)

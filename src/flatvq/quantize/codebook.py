@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from flatvq.quantize.distributed import from_first_rank, global_rows, world_size
 from flatvq.quantize.ema import Ema, Update, batch_statistics, ema_step
+from flatvq.quantize.operator import look_up_in_graph, register
 from flatvq.quantize.randomness import generator
 from flatvq.quantize.revival import Revival, RevivalEvent, replacements
+from flatvq.quantize.search import nearest_codes
 from flatvq.quantize.seeding import RandomSeeding, Seeding, random_codes
 
 __all__ = ["Codebook", "SeedingEvent"]
@@ -41,8 +44,7 @@ class SeedingEvent:
 class Codebook(nn.Module):
     """K codes of dimension D, kept alive.
 
-    Call `prepare` with a training batch before looking codes up, and `observe` after. Both leave a codebook
-    alone that is in eval mode.
+    In training mode a look-up also seeds, revives and updates the codes; in eval mode it changes nothing.
 
     Args:
         size: K.
@@ -88,14 +90,34 @@ class Codebook(nn.Module):
         # One virtual vector stands behind each new code, so that none starts at 0 / 0.
         self.register_buffer("counts", torch.ones(size))
         self.register_buffer("births", torch.zeros(size, dtype=torch.int64))
+        self.number = register(self)
+
+    def look_up(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the nearest code of each vector; in training mode, learn from them.
+
+        Args:
+            vectors: float32 [N, D], this process's encoder outputs, without gradients.
+
+        Returns:
+            Indices int64 [N], and the codes they stood for at that moment, float32 [N, D]; no gradients.
+        """
+        if torch.compiler.is_compiling():
+            return look_up_in_graph(self, self.number, vectors)
+        return self.look_up_now(vectors)
+
+    @torch.no_grad()
+    def look_up_now(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Do what `look_up` says, outside any compiled graph."""
+        self.prepare(vectors)
+        codes = self.constrain(self.codes)
+        indices = nearest_codes(vectors, codes)
+        chosen = codes[indices]
+        self.observe(vectors, indices)
+        return indices, chosen
 
     @torch.no_grad()
     def prepare(self, vectors: Tensor) -> None:
-        """Seed the codebook, or revive inactive codes if it is time; before the look-up.
-
-        Args:
-            vectors: float32 [N, D], this process's encoder outputs.
-        """
+        """Seed the codebook, or revive inactive codes if it is time; before the search."""
         if not self.training:
             return
         if not self.seeded:
@@ -105,12 +127,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def observe(self, vectors: Tensor, indices: Tensor) -> None:
-        """Update the moving averages after the look-up, and count the step.
-
-        Args:
-            vectors: float32 [N, D].
-            indices: int64 [N], the code of each.
-        """
+        """Update the moving averages after the search, and count the step."""
         if not self.training:
             return
         # Until the final draw the codes are provisional: the next batch replaces them.
@@ -172,6 +189,10 @@ class Codebook(nn.Module):
         self.births[rows] = self.step
         if isinstance(self.update, Ema):
             self.sums[rows] = codes
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.number = register(self)  # a copy is a codebook of its own
 
     def get_extra_state(self) -> Tensor:
         """Pack what is not a tensor into one, so that a state dict holds tensors only."""

@@ -6,6 +6,7 @@ Axes: N vectors, D code dim. Both functions return the codes; they differ in the
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -35,7 +36,8 @@ def straight_through(vectors: Float[Tensor, "*n d"], codes: Float[Tensor, "*n d"
         >>> z.grad.tolist()
         [[1.0, 1.0]]
     """
-    return _valued(codes, vectors)
+    result: Tensor = _StraightThrough.apply(vectors, codes)  # type: ignore[no-untyped-call]
+    return result
 
 
 def rotation_trick(vectors: Float[Tensor, "n d"], codes: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -59,20 +61,41 @@ def rotation_trick(vectors: Float[Tensor, "n d"], codes: Float[Tensor, "n d"]) -
         >>> z.grad.round(decimals=6)
         tensor([[0.5000, 0.0000]])
     """
-    z, e = vectors.detach(), codes.detach()
-    length, target = z.norm(dim=1, keepdim=True), e.norm(dim=1, keepdim=True)
-    u, v = z / length.clamp_min(_TINY), e / target.clamp_min(_TINY)
-    middle = u + v
-    spread = middle.norm(dim=1, keepdim=True)
-    w = middle / spread.clamp_min(_TINY)
-    dot_w = (vectors * w).sum(dim=1, keepdim=True)
-    dot_u = (vectors * u).sum(dim=1, keepdim=True)
-    rotated = (target / length.clamp_min(_TINY)) * (vectors - 2 * dot_w * w + 2 * dot_u * v)
-    defined = (length > _TINY) & (target > _TINY) & (spread > _TINY)
-    return _valued(e, torch.where(defined, rotated, vectors))
+    result: Tensor = _RotationTrick.apply(vectors, codes)  # type: ignore[no-untyped-call]
+    return result
 
 
-def _valued(codes: Tensor, carrier: Tensor) -> Tensor:
-    """Return the values of `codes`, bitwise, with the gradient of `carrier`."""
-    # The usual carrier + (codes - carrier) rounds, and loses small codes beside large carriers altogether.
-    return codes.detach() + (carrier - carrier.detach())
+class _StraightThrough(torch.autograd.Function):
+    """The codes as they are; the usual z + (e - z) would round, and lose small codes beside large vectors."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, codes: Tensor) -> Tensor:
+        return codes.view_as(codes)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+class _RotationTrick(torch.autograd.Function):
+    """The codes as they are; all arithmetic is in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, codes: Tensor) -> Tensor:
+        ctx.save_for_backward(vectors, codes)
+        return codes.view_as(codes)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        z, e = ctx.saved_tensors
+        length, target = z.norm(dim=1, keepdim=True), e.norm(dim=1, keepdim=True)
+        u, v = z / length.clamp_min(_TINY), e / target.clamp_min(_TINY)
+        middle = u + v
+        spread = middle.norm(dim=1, keepdim=True)
+        w = middle / spread.clamp_min(_TINY)
+        # The transpose of (|e|/|z|) (I - 2 w w^T + 2 v u^T), applied to the gradient.
+        along_w = (gradient * w).sum(dim=1, keepdim=True)
+        along_v = (gradient * v).sum(dim=1, keepdim=True)
+        turned = (target / length.clamp_min(_TINY)) * (gradient - 2 * along_w * w + 2 * along_v * u)
+        defined = (length > _TINY) & (target > _TINY) & (spread > _TINY)
+        return torch.where(defined, turned, gradient), None

@@ -1,12 +1,13 @@
 """Exact nearest-neighbour search over a codebook, without an N x K matrix in memory.
 
-Axes: N vectors, K codes, D code dim. On the CPU FAISS' flat index does the work; elsewhere tiles of matrix
-products and argmax do.
+Axes: N vectors, K codes, D code dim. On the CPU FAISS' flat search does the work for short vectors, tiles of
+oneDNN's products for long ones; elsewhere tiles of matrix products do.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 # torch must be loaded before faiss: then both share one OpenMP pool. The other way round there are two,
 # which fight for the cores. This is the one place that imports faiss.
@@ -17,6 +18,7 @@ from torch import Tensor
 import faiss  # isort: skip
 
 from flatvq.errors import FlatvqError, NonFiniteError
+from flatvq.quantize.tiles import convolution_scores, product_scores, search_tiles
 
 __all__ = ["nearest_codes"]
 
@@ -26,8 +28,12 @@ _SAFE = (1e-12, 1e15)
 _EXPONENT = 50
 # A coordinate whose mean is this many standard deviations from zero is centred.
 _OFFSET = 8.0
-# Elements of one tile of scores off the CPU: 64 MiB in float32.
-_TILE = 1 << 24
+# Elements of one tile of scores, and codes in it. On the CPU (8 MiB in float32) it should stay in the caches;
+# elsewhere (64 MiB) it should keep the device busy.
+_CPU_TILE, _CPU_COLUMNS = 1 << 21, 1 << 10
+_TILE, _COLUMNS = 1 << 24, 1 << 14
+# Up to this dimension FAISS has kernels that hold a vector in registers.
+_FUSED_DIM = 32
 
 
 @torch.no_grad()
@@ -60,8 +66,8 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
     with torch.autocast(vectors.device.type, enabled=False):
         vectors, codebook = _conditioned(vectors.float(), codebook.float())
         if vectors.device.type == "cpu":
-            return _search_faiss(vectors, codebook)
-        return _search_tiles(vectors, codebook)
+            return _search_on_cpu(vectors, codebook)
+        return _search_elsewhere(vectors, codebook)
 
 
 def _check(vectors: Tensor, codebook: Tensor) -> None:
@@ -101,25 +107,23 @@ def _largest(vectors: Tensor, codebook: Tensor) -> float:
     return max(bounds)
 
 
+def _search_on_cpu(vectors: Tensor, codebook: Tensor) -> Tensor:
+    # FAISS fuses product and minimum for short vectors; for longer ones oneDNN multiplies faster.
+    if vectors.shape[1] > _FUSED_DIM and _onednn_is_exact():
+        return search_tiles(vectors.contiguous(), codebook, convolution_scores, _CPU_TILE, _CPU_COLUMNS)
+    return _search_faiss(vectors, codebook)
+
+
+def _onednn_is_exact() -> bool:
+    """Tell whether oneDNN is there and convolves in full float32, which a user can change."""
+    onednn: Any = torch.backends.mkldnn
+    return bool(onednn.is_available()) and onednn.conv.fp32_precision in ("none", "ieee")
+
+
 def _search_faiss(vectors: Tensor, codebook: Tensor) -> Tensor:
     _, indices = faiss.knn(vectors.contiguous().numpy(), codebook.contiguous().numpy(), 1)
     return torch.from_numpy(indices[:, 0])
 
 
-def _search_tiles(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """Maximise z e - |e|^2 / 2 tile by tile; a later tile wins only if it is strictly better."""
-    half_norms = codebook.square().sum(dim=1) / 2
-    columns = min(len(codebook), 1 << 14)
-    rows = max(1, _TILE // columns)
-    found = []
-    for tile in torch.split(vectors, rows):
-        best = torch.full((len(tile),), -math.inf, device=tile.device)
-        where = torch.zeros(len(tile), dtype=torch.int64, device=tile.device)
-        for start in range(0, len(codebook), columns):
-            stop = start + columns
-            scores = torch.addmm(-half_norms[start:stop], tile, codebook[start:stop].T)
-            score, index = scores.max(dim=1)
-            better = score > best
-            best, where = torch.where(better, score, best), torch.where(better, index + start, where)
-        found.append(where)
-    return torch.cat(found)
+def _search_elsewhere(vectors: Tensor, codebook: Tensor) -> Tensor:
+    return search_tiles(vectors, codebook, product_scores, _TILE, _COLUMNS)

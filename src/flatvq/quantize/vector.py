@@ -18,7 +18,6 @@ from flatvq.quantize.ema import Ema, Update
 from flatvq.quantize.estimators import Estimator, straight_through
 from flatvq.quantize.result import Quantized, check_channels
 from flatvq.quantize.revival import Revival
-from flatvq.quantize.search import nearest_codes
 from flatvq.quantize.seeding import KMeansSeeding, Seeding
 
 __all__ = ["VectorQuantizer"]
@@ -97,22 +96,21 @@ class VectorQuantizer(nn.Module):
             grid = latents.movedim(1, -1).shape[:-1]
             vectors = self._scaled(self.project_in(latents.movedim(1, -1).flatten(0, -2).float()))  # [N, D]
             fixed = vectors.detach()
-            self.codebook.prepare(fixed)
-            # Of a copy: a later forward pass may revive codes before this one's backward pass has read them.
-            codes = self._scaled(self.codebook.codes.clone())
-            indices = nearest_codes(fixed, codes.detach())  # eq. 1
-            chosen = F.embedding(indices, codes)  # eq. 2
-            codebook_loss = F.mse_loss(chosen, fixed)  # eq. 3, second term
-            commitment_loss = F.mse_loss(vectors, chosen.detach())  # eq. 3, third term, without beta
-            quantized = self.project_out(self.estimator(vectors, chosen.detach()))
-            self.codebook.observe(fixed, indices)
+            indices, chosen = self.codebook.look_up(fixed)  # eq. 1 and 2
+            commitment_loss = F.mse_loss(vectors, chosen)  # eq. 3, third term, without beta
+            codebook_loss = commitment_loss.detach()  # eq. 3, second term: the same value
+            if self.codebook.codes.requires_grad and torch.is_grad_enabled():
+                # From a copy: a later forward pass may revive codes before this one's backward pass.
+                learned = F.embedding(indices, self._scaled(self.codebook.codes.clone()))
+                codebook_loss = F.mse_loss(learned, fixed)
+            quantized = self.project_out(self.estimator(vectors, chosen))
         return Quantized(
             quantized=_channel_first(quantized, grid).to(latents.dtype),
             indices=indices.view(grid),
             codebook_loss=codebook_loss,
             commitment_loss=commitment_loss,
             latents=_channel_first(fixed, grid),
-            codes=_channel_first(chosen.detach(), grid),
+            codes=_channel_first(chosen, grid),
         )
 
     def codes(self, indices: Int64[Tensor, "b *grid"]) -> Float[Tensor, "b c *grid"]:
