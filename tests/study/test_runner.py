@@ -15,8 +15,8 @@ def test_trials_are_spread_over_gpus() -> None:
     running: list = []
     for _ in range(5):
         gpu = runner._least_busy(["2", "5"], running)
-        running.append(SimpleNamespace(environment={"CUDA_VISIBLE_DEVICES": gpu}))
-    assert [worker.environment["CUDA_VISIBLE_DEVICES"] for worker in running] == ["2", "5", "2", "5", "2"]
+        running.append(SimpleNamespace(gpu=gpu))
+    assert [worker.gpu for worker in running] == ["2", "5", "2", "5", "2"]
     assert runner._least_busy(["2", "5"], running[1:3]) == "2"
 
 

@@ -138,7 +138,12 @@ class _LevelTally:
 
 @torch.no_grad()
 def evaluate(
-    model: VQVAE, images: Iterable[NamedImage], *, batch_size: int = 64, keep: Container[int] = ()
+    model: VQVAE,
+    images: Iterable[NamedImage],
+    *,
+    batch_size: int = 64,
+    keep: Container[int] = (),
+    structure: bool = True,
 ) -> Evaluation:
     """Reconstruct every image of a split and measure what came of it (DESIGN, pinned definitions).
 
@@ -150,6 +155,8 @@ def evaluate(
         images: pairs of a name and uint8 [H, W, 3]; equal neighbours in size share a batch.
         batch_size: images per forward pass.
         keep: positions of the images that are kept beside their reconstructions.
+        structure: whether SSIM and MS-SSIM are measured, which can take longer than the model; if not, they
+            are NaN and None.
 
     Returns:
         Per-image values and per-level statistics.
@@ -170,7 +177,7 @@ def evaluate(
             stored, levels = reconstruct(model, original)
             for tally, level in zip(tallies, levels, strict=True):
                 tally.add(level)
-            _measure(columns, original.float().div(255), stored.float().div(255))
+            _measure(columns, original.float().div(255), stored.float().div(255), structure)
             sizes = zip(levels, model.recipe.levels, strict=True)
             bits = sum(found.indices[0].numel() * math.log2(level.codebook_size) for found, level in sizes)
             columns["bits"] += [bits] * len(original)
@@ -204,12 +211,15 @@ def _batches(images: Iterable[NamedImage], batch_size: int) -> Iterator[tuple[li
             yield [name for name, _ in chunk], torch.from_numpy(stacked).permute(0, 3, 1, 2)
 
 
-def _measure(columns: dict[str, list[Any]], original: Tensor, stored: Tensor) -> None:
+def _measure(columns: dict[str, list[Any]], original: Tensor, stored: Tensor, structure: bool) -> None:
     height, width = original.shape[2:]
     columns["mse"] += fidelity.mse(stored, original).tolist()
     columns["psnr_db"] += fidelity.psnr(stored, original, data_range=1.0).tolist()
-    columns["ssim"] += fidelity.ssim(stored, original, data_range=1.0).tolist()
-    large = fidelity.ms_ssim_defined(height, width)
+    ssim = (
+        fidelity.ssim(stored, original, data_range=1.0).tolist() if structure else [math.nan] * len(original)
+    )
+    columns["ssim"] += ssim
+    large = structure and fidelity.ms_ssim_defined(height, width)
     missing = [None] * len(original)
     columns["ms_ssim"] += fidelity.ms_ssim(stored, original, data_range=1.0).tolist() if large else missing
     columns["pixels"] += [height * width] * len(original)

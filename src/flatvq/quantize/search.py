@@ -89,8 +89,10 @@ def _conditioned(vectors: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
         # In float64 and back: an extreme factor would itself over- or underflow in float32.
         factor = math.ldexp(1.0, _EXPONENT - math.frexp(largest)[1])
         vectors, codebook = (vectors.double() * factor).float(), (codebook.double() * factor).float()
-    mean, spread = codebook.mean(dim=0), codebook.std(dim=0, correction=0)
-    far = mean.abs() > _OFFSET * spread
+    mean = codebook.mean(dim=0)
+    # Not torch's `std`, which takes longer than the search of a small codebook.
+    variance = (codebook - mean).square_().mean(dim=0)
+    far = mean.square() > _OFFSET**2 * variance
     if bool(far.any()):
         # The median is a value of the codebook: unlike the mean it keeps integers whole, and so exact ties.
         offset = torch.where(far, codebook.median(dim=0).values, 0.0)

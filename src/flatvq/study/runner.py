@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from flatvq.model.capacity import capacity_of
+from flatvq.study import worker
 from flatvq.study.plan import Plan, Trial
 from flatvq.train.machine import cores
 from flatvq.train.records import write_json
@@ -121,32 +121,31 @@ def run_trials(plan: Plan, folder: Path, watch: Callable[[StudyProgress], None])
     waiting = [outcome for outcome in progress.outcomes if outcome.status != "done"]
     workers = workers_for(plan)
     gpus = _gpus(plan.recipe.train.device)
-    environment = {"OMP_NUM_THREADS": str(max(1, cores() // workers))}
-    running: list[_Worker] = []
+    threads = max(1, cores() // workers)
+    running: list[_Running] = []
     before = signal.signal(signal.SIGTERM, _raise_stopped)
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                if gpus:
-                    environment["CUDA_VISIBLE_DEVICES"] = _least_busy(gpus, running)
-                running.append(_Worker(waiting.pop(0), folder, dict(environment)))
-            time.sleep(_POLL_SECONDS)
-            running = [worker for worker in running if not worker.finished()]
+                gpu = _least_busy(gpus, running) if gpus else None
+                running.append(_Running(waiting.pop(0), folder, threads, gpu))
+            wait([trial.process.sentinel for trial in running], _POLL_SECONDS)
+            running = [trial for trial in running if not trial.finished()]
             watch(progress)
     except (KeyboardInterrupt, StudyStopped):
-        for worker in running:
-            worker.process.terminate()
-        for worker in running:
-            worker.process.wait()
+        for trial in running:
+            trial.process.terminate()
+        for trial in running:
+            trial.process.join()
         raise StudyStopped from None
     finally:
         signal.signal(signal.SIGTERM, before)
     return progress.outcomes
 
 
-def _least_busy(gpus: list[str], running: Sequence[_Worker]) -> str:
+def _least_busy(gpus: list[str], running: Sequence[_Running]) -> str:
     """Choose the GPU with the fewest trials on it."""
-    taken = [worker.environment["CUDA_VISIBLE_DEVICES"] for worker in running]
+    taken = [trial.gpu for trial in running]
     return min(gpus, key=taken.count)
 
 
@@ -154,31 +153,22 @@ def _raise_stopped(number: int, frame: object) -> None:
     raise StudyStopped
 
 
-class _Worker:
+class _Running:
     """A running trial and its process."""
 
-    def __init__(self, outcome: Outcome, folder: Path, environment: dict[str, str]) -> None:
-        self.outcome, self.environment = outcome, environment
+    def __init__(self, outcome: Outcome, folder: Path, threads: int, gpu: str | None) -> None:
+        self.outcome, self.gpu = outcome, gpu
         self.run = folder / outcome.trial.run
         self.run.mkdir(parents=True, exist_ok=True)
         if not (self.run / "recipe.json").exists():
             write_json(self.run / "recipe.json", outcome.trial.recipe.model_dump(mode="json"))
         outcome.status = "running"
         self.started = time.monotonic()
-        with (self.run / "log.txt").open("ab") as log:
-            # A session of its own: Ctrl-C then reaches the study alone, which passes it on once.
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "flatvq.study.worker", str(self.run), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **environment},
-                start_new_session=True,
-            )
+        self.process = worker.start(self.run, threads, gpu)
 
     def finished(self) -> bool:
         """Look at records and process; bring the outcome up to date."""
-        code = self.process.poll()
+        code = self.process.exitcode
         _follow(self.outcome, self.run)
         if code is None:
             return False

@@ -1,31 +1,69 @@
-"""One trial in a process of its own: `python -m flatvq.study.worker RUN PARENT`.
+"""One trial in a process of its own: it trains what RUN/recipe.json says, and ends with the study.
 
-It trains what RUN/recipe.json says, and ends with PARENT, the study's process. A crash, even of the
-interpreter, then takes one trial and not the study; and each trial gets its own threads.
+A crash, even of the interpreter, then takes one trial and not the study; and each trial gets its own threads.
+The processes are forked from a server that has imported everything once: imports take longer than hundreds of
+steps of a small model.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import platform
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import get_all_start_methods, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
 
 from flatvq.errors import FlatvqError
 from flatvq.recipe import TrialRecipe, parse
 from flatvq.train import run_trial
 
-__all__ = ["main", "train"]
+__all__ = ["start", "train"]
 
-_PR_SET_PDEATHSIG = 1
+# What a trial imports sooner or later; an optimiser imports the compiler.
+_IMPORTS = ["flatvq.study.worker", "torch._dynamo", "pyarrow.parquet"]
 
 
-def main(run: Path, parent: int) -> int:
-    """Train as a part of a study; return the exit code: 0 done, 3 stopped on request, 2 a user's error."""
-    return train(run) if _bound_to(parent) else 3
+def start(run: Path, threads: int, gpu: str | None) -> BaseProcess:
+    """Start a trial.
+
+    Args:
+        run: its folder, with a recipe.json; what it prints goes to log.txt there.
+        threads: that it may compute with.
+        gpu: the only one that it sees, as CUDA_VISIBLE_DEVICES names it; None for those that the study sees.
+
+    Returns:
+        Its process. The exit code: 0 done, 3 stopped on request, 2 a user's error, negative for a signal.
+    """
+    serving = "forkserver" in get_all_start_methods()
+    context: Any = get_context("forkserver" if serving else "spawn")
+    if serving:
+        context.set_forkserver_preload(_IMPORTS)
+    process: BaseProcess = context.Process(target=_work, args=(run, threads, gpu))
+    with _nameless_main():
+        process.start()
+    return process
+
+
+def _work(run: Path, threads: int, gpu: str | None) -> None:
+    log = os.open(run / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, sys.stdout.fileno())
+    os.dup2(log, sys.stderr.fileno())
+    if hasattr(os, "setsid"):
+        os.setsid()  # Ctrl-C then reaches the study alone, which passes it on once
+    torch.set_num_threads(threads)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    threading.Thread(target=_end_with_the_study, daemon=True).start()
+    sys.exit(train(run))
 
 
 def train(run: Path) -> int:
@@ -38,16 +76,20 @@ def train(run: Path) -> int:
         return 2
 
 
-def _bound_to(parent: int) -> bool:
-    """Ask the kernel for SIGTERM when the study dies, so that no training goes on unseen.
-
-    Returns:
-        False if it died before this could be asked for.
-    """
-    if platform.system() == "Linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    return os.getppid() == parent
+def _end_with_the_study() -> None:
+    """Turn the study's death, even by SIGKILL, into SIGTERM for this process: no training goes on unseen."""
+    study = parent_process()
+    assert study is not None
+    study.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
+@contextmanager
+def _nameless_main() -> Iterator[None]:
+    """Keep a new process from running the program's own script again: it needs nothing of it."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

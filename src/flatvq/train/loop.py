@@ -161,7 +161,7 @@ class Trainer:
         if not self.journal.silent:
             recipe = self.recipe.evaluate
             crops = evaluation_crops(self.data.validation, self.recipe.data.crop, recipe.validation_images)
-            found = evaluate(self.model, crops, batch_size=recipe.batch_size).record()
+            found = evaluate(self.model, crops, batch_size=recipe.batch_size, structure=False).record()
             keys = ("usage", "perplexity", "quantization_error")
             levels = [{key: level[key] for key in keys} for level in found["levels"]]
             self.journal.record(
@@ -196,6 +196,8 @@ class Trainer:
 
 
 def _optimizer(model: VQVAE, recipe: TrainRecipe) -> torch.optim.Optimizer:
+    """Make the optimiser, in the form that passes over each weight once."""
+    weights, rate = model.parameters(), recipe.learning_rate
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    return torch.optim.Adam(model.parameters(), recipe.learning_rate)
+        return torch.optim.AdamW(weights, rate, weight_decay=recipe.weight_decay, fused=True)
+    return torch.optim.Adam(weights, rate, fused=True)
