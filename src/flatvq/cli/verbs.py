@@ -46,6 +46,10 @@ def study(
     Finished trials are kept: after an interruption, the same command goes on where it was. A study whose arms
     do not match is refused.
     """
+    from flatvq import processes
+
+    if not dry_run:
+        processes.serve()  # it imports what the trials need while this process does the same
     from flatvq.cli import tables
     from flatvq.cli.progress import watching
     from flatvq.data import open_data

@@ -20,6 +20,7 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from flatvq.model.transposed import TransposedConv2d
 from flatvq.recipe import ModelRecipe
 
 __all__ = [
@@ -69,7 +70,7 @@ class Conv:
 
     def build(self) -> nn.Module:
         """Make the PyTorch module, padded so that only the stride changes the grid."""
-        kind = nn.ConvTranspose2d if self.transposed else nn.Conv2d
+        kind = TransposedConv2d if self.transposed else nn.Conv2d
         padding = (self.kernel - 1) // 2
         return kind(self.inputs, self.outputs, self.kernel, stride=self.stride, padding=padding)
 
@@ -163,9 +164,9 @@ def decoder(inputs: int, outputs: int, stride: int, model: ModelRecipe) -> tuple
         Sequential(
           (0): Conv2d(64, 128, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
           (1): ReLU(inplace=True)
-          (2): ConvTranspose2d(128, 64, kernel_size=(4, 4), stride=(2, 2), padding=(1, 1))
+          (2): TransposedConv2d(128, 64, kernel_size=(4, 4), stride=(2, 2), padding=(1, 1))
           (3): ReLU(inplace=True)
-          (4): ConvTranspose2d(64, 3, kernel_size=(4, 4), stride=(2, 2), padding=(1, 1))
+          (4): TransposedConv2d(64, 3, kernel_size=(4, 4), stride=(2, 2), padding=(1, 1))
         )
     """
     doublings = _halvings(stride)

@@ -94,12 +94,12 @@ def grids_of(model: ModelRecipe, size: tuple[int, int]) -> tuple[tuple[int, int]
 them to multiples of 4, such as 64x88
     """
     height, width = size
-    factor = prod(level.downsample for level in model.levels)
+    factor = prod([level.downsample for level in model.levels])
     if height % factor or width % factor or min(size) < factor:
         fitting = "x".join(str(max(side // factor, 1) * factor) for side in size)
         raise FlatvqError(
             f"images of {height}x{width} pixels do not fit codes of {factor}x{factor} pixels",
             f"crop or resize them to multiples of {factor}, such as {fitting}",
         )
-    steps = [prod(level.downsample for level in model.levels[: n + 1]) for n in range(len(model.levels))]
+    steps = [prod([level.downsample for level in model.levels[: n + 1]]) for n in range(len(model.levels))]
     return tuple((height // step, width // step) for step in steps)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from flatvq.quantize.distributed import from_first_rank, global_rows, world_size
@@ -19,7 +20,7 @@ from flatvq.quantize.operator import look_up_in_graph, register
 from flatvq.quantize.randomness import generator
 from flatvq.quantize.revival import Revival, RevivalEvent, replacements
 from flatvq.quantize.search import nearest_codes
-from flatvq.quantize.seeding import RandomSeeding, Seeding, random_codes
+from flatvq.quantize.seeding import DataSeeding, RandomSeeding, Seeding, random_codes
 
 __all__ = ["Codebook", "SeedingEvent"]
 
@@ -111,7 +112,7 @@ class Codebook(nn.Module):
         self.prepare(vectors)
         codes = self.constrain(self.codes)
         indices = nearest_codes(vectors, codes)
-        chosen = codes[indices]
+        chosen = F.embedding(indices, codes)
         self.observe(vectors, indices)
         return indices, chosen
 
@@ -149,7 +150,9 @@ class Codebook(nn.Module):
         self._gathered.append(global_rows(vectors, rows.to(vectors.device)))
         pool = torch.cat(self._gathered)
         self.seeded = missing <= total
-        drawn = self.seeding.draw(pool, size, generator(self.seed, "seeding", self.step))
+        # What serves until the next batch need not be clustered.
+        seeding = self.seeding if self.seeded else DataSeeding()
+        drawn = seeding.draw(pool, size, generator(self.seed, "seeding", self.step))
         # Sums on a GPU need not be bitwise the same on every process.
         self._place(torch.arange(size, device=vectors.device), from_first_rank(drawn.codes))
         if self.seeded:

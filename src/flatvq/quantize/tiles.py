@@ -87,9 +87,11 @@ def _first_largest(scores: Tensor) -> tuple[Tensor, Tensor]:
     if scores.device.type != "cpu" or scores.shape[1] % _BLOCK or scores.shape[1] == _BLOCK:
         largest, index = scores.max(dim=1)
         return largest, index
-    blocks = scores.view(len(scores), -1, _BLOCK)
-    largest, block = blocks.amax(dim=2).max(dim=1)
-    inside = blocks.gather(1, block[:, None, None].expand(-1, 1, _BLOCK))[:, 0].argmax(dim=1)
+    blocks = scores.view(-1, _BLOCK)
+    per_row = scores.shape[1] // _BLOCK
+    largest, block = blocks.amax(dim=1).view(-1, per_row).max(dim=1)
+    # `max` and `index_select` are several times as fast as `argmax` and `gather`.
+    inside = blocks.index_select(0, torch.arange(0, len(blocks), per_row) + block).max(dim=1).indices
     return largest, block * _BLOCK + inside
 
 

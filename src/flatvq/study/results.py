@@ -23,7 +23,7 @@ from flatvq.study.verdict import Compared, study_verdict
 from flatvq.train.machine import cores
 from flatvq.train.records import write_json
 
-__all__ = ["compared_arms", "write_study"]
+__all__ = ["compared_arms", "machine_record", "write_study"]
 
 FORMAT = 1
 _MEASURES = ("psnr_db", "ssim", "mse", "ms_ssim", "psnr_of_mean_mse_db", "effective_bits_per_image")
@@ -51,7 +51,7 @@ def write_study(plan: Plan, outcomes: Sequence[Outcome], data: DataSplit, folder
         "title": recipe.title,
         "flatvq": flatvq.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
+        "machine": machine_record(),
         "protocol": protocol_id(recipe.data.crop, recipe.data.resize),
         "margin_db": recipe.margin_db,
         "data": _data(plan, data, _late_fates(outcomes, folder)),
@@ -136,7 +136,8 @@ def _data(plan: Plan, data: DataSplit, late: list[dict[str, Any]]) -> dict[str, 
     }
 
 
-def _machine() -> dict[str, Any]:
+def machine_record() -> dict[str, Any]:
+    """Say what figures were measured on."""
     return {
         "processor": _processor(),
         "cores": cores(),

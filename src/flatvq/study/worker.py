@@ -1,8 +1,6 @@
 """One trial in a process of its own: it trains what RUN/recipe.json says, and ends with the study.
 
 A crash, even of the interpreter, then takes one trial and not the study; and each trial gets its own threads.
-The processes are forked from a server that has imported everything once: imports take longer than hundreds of
-steps of a small model.
 """
 
 from __future__ import annotations
@@ -12,24 +10,18 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing import get_all_start_methods, get_context, parent_process
+from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import torch
 
+from flatvq import processes
 from flatvq.errors import FlatvqError
 from flatvq.recipe import TrialRecipe, parse
 from flatvq.train import run_trial
 
 __all__ = ["start", "train"]
-
-# What a trial imports sooner or later; an optimiser imports the compiler.
-_IMPORTS = ["flatvq.study.worker", "torch._dynamo", "pyarrow.parquet"]
 
 
 def start(run: Path, threads: int, gpu: str | None) -> BaseProcess:
@@ -43,14 +35,7 @@ def start(run: Path, threads: int, gpu: str | None) -> BaseProcess:
     Returns:
         Its process. The exit code: 0 done, 3 stopped on request, 2 a user's error, negative for a signal.
     """
-    serving = "forkserver" in get_all_start_methods()
-    context: Any = get_context("forkserver" if serving else "spawn")
-    if serving:
-        context.set_forkserver_preload(_IMPORTS)
-    process: BaseProcess = context.Process(target=_work, args=(run, threads, gpu))
-    with _nameless_main():
-        process.start()
-    return process
+    return processes.start(_work, run, threads, gpu)
 
 
 def _work(run: Path, threads: int, gpu: str | None) -> None:
@@ -82,14 +67,3 @@ def _end_with_the_study() -> None:
     assert study is not None
     study.join()
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-@contextmanager
-def _nameless_main() -> Iterator[None]:
-    """Keep a new process from running the program's own script again: it needs nothing of it."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main

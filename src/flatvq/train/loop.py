@@ -19,14 +19,15 @@ from torch.nn.parallel import DistributedDataParallel
 from flatvq.data import Batch, DataSplit, TrainingCrops, evaluation_crops
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.evaluate.split import evaluate
-from flatvq.model import VQVAE, build_vqvae
+from flatvq.model import build_vqvae
 from flatvq.quantize import Codebook, RevivalEvent, VectorQuantizer
-from flatvq.recipe import TrainRecipe, TrialRecipe
+from flatvq.recipe import TrialRecipe
 from flatvq.train.checkpoint import load_checkpoint, newest_checkpoints, save_checkpoint
 from flatvq.train.interrupt import StopRequest
 from flatvq.train.journal import Journal
 from flatvq.train.machine import Machine
 from flatvq.train.objective import Losses, learning_rate, objective
+from flatvq.train.optimizer import optimizer_for
 
 __all__ = ["Trainer"]
 
@@ -48,7 +49,7 @@ class Trainer:
         self.recipe, self.data, self.machine, self.journal = recipe, data, machine, journal
         self.model = build_vqvae(recipe.model, recipe.codebook, seed=recipe.seed, steps=recipe.train.steps)
         self.model.to(machine.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = _optimizer(self.model, recipe.train)
+        self.optimizer = optimizer_for(self.model, recipe.train)
         self.step = 0
         """Steps done."""
         self._parallel: nn.Module = self.model
@@ -193,11 +194,3 @@ class Trainer:
         for number, quantizer in enumerate(self.model.quantizers):
             if isinstance(quantizer, VectorQuantizer):
                 yield number, quantizer.codebook
-
-
-def _optimizer(model: VQVAE, recipe: TrainRecipe) -> torch.optim.Optimizer:
-    """Make the optimiser, in the form that passes over each weight once."""
-    weights, rate = model.parameters(), recipe.learning_rate
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(weights, rate, weight_decay=recipe.weight_decay, fused=True)
-    return torch.optim.Adam(weights, rate, fused=True)

@@ -43,8 +43,8 @@ def objective(output: VQVAEOutput, images: Tensor, recipe: TrainRecipe) -> Losse
         MSE x 4 (the [-1, 1] scale) + beta x commitment + weight x codebook.
     """
     reconstruction = F.mse_loss(output.reconstruction.float(), images)
-    commitment = sum((level.commitment_loss for level in output.levels), reconstruction.new_zeros(()))
-    codebook = sum((level.codebook_loss for level in output.levels), reconstruction.new_zeros(()))
+    commitment = sum([level.commitment_loss for level in output.levels], reconstruction.new_zeros(()))
+    codebook = sum([level.codebook_loss for level in output.levels], reconstruction.new_zeros(()))
     total = (
         _SCALE * reconstruction + recipe.commitment_weight * commitment + recipe.codebook_weight * codebook
     )

@@ -1,0 +1,1 @@
+"""Benchmarks of flatvq beside what people use today; `make bench`."""

@@ -1,0 +1,98 @@
+"""flatvq beside what people use today: measured into results/bench.json, shown in docs/performance.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks import render
+from benchmarks.suites import memory, study
+
+ROOT = Path(__file__).parents[1]
+PHOTOGRAPHS = ROOT.parent / "shared" / "imagenet-sample" / "train"
+PACKAGES = ("torch", "faiss-cpu", "vector-quantize-pytorch", "numpy", "pillow")
+
+
+def main() -> None:
+    """Measure, write the record, and render it."""
+    asked = _arguments()
+    if asked.render:
+        bench = json.loads(asked.out.read_text(encoding="utf-8"))
+    else:
+        bench = measure(asked)
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        asked.out.write_text(json.dumps(bench, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(render.table(bench)))
+    if not asked.quick:
+        render.page(bench, ROOT / "docs" / "performance.md")
+        render.plots(bench, ROOT / "docs")
+
+
+def measure(asked: argparse.Namespace) -> dict[str, Any]:
+    """Run every suite, one after the other, each in a process of its own."""
+    cases = []
+    for thresholds in (True, False):
+        for suite in ("quantizer", "step"):
+            cases += [
+                {**case, "thresholds": thresholds}
+                for case in _child(suite=suite, quick=asked.quick, thresholds=thresholds)
+            ]
+    if asked.photographs.is_dir():
+        options = {"quick": asked.quick, "folder": str(asked.photographs), "thresholds": True}
+        cases += [{**case, "thresholds": True} for case in _child(suite="pipeline", **options)]
+    else:
+        _tell(f"no photographs in {asked.photographs}: the input pipeline is left out (--photographs)")
+    peaks = {side: _child(suite="memory", side=side) for side in ("flatvq", "other")}
+    whole = None if asked.quick else study.run(asked.studies)
+    return {
+        "format": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "quick": asked.quick,
+        "machine": _machine(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "cases": [*cases, *([{**whole, "thresholds": True}] if whole else [])],
+        "memory": memory.summary(peaks),
+        "curves": _child(suite="scaling", quick=asked.quick, thresholds=True),
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="in 3 minutes; leaves the documents as they are")
+    parser.add_argument("--render", action="store_true", help="measure nothing; render the record again")
+    parser.add_argument("--out", type=Path, help="the record; results/bench.json if not given")
+    parser.add_argument("--photographs", type=Path, default=PHOTOGRAPHS, help="a folder of JPEG files")
+    parser.add_argument(
+        "--studies", type=int, default=1, help="rounds of the default study and its first version"
+    )
+    asked = parser.parse_args()
+    asked.out = asked.out or (Path("bench-quick.json") if asked.quick else ROOT / "results" / "bench.json")
+    return asked
+
+
+def _child(**asked: Any) -> Any:
+    _tell(" ".join(f"{key}={value}" for key, value in asked.items()))
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.child", json.dumps(asked)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _tell(what: str) -> None:
+    print(f"bench: {what}", file=sys.stderr, flush=True)
+
+
+def _machine() -> dict[str, Any]:
+    from flatvq.study.results import machine_record
+
+    return {**machine_record(), "libc": " ".join(platform.libc_ver())}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""One suite in a process of its own: `python -m benchmarks.child '{"suite": ...}'` prints JSON.
+
+With `thresholds`, glibc's malloc keeps freed memory for every contender in the process, as flatvq's own
+trainings do; without, all run with the allocator as it comes.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.suites import memory, pipeline, quantizer, scaling, step
+from flatvq.train.machine import keep_freed_memory
+
+
+def found(asked: dict[str, Any]) -> Any:
+    """Run what is asked for."""
+    if asked.get("thresholds"):
+        keep_freed_memory()
+    gc.collect()
+    gc.freeze()  # what the imports left behind is no contender's to collect
+    match asked["suite"]:
+        case "quantizer":
+            return quantizer.run(asked["quick"])
+        case "step":
+            return step.run(asked["quick"])
+        case "scaling":
+            return scaling.run(asked["quick"])
+        case "memory":
+            return memory.run(asked["side"])
+        case "pipeline":
+            return pipeline.run(asked["quick"], Path(asked["folder"]))
+    raise ValueError(asked)
+
+
+if __name__ == "__main__":
+    print(json.dumps(found(json.loads(sys.argv[1]))))

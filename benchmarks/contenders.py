@@ -1,0 +1,184 @@
+"""The two sides of every comparison, built so that they compute the same thing.
+
+The peer is `VectorQuantize` of vector-quantize-pytorch, with the same decay and the same estimator,
+straight-through, as flatvq, in float32. Axes: N vectors, K codes, D code dim, B batch, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from vector_quantize_pytorch import VectorQuantize
+
+from flatvq.model import VQVAE, build_vqvae
+from flatvq.quantize import Quantized, RandomSeeding, Revival, VectorQuantizer
+from flatvq.quantize.seeding import KMeansSeeding
+from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, RevivalRecipe, TrainRecipe
+from flatvq.train.machine import machine_for
+from flatvq.train.objective import objective
+from flatvq.train.optimizer import optimizer_for
+
+__all__ = ["eval_pair", "flatvq_step", "model_recipe", "peer_step", "training_pair"]
+
+DECAY = 0.99
+Call = Callable[[], object]
+
+
+class PeerQuantizer(nn.Module):
+    """The peer behind flatvq's protocol of a quantizer, so that both have the same network around them."""
+
+    def __init__(self, codebook_size: int, code_dim: int) -> None:
+        super().__init__()
+        self.codebook_size, self.code_dim = codebook_size, code_dim
+        self.layer = peer_quantizer(codebook_size, code_dim, accept_image_fmap=True)
+
+    def forward(self, latents: Tensor) -> Quantized:
+        """Quantize [B, D, h, w]; the peer's loss is the commitment loss."""
+        quantized, indices, loss = self.layer(latents)
+        return Quantized(
+            quantized, indices, loss.new_zeros(()), loss.sum(), latents.detach(), quantized.detach()
+        )
+
+
+def peer_quantizer(codebook_size: int, code_dim: int, **options: object) -> VectorQuantize:
+    """Build the peer as its users do against collapse: k-means first, codes below a count of 2 replaced."""
+    settings = {"decay": DECAY, "rotation_trick": False, "kmeans_init": True, "threshold_ema_dead_code": 2}
+    return VectorQuantize(dim=code_dim, codebook_size=codebook_size, **{**settings, **options})
+
+
+def eval_pair(vectors: Tensor, codebook_size: int) -> tuple[dict[str, Call], str]:
+    """Quantize vectors [N, D] in eval mode, with the same codes on both sides.
+
+    Returns:
+        The contenders, and what was checked.
+    """
+    ours = VectorQuantizer(codebook_size, vectors.shape[1], seeding=RandomSeeding()).eval()
+    peer = peer_quantizer(codebook_size, vectors.shape[1], kmeans_init=False).eval()
+    peer._codebook.embed.data.copy_(ours.codebook.codes[None])
+    with torch.no_grad():
+        found, theirs = ours(vectors).indices, peer(vectors)[1]
+        near = _distance(vectors, ours.codebook.codes, found) - _distance(
+            vectors, ours.codebook.codes, theirs
+        )
+    differ = int((found != theirs).sum())
+    # Where float32 cannot tell two codes apart, each side may take either.
+    assert differ == 0 or float(near[found != theirs].abs().max()) < 1e-4, "the sides disagree"
+    return (
+        {"flatvq": _without_gradients(ours, vectors), "other": _without_gradients(peer, vectors)},
+        f"{len(vectors) - differ} of {len(vectors)} indices are the same, the others tie within rounding",
+    )
+
+
+def training_pair(vectors: Tensor, codebook_size: int) -> tuple[dict[str, Call], str]:
+    """Take training steps of the quantizers alone: forward, moving averages, revival, backward."""
+    size, dim = codebook_size, vectors.shape[1]
+    ours = VectorQuantizer(
+        size, dim, seeding=KMeansSeeding(vectors_per_code=1), revival=Revival(every=1, fraction=0.05)
+    )
+    return {"flatvq": _step(ours, vectors), "other": _step(peer_quantizer(size, dim), vectors)}, _same_step(
+        vectors, codebook_size
+    )
+
+
+def _same_step(vectors: Tensor, codebook_size: int) -> str:
+    """Check that one training step from the same codes gives the same codes, loss and gradient."""
+    size, dim = codebook_size, vectors.shape[1]
+    ours = VectorQuantizer(size, dim, seeding=RandomSeeding())
+    peer = peer_quantizer(size, dim, kmeans_init=False, threshold_ema_dead_code=0)
+    peer._codebook.embed.data.copy_(ours.codebook.codes[None])
+    peer._codebook.embed_avg.data.copy_(ours.codebook.codes[None])
+    peer._codebook.cluster_size.data.fill_(1.0)
+    a, b = vectors.clone().requires_grad_(), vectors.clone().requires_grad_()
+    out, (quantized, indices, loss) = ours(a), peer(b)
+    (out.quantized.square().sum() + out.commitment_loss).backward()
+    (quantized.square().sum() + loss.sum()).backward()
+    assert a.grad is not None
+    assert b.grad is not None
+    same = out.indices == indices
+    assert float(same.float().mean()) > 0.999, "the sides disagree on indices"
+    torch.testing.assert_close(a.grad[same], b.grad[same], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(out.commitment_loss, loss.sum(), rtol=1e-4, atol=1e-6)
+    moved = (ours.codebook.codes - peer._codebook.embed[0]).abs().amax(dim=1)
+    # A vector that went to another code in a tie moves two codes.
+    assert int((moved > 1e-3).sum()) <= 2 * int((~same).sum()), "the sides update codes differently"
+    return "one step from the same codes gives the same indices, loss, gradient and codes up to rounding"
+
+
+def _step(quantizer: nn.Module, vectors: Tensor) -> Call:
+    inputs = vectors.clone().requires_grad_()
+
+    def call() -> None:
+        out = quantizer(inputs)
+        if isinstance(out, Quantized):
+            total = out.quantized.sum() + out.commitment_loss
+        else:
+            total = out[0].sum() + out[2].sum()
+        total.backward()  # type: ignore[no-untyped-call]
+
+    return call
+
+
+def _without_gradients(quantizer: nn.Module, vectors: Tensor) -> Call:
+    def call() -> None:
+        with torch.no_grad():
+            quantizer(vectors)
+
+    return call
+
+
+def _distance(vectors: Tensor, codes: Tensor, indices: Tensor) -> Tensor:
+    """Squared distances [N], over the squared length of the vectors."""
+    return (vectors.double() - codes[indices].double()).square().sum(dim=1) / vectors.double().square().sum(
+        dim=1
+    )
+
+
+def model_recipe(levels: int, codebook_size: int, code_dim: int) -> ModelRecipe:
+    """Give the reference's model: width 128, residual width 64, two residual blocks."""
+    strides = (4, *[2] * (levels - 1))
+    return ModelRecipe(
+        width=128,
+        residual_width=64,
+        levels=tuple(
+            LevelRecipe(downsample=stride, codebook_size=codebook_size, code_dim=code_dim)
+            for stride in strides
+        ),
+    )
+
+
+def flatvq_step(model: ModelRecipe, images: Tensor, *, precision: str = "auto") -> Call:
+    """Train as `flatvq train` does: channels last, bfloat16 where the processor is fast at it."""
+    recipe = TrainRecipe(batch_size=len(images), learning_rate=3e-4, precision=precision)
+    codebook = CodebookRecipe(revival=RevivalRecipe(every=1, fraction=0.05))
+    with machine_for(recipe) as machine:
+        net = build_vqvae(model, codebook).to(machine.device)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pixels = images.to(machine.device).to(memory_format=torch.channels_last)
+    optimizer = optimizer_for(net, recipe)
+
+    def call() -> None:
+        with machine.autocast():
+            output = net(pixels)
+        losses = objective(output, pixels, recipe)
+        optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return call
+
+
+def peer_step(model: ModelRecipe, images: Tensor) -> Call:
+    """Train the same network in plain eager float32 with the peer's layer, as a user would write it."""
+    recipe = TrainRecipe(batch_size=len(images))
+    net = VQVAE(model, [PeerQuantizer(level.codebook_size, level.code_dim) for level in model.levels])
+    optimizer = torch.optim.Adam(net.parameters(), 3e-4)
+
+    def call() -> None:
+        losses = objective(net(images), images, recipe)
+        optimizer.zero_grad()
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return call

@@ -1,0 +1,141 @@
+"""From the record to the tables and plots of docs/performance.md. Pure functions of the record."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks.paper import imagenet
+
+__all__ = ["blocks", "page", "plots", "table"]
+
+_MIB = 2**20
+
+
+def blocks(bench: dict[str, Any]) -> dict[str, list[str]]:
+    """Give the lines of each block of the page, by name."""
+    return {
+        "machine": machine(bench),
+        "table": table(bench),
+        "memory": peaks(bench),
+        "curves": curves(bench),
+        "imagenet": imagenet(_decode_seconds(bench)),
+    }
+
+
+def page(bench: dict[str, Any], path: Path) -> None:
+    """Replace what stands between `<!-- bench:NAME -->` and `<!-- /bench -->` in a page."""
+    text = path.read_text(encoding="utf-8")
+    for name, lines in blocks(bench).items():
+        pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench -->)", re.DOTALL)
+        body = "\n".join(lines).replace("\\", r"\\")
+        text, found = pattern.subn(rf"\g<1>{body}\n\g<2>", text)
+        assert found == 1, f"{path} has no place for {name}"
+    path.write_text(text, encoding="utf-8")
+
+
+def machine(bench: dict[str, Any]) -> list[str]:
+    """Say where and with what the figures were measured."""
+    on = bench["machine"]
+    packages = ", ".join(f"{name} {number}" for name, number in bench["packages"].items())
+    return [
+        f"{on['processor']}, {on['cores']} cores, {on['system']}, {on['libc']}, Python {on['python']}; "
+        f"{packages}. {bench['created'][:10]}."
+    ]
+
+
+def table(bench: dict[str, Any]) -> list[str]:
+    """Show all timed cases: times and ratios with every contender's malloc tuned, and the ratio with none's."""
+    plain = {case["case"]: case for case in bench["cases"] if not case["thresholds"]}
+    rows = [
+        "| case | flatvq | other | ratio (quartiles) | aim | ratio, malloc as it comes |",
+        "|---|---|---|---|---|---|",
+    ]
+    for case in (case for case in bench["cases"] if case["thresholds"]):
+        beside = plain.get(case["case"])
+        rows.append(
+            f"| {case['case']}, against {case['against']} | {_time(case['flatvq_s'])} | {_time(case['other_s'])} "
+            f"| **{_ratio(case)}** ({_quartiles(case)}) | {case['target']}x "
+            f"| {f'{_ratio(beside)} ({_quartiles(beside)})' if beside else '–'} |"
+        )
+    return rows
+
+
+def peaks(bench: dict[str, Any]) -> list[str]:
+    """Show the extra peak memory of both sides."""
+    found = bench["memory"]
+    if found["flatvq_bytes"] is None:
+        return ["Not measured: the system does not tell."]
+    ours, other = found["flatvq_bytes"] / _MIB, found["other_bytes"] / _MIB
+    return [
+        "| case | flatvq | vector-quantize-pytorch | share | aims |",
+        "|---|---|---|---|---|",
+        f"| {found['case']} | {ours:.1f} MiB | {other:,.0f} MiB | 1/{other / ours:.0f} | 64 MiB, 1/100 |",
+    ]
+
+
+def curves(bench: dict[str, Any]) -> list[str]:
+    """Show every curve as a row of times, with the exponent of its upper half."""
+    rows = ["| what | grows with | expected | median times | exponent |", "|---|---|---|---|---|"]
+    for curve in bench["curves"]:
+        times = ", ".join(f"{point['at']}: {_time(point['seconds'])}" for point in curve["points"])
+        rows.append(
+            f"| {curve['of']} | {curve['quantity']} | {curve['order']} | {times} | {curve['exponent']:.2f} |"
+        )
+    return rows
+
+
+def plots(bench: dict[str, Any], folder: Path) -> None:
+    """Draw the ratios and the curves as SVG files."""
+    import matplotlib as mpl
+    from matplotlib import pyplot as plt
+
+    # The same record gives the same bytes.
+    mpl.rcParams.update({"svg.hashsalt": "flatvq", "svg.fonttype": "none", "font.size": 9})
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    cases = [case for case in bench["cases"] if case["thresholds"]]
+    ratios = [case["ratio"]["median"] for case in cases]
+    axes.barh([case["case"] for case in cases], ratios, color="#4477aa", label="median ratio")
+    axes.scatter(
+        [case["target"] for case in cases], range(len(cases)), marker="|", s=180, color="#cc3311", label="aim"
+    )
+    axes.set(xscale="log", xlabel="times as fast")
+    axes.invert_yaxis()
+    axes.legend()
+    _save(figure, folder / "performance-ratios.svg")
+    figure, grid = plt.subplots(2, 4, figsize=(12, 5.5), layout="constrained")
+    for axes, curve in zip(grid.flat, bench["curves"], strict=False):
+        x = [point["at"] for point in curve["points"]]
+        y = [point["seconds"]["median"] for point in curve["points"]]
+        axes.plot(x, y, "o-", color="#4477aa", markersize=3)
+        axes.set(xscale="log", yscale="log", xlabel=curve["quantity"], ylabel="seconds")
+        axes.set_title(curve["of"], fontsize=8)
+    for axes in grid.flat[len(bench["curves"]) :]:
+        axes.set_axis_off()
+    _save(figure, folder / "performance-curves.svg")
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, metadata={"Date": None})
+
+
+def _decode_seconds(bench: dict[str, Any]) -> float | None:
+    """Seconds that the uncached pipeline took for an image on this machine, if it was measured."""
+    cold = [case for case in bench["cases"] if "nothing cached" in case["case"]]
+    return cold[0]["flatvq_s"]["median"] * bench["machine"]["cores"] if cold else None
+
+
+def _ratio(case: dict[str, Any]) -> str:
+    value = case["ratio"]["median"]
+    return f"{value:.2f}x" if value < 10 else f"{value:.0f}x"
+
+
+def _quartiles(case: dict[str, Any]) -> str:
+    low, high = case["ratio"]["q1"], case["ratio"]["q3"]
+    return f"{low:.2f} to {high:.2f}" if high < 10 else f"{low:.0f} to {high:.0f}"
+
+
+def _time(spread: dict[str, float]) -> str:
+    value = spread["median"]
+    return f"{value:.1f} s" if value >= 1 else f"{value * 1e3:.1f} ms"

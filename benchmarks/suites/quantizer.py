@@ -1,0 +1,65 @@
+"""The quantizers alone, and the search beside FAISS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+# After torch: then both share one OpenMP pool.
+import faiss  # isort: skip
+
+from benchmarks.contenders import eval_pair, training_pair
+from benchmarks.timing import alternate, compared
+from flatvq.quantize import nearest_codes
+
+__all__ = ["run"]
+
+N = 16384
+PEER = "vector-quantize-pytorch"
+# (K, D), and the least ratio that is aimed at.
+EVAL = {(512, 64): 12, (8192, 8): 150, (16384, 8): 150, (65536, 16): 150}
+TRAINING = {(512, 64): 8, (8192, 8): 100, (16384, 8): 100}
+
+
+def run(quick: bool) -> list[dict[str, Any]]:
+    """Time all cases; the quick form leaves the peer's longest call out."""
+    seconds = 3.0 if quick else 15.0
+    cases = []
+    for (size, dim), target in EVAL.items():
+        if quick and size > 16384:
+            continue
+        pair, same = eval_pair(_vectors(dim), size)
+        taken = alternate(pair, seconds=seconds, rounds=50, warm_up=1 if size > 16384 else 2)
+        cases.append(_case("quantizer, eval forward", size, dim, PEER, target, same, taken))
+    for (size, dim), target in TRAINING.items():
+        pair, same = training_pair(_vectors(dim), size)
+        taken = alternate(pair, seconds=seconds, rounds=50)
+        cases.append(_case("quantizer, training step", size, dim, PEER, target, same, taken))
+    for size, dim in EVAL:
+        vectors, codes = _vectors(dim), torch.randn(size, dim, generator=torch.Generator().manual_seed(1))
+        search, flat = nearest_codes(vectors, codes), faiss.knn(vectors.numpy(), codes.numpy(), 1)[1][:, 0]
+        equal = int((search.numpy() == flat).sum())
+        assert equal > 0.999 * N, "the search and FAISS disagree"
+        calls = {
+            "flatvq": lambda v=vectors, c=codes: nearest_codes(v, c),
+            "other": lambda v=vectors, c=codes: faiss.knn(v.numpy(), c.numpy(), 1),
+        }
+        taken = alternate(calls, seconds=seconds, rounds=100)
+        cases.append(
+            _case(
+                "search alone", size, dim, "FAISS, flat", 0.9, f"{equal} of {N} indices are the same", taken
+            )
+        )
+    return cases
+
+
+def _vectors(dim: int) -> torch.Tensor:
+    return torch.randn(N, dim, generator=torch.Generator().manual_seed(0))
+
+
+def _case(
+    name: str, size: int, dim: int, against: str, target: float, same: str, taken: dict[str, list[float]]
+) -> dict[str, Any]:
+    title = f"{name}, N {N}, K {size}, D {dim}"
+    return {"case": title, "against": against, "target": target, "same": same, **compared(taken)}

@@ -1,0 +1,34 @@
+"""Whole training steps of the reference's models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from benchmarks.contenders import flatvq_step, model_recipe, peer_step
+from benchmarks.timing import alternate, compared
+
+__all__ = ["run"]
+
+# (levels, K, D), and the least ratio that is aimed at.
+CASES = {(1, 1024, 64): 3, (2, 1024, 64): 3, (1, 16384, 8): 25}
+BATCH, SIDE = 16, 128
+AGAINST = "the same network, eager float32, vector-quantize-pytorch's layer"
+
+
+def run(quick: bool) -> list[dict[str, Any]]:
+    """Time all cases."""
+    images = torch.rand(BATCH, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    cases = []
+    for (levels, size, dim), target in CASES.items():
+        model = model_recipe(levels, size, dim)
+        calls = {"flatvq": flatvq_step(model, images), "other": peer_step(model, images)}
+        # Until flatvq has gathered eight vectors a code, each of its steps seeds anew.
+        for _ in range(size * 8 // (BATCH * (SIDE // 8) ** 2) + 1):
+            calls["flatvq"]()
+        taken = alternate(calls, seconds=4 if quick else 30, rounds=3 if size > 8192 else 20)
+        title = f"training step, {'single-level' if levels == 1 else 'parallel two-level'}, K {size}, D {dim}"
+        same = "the same recipe builds both networks; only the quantizers differ"
+        cases.append({"case": title, "against": AGAINST, "target": target, "same": same, **compared(taken)})
+    return cases
