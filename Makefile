@@ -4,12 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help study test lint clean
+.PHONY: help study test lint bench clean
 
 help:
 	@echo "make study   run the default study, about 5 minutes on 2 cores; then open studies/photographs/report.html"
 	@echo "make test    run the tests, under 10 minutes"
 	@echo "make lint    ruff, mypy and the import contract"
+	@echo "make bench   flatvq beside other libraries, about half an hour; make bench QUICK=1 takes 3 minutes"
 	@echo "make clean   remove the environments and caches; studies and results stay"
 
 study: .venv/study
@@ -24,6 +25,9 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: .venv/bench
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
 # torch comes first and by its exact version: what else is installed then finds it there and brings no other build.
 .venv/torch: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("flatvq needs Python 3.11 or newer; try make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -33,6 +37,10 @@ lint: .venv/dev
 
 .venv/study: .venv/torch pyproject.toml
 	$(INSTALL) --editable '.[photos]'
+	@touch $@
+
+.venv/bench: .venv/torch pyproject.toml
+	$(INSTALL) --editable '.[bench]'
 	@touch $@
 
 .venv/dev: .venv/torch pyproject.toml

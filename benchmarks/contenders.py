@@ -148,19 +148,20 @@ def model_recipe(levels: int, codebook_size: int, code_dim: int) -> ModelRecipe:
     )
 
 
-def flatvq_step(model: ModelRecipe, images: Tensor, *, precision: str = "auto") -> Call:
+def flatvq_step(model: ModelRecipe, images: Tensor, *, compiled: bool = False) -> Call:
     """Train as `flatvq train` does: channels last, bfloat16 where the processor is fast at it."""
-    recipe = TrainRecipe(batch_size=len(images), learning_rate=3e-4, precision=precision)
+    recipe = TrainRecipe(batch_size=len(images), learning_rate=3e-4)
     codebook = CodebookRecipe(revival=RevivalRecipe(every=1, fraction=0.05))
     with machine_for(recipe) as machine:
         net = build_vqvae(model, codebook).to(machine.device)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pixels = images.to(machine.device).to(memory_format=torch.channels_last)
     optimizer = optimizer_for(net, recipe)
+    forward = torch.compile(net.__call__) if compiled else net
 
     def call() -> None:
         with machine.autocast():
-            output = net(pixels)
+            output = forward(pixels)
         losses = objective(output, pixels, recipe)
         optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]

@@ -34,7 +34,7 @@ def spread(values: list[float]) -> Spread:
 
 
 def alternate(
-    contenders: Mapping[str, Callable[[], object]], *, seconds: float, rounds: int, warm_up: int = 2
+    contenders: Mapping[str, Callable[[], object]], *, seconds: float, rounds: int, warm_up: int = 1
 ) -> dict[str, list[float]]:
     """Time contenders in turn.
 

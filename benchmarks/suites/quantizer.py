@@ -24,13 +24,13 @@ TRAINING = {(512, 64): 8, (8192, 8): 100, (16384, 8): 100}
 
 def run(quick: bool) -> list[dict[str, Any]]:
     """Time all cases; the quick form leaves the peer's longest call out."""
-    seconds = 3.0 if quick else 15.0
+    seconds = 1.0 if quick else 8.0
     cases = []
     for (size, dim), target in EVAL.items():
         if quick and size > 16384:
             continue
         pair, same = eval_pair(_vectors(dim), size)
-        taken = alternate(pair, seconds=seconds, rounds=50, warm_up=1 if size > 16384 else 2)
+        taken = alternate(pair, seconds=seconds, rounds=50)
         cases.append(_case("quantizer, eval forward", size, dim, PEER, target, same, taken))
     for (size, dim), target in TRAINING.items():
         pair, same = training_pair(_vectors(dim), size)

@@ -25,7 +25,7 @@ Call = Callable[[], object]
 def run(quick: bool) -> list[dict[str, Any]]:
     """Measure all curves; the quick form takes every other point and few rounds."""
     every = 2 if quick else 1
-    seconds = 0.5 if quick else 3.0
+    seconds = 0.2 if quick else 1.5
     step = "quantizer, training step"
     curves: list[tuple[str, str, str, Iterable[int], Callable[[int], Call]]] = [
         ("K", f"{step}, N 16384, D 16", "N K D + K D", _powers(9, 18), lambda k: _quantizer(16384, k, 16)),

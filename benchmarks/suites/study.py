@@ -46,19 +46,14 @@ def run(rounds: int) -> dict[str, Any] | None:
         "case": "flatvq study photographs, wall time",
         "against": f"its first version, {FIRST[:7]}",
         "target": 1.5,
-        "same": f"healthy pair: {verdicts['flatvq']['healthy']}, as against {verdicts['other']['healthy']} then",
+        "same": f"healthy pair: {verdicts['flatvq']['healthy']} now, {verdicts['other']['healthy']} then",
         **compared(taken),
     }
 
 
 def _seconds(source: Path, out: Path) -> float:
     command = [sys.executable, "-m", "flatvq", "study", "photographs", "--out", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(source)}
     started = time.perf_counter()
-    subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": str(source)},
-        cwd=out.parent,
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
+    subprocess.run(command, env=environment, cwd=out.parent, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - started

@@ -5,9 +5,10 @@ survey -> sides -> limit -> decode (if it fits) -> sides of what is readable -> 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from flatvq.data.decoding import Decode, decode, decode_for_training
 from flatvq.data.entries import Entry, Survey
 from flatvq.data.holdout import Sides, divide, first_by_hash, without_copies
 from flatvq.data.pillow import Sizing
@@ -40,13 +41,13 @@ class Usable:
 
 
 def usable(
-    source: Source, entries: Sequence[Entry], decoder: Decoder, max_unreadable: float, split: str
+    source: Source, wanted: Mapping[Entry, Decode], decoder: Decoder, max_unreadable: float, split: str
 ) -> Usable:
     """Decode what fits the cache, drop what cannot be read, and stop if that is too much.
 
     Args:
         source: where the entries come from.
-        entries: the images that are wanted of it.
+        wanted: the images that are wanted of it, and how each is to be decoded.
         decoder: decodes and keeps them.
         max_unreadable: largest share of unreadable files that is borne.
         split: what to call the set in fates.
@@ -57,7 +58,7 @@ def usable(
     Raises:
         FlatvqError: if nothing is left, or too many files are unreadable.
     """
-    rejected = decoder.decode_all(entries)
+    rejected = decoder.decode_all(wanted)
     fates = tuple(Fate(entry.name, split, "unreadable", why.reason) for entry, why in rejected.items())
     bad = [fate for fate in (*source.survey.fates, *fates) if fate.fate == "unreadable"]
     candidates = len(source.survey.entries) + len(bad) - len(fates)
@@ -65,7 +66,7 @@ def usable(
         what = f"{len(bad)} of {candidates} images in {source.title} cannot be read, such as '{bad[0].name}'"
         remedy = f"{bad[0].reason}; mend them, or raise data.max_unreadable above {max_unreadable:g}"
         raise FlatvqError(what, remedy)
-    kept = tuple(entry for entry in entries if entry not in rejected)
+    kept = tuple(entry for entry in wanted if entry not in rejected)
     if not kept:
         held = ", ".join(fate.name for fate in source.survey.fates[:3])
         what = f"{source.title} holds no usable image ({held or 'it is empty'})"
@@ -94,8 +95,10 @@ def hold_out(source: Source, recipe: DataRecipe) -> DataSplit:
         else Sides(everything, ())
     )
     training = first_by_hash(sides.training, recipe.limit)
-    left = usable(source, (*training, *sides.validation), decoder, recipe.max_unreadable, "")
+    wanted = {**_to_train_on(training), **_to_evaluate(sides.validation)}
+    left = usable(source, wanted, decoder, recipe.max_unreadable, "")
     # Again, because a side may have lost all its images to damage; the hash keeps all others where they were.
+    # What changes over is then decoded once more, in the way of its new side.
     sides = divide(left.entries, recipe.validation_share, source.title)
     sentence = (
         f"{len(sides.validation)} of {len(left.entries)} images of {source.title} are never trained on, "
@@ -126,8 +129,9 @@ def keep_apart(training: Source, validation: Source, recipe: DataRecipe) -> Data
         what = f"every image of {training.title} is also in {validation.title}"
         raise FlatvqError(what, "give data.validation_path other images, or leave it empty")
     wanted = first_by_hash(own, recipe.limit)
-    trained = usable(training, wanted, decoder, recipe.max_unreadable, "training")
-    held = usable(validation, validation.survey.entries, decoder, recipe.max_unreadable, "validation")
+    trained = usable(training, _to_train_on(wanted), decoder, recipe.max_unreadable, "training")
+    others = _to_evaluate(validation.survey.entries)
+    held = usable(validation, others, decoder, recipe.max_unreadable, "validation")
     sentence = f"{len(held.entries)} images of {validation.title}, none of them trained on"
     if copies:
         sentence += f"; {len(copies)} exact copies of them were taken out of {training.title}"
@@ -143,6 +147,14 @@ def keep_apart(training: Source, validation: Source, recipe: DataRecipe) -> Data
         *held.fates,
     )
     return _split(Sides(trained.entries, held.entries), decoder, sentence, fates)
+
+
+def _to_train_on(entries: Iterable[Entry]) -> dict[Entry, Decode]:
+    return dict.fromkeys(entries, decode_for_training)
+
+
+def _to_evaluate(entries: Iterable[Entry]) -> dict[Entry, Decode]:
+    return dict.fromkeys(entries, decode)
 
 
 def _several(entries: Iterable[Entry]) -> bool:
@@ -163,8 +175,8 @@ def _split(sides: Sides, decoder: Decoder, held_out: str, fates: Iterable[Fate])
     named = {"training": sides.training, "validation": sides.validation}
     converted = [entry.converted(split) for split, side in named.items() for entry in side if entry.notes]
     return DataSplit(
-        training=StoredImages(sides.training, decoder, "training"),
-        validation=StoredImages(sides.validation, decoder, "validation"),
+        training=StoredImages(sides.training, decoder, decode_for_training, "training"),
+        validation=StoredImages(sides.validation, decoder, decode, "validation"),
         held_out=held_out,
         fates=(*fates, *converted),
     )

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from flatvq.data.entries import threads
 from flatvq.data.sets import ImageSet, Pixels
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
@@ -31,9 +32,6 @@ __all__ = ["Batch", "NamedCrop", "TrainingCrops", "evaluation_crops", "evenly_sp
 
 # Which stream of random numbers: so that the order of an epoch and its crops have nothing in common.
 _ORDER, _CROP = 0, 1
-
-_THREADS = 2
-_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -113,12 +111,16 @@ class TrainingCrops:
         """
         import torch
 
-        drawn = [self._draw(step * self._batch_size + position) for position in self._positions]
-        pixels = np.stack([crop.pixels for crop in drawn]).transpose(0, 3, 1, 2)  # [B, 3, H, W]
-        return Batch(torch.from_numpy(np.ascontiguousarray(pixels)), tuple(crop.name for crop in drawn))
+        crop, names = self._recipe.crop, []
+        pixels = np.empty((len(self._positions), 3, crop, crop), np.uint8)
+        for place, position in zip(pixels, self._positions, strict=True):
+            name, cut = self._draw(step * self._batch_size + position)
+            place[:] = cut.transpose(2, 0, 1)
+            names.append(name)
+        return Batch(torch.from_numpy(pixels), tuple(names))
 
     def batches(self, start_step: int, stop_step: int) -> Generator[Batch, None, None]:
-        """Go through the batches of some steps, preparing the next few in background threads.
+        """Go through the batches of some steps, preparing the next few in threads, one batch in each.
 
         The threads end when the iterator does: at its end, when it is closed early, and on an error, which is
         raised at the step that it belongs to.
@@ -131,10 +133,12 @@ class TrainingCrops:
             What `batch` returns for each step, in order.
         """
         steps = iter(range(start_step, stop_step))
-        pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="flatvq-crops")
+        workers = threads()
+        # Twice as many batches, so that no thread idles while the training takes its step.
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="flatvq-crops")
         try:
             waiting: deque[Future[Batch]] = deque(
-                pool.submit(self.batch, step) for step in islice(steps, _AHEAD)
+                pool.submit(self.batch, step) for step in islice(steps, 2 * workers)
             )
             while waiting:
                 batch = waiting.popleft().result()

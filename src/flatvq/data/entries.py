@@ -108,8 +108,12 @@ def digest_of(stream: BinaryIO) -> str:
 
 
 def threads() -> int:
-    """Return how many threads look at and decode files."""
-    return min(4, os.cpu_count() or 1)
+    """Return how many threads look at and decode files: one for each core that this process may use, up to 8.
+
+    About a tenth of the work on a file is Python's own, which one thread at a time can do.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(8, cores or 1)
 
 
 def _look(item: Item, sizing: Sizing) -> tuple[Item, Entry | Rejected]:

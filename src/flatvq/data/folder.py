@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flatvq.data.assembly import Source, hold_out, keep_apart, usable
+from flatvq.data.decoding import decode
 from flatvq.data.entries import Survey, survey
 from flatvq.data.pillow import Sizing
 from flatvq.data.sets import DataSplit, Fate, ImageSet
@@ -49,10 +50,11 @@ def open_folder(path: str | Path, crop: int, resize: int = 0) -> OpenedFolder:
     sizing = Sizing(crop, resize)
     source = _source(existing_folder(path, "the path"), sizing, split)
     decoder = Decoder(sizing, defaults.cache_mib)
-    found = usable(source, source.survey.entries, decoder, defaults.max_unreadable, split)
+    wanted = dict.fromkeys(source.survey.entries, decode)
+    found = usable(source, wanted, decoder, defaults.max_unreadable, split)
     converted = [entry.converted(split) for entry in found.entries if entry.notes]
     return OpenedFolder(
-        images=StoredImages(found.entries, decoder, split),
+        images=StoredImages(found.entries, decoder, decode, split),
         fates=(*source.survey.fates, *found.fates, *converted),
     )
 

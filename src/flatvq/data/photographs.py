@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from flatvq.data.pillow import Sizing, decode
+from flatvq.data.decoding import decode
+from flatvq.data.pillow import Sizing
 from flatvq.data.sets import DataSplit, Fate, Pixels
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.recipe import DataRecipe

@@ -1,4 +1,4 @@
-"""The one place that talks to Pillow: open hostile files, say what they hold, decode them to RGB.
+"""The one place that opens files with Pillow: hostile ones too; say what they hold, and make them RGB.
 
 Pillow's plugins raise nearly any exception on a damaged file, so whatever they raise becomes a `Rejected`.
 """
@@ -17,9 +17,17 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
-from flatvq.data.sets import Pixels
-
-__all__ = ["LARGEST_PIXELS", "Header", "NotAnImageError", "Rejected", "Sizing", "decode", "read_header"]
+__all__ = [
+    "LARGEST_PIXELS",
+    "Header",
+    "NotAnImageError",
+    "Rejected",
+    "Sizing",
+    "opened",
+    "read_header",
+    "to_rgb",
+    "upright",
+]
 
 LARGEST_PIXELS = 100_000_000
 """Images of more pixels, as stored or as scaled, are skipped: they cost 300 MB each and more."""
@@ -104,7 +112,7 @@ def read_header(stream: BinaryIO, sizing: Sizing) -> Header:
         NotAnImageError: if its first bytes are those of no image format.
         Rejected: if it is damaged or too large.
     """
-    with _opened(stream) as image:
+    with opened(stream) as image:
         width, height = sizing.target(*image.size)
         if width * height > LARGEST_PIXELS:
             raise _too_large(f"{width} x {height} pixels once scaled to the crop")
@@ -114,37 +122,20 @@ def read_header(stream: BinaryIO, sizing: Sizing) -> Header:
         return Header(nbytes=width * height * 3, notes=tuple(notes))
 
 
-def decode(stream: BinaryIO, sizing: Sizing) -> Pixels:
-    """Decode an image: upright, opaque, RGB, scaled bicubically from its full size.
+@contextmanager
+def opened(stream: BinaryIO) -> Iterator[ImageFile.ImageFile]:
+    """Open an image of a known format and a bearable size; its pixels are not decoded yet.
 
     Args:
         stream: the file's bytes, at their start.
-        sizing: what to scale it to.
 
-    Returns:
-        uint8 [H, W, 3], read-only.
+    Yields:
+        The image. Whatever Pillow raises as long as it is open becomes a `Rejected`.
 
     Raises:
+        NotAnImageError: if its first bytes are those of no image format.
         Rejected: if it is damaged or too large.
     """
-    with _opened(stream) as image:
-        image.load()
-        # Asked after loading: Pillow itself turns TIFF files while it loads them, and then drops the tag.
-        turn = _UPRIGHT.get(_orientation(image))
-        rgb = _rgb(image)
-        if turn is not None:
-            rgb = rgb.transpose(turn)
-        size = sizing.target(*rgb.size)
-        if size != rgb.size:
-            rgb = rgb.resize(size, Image.Resampling.BICUBIC)
-        pixels = np.array(rgb)
-    pixels.flags.writeable = False
-    return pixels
-
-
-@contextmanager
-def _opened(stream: BinaryIO) -> Iterator[ImageFile.ImageFile]:
-    """Open an image of a known format and a bearable size; whatever Pillow raises meanwhile is `Rejected`."""
     _mute_pillow()
     try:
         with Image.open(stream, formats=_formats()) as image:
@@ -159,6 +150,42 @@ def _opened(stream: BinaryIO) -> Iterator[ImageFile.ImageFile]:
         raise _too_large("more pixels") from None
     except Exception as error:
         raise Rejected(f"damaged ({_one_line(error)})") from None
+
+
+def to_rgb(image: ImageFile.ImageFile) -> Image.Image:
+    """Load an image and convert it to RGB, opaque, of 8 bits.
+
+    Raises:
+        Rejected: if nothing says what its samples mean.
+
+    Example:
+        >>> from io import BytesIO
+        >>> file = BytesIO()
+        >>> Image.new("LA", (1, 1), (0, 51)).save(file, "PNG")  # a fifth of black, over white
+        >>> with opened(file) as image:
+        ...     to_rgb(image).getpixel((0, 0))
+        (204, 204, 204)
+    """
+    image.load()
+    if image.mode.startswith("I") or image.mode == "F":
+        return _high_byte(image).convert("RGB")
+    if image.mode == "CMYK" and image.format in {"JPEG", "MPO"} and "adobe" not in image.info:
+        # Pillow takes every CMYK JPEG for Adobe's, who store ink inverted; one without their marker is not.
+        return ImageChops.invert(image).convert("RGB")
+    if not _has_transparency(image):
+        return image if image.mode == "RGB" else image.convert("RGB")
+    opaque = image.convert("RGBA")
+    white = Image.new("RGBA", opaque.size, "white")
+    return Image.alpha_composite(white, opaque).convert("RGB")
+
+
+def upright(rgb: Image.Image, image: ImageFile.ImageFile) -> Image.Image:
+    """Turn pixels as the EXIF data say of the image that they come from, which has to be loaded by now.
+
+    Before, the data may say otherwise: Pillow turns TIFF files itself while it loads them, and drops the tag.
+    """
+    turn = _UPRIGHT.get(_orientation(image))
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 @cache
@@ -222,20 +249,6 @@ def _notes(image: ImageFile.ImageFile) -> Iterator[str]:
 
 def _has_transparency(image: Image.Image) -> bool:
     return "transparency" in image.info or image.mode in {"LA", "La", "PA", "RGBA", "RGBa"}
-
-
-def _rgb(image: ImageFile.ImageFile) -> Image.Image:
-    """Convert any mode to RGB."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _high_byte(image).convert("RGB")
-    if image.mode == "CMYK" and image.format in {"JPEG", "MPO"} and "adobe" not in image.info:
-        # Pillow takes every CMYK JPEG for Adobe's, who store ink inverted; one without their marker is not.
-        return ImageChops.invert(image).convert("RGB")
-    if not _has_transparency(image):
-        return image.convert("RGB")
-    opaque = image.convert("RGBA")
-    white = Image.new("RGBA", opaque.size, "white")
-    return Image.alpha_composite(white, opaque).convert("RGB")
 
 
 def _high_byte(image: ImageFile.ImageFile) -> Image.Image:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
+import numpy as np
+
+from flatvq.data.decoding import Decode
 from flatvq.data.entries import Entry, threads
-from flatvq.data.pillow import Rejected, Sizing, decode
+from flatvq.data.pillow import Rejected, Sizing
 from flatvq.data.sets import Fate, Pixels
 from flatvq.errors import FlatvqError
 
@@ -30,16 +33,21 @@ class Decoder:
     def __init__(self, sizing: Sizing, cache_mib: int) -> None:
         self._sizing = sizing
         self._room = cache_mib * _MIB
-        self._kept: dict[Entry, Pixels] = {}
+        # By the way of decoding too: the two sides have different ones, and share the budget.
+        self._kept: dict[tuple[Entry, Decode], Pixels] = {}
         self._lock = Lock()
 
-    def pixels(self, entry: Entry) -> Pixels:
+    def pixels(self, entry: Entry, decode: Decode) -> Pixels:
         """Return an image, uint8 [H, W, 3], read-only.
+
+        Args:
+            entry: its file.
+            decode: how to decode it.
 
         Raises:
             Rejected: if it cannot be decoded.
         """
-        kept = self._kept.get(entry)
+        kept = self._kept.get((entry, decode))
         if kept is not None:
             return kept
         try:
@@ -50,32 +58,39 @@ class Decoder:
         except Exception as error:  # the user's disk, archive or dataset library may raise anything
             raise Rejected(f"cannot be opened ({type(error).__name__})") from None
         with self._lock:
-            if entry not in self._kept and pixels.nbytes <= self._room:
+            if (entry, decode) not in self._kept and pixels.nbytes <= self._room:
                 self._room -= pixels.nbytes
-                self._kept[entry] = pixels
+                self._kept[entry, decode] = _compact(pixels)
         return pixels
 
-    def decode_all(self, entries: Sequence[Entry]) -> dict[Entry, Rejected]:
+    def decode_all(self, wanted: Mapping[Entry, Decode]) -> dict[Entry, Rejected]:
         """Decode all of these now if they fit the budget; do nothing if they do not.
 
         Args:
-            entries: the images.
+            wanted: the images, and how to decode each.
 
         Returns:
             Those that cannot be decoded, and why.
         """
-        if sum(entry.nbytes for entry in entries) > self._room:
+        if sum(entry.nbytes for entry in wanted) > self._room:
             return {}
         with ThreadPoolExecutor(threads()) as pool:
-            verdicts = pool.map(self._try, entries)
-            return {entry: verdict for entry, verdict in zip(entries, verdicts, strict=True) if verdict}
+            verdicts = pool.map(self._try, wanted.keys(), wanted.values())
+            return {entry: verdict for entry, verdict in zip(wanted, verdicts, strict=True) if verdict}
 
-    def _try(self, entry: Entry) -> Rejected | None:
+    def _try(self, entry: Entry, decode: Decode) -> Rejected | None:
         try:
-            self.pixels(entry)
+            self.pixels(entry, decode)
         except Rejected as rejected:
             return rejected
         return None
+
+
+def _compact(pixels: Pixels) -> Pixels:
+    """Return an image that keeps nothing alive but its own bytes: it may be a view of wider pixels."""
+    compact = np.ascontiguousarray(pixels)
+    compact.flags.writeable = False
+    return compact
 
 
 class StoredImages:
@@ -86,13 +101,15 @@ class StoredImages:
 
     Args:
         entries: the images, at least one.
-        decoder: decodes them; sets may share one, and its budget.
+        decoder: decodes and keeps them; sets may share one, and its budget.
+        decode: how it decodes them.
         split: what to call the set in fates.
     """
 
-    def __init__(self, entries: Sequence[Entry], decoder: Decoder, split: str) -> None:
+    def __init__(self, entries: Sequence[Entry], decoder: Decoder, decode: Decode, split: str) -> None:
         self._entries = tuple(entries)
         self._decoder = decoder
+        self._decode = decode
         self._split = split
         self._late: dict[Entry, Fate] = {}
         self.names = tuple(entry.name for entry in self._entries)
@@ -115,7 +132,7 @@ class StoredImages:
         for offset in range(len(self)):
             entry = self._entries[(index + offset) % len(self)]
             try:
-                return self._decoder.pixels(entry)
+                return self._decoder.pixels(entry, self._decode)
             except Rejected as rejected:
                 self._late[entry] = Fate(entry.name, self._split, "unreadable", rejected.reason)
         raise FlatvqError(

@@ -196,6 +196,8 @@ class TrainRecipe(Section):
     """`auto`: bfloat16 autocast where the processor is fast at it. Codebooks and search stay float32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """`auto`: CUDA if there is any, else the CPU."""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """`torch.compile` for the training steps. `auto`: on a CPU, where the run is long enough to repay it."""
     validate_every: int = Field(100, ge=1)
     """Steps between two looks at the held-out crops."""
     checkpoint_every: int = Field(200, ge=1)

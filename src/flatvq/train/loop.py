@@ -23,6 +23,7 @@ from flatvq.model import build_vqvae
 from flatvq.quantize import Codebook, RevivalEvent, VectorQuantizer
 from flatvq.recipe import TrialRecipe
 from flatvq.train.checkpoint import load_checkpoint, newest_checkpoints, save_checkpoint
+from flatvq.train.compiling import compiles
 from flatvq.train.interrupt import StopRequest
 from flatvq.train.journal import Journal
 from flatvq.train.machine import Machine
@@ -56,6 +57,10 @@ class Trainer:
         if machine.world_size > 1:
             # Codebooks keep themselves equal over processes; broadcasting their buffers would only cost time.
             self._parallel = DistributedDataParallel(self.model, forward_sync_buffers=False)
+        self.compiled = compiles(recipe, machine)
+        """Whether training steps run compiled; evaluation never does."""
+        # The call is compiled, and not the modules: those are evaluated and saved as they are.
+        self._forward = torch.compile(self._parallel.__call__) if self.compiled else self._parallel
 
     @property
     def checkpoints(self) -> Path:
@@ -142,7 +147,7 @@ class Trainer:
         pixels = batch.pixels.to(self.machine.device, non_blocking=True)
         images = pixels.to(memory_format=torch.channels_last).float().div_(255)  # [B, 3, H, W] in [0, 1]
         with self.machine.autocast():
-            output = self._parallel(images)
+            output = self._forward(images)
         losses = objective(output, images, recipe)
         if not bool(losses.total.isfinite()):
             raise NonFiniteError("the loss is not finite", "look at the batch")

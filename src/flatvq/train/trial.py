@@ -79,8 +79,15 @@ def _run(
         if recipe.train.tensorboard:
             journal.mirror_to_tensorboard(trainer.step)
         device, precision = str(machine.device), machine.precision
-        world = machine.world_size
-        journal.record("start", step=trainer.step, device=device, precision=precision, world_size=world)
+        world, compiled = machine.world_size, trainer.compiled
+        journal.record(
+            "start",
+            step=trainer.step,
+            device=device,
+            precision=precision,
+            compiled=compiled,
+            world_size=world,
+        )
         if not trainer.train(stop, progress):
             journal.status("stopped", trainer.step)
             journal.record("stop", step=trainer.step, reason=stop.signal.name if stop.signal else None)
