@@ -1,9 +1,9 @@
 """What is evaluated is Pillow's to the bit; what is trained on is near it, whatever makes it quick.
 
-Tolerances: PyTorch scales with weights of 16 bits, in two passes that each round to a byte, so a value is two
-levels off at most. In photographs of ImageNet that are decoded at a reduced size, values are off by 0.3 levels
-on average, and 3 in 1,000 by more than two; in the worst of those drawn here, by 0.6 and 20. Were the rounded
-sides of reduced images taken for whole ones, it would be 0.9 and 85.
+Tolerances: PyTorch scales with weights of 16 bits, in two passes that each round to a byte, so a value is
+two levels off at most. In photographs of ImageNet that are decoded at a reduced size, values are off by 0.3
+levels on average, and 3 in 1,000 by more than two; in the worst of those drawn here, by 0.6 and 20. Were the
+rounded sides of reduced images taken for whole ones, it would be 0.9 and 85.
 """
 
 from __future__ import annotations
