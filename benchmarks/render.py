@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.paper import imagenet
 
-__all__ = ["blocks", "page", "plots", "table"]
+__all__ = ["blocks", "filled", "page", "plots", "table"]
 
 _MIB = 2**20
 
@@ -25,14 +25,18 @@ def blocks(bench: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def page(bench: dict[str, Any], path: Path) -> None:
+    """Fill a page in, in place."""
+    path.write_text(filled(bench, path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def filled(bench: dict[str, Any], text: str) -> str:
     """Replace what stands between `<!-- bench:NAME -->` and `<!-- /bench -->` in a page."""
-    text = path.read_text(encoding="utf-8")
     for name, lines in blocks(bench).items():
         pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench -->)", re.DOTALL)
         body = "\n".join(lines).replace("\\", r"\\")
         text, found = pattern.subn(rf"\g<1>{body}\n\g<2>", text)
-        assert found == 1, f"{path} has no place for {name}"
-    path.write_text(text, encoding="utf-8")
+        assert found == 1, f"the page has no place for {name}"
+    return text
 
 
 def machine(bench: dict[str, Any]) -> list[str]:
@@ -144,4 +148,6 @@ def _quartiles(case: dict[str, Any]) -> str:
 
 def _time(spread: dict[str, float]) -> str:
     value = spread["median"]
+    if value < 1e-4:
+        return f"{value * 1e6:.0f} µs"
     return f"{value:.1f} s" if value >= 1 else f"{value * 1e3:.1f} ms"

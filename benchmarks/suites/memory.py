@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from benchmarks.contenders import peer_quantizer
 from flatvq.quantize import RandomSeeding, Revival, VectorQuantizer
 
-__all__ = ["run"]
+__all__ = ["peak", "run", "summary"]
 
 N, SIZE, DIM = 16384, 65536, 16
 STATUS, RESET, MACHINE = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/meminfo")
@@ -27,21 +27,29 @@ def run(side: str) -> dict[str, Any] | None:
         side: `flatvq` or `other`.
 
     Returns:
-        `bytes`, the peak of the resident set during the step less the resident set before it, and whether
-        the step `fits` this machine; where it does not, the peak is that of the attempt. None where the
-        system does not tell (Linux does).
+        See `peak`; None where the system does not tell (Linux does).
     """
     if not RESET.exists():
         return None
     # A small step first, so that libraries and thread pools are there.
     _step(side, 64, 64)
     quantizer, vectors = _build(side, SIZE), torch.randn(N, DIM, requires_grad=True)
+    return peak(lambda: _train(quantizer, vectors))
+
+
+def peak(call: Callable[[], object]) -> dict[str, Any]:
+    """Measure a call.
+
+    Returns:
+        `bytes`, the peak of the resident set during the call less the resident set before it, and whether it
+        `fits` this machine; where it does not, the peak is that of the attempt.
+    """
     gc.collect()
     before = _kib(STATUS, "VmRSS")
     RESET.write_text("5")
     with _within_the_machine():
         try:
-            _train(quantizer, vectors)
+            call()
             fits = True
         except (RuntimeError, MemoryError):
             fits = False

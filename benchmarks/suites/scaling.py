@@ -58,7 +58,7 @@ def _curve(
 
 def _exponent(points: list[dict[str, Any]]) -> float:
     """Slope of the upper half of a curve on doubly logarithmic axes: 1 for what grows in proportion."""
-    upper = points[len(points) // 2 :]
+    upper = points[(len(points) - 1) // 2 :]
     x = [log(point["at"]) for point in upper]
     y = [log(point["seconds"]["median"]) for point in upper]
     return float(np.polyfit(x, y, 1)[0])

@@ -29,7 +29,7 @@ _EXPONENT = 50
 # A coordinate whose mean is this many standard deviations from zero is centred.
 _OFFSET = 8.0
 # Elements of one tile of scores, and codes in it. On the CPU (8 MiB in float32) it should stay in the caches;
-# elsewhere (64 MiB) it should keep the device busy.
+# elsewhere (64 MiB, or what a thousandth of the device's memory holds) it should keep the device busy.
 _CPU_TILE, _CPU_COLUMNS = 1 << 21, 1 << 10
 _TILE, _COLUMNS = 1 << 24, 1 << 14
 # Up to this dimension FAISS has kernels that hold a vector in registers.
@@ -84,29 +84,37 @@ def _conditioned(vectors: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     Both steps are exact where they matter: the scale is a power of two, and a coordinate is centred only if
     its values lie so close to their middle that the subtraction does not round (Sterbenz' lemma).
     """
-    largest = _largest(vectors, codebook)
+    far = _far_from_zero(codebook)
+    largest, any_far = _look(vectors, codebook, far)
     if largest > 0 and not _SAFE[0] < largest < _SAFE[1]:
         # In float64 and back: an extreme factor would itself over- or underflow in float32.
         factor = math.ldexp(1.0, _EXPONENT - math.frexp(largest)[1])
         vectors, codebook = (vectors.double() * factor).float(), (codebook.double() * factor).float()
-    mean = codebook.mean(dim=0)
-    # Not torch's `std`, which takes longer than the search of a small codebook.
-    variance = (codebook - mean).square_().mean(dim=0)
-    far = mean.square() > _OFFSET**2 * variance
-    if bool(far.any()):
+        far = _far_from_zero(codebook)  # whose squares may not have been right before
+        any_far = bool(far.any())
+    if any_far:
         # The median is a value of the codebook: unlike the mean it keeps integers whole, and so exact ties.
         offset = torch.where(far, codebook.median(dim=0).values, 0.0)
         vectors, codebook = vectors - offset, codebook - offset
     return vectors, codebook
 
 
-def _largest(vectors: Tensor, codebook: Tensor) -> float:
-    """Return the largest absolute value of both, in one transfer from the device."""
-    bounds: list[float] = torch.stack([*vectors.aminmax(), *codebook.aminmax()]).abs().tolist()
+def _far_from_zero(codebook: Tensor) -> Tensor:
+    """Tell the coordinates [D] whose codes lie far from zero beside how they spread."""
+    mean = codebook.mean(dim=0)
+    # Not torch's `std`, which takes longer than the search of a small codebook.
+    variance = (codebook - mean).square_().mean(dim=0)
+    return mean.square() > _OFFSET**2 * variance
+
+
+def _look(vectors: Tensor, codebook: Tensor, far: Tensor) -> tuple[float, bool]:
+    """Return the largest absolute value, and whether any coordinate is far, in one transfer from the device."""
+    values = torch.stack([*vectors.aminmax(), *codebook.aminmax(), far.any().float()])
+    *bounds, any_far = values.abs().tolist()
     for name, pair in ("vectors", bounds[:2]), ("codebook", bounds[2:]):
         if not all(map(math.isfinite, pair)):
             raise NonFiniteError(f"NaN or infinity in the {name}", "look for an encoder that diverged")
-    return max(bounds)
+    return max(bounds), bool(any_far)
 
 
 def _search_on_cpu(vectors: Tensor, codebook: Tensor) -> Tensor:
@@ -128,4 +136,11 @@ def _search_faiss(vectors: Tensor, codebook: Tensor) -> Tensor:
 
 
 def _search_elsewhere(vectors: Tensor, codebook: Tensor) -> Tensor:
-    return search_tiles(vectors, codebook, product_scores, _TILE, _COLUMNS)
+    return search_tiles(vectors, codebook, product_scores, _tile(vectors.device), _COLUMNS)
+
+
+def _tile(device: torch.device) -> int:
+    """Return how many scores a tile may hold, in proportion to what the device has: 2^24 from 64 GiB up."""
+    if device.type != "cuda":
+        return _TILE
+    return min(_TILE, torch.cuda.get_device_properties(device).total_memory // 1024 // 4)

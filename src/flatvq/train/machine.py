@@ -126,7 +126,8 @@ def keep_freed_memory() -> None:
     if os.environ.get("FLATVQ_MALLOC") == "0" or platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    # Numbers from malloc.h; 2^30 bytes is more than any activation of a CPU training.
+    # Numbers from malloc.h; 2^30 bytes is more than any activation of a CPU training. Older versions of glibc
+    # refuse more than 2^25.
     trim_threshold, mmap_threshold = -1, -3
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, (1 << 31) - 1)
+    mallopt(mmap_threshold, 1 << 30) or mallopt(mmap_threshold, 1 << 25)
+    mallopt(trim_threshold, -1)  # never: whoever frees the block at the top would pay for all below it

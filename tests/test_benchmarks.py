@@ -1,0 +1,144 @@
+"""The benchmarks compute what they say, and the page of performance shows the committed record.
+
+Nothing here depends on how long anything takes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import render
+from benchmarks.contenders import eval_pair, flatvq_step, model_recipe, peer_step, training_pair
+from benchmarks.paper import activation_elements
+from benchmarks.suites import memory, pipeline
+from benchmarks.timing import alternate, compared
+from flatvq.model import build_vqvae
+from flatvq.recipe import CodebookRecipe
+
+ROOT = Path(__file__).parents[1]
+
+
+def _record() -> dict[str, Any]:
+    return json.loads((ROOT / "results" / "bench.json").read_text())
+
+
+def test_the_page_shows_the_committed_record() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    assert page == render.filled(_record(), page), "run `python -m benchmarks --render`"
+
+
+def test_the_record_was_measured_in_full_and_its_ratios_lie_within_their_quartiles() -> None:
+    record = _record()
+    assert record["quick"] is False
+    assert {case["thresholds"] for case in record["cases"]} == {True, False}
+    for case in record["cases"]:
+        assert case["ratio"]["q1"] <= case["ratio"]["median"] <= case["ratio"]["q3"]
+        assert case["same"]
+
+
+def test_a_page_without_a_place_for_a_block_is_refused() -> None:
+    with pytest.raises(AssertionError, match="no place for machine"):
+        render.filled(_record(), "# Performance\n")
+
+
+def test_contenders_take_turns_and_ratios_are_of_the_same_round() -> None:
+    calls: list[str] = []
+    contenders = {name: (lambda name=name: calls.append(name)) for name in ("flatvq", "other")}
+    taken = alternate(contenders, seconds=0.0, rounds=50, warm_up=2)
+    assert calls[:4] == ["flatvq", "flatvq", "other", "other"]
+    assert calls[4:] == ["flatvq", "other"] * 3  # three rounds, however little time there is
+    assert {name: len(values) for name, values in taken.items()} == {"flatvq": 3, "other": 3}
+    # A machine that is ten times as slow in the second round changes no ratio.
+    found = compared({"flatvq": [1.0, 10.0, 1.0], "other": [2.0, 20.0, 2.0]})
+    assert found["ratio"] == {"median": 2.0, "q1": 2.0, "q3": 2.0}
+
+
+@pytest.mark.parametrize(("size", "dim"), [(32, 64), (40, 8)])
+def test_both_sides_of_a_pair_quantize_alike(size: int, dim: int) -> None:
+    vectors = torch.randn(512, dim, generator=torch.Generator().manual_seed(0))
+    pair, same = eval_pair(vectors, size)
+    assert same.startswith("512 of 512")
+    for call in pair.values():
+        call()
+
+
+def test_both_sides_of_a_training_pair_step_alike() -> None:
+    vectors = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
+    pair, same = training_pair(vectors, 16)
+    assert "same indices, loss, gradient and codes" in same
+    for call in pair.values():
+        call()
+
+
+def test_a_pair_that_disagrees_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import contenders
+
+    whole = contenders.peer_quantizer
+
+    def wrong(size: int, dim: int, **options: Any) -> torch.nn.Module:
+        return whole(size, dim, **{**options, "commitment_weight": 0.5})
+
+    monkeypatch.setattr(contenders, "peer_quantizer", wrong)
+    with pytest.raises(AssertionError):
+        training_pair(torch.randn(512, 8, generator=torch.Generator().manual_seed(0)), 16)
+
+
+@pytest.mark.parametrize("step", [flatvq_step, peer_step])
+def test_a_whole_step_trains(step: Callable[..., Callable[[], object]]) -> None:
+    model = model_recipe(2, 8, 4).model_copy(update={"width": 8, "residual_width": 4})
+    step(model, torch.rand(2, 3, 32, 32))()
+
+
+def test_activations_are_those_that_the_convolutions_put_out() -> None:
+    recipe = model_recipe(2, 8, 4).model_copy(update={"width": 8, "residual_width": 4})
+    model = build_vqvae(recipe, CodebookRecipe()).eval()
+    seen = []
+    for module in model.modules():
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+            module.register_forward_hook(lambda _module, _inputs, output: seen.append(output.numel()))
+    with torch.no_grad():
+        model(torch.rand(1, 3, 64, 64))
+    assert sum(seen) == activation_elements(recipe, 64)
+
+
+def test_the_loader_cuts_what_the_pipeline_cuts(tmp_path: Path) -> None:
+    # One colour an image, so that a crop tells where it came from whatever was cut.
+    for value in range(4):
+        pixels = np.full((200, 260, 3), 60 * value, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{value}.png")
+    cut = pipeline.Crops(tmp_path)[2]
+    assert (cut.shape, cut.dtype) == ((3, pipeline.CROP, pipeline.CROP), torch.uint8)
+    assert set(cut.unique().tolist()) == {120}
+
+
+def test_a_peak_is_at_least_what_was_allocated() -> None:
+    if not memory.RESET.exists():
+        pytest.skip("the system does not tell a process' peak")
+    found = memory.peak(lambda: torch.ones(2**24).sum())
+    assert found["fits"] is True
+    assert found["bytes"] > 0.95 * 4 * 2**24  # the kernel counts a few pages late
+
+
+def test_what_does_not_fit_fails_by_itself() -> None:
+    if not memory.RESET.exists():
+        pytest.skip("the system does not tell a process' peak")
+    assert memory.peak(lambda: torch.ones(2**45))["fits"] is False
+
+
+def test_the_plots_are_drawn_from_the_record_alone(tmp_path: Path) -> None:
+    render.plots(_record(), tmp_path)
+    for name in ("performance-ratios.svg", "performance-curves.svg"):
+        drawn, committed = (folder / name for folder in (tmp_path, ROOT / "docs"))
+        # Fonts differ from machine to machine, the labels do not.
+        labels = [re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text()) for path in (drawn, committed)]
+        assert labels[0]
+        assert labels[0] == labels[1]
