@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
 from benchmarks import render
 from benchmarks.contenders import eval_pair, flatvq_step, model_recipe, peer_step, training_pair
 from benchmarks.paper import activation_elements
 from benchmarks.suites import memory, pipeline
 from benchmarks.timing import alternate, compared
+from PIL import Image
+
 from flatvq.model import build_vqvae
 from flatvq.recipe import CodebookRecipe
 

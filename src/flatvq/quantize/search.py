@@ -108,7 +108,7 @@ def _far_from_zero(codebook: Tensor) -> Tensor:
 
 
 def _look(vectors: Tensor, codebook: Tensor, far: Tensor) -> tuple[float, bool]:
-    """Return the largest absolute value, and whether any coordinate is far, in one transfer from the device."""
+    """Return the largest absolute value and whether a coordinate is far, in one transfer from the device."""
     values = torch.stack([*vectors.aminmax(), *codebook.aminmax(), far.any().float()])
     *bounds, any_far = values.abs().tolist()
     for name, pair in ("vectors", bounds[:2]), ("codebook", bounds[2:]):
