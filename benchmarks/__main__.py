@@ -51,7 +51,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         cases += [{**case, "thresholds": True} for case in _child(suite="pipeline", **options)]
     else:
         _tell(f"no photographs in {asked.photographs}: the input pipeline is left out (--photographs)")
-    peaks = {side: _child(suite="memory", side=side) for side in ("flatvq", "other")}
+    peaks = [_peaks(*case) for case in (memory.CASES[:1] if asked.quick else memory.CASES)]
     whole = None if asked.quick else study.run(asked.studies)
     return {
         "format": 1,
@@ -60,7 +60,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         "machine": _machine(),
         "packages": {name: version(name) for name in PACKAGES},
         "cases": [*cases, *([{**whole, "thresholds": True}] if whole else [])],
-        "memory": memory.summary(peaks),
+        "memory": peaks,
         "curves": _child(suite="scaling", quick=asked.quick, thresholds=True),
     }
 
@@ -77,6 +77,12 @@ def _arguments() -> argparse.Namespace:
     asked = parser.parse_args()
     asked.out = asked.out or (Path("bench-quick.json") if asked.quick else ROOT / "results" / "bench.json")
     return asked
+
+
+def _peaks(levels: int, size: int, dim: int) -> dict[str, Any]:
+    case = {"levels": levels, "size": size, "dim": dim}
+    found = {side: _child(suite="memory", side=side, **case) for side in ("flatvq", "other")}
+    return memory.summary(levels, size, dim, found)
 
 
 def _child(**asked: Any) -> Any:

@@ -30,7 +30,7 @@ def found(asked: dict[str, Any]) -> Any:
         case "scaling":
             return scaling.run(asked["quick"])
         case "memory":
-            return memory.run(asked["side"])
+            return memory.run(asked["side"], asked["levels"], asked["size"], asked["dim"])
         case "pipeline":
             return pipeline.run(asked["quick"], Path(asked["folder"]))
     raise ValueError(asked)

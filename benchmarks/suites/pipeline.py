@@ -62,7 +62,10 @@ def run(quick: bool, folder: Path) -> list[dict[str, Any]]:
     images = len(loader) * BATCH
     cases = []
     for title, cache_mib in (("nothing cached", 0), ("decoded images cached", 2048)):
-        calls = {"flatvq": _epochs(folder, cache_mib, len(loader)), "other": partial(deque, loader, maxlen=0)}
+        calls: dict[str, Callable[[], object]] = {
+            "flatvq": _epochs(folder, cache_mib, len(loader)),
+            "other": partial(deque, loader, maxlen=0),
+        }
         taken = alternate(calls, seconds=8 if quick else 40, rounds=30)
         per_image = {name: [value / images for value in values] for name, values in taken.items()}
         cases.append(
