@@ -7,6 +7,7 @@ straight-through, as flatvq, in float32. Axes: N vectors, K codes, D code dim, B
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -167,6 +168,9 @@ def flatvq_step(model: ModelRecipe, images: Tensor, *, compiled: bool = False) -
         losses.total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
+    # Until enough vectors are gathered, each step seeds anew.
+    while not compiled and not all(cast("VectorQuantizer", q).codebook.seeded for q in net.quantizers):
+        call()
     return call
 
 

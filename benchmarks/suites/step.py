@@ -27,9 +27,6 @@ def run(quick: bool) -> list[dict[str, Any]]:
             continue
         model = model_recipe(levels, size, dim)
         calls = {"flatvq": flatvq_step(model, images), "other": peer_step(model, images)}
-        # Until flatvq has gathered eight vectors a code, each of its steps seeds anew.
-        for _ in range(size * 8 // (BATCH * (SIDE // 8) ** 2) + 1):
-            calls["flatvq"]()
         taken = alternate(calls, seconds=3 if quick else 15, rounds=3 if size > 8192 else 20)
         title = f"training step, {'single-level' if levels == 1 else 'parallel two-level'}, K {size}, D {dim}"
         same = "the same recipe builds both networks; only the quantizers differ"

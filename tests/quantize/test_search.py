@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flatvq.errors import FlatvqError, NonFiniteError
-from flatvq.quantize import nearest_codes, search
+from flatvq.quantize import flat, nearest_codes, search
 
 EPSILON = torch.finfo(torch.float32).eps
 PATHS = pytest.mark.parametrize("path", ["faiss", "convolution", "product"])
@@ -24,9 +25,10 @@ def searching(path, tile=64):
     with pytest.MonkeyPatch.context() as patch:
         if path == "product":
             patch.setattr(search, "_search_on_cpu", search._search_elsewhere)
-        patch.setattr(search, "_FUSED_DIM", 0 if path == "convolution" else 10**6)
+        patch.setattr(search, "FUSED_DIM", 0 if path == "convolution" else 10**6)
         patch.setattr(search, "_TILE", tile)
         patch.setattr(search, "_CPU_TILE", tile)
+        patch.setattr(flat, "_CODES", tile)
         yield
 
 
@@ -98,15 +100,17 @@ def test_exact_ties_at_sizes_that_switch_kernels(path, dim, size, count):
     assert torch.equal(found, squared_distances(vectors, codebook).argmin(dim=1))
 
 
-@pytest.mark.parametrize("path", ["faiss", "convolution"])
-@pytest.mark.parametrize("dim", [1, 4, 16, 64, 100])
+@pytest.mark.parametrize(
+    ("path", "dim"),
+    [*(("faiss", dim) for dim in (1, 4, 7, 16, 20, 32)), *(("convolution", dim) for dim in (1, 16, 64, 100))],
+)
 @pytest.mark.parametrize("size", [2, 5, 1025, 3001])
 def test_of_equal_codes_the_first_is_returned(path, dim, size, normal):
-    # With values that round, so that equal codes must get bitwise equal distances. The product's path is left
-    # out: on a CPU, the matrix product treats the edge of a matrix differently from its inside.
+    # With values that round, so that equal codes must get bitwise equal distances. Matrix products are left
+    # out, torch's and FAISS' above 32 dimensions: they treat the edge of a matrix differently from its inside.
     different = normal(max(1, size // 2), dim)
     codebook = torch.cat([different] * 3)[:size]
-    for count in (1, 19, 20, 600):
+    for count in (1, 7, 8, 19, 20, 600, 5000):
         with searching(path, tile=1 << 14):
             found = nearest_codes(normal(count, dim, purpose=1), codebook)
         assert int(found.max()) < len(different)
@@ -191,6 +195,34 @@ def test_codebook_of_several_tiles(path):
         found_twice = nearest_codes(vectors, torch.cat([half, half]))
     assert torch.equal(found, expected + 10_000)
     assert torch.equal(found_twice, expected)
+
+
+def test_a_bound_of_faiss_is_put_back_however_searches_overlap(normal, monkeypatch):
+    import faiss
+
+    # The bound is a global, and another thread may search meanwhile.
+    bound = "distance_compute_blas_threshold"
+    monkeypatch.setattr(faiss.cvar, bound, 4321)
+    seen = []
+
+    def knn(vectors, codes, count, whole=faiss.knn):
+        seen.append(getattr(faiss.cvar, bound))
+        if len(seen) < 3:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(nearest_codes, torch.from_numpy(vectors), torch.from_numpy(codes)).result()
+            assert getattr(faiss.cvar, bound) == 1  # the inner search is over, the outer one is not
+        return whole(vectors, codes, count)
+
+    monkeypatch.setattr(faiss, "knn", knn)
+    nearest_codes(normal(20, 4), normal(6, 4, purpose=1))
+    assert seen == [1, 1, 1]
+    assert getattr(faiss.cvar, bound) == 4321
+    with pytest.raises(NonFiniteError):
+        nearest_codes(normal(20, 4), torch.full((6, 4), torch.nan))
+    monkeypatch.setattr(faiss, "knn", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        nearest_codes(normal(20, 4), normal(6, 4, purpose=1))
+    assert getattr(faiss.cvar, bound) == 4321
 
 
 @PATHS

@@ -9,15 +9,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-# torch must be loaded before faiss: then both share one OpenMP pool. The other way round there are two,
-# which fight for the cores. This is the one place that imports faiss.
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-import faiss  # isort: skip
-
 from flatvq.errors import FlatvqError, NonFiniteError
+from flatvq.quantize.flat import FUSED_DIM, search_flat
 from flatvq.quantize.tiles import convolution_scores, product_scores, search_tiles
 
 __all__ = ["nearest_codes"]
@@ -28,12 +25,10 @@ _SAFE = (1e-12, 1e15)
 _EXPONENT = 50
 # A coordinate whose mean is this many standard deviations from zero is centred.
 _OFFSET = 8.0
-# Elements of one tile of scores, and codes in it. On the CPU (8 MiB in float32) it should stay in the caches;
-# elsewhere (64 MiB, or what a thousandth of the device's memory holds) it should keep the device busy.
-_CPU_TILE, _CPU_COLUMNS = 1 << 21, 1 << 10
+# Elements of one tile of scores, and codes in it. On the CPU (16 MiB in float32) it should stay in the
+# caches; elsewhere (64 MiB, or a thousandth of the device's memory) it should keep the device busy.
+_CPU_TILE, _CPU_COLUMNS = 1 << 22, 1 << 11
 _TILE, _COLUMNS = 1 << 24, 1 << 14
-# Up to this dimension FAISS has kernels that hold a vector in registers.
-_FUSED_DIM = 32
 
 
 @torch.no_grad()
@@ -42,7 +37,8 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
 
     The search is exact in float32: the distance of the code that is returned, computed in float64, exceeds
     the smallest one by no more than float32 rounding explains. Equal codes and exact ties go to the
-    lowest index. Autocast has no effect on it. Memory beyond the inputs is O(N D + K D): a copy at most.
+    lowest index; on other devices than a CPU with oneDNN, equal codes may be told apart by rounding. Autocast
+    has no effect on it. Memory beyond the inputs is O(N D + K D): a copy at most.
 
     Args:
         vectors: float32 [N, D]; other floating types are converted.
@@ -119,20 +115,15 @@ def _look(vectors: Tensor, codebook: Tensor, far: Tensor) -> tuple[float, bool]:
 
 def _search_on_cpu(vectors: Tensor, codebook: Tensor) -> Tensor:
     # FAISS fuses product and minimum for short vectors; for longer ones oneDNN multiplies faster.
-    if vectors.shape[1] > _FUSED_DIM and _onednn_is_exact():
+    if vectors.shape[1] > FUSED_DIM and _onednn_is_exact():
         return search_tiles(vectors.contiguous(), codebook, convolution_scores, _CPU_TILE, _CPU_COLUMNS)
-    return _search_faiss(vectors, codebook)
+    return search_flat(vectors, codebook)
 
 
 def _onednn_is_exact() -> bool:
     """Tell whether oneDNN is there and convolves in full float32, which a user can change."""
     onednn: Any = torch.backends.mkldnn
     return bool(onednn.is_available()) and onednn.conv.fp32_precision in ("none", "ieee")
-
-
-def _search_faiss(vectors: Tensor, codebook: Tensor) -> Tensor:
-    _, indices = faiss.knn(vectors.contiguous().numpy(), codebook.contiguous().numpy(), 1)
-    return torch.from_numpy(indices[:, 0])
 
 
 def _search_elsewhere(vectors: Tensor, codebook: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ Scores = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From vectors [n, D], codes [k, D] and what is added to each code's product [k] to scores [n, k]."""
 
 # Scores whose maximum is looked for at once: torch finds maxima with vector instructions, places without.
-_BLOCK = 32
+_BLOCK = 64
 # torch takes a 1x1 convolution of fewer images than this, run by one thread, for too small for oneDNN.
 _IMAGES = 16
 

@@ -1,0 +1,103 @@
+"""FAISS' flat search, set up for codebooks. This is the one place that imports faiss.
+
+Axes: N vectors, K codes, D code dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from threading import Lock
+
+# torch must be loaded before faiss: then both share one OpenMP pool. The other way round there are two,
+# which fight for the cores.
+import torch
+from torch import Tensor
+
+import faiss  # isort: skip
+
+__all__ = ["FUSED_DIM", "search_flat"]
+
+# Numbers in the codes that are searched at once (8 MiB): every few vectors stream through all of them, and
+# from memory that takes two to four times as long as from the caches.
+_CODES = 1 << 21
+# Fewer vectors than this are quicker one by one.
+_FEW = 8
+# Up to this dimension FAISS has fused kernels, which hold a vector in registers.
+FUSED_DIM = 32
+# FAISS takes codes in whole SIMD registers, and those that are left over by other code, which rounds
+# otherwise.
+_LANES = 32
+
+
+def search_flat(vectors: Tensor, codebook: Tensor) -> Tensor:
+    """Find the nearest code of each vector; of equally near ones, the first.
+
+    Args:
+        vectors: float32 [N, D], on the CPU.
+        codebook: float32 [K, D].
+
+    Returns:
+        int64 [N].
+
+    Example:
+        >>> search_flat(torch.tensor([[0.2], [0.9]]), torch.tensor([[0.0], [1.0], [1.0]])).tolist()
+        [0, 1]
+    """
+    vectors, codes = vectors.contiguous(), _in_lanes(codebook)
+    rows = max(1, _CODES // codes.shape[1] // _LANES) * _LANES
+    with _fused_kernels() if _fusible(vectors) else nullcontext():
+        distances, nearest = _knn(vectors, codes[:rows])
+        for start in range(rows, len(codes), rows):
+            others, indices = _knn(vectors, codes[start : start + rows])
+            nearer = others < distances  # and not if it is equal: the first of equals stays
+            distances = torch.where(nearer, others, distances)
+            nearest = torch.where(nearer, indices + start, nearest)
+    return nearest
+
+
+def _in_lanes(codebook: Tensor) -> Tensor:
+    """Fill a codebook up with copies of its last code, which come after it and so are nearest to nothing.
+
+    Otherwise equal codes would get unequal distances, and the first of them would not always be found.
+    """
+    missing = -len(codebook) % _LANES
+    return torch.cat([codebook, codebook[-1:].expand(missing, -1)]) if missing else codebook.contiguous()
+
+
+def _knn(vectors: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    distances, indices = faiss.knn(vectors.numpy(), codes.numpy(), 1)
+    return torch.from_numpy(distances[:, 0]), torch.from_numpy(indices[:, 0])
+
+
+class _Bound:
+    """How many numbers (N x D) FAISS wants to see before it uses its fused kernels: one global of FAISS."""
+
+    lock = Lock()
+    users = 0
+    before = 0
+
+
+def _fusible(vectors: Tensor) -> bool:
+    return len(vectors) >= _FEW and vectors.shape[1] <= FUSED_DIM
+
+
+@contextmanager
+def _fused_kernels() -> Iterator[None]:
+    """Have FAISS use its fused kernels for the while, however small the batch.
+
+    By default it does not below N x D = 128,000, which is most batches of a small training, and then takes
+    ten times as long. The bound is put back when the last search has ended, for others may rely on it.
+    """
+    with _Bound.lock:
+        if _Bound.users == 0:
+            _Bound.before = faiss.cvar.distance_compute_blas_threshold
+            faiss.cvar.distance_compute_blas_threshold = 1
+        _Bound.users += 1
+    try:
+        yield
+    finally:
+        with _Bound.lock:
+            _Bound.users -= 1
+            if _Bound.users == 0:
+                faiss.cvar.distance_compute_blas_threshold = _Bound.before
