@@ -107,7 +107,7 @@ def test_exact_ties_at_sizes_that_switch_kernels(path, dim, size, count):
 @pytest.mark.parametrize("size", [2, 5, 1025, 3001])
 def test_of_equal_codes_the_first_is_returned(path, dim, size, normal):
     # With values that round, so that equal codes must get bitwise equal distances. Matrix products are left
-    # out, torch's and FAISS' above 32 dimensions: they treat the edge of a matrix differently from its inside.
+    # out, torch's and FAISS' above 32 dimensions: they treat a matrix' edge differently from its inside.
     different = normal(max(1, size // 2), dim)
     codebook = torch.cat([different] * 3)[:size]
     for count in (1, 7, 8, 19, 20, 600, 5000):

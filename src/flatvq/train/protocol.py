@@ -4,5 +4,5 @@ from __future__ import annotations
 
 __all__ = ["TRAINING_PROTOCOL"]
 
-TRAINING_PROTOCOL = 2
+TRAINING_PROTOCOL = 3
 """Raise it when the same recipe comes to train other weights."""
