@@ -25,10 +25,13 @@ PACKAGES = ("torch", "faiss-cpu", "vector-quantize-pytorch", "numpy", "pillow")
 def main() -> None:
     """Measure, write the record, and render it."""
     asked = _arguments()
-    if asked.render:
+    if asked.render or asked.only:
         bench = json.loads(asked.out.read_text(encoding="utf-8"))
-    else:
+    if asked.only:
+        bench["cases"] = _again(bench["cases"], asked.only)
+    elif not asked.render:
         bench = measure(asked)
+    if not asked.render:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         asked.out.write_text(json.dumps(bench, indent=1) + "\n", encoding="utf-8")
     print("\n".join(render.table(bench)))
@@ -65,10 +68,24 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _again(cases: list[dict[str, Any]], only: str) -> list[dict[str, Any]]:
+    """Measure some cases of the quantizers again, and put them in the places of the old ones."""
+    found = {}
+    for thresholds in (True, False):
+        for case in _child(suite="quantizer", quick=False, only=only, thresholds=thresholds):
+            found[case["case"], thresholds] = {**case, "thresholds": thresholds}
+    return [found.get((case["case"], case["thresholds"]), case) for case in cases]
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="in 3 minutes; leaves the documents as they are")
     parser.add_argument("--render", action="store_true", help="measure nothing; render the record again")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="measure the quantizers' cases with this in their title again, and no other",
+    )
     parser.add_argument("--out", type=Path, help="the record; results/bench.json if not given")
     parser.add_argument("--photographs", type=Path, default=PHOTOGRAPHS, help="a folder of JPEG files")
     parser.add_argument(

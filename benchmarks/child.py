@@ -24,7 +24,7 @@ def found(asked: dict[str, Any]) -> Any:
     gc.freeze()  # what the imports left behind is no contender's to collect
     match asked["suite"]:
         case "quantizer":
-            return quantizer.run(asked["quick"])
+            return quantizer.run(asked["quick"], asked.get("only", ""))
         case "step":
             return step.run(asked["quick"])
         case "scaling":

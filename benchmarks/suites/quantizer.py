@@ -22,23 +22,33 @@ EVAL = {(512, 64): 12, (8192, 8): 150, (16384, 8): 150, (65536, 16): 150}
 TRAINING = {(512, 64): 8, (8192, 8): 100, (16384, 8): 100}
 
 
-def run(quick: bool) -> list[dict[str, Any]]:
-    """Time all cases; the quick form leaves the peer's longest calls out."""
+def run(quick: bool, only: str = "") -> list[dict[str, Any]]:
+    """Time all cases.
+
+    Args:
+        quick: leave the peer's longest calls out.
+        only: cases with this in their title.
+    """
     seconds = 1.0 if quick else 8.0
     cases = []
     for (size, dim), target in EVAL.items():
-        if quick and size > 8192:
+        title = _title("quantizer, eval forward", size, dim)
+        if (quick and size > 8192) or only not in title:
             continue
         pair, same = eval_pair(_vectors(dim), size)
         taken = alternate(pair, seconds=seconds, rounds=50)
-        cases.append(_case("quantizer, eval forward", size, dim, PEER, target, same, taken))
+        cases.append(_case(title, PEER, target, same, taken))
     for (size, dim), target in TRAINING.items():
-        if quick and size > 8192:
+        title = _title("quantizer, training step", size, dim)
+        if (quick and size > 8192) or only not in title:
             continue
         pair, same = training_pair(_vectors(dim), size)
         taken = alternate(pair, seconds=seconds, rounds=50)
-        cases.append(_case("quantizer, training step", size, dim, PEER, target, same, taken))
+        cases.append(_case(title, PEER, target, same, taken))
     for size, dim in EVAL:
+        title = _title("search alone", size, dim)
+        if only not in title:
+            continue
         vectors, codes = _vectors(dim), torch.randn(size, dim, generator=torch.Generator().manual_seed(1))
         search, flat = nearest_codes(vectors, codes), faiss.knn(vectors.numpy(), codes.numpy(), 1)[1][:, 0]
         equal = int((search.numpy() == flat).sum())
@@ -48,11 +58,8 @@ def run(quick: bool) -> list[dict[str, Any]]:
             "other": lambda v=vectors, c=codes: faiss.knn(v.numpy(), c.numpy(), 1),
         }
         taken = alternate(calls, seconds=seconds, rounds=100)
-        cases.append(
-            _case(
-                "search alone", size, dim, "FAISS, flat", 0.9, f"{equal} of {N} indices are the same", taken
-            )
-        )
+        same = f"{equal} of {N} indices are the same"
+        cases.append(_case(title, "FAISS, flat", 0.9, same, taken))
     return cases
 
 
@@ -60,8 +67,11 @@ def _vectors(dim: int) -> torch.Tensor:
     return torch.randn(N, dim, generator=torch.Generator().manual_seed(0))
 
 
+def _title(name: str, size: int, dim: int) -> str:
+    return f"{name}, N {N}, K {size}, D {dim}"
+
+
 def _case(
-    name: str, size: int, dim: int, against: str, target: float, same: str, taken: dict[str, list[float]]
+    title: str, against: str, target: float, same: str, taken: dict[str, list[float]]
 ) -> dict[str, Any]:
-    title = f"{name}, N {N}, K {size}, D {dim}"
     return {"case": title, "against": against, "target": target, "same": same, **compared(taken)}

@@ -25,9 +25,10 @@ _SAFE = (1e-12, 1e15)
 _EXPONENT = 50
 # A coordinate whose mean is this many standard deviations from zero is centred.
 _OFFSET = 8.0
-# Elements of one tile of scores, and codes in it. On the CPU (16 MiB in float32) it should stay in the
-# caches; elsewhere (64 MiB, or a thousandth of the device's memory) it should keep the device busy.
-_CPU_TILE, _CPU_COLUMNS = 1 << 22, 1 << 11
+# Elements of one tile of scores, and codes in it. On the CPU (8 MiB in float32) it should stay in the caches,
+# and be small enough for malloc to keep; elsewhere (64 MiB, or a thousandth of the device's memory) it should
+# keep the device busy.
+_CPU_TILE, _CPU_COLUMNS = 1 << 21, 1 << 11
 _TILE, _COLUMNS = 1 << 24, 1 << 14
 
 
