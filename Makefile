@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 .PHONY: help study test lint bench clean
 
 help:
-	@echo "make study   run the default study, about 5 minutes on 2 cores; then open studies/photographs/report.html"
+	@echo "make study   run the default study, about 3 minutes on 2 cores; then open studies/photographs/report.html"
 	@echo "make test    run the tests, under 10 minutes"
 	@echo "make lint    ruff, mypy and the import contract"
 	@echo "make bench   flatvq beside other libraries, about half an hour; make bench QUICK=1 takes 3 minutes"
