@@ -69,6 +69,23 @@ def test_what_is_no_schedule_is_refused(arguments):
         Revival(**arguments)
 
 
+@UPDATES
+def test_an_absolute_count_is_the_policy_of_the_reference(update, normal):
+    """Its library gives each newborn a count of the threshold, averages on, and replaces what falls below."""
+    size, threshold = 12, 2.0
+    quantizer = build(size, 3, Revival(every=1, count=threshold), update)
+    counts = torch.full((size,), threshold, dtype=torch.float64)
+    for step in range(30):
+        expected = (counts < threshold - 1e-6).nonzero().flatten().tolist() if step else []
+        out = quantizer(normal(40, 3, purpose=step) * 0.3 + torch.tensor([1.0, step / 5, 1.0]))
+        events = [event for event in quantizer.codebook.events if event.step == step]
+        assert [event.revived for event in events] == ([len(expected)] if step else [])
+        born = (quantizer.codebook.births == step).nonzero().flatten().tolist() if step else []
+        assert born == expected
+        counts[expected] = threshold
+        counts = 0.9 * counts + 0.1 * out.indices.bincount(minlength=size)
+
+
 # --- who is replaced
 
 

@@ -83,4 +83,5 @@ def _revival(recipe: RevivalRecipe | None, steps: int | None) -> Revival | None:
     if recipe is None:
         return None
     stop = None if steps is None else round(recipe.stop * steps)
-    return Revival(recipe.every, recipe.start, stop, recipe.fraction, recipe.share, recipe.grace)
+    bound = (recipe.fraction, recipe.share, recipe.grace, recipe.count)
+    return Revival(recipe.every, recipe.start, stop, *bound)

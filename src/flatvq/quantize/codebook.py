@@ -163,7 +163,7 @@ class Codebook(nn.Module):
     def _revive(self, vectors: Tensor, revival: Revival) -> None:
         age = self.step - self.births
         use = self._use(age)
-        active = use >= revival.fraction * len(vectors) * world_size() / len(self.codes)
+        active = use >= revival.least_use(len(vectors) * world_size(), len(self.codes))
         newborn = self.births == self.last_event
         survived = float(active[newborn].float().mean()) if bool(newborn.any()) else None
         replaceable = (~active & (age >= revival.grace)).nonzero().flatten()

@@ -28,6 +28,9 @@ class Revival:
         start: first step at which an event may happen.
         stop: step from which none happens any more; None for never.
         fraction: a code is inactive below this fraction of uniform use, which is vectors per step / K.
+        count: if given, a code is inactive below this many vectors per step instead, whatever the batch and K.
+            `Revival(every=1, count=2)` is the policy of the reference's code, and the one that
+            vector-quantize-pytorch has as `threshold_ema_dead_code=2`.
         share: at most this share of the codebook, but at least one code, is replaced in one event, the least
             used first.
         grace: steps for which a code is left alone after its birth, by seeding or by revival.
@@ -39,12 +42,22 @@ class Revival:
     fraction: float = 0.1
     share: float = 1.0
     grace: int = 0
+    count: float | None = None
 
     def __post_init__(self) -> None:
         if self.every < 1:
             raise FlatvqError(f"revival every {self.every} steps is not a schedule", "give 1 or more")
         if not 0 < self.share <= 1:
             raise FlatvqError(f"a revival share of {self.share} is not in (0, 1]", "give 1.0 for no limit")
+
+    def least_use(self, vectors: int, codebook_size: int) -> float:
+        """Return the vectors per step below which a code is inactive.
+
+        Example:
+            >>> Revival(fraction=0.5).least_use(4096, 1024), Revival(count=2).least_use(4096, 1024)
+            (2.0, 2)
+        """
+        return self.fraction * vectors / codebook_size if self.count is None else self.count
 
     def due(self, step: int) -> bool:
         """Tell whether an event happens at this step, counted from 0.

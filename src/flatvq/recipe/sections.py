@@ -143,6 +143,9 @@ class RevivalRecipe(Section):
     """Share of the training after which no event happens any more, so that the last codes settle."""
     fraction: float = Field(0.1, gt=0)
     """A code is inactive when its EMA count is below this fraction of uniform use (vectors per step / K)."""
+    count: float | None = Field(None, gt=0)
+    """If given, a code is inactive below this many vectors per step instead, whatever the batch and K. With
+    `every: 1`, 2 is the reference's policy."""
     share: float = Field(1.0, gt=0, le=1)
     """At most this share of the codebook is replaced in one event."""
     grace: int = Field(0, ge=0)
