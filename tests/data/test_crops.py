@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatvq.data import TrainingCrops, evaluation_crops
+from flatvq.data import TrainingCrops, evaluation_crops, open_data
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -158,3 +158,16 @@ def test_evaluation_crops_are_centres() -> None:
 
 def test_a_limit_spreads_the_evaluated_images() -> None:
     assert [crop.name for crop in evaluation_crops(Coordinates(), crop=16, limit=2)] == ["image0", "image2"]
+
+
+def test_what_is_set_aside_to_choose_by_neither_trains_nor_is_held_out(imagenet_sample) -> None:
+    recipe = DataRecipe(source="folder", path=str(imagenet_sample / "val"), crop=32, resize=32)
+    whole, tuning = open_data(recipe), open_data(recipe.model_copy(update={"tuning_share": 0.25}))
+    training, aside = set(tuning.training.names), set(tuning.validation.names)
+    assert training | aside == set(whole.training.names)
+    assert training.isdisjoint(aside)
+    assert aside.isdisjoint(whole.validation.names)
+    assert len(aside) == round(0.25 * len(whole.training))
+    name = tuning.validation.names[1]
+    same = whole.training.load(whole.training.names.index(name))
+    assert (tuning.validation.load(1) == same).all()

@@ -13,10 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from flatvq.cli.tables import console, duration
-from flatvq.recipe import TrialRecipe
 from flatvq.study import Outcome, Plan, StudyProgress
 
-__all__ = ["training", "watching"]
+__all__ = ["steps", "watching"]
 
 _LINE_EVERY_SECONDS = 30.0
 _BAR = 32
@@ -88,15 +87,15 @@ def _result(outcome: Outcome) -> str:
 
 
 @contextmanager
-def training(recipe: TrialRecipe) -> Iterator[Callable[[int, int], None]]:
-    """Show one training's progress, in the first process alone."""
-    columns = (
-        TextColumn(f"{recipe.arm} seed {recipe.seed}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
+def steps(what: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of something that goes step by step, in the first process alone.
+
+    Args:
+        what: what to call it.
+        total: how many steps, as far as it is known.
+    """
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     silent = not console.is_terminal or os.environ.get("RANK", "0") != "0"
     with Progress(*columns, console=console, disable=silent, transient=True) as bars:
-        task = bars.add_task("", total=recipe.train.steps)
-        yield lambda done, total: bars.update(task, completed=done)
+        task = bars.add_task("", total=total)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flatvq.data.folder import split_folder
 from flatvq.data.huggingface import split_dataset
+from flatvq.data.parts import set_aside
 from flatvq.data.photographs import split_photographs
 from flatvq.data.sets import DataSplit
 from flatvq.recipe import DataRecipe
@@ -31,4 +34,9 @@ def open_data(recipe: DataRecipe) -> DataSplit:
         >>> len(data.validation), data.validation.names[0]
         (121, 'astronaut@0,224')
     """
-    return _SOURCES[recipe.source](recipe)
+    data = _SOURCES[recipe.source](recipe)
+    if not recipe.tuning_share:
+        return data
+    training, aside = set_aside(data.training, recipe.tuning_share)
+    held_out = f"{len(aside)} of {len(data.training)} training images are set aside to choose by"
+    return replace(data, training=training, validation=aside, held_out=held_out)

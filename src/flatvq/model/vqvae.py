@@ -135,7 +135,7 @@ class VQVAE(nn.Module):
             FlatvqError: if H or W is not a multiple of `factor`.
         """
         levels = self._quantize(images)
-        return VQVAEOutput(self._reconstruct([level.quantized for level in levels]), levels)
+        return VQVAEOutput(self.decode_codes([level.quantized for level in levels]), levels)
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> tuple[Int64[Tensor, "batch _ _"], ...]:
@@ -166,9 +166,21 @@ class VQVAE(nn.Module):
         """
         self._check_grids([(level.shape[-2], level.shape[-1]) for level in indices])
         quantizers = cast("Iterable[Quantizer]", self.quantizers)
-        return self._reconstruct(
+        return self.decode_codes(
             [quantizer.codes(level) for quantizer, level in zip(quantizers, indices, strict=True)]
         )
+
+    def decode_codes(self, codes: Sequence[Float[Tensor, "batch _ _ _"]]) -> Float[Tensor, "batch 3 _ _"]:
+        """Turn the codes themselves into images: those of some indices, or any others.
+
+        Args:
+            codes: [B, D, h, w] for each level, bottom first.
+
+        Returns:
+            [B, 3, H, W] in about [0, 1], not clamped.
+        """
+        image: Tensor = self.decoders[0](list(codes))
+        return (image + 1) / 2
 
     def _quantize(self, images: Tensor) -> tuple[Quantized, ...]:
         """Encode bottom-up, then quantize top-down, so that a level can see the codes above it."""
@@ -184,10 +196,6 @@ class VQVAE(nn.Module):
             latents = self.projections[level](torch.cat([features[level], *hints], dim=1))
             levels.insert(0, self.quantizers[level](latents))
         return tuple(levels)
-
-    def _reconstruct(self, codes: list[Tensor]) -> Tensor:
-        image: Tensor = self.decoders[0](codes)
-        return (image + 1) / 2
 
     def _check_grids(self, grids: list[tuple[int, int]]) -> None:
         step = self.recipe.levels[0].downsample

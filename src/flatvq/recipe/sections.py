@@ -52,6 +52,9 @@ class DataRecipe(Section):
     """Use at most this many training images (0: all); for datasets larger than memory, with `streaming`."""
     validation_share: float = Field(0.1, gt=0, lt=1)
     """Share of files (or of each bundled photograph's length) that is held out, never trained on."""
+    tuning_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the training images that takes the place of the held-out ones, which nothing then looks at:
+    `flatvq tune` chooses by them."""
     resize: int = Field(0, ge=0)
     """Pixels of the shorter side to which every image is scaled first (bicubic); 0 keeps its own size."""
     crop: int = Field(64, ge=16)

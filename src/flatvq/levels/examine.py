@@ -1,0 +1,105 @@
+"""All four questions about the levels of one finished run, and the record of the answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flatvq.data import evaluation_crops, open_data
+from flatvq.errors import FlatvqError
+from flatvq.levels.codes import stacked
+from flatvq.levels.refit import refit
+from flatvq.levels.replaced import replaced
+from flatvq.levels.told import told_by_below
+from flatvq.levels.worth import beside, worth
+from flatvq.model import load_tokenizer
+from flatvq.recipe import TrialRecipe, parse
+from flatvq.train.machine import keep_freed_memory, machine_for
+from flatvq.train.records import write_json
+
+__all__ = ["examine"]
+
+# Held-out crops that are looked at, at most: their codes are in memory all at once.
+_CROPS = 2048
+
+
+def examine(
+    run: Path, *, steps: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, Any]:
+    """Ask what each level of a run contributes, and write `levels.json` into its folder.
+
+    Args:
+        run: the folder of a finished run of a hierarchy.
+        steps: of each decoder and network that is trained; the run's own number if not given.
+        progress: called with the steps done and the steps in all.
+
+    Returns:
+        What `levels.json` holds (docs/records.md).
+
+    Raises:
+        FlatvqError: if it is no finished run, has but one level, or its photographs cannot be read.
+    """
+    recipe = _recipe(run)
+    if len(recipe.model.levels) < 2:
+        raise FlatvqError(f"'{run}' has one level", "name the run of a hierarchy")
+    steps = steps or recipe.train.steps
+    single = beside(run)
+    total, done = steps * (2 + (single is not None)), 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
+    keep_freed_memory()
+    data = open_data(recipe.data)
+    pixels = stacked(evaluation_crops(data.validation, recipe.data.crop, _CROPS))
+    with machine_for(recipe.train) as machine:
+        model = load_tokenizer(run / "model", machine.device)
+        losses = replaced(model, pixels, recipe.seed)
+        decoders = refit(model, recipe, data, pixels, machine, steps, step)
+        told = told_by_below(model, recipe, data, pixels, steps, step)
+        other = None
+        if single is not None:
+            flat = _recipe(single)
+            flat_model = load_tokenizer(single / "model", machine.device)
+            (found,) = refit(flat_model, flat, data, pixels, machine, steps, step)
+            other = (flat.model, found.psnr_db)
+    upper, flat_worth = worth(recipe.model, recipe.data.crop, decoders, other)
+    answers: dict[str, Any] = {
+        "format": 1,
+        "steps": steps,
+        "crops": len(pixels),
+        "replaced": [asdict(one) for one in losses],
+        "refitted": [asdict(one) for one in decoders],
+        "told_by_below": [{**asdict(one), "share": one.share} for one in told],
+        "worth": [
+            {"level": level, **asdict(one), "db_per_kilobit": one.db_per_kilobit}
+            for level, one in upper.items()
+        ],
+        "beside": None
+        if other is None or flat_worth is None or single is None
+        else {
+            "run": single.name,
+            "arm": single.parent.name,
+            "psnr_db": other[1],
+            **asdict(flat_worth),
+            "db_per_kilobit": flat_worth.db_per_kilobit,
+        },
+    }
+    write_json(run / "levels.json", answers)
+    return answers
+
+
+def _recipe(run: Path) -> TrialRecipe:
+    path = run / "recipe.json"
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FlatvqError(f"cannot read '{path}' ({type(error).__name__})", "name a run's folder") from None
+    if not (run / "model").is_dir():
+        raise FlatvqError(f"'{run}' is not finished", f"`flatvq train {run}` goes on with it")
+    return parse(TrialRecipe, tree, str(path))

@@ -1,0 +1,103 @@
+"""What a bit buys on an upper level, beside what it buys on the bottom."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log2, prod
+from pathlib import Path
+
+from flatvq.levels.refit import Refitted
+from flatvq.model.capacity import capacity_of
+from flatvq.recipe import ModelRecipe
+
+__all__ = ["Worth", "beside", "worth"]
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What some bits add to a decoder that was trained anew with them, over one without."""
+
+    bits: float
+    """Nominal bits an image that were added."""
+    gain_db: float
+    """PSNR with them, less PSNR without."""
+
+    @property
+    def db_per_kilobit(self) -> float:
+        """Gain per 1,000 bits."""
+        return 1000 * self.gain_db / self.bits
+
+
+def worth(
+    model: ModelRecipe,
+    crop: int,
+    refitted: Sequence[Refitted],
+    single: tuple[ModelRecipe, float] | None = None,
+) -> tuple[dict[int, Worth], Worth | None]:
+    """Compare each upper level's bits with the same bits on one level.
+
+    Args:
+        model: the hierarchy.
+        crop: side of the images in pixels.
+        refitted: its decoders, trained anew.
+        single: a single-level model of about the same bits, and the PSNR of its decoder trained anew as long.
+
+    Returns:
+        Each upper level's worth by number; and, for a hierarchy of two, what the bits beyond the bottom's buy
+        on the single level: its PSNR less that of the hierarchy's bottom alone.
+
+    Example:
+        >>> from flatvq.recipe import LevelRecipe
+        >>> levels = [LevelRecipe(downsample=factor, codebook_size=256) for factor in (4, 2)]
+        >>> whole, without = Refitted(None, 25.0), Refitted(1, 24.0)
+        >>> found, _ = worth(ModelRecipe(levels=tuple(levels)), 64, [whole, without])
+        >>> found[1].bits, found[1].gain_db, found[1].db_per_kilobit
+        (512.0, 1.0, 1.953125)
+    """
+    whole = next(one.psnr_db for one in refitted if one.without is None)
+    without = {one.without: one.psnr_db for one in refitted if one.without is not None}
+    bits = [_bits(model, crop, level) for level in range(len(model.levels))]
+    upper = {level: Worth(bits[level], whole - psnr) for level, psnr in without.items()}
+    if single is None or len(bits) != 2:
+        return upper, None
+    recipe, psnr = single
+    return upper, Worth(_bits(recipe, crop, 0) - bits[0], psnr - without[1])
+
+
+def _bits(model: ModelRecipe, crop: int, level: int) -> float:
+    found = capacity_of(model, crop).levels[level]
+    return prod(found.grid) * log2(found.codebook_size)
+
+
+def beside(run: Path) -> Path | None:
+    """Find the single-level run of the same study and seed that a hierarchy's run is compared with.
+
+    Args:
+        run: the folder of a run, in its study's `runs/ARM/seed-SEED-KEY`.
+
+    Returns:
+        The folder of the other run; None if the run is in no study, or none of its arms has one level, the
+        same care for its codebook, and a finished trial of this seed.
+    """
+    whole = run.resolve()
+    seed = re.fullmatch(r"seed-(\d+)-\w+", whole.name)
+    record = whole.parent.parent.parent / "study.json"
+    if seed is None or not record.is_file():
+        return None
+    study = json.loads(record.read_text(encoding="utf-8"))
+    arm = whole.parent.name
+    single = {one["name"] for one in study["arms"] if one["levels"] == 1}
+    pairs = [(one["a"], one["b"]) for one in study["comparisons"] if one["question"] == "hierarchy"]
+    others = [a if b == arm else b for a, b in pairs if arm in (a, b)]
+    runs = record.parent / "runs"
+    finished = (
+        found
+        for other in others
+        if other in single
+        for found in sorted((runs / other).glob(f"seed-{seed[1]}-*"))
+        if (found / "model").is_dir()
+    )
+    return next(finished, None)

@@ -1,0 +1,253 @@
+"""What levels contribute, on models and codes for which the answer is known."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from flatvq.data import TrainingCrops, open_data
+from flatvq.errors import FlatvqError
+from flatvq.levels import Refitted, refit, replaced
+from flatvq.levels.codes import codes_of, encoded, mean_psnr
+from flatvq.levels.masked import CodePredictor
+from flatvq.levels.told import _Asked
+from flatvq.levels.worth import beside, worth
+from flatvq.model import VQVAE, build_vqvae
+from flatvq.recipe import (
+    CodebookRecipe,
+    DataRecipe,
+    LevelRecipe,
+    ModelRecipe,
+    SeedingRecipe,
+    TrainRecipe,
+    TrialRecipe,
+    UpdateRecipe,
+)
+from flatvq.train.machine import Machine
+from flatvq.train.objective import objective
+
+MACHINE = Machine(torch.device("cpu"), bfloat16=False, rank=0, world_size=1)
+
+
+def two_levels(bottom: int = 8, top: int = 8, hierarchy: str = "parallel") -> ModelRecipe:
+    levels = (
+        LevelRecipe(downsample=4, codebook_size=bottom, code_dim=4),
+        LevelRecipe(downsample=2, codebook_size=top, code_dim=4),
+    )
+    return ModelRecipe(levels=levels, hierarchy=hierarchy, width=8, residual_width=4, residual_blocks=1)
+
+
+def built(recipe: ModelRecipe) -> VQVAE:
+    return build_vqvae(recipe, CodebookRecipe(update=UpdateRecipe(kind="gradient"))).eval()
+
+
+@pytest.fixture
+def pixels() -> torch.Tensor:
+    draws = torch.Generator().manual_seed(0)
+    return torch.randint(256, (5, 3, 16, 16), dtype=torch.uint8, generator=draws)
+
+
+def psnr_by_hand(model: VQVAE, indices, pixels) -> float:
+    """The mean of the images' PSNR in dB, 8 bits, written out."""
+    with torch.no_grad():
+        stored = (model.decode(indices).clamp(0, 1) * 255).round() / 255
+    errors = [((image - original / 255) ** 2).mean() for image, original in zip(stored, pixels, strict=True)]
+    return sum(-10 * math.log10(error) for error in errors) / len(errors)
+
+
+# --- replaced
+
+
+@pytest.mark.parametrize("hierarchy", ["parallel", "conditioned"])
+def test_a_level_that_the_decoder_does_not_look_at_loses_nothing(hierarchy: str, pixels) -> None:
+    model = built(two_levels(hierarchy=hierarchy))
+    with torch.no_grad():
+        for upsampler in model.decoders[0].upsamplers:
+            for weight in upsampler.parameters():
+                weight.zero_()
+    losses = replaced(model, pixels)
+    assert [(one.level, one.by) for one in losses] == [
+        (level, by) for level in (0, 1) for by in ("shuffled", "mean", "random")
+    ]
+    assert all(one.loss_db == 0 for one in losses if one.level == 1)
+    assert any(one.loss_db != 0 for one in losses if one.level == 0)
+
+
+def test_of_two_images_each_gets_the_others_codes(pixels) -> None:
+    model, pair = built(two_levels()), pixels[:2]
+    indices = model.encode(pair / 255)
+    whole = psnr_by_hand(model, indices, pair)
+    for level in (0, 1):
+        swapped = [grid.flip(0) if number == level else grid for number, grid in enumerate(indices)]
+        expected = psnr_by_hand(model, swapped, pair)
+        (found,) = (one for one in replaced(model, pair) if (one.level, one.by) == (level, "shuffled"))
+        assert found.psnr_db == pytest.approx(expected, abs=1e-4)
+        assert found.loss_db == pytest.approx(whole - expected, abs=1e-4)
+
+
+def test_no_image_keeps_its_own_codes_when_they_are_shuffled(monkeypatch, pixels) -> None:
+    module = sys.modules["flatvq.levels.replaced"]
+    seen = []
+    whole = module.codes_of_level
+    monkeypatch.setattr(
+        module, "codes_of_level", lambda model, level, grid: seen.append(grid) or whole(model, level, grid)
+    )
+    model = built(two_levels())
+    # Indices that name their image.
+    grids = tuple(torch.arange(5)[:, None, None].expand(5, side, side) for side in (4, 2))
+    monkeypatch.setattr(module, "encoded", lambda model, pixels: grids)
+    for seed in range(20):
+        seen.clear()
+        replaced(model, pixels, seed)
+        own, shuffled, _ = seen[:3]
+        assert torch.equal(own, grids[0])
+        assert not (shuffled == own).any()
+        assert sorted(shuffled[:, 0, 0].tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_the_codes_of_one_image_are_not_shuffled(pixels) -> None:
+    with pytest.raises(FlatvqError, match="one image"):
+        replaced(built(two_levels()), pixels[:1])
+
+
+def test_psnr_is_that_of_decoded_indices(pixels) -> None:
+    model = built(two_levels())
+    indices = encoded(model, pixels)
+    found = mean_psnr(model.decode_codes, codes_of(model, indices), pixels)
+    assert found == pytest.approx(psnr_by_hand(model, indices, pixels), abs=1e-4)
+
+
+# --- refit
+
+
+@pytest.fixture
+def flat_pictures(tmp_path: Path) -> DataRecipe:
+    """Pictures of one grey value each: all that there is to say of one is how bright it is."""
+    random = np.random.default_rng(0)
+    for number in range(24):
+        grey = np.full((20, 20, 3), random.integers(20, 236), np.uint8)
+        grey[number % 20, 0] = number  # no two files are the same
+        Image.fromarray(grey).save(tmp_path / f"{number:02}.png")
+    return DataRecipe(source="folder", path=str(tmp_path), crop=16, validation_share=0.25)
+
+
+def trained(recipe: TrialRecipe, data, steps: int) -> VQVAE:
+    """A model that reconstructs through whichever level has codes."""
+    model = build_vqvae(recipe.model, recipe.codebook, steps=steps).train()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    crops = TrainingCrops(data.training, recipe.data, seed=0, batch_size=8)
+    for step in range(steps):
+        images = crops.batch(step).pixels / 255
+        optimizer.zero_grad()
+        objective(model(images), images, recipe.train).total.backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.mark.parametrize(("bottom", "top", "useful"), [(1, 64, True), (64, 1, False)])
+def test_a_level_gains_what_the_others_do_not_say(flat_pictures, bottom: int, top: int, useful: bool) -> None:
+    recipe = TrialRecipe(
+        data=flat_pictures,
+        model=two_levels(bottom, top),
+        codebook=CodebookRecipe(seeding=SeedingRecipe(vectors_per_code=1)),
+        train=TrainRecipe(steps=1, batch_size=8, learning_rate=3e-3),
+    )
+    data = open_data(flat_pictures)
+    model = trained(recipe, data, 200)
+    held_out = torch.stack(
+        [torch.from_numpy(data.validation.load(n)[:16, :16].copy()) for n in range(len(data.validation))]
+    ).permute(0, 3, 1, 2)
+    before = copy.deepcopy(model.state_dict())
+    steps = []
+    found = refit(model, recipe, data, held_out, MACHINE, 120, lambda: steps.append(None))
+    assert [one.without for one in found] == [None, 1]
+    assert len(steps) == 120
+    gain = found[0].psnr_db - found[1].psnr_db
+    assert gain > 5 if useful else abs(gain) < 1
+    assert found[0].psnr_db > 15  # either way the brightness gets through
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+# --- told
+
+
+def test_no_cell_sees_itself_or_what_comes_after() -> None:
+    torch.manual_seed(0)
+    net = CodePredictor(3, 5, below=(2, 2)).eval()
+    codes, below = torch.randn(1, 3, 6, 6, requires_grad=True), torch.randn(1, 2, 12, 12, requires_grad=True)
+    for row, column in [(0, 0), (2, 3), (5, 5)]:
+        codes.grad = None
+        net(codes, below)[0, :, row, column].sum().backward()
+        seen = codes.grad[0].abs().sum(0) > 0
+        place = row * 6 + column
+        assert not seen.flatten()[place:].any()
+        assert bool(seen.any()) == (place > 0)
+    assert bool((below.grad != 0).any())
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_share_is_known_for_planted_codes(told: bool) -> None:
+    recipe = TrialRecipe(model=two_levels(8, 8))
+    model = built(recipe.model)
+    draws = torch.Generator().manual_seed(0)
+    asked = _Asked(model, recipe, 1, scales=[1.0, 1.0])
+
+    def planted(count: int) -> list[torch.Tensor]:
+        bottom = torch.randint(8, (count, 8, 8), generator=draws)
+        top = torch.randint(8, (count, 4, 4), generator=draws)
+        return [bottom, bottom[:, ::2, ::2].contiguous() if told else top]
+
+    for step in range(250):
+        asked.learn(planted(32), step / 250)
+    asked.look(planted(64))
+    found = asked.found(planted(64))
+    # Uniform and independent: nothing predicts them but the level below, where it is their copy.
+    assert found.nominal_bits == 3
+    assert found.marginal_bits == pytest.approx(3, abs=0.05)
+    assert found.alone_bits == pytest.approx(3, abs=0.1)
+    assert found.share > 0.8 if told else abs(found.share) < 0.05
+
+
+# --- worth
+
+
+def test_worth_by_hand() -> None:
+    model = two_levels(256, 16)
+    flat = ModelRecipe(levels=(LevelRecipe(downsample=4, codebook_size=512, code_dim=4),))
+    # 64 px: 16 x 16 cells of 8 bits and 8 x 8 cells of 4; flat: 16 x 16 cells of 9.
+    upper, beside_it = worth(model, 64, [Refitted(None, 25.0), Refitted(1, 24.0)], (flat, 24.5))
+    assert (upper[1].bits, upper[1].gain_db) == (256, 1.0)
+    assert upper[1].db_per_kilobit == pytest.approx(1000 / 256)
+    assert beside_it is not None
+    assert (beside_it.bits, beside_it.gain_db) == (256, 0.5)
+
+
+def test_the_arm_beside_is_of_the_same_study_and_seed(tmp_path: Path) -> None:
+    names = ["two-level-naive", "two-level-healthy", "single-level-naive", "single-level-healthy"]
+    for name in names:
+        for seed in (1, 11):
+            (tmp_path / "runs" / name / f"seed-{seed}-abc" / "model").mkdir(parents=True)
+    pairs = [("single-level-naive", "two-level-naive"), ("single-level-healthy", "two-level-healthy")]
+    study = {
+        "arms": [{"name": name, "levels": 2 if "two" in name else 1} for name in names],
+        "comparisons": [
+            {"question": "intervention", "a": names[1], "b": names[0]},
+            *({"question": "hierarchy", "a": a, "b": b} for a, b in pairs),
+        ],
+    }
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    runs = tmp_path / "runs"
+    assert beside(runs / names[1] / "seed-1-abc") == runs / names[3] / "seed-1-abc"
+    assert beside(runs / names[0] / "seed-11-abc") == runs / names[2] / "seed-11-abc"
+    (runs / names[3] / "seed-1-abc" / "model").rmdir()
+    assert beside(runs / names[1] / "seed-1-abc") is None
+    (tmp_path / "study.json").unlink()
+    assert beside(runs / names[0] / "seed-1-abc") is None
