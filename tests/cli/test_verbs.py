@@ -225,3 +225,32 @@ def _workers(folder: str) -> list[str]:
         if target.startswith(folder) and target.endswith("log.txt"):
             found.append(target)
     return found
+
+
+def test_levels_of_a_hierarchy_beside_the_single_level_of_its_study(
+    flatvq, folder: Path, tmp_path: Path
+) -> None:
+    level = {"codebook_size": 4, "code_dim": 4}
+    arms = {
+        "two": {"model": {"levels": [level, {**level, "downsample": 2}]}},
+        "one": {"model": {"levels": [{**level, "codebook_size": 8}]}},
+    }
+    name = recipe_file(folder, arms=arms, seeds=[0], match={"unmatched": ["one"]})
+    assert flatvq("study", name, "--out", "made")[0] == 0
+    (two,), (one,) = ((tmp_path / "made" / "runs" / arm).iterdir() for arm in ("two", "one"))
+    before = {path: path.read_bytes() for path in two.rglob("*") if path.is_file()}
+    code, out, err = flatvq("levels", str(two), "--steps", "4")
+    assert (code, err) == (0, "")
+    assert "without level 1" in out
+    found = json.loads((two / "levels.json").read_text())
+    assert (found["steps"], found["beside"]["arm"], found["beside"]["run"]) == (4, "one", one.name)
+    # 32 px: 4 x 4 cells of 2 bits on top; 8 x 8 cells of 3 bits in place of 2 on the single level.
+    assert (found["worth"][0]["bits"], found["beside"]["bits"]) == (32, 64)
+    assert [path for path, content in before.items() if path.read_bytes() != content] == []
+    code, out, _ = flatvq("levels", str(two), "--steps", "4", "--json")
+    assert json.loads(out) == found
+    code, _, err = flatvq("levels", str(one))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "has one level" in err
+    code, _, err = flatvq("levels", str(folder))
+    assert (code, err.count("\n")) == (2, 1)

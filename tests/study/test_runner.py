@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from flatvq.recipe import load_recipe
-from flatvq.study import plan_study, runner
+from flatvq.study import devices, plan_study, runner
 
 
 def test_trials_are_spread_over_gpus() -> None:
-    running: list = []
+    taken: list[str | None] = []
     for _ in range(5):
-        gpu = runner._least_busy(["2", "5"], running)
-        running.append(SimpleNamespace(gpu=gpu))
-    assert [worker.gpu for worker in running] == ["2", "5", "2", "5", "2"]
-    assert runner._least_busy(["2", "5"], running[1:3]) == "2"
+        taken.append(devices.least_busy(["2", "5"], taken))
+    assert taken == ["2", "5", "2", "5", "2"]
+    assert devices.least_busy(["2", "5"], taken[1:3]) == "2"
+    assert devices.least_busy([], [None, None]) is None
 
 
 @pytest.mark.parametrize(("visible", "gpus"), [(None, ["0", "1", "2"]), ("4,7", ["4", "7"])])
@@ -29,17 +28,15 @@ def test_visible_gpus_are_respected(monkeypatch, visible: str | None, gpus: list
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert runner._gpus("auto") == gpus
-    assert runner._gpus("cpu") == []
-    plan = plan_study(load_recipe("photographs"), "photographs")
-    assert runner.workers_for(plan) == len(gpus)
+    assert devices.gpus_for("auto") == gpus
+    assert devices.gpus_for("cpu") == []
+    assert devices.workers_for(load_recipe("photographs"), 16) == len(gpus)
 
 
 def test_the_recipe_sets_the_number_of_workers() -> None:
-    plan = plan_study(load_recipe("photographs", ["workers=5"]), "photographs")
-    assert runner.workers_for(plan) == 5
-    alone = plan_study(load_recipe("photographs", ["workers=50", "seeds=[0]"]), "photographs")
-    assert runner.workers_for(alone) == 4, "no more workers than trials"
+    assert devices.workers_for(load_recipe("photographs", ["workers=5"]), 16) == 5
+    alone = load_recipe("photographs", ["workers=50"])
+    assert devices.workers_for(alone, 4) == 4, "no more workers than trials"
 
 
 def test_time_left_is_the_work_left_at_the_pace_so_far(monkeypatch) -> None:

@@ -20,6 +20,7 @@ from flatvq.study.statistics import mean_interval
 __all__ = [
     "console",
     "duration",
+    "new_table",
     "show_capacity",
     "show_estimate",
     "show_fields",
@@ -53,7 +54,7 @@ def show_capacity(name: str, arms: Sequence[PlannedArm]) -> None:
     alike: dict[tuple[Any, ...], list[str]] = {}
     for arm in arms:
         alike.setdefault((arm.capacity, tuple(arm.residuals.items())), []).append(arm.name)
-    table = _table(f"Capacity of {name}", "", *("\n".join(names) for names in alike.values()))
+    table = new_table(f"Capacity of {name}", "", *("\n".join(names) for names in alike.values()))
     columns = [_capacity_column(capacity, dict(left)) for capacity, left in alike]
     for label in columns[0]:
         table.add_row(label, *(column[label] for column in columns))
@@ -87,7 +88,7 @@ def show_estimate(seconds: float) -> None:
 def show_study(study: dict[str, Any]) -> None:
     """Print what a study found."""
     headings = ("arm", "PSNR, dB", "90 % interval", "SSIM", "usage", "perplexity")
-    table = _table("Fidelity on held-out crops", *headings)
+    table = new_table("Fidelity on held-out crops", *headings)
     for arm in study["arms"]:
         done = [t for t in study["trials"] if t["arm"] == arm["name"] and t["status"] == "done"]
         if not done:
@@ -110,7 +111,7 @@ def show_study(study: dict[str, Any]) -> None:
 
 def show_comparisons(comparisons: Sequence[dict[str, Any]]) -> None:
     """Print differences with their verdicts."""
-    table = _table("Differences of PSNR", "a\nminus b", "difference", "90 % interval", "verdict for a")
+    table = new_table("Differences of PSNR", "a\nminus b", "difference", "90 % interval", "verdict for a")
     for found in comparisons:
         interval = found["interval90"]
         spread = f"{interval[0]:+.2f} to {interval[1]:+.2f} dB" if interval else "one seed"
@@ -122,7 +123,7 @@ def show_comparisons(comparisons: Sequence[dict[str, Any]]) -> None:
 
 def show_metrics(metrics: dict[str, Any], folder: Path) -> None:
     """Print the figures of one run."""
-    table = _table(str(folder), "measure", "value")
+    table = new_table(str(folder), "measure", "value")
     for key, value in metrics.items():
         if isinstance(value, int | float | str) and key != "run":
             table.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
@@ -174,7 +175,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _table(title: str, first: str, *others: str) -> Table:
+def new_table(title: str, first: str, *others: str) -> Table:
     """Make a table that fits 80 columns: lines below its head alone, names whole, figures to the right."""
     table = Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)

@@ -1,4 +1,4 @@
-"""The verbs: study, train, evaluate, capacity, report, recipes."""
+"""The verbs: study, train, evaluate, tune, levels, capacity, report, recipes."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def train(
     Killed or stopped at any instant, the same command goes on and ends with the very same weights. Under
     `torchrun --nproc-per-node N -m flatvq train ...` the batch is shared by N processes.
     """
-    from flatvq.cli.progress import training
+    from flatvq.cli.progress import steps
     from flatvq.recipe import TrialRecipe, parse
     from flatvq.train import run_trial
 
@@ -102,7 +102,7 @@ def train(
     else:
         trial = _trial(recipe, arm, seed, overrides or ())
         folder = _writable(out or Path("runs") / f"{Path(recipe).stem}-{trial.arm}-{seed}")
-    with training(trial) as progress:
+    with steps(f"{trial.arm} seed {trial.seed}", trial.train.steps) as progress:
         done = run_trial(trial, folder, progress=progress)
     if not done:
         typer.echo(f"Stopped after a checkpoint. `flatvq train {folder}` goes on from there.", err=True)
@@ -147,6 +147,69 @@ def evaluate(
         typer.echo(json.dumps(found))
     else:
         _show_metrics(found, run)
+
+
+@app.command()
+def tune(
+    recipe: RecipeName,
+    arm: Annotated[str, typer.Option(help="The incumbent; the reference arm if not given.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the search; tunes/RECIPE-ARM if not given.")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="URL of a database that several machines share; a file in the folder if not given."
+        ),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Search an arm's codebook hyper-parameters under its bits, and confirm the winner before it is believed.
+
+    Trials are judged by training images that are set aside; the collapsed and the hopeless are given up
+    early. The winner then meets the incumbent at full length, on fresh seeds and the held-out images, and is
+    written out as a recipe, tuned.yaml. The recipe's section `tune` says how much of what.
+    """
+    from flatvq import processes
+
+    processes.serve()
+    from flatvq.cli.tuning import tuned
+    from flatvq.study import StudyStopped
+
+    try:
+        failed = tuned(recipe, arm, out, storage, overrides or ())
+    except StudyStopped:
+        typer.echo("Stopped; the trials wrote checkpoints. The same command goes on from there.", err=True)
+        raise typer.Exit(STOPPED) from None
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def levels(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run of a hierarchy.")],
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps of each decoder and network; the run's own number if not given."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Ask what each level of a hierarchy contributes, and write levels.json into the run's folder.
+
+    Its codes are replaced; decoders are trained anew with and without it; small networks estimate how much of
+    it the level below already tells; its bits are weighed against the same bits on one level, if the run's
+    study has such an arm. This takes about as long as the training did.
+    """
+    from flatvq.cli.levels import show_levels
+    from flatvq.cli.progress import steps as stepping
+    from flatvq.levels import examine
+
+    with stepping(f"levels of {run.name}") as progress:
+        found = examine(run, steps=steps, progress=progress)
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        show_levels(found, run)
 
 
 @app.command()

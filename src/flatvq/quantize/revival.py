@@ -28,8 +28,8 @@ class Revival:
         start: first step at which an event may happen.
         stop: step from which none happens any more; None for never.
         fraction: a code is inactive below this fraction of uniform use, which is vectors per step / K.
-        count: if given, a code is inactive below this many vectors per step instead, whatever the batch and K.
-            `Revival(every=1, count=2)` is the policy of the reference's code, and the one that
+        count: if given, a code is inactive below this many vectors per step instead, whatever the batch and
+            K. `Revival(every=1, count=2)` is the policy of the reference's code, and the one that
             vector-quantize-pytorch has as `threshold_ema_dead_code=2`.
         share: at most this share of the codebook, but at least one code, is replaced in one event, the least
             used first.

@@ -17,7 +17,15 @@ from flatvq.recipe.sections import (
     TrainRecipe,
     UpdateRecipe,
 )
-from flatvq.recipe.study import ArmRecipe, Capacity, MatchRecipe, StudyRecipe, TrialRecipe
+from flatvq.recipe.study import (
+    ArmRecipe,
+    Capacity,
+    KnobRecipe,
+    MatchRecipe,
+    StudyRecipe,
+    TrialRecipe,
+    TuneRecipe,
+)
 
 __all__ = [
     "ArmRecipe",
@@ -25,6 +33,7 @@ __all__ = [
     "CodebookRecipe",
     "DataRecipe",
     "EvaluateRecipe",
+    "KnobRecipe",
     "LevelRecipe",
     "MatchRecipe",
     "ModelRecipe",
@@ -33,6 +42,7 @@ __all__ = [
     "StudyRecipe",
     "TrainRecipe",
     "TrialRecipe",
+    "TuneRecipe",
     "UpdateRecipe",
     "load_recipe",
     "merge",

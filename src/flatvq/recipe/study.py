@@ -18,7 +18,16 @@ from flatvq.recipe.sections import (
     TrainRecipe,
 )
 
-__all__ = ["ArmRecipe", "Capacity", "MatchRecipe", "Sections", "StudyRecipe", "TrialRecipe"]
+__all__ = [
+    "ArmRecipe",
+    "Capacity",
+    "KnobRecipe",
+    "MatchRecipe",
+    "Sections",
+    "StudyRecipe",
+    "TrialRecipe",
+    "TuneRecipe",
+]
 
 Capacity = Literal["bits", "parameters", "multiply_adds"]
 
@@ -68,6 +77,49 @@ class MatchRecipe(Section):
     """Arms, by name, that are compared although they do not match."""
 
 
+class KnobRecipe(Section):
+    """The values that one hyper-parameter may take: a list of choices, or a range."""
+
+    choices: tuple[Any, ...] = ()
+    """One of these; if not given, a number from `low` to `high`."""
+    low: float = 0.0
+    """Least value."""
+    high: float = 0.0
+    """Greatest value."""
+    log: bool = False
+    """Look at ratios rather than differences."""
+    whole: bool = False
+    """Whole numbers only."""
+
+    @model_validator(mode="after")
+    def _some_values(self) -> Self:
+        if not self.choices and not self.low < self.high:
+            raise ValueError(f"a range from {self.low:g} to {self.high:g} holds no values")
+        if not self.choices and self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic range cannot begin at {self.low:g}")
+        return self
+
+
+class TuneRecipe(Section):
+    """What `flatvq tune` looks for, by which images, and how what it finds is confirmed."""
+
+    trials: int = Field(30, ge=1)
+    """How many settings are tried, those that are given up early among them."""
+    length: float = Field(0.5, gt=0, le=1)
+    """Steps of such a trial, as a share of `train.steps`."""
+    set_aside: float = Field(0.1, gt=0, lt=1)
+    """Share of the training images that trials are chosen by. The held-out images are not looked at until
+    the winner is confirmed."""
+    seed: int = Field(0, ge=0)
+    """Of the trials and of the sampler."""
+    confirm_seeds: tuple[int, ...] = Field((1001, 1002, 1003), min_length=2)
+    """Seeds of the full-length trainings that compare the winner with the incumbent."""
+    space: dict[str, KnobRecipe] = Field({})
+    """What may change, by dotted key; `code_dim` stands for D of every level, `upper_bits` for log2 K of the
+    levels above the bottom, whose K then keeps the bits. Empty: the codebook's usual hyper-parameters and the
+    learning rate."""
+
+
 class ArmRecipe(Section):
     """One arm: a diff against the study's sections."""
 
@@ -94,6 +146,8 @@ class StudyRecipe(Sections):
     compare: tuple[tuple[str, str], ...] = ()
     """Pairs (a, b) of arms to compare; empty: every pair that differs in the model alone or in the codebook
     alone."""
+    tune: TuneRecipe = TuneRecipe()
+    """What `flatvq tune` does."""
     workers: int = Field(0, ge=0)
     """Trials at the same time; 0: one per core on a CPU, one per GPU."""
 

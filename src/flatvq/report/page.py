@@ -17,9 +17,10 @@ from flatvq.report.palette import looks
 from flatvq.report.runs import Run, load_run
 from flatvq.report.samples import gallery
 from flatvq.report.studyfile import Study, load_study
+from flatvq.report.tuning import history_chart, importance_bars, load_tuning, tuning_sentence
 from flatvq.report.usage import panels
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_tuning"]
 
 MOST_FILES = 300
 """File fates listed on the page; study.json has them all."""
@@ -43,7 +44,35 @@ def write_report(study_folder: Path) -> Path:
     folder = Path(study_folder)
     study = load_study(folder)
     runs = [load_run(folder, trial) for trial in study.trials]
-    text = _environment().get_template("page.html").render(_context(study, runs))
+    return _written(folder, _environment().get_template("page.html").render(_context(study, runs)))
+
+
+def write_tuning(folder: Path) -> Path:
+    """Write SEARCH/report.html from a search's tune.json.
+
+    Args:
+        folder: a search's folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        FlatvqError: if tune.json is missing or does not hold a search.
+    """
+    tuning = load_tuning(folder)
+    context = {
+        "tuning": tuning,
+        "trials": sorted(tuning["trials"], key=lambda trial: trial["number"]),
+        "counts": Counter(trial["state"] for trial in tuning["trials"]),
+        "sentence": tuning_sentence(tuning),
+        "history": history_chart(tuning),
+        "importance": importance_bars(tuning),
+    }
+    return _written(folder, _environment().get_template("tune.html").render(context))
+
+
+def _written(folder: Path, text: str) -> Path:
+    """Write a page whole or not at all."""
     target = folder / "report.html"
     unfinished = folder / ".report.html.part"
     unfinished.write_text(text, encoding="utf-8", newline="\n")
@@ -56,7 +85,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters = (words.amount, words.number, words.percent, words.said, words.signed)
+    filters = (words.amount, words.brief, words.number, words.percent, words.said, words.signed)
     environment.filters.update({filter_.__name__: filter_ for filter_ in filters})
     return environment
 

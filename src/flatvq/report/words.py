@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["NOTHING", "amount", "changes", "level_name", "number", "percent", "said", "short", "signed"]
+__all__ = [
+    "NOTHING",
+    "amount",
+    "brief",
+    "changes",
+    "level_name",
+    "number",
+    "percent",
+    "said",
+    "short",
+    "signed",
+]
 
 NOTHING = "–"
 MINUS = "−"
@@ -21,6 +32,16 @@ def number(value: Number | None, digits: int = 0) -> str:
         ('1,343,491', '−0.12', '–')
     """
     return NOTHING if value is None else f"{value:,.{digits}f}".replace("-", MINUS)
+
+
+def brief(value: Any) -> str:
+    """Write the value of a setting, numbers with three digits.
+
+    Example:
+        >>> brief(0.0012345), brief(64), brief("kmeans")
+        ('0.00123', '64', 'kmeans')
+    """
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def signed(value: Number | None, digits: int = 2) -> str:

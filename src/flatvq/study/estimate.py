@@ -8,8 +8,8 @@ import torch
 
 from flatvq.model import build_vqvae
 from flatvq.recipe import TrialRecipe
+from flatvq.study.devices import workers_for
 from flatvq.study.plan import Plan
-from flatvq.study.runner import workers_for
 from flatvq.train.machine import cores, keep_freed_memory, machine_for
 from flatvq.train.objective import objective
 
@@ -33,7 +33,7 @@ def estimate_seconds(plan: Plan) -> float:
         Seconds.
     """
     keep_freed_memory()
-    workers = workers_for(plan)
+    workers = workers_for(plan.recipe, len(plan.trials))
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, cores() // workers))
     try:

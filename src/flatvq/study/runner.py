@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import Any
 
 from flatvq.model.capacity import capacity_of
 from flatvq.study import worker
+from flatvq.study.devices import gpus_for, least_busy, workers_for
 from flatvq.study.plan import Plan, Trial
 from flatvq.train.machine import cores
 from flatvq.train.records import write_json
 
-__all__ = ["Outcome", "StudyProgress", "StudyStopped", "run_trials", "workers_for"]
+__all__ = ["Outcome", "RunningTrial", "StudyProgress", "StudyStopped", "run_trials"]
 
 _POLL_SECONDS = 0.5
 
@@ -86,23 +86,6 @@ def _work(outcome: Outcome, steps: int) -> float:
     )
 
 
-def workers_for(plan: Plan) -> int:
-    """Choose how many trials run at a time: the recipe's number, or one per core on a CPU, one per GPU."""
-    device = plan.recipe.train.device
-    automatic = len(_gpus(device)) or (1 if device == "mps" else cores())
-    return min(plan.recipe.workers or automatic, len(plan.trials))
-
-
-def _gpus(device: str) -> list[str]:
-    """Name the GPUs that trials may use, as CUDA_VISIBLE_DEVICES names them; none for other devices."""
-    import torch
-
-    if device not in ("auto", "cuda") or not torch.cuda.is_available():
-        return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
-
-
 def run_trials(plan: Plan, folder: Path, watch: Callable[[StudyProgress], None]) -> list[Outcome]:
     """Run every trial that is not done; a trial that fails does not stop the others.
 
@@ -119,16 +102,16 @@ def run_trials(plan: Plan, folder: Path, watch: Callable[[StudyProgress], None])
     """
     progress = StudyProgress([_standing(trial, folder) for trial in plan.trials])
     waiting = [outcome for outcome in progress.outcomes if outcome.status != "done"]
-    workers = workers_for(plan)
-    gpus = _gpus(plan.recipe.train.device)
+    workers = workers_for(plan.recipe, len(plan.trials))
+    gpus = gpus_for(plan.recipe.train.device)
     threads = max(1, cores() // workers)
-    running: list[_Running] = []
+    running: list[RunningTrial] = []
     before = signal.signal(signal.SIGTERM, _raise_stopped)
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                gpu = _least_busy(gpus, running) if gpus else None
-                running.append(_Running(waiting.pop(0), folder, threads, gpu))
+                gpu = least_busy(gpus, [trial.gpu for trial in running])
+                running.append(RunningTrial(waiting.pop(0), folder, threads, gpu))
             wait([trial.process.sentinel for trial in running], _POLL_SECONDS)
             running = [trial for trial in running if not trial.finished()]
             watch(progress)
@@ -143,18 +126,19 @@ def run_trials(plan: Plan, folder: Path, watch: Callable[[StudyProgress], None])
     return progress.outcomes
 
 
-def _least_busy(gpus: list[str], running: Sequence[_Running]) -> str:
-    """Choose the GPU with the fewest trials on it."""
-    taken = [trial.gpu for trial in running]
-    return min(gpus, key=taken.count)
-
-
 def _raise_stopped(number: int, frame: object) -> None:
     raise StudyStopped
 
 
-class _Running:
-    """A running trial and its process."""
+class RunningTrial:
+    """A running trial and its process.
+
+    Args:
+        outcome: the trial; kept up to date.
+        folder: the study's.
+        threads: that it may compute with.
+        gpu: the only one that it sees, as CUDA_VISIBLE_DEVICES names it.
+    """
 
     def __init__(self, outcome: Outcome, folder: Path, threads: int, gpu: str | None) -> None:
         self.outcome, self.gpu = outcome, gpu

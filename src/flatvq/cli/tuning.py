@@ -1,0 +1,107 @@
+"""`flatvq tune`, step by step: search, confirm, write down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flatvq.cli import tables
+from flatvq.cli.progress import watching
+from flatvq.cli.tables import console
+from flatvq.data import open_data
+from flatvq.errors import FlatvqError, MissingExtraError
+from flatvq.recipe import StudyRecipe, load_recipe
+from flatvq.report import write_report, write_tuning
+from flatvq.study import Outcome, plan_study, planned_trial, run_trials, write_study
+from flatvq.study.devices import workers_for
+
+__all__ = ["tuned"]
+
+_LINE_EVERY_SECONDS = 30.0
+
+
+def tuned(name: str, arm: str, out: Path | None, storage: str | None, overrides: Sequence[str]) -> bool:
+    """Search, confirm, and write tune.json, tuned.yaml and the reports.
+
+    Returns:
+        Whether nothing could be confirmed because trials failed.
+
+    Raises:
+        FlatvqError: if the recipe, the arm or the storage is wrong, or no trial finished.
+        StudyStopped: on Ctrl-C or SIGTERM.
+    """
+    try:
+        from flatvq import tune
+    except ImportError:
+        raise MissingExtraError("searches", "Optuna", extra="tune") from None
+    recipe = load_recipe(name, overrides)
+    incumbent = planned_trial(recipe, arm or recipe.match.reference, recipe.seeds[0])
+    space = recipe.tune.space or tune.space_of(incumbent)
+    asked = tune.Asked(f"{Path(name).stem}-{incumbent.arm}", incumbent, recipe.tune, space)
+    folder = out or Path("tunes") / asked.name
+    folder.mkdir(parents=True, exist_ok=True)
+    search = tune.Search(asked, folder, tune.open_storage(folder, storage))
+    open_data(asked.base.data)  # a mistake in the data is told before anything is trained
+    search.run(workers_for(recipe, recipe.tune.trials), _Lines(recipe.tune.trials).show)
+    best = tune.best_of(search)
+    record = tune.tune_record(search)
+    tune.write_record(folder, record, None)
+    if best is None:
+        raise FlatvqError(f"no trial of '{folder}' finished", "see their log.txt, or try more of them")
+    study = _confirmed(tune.confirming_study(asked, best.params, recipe), folder / "confirm")
+    (comparison,) = study["comparisons"] or [None]
+    tune.write_record(folder, record, comparison)
+    _write_recipe(folder / "tuned.yaml", study, comparison)
+    console.print(f"Report: {write_tuning(folder)}\nRecipe: {folder / 'tuned.yaml'}")
+    return comparison is None
+
+
+def _confirmed(recipe: StudyRecipe, folder: Path) -> dict[str, Any]:
+    plan = plan_study(recipe, "confirm")
+    tables.show_plan(plan)
+    folder.mkdir(parents=True, exist_ok=True)
+    with watching(plan) as watch:
+        outcomes = run_trials(plan, folder, watch)
+    study = write_study(plan, outcomes, open_data(plan.recipe.data), folder)
+    tables.show_study(study)
+    write_report(folder)
+    return study
+
+
+def _write_recipe(path: Path, study: dict[str, Any], comparison: dict[str, Any] | None) -> None:
+    """Write the confirming study as a recipe whose head says how it went."""
+    recipe = (path.parent / "confirm" / "recipe.yaml").read_text(encoding="utf-8")
+    told = "could not be compared" if comparison is None else _told(comparison)
+    head = (
+        f"# flatvq train {path} --arm tuned\n# Found by flatvq tune. On fresh seeds the tuned arm {told}.\n"
+    )
+    path.write_text(head + recipe, encoding="utf-8")
+
+
+def _told(comparison: dict[str, Any]) -> str:
+    low, high = comparison["interval90"]
+    return (
+        f"is {comparison['verdict']} beside the incumbent: {comparison['difference']:+.2f} dB, 90 % interval "
+        f"{low:+.2f} to {high:+.2f}, {comparison['seeds']} seeds"
+    )
+
+
+class _Lines:
+    """A line now and then: how many trials ended, the best so far, what runs."""
+
+    def __init__(self, trials: int) -> None:
+        self.trials, self.spoke, self.ended = trials, 0.0, -1
+
+    def show(self, search: Any, running: list[Outcome]) -> None:
+        ended = search.ended
+        if ended == self.ended and time.monotonic() - self.spoke < _LINE_EVERY_SECONDS:
+            return
+        self.spoke, self.ended = time.monotonic(), ended
+        from flatvq.tune import best_of
+
+        best = best_of(search)
+        said = f"best {best.value:.3f} dB (trial {best.number})" if best else "none finished yet"
+        at = ", ".join(f"step {one.step} of {one.steps}" for one in running)
+        console.print(f"{ended} of {self.trials} trials ended; {said}; running: {at or 'none'}")

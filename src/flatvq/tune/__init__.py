@@ -1,0 +1,25 @@
+"""`flatvq tune`: a search of codebook hyper-parameters under fixed bits, and its confirmation.
+
+Needs Optuna, the extra `tune`.
+"""
+
+from flatvq.tune.confirm import INCUMBENT, TUNED, confirming_study
+from flatvq.tune.record import best_of, tune_record, write_record
+from flatvq.tune.search import Asked, Search, open_storage
+from flatvq.tune.space import changed, space_of, suggested, values_of
+
+__all__ = [
+    "INCUMBENT",
+    "TUNED",
+    "Asked",
+    "Search",
+    "best_of",
+    "changed",
+    "confirming_study",
+    "open_storage",
+    "space_of",
+    "suggested",
+    "tune_record",
+    "values_of",
+    "write_record",
+]

@@ -1,0 +1,263 @@
+"""The search: Optuna proposes settings, trials train a while, the hopeless and the collapsed are given up.
+
+Optuna's storage holds what was tried, a file in the search's folder or a database that several machines
+share; the run folders hold the trainings. After a kill the same command takes its unfinished trials up where
+their checkpoints are, and every finished one counts.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import Trial as Suggestion
+from optuna.trial import TrialState
+
+from flatvq.errors import FlatvqError
+from flatvq.model.capacity import capacity_of
+from flatvq.recipe import KnobRecipe, TrialRecipe, TuneRecipe, parse
+from flatvq.study.devices import gpus_for, least_busy
+from flatvq.study.plan import Trial, trial_key
+from flatvq.study.runner import Outcome, RunningTrial, StudyStopped
+from flatvq.train.machine import cores
+from flatvq.tune.space import changed, suggested, values_of
+
+__all__ = ["Asked", "Search", "open_storage"]
+
+_POLL_SECONDS = 0.5
+# A level whose perplexity is below this share of what it could be, after this share of the steps, has
+# collapsed.
+_COLLAPSED, _PATIENCE = 0.05, 0.3
+_LOOKS = 10
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is searched."""
+
+    name: str
+    """Of the search in its storage: searches of one name share what they found."""
+    incumbent: TrialRecipe
+    """The arm at full length, matched."""
+    tune: TuneRecipe
+    """How."""
+    space: dict[str, KnobRecipe]
+    """Where."""
+
+    @property
+    def base(self) -> TrialRecipe:
+        """The incumbent as trials train it: shorter, and judged by images that were set aside."""
+        full = self.incumbent
+        steps = max(1, round(self.tune.length * full.train.steps))
+        train = {"steps": steps, "validate_every": max(1, steps // _LOOKS)}
+        return full.model_copy(
+            update={
+                "arm": "tune",
+                "seed": self.tune.seed,
+                "train": full.train.model_copy(update=train),
+                "data": full.data.model_copy(update={"tuning_share": self.tune.set_aside}),
+            }
+        )
+
+
+def open_storage(folder: Path, url: str | None) -> optuna.storages.BaseStorage | str:
+    """Open the storage of a search: a journal in its folder, or the database of a URL.
+
+    Raises:
+        FlatvqError: if there is no such database.
+    """
+    if url is None:
+        backend = JournalFileBackend(str(folder / "journal.log"))
+        return optuna.storages.JournalStorage(backend)
+    try:
+        return optuna.storages.get_storage(url)
+    except Exception as error:  # whatever the database's driver raises
+        raise FlatvqError(
+            f"cannot open the storage {url!r} ({type(error).__name__})", "see Optuna's documentation of URLs"
+        ) from None
+
+
+class Search:
+    """A search in a folder.
+
+    Args:
+        asked: what is searched.
+        folder: of this process' runs.
+        storage: of what was tried, everywhere.
+    """
+
+    def __init__(self, asked: Asked, folder: Path, storage: optuna.storages.BaseStorage | str) -> None:
+        self.asked, self.folder = asked, folder
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.study = optuna.create_study(
+            storage=storage,
+            study_name=asked.name,
+            direction="maximize",
+            load_if_exists=True,
+            sampler=optuna.samplers.TPESampler(
+                seed=asked.tune.seed, n_startup_trials=8, multivariate=True, constant_liar=True
+            ),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=_warm_up(asked.base)),
+        )
+        self._claim()
+        if not self.study.get_trials(deepcopy=False):
+            self.study.enqueue_trial(values_of(asked.incumbent, asked.space), skip_if_exists=True)
+
+    def _claim(self) -> None:
+        """Make the stored search this one, or see that it is: other trainings' values cannot be compared."""
+        space = {name: knob.model_dump(mode="json") for name, knob in self.asked.space.items()}
+        mine = {"base": self.asked.base.model_dump(mode="json"), "space": space}
+        stored = self.study.user_attrs.get("asked")
+        if stored is None:
+            self.study.set_user_attr("asked", mine)
+        elif stored != mine:
+            what = f"the storage holds a search {self.asked.name!r} of another recipe or space"
+            raise FlatvqError(what, "choose another --out or --storage, or delete it to start anew")
+
+    @property
+    def ended(self) -> int:
+        """How many trials have ended, on any machine."""
+        return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+
+    def run(self, workers: int, watch: Callable[[Search, list[Outcome]], None]) -> None:
+        """Try settings until as many as the recipe asks for have ended.
+
+        Args:
+            workers: trials at a time.
+            watch: called about twice a second with the trials that run.
+
+        Raises:
+            StudyStopped: on Ctrl-C or SIGTERM, after every running trial has written a checkpoint.
+        """
+        threads = max(1, cores() // workers)
+        gpus = gpus_for(self.asked.base.train.device)
+        waiting = self._left_behind()
+        running: list[_Attempt] = []
+        before = signal.signal(signal.SIGTERM, _raise_stopped)
+        try:
+            while True:
+                while len(running) < workers and (waiting or self._wanted(len(running))):
+                    suggestion = waiting.pop(0) if waiting else self.study.ask()
+                    gpu = least_busy(gpus, [attempt.running.gpu for attempt in running])
+                    attempt = self._begun(suggestion, threads, gpu)
+                    running += [attempt] if attempt else []
+                if not running:
+                    return
+                wait([attempt.running.process.sentinel for attempt in running], _POLL_SECONDS)
+                running = [attempt for attempt in running if not attempt.ended(self.study)]
+                watch(self, [attempt.running.outcome for attempt in running])
+        except (KeyboardInterrupt, StudyStopped):
+            for attempt in running:
+                attempt.running.process.terminate()
+            for attempt in running:
+                attempt.running.process.join()
+            raise StudyStopped from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _wanted(self, running: int) -> bool:
+        return self.ended + running < self.asked.tune.trials
+
+    def _left_behind(self) -> list[Suggestion]:
+        """Find the trials that this folder began and did not end."""
+        mine = str(self.folder.resolve())
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        found = [trial for trial in trials if trial.user_attrs.get("folder") == mine]
+        return [Suggestion(self.study, trial._trial_id) for trial in found]
+
+    def _begun(self, suggestion: Suggestion, threads: int, gpu: str | None) -> _Attempt | None:
+        """Start a trial's process; one whose values make no recipe ends at once."""
+        if "run" in suggestion.user_attrs:
+            run = Path(suggestion.user_attrs["run"])
+            recipe = parse(TrialRecipe, json.loads((self.folder / run / "recipe.json").read_text()), str(run))
+        else:
+            try:
+                recipe = changed(self.asked.base, suggested(suggestion, self.asked.space))
+            except FlatvqError as error:
+                suggestion.set_user_attr("why", str(error))
+                self.study.tell(suggestion, state=TrialState.FAIL)
+                return None
+            run = Path("runs") / f"{suggestion.number:04}-{trial_key(recipe)}"
+        running = RunningTrial(Outcome(Trial(recipe, run)), self.folder, threads, gpu)
+        suggestion.set_user_attr("run", str(run))
+        suggestion.set_user_attr("folder", str(self.folder.resolve()))
+        return _Attempt(suggestion, running)
+
+
+class _Attempt:
+    """A trial that runs, and what the search makes of it."""
+
+    def __init__(self, suggestion: Suggestion, running: RunningTrial) -> None:
+        self.suggestion, self.running = suggestion, running
+        self.told = 0
+
+    def ended(self, study: optuna.Study) -> bool:
+        """Report news to the search; give the trial up if it says so; tell how it ended."""
+        over = self.running.finished()
+        why = self._given_up()
+        if why is not None and not over:
+            self.running.process.terminate()
+            self.running.process.join()
+            self.suggestion.set_user_attr("why", why)
+            study.tell(self.suggestion, state=TrialState.PRUNED)
+            return True
+        if not over:
+            return False
+        outcome = self.running.outcome
+        if outcome.status == "done" and outcome.psnr_db is not None:
+            study.tell(self.suggestion, outcome.psnr_db)
+        else:
+            self.suggestion.set_user_attr("why", outcome.error)
+            study.tell(self.suggestion, state=TrialState.FAIL)
+        return True
+
+    def _given_up(self) -> str | None:
+        """Report the looks since the last call, and say why the trial should not go on, if it should not."""
+        looks = _validations(self.running.run / "records.jsonl")
+        news, self.told = looks[self.told :], len(looks)
+        for look in news:
+            self.suggestion.report(look["psnr_db"], look["step"])
+        for look in news:
+            level = _collapsed(self.running.outcome.trial.recipe, look)
+            if level is not None:
+                return f"collapsed: level {level} at step {look['step']}"
+        return "below the median" if looks and self.suggestion.should_prune() else None
+
+
+def _collapsed(recipe: TrialRecipe, look: dict[str, Any]) -> int | None:
+    """Name the first level whose codes are hardly used; None while it is too early to tell."""
+    if look["step"] < _PATIENCE * recipe.train.steps:
+        return None
+    levels = capacity_of(recipe.model, recipe.data.crop).levels
+    for number, (level, seen) in enumerate(zip(levels, look["levels"], strict=True)):
+        most = min(level.codebook_size, prod(level.grid) * recipe.evaluate.validation_images)
+        if seen["perplexity"] < _COLLAPSED * most:
+            return number
+    return None
+
+
+def _validations(path: Path) -> list[dict[str, Any]]:
+    """Read the looks at validation images, one a step, in order; a cut-off last line is left for later."""
+    found: dict[int, dict[str, Any]] = {}
+    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
+        record = json.loads(line)
+        if record["kind"] == "validation":
+            found[record["step"]] = record
+    return [found[step] for step in sorted(found)]
+
+
+def _warm_up(base: TrialRecipe) -> int:
+    """Return the step before which no trial is compared with others."""
+    return round(_PATIENCE * base.train.steps)
+
+
+def _raise_stopped(number: int, frame: object) -> None:
+    raise StudyStopped

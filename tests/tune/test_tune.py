@@ -1,0 +1,221 @@
+"""The search: bits stay, the hopeless are given up, a kill loses nothing, the winner is confirmed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from flatvq.errors import FlatvqError
+from flatvq.model.capacity import capacity_of
+from flatvq.recipe import KnobRecipe, LevelRecipe, ModelRecipe, TrialRecipe, load_recipe
+from flatvq.report.tuning import history_chart
+from flatvq.tune import changed, space_of, suggested, values_of
+from flatvq.tune.search import _collapsed
+
+KNOBS = {
+    "code_dim": {"choices": [2, 4]},
+    "train.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+    "codebook.revival.every": {"low": 1, "high": 4, "whole": True},
+}
+
+
+def hierarchy(*sizes: int) -> TrialRecipe:
+    strides = [4, *[2] * (len(sizes) - 1)]
+    levels = [
+        LevelRecipe(downsample=stride, codebook_size=size)
+        for stride, size in zip(strides, sizes, strict=True)
+    ]
+    return TrialRecipe(model=ModelRecipe(levels=tuple(levels)))
+
+
+# --- the space
+
+
+@given(sizes=st.lists(st.integers(16, 2048), min_size=1, max_size=3), seed=st.integers(0, 1000))
+def test_every_candidate_has_the_bits_of_the_incumbent(sizes: list[int], seed: int) -> None:
+    recipe = hierarchy(*sizes)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    values = suggested(study.ask(), space_of(recipe))
+    if "upper_bits" in values:
+        cells = [256, 64, 16][: len(sizes)]
+        left = sum(n * math.log2(size) for n, size in zip(cells, sizes, strict=True))
+        if (left - values["upper_bits"] * sum(cells[1:])) / 256 < math.log2(1.5):
+            with pytest.raises(FlatvqError, match="leave none for the bottom"):
+                changed(recipe, values)
+            return
+    candidate = changed(recipe, values)
+    bits = [capacity_of(one.model, 64).bits_per_image for one in (recipe, candidate)]
+    # The bottom's K is a whole number: off by half a code at most.
+    smallest = candidate.model.levels[0].codebook_size
+    assert abs(bits[0] - bits[1]) <= 256 * abs(math.log2(1 - 0.5 / smallest)) + 1e-6
+    assert [level.downsample for level in candidate.model.levels] == [
+        level.downsample for level in recipe.model.levels
+    ]
+    assert candidate.train.learning_rate == values["train.learning_rate"]
+    assert candidate.codebook.revival is not None
+    assert candidate.codebook.revival.every == values["codebook.revival.every"]
+
+
+def test_the_incumbents_own_values_change_nothing() -> None:
+    recipe = hierarchy(256, 64)
+    assert changed(recipe, values_of(recipe, space_of(recipe))) == recipe
+
+
+def test_a_key_that_no_recipe_has_is_told() -> None:
+    with pytest.raises(FlatvqError, match="did you mean 'learning_rate'"):
+        changed(hierarchy(16), {"train.learning_rat": 1.0})
+
+
+@pytest.mark.parametrize("knob", [{}, {"low": 2, "high": 1}, {"low": 0, "high": 1, "log": True}])
+def test_a_range_without_values_is_refused(knob: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="range"):
+        KnobRecipe(**knob)
+
+
+def test_a_collapsed_level_is_named_once_it_had_time() -> None:
+    recipe = hierarchy(256, 64)
+    look = {"step": 400, "levels": [{"perplexity": 200.0}, {"perplexity": 3.0}]}
+    assert _collapsed(recipe, look) == 1
+    assert _collapsed(recipe, {**look, "step": 200}) is None
+    assert _collapsed(recipe, {**look, "levels": [{"perplexity": 200.0}, {"perplexity": 4.0}]}) is None
+
+
+# --- the whole
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(16):
+        Image.fromarray(random.integers(0, 256, (40, 40, 3), np.uint8)).save(pictures / f"{number}.png")
+    tree = {
+        "data": {"source": "folder", "path": "pictures", "crop": 32, "validation_share": 0.3},
+        "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 16, "code_dim": 4}]},
+        "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}, "revival": {"every": 2}},
+        "train": {"steps": 20, "batch_size": 2},
+        "evaluate": {"samples": 1},
+        "tune": {"trials": 5, "set_aside": 0.2, "confirm_seeds": [7, 8], "space": KNOBS},
+        "workers": 2,
+    }
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def command(recipe: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "flatvq", "tune", str(recipe), "--out", "made", *words]
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_and_loses_no_finished_trial(recipe: Path, tmp_path: Path) -> None:
+    log = tmp_path / "made" / "journal.log"
+    first = subprocess.Popen(command(recipe), cwd=tmp_path, start_new_session=True)
+    deadline = time.monotonic() + 240
+    while log.exists() is False or finished(log) < 2:
+        assert first.poll() is None, "the search ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    before = states(log)
+    runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "made" / "runs").glob("*/metrics.json")}
+    again = subprocess.run(command(recipe), cwd=tmp_path, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    after = states(log)
+    assert {number: after[number] for number in before} == before
+    assert all(path.stat().st_mtime_ns == then for path, then in runs.items())
+    record = json.loads((tmp_path / "made" / "tune.json").read_text())
+    assert len(record["trials"]) == 5
+    check_record(record, tmp_path)
+
+
+def check_record(record: dict, folder: Path) -> None:
+    """What was found is what the runs say; the winner is the best; the confirmation is on fresh seeds."""
+    done = [trial for trial in record["trials"] if trial["state"] == "done"]
+    for trial in done:
+        metrics = json.loads((folder / "made" / trial["run"] / "metrics.json").read_text())
+        assert trial["psnr_db"] == metrics["psnr_db"]
+        recipe = json.loads((folder / "made" / trial["run"] / "recipe.json").read_text())
+        assert recipe["data"]["tuning_share"] == 0.2
+        assert recipe["train"]["steps"] == 10
+        assert recipe["train"]["learning_rate"] == trial["values"]["train.learning_rate"]
+    assert record["trials"][0]["values"]["code_dim"] == 4  # the incumbent's
+    best = max(done, key=lambda trial: trial["psnr_db"])
+    assert record["best"] == best["number"]
+    study = json.loads((folder / "made" / "confirm" / "study.json").read_text())
+    assert {trial["seed"] for trial in study["trials"]} == {7, 8}
+    assert record["confirmed"] == study["comparisons"][0]
+    tuned = load_recipe(str(folder / "made" / "tuned.yaml")).trial("tuned", 7)
+    assert tuned.data.tuning_share == 0
+    assert tuned.train.steps == 20
+    assert tuned.train.learning_rate == best["values"]["train.learning_rate"]
+    assert tuned.model.levels[0].code_dim == best["values"]["code_dim"]
+    page = (folder / "made" / "report.html").read_text()
+    assert f"{record['confirmed']['difference']:+.2f} dB" in page
+    assert page.count("<circle") == sum(bool(trial["looks"]) for trial in record["trials"])
+
+
+def finished(log: Path) -> int:
+    return len(states(log))
+
+
+def states(log: Path) -> dict[int, tuple[str, float | None]]:
+    """The finished trials, by number, through Optuna itself."""
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(log)))
+    studies = storage.get_all_studies()
+    if not studies:
+        return {}
+    trials = storage.get_all_trials(studies[0]._study_id)
+    return {trial.number: (trial.state.name, trial.value) for trial in trials if trial.state.is_finished()}
+
+
+def test_a_search_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    from flatvq.recipe import TuneRecipe
+    from flatvq.tune import Asked, Search, open_storage
+
+    recipe = hierarchy(16)
+    asked = Asked("mine", recipe, TuneRecipe(), space_of(recipe))
+    Search(asked, tmp_path, open_storage(tmp_path, None))
+    Search(asked, tmp_path, open_storage(tmp_path, None))
+    longer = recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": 1234})})
+    with pytest.raises(FlatvqError, match="another recipe"):
+        Search(Asked("mine", longer, TuneRecipe(), space_of(recipe)), tmp_path, open_storage(tmp_path, None))
+
+
+def test_a_wrong_storage_is_one_line(recipe: Path, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        command(recipe, "--storage", "nonsense://x"), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "nonsense://x" in ended.stderr
+
+
+def test_the_line_of_the_history_is_the_best_so_far() -> None:
+    trials = [
+        {"number": number, "state": "done", "psnr_db": value, "looks": []}
+        for number, value in enumerate([20.0, 22.0, 21.0, 23.0])
+    ]
+    trials.append({"number": 4, "state": "given up", "psnr_db": None, "looks": [[10, 19.0], [20, 19.5]]})
+    picture = history_chart({"trials": trials})
+    assert picture is not None
+    assert "the best of 4 finished trials reached 23.00 dB" in picture
+    assert "trial 4: 19.50 dB, given up" in picture
+    heights = [int(place.split(",")[1]) for place in picture.split('points="')[1].split('"')[0].split()]
+    assert heights == sorted(heights, reverse=True)
+    assert heights[1] == heights[2]
