@@ -48,7 +48,7 @@ def tuning_sentence(tuning: dict[str, Any]) -> str:
     low, high = found["interval90"] or (float("nan"), float("nan"))
     kept = "The tuned recipe is believed." if found["verdict"] == "better" else "The incumbent stays."
     return (
-        f"On fresh seeds the tuned arm is {found['verdict']} beside the incumbent: "
+        f"On fresh seeds, tuned against incumbent: {found['verdict']}, "
         f"{found['difference']:+.2f} dB, 90 % interval {low:+.2f} to {high:+.2f}, "
         f"margin {found['margin']:g} dB, {found['seeds']} seeds. {kept}"
     )
