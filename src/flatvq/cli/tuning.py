@@ -73,17 +73,15 @@ def _confirmed(recipe: StudyRecipe, folder: Path) -> dict[str, Any]:
 def _write_recipe(path: Path, study: dict[str, Any], comparison: dict[str, Any] | None) -> None:
     """Write the confirming study as a recipe whose head says how it went."""
     recipe = (path.parent / "confirm" / "recipe.yaml").read_text(encoding="utf-8")
-    told = "could not be compared" if comparison is None else _told(comparison)
-    head = (
-        f"# flatvq train {path} --arm tuned\n# Found by flatvq tune. On fresh seeds the tuned arm {told}.\n"
-    )
+    told = "not compared" if comparison is None else _told(comparison)
+    head = f"# flatvq train {path} --arm tuned\n# Found by flatvq tune. Tuned against incumbent, on fresh seeds: {told}.\n"
     path.write_text(head + recipe, encoding="utf-8")
 
 
 def _told(comparison: dict[str, Any]) -> str:
     low, high = comparison["interval90"]
     return (
-        f"is {comparison['verdict']} beside the incumbent: {comparison['difference']:+.2f} dB, 90 % interval "
+        f"{comparison['verdict']}, {comparison['difference']:+.2f} dB, 90 % interval "
         f"{low:+.2f} to {high:+.2f}, {comparison['seeds']} seeds"
     )
 
