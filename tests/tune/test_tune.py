@@ -22,7 +22,7 @@ from PIL import Image
 from flatvq.errors import FlatvqError
 from flatvq.model.capacity import capacity_of
 from flatvq.recipe import KnobRecipe, LevelRecipe, ModelRecipe, TrialRecipe, load_recipe
-from flatvq.report.tuning import history_chart
+from flatvq.report.tuning import history_chart, tuning_sentence
 from flatvq.tune import changed, space_of, suggested, values_of
 from flatvq.tune.search import _collapsed
 
@@ -204,6 +204,19 @@ def test_a_wrong_storage_is_one_line(recipe: Path, tmp_path: Path) -> None:
     )
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "nonsense://x" in ended.stderr
+
+
+def test_a_winner_is_believed_only_if_it_is_better() -> None:
+    found = {"difference": 0.4, "interval90": [0.2, 0.6], "seeds": 3}
+    said = {
+        verdict: tuning_sentence({**found, "verdict": verdict})
+        for verdict in ("better", "worse", "equivalent", "inconclusive")
+    }
+    believed = [verdict for verdict, sentence in said.items() if "is believed" in sentence]
+    assert believed == ["better"]
+    assert "+0.40 dB, 90 % interval +0.20 to +0.60, 3 seeds" in said["better"]
+    alone = tuning_sentence({**found, "verdict": "inconclusive", "interval90": None, "seeds": 1})
+    assert "no interval, 1 seed. The incumbent stays" in alone
 
 
 def test_the_line_of_the_history_is_the_best_so_far() -> None:

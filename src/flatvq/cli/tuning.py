@@ -13,7 +13,7 @@ from flatvq.cli.tables import console
 from flatvq.data import open_data
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.recipe import StudyRecipe, load_recipe
-from flatvq.report import write_report, write_tuning
+from flatvq.report import tuning_sentence, write_report, write_tuning
 from flatvq.study import Outcome, plan_study, planned_trial, run_trials, write_study
 from flatvq.study.devices import workers_for
 
@@ -53,7 +53,7 @@ def tuned(name: str, arm: str, out: Path | None, storage: str | None, overrides:
     study = _confirmed(tune.confirming_study(asked, best.params, recipe), folder / "confirm")
     (comparison,) = study["comparisons"] or [None]
     tune.write_record(folder, record, comparison)
-    _write_recipe(folder / "tuned.yaml", study, comparison)
+    _write_recipe(folder / "tuned.yaml", comparison)
     console.print(f"Report: {write_tuning(folder)}\nRecipe: {folder / 'tuned.yaml'}")
     return comparison is None
 
@@ -70,20 +70,11 @@ def _confirmed(recipe: StudyRecipe, folder: Path) -> dict[str, Any]:
     return study
 
 
-def _write_recipe(path: Path, study: dict[str, Any], comparison: dict[str, Any] | None) -> None:
+def _write_recipe(path: Path, comparison: dict[str, Any] | None) -> None:
     """Write the confirming study as a recipe whose head says how it went."""
     recipe = (path.parent / "confirm" / "recipe.yaml").read_text(encoding="utf-8")
-    told = "not compared" if comparison is None else _told(comparison)
-    head = f"# flatvq train {path} --arm tuned\n# Found by flatvq tune. Tuned against incumbent, on fresh seeds: {told}.\n"
+    head = f"# flatvq train {path} --arm tuned\n# Found by flatvq tune. {tuning_sentence(comparison)}\n"
     path.write_text(head + recipe, encoding="utf-8")
-
-
-def _told(comparison: dict[str, Any]) -> str:
-    low, high = comparison["interval90"]
-    return (
-        f"{comparison['verdict']}, {comparison['difference']:+.2f} dB, 90 % interval "
-        f"{low:+.2f} to {high:+.2f}, {comparison['seeds']} seeds"
-    )
 
 
 class _Lines:

@@ -2,5 +2,6 @@
 
 from flatvq.report.page import write_report, write_tuning
 from flatvq.report.records import read_jsonl
+from flatvq.report.tuning import tuning_sentence
 
-__all__ = ["read_jsonl", "write_report", "write_tuning"]
+__all__ = ["read_jsonl", "tuning_sentence", "write_report", "write_tuning"]

@@ -64,7 +64,7 @@ def write_tuning(folder: Path) -> Path:
         "tuning": tuning,
         "trials": sorted(tuning["trials"], key=lambda trial: trial["number"]),
         "counts": Counter(trial["state"] for trial in tuning["trials"]),
-        "sentence": tuning_sentence(tuning),
+        "sentence": tuning_sentence(tuning["confirmed"]),
         "history": history_chart(tuning),
         "importance": importance_bars(tuning),
     }

@@ -35,22 +35,25 @@ def load_tuning(folder: Path) -> dict[str, Any]:
     return tuning
 
 
-def tuning_sentence(tuning: dict[str, Any]) -> str:
+def tuning_sentence(confirmed: dict[str, Any] | None) -> str:
     """Say whether the winner is to be believed.
 
+    Args:
+        confirmed: the comparison of the winner with the incumbent, as `study.json` holds it.
+
     Example:
-        >>> tuning_sentence({"confirmed": None})
+        >>> tuning_sentence(None)
         'The winner was not compared with the incumbent: nothing is confirmed.'
     """
-    found = tuning["confirmed"]
-    if found is None:
+    if confirmed is None:
         return "The winner was not compared with the incumbent: nothing is confirmed."
-    low, high = found["interval90"] or (float("nan"), float("nan"))
-    kept = "The tuned recipe is believed." if found["verdict"] == "better" else "The incumbent stays."
+    interval = confirmed["interval90"]
+    sure = f"90 % interval {interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "no interval"
+    seeds = f"{confirmed['seeds']} seed{'s' if confirmed['seeds'] > 1 else ''}"
+    kept = "The tuned recipe is believed." if confirmed["verdict"] == "better" else "The incumbent stays."
     return (
-        f"On fresh seeds, tuned against incumbent: {found['verdict']}, "
-        f"{found['difference']:+.2f} dB, 90 % interval {low:+.2f} to {high:+.2f}, "
-        f"margin {found['margin']:g} dB, {found['seeds']} seeds. {kept}"
+        f"On fresh seeds, tuned against incumbent: {confirmed['verdict']}, "
+        f"{confirmed['difference']:+.2f} dB, {sure}, {seeds}. {kept}"
     )
 
 
