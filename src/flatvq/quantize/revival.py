@@ -29,7 +29,7 @@ class Revival:
         stop: step from which none happens any more; None for never.
         fraction: a code is inactive below this fraction of uniform use, which is vectors per step / K.
         count: if given, a code is inactive below this many vectors per step instead, whatever the batch and
-            K. `Revival(every=1, count=2)` is the policy of the reference's code, and the one that
+            K. `Revival(every=1, count=2.0)` is the policy of the reference's code, and the one that
             vector-quantize-pytorch has as `threshold_ema_dead_code=2`.
         share: at most this share of the codebook, but at least one code, is replaced in one event, the least
             used first.
@@ -54,8 +54,8 @@ class Revival:
         """Return the vectors per step below which a code is inactive.
 
         Example:
-            >>> Revival(fraction=0.5).least_use(4096, 1024), Revival(count=2).least_use(4096, 1024)
-            (2.0, 2)
+            >>> Revival(fraction=0.5).least_use(4096, 1024), Revival(count=2.0).least_use(4096, 1024)
+            (2.0, 2.0)
         """
         return self.fraction * vectors / codebook_size if self.count is None else self.count
 
