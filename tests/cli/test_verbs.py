@@ -254,3 +254,41 @@ def test_levels_of_a_hierarchy_beside_the_single_level_of_its_study(
     assert "has one level" in err
     code, _, err = flatvq("levels", str(folder))
     assert (code, err.count("\n")) == (2, 1)
+
+
+def test_a_packed_study_holds_what_its_runs_hold(flatvq, folder: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    assert flatvq("study", recipe_file(folder, seeds=[0]), "--out", "made")[0] == 0
+    code, out, err = flatvq("pack", "made", "packed")
+    assert (code, err) == (0, "")
+    assert "history.parquet" in out
+    packed, made = tmp_path / "packed", tmp_path / "made"
+    assert (packed / "study.json").read_bytes() == (made / "study.json").read_bytes()
+    images, history, codes = (
+        pq.read_table(packed / f"{name}.parquet").to_pylist() for name in ("images", "history", "codes")
+    )
+    for trial in json.loads((made / "study.json").read_text())["trials"]:
+        mine = [row for row in images if row["arm"] == trial["arm"]]
+        assert np.mean([row["psnr_db"] for row in mine]) == pytest.approx(trial["psnr_db"], abs=1e-4)
+        (counts,) = [row["counts"] for row in codes if row["arm"] == trial["arm"]]
+        assert counts == json.loads((made / trial["run"] / "codes.json").read_text())["levels"][0]["counts"]
+        lines = (made / trial["run"] / "records.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        told = {
+            (row["kind"], row["step"], row["level"], row["name"]): row["value"]
+            for row in history
+            if row["arm"] == trial["arm"]
+        }
+        looks = [record for record in records if record["kind"] == "validation"]
+        assert looks
+        for look in looks:
+            assert told["validation", look["step"], None, "psnr_db"] == pytest.approx(look["psnr_db"])
+            level = told["validation", look["step"], 0, "perplexity"]
+            assert level == pytest.approx(look["levels"][0]["perplexity"])
+        events = [record for record in records if record["kind"] == "revival"]
+        assert bool(events) == (trial["arm"] == "healthy")
+        for event in events:
+            assert told["revival", event["step"], 0, "revived"] == event["revived"]
+    code, _, err = flatvq("pack", "nowhere", "packed")
+    assert (code, err.count("\n")) == (2, 1)

@@ -1,4 +1,4 @@
-"""The verbs: study, train, evaluate, tune, levels, capacity, report, recipes."""
+"""The verbs: study, train, evaluate, tune, levels, capacity, report, pack, recipes."""
 
 from __future__ import annotations
 
@@ -239,6 +239,18 @@ def report(study: Annotated[Path, typer.Argument(help="Folder of a study.")]) ->
     from flatvq.report import write_report
 
     typer.echo(f"Report: {write_report(study)}")
+
+
+@app.command()
+def pack(
+    study: Annotated[Path, typer.Argument(help="Folder of a finished study.")],
+    out: Annotated[Path, typer.Argument(help="Folder for what is packed.")],
+) -> None:
+    """Copy a study's records, small enough to commit: no weights, checkpoints or pictures."""
+    from flatvq.study import pack as packed
+
+    for path in packed(study, _writable(out)):
+        typer.echo(f"{path}  {path.stat().st_size:,} bytes")
 
 
 @app.command()

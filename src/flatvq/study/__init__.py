@@ -1,6 +1,7 @@
 """Studies: plan, trials, statistics, verdict."""
 
 from flatvq.study.estimate import estimate_seconds
+from flatvq.study.packing import pack
 from flatvq.study.plan import Plan, PlannedArm, Trial, plan_study, planned_arms, planned_trial
 from flatvq.study.results import write_study
 from flatvq.study.runner import Outcome, StudyProgress, StudyStopped, run_trials
@@ -13,6 +14,7 @@ __all__ = [
     "StudyStopped",
     "Trial",
     "estimate_seconds",
+    "pack",
     "plan_study",
     "planned_arms",
     "planned_trial",
