@@ -198,6 +198,30 @@ def test_a_search_of_another_recipe_is_refused(tmp_path: Path) -> None:
         Search(Asked("mine", longer, TuneRecipe(), space_of(recipe)), tmp_path, open_storage(tmp_path, None))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--set", "tune.space={train.learning_rat: {low: 1, high: 2}}"), "did you mean 'learning_rate'"),
+        (("--set", "tune.space={codebook.update.decay: {low: 0.5, high: 2}}"), "codebook.update.decay"),
+        (("--arm", "nobody"), "no arm is named 'nobody'"),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_is_trained(
+    recipe: Path, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    ended = subprocess.run(command(recipe, *words), cwd=tmp_path, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert said in ended.stderr
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_line(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "made").write_text("mine")
+    ended = subprocess.run(command(recipe), cwd=tmp_path, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert (tmp_path / "made").read_text() == "mine"
+
+
 def test_a_wrong_storage_is_one_line(recipe: Path, tmp_path: Path) -> None:
     ended = subprocess.run(
         command(recipe, "--storage", "nonsense://x"), cwd=tmp_path, capture_output=True, text=True

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flatvq.cli import tables
+from flatvq.cli.folders import writable
 from flatvq.cli.progress import watching
 from flatvq.cli.tables import console
 from flatvq.data import open_data
@@ -40,8 +41,8 @@ def tuned(name: str, arm: str, out: Path | None, storage: str | None, overrides:
     incumbent = planned_trial(recipe, arm or recipe.match.reference, recipe.seeds[0])
     space = recipe.tune.space or tune.space_of(incumbent)
     asked = tune.Asked(f"{Path(name).stem}-{incumbent.arm}", incumbent, recipe.tune, space)
-    folder = out or Path("tunes") / asked.name
-    folder.mkdir(parents=True, exist_ok=True)
+    tune.check_space(asked.base, space)
+    folder = writable(out or Path("tunes") / asked.name)
     search = tune.Search(asked, folder, tune.open_storage(folder, storage))
     open_data(asked.base.data)  # a mistake in the data is told before anything is trained
     search.run(workers_for(recipe, recipe.tune.trials), _Lines(recipe.tune.trials).show)

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flatvq.cli.folders import writable
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -62,7 +64,7 @@ def study(
     if dry_run:
         tables.show_estimate(estimate_seconds(plan))
         return
-    folder = _writable(out or Path("studies") / plan.name)
+    folder = writable(out or Path("studies") / plan.name)
     data = open_data(plan.recipe.data)
     try:
         with watching(plan) as watch:
@@ -101,7 +103,7 @@ def train(
         trial = parse(TrialRecipe, _read_json(origin), str(origin))
     else:
         trial = _trial(recipe, arm, seed, overrides or ())
-        folder = _writable(out or Path("runs") / f"{Path(recipe).stem}-{trial.arm}-{seed}")
+        folder = writable(out or Path("runs") / f"{Path(recipe).stem}-{trial.arm}-{seed}")
     with steps(f"{trial.arm} seed {trial.seed}", trial.train.steps) as progress:
         done = run_trial(trial, folder, progress=progress)
     if not done:
@@ -249,7 +251,7 @@ def pack(
     """Copy a study's records, small enough to commit: no weights, checkpoints or pictures."""
     from flatvq.study import pack as packed
 
-    for path in packed(study, _writable(out)):
+    for path in packed(study, writable(out)):
         typer.echo(f"{path}  {path.stat().st_size:,} bytes")
 
 
@@ -283,18 +285,6 @@ def _refuse_changes(arm: str, overrides: list[str] | None) -> None:
     if arm or overrides:
         what = "a run that goes on keeps its recipe; --arm and --set cannot change it"
         raise FlatvqError(what, "leave them out, or name the recipe and a new --out")
-
-
-def _writable(folder: Path) -> Path:
-    from flatvq.errors import FlatvqError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FlatvqError(
-            f"cannot write to '{folder}' ({type(error).__name__})", "choose another --out"
-        ) from None
-    return folder
 
 
 def _read_json(path: Path) -> Any:

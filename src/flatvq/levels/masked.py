@@ -62,7 +62,8 @@ class CodePredictor(nn.Module):
         seen = 0 if self.view is None else self.view(below)
         for block in self.blocks:
             found = block(found + seen)
-        return self.last(F.relu(found))  # type: ignore[no-any-return]
+        logits: Tensor = self.last(F.relu(found))
+        return logits
 
 
 class _Block(nn.Module):
@@ -76,7 +77,8 @@ class _Block(nn.Module):
 
     def forward(self, cells: Tensor) -> Tensor:
         hidden = self.masked(F.relu(cells))
-        return cells + self.mix(self.drop(F.relu(hidden)))  # type: ignore[no-any-return]
+        mixed: Tensor = self.mix(self.drop(F.relu(hidden)))
+        return cells + mixed
 
 
 class _Masked(nn.Conv2d):

@@ -93,7 +93,8 @@ def refit(
 def _decoder(decoder: nn.Module, without: int | None) -> Decode:
     def decode(codes: Sequence[Tensor]) -> Tensor:
         seen = [torch.zeros_like(own) if level == without else own for level, own in enumerate(codes)]
-        return (decoder(seen) + 1) / 2  # type: ignore[no-any-return]
+        image: Tensor = decoder(seen)
+        return (image + 1) / 2
 
     return decode
 

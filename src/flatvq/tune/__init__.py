@@ -6,7 +6,7 @@ Needs Optuna, the extra `tune`.
 from flatvq.tune.confirm import INCUMBENT, TUNED, confirming_study
 from flatvq.tune.record import best_of, tune_record, write_record
 from flatvq.tune.search import Asked, Search, open_storage
-from flatvq.tune.space import changed, space_of, suggested, values_of
+from flatvq.tune.space import changed, check_space, space_of, suggested, values_of
 
 __all__ = [
     "INCUMBENT",
@@ -15,6 +15,7 @@ __all__ = [
     "Search",
     "best_of",
     "changed",
+    "check_space",
     "confirming_study",
     "open_storage",
     "space_of",

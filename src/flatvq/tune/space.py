@@ -17,7 +17,7 @@ from flatvq.recipe import KnobRecipe, ModelRecipe, TrialRecipe, parse, set_key
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["changed", "space_of", "suggested", "values_of"]
+__all__ = ["changed", "check_space", "space_of", "suggested", "values_of"]
 
 CODE_DIM, UPPER_BITS = "code_dim", "upper_bits"
 
@@ -43,6 +43,24 @@ def space_of(recipe: TrialRecipe) -> dict[str, KnobRecipe]:
     if len(recipe.model.levels) > 1:
         space[UPPER_BITS] = KnobRecipe(low=2, high=12, whole=True)
     return space
+
+
+def check_space(recipe: TrialRecipe, space: Mapping[str, KnobRecipe]) -> None:
+    """Refuse a space with a key or a value that no recipe has, before anything is trained.
+
+    Args:
+        recipe: the incumbent.
+        space: its hyper-parameters.
+
+    Raises:
+        FlatvqError: naming the key, and the value or the nearest known key.
+    """
+    for name, knob in space.items():
+        if name not in (CODE_DIM, UPPER_BITS):
+            low, high = (round(knob.low), round(knob.high)) if knob.whole else (knob.low, knob.high)
+            ends = knob.choices or (low, high)
+            for value in ends:
+                changed(recipe, {name: value})
 
 
 def suggested(trial: optuna.trial.Trial, space: Mapping[str, KnobRecipe]) -> dict[str, Any]:
