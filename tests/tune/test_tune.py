@@ -185,6 +185,20 @@ def states(log: Path) -> dict[int, tuple[str, float | None]]:
     return {trial.number: (trial.state.name, trial.value) for trial in trials if trial.state.is_finished()}
 
 
+def test_a_search_that_goes_on_proposes_nothing_again(tmp_path: Path) -> None:
+    from flatvq.recipe import TuneRecipe
+    from flatvq.tune import Asked, Search, open_storage
+
+    recipe = hierarchy(16)
+    asked = Asked("mine", recipe, TuneRecipe(), space_of(recipe))
+    rates = []
+    for _ in range(3):
+        search = Search(asked, tmp_path, open_storage(tmp_path, None))
+        rates += [suggested(search.study.ask(), asked.space)["train.learning_rate"] for _ in range(2)]
+    assert rates[0] == recipe.train.learning_rate  # the incumbent's, first and once
+    assert len(set(rates)) == 6
+
+
 def test_a_search_of_another_recipe_is_refused(tmp_path: Path) -> None:
     from flatvq.recipe import TuneRecipe
     from flatvq.tune import Asked, Search, open_storage

@@ -102,13 +102,15 @@ class Search:
             study_name=asked.name,
             direction="maximize",
             load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(
-                seed=asked.tune.seed, n_startup_trials=8, multivariate=True, constant_liar=True
-            ),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=_warm_up(asked.base)),
         )
         self._claim()
-        if not self.study.get_trials(deepcopy=False):
+        # By the number of trials too: a search that goes on would otherwise propose its first settings again.
+        begun = len(self.study.get_trials(deepcopy=False))
+        self.study.sampler = optuna.samplers.TPESampler(
+            seed=asked.tune.seed + begun, n_startup_trials=8, multivariate=True, constant_liar=True
+        )
+        if not begun:
             self.study.enqueue_trial(values_of(asked.incumbent, asked.space), skip_if_exists=True)
 
     def _claim(self) -> None:
