@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -183,6 +184,35 @@ def states(log: Path) -> dict[int, tuple[str, float | None]]:
         return {}
     trials = storage.get_all_trials(studies[0]._study_id)
     return {trial.number: (trial.state.name, trial.value) for trial in trials if trial.state.is_finished()}
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from flatvq.tune import open_storage
+storage = open_storage(Path("made"), None)
+storage._backend._lock.acquire()
+print("held", flush=True)
+time.sleep(600)
+"""
+
+GO_ON = """
+import optuna
+from pathlib import Path
+from flatvq.tune import open_storage
+optuna.create_study(storage=open_storage(Path("made"), None), study_name="mine")
+"""
+
+
+def test_a_search_killed_while_it_writes_leaves_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    with subprocess.Popen([sys.executable, "-c", HOLD], cwd=tmp_path, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with (tmp_path / "made" / "journal.log.lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        holder.kill()
+    subprocess.run([sys.executable, "-c", GO_ON], cwd=tmp_path, timeout=120, check=True)
 
 
 def test_a_search_that_goes_on_proposes_nothing_again(tmp_path: Path) -> None:

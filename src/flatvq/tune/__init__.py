@@ -5,8 +5,9 @@ Needs Optuna, the extra `tune`.
 
 from flatvq.tune.confirm import INCUMBENT, TUNED, confirming_study
 from flatvq.tune.record import best_of, tune_record, write_record
-from flatvq.tune.search import Asked, Search, open_storage
+from flatvq.tune.search import Asked, Search
 from flatvq.tune.space import changed, check_space, space_of, suggested, values_of
+from flatvq.tune.storage import open_storage
 
 __all__ = [
     "INCUMBENT",

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial as Suggestion
 from optuna.trial import TrialState
 
@@ -30,7 +29,7 @@ from flatvq.study.runner import Outcome, RunningTrial, StudyStopped
 from flatvq.train.machine import cores
 from flatvq.tune.space import changed, suggested, values_of
 
-__all__ = ["Asked", "Search", "open_storage"]
+__all__ = ["Asked", "Search"]
 
 _POLL_SECONDS = 0.5
 # A level whose perplexity is below this share of what it could be, after this share of the steps, has
@@ -66,23 +65,6 @@ class Asked:
                 "data": full.data.model_copy(update={"tuning_share": self.tune.set_aside}),
             }
         )
-
-
-def open_storage(folder: Path, url: str | None) -> optuna.storages.BaseStorage | str:
-    """Open the storage of a search: a journal in its folder, or the database of a URL.
-
-    Raises:
-        FlatvqError: if there is no such database.
-    """
-    if url is None:
-        backend = JournalFileBackend(str(folder / "journal.log"))
-        return optuna.storages.JournalStorage(backend)
-    try:
-        return optuna.storages.get_storage(url)
-    except Exception as error:  # whatever the database's driver raises
-        raise FlatvqError(
-            f"cannot open the storage {url!r} ({type(error).__name__})", "see Optuna's documentation of URLs"
-        ) from None
 
 
 class Search:

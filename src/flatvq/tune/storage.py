@@ -1,0 +1,65 @@
+"""Where a search keeps what was tried: a file in its folder, or a database that several machines share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO
+
+import optuna
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from flatvq.errors import FlatvqError
+
+__all__ = ["open_storage"]
+
+
+def open_storage(folder: Path, url: str | None) -> optuna.storages.BaseStorage | str:
+    """Open the storage of a search: a journal in its folder, or the database of a URL.
+
+    Raises:
+        FlatvqError: if there is no such database.
+    """
+    if url is None:
+        journal = folder.resolve() / "journal.log"
+        return optuna.storages.JournalStorage(JournalFileBackend(str(journal), _lock_of(journal)))
+    try:
+        return optuna.storages.get_storage(url)
+    except Exception as error:  # whatever the database's driver raises
+        raise FlatvqError(
+            f"cannot open the storage {url!r} ({type(error).__name__})", "see Optuna's documentation of URLs"
+        ) from None
+
+
+def _lock_of(journal: Path) -> JournalFileOpenLock:
+    try:
+        import fcntl  # noqa: F401
+    except ImportError:  # Windows
+        return JournalFileOpenLock(str(journal))
+    return _KernelLock(journal)
+
+
+class _KernelLock(JournalFileOpenLock):
+    """A lock that the kernel lets go of, however its holder ends.
+
+    Optuna's own locks are files: a search that is killed while it writes leaves one behind, and the next
+    search waits for it for half a minute, or forever where the journal's path is relative.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self.path = journal.with_name(journal.name + ".lock")
+        self.held: IO[bytes] | None = None
+
+    def acquire(self) -> bool:
+        """Wait for it, and take it."""
+        import fcntl
+
+        self.held = self.path.open("wb")
+        fcntl.flock(self.held, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        """Let others take it."""
+        assert self.held is not None
+        self.held.close()
+        self.held = None
