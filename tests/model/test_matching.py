@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from math import log2
+from math import hypot, log, log2
 
 import pytest
 from hypothesis import assume, given, settings
@@ -95,17 +95,18 @@ def test_what_is_within_the_tolerance_is_left_alone():
 def test_only_what_is_asked_for_changes():
     reference = capacity_of(two_level(256, width=64, residual_width=32), 64)
     matched = match(one_level(256, width=64, residual_width=32), reference, 64, ["multiply_adds"], 0.01)
-    assert matched.changes.keys() == {"residual_width"}
+    assert matched.changes == {"width": (64, 76), "residual_width": (32, 35)}
     assert abs(matched.residuals["multiply_adds"]) <= 0.01
     assert matched.residuals == residuals(capacity_of(matched.model, 64), reference)
     assert matched.residuals["bits"] == pytest.approx(-0.2)
 
 
 def test_the_published_models_of_equal_cost():
-    # 128/32 of two levels costs what 128/64 of one level does, to the last multiply-add (3.456 G).
+    # 128/32 of two levels costs what 128/64 of one level does, to the last multiply-add (3.456 G), but halves
+    # one number; 112/63 is nearer to the model as it was.
     matched = match(two_level(512), capacity_of(one_level(512), 256), 256, ["multiply_adds"], 0.01)
-    assert matched.changes == {"residual_width": (64, 32)}
-    assert matched.residuals["multiply_adds"] == 0
+    assert matched.changes == {"width": (128, 112), "residual_width": (64, 63)}
+    assert abs(matched.residuals["multiply_adds"]) <= 0.01
 
 
 def test_bits_and_cost_are_solved_together():
@@ -141,16 +142,20 @@ def test_widths_are_the_best_of_all(start, goal, names, tolerance):
     }
     matched = match(model, reference, 32, names, tolerance)
     chosen = everything[matched.model.width, matched.model.residual_width]
-    same_width = min(value for (width, _), value in everything.items() if width == model.width)
     if worst(model.width, model.residual_width) <= tolerance:
         assert matched.model == model
-    elif same_width <= tolerance:
-        assert matched.changes.keys() == {"residual_width"}
-        assert chosen == same_width
-    elif min(everything.values()) <= tolerance:
-        assert chosen <= tolerance
-    else:
-        assert chosen == min(everything.values())
+        return
+    nearest = min(everything.values())
+    allowed = tolerance if nearest <= tolerance else nearest + tolerance
+    assert chosen <= allowed
+    # Of each width the best counts; of those that are allowed, the least change is taken.
+    best = {width: min((v, r) for (w, r), v in everything.items() if w == width) for width in range(2, 32, 2)}
+
+    def change(width, residual_width):
+        return hypot(log(width / model.width), log(residual_width / model.residual_width))
+
+    least = min(change(width, r) for width, (value, r) in best.items() if value <= allowed)
+    assert change(matched.model.width, matched.model.residual_width) == pytest.approx(least)
 
 
 def test_a_goal_out_of_reach_is_told_by_the_residuals():

@@ -48,6 +48,18 @@ def test_what_the_solver_cannot_reach_is_refused_all_the_same() -> None:
         plan_study(recipe(arms={"one": scalar}, match={"solve": True}), "pair")
 
 
+def test_the_nearest_is_admitted_if_it_is_asked_for() -> None:
+    everything = {"capacities": ["bits", "parameters", "multiply_adds"], "solve": True}
+    with pytest.raises(FlatvqError, match=r"multiply_adds \+.*set match.nearest=true"):
+        plan_study(recipe(match=everything), "pair")
+    one = plan_study(recipe(match={**everything, "nearest": True}), "pair").arm("one")
+    # One level has few weights for its multiply-adds: it stays below in the one and above in the other.
+    assert one.residuals["parameters"] == pytest.approx(-one.residuals["multiply_adds"], abs=0.02)
+    assert abs(one.residuals["bits"]) < 1e-4
+    with pytest.raises(FlatvqError, match="nearest"):
+        recipe(match={"nearest": True})
+
+
 def test_pairs_that_differ_in_one_thing_are_compared() -> None:
     plan = plan_study(load_recipe("photographs"), "photographs")
     assert {(c.question, c.a, c.b) for c in plan.comparisons} == {

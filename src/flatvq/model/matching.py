@@ -65,13 +65,13 @@ def match(
 ) -> Matched:
     """Match a model to a reference.
 
-    A capacity within the tolerance is left alone; one outside it is brought as near to equality as integers
-    allow, not just inside the tolerance:
+    A capacity within the tolerance is left alone. One outside it is changed:
 
-    - bits by `codebook_size`: all levels' by one factor, except that the last to be rounded make up for what
-      rounding the others left. Levels without a codebook (`scalar_levels`) stay.
-    - parameters and multiply-adds by `residual_width`, up to `width`; if that is not enough, by the least
-      change of both, as ratios. Where both capacities are asked for, the larger difference of the two counts.
+    - bits, as near to equality as integers allow, by `codebook_size`: all levels' by one factor, except that
+      the last to be rounded make up for what rounding the others left. Levels without a codebook
+      (`scalar_levels`) stay.
+    - parameters and multiply-adds by the least change of `width` and `residual_width`, as ratios. Where both capacities are asked for, the larger difference of the two
+      counts. Where the tolerance is out of reach, it is counted from the nearest that can be had.
 
     Args:
         model: what to change.
@@ -166,16 +166,15 @@ class _Target:
 
 
 def _width_changes(model: ModelRecipe, target: _Target, tolerance: float) -> dict[str, tuple[int, int]]:
-    """Choose `residual_width`, and `width` only if that is not enough."""
+    """Choose the least change of the widths that matches, or that comes nearest, give or take the tolerance."""
 
     def change(other: ModelRecipe) -> float:
         return hypot(log(other.width / model.width), log(other.residual_width / model.residual_width))
 
-    best = _best_at(model, model.width, target)
-    if target.worst(best) > tolerance:
-        candidates = [_best_at(model, width, target) for width in _widths(model, target)]
-        reached = [candidate for candidate in candidates if target.worst(candidate) <= tolerance]
-        best = min(reached, key=change) if reached else min(candidates, key=target.worst)
+    candidates = [_best_at(model, width, target) for width in _widths(model, target)]
+    nearest = min(target.worst(candidate) for candidate in candidates)
+    allowed = tolerance if nearest <= tolerance else nearest + tolerance
+    best = min((one for one in candidates if target.worst(one) <= allowed), key=change)
     return {
         name: (getattr(model, name), getattr(best, name))
         for name in ("width", "residual_width")

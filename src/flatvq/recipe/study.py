@@ -73,8 +73,17 @@ class MatchRecipe(Section):
     solve: bool = False
     """Choose `codebook_size` and the widths of arms that are off so that they match; false: take every arm
     as it is written, and refuse the study if one is off."""
+    nearest: bool = False
+    """With `solve`: admit arms that no choice brings within the tolerance, as near as they come. What is left
+    is told beside every result."""
     unmatched: tuple[str, ...] = ()
     """Arms, by name, that are compared although they do not match."""
+
+    @model_validator(mode="after")
+    def _nearest_is_solved_for(self) -> Self:
+        if self.nearest and not self.solve:
+            raise ValueError("nearest: true needs solve: true")
+        return self
 
 
 class KnobRecipe(Section):

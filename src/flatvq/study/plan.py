@@ -101,7 +101,7 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
 
     Raises:
         FlatvqError: if an arm is off the reference by more than the tolerance, and is not named in
-            `match.unmatched`; the residual is named.
+            `match.unmatched`, and the nearest was not asked for; the residual is named.
 
     Example:
         >>> from flatvq.recipe import load_recipe
@@ -156,14 +156,14 @@ def planned_arms(recipe: StudyRecipe, size: int | None = None) -> tuple[PlannedA
 
 
 def _refuse_unmatched(arm: PlannedArm, rule: MatchRecipe) -> None:
-    if arm.name in rule.unmatched:
+    if arm.name in rule.unmatched or rule.nearest:
         return
     off = {name: arm.residuals[name] for name in rule.capacities if abs(arm.residuals[name]) > rule.tolerance}
     if off:
         found = ", ".join(f"{name} {value:+.1%}" for name, value in off.items())
         what = f"arm {arm.name!r} does not match {rule.reference!r}: {found} (tolerance {rule.tolerance:.1%})"
         # What the solver could not reach, it will not reach when it is asked again.
-        solving = "" if rule.solve else "set match.solve=true, "
+        solving = "set match.nearest=true, " if rule.solve else "set match.solve=true, "
         raise FlatvqError(what, f"{solving}change its model, or name it in match.unmatched")
 
 

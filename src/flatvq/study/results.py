@@ -108,6 +108,7 @@ def _match(plan: Plan) -> dict[str, Any]:
         "reference": rule.reference,
         "capacities": rule.capacities,
         "tolerance": rule.tolerance,
+        "nearest": rule.nearest,
         "unmatched": rule.unmatched,
         "solved": {arm.name: arm.changes for arm in plan.arms if arm.changes},
         "residuals": {arm.name: arm.residuals for arm in plan.arms},
