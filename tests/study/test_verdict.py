@@ -53,6 +53,26 @@ def test_one_seed_has_no_interval_and_no_verdict() -> None:
     assert "is inconclusive (+1.00 dB, no interval, margin 0.1 dB, 1 seed)" in found.sentence
 
 
+def test_one_means_against_collapse_is_neither_naive_nor_healthy() -> None:
+    plan = plan_study(load_recipe("imagenet-64"), "imagenet-64")
+    pairs = {(pair.a, pair.b): pair for pair in plan.comparisons}
+    hierarchy = [pairs[f"single-{kind}", f"parallel-{kind}"] for kind in ("seeding", "revival", "nothing")]
+    found = study_verdict(plan, [Compared(pair, compare(BETTER, [0.0] * 3, 0.1)) for pair in hierarchy])
+    naive, seeded, revived = found.sentence.split(" With ")
+    assert naive.startswith("With naive codebooks, single-nothing")
+    assert seeded.startswith("codebooks seeded from data and not revived, single-seeding")
+    assert revived.startswith("codebooks revived and not seeded from data, single-revival")
+    assert (found.naive, found.healthy) == ("better", None)
+    # An intervention's gain: the arm with more means comes first.
+    for more, fewer in (
+        ("both", "seeding"),
+        ("both", "revival"),
+        ("seeding", "nothing"),
+        ("revival", "nothing"),
+    ):
+        assert (f"single-{more}", f"single-{fewer}") in pairs
+
+
 def test_nothing_compared_says_so() -> None:
     plan = plan_study(load_recipe("photographs"), "photographs")
     assert study_verdict(plan, []).sentence == "No pair of arms could be compared."

@@ -70,8 +70,9 @@ def match(
     - bits, as near to equality as integers allow, by `codebook_size`: all levels' by one factor, except that
       the last to be rounded make up for what rounding the others left. Levels without a codebook
       (`scalar_levels`) stay.
-    - parameters and multiply-adds by the least change of `width` and `residual_width`, as ratios. Where both capacities are asked for, the larger difference of the two
-      counts. Where the tolerance is out of reach, it is counted from the nearest that can be had.
+    - parameters and multiply-adds by the least change of `width` and `residual_width`, as ratios. Where both
+      capacities are asked for, the larger difference of the two counts. Where the tolerance is out of reach,
+      it is counted from the nearest that can be had.
 
     Args:
         model: what to change.
@@ -166,7 +167,7 @@ class _Target:
 
 
 def _width_changes(model: ModelRecipe, target: _Target, tolerance: float) -> dict[str, tuple[int, int]]:
-    """Choose the least change of the widths that matches, or that comes nearest, give or take the tolerance."""
+    """Choose the least change that matches, or that comes nearest, give or take the tolerance."""
 
     def change(other: ModelRecipe) -> float:
         return hypot(log(other.width / model.width), log(other.residual_width / model.residual_width))

@@ -15,6 +15,7 @@ from flatvq.recipe.sections import (
     RevivalRecipe,
     SeedingRecipe,
     TrainRecipe,
+    Treatment,
     UpdateRecipe,
 )
 from flatvq.recipe.study import (
@@ -41,6 +42,7 @@ __all__ = [
     "SeedingRecipe",
     "StudyRecipe",
     "TrainRecipe",
+    "Treatment",
     "TrialRecipe",
     "TuneRecipe",
     "UpdateRecipe",

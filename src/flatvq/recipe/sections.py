@@ -21,8 +21,12 @@ __all__ = [
     "Section",
     "SeedingRecipe",
     "TrainRecipe",
+    "Treatment",
     "UpdateRecipe",
 ]
+
+Treatment = Literal["naive", "seeded", "revived", "healthy"]
+"""What is done against collapse: nothing, seeding from data alone, revival alone, or both."""
 
 
 class Section(BaseModel):
@@ -170,9 +174,12 @@ class CodebookRecipe(Section):
     """How the gradient passes the quantizer."""
 
     @property
-    def healthy(self) -> bool:
-        """Whether collapse is worked against: seeded from data, and inactive codes revived."""
-        return self.seeding.kind != "random" and self.revival is not None
+    def treatment(self) -> Treatment:
+        """What works against collapse: seeding from data, the revival of inactive codes, both or neither."""
+        seeded, revived = self.seeding.kind != "random", self.revival is not None
+        if seeded and revived:
+            return "healthy"
+        return "seeded" if seeded else "revived" if revived else "naive"
 
 
 class TrainRecipe(Section):

@@ -43,6 +43,7 @@ class Arm(Part):
 
     name: str
     healthy: bool
+    treatment: str | None = None
     hierarchy: str | None = None
     level_table: tuple[Level, ...]
     bits_per_image: float | None = None
@@ -51,6 +52,11 @@ class Arm(Part):
     codebook_parameters: int | None = None
     multiply_adds: int | None = None
     search_multiply_adds: int | None = None
+
+    @property
+    def condition(self) -> str:
+        """What is done against collapse, in a word."""
+        return self.treatment or ("healthy" if self.healthy else "naive")
 
 
 class TrialLevel(Part):

@@ -14,12 +14,15 @@ from flatvq.evaluate.protocol import protocol_id
 from flatvq.model.capacity import Capacity, capacity_of
 from flatvq.model.matching import match, residuals
 from flatvq.recipe import Capacity as CapacityName
-from flatvq.recipe import MatchRecipe, StudyRecipe, TrialRecipe
+from flatvq.recipe import MatchRecipe, StudyRecipe, Treatment, TrialRecipe
 from flatvq.train.protocol import TRAINING_PROTOCOL
 
 __all__ = ["Comparison", "Plan", "PlannedArm", "Trial", "plan_study", "planned_arms", "planned_trial"]
 
 Question = Literal["hierarchy", "intervention", "asked"]
+
+# How many means against collapse a treatment has.
+_MEANS: dict[Treatment, int] = {"naive": 0, "seeded": 1, "revived": 1, "healthy": 2}
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,22 @@ class PlannedArm:
             "name": self.name,
             "levels": len(levels),
             "hierarchy": self.recipe.model.hierarchy,
+            "treatment": self.treatment,
             "healthy": self.healthy,
             **capacity,
             "level_table": levels,
         }
 
     @property
-    def healthy(self) -> bool:
-        """Whether collapse is worked against in every codebook."""
+    def treatment(self) -> Treatment:
+        """What is done against collapse in every codebook; scalar levels have none that could collapse."""
         scalar = all(level.scalar_levels for level in self.recipe.model.levels)
-        return scalar or self.recipe.codebook.healthy
+        return "healthy" if scalar else self.recipe.codebook.treatment
+
+    @property
+    def healthy(self) -> bool:
+        """Whether collapse is worked against in both ways."""
+        return self.treatment == "healthy"
 
 
 @dataclass(frozen=True)
@@ -208,5 +217,5 @@ def _ordered(first: PlannedArm, second: PlannedArm, question: Question) -> tuple
     if question == "hierarchy":
         swap = len(first.recipe.model.levels) > len(second.recipe.model.levels)
     else:
-        swap = second.healthy and not first.healthy
+        swap = _MEANS[second.treatment] > _MEANS[first.treatment]
     return (second, first) if swap else (first, second)

@@ -5,10 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from flatvq.recipe import Treatment
 from flatvq.study.plan import Comparison, Plan
 from flatvq.study.statistics import SEEDS_CAP, Difference
 
 __all__ = ["Compared", "StudyVerdict", "study_verdict"]
+
+
+_CONDITIONS: dict[Treatment, str] = {
+    "naive": "With naive codebooks",
+    "seeded": "With codebooks seeded from data and not revived",
+    "revived": "With codebooks revived and not seeded from data",
+    "healthy": "With healthy codebooks",
+}
 
 
 @dataclass(frozen=True)
@@ -51,11 +60,13 @@ class StudyVerdict:
 
 def study_verdict(plan: Plan, compared: list[Compared]) -> StudyVerdict:
     """Tell what the comparisons of the hierarchy say, naive first."""
-    hierarchy = [one for one in compared if one.comparison.question == "hierarchy"]
-    naive = [one for one in hierarchy if not plan.arm(one.comparison.a).healthy]
-    healthy = [one for one in hierarchy if plan.arm(one.comparison.a).healthy]
-    told = [_clause("With naive codebooks", one) for one in naive]
-    told += [_clause("With healthy codebooks", one) for one in healthy]
+    asked = [one for one in compared if one.comparison.question == "hierarchy"]
+    hierarchy = {
+        treatment: [one for one in asked if plan.arm(one.comparison.a).treatment == treatment]
+        for treatment in _CONDITIONS
+    }
+    told = [_clause(_CONDITIONS[treatment], one) for treatment, made in hierarchy.items() for one in made]
+    naive, healthy = hierarchy["naive"], hierarchy["healthy"]
     told += [_clause("As asked", one) for one in compared if one.comparison.question == "asked"]
     if len(naive) == len(healthy) == 1:
         told.append(_moral(naive[0].difference, healthy[0].difference))
