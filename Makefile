@@ -4,13 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help study test lint bench clean
+.PHONY: help study test lint bench findings clean
 
 help:
 	@echo "make study   run the default study, about 3 minutes on 2 cores; then open studies/photographs/report.html"
 	@echo "make test    run the tests, under 10 minutes"
 	@echo "make lint    ruff, mypy and the import contract"
 	@echo "make bench   flatvq beside other libraries, about half an hour; make bench QUICK=1 takes 3 minutes"
+	@echo "make findings docs/findings.md and its figures, from the records in results/"
 	@echo "make clean   remove the environments and caches; studies and results stay"
 
 study: .venv/study
@@ -27,6 +28,9 @@ lint: .venv/dev
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+findings: .venv/dev
+	$(BIN)/python -m findings
 
 # torch comes first and by its exact version: what else is installed then finds it there and brings no other build.
 .venv/torch: constraints.txt

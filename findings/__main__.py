@@ -1,0 +1,20 @@
+"""Write docs/findings.md and its figures from results/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from findings import figures, page
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Render the page and draw its figures."""
+    story = page.story(ROOT / "results")
+    figures.draw(story.records, [claim.pair for claim in story.claims], ROOT / "docs" / "findings")
+    (ROOT / "docs" / "findings.md").write_text(page.render(story), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

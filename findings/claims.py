@@ -1,0 +1,94 @@
+"""What the reference claims, what was measured of it, and the plain answer that follows by rule.
+
+An answer is a function of a 90 % interval and of the margin, fixed here for all claims alike, so that no row
+is judged by taste:
+
+- a *gain* is claimed: yes if the interval lies above zero and not inside the margin, no if it lies wholly
+  below the margin, otherwise not shown;
+- a *loss* is claimed: the same with the sign turned;
+- *as good as* is claimed: yes if the interval lies wholly above minus the margin, no if it lies below zero
+  and not inside the margin, otherwise not shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from findings.records import Pair, Record
+from flatvq.study.statistics import Difference
+
+__all__ = ["Claim", "answer", "claims"]
+
+Kind = Literal["gain", "loss", "as good as"]
+Answer = Literal["yes", "no", "not shown"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, and the pair of arms that it is about."""
+
+    text: str
+    kind: Kind
+    pair: Pair
+
+    @property
+    def answer(self) -> Answer:
+        """What the pair's interval says of it."""
+        return answer(self.kind, self.pair.found)
+
+
+def answer(kind: Kind, found: Difference) -> Answer:
+    """Answer a claim by the rule.
+
+    Example:
+        >>> from flatvq.study.statistics import compare
+        >>> half_a_decibel = compare([0.5, 0.6, 0.4], [0.0, 0.0, 0.0], margin=0.1)
+        >>> [answer(kind, half_a_decibel) for kind in ("gain", "loss", "as good as")]
+        ['yes', 'no', 'yes']
+    """
+    if found.interval90 is None:
+        return "not shown"
+    low, high = found.interval90
+    margin = found.margin
+    if kind == "loss":
+        low, high = -high, -low
+    if kind == "as good as":
+        if low > -margin:
+            return "yes"
+        return "no" if high < 0 else "not shown"
+    if low > 0 and high > margin:
+        return "yes"
+    return "no" if high < margin else "not shown"
+
+
+def claims(records: Mapping[str, Record]) -> list[Claim]:
+    """Put the reference's claims to the records that are there."""
+    found: list[Claim] = []
+
+    def ask(text: str, kind: Kind, record: str, a: str, b: str) -> None:
+        if record in records:
+            found.append(Claim(text, kind, records[record].pair(a, b)))
+
+    factorial = "imagenet-64-bits"
+    for model, name in (("single", "one level"), ("parallel", "two parallel levels")):
+        text = f"Collapse limits {name}: seeding and revival together bring a gain over nothing"
+        ask(text, "gain", factorial, f"{model}-both", f"{model}-nothing")
+    text = "Collapsed, one level reconstructs worse than two"
+    ask(text, "loss", factorial, "single-nothing", "parallel-nothing")
+    for model in ("single", "parallel"):
+        for arm, what in (("seeding", "Seeding from data"), ("revival", "Revival")):
+            text = f"{what} alone brings a gain ({model})"
+            ask(text, "gain", factorial, f"{model}-{arm}", f"{model}-nothing")
+        text = f"Seeding from data brings a gain on top of revival ({model})"
+        ask(text, "gain", factorial, f"{model}-both", f"{model}-revival")
+    for kind in ("naive", "healthy"):
+        text = f"Codes of 256 dimensions lose against codes of 16, at 512 codes ({kind})"
+        ask(text, "loss", "dimension", f"{kind}-256-of-512", f"{kind}-16-of-512")
+        text = f"The same at 32,768 numbers per codebook ({kind})"
+        ask(text, "loss", "dimension", f"{kind}-256-of-128", f"{kind}-16-of-2048")
+    for other in ("parallel", "conditioned"):
+        text = f"Healthy and matched, one level is as good as two {other} ones"
+        ask(text, "as good as", "headline", "single", other)
+    return found

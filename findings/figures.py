@@ -1,0 +1,135 @@
+"""The page's figures, drawn from the records alone: every dot is a seed, every line a mean over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from findings.records import Pair, Record
+from findings.tables import level_values
+
+__all__ = ["draw"]
+
+_COLOURS = ("#4477aa", "#cc6677", "#228833", "#ccbb44")
+
+
+def draw(records: Mapping[str, Record], pairs: Sequence[Pair], folder: Path) -> None:
+    """Draw what the records allow.
+
+    Args:
+        records: the studies by name.
+        pairs: the comparisons of the forest.
+        folder: where the SVG files go.
+    """
+    import matplotlib as mpl
+
+    # The same records give the same bytes.
+    mpl.rcParams.update({"svg.hashsalt": "flatvq", "svg.fonttype": "none", "font.size": 9})
+    folder.mkdir(exist_ok=True)
+    figures = {"forest": _forest(pairs)}
+    makers = {
+        "factorial": ("imagenet-64-bits", _factorial),
+        "dimension": ("dimension", _dimension),
+        "size": ("size", _size),
+    }
+    for name, (needed, make) in makers.items():
+        if needed in records:
+            figures[name] = make(records[needed])
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+
+
+def _forest(pairs: Sequence[Pair]) -> Any:
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 0.6 + 0.42 * len(pairs)), layout="constrained")
+    for row, pair in enumerate(pairs):
+        found = pair.found
+        if found.interval90:
+            axes.plot(found.interval90, (row, row), color=_COLOURS[0], linewidth=2)
+        axes.plot(found.mean, row, "o", color=_COLOURS[0], markersize=6)
+        axes.plot(found.per_seed, [row + 0.25] * found.seeds, "|", color="#888888", markersize=7)
+    margin = pairs[0].found.margin
+    axes.axvspan(-margin, margin, color="#dddddd", zorder=0)
+    axes.axvline(0, color="#888888", linewidth=0.8)
+    axes.set_yticks(range(len(pairs)), [f"{pair.a} − {pair.b}\n{pair.record}" for pair in pairs], fontsize=7)
+    axes.set(xlabel="difference of PSNR, dB; 90 % interval over seeds")
+    axes.invert_yaxis()
+    return figure
+
+
+def _factorial(record: Record) -> Any:
+    from matplotlib import pyplot as plt
+
+    figure, grid = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    columns = ("nothing", "seeding", "revival", "both")
+    for colour, model in zip(_COLOURS, ("single", "parallel", "conditioned"), strict=False):
+        arms = [f"{model}-{column}" for column in columns]
+        _dots(grid[0], columns, [record.values(arm, _psnr) for arm in arms], colour, model)
+        usage = [
+            [100 * value for value in level_values(record, arm, record.arm(arm)["levels"] - 1, "usage")]
+            for arm in arms
+        ]
+        _dots(grid[1], columns, usage, colour, model)
+    grid[0].set(ylabel="PSNR, dB")
+    grid[1].set(ylabel="codes in use, top level, %")
+    grid[0].legend(fontsize=8)
+    return figure
+
+
+def _dimension(record: Record) -> Any:
+    from matplotlib import pyplot as plt
+
+    figure, grid = plt.subplots(2, 3, figsize=(10, 5.2), layout="constrained", sharex=True)
+    measures: dict[str, Callable[[dict[str, Any]], float]] = {
+        "PSNR, dB": _psnr,
+        "perplexity / K": lambda t: float(t["levels"][0]["perplexity"] / t["levels"][0]["codebook_size"]),
+        "relative quantization error": lambda t: float(t["levels"][0]["quantization_error"]),
+    }
+    shapes = {arm: (level["code_dim"], level["codebook_size"]) for arm, level in _bottoms(record).items()}
+    for row, axes_of_row in enumerate(grid):
+        same = "512 codes" if row == 0 else "32,768 numbers in all"
+        alike = [arm for arm, (d, k) in shapes.items() if (k == 512 if row == 0 else d * k == 32768)]
+        for axes, (name, of) in zip(axes_of_row, measures.items(), strict=True):
+            for colour, kind in zip(_COLOURS, ("naive", "healthy"), strict=False):
+                arms = sorted((arm for arm in alike if arm.startswith(kind)), key=lambda arm: shapes[arm])
+                dims = [shapes[arm][0] for arm in arms]
+                _dots(axes, dims, [record.values(arm, of) for arm in arms], colour, kind)
+            axes.set(xscale="log", ylabel=name, title=same)
+            axes.set_xticks(dims, [str(dim) for dim in dims])
+            axes.minorticks_off()
+    for axes in grid[1]:
+        axes.set(xlabel="dimension of a code")
+    grid[0][0].legend(fontsize=8)
+    return figure
+
+
+def _bottoms(record: Record) -> dict[str, dict[str, Any]]:
+    return {arm: record.arm(arm)["level_table"][0] for arm in record.arms}
+
+
+def _size(record: Record) -> Any:
+    from matplotlib import pyplot as plt
+
+    figure, grid = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    sizes = [int(arm.removeprefix("k-")) for arm in record.arms]
+    _dots(grid[0], sizes, [record.values(arm, _psnr) for arm in record.arms], _COLOURS[0], "")
+    grid[0].set(xscale="log", xlabel="codes", ylabel="PSNR, dB")
+    nominal = [record.arm(arm)["bits_per_image"] for arm in record.arms]
+    effective = [record.values(arm, lambda t: t["effective_bits_per_image"]) for arm in record.arms]
+    grid[1].plot(nominal, nominal, color="#888888", linewidth=0.8)
+    _dots(grid[1], nominal, effective, _COLOURS[0], "")
+    grid[1].set(xlabel="nominal bits an image", ylabel="effective bits an image")
+    return figure
+
+
+def _psnr(trial: dict[str, Any]) -> float:
+    return float(trial["psnr_db"])
+
+
+def _dots(axes: Any, x: Sequence[Any], y: Sequence[Sequence[float]], colour: str, label: str) -> None:
+    axes.plot(x, [fmean(values) for values in y], "-", color=colour, label=label, linewidth=1.2)
+    for place, values in zip(x, y, strict=True):
+        axes.plot([place] * len(values), values, "o", color=colour, markersize=3.5, alpha=0.7)

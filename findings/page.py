@@ -1,0 +1,88 @@
+"""From the records to docs/findings.md: the template says how it reads, this module what it may call."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import log2
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from findings import tables
+from findings.claims import Claim, claims
+from findings.records import Record, read
+from flatvq.study.statistics import mean_interval
+
+__all__ = ["Story", "render", "story"]
+
+STUDIES = (
+    "headline",
+    "imagenet-64-bits",
+    "imagenet-64-parameters",
+    "imagenet-64-multiply-adds",
+    "imagenet-64-all",
+    "imagenet-128",
+    "variants",
+    "dimension",
+    "size",
+)
+_TEMPLATE = "page.md"
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that the page tells of.
+
+    Attributes:
+        records: the committed studies, by name.
+        claims: the reference's claims that they bear on.
+        levels: what `flatvq levels` found, by the name of the run.
+        tuned: the record of `flatvq tune`, or None.
+    """
+
+    records: dict[str, Record]
+    claims: list[Claim]
+    levels: dict[str, Any]
+    tuned: dict[str, Any] | None
+
+
+def story(results: Path) -> Story:
+    """Read the records of a folder."""
+    records = read(results, STUDIES)
+    levels = {path.stem: _json(path) for path in sorted((results / "levels").glob("*.json"))}
+    tuned = results / "tune-single" / "tune.json"
+    return Story(records, claims(records), levels, _json(tuned) if tuned.is_file() else None)
+
+
+def render(story: Story) -> str:
+    """Fill the template in."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    functions = {
+        "arms_table": lambda record, arms=None: "\n".join(tables.arms_table(record, arms or record.arms)),
+        "factorial_table": lambda record: "\n".join(tables.factorial_table(record)),
+        "pairs_table": lambda pairs: "\n".join(tables.pairs_table(pairs)),
+        "levels_table": lambda: "\n".join(tables.levels_table(story.levels)),
+        "per_doubling": per_doubling,
+    }
+    told = {"studies": story.records, "claims": story.claims, "tuned": story.tuned, "levels": story.levels}
+    return environment.get_template(_TEMPLATE).render(told | functions)
+
+
+def per_doubling(record: Record, low: str, high: str) -> str:
+    """Write the gain in dB per doubling of K between two sizes, with its interval over seeds."""
+    doublings = log2(int(high.removeprefix("k-")) / int(low.removeprefix("k-")))
+    found = mean_interval([gain / doublings for gain in record.pair(high, low).found.per_seed])
+    assert found.interval is not None
+    return f"{found.mean:.2f} [{found.interval[0]:.2f}, {found.interval[1]:.2f}]"
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

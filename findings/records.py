@@ -1,0 +1,95 @@
+"""The committed studies, as the page needs them: an arm's seeds, and pairs of arms compared over them.
+
+Everything comes from a study's trials; the comparisons that the study itself made are made again, by the same
+rule, so that any pair of arms can be asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from flatvq.study.statistics import Difference, compare
+
+__all__ = ["Pair", "Record", "read"]
+
+Trial = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two arms of a study: PSNR of a minus b in dB, seed by seed."""
+
+    record: str
+    a: str
+    b: str
+    found: Difference
+
+    @property
+    def told(self) -> str:
+        """The difference with its interval."""
+        interval = self.found.interval90
+        spread = f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""
+        return f"{self.found.mean:+.2f}{spread} dB".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A committed study.
+
+    Attributes:
+        name: of its folder in results/.
+        study: what its study.json holds.
+    """
+
+    name: str
+    study: dict[str, Any]
+
+    @property
+    def arms(self) -> list[str]:
+        """The names of the arms, in their order."""
+        return [arm["name"] for arm in self.study["arms"]]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that any arm finished."""
+        return sorted({trial["seed"] for trial in self.study["trials"] if trial["status"] == "done"})
+
+    def arm(self, name: str) -> dict[str, Any]:
+        """Return an arm's capacities."""
+        found: dict[str, Any] = next(arm for arm in self.study["arms"] if arm["name"] == name)
+        return found
+
+    def trials(self, arm: str) -> list[Trial]:
+        """Return an arm's finished trials, by seed."""
+        done = [t for t in self.study["trials"] if t["arm"] == arm and t["status"] == "done"]
+        return sorted(done, key=lambda trial: int(trial["seed"]))
+
+    def values(self, arm: str, of: Callable[[Trial], float]) -> list[float]:
+        """Return one number a seed."""
+        return [of(trial) for trial in self.trials(arm)]
+
+    def mean(self, arm: str, of: Callable[[Trial], float]) -> float:
+        """Return the mean over seeds."""
+        return fmean(self.values(arm, of))
+
+    def pair(self, a: str, b: str) -> Pair:
+        """Compare two arms over the seeds that both finished."""
+        one, two = ({t["seed"]: t["psnr_db"] for t in self.trials(arm)} for arm in (a, b))
+        seeds = sorted(one.keys() & two.keys())
+        sides = [one[seed] for seed in seeds], [two[seed] for seed in seeds]
+        return Pair(self.name, a, b, compare(*sides, margin=self.study["margin_db"]))
+
+
+def read(folder: Path, names: Sequence[str]) -> dict[str, Record]:
+    """Read the studies of these names; those that are not there are left out."""
+    paths = {name: folder / name / "study.json" for name in names}
+    return {
+        name: Record(name, json.loads(path.read_text(encoding="utf-8")))
+        for name, path in paths.items()
+        if path.is_file()
+    }

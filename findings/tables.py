@@ -1,0 +1,107 @@
+"""Tables of the page: arms over their seeds, as lines of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from findings.records import Pair, Record
+
+__all__ = ["arms_table", "factorial_table", "level_values", "levels_table", "pairs_table", "spread"]
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Write a mean and the standard deviation over seeds.
+
+    Example:
+        >>> spread([24.0, 25.0, 26.0])
+        '25.00 ± 1.00'
+    """
+    if len(values) < 2:
+        return f"{fmean(values):.{digits}f}"
+    return f"{fmean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+
+
+def arms_table(record: Record, arms: Iterable[str]) -> list[str]:
+    """Show arms: PSNR, SSIM, and of each level usage, perplexity and relative quantization error."""
+    rows = [
+        "| arm | PSNR, dB | SSIM | bits: nominal, effective | usage, % | perplexity | quantization error |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for arm in arms:
+        nominal = record.arm(arm)["bits_per_image"]
+        effective = record.mean(arm, lambda trial: trial["effective_bits_per_image"])
+        cells = [
+            arm,
+            spread(record.values(arm, lambda trial: trial["psnr_db"])),
+            f"{record.mean(arm, lambda trial: trial['ssim']):.3f}",
+            f"{nominal:,.0f}, {effective:,.0f}",
+            _levels(record, arm, "usage", lambda value: f"{100 * value:.0f}"),
+            _levels(record, arm, "perplexity", lambda value: f"{value:,.0f}"),
+            _levels(record, arm, "quantization_error", lambda value: f"{value:.3f}"),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def factorial_table(record: Record) -> list[str]:
+    """Show models by interventions: PSNR, and the codes in use by level."""
+    columns = ("nothing", "seeding", "revival", "both")
+    rows = ["| | nothing | seeding | revival | both |", "|---|---|---|---|---|"]
+    for model in ("single", "parallel", "conditioned"):
+        cells = []
+        for column in columns:
+            arm = f"{model}-{column}"
+            usage = _levels(record, arm, "usage", lambda value: f"{100 * value:.0f} %")
+            cells.append(f"{spread(record.values(arm, lambda trial: trial['psnr_db']))} ({usage})")
+        rows.append(f"| {model} | {' | '.join(cells)} |")
+    return rows
+
+
+def pairs_table(pairs: Iterable[Pair]) -> list[str]:
+    """Show comparisons: difference, interval and verdict."""
+    rows = ["| a | b | a − b, PSNR [90 % interval] | seeds | verdict |", "|---|---|---|---|---|"]
+    for pair in pairs:
+        found = pair.found
+        rows.append(f"| {pair.a} | {pair.b} | {pair.told} | {found.seeds} | {found.verdict} |")
+    return rows
+
+
+def levels_table(levels: Mapping[str, Any]) -> list[str]:
+    """Show what `flatvq levels` found of the top level, a row a run.
+
+    What replacing its codes loses, in the mildest and the harshest of three ways; what a decoder trained anew
+    without it loses; the share of its bits that the bottom already tells; and dB per 1,000 bits of the top
+    beside the same bits on the one level of the study.
+    """
+    rows = [
+        "| run | codes replaced: dB lost | decoder anew without: dB lost | told by the bottom, % | "
+        "dB per 1,000 bits: top, one level |",
+        "|---|---|---|---|---|",
+    ]
+    for name, found in levels.items():
+        top = max(one["level"] for one in found["replaced"])
+        lost = [one["loss_db"] for one in found["replaced"] if one["level"] == top]
+        (worth,) = (one for one in found["worth"] if one["level"] == top)
+        (told,) = (one for one in found["told_by_below"] if one["level"] == top)
+        beside = found["beside"]
+        cells = [
+            name,
+            f"{min(lost):.2f} to {max(lost):.2f}",
+            f"{worth['gain_db']:.2f}",
+            f"{100 * told['share']:.0f}",
+            f"{worth['db_per_kilobit']:.2f}, {beside['db_per_kilobit']:.2f}" if beside else "–",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def level_values(record: Record, arm: str, level: int, key: str) -> list[float]:
+    """Return a measure of one level, a number a seed."""
+    return record.values(arm, lambda trial: trial["levels"][level][key])
+
+
+def _levels(record: Record, arm: str, key: str, write: Callable[[float], str]) -> str:
+    levels = range(record.arm(arm)["levels"])
+    return " and ".join(write(fmean(level_values(record, arm, level, key))) for level in levels)

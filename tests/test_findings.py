@@ -1,0 +1,88 @@
+"""The page of findings shows the committed records, and its intervals are what other code makes of the images."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+
+from findings import figures, page
+from findings.claims import Kind, answer
+from findings.records import read
+from flatvq.study.statistics import compare
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+PACKED = sorted(path.parent for path in RESULTS.glob("*/images.parquet"))
+STORY = page.story(RESULTS)
+
+
+def test_the_page_is_rendered_from_the_records() -> None:
+    shown = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert shown == page.render(STORY), "run `make findings`"
+
+
+def test_every_figure_is_drawn_and_shown(tmp_path: Path) -> None:
+    figures.draw(STORY.records, [claim.pair for claim in STORY.claims], tmp_path)
+    drawn = {path.name for path in tmp_path.glob("*.svg")}
+    assert drawn == {path.name for path in (ROOT / "docs" / "findings").glob("*.svg")}
+    assert all(f"(findings/{name})" in page.render(STORY) for name in drawn)
+
+
+@pytest.mark.parametrize("folder", PACKED, ids=lambda path: path.name)
+def test_a_trials_psnr_is_the_mean_of_its_images(folder: Path) -> None:
+    images = pq.read_table(folder / "images.parquet").to_pylist()
+    for trial in json.loads((folder / "study.json").read_text())["trials"]:
+        own = [row for row in images if (row["arm"], row["seed"]) == (trial["arm"], trial["seed"])]
+        assert len(own) == 100
+        # Single precision: 24 bits of some 25 dB.
+        assert trial["psnr_db"] == pytest.approx(np.mean([row["psnr_db"] for row in own]), abs=1e-5)
+
+
+@pytest.mark.parametrize("claim", STORY.claims, ids=lambda claim: claim.text)
+def test_a_claims_interval_follows_from_the_images(claim) -> None:
+    images = pq.read_table(RESULTS / claim.pair.record / "images.parquet").to_pandas()
+    by_seed = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean()
+    difference = by_seed[claim.pair.a] - by_seed[claim.pair.b]
+    interval = stats.t.interval(0.9, len(difference) - 1, difference.mean(), stats.sem(difference))
+    assert claim.pair.found.interval90 == pytest.approx(interval, abs=1e-4)
+    told = f"{difference.mean():+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] dB".replace("-", "−")
+    assert claim.pair.told == told
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "said"),
+    [
+        # half widths of three differences: t(0.95, 2) s / sqrt(3) = 1.686 s; s = 0.1 gives 0.17, 0.01 gives 0.02
+        ("gain", [0.9, 1.0, 1.1], "yes"),
+        ("gain", [-0.1, 0.1, 0.3], "not shown"),
+        ("gain", [-1.1, -1.0, -0.9], "no"),
+        ("gain", [0.03, 0.04, 0.05], "no"),  # real, and too small to matter
+        ("loss", [-1.1, -1.0, -0.9], "yes"),
+        ("loss", [0.9, 1.0, 1.1], "no"),
+        ("as good as", [0.9, 1.0, 1.1], "yes"),
+        ("as good as", [-0.03, 0.0, 0.03], "yes"),
+        ("as good as", [-0.3, 0.0, 0.3], "not shown"),
+        ("as good as", [-1.1, -1.0, -0.9], "no"),
+    ],
+)
+def test_answers_follow_from_interval_and_margin(kind: Kind, seen: list[float], said: str) -> None:
+    assert answer(kind, compare(seen, [0.0] * 3, margin=0.1)) == said
+
+
+def test_one_seed_shows_nothing() -> None:
+    assert answer("gain", compare([5.0], [0.0], margin=0.1)) == "not shown"
+
+
+def test_a_gain_per_doubling_is_the_difference_over_the_doublings() -> None:
+    record = read(RESULTS, ["size"]).get("size")
+    if record is None:
+        pytest.skip("the study of sizes is not committed yet")
+    gains = [record.mean(arm, lambda trial: trial["psnr_db"]) for arm in ("k-1024", "k-64")]
+    told = page.per_doubling(record, "k-64", "k-1024")
+    assert told.startswith(f"{(gains[0] - gains[1]) / math.log2(1024 / 64):.2f} [")
