@@ -1,4 +1,4 @@
-"""The page of findings shows the committed records, and its intervals are what other code makes of the images."""
+"""The page of findings shows the committed records; its intervals are what other code makes of the images."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from scipy import stats
-
 from findings import figures, page
 from findings.claims import Kind, answer
 from findings.records import read
+from scipy import stats
+
 from flatvq.study.statistics import compare
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +58,7 @@ def test_a_claims_interval_follows_from_the_images(claim) -> None:
 @pytest.mark.parametrize(
     ("kind", "seen", "said"),
     [
-        # half widths of three differences: t(0.95, 2) s / sqrt(3) = 1.686 s; s = 0.1 gives 0.17, 0.01 gives 0.02
+        # Half widths of three differences are t(0.95, 2) s / sqrt(3) = 1.686 s: 0.17 for 0.1, 0.02 for 0.01.
         ("gain", [0.9, 1.0, 1.1], "yes"),
         ("gain", [-0.1, 0.1, 0.3], "not shown"),
         ("gain", [-1.1, -1.0, -0.9], "no"),

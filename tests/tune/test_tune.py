@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,29 @@ def test_a_killed_search_goes_on_and_loses_no_finished_trial(recipe: Path, tmp_p
     record = json.loads((tmp_path / "made" / "tune.json").read_text())
     assert len(record["trials"]) == 5
     check_record(record, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_searches_share_a_database(recipe: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    with ExitStack() as stack:
+        both = [
+            stack.enter_context(
+                subprocess.Popen([*command(recipe, "--storage", url), "--out", out], cwd=tmp_path)
+            )
+            for out in ("machine-0", "machine-1")
+        ]
+        assert [one.wait(timeout=500) for one in both] == [0, 0]
+    folders = [tmp_path / f"machine-{number}" for number in range(2)]
+    trained = [{path.parent.name[:4] for path in folder.glob("runs/*/metrics.json")} for folder in folders]
+    # Neither trains what the other does. Together they do what was asked for, and what both had begun then.
+    assert not trained[0] & trained[1]
+    records = [json.loads((folder / "tune.json").read_text()) for folder in folders]
+    longest = max((record["trials"] for record in records), key=len)
+    assert 5 <= sum(trial["state"] in ("done", "given up") for trial in longest) <= 8
+    assert {f"{trial['number']:04}" for trial in longest if trial["state"] == "done"} <= trained[0] | trained[
+        1
+    ]
 
 
 def check_record(record: dict, folder: Path) -> None:

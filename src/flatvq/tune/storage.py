@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import IO
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from sqlalchemy.exc import SQLAlchemyError
 
 from flatvq.errors import FlatvqError
 
 __all__ = ["open_storage"]
+
+_PATIENCE_SECONDS = 1.0
 
 
 def open_storage(folder: Path, url: str | None) -> optuna.storages.BaseStorage | str:
@@ -22,9 +27,17 @@ def open_storage(folder: Path, url: str | None) -> optuna.storages.BaseStorage |
     if url is None:
         journal = folder.resolve() / "journal.log"
         return optuna.storages.JournalStorage(JournalFileBackend(str(journal), _lock_of(journal)))
+    return _database(url, tries=3)
+
+
+def _database(url: str, tries: int) -> optuna.storages.BaseStorage | str:
     try:
         return optuna.storages.get_storage(url)
     except Exception as error:  # whatever the database's driver raises
+        # Two searches that come first at the same time both make the tables, and one of them fails.
+        if tries > 1 and isinstance(error, (SQLAlchemyError, StorageInternalError)):
+            time.sleep(_PATIENCE_SECONDS)
+            return _database(url, tries - 1)
         raise FlatvqError(
             f"cannot open the storage {url!r} ({type(error).__name__})", "see Optuna's documentation of URLs"
         ) from None
