@@ -165,9 +165,8 @@ def test_two_searches_share_a_database(recipe: Path, tmp_path: Path) -> None:
     records = [json.loads((folder / "tune.json").read_text()) for folder in folders]
     longest = max((record["trials"] for record in records), key=len)
     assert 5 <= sum(trial["state"] in ("done", "given up") for trial in longest) <= 8
-    assert {f"{trial['number']:04}" for trial in longest if trial["state"] == "done"} <= trained[0] | trained[
-        1
-    ]
+    done = {f"{trial['number']:04}" for trial in longest if trial["state"] == "done"}
+    assert done <= trained[0] | trained[1]
 
 
 def check_record(record: dict, folder: Path) -> None:
