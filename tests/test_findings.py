@@ -14,10 +14,13 @@ from findings.claims import Kind, answer
 from findings.records import read
 from scipy import stats
 
+from flatvq.evaluate import evaluate_folder
+from flatvq.model import load_tokenizer
 from flatvq.study.statistics import compare
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
+PHOTOGRAPHS = ROOT.parent / "shared" / "imagenet-sample" / "val"
 PACKED = sorted(path.parent for path in RESULTS.glob("*/images.parquet"))
 STORY = page.story(RESULTS)
 
@@ -42,6 +45,20 @@ def test_a_trials_psnr_is_the_mean_of_its_images(folder: Path) -> None:
         assert len(own) == 100
         # Single precision: 24 bits of some 25 dB.
         assert trial["psnr_db"] == pytest.approx(np.mean([row["psnr_db"] for row in own]), abs=1e-5)
+
+
+@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="the photographs of the record are not on this machine")
+@pytest.mark.parametrize("arm", ["single", "parallel", "conditioned"])
+def test_the_committed_tokenizers_are_those_of_the_record(arm: str) -> None:
+    folder = RESULTS / "headline" / "models" / f"{arm}-seed-10"
+    found = evaluate_folder(load_tokenizer(folder), PHOTOGRAPHS, crop=64, resize=96)
+    trials = json.loads((RESULTS / "headline" / "study.json").read_text())["trials"]
+    (trial,) = (one for one in trials if (one["arm"], one["seed"]) == (arm, 10))
+    # Another machine's convolutions may round differently, and a rounding may move an index.
+    assert found["psnr_db"] == pytest.approx(trial["psnr_db"], abs=0.01)
+    assert [level["used_codes"] for level in found["levels"]] == pytest.approx(
+        [level["used_codes"] for level in trial["levels"]], abs=2
+    )
 
 
 @pytest.mark.parametrize("claim", STORY.claims, ids=lambda claim: claim.text)
