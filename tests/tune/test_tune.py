@@ -238,6 +238,21 @@ def test_a_search_killed_while_it_writes_leaves_no_lock(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", GO_ON], cwd=tmp_path, timeout=120, check=True)
 
 
+def test_a_trial_that_was_asked_for_and_not_begun_is_taken_up(tmp_path: Path) -> None:
+    from flatvq.recipe import TuneRecipe
+    from flatvq.tune import Asked, Search, open_storage
+
+    recipe = hierarchy(16)
+    asked = Asked("mine", recipe, TuneRecipe(), space_of(recipe))
+    killed = Search(asked, tmp_path, open_storage(tmp_path, None))
+    suggestion = killed._asked()
+    values = suggested(suggestion, asked.space)
+    again = Search(asked, tmp_path, open_storage(tmp_path, None))
+    (found,) = again._left_behind()
+    assert found.number == suggestion.number
+    assert suggested(found, asked.space) == values
+
+
 def test_a_search_that_goes_on_proposes_nothing_again(tmp_path: Path) -> None:
     from flatvq.recipe import TuneRecipe
     from flatvq.tune import Asked, Search, open_storage

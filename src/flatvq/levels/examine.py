@@ -8,16 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flatvq.data import evaluation_crops, open_data
+from torch import Tensor
+
+from flatvq.data import DataSplit, evaluation_crops, open_data
 from flatvq.errors import FlatvqError
 from flatvq.levels.codes import stacked
 from flatvq.levels.refit import refit
 from flatvq.levels.replaced import replaced
 from flatvq.levels.told import told_by_below
-from flatvq.levels.worth import beside, worth
+from flatvq.levels.worth import Worth, beside, worth
 from flatvq.model import load_tokenizer
-from flatvq.recipe import TrialRecipe, parse
-from flatvq.train.machine import keep_freed_memory, machine_for
+from flatvq.recipe import ModelRecipe, TrialRecipe, parse
+from flatvq.train.machine import Machine, keep_freed_memory, machine_for
 from flatvq.train.records import write_json
 
 __all__ = ["examine"]
@@ -62,13 +64,8 @@ def examine(
         losses = replaced(model, pixels, recipe.seed)
         decoders = refit(model, recipe, data, pixels, machine, steps, step)
         told = told_by_below(model, recipe, data, pixels, steps, step)
-        other = None
-        if single is not None:
-            flat = _recipe(single)
-            flat_model = load_tokenizer(single / "model", machine.device)
-            (found,) = refit(flat_model, flat, data, pixels, machine, steps, step)
-            other = (flat.model, found.psnr_db)
-    upper, flat_worth = worth(recipe.model, recipe.data.crop, decoders, other)
+        flat = None if single is None else _refitted_beside(single, data, pixels, machine, steps, step)
+    upper, flat_worth = worth(recipe.model, recipe.data.crop, decoders, flat)
     answers: dict[str, Any] = {
         "format": 1,
         "steps": steps,
@@ -76,22 +73,28 @@ def examine(
         "replaced": [asdict(one) for one in losses],
         "refitted": [asdict(one) for one in decoders],
         "told_by_below": [{**asdict(one), "share": one.share} for one in told],
-        "worth": [
-            {"level": level, **asdict(one), "db_per_kilobit": one.db_per_kilobit}
-            for level, one in upper.items()
-        ],
-        "beside": None
-        if other is None or flat_worth is None or single is None
-        else {
-            "run": single.name,
-            "arm": single.parent.name,
-            "psnr_db": other[1],
-            **asdict(flat_worth),
-            "db_per_kilobit": flat_worth.db_per_kilobit,
-        },
+        "worth": [{"level": level, **_worth(one)} for level, one in upper.items()],
+        "beside": None,
     }
+    if single is not None and flat is not None and flat_worth is not None:
+        where = {"run": single.name, "arm": single.parent.name, "psnr_db": flat[1]}
+        answers["beside"] = {**where, **_worth(flat_worth)}
     write_json(run / "levels.json", answers)
     return answers
+
+
+def _refitted_beside(
+    single: Path, data: DataSplit, pixels: Tensor, machine: Machine, steps: int, step: Callable[[], None]
+) -> tuple[ModelRecipe, float]:
+    """Train the single-level run's decoder anew, as the hierarchy's were: its model, and the PSNR in dB."""
+    recipe = _recipe(single)
+    model = load_tokenizer(single / "model", machine.device)
+    (found,) = refit(model, recipe, data, pixels, machine, steps, step)
+    return recipe.model, found.psnr_db
+
+
+def _worth(found: Worth) -> dict[str, float]:
+    return {**asdict(found), "db_per_kilobit": found.db_per_kilobit}
 
 
 def _recipe(run: Path) -> TrialRecipe:

@@ -129,7 +129,7 @@ class Search:
         try:
             while True:
                 while len(running) < workers and (waiting or self._wanted(len(running))):
-                    suggestion = waiting.pop(0) if waiting else self.study.ask()
+                    suggestion = waiting.pop(0) if waiting else self._asked()
                     gpu = least_busy(gpus, [attempt.running.gpu for attempt in running])
                     attempt = self._begun(suggestion, threads, gpu)
                     running += [attempt] if attempt else []
@@ -149,6 +149,12 @@ class Search:
 
     def _wanted(self, running: int) -> bool:
         return self.ended + running < self.asked.tune.trials
+
+    def _asked(self) -> Suggestion:
+        suggestion = self.study.ask()
+        # At once, so that whoever goes on after a kill finds it.
+        suggestion.set_user_attr("folder", str(self.folder.resolve()))
+        return suggestion
 
     def _left_behind(self) -> list[Suggestion]:
         """Find the trials that this folder began and did not end."""
@@ -172,7 +178,6 @@ class Search:
             run = Path("runs") / f"{suggestion.number:04}-{trial_key(recipe)}"
         running = RunningTrial(Outcome(Trial(recipe, run)), self.folder, threads, gpu)
         suggestion.set_user_attr("run", str(run))
-        suggestion.set_user_attr("folder", str(self.folder.resolve()))
         return _Attempt(suggestion, running)
 
 
