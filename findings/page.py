@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from findings import tables
 from findings.claims import Claim, claims
 from findings.records import Record, read
+from flatvq.recipe import load_recipe
 from flatvq.study.statistics import mean_interval
 
 __all__ = ["Story", "render", "story"]
@@ -27,8 +28,17 @@ STUDIES = (
     "variants",
     "dimension",
     "size",
+    "imagenet-256-start",
 )
 _TEMPLATE = "page.md"
+
+
+def _images_of(recipe: str) -> int:
+    train = load_recipe(recipe).train
+    return train.steps * train.batch_size
+
+
+_IMAGES_AT_256 = _images_of("imagenet-256")
 
 
 @dataclass(frozen=True)
@@ -36,12 +46,14 @@ class Story:
     """All that the page tells of.
 
     Attributes:
+        results: the folder of the records.
         records: the committed studies, by name.
         claims: the reference's claims that they bear on.
         levels: what `flatvq levels` found, by the name of the run.
         tuned: the record of `flatvq tune`, or None.
     """
 
+    results: Path
     records: dict[str, Record]
     claims: list[Claim]
     levels: dict[str, Any]
@@ -53,7 +65,7 @@ def story(results: Path) -> Story:
     records = read(results, STUDIES)
     levels = {path.stem: _json(path) for path in sorted((results / "levels").glob("*.json"))}
     tuned = results / "tune-single" / "tune.json"
-    return Story(records, claims(records), levels, _json(tuned) if tuned.is_file() else None)
+    return Story(results, records, claims(records), levels, _json(tuned) if tuned.is_file() else None)
 
 
 def render(story: Story) -> str:
@@ -69,6 +81,11 @@ def render(story: Story) -> str:
         "arms_table": lambda record, arms=None: "\n".join(tables.arms_table(record, arms or record.arms)),
         "factorial_table": lambda record: "\n".join(tables.factorial_table(record)),
         "pairs_table": lambda pairs: "\n".join(tables.pairs_table(pairs)),
+        "cost_table": lambda record: "\n".join(
+            tables.cost_table(record, story.results / record.name / "history.parquet", _IMAGES_AT_256)
+        ),
+        "seeds_table": lambda record, arms: "\n".join(tables.seeds_table(record, arms)),
+        "collapsed": tables.collapsed,
         "levels_table": lambda: "\n".join(tables.levels_table(story.levels)),
         "per_doubling": per_doubling,
     }

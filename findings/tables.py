@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import fmean, stdev
+from pathlib import Path
+from statistics import fmean, median, stdev
 from typing import Any
 
 from findings.records import Pair, Record
 
-__all__ = ["arms_table", "factorial_table", "level_values", "levels_table", "pairs_table", "spread"]
+__all__ = [
+    "arms_table",
+    "cost_table",
+    "factorial_table",
+    "level_values",
+    "levels_table",
+    "pairs_table",
+    "spread",
+]
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -92,6 +101,58 @@ def levels_table(levels: Mapping[str, Any]) -> list[str]:
             f"{worth['gain_db']:.2f}",
             f"{100 * told['share']:.0f}",
             f"{worth['db_per_kilobit']:.2f}, {beside['db_per_kilobit']:.2f}" if beside else "–",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def seeds_table(record: Record, arms: Iterable[str]) -> list[str]:
+    """Show every seed of hierarchies: PSNR beside the perplexity of the top level."""
+    rows = [
+        f"| arm | {' | '.join(f'seed {seed}' for seed in record.seeds)} |",
+        f"|---|{'---|' * len(record.seeds)}",
+    ]
+    for arm in arms:
+        top = record.arm(arm)["levels"] - 1
+        cells = [
+            f"{trial['psnr_db']:.2f} ({trial['levels'][top]['perplexity']:,.0f})"
+            for trial in record.trials(arm)
+        ]
+        rows.append(f"| {arm} | {' | '.join(cells)} |")
+    return rows
+
+
+def collapsed(record: Record, arm: str) -> list[int]:
+    """Name the seeds whose top level ended with a perplexity below a tenth of its codes."""
+    top = record.arm(arm)["levels"] - 1
+    return [
+        trial["seed"]
+        for trial in record.trials(arm)
+        if trial["levels"][top]["perplexity"] < 0.1 * trial["levels"][top]["codebook_size"]
+    ]
+
+
+def cost_table(start: Record, history: Path, images: float) -> list[str]:
+    """Show what a training of some images costs on the machine of a record that was begun and cut short.
+
+    Args:
+        start: the record.
+        history: its history.parquet, with the images per second of each record of the training.
+        images: how many a whole training sees.
+    """
+    import pyarrow.parquet as pq
+
+    rows = ["| arm | bits | multiply-adds | images a second | days a trial |", "|---|---|---|---|---|"]
+    seen = [row for row in pq.read_table(history).to_pylist() if row["name"] == "images_per_second"]
+    for arm in start.arms:
+        speed = median(row["value"] for row in seen if row["arm"] == arm)
+        capacity = start.arm(arm)
+        cells = [
+            arm,
+            f"{capacity['bits_per_image']:,.0f}",
+            f"{capacity['multiply_adds'] / 1e9:.2f} G",
+            f"{speed:.1f}",
+            f"{images / speed / 86400:,.0f}",
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
