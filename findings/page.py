@@ -14,6 +14,7 @@ from findings import tables
 from findings.claims import Claim, claims
 from findings.records import Record, read
 from flatvq.recipe import load_recipe
+from flatvq.study.collapse import relapses
 from flatvq.study.statistics import mean_interval
 
 __all__ = ["Story", "render", "story"]
@@ -85,7 +86,7 @@ def render(story: Story) -> str:
             tables.cost_table(record, story.results / record.name / "history.parquet", _IMAGES_AT_256)
         ),
         "seeds_table": lambda record, arms: "\n".join(tables.seeds_table(record, arms)),
-        "collapsed": tables.collapsed,
+        "collapsed": lambda record, arm: relapses(record.study["trials"], arm)[0],
         "levels_table": lambda: "\n".join(tables.levels_table(story.levels)),
         "per_doubling": per_doubling,
     }

@@ -122,16 +122,6 @@ def seeds_table(record: Record, arms: Iterable[str]) -> list[str]:
     return rows
 
 
-def collapsed(record: Record, arm: str) -> list[int]:
-    """Name the seeds whose top level ended with a perplexity below a tenth of its codes."""
-    top = record.arm(arm)["levels"] - 1
-    return [
-        trial["seed"]
-        for trial in record.trials(arm)
-        if trial["levels"][top]["perplexity"] < 0.1 * trial["levels"][top]["codebook_size"]
-    ]
-
-
 def cost_table(start: Record, history: Path, images: float) -> list[str]:
     """Show what a training of some images costs on the machine of a record that was begun and cut short.
 

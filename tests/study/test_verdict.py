@@ -73,6 +73,26 @@ def test_one_means_against_collapse_is_neither_naive_nor_healthy() -> None:
         assert (f"single-{more}", f"single-{fewer}") in pairs
 
 
+def test_a_healthy_arm_that_collapsed_even_so_is_told() -> None:
+    plan = plan_study(load_recipe("photographs"), "photographs")
+    pairs = [pair for pair in plan.comparisons if pair.question == "hierarchy"]
+    compared = [Compared(pair, compare(BETTER, [0.0] * 3, 0.1)) for pair in pairs]
+
+    def trial(arm: str, *collapses: str | None) -> dict:
+        return {"arm": arm, "status": "done", "levels": [{"collapse": collapse} for collapse in collapses]}
+
+    trials = [
+        trial("two-level-healthy", None, "latents"),
+        trial("two-level-healthy", None, None),
+        {"arm": "two-level-healthy", "status": "failed", "levels": []},
+        trial("single-level-healthy", None),
+        trial("two-level-naive", "codes", "codes"),  # nothing was done for it: no surprise, no word
+    ]
+    sentence = study_verdict(plan, compared, trials).sentence
+    assert sentence.count("Even so") == 1
+    assert "Even so, two-level-healthy ended with a collapsed level in 1 of 2 trials." in sentence
+
+
 def test_nothing_compared_says_so() -> None:
     plan = plan_study(load_recipe("photographs"), "photographs")
     assert study_verdict(plan, []).sentence == "No pair of arms could be compared."

@@ -68,6 +68,7 @@ class TrialLevel(Part):
     used_codes: int | None = None
     codes_for_99: int | None = None
     quantization_error: float | None = None
+    collapse: str | None = None
 
 
 class Trial(Part):

@@ -21,6 +21,11 @@ __all__ = ["Panel", "panels"]
 
 HEIGHT = 112
 MOST_POINTS = 60
+_KINDS = {
+    "codes": "the encoder’s vectors share few codes; revival mends that",
+    "latents": "the encoder gives few different vectors, so that none are left to revive codes with; "
+    "a weaker commitment or a longer warm-up may help",
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def _panel(study: Study, arm: Arm, level: int, runs: Sequence[Run], look: Look) 
     ]
     return Panel(
         heading=f"{name}, grid {built.grid[0]} × {built.grid[1]}, K {number(built.codebook_size)}",
-        facts=[*_facts(found), *_seeding(runs, level), *_revivals(events)],
+        facts=[*_facts(found), *_collapses(found), *_seeding(runs, level), *_revivals(events)],
         drawings=[
             ("times used, codes by rank", _histogram(where, level, runs, look)),
             (
@@ -85,6 +90,16 @@ def _facts(found: Sequence[TrialLevel]) -> list[str]:
         f"perplexity {number(mean(level.perplexity for level in found))} of {size}",
         f"99 % of the mass in {number(mean(level.codes_for_99 for level in found))} codes",
         f"quantisation error {number(mean(level.quantization_error for level in found), 3)}",
+    ]
+
+
+def _collapses(found: Sequence[TrialLevel]) -> list[str]:
+    """Say in how many trials the level ended collapsed, and what that kind of collapse asks for."""
+    kinds = [level.collapse for level in found]
+    return [
+        f"collapsed in {kinds.count(kind)} of {len(kinds)} trials: {what}"
+        for kind, what in _KINDS.items()
+        if kind in kinds
     ]
 
 

@@ -16,6 +16,7 @@ import yaml
 import flatvq
 from flatvq.data import DataSplit
 from flatvq.evaluate.protocol import protocol_id
+from flatvq.study.collapse import collapse_of
 from flatvq.study.plan import Plan
 from flatvq.study.runner import Outcome
 from flatvq.study.statistics import compare
@@ -59,7 +60,7 @@ def write_study(plan: Plan, outcomes: Sequence[Outcome], data: DataSplit, folder
         "arms": [arm.record() for arm in plan.arms],
         "trials": trials,
         "comparisons": [one.record() for one in compared],
-        "verdict": asdict(study_verdict(plan, compared)),
+        "verdict": asdict(study_verdict(plan, compared, trials)),
     }
     tree = recipe.model_dump(mode="json")
     (folder / "recipe.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
@@ -98,7 +99,13 @@ def _trial(outcome: Outcome, folder: Path) -> dict[str, Any]:
     if outcome.status == "done":
         metrics = json.loads((folder / run / "metrics.json").read_text())
         record |= {key: metrics[key] for key in _MEASURES}
-        record["levels"] = [{key: level[key] for key in _LEVEL} for level in metrics["levels"]]
+        record["levels"] = [
+            {
+                **{key: level[key] for key in _LEVEL},
+                "collapse": collapse_of(level, level["grid"], metrics["images"]),
+            }
+            for level in metrics["levels"]
+        ]
     return record
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flatvq.recipe import Treatment
+from flatvq.study.collapse import relapses
 from flatvq.study.plan import Comparison, Plan
 from flatvq.study.statistics import SEEDS_CAP, Difference
 
@@ -58,8 +60,16 @@ class StudyVerdict:
     """The same with healthy codebooks."""
 
 
-def study_verdict(plan: Plan, compared: list[Compared]) -> StudyVerdict:
-    """Tell what the comparisons of the hierarchy say, naive first."""
+def study_verdict(
+    plan: Plan, compared: Sequence[Compared], trials: Sequence[Mapping[str, Any]] = ()
+) -> StudyVerdict:
+    """Tell what the comparisons of the hierarchy say, naive first, and which healthy arms collapsed even so.
+
+    Args:
+        plan: the study.
+        compared: its comparisons.
+        trials: as `study.json` holds them.
+    """
     asked = [one for one in compared if one.comparison.question == "hierarchy"]
     hierarchy = {
         treatment: [one for one in asked if plan.arm(one.comparison.a).treatment == treatment]
@@ -68,6 +78,8 @@ def study_verdict(plan: Plan, compared: list[Compared]) -> StudyVerdict:
     told = [_clause(_CONDITIONS[treatment], one) for treatment, made in hierarchy.items() for one in made]
     naive, healthy = hierarchy["naive"], hierarchy["healthy"]
     told += [_clause("As asked", one) for one in compared if one.comparison.question == "asked"]
+    treated = dict.fromkeys(arm for one in healthy for arm in (one.comparison.a, one.comparison.b))
+    told += [_relapsed(arm, *count) for arm in treated if (count := relapses(trials, arm))[0]]
     if len(naive) == len(healthy) == 1:
         told.append(_moral(naive[0].difference, healthy[0].difference))
     sentence = " ".join(told) or "No pair of arms could be compared."
@@ -92,6 +104,14 @@ def _clause(condition: str, compared: Compared) -> str:
     measured = f"{found.mean:+.2f} dB, {spread}, margin {found.margin:g} dB, {seeds}"
     more = f"; {_needed(found.seeds_needed)}" if found.seeds_needed else ""
     return f"{condition}, {words[found.verdict]} ({measured}{more})."
+
+
+def _relapsed(arm: str, collapsed: int, trained: int) -> str:
+    return (
+        f"Even so, {arm} ended with a collapsed level in {collapsed} of {trained} trials."
+        if collapsed
+        else ""
+    )
 
 
 def _needed(seeds: int) -> str:
