@@ -265,10 +265,13 @@ def test_a_packed_study_holds_what_its_runs_hold(flatvq, folder: Path, tmp_path:
     assert "history.parquet" in out
     packed, made = tmp_path / "packed", tmp_path / "made"
     assert (packed / "study.json").read_bytes() == (made / "study.json").read_bytes()
+    recipes = json.loads((packed / "recipes.json").read_text())
     images, history, codes = (
         pq.read_table(packed / f"{name}.parquet").to_pylist() for name in ("images", "history", "codes")
     )
     for trial in json.loads((made / "study.json").read_text())["trials"]:
+        recipe = json.loads((made / trial["run"] / "recipe.json").read_text())
+        assert recipe == {**recipes[trial["arm"]], "seed": trial["seed"]}
         mine = [row for row in images if row["arm"] == trial["arm"]]
         assert np.mean([row["psnr_db"] for row in mine]) == pytest.approx(trial["psnr_db"], abs=1e-4)
         (counts,) = [row["counts"] for row in codes if row["arm"] == trial["arm"]]

@@ -1,6 +1,7 @@
 """A study's records, small enough to commit: everything but weights, checkpoints and pictures.
 
 OUT/study.json, recipe.yaml   as they are
+OUT/recipes.json              the resolved recipe of each arm, as it was trained; only the seed is left out
 OUT/images.parquet            arm, seed, image, psnr_db, ssim, mse, ms_ssim: one row an image and trial
 OUT/history.parquet           arm, seed, kind, step, level, name, value: one row a number of records.jsonl
 OUT/codes.parquet             arm, seed, level, counts: how often each code was used over the held-out split
@@ -10,11 +11,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from flatvq.errors import FlatvqError
+from flatvq.train.records import write_json
 
 __all__ = ["pack"]
 
@@ -48,6 +50,7 @@ def pack(study: Path, out: Path) -> list[Path]:
     }
     out.mkdir(parents=True, exist_ok=True)
     written = [Path(shutil.copy(study / name, out / name)) for name in ("study.json", "recipe.yaml")]
+    written.append(_recipes(runs, out / "recipes.json"))
     return [*written, *(_written(out / f"{name}.parquet", table) for name, table in tables.items())]
 
 
@@ -62,6 +65,15 @@ def _finished(study: Path) -> Iterator[Row]:
             if not (study / trial["run"] / "metrics.json").is_file():
                 raise FlatvqError(f"'{study / trial['run']}' is gone", "a study is packed with its runs")
             yield trial
+
+
+def _recipes(runs: Sequence[tuple[Row, Path]], path: Path) -> Path:
+    resolved = {}
+    for trial, run in runs:
+        recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+        resolved[trial["arm"]] = {key: value for key, value in recipe.items() if key != "seed"}
+    write_json(path, resolved)
+    return path
 
 
 def _images(trial: Row, run: Path) -> Iterator[Row]:
