@@ -5,24 +5,28 @@ is judged by taste:
 
 - a *gain* is claimed: yes if the interval lies above zero and not inside the margin, no if it lies wholly
   below the margin, otherwise not shown;
-- a *loss* is claimed: the same with the sign turned;
+- *no gain* is claimed: the same with yes and no exchanged;
+- a *loss* is claimed: as a gain, with the sign turned;
 - *as good as* is claimed: yes if the interval lies wholly above minus the margin, no if it lies below zero
   and not inside the margin, otherwise not shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from findings.records import Pair, Record
-from flatvq.study.statistics import Difference
+from flatvq.study.statistics import Difference, compare
 
 __all__ = ["Claim", "answer", "claims"]
 
-Kind = Literal["gain", "loss", "as good as"]
+Kind = Literal["gain", "no gain", "loss", "as good as"]
 Answer = Literal["yes", "no", "not shown"]
+
+_OPPOSITE: dict[Answer, Answer] = {"yes": "no", "no": "yes", "not shown": "not shown"}
+_MARGIN = 0.1  # dB, that of all the studies
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ def answer(kind: Kind, found: Difference) -> Answer:
     margin = found.margin
     if kind == "loss":
         low, high = -high, -low
+    if kind == "no gain":
+        return _OPPOSITE[answer("gain", found)]
     if kind == "as good as":
         if low > -margin:
             return "yes"
@@ -63,8 +69,13 @@ def answer(kind: Kind, found: Difference) -> Answer:
     return "no" if high < margin else "not shown"
 
 
-def claims(records: Mapping[str, Record]) -> list[Claim]:
-    """Put the reference's claims to the records that are there."""
+def claims(records: Mapping[str, Record], levels: Mapping[str, Any]) -> list[Claim]:
+    """Put the reference's claims to the records that are there.
+
+    Args:
+        records: the studies, by name.
+        levels: what `flatvq levels` found, by arm and seed, such as `parallel-seed-10`.
+    """
     found: list[Claim] = []
 
     def ask(text: str, kind: Kind, record: str, a: str, b: str) -> None:
@@ -86,9 +97,26 @@ def claims(records: Mapping[str, Record]) -> list[Claim]:
     for kind in ("naive", "healthy"):
         text = f"Codes of 256 dimensions lose against codes of 16, at 512 codes ({kind})"
         ask(text, "loss", "dimension", f"{kind}-256-of-512", f"{kind}-16-of-512")
-        text = f"The same at 32,768 numbers per codebook ({kind})"
+        text = f"128 codes of 256 dimensions lose against 2,048 of 16, as many numbers ({kind})"
         ask(text, "loss", "dimension", f"{kind}-256-of-128", f"{kind}-16-of-2048")
     for other in ("parallel", "conditioned"):
         text = f"Healthy and matched, one level is as good as two {other} ones"
         ask(text, "as good as", "headline", "single", other)
+    for model in ("parallel", "conditioned"):
+        mine = [one for name, one in levels.items() if name.startswith(model)]
+        if mine:
+            text = (
+                f"The top level adds content: a decoder trained anew with it gains over one without ({model})"
+            )
+            found.append(Claim(text, "gain", _with_and_without(model, mine)))
     return found
+
+
+def _with_and_without(model: str, levels: Sequence[Any]) -> Pair:
+    """Compare the decoders that were trained anew with and without the top level, over seeds."""
+    sides = [
+        [next(d["psnr_db"] for d in one["refitted"] if d["without"] == without) for one in levels]
+        for without in (None, 1)
+    ]
+    found = compare(sides[0], sides[1], margin=_MARGIN)
+    return Pair("levels", "", f"{model}, all levels", f"{model}, without the top", found)

@@ -66,7 +66,7 @@ def story(results: Path) -> Story:
     records = read(results, STUDIES)
     levels = {path.stem: _json(path) for path in sorted((results / "levels").glob("*.json"))}
     tuned = results / "tune-single" / "tune.json"
-    return Story(results, records, claims(records), levels, _json(tuned) if tuned.is_file() else None)
+    return Story(results, records, claims(records, levels), levels, _json(tuned) if tuned.is_file() else None)
 
 
 def render(story: Story) -> str:

@@ -22,9 +22,12 @@ Trial = dict[str, Any]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two arms of a study: PSNR of a minus b in dB, seed by seed."""
+    """Two arms of a study, or two decoders: PSNR of a minus b in dB, seed by seed."""
 
     record: str
+    """Name of the record's folder in results/."""
+    file: str
+    """The file in it, or an empty name for all of them."""
     a: str
     b: str
     found: Difference
@@ -82,7 +85,7 @@ class Record:
         one, two = ({t["seed"]: t["psnr_db"] for t in self.trials(arm)} for arm in (a, b))
         seeds = sorted(one.keys() & two.keys())
         sides = [one[seed] for seed in seeds], [two[seed] for seed in seeds]
-        return Pair(self.name, a, b, compare(*sides, margin=self.study["margin_db"]))
+        return Pair(self.name, "study.json", a, b, compare(*sides, margin=self.study["margin_db"]))
 
 
 def read(folder: Path, names: Sequence[str]) -> dict[str, Record]:
