@@ -140,6 +140,7 @@ class Match(Part):
     reference: str | None = None
     capacities: tuple[str, ...] = ()
     tolerance: float | None = None
+    nearest: bool = False
     solved: dict[str, Any] = {}
     residuals: dict[str, dict[str, float | None]] = {}
 
