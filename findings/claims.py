@@ -95,10 +95,12 @@ def claims(records: Mapping[str, Record], levels: Mapping[str, Any]) -> list[Cla
         text = f"Seeding from data brings a gain on top of revival ({model})"
         ask(text, "gain", factorial, f"{model}-both", f"{model}-revival")
     for kind in ("naive", "healthy"):
-        text = f"Codes of 256 dimensions lose against codes of 16, at 512 codes ({kind})"
-        ask(text, "loss", "dimension", f"{kind}-256-of-512", f"{kind}-16-of-512")
-        text = f"128 codes of 256 dimensions lose against 2,048 of 16, as many numbers ({kind})"
-        ask(text, "loss", "dimension", f"{kind}-256-of-128", f"{kind}-16-of-2048")
+        for wide, narrow in ((64, 4), (256, 4), (256, 16)):
+            text = f"Codes of {wide} dimensions lose against codes of {narrow}, at 512 codes ({kind})"
+            ask(text, "loss", "dimension", f"{kind}-{wide}-of-512", f"{kind}-{narrow}-of-512")
+    if "dimension" in records:
+        text = "Codes of 256 dimensions lose less against codes of 4 where codebooks are healthy"
+        found.append(Claim(text, "gain", _of_losses(records["dimension"])))
     for other in ("parallel", "conditioned"):
         text = f"Healthy and matched, one level is as good as two {other} ones"
         ask(text, "as good as", "headline", "single", other)
@@ -110,6 +112,15 @@ def claims(records: Mapping[str, Record], levels: Mapping[str, Any]) -> list[Cla
             )
             found.append(Claim(text, "gain", _with_and_without(model, mine)))
     return found
+
+
+def _of_losses(record: Record) -> Pair:
+    """Compare what width costs a healthy codebook with what it costs a naive one, seed by seed."""
+    healthy, naive = (
+        record.pair(f"{kind}-256-of-512", f"{kind}-4-of-512").found.per_seed for kind in ("healthy", "naive")
+    )
+    found = compare(healthy, naive, margin=_MARGIN)
+    return Pair(record.name, "study.json", "healthy (256 − 4)", "naive (256 − 4)", found)
 
 
 def _with_and_without(model: str, levels: Sequence[Any]) -> Pair:

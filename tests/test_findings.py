@@ -23,6 +23,7 @@ RESULTS = ROOT / "results"
 PHOTOGRAPHS = ROOT.parent / "shared" / "imagenet-sample" / "val"
 PACKED = sorted(path.parent for path in RESULTS.glob("*/images.parquet"))
 STORY = page.story(RESULTS)
+ARMS = {f"{name}/{arm}" for name, record in STORY.records.items() for arm in record.arms}
 
 
 def test_the_page_is_rendered_from_the_records() -> None:
@@ -61,10 +62,10 @@ def test_the_committed_tokenizers_are_those_of_the_record(arm: str) -> None:
     )
 
 
-OF_STUDIES = [claim for claim in STORY.claims if claim.pair.record != "levels"]
+OF_ARMS = [claim for claim in STORY.claims if f"{claim.pair.record}/{claim.pair.a}" in ARMS]
 
 
-@pytest.mark.parametrize("claim", OF_STUDIES, ids=lambda claim: claim.text)
+@pytest.mark.parametrize("claim", OF_ARMS, ids=lambda claim: claim.text)
 def test_a_claims_interval_follows_from_the_images(claim) -> None:
     images = pq.read_table(RESULTS / claim.pair.record / "images.parquet").to_pandas()
     by_seed = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean()
@@ -96,6 +97,14 @@ def test_a_claims_interval_follows_from_the_images(claim) -> None:
 )
 def test_answers_follow_from_interval_and_margin(kind: Kind, seen: list[float], said: str) -> None:
     assert answer(kind, compare(seen, [0.0] * 3, margin=0.1)) == said
+
+
+def test_a_difference_of_differences_is_one_seed_by_seed() -> None:
+    (claim,) = (claim for claim in STORY.claims if claim.pair.a == "healthy (256 − 4)")
+    images = pq.read_table(RESULTS / "dimension" / "images.parquet").to_pandas()
+    psnr = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean().unstack("arm")
+    losses = {kind: psnr[f"{kind}-256-of-512"] - psnr[f"{kind}-4-of-512"] for kind in ("healthy", "naive")}
+    assert claim.pair.found.per_seed == pytest.approx(losses["healthy"] - losses["naive"], abs=1e-4)
 
 
 def test_one_seed_shows_nothing() -> None:

@@ -48,14 +48,25 @@ def test_comparisons_follow_from_the_trials(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parent.name)
-def test_arms_are_matched_in_bits(path: Path) -> None:
+def test_arms_are_matched_as_the_study_says(path: Path) -> None:
     study = _read(path)
-    bits = [
-        sum(math.prod(level["grid"]) * math.log2(level["codebook_size"]) for level in arm["level_table"])
+    bits = {
+        arm["name"]: sum(
+            math.prod(level["grid"]) * math.log2(level["codebook_size"]) for level in arm["level_table"]
+        )
         for arm in study["arms"]
-    ]
-    assert max(bits) / min(bits) - 1 < 0.01
-    assert [arm["bits_per_image"] for arm in study["arms"]] == pytest.approx(bits)
+    }
+    assert [arm["bits_per_image"] for arm in study["arms"]] == pytest.approx(list(bits.values()))
+    rule = study["match"]
+    if "bits" in rule["capacities"]:
+        matched = [bits[name] for name in bits if name not in rule.get("unmatched", ())]
+        assert max(matched) / min(matched) - 1 < 0.01
+    for capacity in {"parameters", "multiply_adds"} & set(rule["capacities"]):
+        spent = {arm["name"]: arm[capacity] for arm in study["arms"]}
+        for name, value in spent.items():
+            off = value / spent[rule["reference"]] - 1
+            assert rule["residuals"][name][capacity] == pytest.approx(off)
+            assert abs(off) < 0.01 or rule.get("nearest") or name in rule.get("unmatched", ())
 
 
 def readme_block(study: dict[str, Any]) -> str:
