@@ -29,6 +29,7 @@ STUDIES = (
     "variants",
     "dimension",
     "size",
+    "tuned",
     "imagenet-256-start",
 )
 _TEMPLATE = "page.md"
@@ -51,22 +52,22 @@ class Story:
         records: the committed studies, by name.
         claims: the reference's claims that they bear on.
         levels: what `flatvq levels` found, by the name of the run.
-        tuned: the record of `flatvq tune`, or None.
+        searches: the records of `flatvq tune`, by the name of their folder.
     """
 
     results: Path
     records: dict[str, Record]
     claims: list[Claim]
     levels: dict[str, Any]
-    tuned: dict[str, Any] | None
+    searches: dict[str, Any]
 
 
 def story(results: Path) -> Story:
     """Read the records of a folder."""
     records = read(results, STUDIES)
     levels = {path.stem: _json(path) for path in sorted((results / "levels").glob("*.json"))}
-    tuned = results / "tune-single" / "tune.json"
-    return Story(results, records, claims(records, levels), levels, _json(tuned) if tuned.is_file() else None)
+    searches = {path.parent.name: _json(path) for path in sorted(results.glob("tune-*/tune.json"))}
+    return Story(results, records, claims(records, levels), levels, searches)
 
 
 def render(story: Story) -> str:
@@ -87,10 +88,16 @@ def render(story: Story) -> str:
         ),
         "seeds_table": lambda record, arms: "\n".join(tables.seeds_table(record, arms)),
         "collapsed": lambda record, arm: relapses(record.study["trials"], arm)[0],
+        "searches_table": lambda: "\n".join(tables.searches_table(story.searches)),
         "levels_table": lambda: "\n".join(tables.levels_table(story.levels)),
         "per_doubling": per_doubling,
     }
-    told = {"studies": story.records, "claims": story.claims, "tuned": story.tuned, "levels": story.levels}
+    told = {
+        "studies": story.records,
+        "claims": story.claims,
+        "searches": story.searches,
+        "levels": story.levels,
+    }
     return environment.get_template(_TEMPLATE).render(told | functions)
 
 

@@ -106,6 +106,32 @@ def levels_table(levels: Mapping[str, Any]) -> list[str]:
     return rows
 
 
+def searches_table(searches: Mapping[str, Any]) -> list[str]:
+    """Show searches: what was tried, what won, and what the confirmation on fresh seeds says of it."""
+    rows = [
+        "| search | tried, given up | the winner | tuned − default, PSNR [90 % interval] | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    for name, found in searches.items():
+        won = next(trial for trial in found["trials"] if trial["number"] == found["best"])
+        values = ", ".join(f"{key} {_short(value)}" for key, value in sorted(won["values"].items()))
+        confirmed = found["confirmed"]
+        low, high = confirmed["interval90"]
+        cells = [
+            f"[{name}](../results/{name}/tune.json)",
+            f"{len(found['trials'])}, {sum(trial['state'] == 'given up' for trial in found['trials'])}",
+            values,
+            f"{confirmed['difference']:+.2f} [{low:+.2f}, {high:+.2f}] dB".replace("-", "−"),
+            confirmed["verdict"],
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def seeds_table(record: Record, arms: Iterable[str]) -> list[str]:
     """Show every seed of hierarchies: PSNR beside the perplexity of the top level."""
     rows = [
