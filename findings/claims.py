@@ -26,14 +26,23 @@ Kind = Literal["gain", "no gain", "loss", "as good as"]
 Answer = Literal["yes", "no", "not shown"]
 
 _OPPOSITE: dict[Answer, Answer] = {"yes": "no", "no": "yes", "not shown": "not shown"}
+_COLLAPSE = "Collapse limits single-level models"
+_WIDTH = "Wide embeddings destabilise the quantization"
+_MENDING = "Seeding from data and the reset of inactive codes mend collapse"
+_PARITY = "Matched and healthy, a single level reconstructs as well as a hierarchy"
+_CONTENT = "Higher levels add no reconstructive content to what the lower ones hold"
+
 _MARGIN = 0.1  # dB, that of all the studies
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, and the pair of arms that it is about."""
+    """A part of a claim that a pair of arms can answer."""
 
+    of: str
+    """The reference's claim."""
     text: str
+    """The part of it that the pair is about."""
     kind: Kind
     pair: Pair
 
@@ -78,39 +87,37 @@ def claims(records: Mapping[str, Record], levels: Mapping[str, Any]) -> list[Cla
     """
     found: list[Claim] = []
 
-    def ask(text: str, kind: Kind, record: str, a: str, b: str) -> None:
+    def ask(of: str, text: str, kind: Kind, record: str, a: str, b: str) -> None:
         if record in records:
-            found.append(Claim(text, kind, records[record].pair(a, b)))
+            found.append(Claim(of, text, kind, records[record].pair(a, b)))
 
     factorial = "imagenet-64-bits"
-    for model, name in (("single", "one level"), ("parallel", "two parallel levels")):
-        text = f"Collapse limits {name}: seeding and revival together bring a gain over nothing"
-        ask(text, "gain", factorial, f"{model}-both", f"{model}-nothing")
-    text = "Collapsed, one level reconstructs worse than two"
-    ask(text, "loss", factorial, "single-nothing", "parallel-nothing")
-    for model in ("single", "parallel"):
-        for arm, what in (("seeding", "Seeding from data"), ("revival", "Revival")):
-            text = f"{what} alone brings a gain ({model})"
-            ask(text, "gain", factorial, f"{model}-{arm}", f"{model}-nothing")
-        text = f"Seeding from data brings a gain on top of revival ({model})"
-        ask(text, "gain", factorial, f"{model}-both", f"{model}-revival")
+    for model, name in (("single", "One level"), ("parallel", "Two parallel levels")):
+        text = f"{name} with seeding and revival against without"
+        ask(_COLLAPSE, f"{text}: a gain", "gain", factorial, f"{model}-both", f"{model}-nothing")
+    text = "Without either, one level reconstructs worse than two"
+    ask(_COLLAPSE, text, "loss", factorial, "single-nothing", "parallel-nothing")
     for kind in ("naive", "healthy"):
         for wide, narrow in ((64, 4), (256, 4), (256, 16)):
-            text = f"Codes of {wide} dimensions lose against codes of {narrow}, at 512 codes ({kind})"
-            ask(text, "loss", "dimension", f"{kind}-{wide}-of-512", f"{kind}-{narrow}-of-512")
+            text = f"{kind.capitalize()}, codes of {wide} dimensions lose against codes of {narrow}"
+            ask(_WIDTH, text, "loss", "dimension", f"{kind}-{wide}-of-512", f"{kind}-{narrow}-of-512")
     if "dimension" in records:
-        text = "Codes of 256 dimensions lose less against codes of 4 where codebooks are healthy"
-        found.append(Claim(text, "gain", _of_losses(records["dimension"])))
+        text = "Healthy, codes of 256 lose less against codes of 4 than naive"
+        found.append(Claim(_WIDTH, text, "gain", _of_losses(records["dimension"])))
+    for model, name in (("single", "one level"), ("parallel", "two parallel levels")):
+        for arm, what in (("seeding", "Seeding from data"), ("revival", "Revival")):
+            text = f"{what} alone, {name}: a gain"
+            ask(_MENDING, text, "gain", factorial, f"{model}-{arm}", f"{model}-nothing")
+        text = f"Seeding from data on top of revival, {name}: a gain"
+        ask(_MENDING, text, "gain", factorial, f"{model}-both", f"{model}-revival")
     for other in ("parallel", "conditioned"):
-        text = f"Healthy and matched, one level is as good as two {other} ones"
-        ask(text, "as good as", "headline", "single", other)
+        text = f"One level is as good as two {other} ones"
+        ask(_PARITY, text, "as good as", "headline", "single", other)
     for model in ("parallel", "conditioned"):
         mine = [one for name, one in levels.items() if name.startswith(model)]
         if mine:
-            text = (
-                f"The top level adds content: a decoder trained anew with it gains over one without ({model})"
-            )
-            found.append(Claim(text, "gain", _with_and_without(model, mine)))
+            text = f"Decoders trained anew gain nothing with the top of a {model} hierarchy"
+            found.append(Claim(_CONTENT, text, "no gain", _with_and_without(model, mine)))
     return found
 
 

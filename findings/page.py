@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2
 from pathlib import Path
@@ -94,11 +95,15 @@ def render(story: Story) -> str:
     }
     told = {
         "studies": story.records,
-        "claims": story.claims,
+        "claims": {of: [part for part in story.claims if part.of == of] for of in _in_order(story.claims)},
         "searches": story.searches,
         "levels": story.levels,
     }
     return environment.get_template(_TEMPLATE).render(told | functions)
+
+
+def _in_order(parts: Sequence[Claim]) -> list[str]:
+    return list(dict.fromkeys(part.of for part in parts))
 
 
 def per_doubling(record: Record, low: str, high: str) -> str:
