@@ -33,6 +33,7 @@ def draw(records: Mapping[str, Record], pairs: Sequence[Pair], folder: Path) -> 
         "factorial": ("imagenet-64-bits", _factorial),
         "dimension": ("dimension", _dimension),
         "size": ("size", _size),
+        "variants": ("variants", _variants),
     }
     for name, (needed, make) in makers.items():
         if needed in records:
@@ -122,6 +123,22 @@ def _size(record: Record) -> Any:
     grid[1].plot(nominal, nominal, color="#888888", linewidth=0.8)
     _dots(grid[1], nominal, effective, _COLOURS[0], "")
     grid[1].set(xlabel="nominal bits an image", ylabel="effective bits an image")
+    return figure
+
+
+def _variants(record: Record) -> Any:
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 0.6 + 0.26 * len(record.arms)), layout="constrained")
+    for row, arm in enumerate(record.arms):
+        values = record.values(arm, _psnr)
+        colour = _COLOURS[min(record.arm(arm)["levels"], 3) - 1]
+        axes.plot(values, [row] * len(values), "o", color=colour, markersize=3.5, alpha=0.7)
+        axes.plot(fmean(values), row, "|", color=colour, markersize=14, markeredgewidth=2)
+    axes.set_yticks(range(len(record.arms)), record.arms, fontsize=8)
+    axes.set(xlabel="PSNR, dB; a dot a seed, a bar their mean; a colour a number of levels")
+    axes.grid(axis="x", color="#dddddd")
+    axes.invert_yaxis()
     return figure
 
 
