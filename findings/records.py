@@ -80,12 +80,17 @@ class Record:
         """Return the mean over seeds."""
         return fmean(self.values(arm, of))
 
-    def pair(self, a: str, b: str) -> Pair:
-        """Compare two arms over the seeds that both finished."""
+    def pair(self, a: str, b: str, *, without_collapsed: bool = False) -> Pair:
+        """Compare two arms over the seeds that both finished; or over those in which no level collapsed."""
         one, two = ({t["seed"]: t["psnr_db"] for t in self.trials(arm)} for arm in (a, b))
         seeds = sorted(one.keys() & two.keys())
+        if without_collapsed:
+            seeds = [seed for seed in seeds if seed not in self._collapsed(a) | self._collapsed(b)]
         sides = [one[seed] for seed in seeds], [two[seed] for seed in seeds]
         return Pair(self.name, "study.json", a, b, compare(*sides, margin=self.study["margin_db"]))
+
+    def _collapsed(self, arm: str) -> set[int]:
+        return {t["seed"] for t in self.trials(arm) if any(level["collapse"] for level in t["levels"])}
 
 
 def read(folder: Path, names: Sequence[str]) -> dict[str, Record]:

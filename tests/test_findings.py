@@ -107,6 +107,18 @@ def test_a_difference_of_differences_is_one_seed_by_seed() -> None:
     assert claim.pair.found.per_seed == pytest.approx(losses["healthy"] - losses["naive"], abs=1e-4)
 
 
+def test_seeds_that_collapsed_can_be_left_out() -> None:
+    record = STORY.records["headline"]
+    kept = record.pair("single", "parallel", without_collapsed=True).found
+    healthy = [
+        one["psnr_db"] - two["psnr_db"]
+        for one, two in zip(record.trials("single"), record.trials("parallel"), strict=True)
+        if all(level["perplexity"] >= 51.2 for level in two["levels"])
+    ]
+    assert 0 < len(healthy) < 6
+    assert list(kept.per_seed) == pytest.approx(healthy)
+
+
 def test_one_seed_shows_nothing() -> None:
     assert answer("gain", compare([5.0], [0.0], margin=0.1)) == "not shown"
 
