@@ -118,6 +118,8 @@ def claims(records: Mapping[str, Record], levels: Mapping[str, Any]) -> list[Cla
         if mine:
             text = f"Decoders trained anew gain nothing with the top of a {model} hierarchy"
             found.append(Claim(_CONTENT, text, "no gain", _with_and_without(model, mine)))
+            text = f"The top's bits bring a {model} hierarchy less than as many bits bring one level"
+            found.append(Claim(_CONTENT, text, "loss", _top_and_beside(model, mine)))
     return found
 
 
@@ -138,3 +140,12 @@ def _with_and_without(model: str, levels: Sequence[Any]) -> Pair:
     ]
     found = compare(sides[0], sides[1], margin=_MARGIN)
     return Pair("levels", "", f"{model}, all levels", f"{model}, without the top", found)
+
+
+def _top_and_beside(model: str, levels: Sequence[Any]) -> Pair:
+    """Compare what the top's bits add to the bottom with what as many add on one level."""
+    top = [next(worth["gain_db"] for worth in one["worth"] if worth["level"] == 1) for one in levels]
+    beside = [one["beside"]["gain_db"] for one in levels]
+    return Pair(
+        "levels", "", f"{model}, gain of the top", "gain on one level", compare(top, beside, margin=_MARGIN)
+    )

@@ -107,6 +107,18 @@ def test_a_difference_of_differences_is_one_seed_by_seed() -> None:
     assert claim.pair.found.per_seed == pytest.approx(losses["healthy"] - losses["naive"], abs=1e-4)
 
 
+@pytest.mark.parametrize("model", ["parallel", "conditioned"])
+def test_claims_of_levels_follow_from_the_decoders(model: str) -> None:
+    runs = [json.loads(path.read_text()) for path in sorted((RESULTS / "levels").glob(f"{model}-*.json"))]
+    psnr = [{decoder["without"]: decoder["psnr_db"] for decoder in run["refitted"]} for run in runs]
+    shown = {claim.pair.a: claim.pair.found.per_seed for claim in STORY.claims if model in claim.pair.a}
+    assert shown[f"{model}, all levels"] == pytest.approx([one[None] - one[1] for one in psnr])
+    # Both gains are over the bottom alone, which falls out of their difference.
+    beside = [run["beside"]["psnr_db"] for run in runs]
+    expected = [one[None] - flat for one, flat in zip(psnr, beside, strict=True)]
+    assert shown[f"{model}, gain of the top"] == pytest.approx(expected)
+
+
 def test_seeds_that_collapsed_can_be_left_out() -> None:
     record = STORY.records["headline"]
     kept = record.pair("single", "parallel", without_collapsed=True).found
