@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from findings import figures, page
-from findings.claims import Kind, answer
 from findings.records import read
+from findings.rule import Kind, answer
 from scipy import stats
 
 from flatvq.evaluate import evaluate_folder
