@@ -24,11 +24,6 @@ Answer = Literal["yes", "no", "not shown"]
 _OPPOSITE: dict[Answer, Answer] = {"yes": "no", "no": "yes", "not shown": "not shown"}
 
 
-def answer(self) -> Answer:
-    """What the pair's interval says of it."""
-    return answer(self.kind, self.pair.found)
-
-
 def answer(kind: Kind, found: Difference) -> Answer:
     """Answer a claim by the rule.
 
