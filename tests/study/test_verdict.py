@@ -93,6 +93,17 @@ def test_a_healthy_arm_that_collapsed_even_so_is_told() -> None:
     assert "Even so, two-level-healthy ended with a collapsed level in 1 of 2 trials." in sentence
 
 
+def test_many_comparisons_are_counted() -> None:
+    plan = plan_study(load_recipe("imagenet-64"), "imagenet-64")
+    hierarchy = [pair for pair in plan.comparisons if pair.question == "hierarchy"]
+    naive = [pair for pair in hierarchy if pair.a.endswith("nothing")]
+    compared = [Compared(pair, compare(BETTER, [0.0] * 3, 0.1)) for pair in [*naive, *naive[:1]]]
+    compared.append(Compared(naive[0], compare(INCONCLUSIVE, [0.0] * 3, 0.1)))
+    told = study_verdict(plan, compared).sentence
+    assert told == "With naive codebooks, of 5 comparisons: 4 better, 1 inconclusive."
+    assert study_verdict(plan, compared[:4]).sentence.count("With naive codebooks") == 4
+
+
 def test_nothing_compared_says_so() -> None:
     plan = plan_study(load_recipe("photographs"), "photographs")
     assert study_verdict(plan, []).sentence == "No pair of arms could be compared."

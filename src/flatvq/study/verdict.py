@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from flatvq.study.statistics import SEEDS_CAP, Difference
 
 __all__ = ["Compared", "StudyVerdict", "study_verdict"]
 
+
+# More would be no sentence any more; all of them are in the table.
+_MOST_CLAUSES = 4
 
 _CONDITIONS: dict[Treatment, str] = {
     "naive": "With naive codebooks",
@@ -75,9 +79,9 @@ def study_verdict(
         treatment: [one for one in asked if plan.arm(one.comparison.a).treatment == treatment]
         for treatment in _CONDITIONS
     }
-    told = [_clause(_CONDITIONS[treatment], one) for treatment, made in hierarchy.items() for one in made]
+    told = [clause for treatment, made in hierarchy.items() for clause in _told(_CONDITIONS[treatment], made)]
     naive, healthy = hierarchy["naive"], hierarchy["healthy"]
-    told += [_clause("As asked", one) for one in compared if one.comparison.question == "asked"]
+    told += _told("As asked", [one for one in compared if one.comparison.question == "asked"])
     treated = dict.fromkeys(arm for one in healthy for arm in (one.comparison.a, one.comparison.b))
     told += [_relapsed(arm, *count) for arm in treated if (count := relapses(trials, arm))[0]]
     if len(naive) == len(healthy) == 1:
@@ -88,6 +92,15 @@ def study_verdict(
 
 def _only(compared: list[Compared]) -> str | None:
     return compared[0].difference.verdict if len(compared) == 1 else None
+
+
+def _told(condition: str, compared: Sequence[Compared]) -> list[str]:
+    """Tell a few comparisons one by one, and count more."""
+    if len(compared) <= _MOST_CLAUSES:
+        return [_clause(condition, one) for one in compared]
+    verdicts = Counter(one.difference.verdict for one in compared)
+    counts = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common())
+    return [f"{condition}, of {len(compared)} comparisons: {counts}."]
 
 
 def _clause(condition: str, compared: Compared) -> str:
