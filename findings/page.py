@@ -20,7 +20,7 @@ from flatvq.study.statistics import mean_interval
 
 __all__ = ["Story", "render", "story"]
 
-STUDIES = (
+_STUDIES = (
     "headline",
     "imagenet-64-bits",
     "imagenet-64-parameters",
@@ -33,15 +33,7 @@ STUDIES = (
     "tuned",
     "imagenet-256-start",
 )
-_TEMPLATE = "page.md"
-
-
-def _images_of(recipe: str) -> int:
-    train = load_recipe(recipe).train
-    return train.steps * train.batch_size
-
-
-_IMAGES_AT_256 = _images_of("imagenet-256")
+_TEMPLATE = "page.md.jinja"
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ class Story:
 
 def story(results: Path) -> Story:
     """Read the records of a folder."""
-    records = read(results, STUDIES)
+    records = read(results, _STUDIES)
     levels = {path.stem: _json(path) for path in sorted((results / "levels").glob("*.json"))}
     searches = {path.parent.name: _json(path) for path in sorted(results.glob("tune-*/tune.json"))}
     return Story(results, records, claims(records, levels), levels, searches)
@@ -80,12 +72,14 @@ def render(story: Story) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    at_256 = load_recipe("imagenet-256")
+    images = at_256.train.steps * at_256.train.batch_size
     functions = {
-        "arms_table": lambda record, arms=None: "\n".join(tables.arms_table(record, arms or record.arms)),
+        "arms_table": lambda record: "\n".join(tables.arms_table(record)),
         "factorial_table": lambda record: "\n".join(tables.factorial_table(record)),
         "pairs_table": lambda pairs: "\n".join(tables.pairs_table(pairs)),
         "cost_table": lambda record: "\n".join(
-            tables.cost_table(record, story.results / record.name / "history.parquet", _IMAGES_AT_256)
+            tables.cost_table(record, story.results / record.name / "history.parquet", images)
         ),
         "seeds_table": lambda record, arms: "\n".join(tables.seeds_table(record, arms)),
         "collapsed": lambda record, arm: relapses(record.study["trials"], arm)[0],
@@ -98,6 +92,7 @@ def render(story: Story) -> str:
         "claims": {of: [part for part in story.claims if part.of == of] for of in _in_order(story.claims)},
         "searches": story.searches,
         "levels": story.levels,
+        "at_256": at_256,
     }
     return environment.get_template(_TEMPLATE).render(told | functions)
 

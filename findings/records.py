@@ -15,7 +15,7 @@ from typing import Any
 
 from flatvq.study.statistics import Difference, compare
 
-__all__ = ["Pair", "Record", "read"]
+__all__ = ["Pair", "Record", "read", "with_interval"]
 
 Trial = dict[str, Any]
 
@@ -29,15 +29,27 @@ class Pair:
     file: str
     """The file in it, or an empty name for all of them."""
     a: str
+    """The first arm, or what else is compared."""
     b: str
+    """The second."""
     found: Difference
+    """PSNR of a minus b, in dB."""
 
     @property
     def told(self) -> str:
         """The difference with its interval."""
-        interval = self.found.interval90
-        spread = f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""
-        return f"{self.found.mean:+.2f}{spread} dB".replace("-", "−")
+        return with_interval(self.found.mean, self.found.interval90)
+
+
+def with_interval(difference: float, interval: Sequence[float] | None) -> str:
+    """Write a difference of PSNR in dB.
+
+    Example:
+        >>> with_interval(-0.25, (-0.5, 0.0))
+        '−0.25 [−0.50, +0.00] dB'
+    """
+    spread = f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""
+    return f"{difference:+.2f}{spread} dB".replace("-", "−")
 
 
 @dataclass(frozen=True)

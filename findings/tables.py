@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
-from findings.records import Pair, Record
+from findings.records import Pair, Record, with_interval
 
 __all__ = [
     "arms_table",
@@ -16,11 +16,13 @@ __all__ = [
     "level_values",
     "levels_table",
     "pairs_table",
+    "searches_table",
+    "seeds_table",
     "spread",
 ]
 
 
-def spread(values: Sequence[float], digits: int = 2) -> str:
+def spread(values: Sequence[float]) -> str:
     """Write a mean and the standard deviation over seeds.
 
     Example:
@@ -28,17 +30,17 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
         '25.00 ± 1.00'
     """
     if len(values) < 2:
-        return f"{fmean(values):.{digits}f}"
-    return f"{fmean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+        return f"{fmean(values):.2f}"
+    return f"{fmean(values):.2f} ± {stdev(values):.2f}"
 
 
-def arms_table(record: Record, arms: Iterable[str]) -> list[str]:
-    """Show arms: PSNR, SSIM, and of each level usage, perplexity and relative quantization error."""
+def arms_table(record: Record) -> list[str]:
+    """Show all arms: PSNR, SSIM, and of each level usage, perplexity and relative quantization error."""
     rows = [
         "| arm | PSNR, dB | SSIM | bits: nominal, effective | usage, % | perplexity | quantization error |",
         "|---|---|---|---|---|---|---|",
     ]
-    for arm in arms:
+    for arm in record.arms:
         nominal = record.arm(arm)["bits_per_image"]
         effective = record.mean(arm, lambda trial: trial["effective_bits_per_image"])
         cells = [
@@ -116,12 +118,11 @@ def searches_table(searches: Mapping[str, Any]) -> list[str]:
         won = next(trial for trial in found["trials"] if trial["number"] == found["best"])
         values = ", ".join(f"{key} {_short(value)}" for key, value in sorted(won["values"].items()))
         confirmed = found["confirmed"]
-        low, high = confirmed["interval90"]
         cells = [
             f"[{name}](../results/{name}/tune.json)",
             f"{len(found['trials'])}, {sum(trial['state'] == 'given up' for trial in found['trials'])}",
             values,
-            f"{confirmed['difference']:+.2f} [{low:+.2f}, {high:+.2f}] dB".replace("-", "−"),
+            with_interval(confirmed["difference"], confirmed["interval90"]),
             confirmed["verdict"],
         ]
         rows.append(f"| {' | '.join(cells)} |")
@@ -133,7 +134,7 @@ def _short(value: Any) -> str:
 
 
 def seeds_table(record: Record, arms: Iterable[str]) -> list[str]:
-    """Show every seed of hierarchies: PSNR beside the perplexity of the top level."""
+    """Show every seed: PSNR beside the perplexity of the top level."""
     rows = [
         f"| arm | {' | '.join(f'seed {seed}' for seed in record.seeds)} |",
         f"|---|{'---|' * len(record.seeds)}",

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from findings import figures, page
-from findings.records import read
 from findings.rule import Kind, answer
 from scipy import stats
 
@@ -136,9 +135,21 @@ def test_one_seed_shows_nothing() -> None:
 
 
 def test_a_gain_per_doubling_is_the_difference_over_the_doublings() -> None:
-    record = read(RESULTS, ["size"]).get("size")
-    if record is None:
-        pytest.skip("the study of sizes is not committed yet")
+    record = STORY.records["size"]
     gains = [record.mean(arm, lambda trial: trial["psnr_db"]) for arm in ("k-1024", "k-64")]
     told = page.per_doubling(record, "k-64", "k-1024")
     assert told.startswith(f"{(gains[0] - gains[1]) / math.log2(1024 / 64):.2f} [")
+
+
+@pytest.mark.parametrize("name", STORY.searches)
+def test_a_searchs_confirmation_follows_from_the_images(name: str) -> None:
+    images = pq.read_table(RESULTS / name / "confirm" / "images.parquet").to_pandas()
+    psnr = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean()
+    difference = psnr["tuned"] - psnr["incumbent"]
+    interval = stats.t.interval(0.9, len(difference) - 1, difference.mean(), stats.sem(difference))
+    confirmed = STORY.searches[name]["confirmed"]
+    assert confirmed["difference"] == pytest.approx(difference.mean(), abs=1e-4)
+    assert confirmed["interval90"] == pytest.approx(interval, abs=1e-4)
+    # What the search chose by was not what the confirmation was measured on.
+    recipes = json.loads((RESULTS / name / "confirm" / "recipes.json").read_text())
+    assert {recipe["data"]["tuning_share"] for recipe in recipes.values()} == {0.0}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, Literal
 
-__all__ = ["Collapse", "collapse_of", "relapses"]
+__all__ = ["Collapse", "collapse_of", "perplexity_share", "relapses"]
 
 Collapse = Literal["codes", "latents"]
 
@@ -14,6 +14,16 @@ Collapse = Literal["codes", "latents"]
 _SHARE = 0.1
 # Of the latents' variance: less means that the few codes in use are all that the encoder gives.
 _NOTHING_LOST = 0.01
+
+
+def perplexity_share(perplexity: float, codebook_size: int, grid: Sequence[int], images: int) -> float:
+    """Return the perplexity over the most that it could be: K, or the cells of the split if they are fewer.
+
+    Example:
+        >>> perplexity_share(256.0, 512, (8, 8), images=100), perplexity_share(32.0, 512, (8, 8), images=1)
+        (0.5, 0.5)
+    """
+    return perplexity / min(codebook_size, images * prod(grid))
 
 
 def collapse_of(level: Mapping[str, Any], grid: Sequence[int], images: int) -> Collapse | None:
@@ -39,7 +49,7 @@ def collapse_of(level: Mapping[str, Any], grid: Sequence[int], images: int) -> C
         >>> collapse_of({**level, "perplexity": 433.0}, (8, 8), images=100) is None
         True
     """
-    if level["perplexity"] >= _SHARE * min(level["codebook_size"], images * prod(grid)):
+    if perplexity_share(level["perplexity"], level["codebook_size"], grid, images) >= _SHARE:
         return None
     return "latents" if level["quantization_error"] < _NOTHING_LOST else "codes"
 

@@ -120,11 +120,7 @@ def _clause(condition: str, compared: Compared) -> str:
 
 
 def _relapsed(arm: str, collapsed: int, trained: int) -> str:
-    return (
-        f"Even so, {arm} ended with a collapsed level in {collapsed} of {trained} trials."
-        if collapsed
-        else ""
-    )
+    return f"Even so, {arm} ended with a collapsed level in {collapsed} of {trained} trials."
 
 
 def _needed(seeds: int) -> str:

@@ -11,7 +11,6 @@ import json
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from optuna.trial import TrialState
 from flatvq.errors import FlatvqError
 from flatvq.model.capacity import capacity_of
 from flatvq.recipe import KnobRecipe, TrialRecipe, TuneRecipe, parse
+from flatvq.study.collapse import perplexity_share
 from flatvq.study.devices import gpus_for, least_busy
 from flatvq.study.plan import Trial, trial_key
 from flatvq.study.runner import Outcome, RunningTrial, StudyStopped
@@ -227,8 +227,8 @@ def _collapsed(recipe: TrialRecipe, look: dict[str, Any]) -> int | None:
         return None
     levels = capacity_of(recipe.model, recipe.data.crop).levels
     for number, (level, seen) in enumerate(zip(levels, look["levels"], strict=True)):
-        most = min(level.codebook_size, prod(level.grid) * recipe.evaluate.validation_images)
-        if seen["perplexity"] < _COLLAPSED * most:
+        images = recipe.evaluate.validation_images
+        if perplexity_share(seen["perplexity"], level.codebook_size, level.grid, images) < _COLLAPSED:
             return number
     return None
 

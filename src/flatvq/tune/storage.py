@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -44,11 +45,8 @@ def _database(url: str, tries: int) -> optuna.storages.BaseStorage | str:
 
 
 def _lock_of(journal: Path) -> JournalFileOpenLock:
-    try:
-        import fcntl  # noqa: F401
-    except ImportError:  # Windows
-        return JournalFileOpenLock(str(journal))
-    return _KernelLock(journal)
+    # Windows has no such module.
+    return _KernelLock(journal) if find_spec("fcntl") else JournalFileOpenLock(str(journal))
 
 
 class _KernelLock(JournalFileOpenLock):
