@@ -25,7 +25,7 @@ from flatvq.errors import FlatvqError
 from flatvq.model.capacity import capacity_of
 from flatvq.recipe import KnobRecipe, LevelRecipe, ModelRecipe, TrialRecipe, load_recipe
 from flatvq.report.tuning import history_chart, tuning_sentence
-from flatvq.tune import changed, space_of, suggested, values_of
+from flatvq.tune import changed, open_storage, space_of, suggested, values_of
 from flatvq.tune.search import _collapsed
 
 KNOBS = {
@@ -209,6 +209,33 @@ def states(log: Path) -> dict[int, tuple[str, float | None]]:
     return {trial.number: (trial.state.name, trial.value) for trial in trials if trial.state.is_finished()}
 
 
+@pytest.mark.parametrize("damage", [b"garbage\n", b"{}\n", b"\xff\xfe\n", b"[1]\n", b"torn{\nmore\n"])
+def test_a_damaged_journal_is_one_line(damage: bytes, tmp_path: Path) -> None:
+    (tmp_path / "journal.log").write_bytes(damage)
+    with pytest.raises(FlatvqError, match=r"journal\.log' is damaged .*choose another --out"):
+        open_storage(tmp_path, None)
+    assert (tmp_path / "journal.log").read_bytes() == damage
+
+
+def test_a_line_that_a_kill_cut_off_is_dropped_and_nothing_else(tmp_path: Path) -> None:
+    optuna.create_study(storage=open_storage(tmp_path, None), study_name="mine")
+    before = (tmp_path / "journal.log").read_bytes()
+    (tmp_path / "journal.log").write_bytes(before + b'{"op_code":')
+    optuna.create_study(storage=open_storage(tmp_path, None), study_name="other")
+    assert (tmp_path / "journal.log").read_bytes().startswith(before + b"{")
+    assert optuna.get_all_study_names(open_storage(tmp_path, None)) == ["mine", "other"]
+
+
+def test_a_search_in_which_nothing_finishes_says_why(recipe: Path, tmp_path: Path) -> None:
+    space = "tune.space={train.learning_rate: {choices: [1.0e+30]}}"
+    words = ["--set", "tune.trials=1", "--set", space]
+    found = subprocess.run(command(recipe, *words), cwd=tmp_path, capture_output=True, text=True)
+    assert (found.returncode, "Traceback" in found.stderr) == (2, False)
+    told = found.stderr.splitlines()[-1]
+    assert "no trial of 'made' finished; the last was" in told
+    assert json.loads((tmp_path / "made" / "tune.json").read_text())["trials"][0]["why"] in told
+
+
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -240,7 +267,7 @@ def test_a_search_killed_while_it_writes_leaves_no_lock(tmp_path: Path) -> None:
 
 def test_a_trial_that_was_asked_for_and_not_begun_is_taken_up(tmp_path: Path) -> None:
     from flatvq.recipe import TuneRecipe
-    from flatvq.tune import Asked, Search, open_storage
+    from flatvq.tune import Asked, Search
 
     recipe = hierarchy(16)
     asked = Asked("mine", recipe, TuneRecipe(), space_of(recipe))
@@ -255,7 +282,7 @@ def test_a_trial_that_was_asked_for_and_not_begun_is_taken_up(tmp_path: Path) ->
 
 def test_a_search_that_goes_on_proposes_nothing_again(tmp_path: Path) -> None:
     from flatvq.recipe import TuneRecipe
-    from flatvq.tune import Asked, Search, open_storage
+    from flatvq.tune import Asked, Search
 
     recipe = hierarchy(16)
     asked = Asked("mine", recipe, TuneRecipe(), space_of(recipe))
@@ -269,7 +296,7 @@ def test_a_search_that_goes_on_proposes_nothing_again(tmp_path: Path) -> None:
 
 def test_a_search_of_another_recipe_is_refused(tmp_path: Path) -> None:
     from flatvq.recipe import TuneRecipe
-    from flatvq.tune import Asked, Search, open_storage
+    from flatvq.tune import Asked, Search
 
     recipe = hierarchy(16)
     asked = Asked("mine", recipe, TuneRecipe(), space_of(recipe))

@@ -50,7 +50,9 @@ def tuned(name: str, arm: str, out: Path | None, storage: str | None, overrides:
     record = tune.tune_record(search)
     tune.write_record(folder, record, None)
     if best is None:
-        raise FlatvqError(f"no trial of '{folder}' finished", "see their log.txt, or try more of them")
+        last = record["trials"][-1]
+        what = f"no trial of '{folder}' finished; the last was {last['state']} ({last['why']})"
+        raise FlatvqError(what, "train longer (tune.length, train.steps), or try more of them (tune.trials)")
     study = _confirmed(tune.confirming_study(asked, best.params, recipe), folder / "confirm")
     (comparison,) = study["comparisons"] or [None]
     tune.write_record(folder, record, comparison)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,12 +25,39 @@ def open_storage(folder: Path, url: str | None) -> optuna.storages.BaseStorage |
     """Open the storage of a search: a journal in its folder, or the database of a URL.
 
     Raises:
-        FlatvqError: if there is no such database.
+        FlatvqError: if there is no such database, or the journal is damaged.
     """
-    if url is None:
-        journal = folder.resolve() / "journal.log"
-        return optuna.storages.JournalStorage(JournalFileBackend(str(journal), _lock_of(journal)))
-    return _database(url, tries=3)
+    return _journal(folder.resolve() / "journal.log") if url is None else _database(url, tries=3)
+
+
+def _journal(path: Path) -> optuna.storages.BaseStorage:
+    lock = _lock_of(path)
+    lock.acquire()
+    try:
+        _check(path)
+    finally:
+        lock.release()
+    try:
+        return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock))
+    except (KeyError, TypeError, ValueError) as error:  # JSON that is not Optuna's
+        raise _damaged(path, type(error).__name__) from None
+
+
+def _check(path: Path) -> None:
+    """Drop a last line that a kill cut off, since the next would run on from it; refuse other damage."""
+    content = path.read_bytes() if path.exists() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        os.truncate(path, len(whole))
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            json.loads(line)
+        except ValueError:
+            raise _damaged(path, f"line {number}") from None
+
+
+def _damaged(path: Path, how: str) -> FlatvqError:
+    return FlatvqError(f"the journal '{path}' is damaged ({how})", "mend it, or choose another --out")
 
 
 def _database(url: str, tries: int) -> optuna.storages.BaseStorage | str:
