@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from findings.matchings import Health, Matching, matchings
 from findings.records import Pair, Record
 from findings.tables import level_values
 
@@ -28,7 +29,7 @@ def draw(records: Mapping[str, Record], pairs: Sequence[Pair], folder: Path) -> 
     # The same records give the same bytes.
     mpl.rcParams.update({"svg.hashsalt": "flatvq", "svg.fonttype": "none", "font.size": 9})
     folder.mkdir(exist_ok=True)
-    figures = {"forest": _forest(pairs)}
+    figures = {"forest": _forest(pairs), "matchings": _matchings(matchings(records))}
     makers = {
         "factorial": ("imagenet-64-bits", _factorial),
         "dimension": ("dimension", _dimension),
@@ -47,18 +48,50 @@ def _forest(pairs: Sequence[Pair]) -> Any:
 
     figure, axes = plt.subplots(figsize=(8, 0.6 + 0.42 * len(pairs)), layout="constrained")
     for row, pair in enumerate(pairs):
-        found = pair.found
-        if found.interval90:
-            axes.plot(found.interval90, (row, row), color=_COLOURS[0], linewidth=2)
-        axes.plot(found.mean, row, "o", color=_COLOURS[0], markersize=6)
-        axes.plot(found.per_seed, [row + 0.25] * found.seeds, "|", color="#888888", markersize=7)
-    margin = pairs[0].found.margin
-    axes.axvspan(-margin, margin, color="#dddddd", zorder=0)
-    axes.axvline(0, color="#888888", linewidth=0.8)
+        _interval(axes, row, pair, _COLOURS[0])
+    _around_zero(axes, pairs[0].found.margin)
     axes.set_yticks(range(len(pairs)), [f"{pair.a} − {pair.b}\n{pair.record}" for pair in pairs], fontsize=7)
     axes.set(xlabel="difference of PSNR, dB; 90 % interval over seeds")
     axes.invert_yaxis()
     return figure
+
+
+def _matchings(rows: Sequence[Matching]) -> Any:
+    from matplotlib import pyplot as plt
+
+    figure, grid = plt.subplots(
+        1, 2, figsize=(10, 1.0 + 0.5 * len(rows)), layout="constrained", sharex=True, sharey=True
+    )
+    hierarchies = ("parallel", "conditioned")
+    sides: tuple[tuple[Any, Health], ...] = ((grid[0], "naive"), (grid[1], "healthy"))
+    for axes, health in sides:
+        for row, matching in enumerate(rows):
+            for below, (colour, hierarchy) in enumerate(zip(_COLOURS[1:], hierarchies, strict=False)):
+                if pair := matching.pair(health, hierarchy):
+                    _interval(axes, row + 0.35 * below, pair, colour)
+        for colour, hierarchy in zip(_COLOURS[1:], hierarchies, strict=False):
+            axes.plot([], [], "o-", color=colour, label=f"one level − {hierarchy}")
+        _around_zero(axes, rows[0].record.study["margin_db"])
+        axes.set(title=health, xlabel="difference of PSNR, dB; 90 % interval over seeds")
+    grid[0].set_yticks(
+        [row + 0.2 for row in range(len(rows))], [row.words.replace("; ", "\n") for row in rows]
+    )
+    grid[0].invert_yaxis()
+    grid[0].legend(fontsize=8)
+    return figure
+
+
+def _interval(axes: Any, row: float, pair: Pair, colour: str) -> None:
+    found = pair.found
+    if found.interval90:
+        axes.plot(found.interval90, (row, row), color=colour, linewidth=2)
+    axes.plot(found.mean, row, "o", color=colour, markersize=6)
+    axes.plot(found.per_seed, [row + 0.15] * found.seeds, "|", color="#888888", markersize=7)
+
+
+def _around_zero(axes: Any, margin: float) -> None:
+    axes.axvspan(-margin, margin, color="#dddddd", zorder=0)
+    axes.axvline(0, color="#888888", linewidth=0.8)
 
 
 def _factorial(record: Record) -> Any:

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from findings import tables
 from findings.claims import Claim, claims
+from findings.matchings import FACTORIALS, matchings
 from findings.records import Record, read
 from flatvq.recipe import load_recipe
 from flatvq.study.collapse import relapses
@@ -21,11 +22,8 @@ from flatvq.study.statistics import mean_interval
 __all__ = ["Story", "render", "story"]
 
 _STUDIES = (
+    *FACTORIALS,
     "headline",
-    "imagenet-64-bits",
-    "imagenet-64-parameters",
-    "imagenet-64-multiply-adds",
-    "imagenet-64-all",
     "imagenet-128",
     "variants",
     "dimension",
@@ -77,10 +75,12 @@ def render(story: Story) -> str:
     functions = {
         "arms_table": lambda record: "\n".join(tables.arms_table(record)),
         "factorial_table": lambda record: "\n".join(tables.factorial_table(record)),
+        "matchings_table": lambda health: "\n".join(tables.matchings_table(matchings(story.records), health)),
         "pairs_table": lambda pairs: "\n".join(tables.pairs_table(pairs)),
         "cost_table": lambda record: "\n".join(
             tables.cost_table(record, story.results / record.name / "history.parquet", images)
         ),
+        "spent": lambda arm, of: f"{story.records['imagenet-64-bits'].arm(arm)[of]:,}",
         "seeds_table": lambda record, arms: "\n".join(tables.seeds_table(record, arms)),
         "collapsed": lambda record, arm: relapses(record.study["trials"], arm)[0],
         "searches_table": lambda: "\n".join(tables.searches_table(story.searches)),
@@ -89,6 +89,7 @@ def render(story: Story) -> str:
     }
     told = {
         "studies": story.records,
+        "factorials": FACTORIALS,
         "claims": {of: [part for part in story.claims if part.of == of] for of in _in_order(story.claims)},
         "searches": story.searches,
         "levels": story.levels,

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
+from findings.matchings import Health, Matching
 from findings.records import Pair, Record, with_interval
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "factorial_table",
     "level_values",
     "levels_table",
+    "matchings_table",
     "pairs_table",
     "searches_table",
     "seeds_table",
@@ -76,6 +78,29 @@ def pairs_table(pairs: Iterable[Pair]) -> list[str]:
     for pair in pairs:
         found = pair.found
         rows.append(f"| {pair.a} | {pair.b} | {pair.told} | {found.seeds} | {found.verdict} |")
+    return rows
+
+
+def matchings_table(matchings: Iterable[Matching], health: Health) -> list[str]:
+    """Show one level against each hierarchy under every budget, with what the budget leaves over."""
+    rows = [
+        "| matched in | one level's parameters, multiply-adds | one level − two parallel, PSNR | verdict | "
+        "conditioned's parameters, multiply-adds | one level − two conditioned, PSNR | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for matching in matchings:
+        pairs = [matching.pair(health, hierarchy) for hierarchy in ("parallel", "conditioned")]
+        if not any(pairs):
+            continue
+        cells = [f"[{matching.words}](../results/{matching.record.name}/study.json)"]
+        for side, pair in enumerate(pairs):
+            if pair is None:
+                cells += ["–"] * 3
+                continue
+            left = matching.record.study["match"]["residuals"][(pair.a, pair.b)[side]]
+            shares = (f"{100 * left[of]:+.0f} %" for of in ("parameters", "multiply_adds"))
+            cells += [", ".join(shares).replace("-", "−"), pair.told, pair.found.verdict]
+        rows.append(f"| {' | '.join(cells)} |")
     return rows
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from findings import figures, page
+from findings import figures, page, tables
+from findings.matchings import Health, Matching, matchings
 from findings.rule import Kind, answer
 from scipy import stats
 
 from flatvq.evaluate import evaluate_folder
-from flatvq.model import load_tokenizer
+from flatvq.model import capacity_of, load_tokenizer
+from flatvq.recipe import ModelRecipe
 from flatvq.study.statistics import compare
 
 ROOT = Path(__file__).parents[1]
@@ -128,6 +130,40 @@ def test_seeds_that_collapsed_can_be_left_out() -> None:
     ]
     assert 0 < len(healthy) < 6
     assert list(kept.per_seed) == pytest.approx(healthy)
+
+
+BUDGETS = matchings(STORY.records)
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.record.name)
+@pytest.mark.parametrize("health", ["naive", "healthy"])
+def test_a_budgets_row_follows_from_recipes_and_images(budget: Matching, health: Health) -> None:
+    """Capacities are counted anew from the trials' recipes, intervals from the images."""
+    folder = RESULTS / budget.record.name
+    recipes = json.loads((folder / "recipes.json").read_text())
+    models = {arm: ModelRecipe.model_validate(recipe["model"]) for arm, recipe in recipes.items()}
+    size = {recipe["data"]["crop"] for recipe in recipes.values()}.pop()
+    images = pq.read_table(folder / "images.parquet").to_pandas()
+    by_seed = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean()
+    rows = tables.matchings_table([budget], health)[2:]
+    ending = {"naive": "-nothing", "healthy": "-both"}[health]
+    named = ending if f"single{ending}" in models else ""
+    if health == "naive" and not named:
+        assert not rows
+        return
+    (row,) = rows
+    spent = {arm: capacity_of(model, size) for arm, model in models.items()}
+    for hierarchy in ("parallel", "conditioned"):
+        one, two = f"single{named}", f"{hierarchy}{named}"
+        if two not in models:
+            continue
+        of, by = spent[one if hierarchy == "parallel" else two], spent[f"parallel{named}"]
+        ratios = of.parameters / by.parameters, of.multiply_adds / by.multiply_adds
+        left = ", ".join(f"{100 * (ratio - 1):+.0f} %" for ratio in ratios)
+        difference = by_seed[one] - by_seed[two]
+        interval = stats.t.interval(0.9, len(difference) - 1, difference.mean(), stats.sem(difference))
+        told = f"{left} | {difference.mean():+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] dB"
+        assert told.replace("-", "−") in row
 
 
 def test_one_seed_shows_nothing() -> None:
