@@ -12,17 +12,22 @@ import io
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from flatvq.data import TrainingCrops, crops, open_data
 from flatvq.data.decoding import decode, decode_for_training
 from flatvq.data.entries import digest_of
-from flatvq.data.pillow import Rejected, Sizing
+from flatvq.data.jpeg import decode_plain
+from flatvq.data.pillow import Rejected, Sizing, opened
 from flatvq.recipe import DataRecipe
 
+PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "imagenet-sample" / "val"
 WIDTH, HEIGHT = 403, 302  # no multiples of 2, 4 or 8: the last columns of a reduced image are partly outside
 
 
@@ -40,7 +45,7 @@ def photograph(seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> Image
 
 def file_of(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {}), **options)
+    image.save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {}) | options)
     return buffer.getvalue()
 
 
@@ -93,6 +98,64 @@ def test_a_jpeg_far_too_large_is_decoded_at_a_reduced_size(resize: int, scale: i
     by_hand = reduced.resize(expected.shape[1::-1], Image.Resampling.BICUBIC, box=box)
     assert np.array_equal(trained_on(file, resize), by_hand)
     assert_reduced_alike(trained_on(file, resize), expected)
+
+
+def plain(file: bytes) -> np.ndarray | None:
+    with opened(io.BytesIO(file)) as image:
+        return decode_plain(io.BytesIO(file), image)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    width=st.integers(1, 70),
+    height=st.integers(1, 70),
+    options=st.fixed_dictionaries(
+        {
+            "quality": st.integers(5, 100),
+            "subsampling": st.sampled_from(["4:4:4", "4:2:2", "4:2:0", "4:1:1"]),
+            "progressive": st.booleans(),
+            "restart_marker_blocks": st.integers(0, 3),
+            "keep_rgb": st.booleans(),
+        }
+    ),
+)
+def test_a_plain_jpeg_has_pillows_very_pixels(width: int, height: int, options: dict[str, Any]) -> None:
+    if options["keep_rgb"]:  # stored as red, green and blue, which cannot be subsampled
+        options |= {"subsampling": "4:4:4"}
+    file = file_of(photograph(0, max(width, 2), height), **options)
+    pixels = plain(file)
+    assert pixels is not None
+    assert np.array_equal(pixels, Image.open(io.BytesIO(file)))
+
+
+@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="the sample of ImageNet is not on this machine")
+def test_photographs_of_imagenet_have_pillows_very_pixels() -> None:
+    files = [path.read_bytes() for path in sorted(PHOTOGRAPHS.iterdir())]
+    found = [(plain(file), Image.open(io.BytesIO(file))) for file in files]
+    assert all(image.mode != "RGB" for pixels, image in found if pixels is None)
+    same = [np.array_equal(pixels, image) for pixels, image in found if pixels is not None]
+    assert len(same) > 90
+    assert all(same)
+
+
+def test_what_is_not_a_plain_jpeg_is_left_to_pillow() -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    image = photograph()
+    assert plain(file_of(image, "PNG")) is None
+    assert plain(file_of(image.convert("L"))) is None
+    assert plain(file_of(image.convert("CMYK"))) is None
+    assert plain(file_of(image, exif=turned)) is None
+    assert plain(file_of(image)[:-1000]) is None  # cut off: Pillow says what is wrong
+
+
+def test_a_jpeg_of_two_sizes_does_not_write_beyond_the_first() -> None:
+    """Pillow bounds the size that it reads; the decoder is not to trust another one."""
+    small, large = file_of(photograph(0, 16, 16)), file_of(photograph(0, 320, 320))
+    with opened(io.BytesIO(small)) as image:
+        assert decode_plain(io.BytesIO(large), image) is None
+    with opened(io.BytesIO(large)) as image:
+        assert decode_plain(io.BytesIO(small), image) is None
 
 
 def test_an_image_that_is_not_scaled_is_the_same_on_both_sides() -> None:

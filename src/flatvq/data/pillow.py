@@ -23,6 +23,7 @@ __all__ = [
     "NotAnImageError",
     "Rejected",
     "Sizing",
+    "is_upright",
     "opened",
     "read_header",
     "to_rgb",
@@ -186,6 +187,11 @@ def upright(rgb: Image.Image, image: ImageFile.ImageFile) -> Image.Image:
     """
     turn = _UPRIGHT.get(_orientation(image))
     return rgb if turn is None else rgb.transpose(turn)
+
+
+def is_upright(image: Image.Image) -> bool:
+    """Tell whether `upright` would leave an image as it is."""
+    return _orientation(image) not in _UPRIGHT
 
 
 @cache
