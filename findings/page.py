@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from findings import tables
 from findings.claims import Claim, claims
 from findings.matchings import FACTORIALS, matchings
-from findings.records import Record, read
+from findings.records import Record, read, twins
 from flatvq.recipe import load_recipe
 from flatvq.study.collapse import relapses
 from flatvq.study.statistics import mean_interval
@@ -70,6 +70,7 @@ def render(story: Story) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["log2"] = log2
     at_256 = load_recipe("imagenet-256")
     images = at_256.train.steps * at_256.train.batch_size
     functions = {
@@ -86,6 +87,7 @@ def render(story: Story) -> str:
         "searches_table": lambda: "\n".join(tables.searches_table(story.searches)),
         "levels_table": lambda: "\n".join(tables.levels_table(story.levels)),
         "per_doubling": per_doubling,
+        "twins": lambda one, two: twins(story.records[one], story.records[two]),
     }
     told = {
         "studies": story.records,

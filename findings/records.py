@@ -15,7 +15,7 @@ from typing import Any
 
 from flatvq.study.statistics import Difference, compare
 
-__all__ = ["Pair", "Record", "read", "with_interval"]
+__all__ = ["Pair", "Record", "read", "twins", "with_interval"]
 
 Trial = dict[str, Any]
 
@@ -103,6 +103,15 @@ class Record:
 
     def _collapsed(self, arm: str) -> set[int]:
         return {t["seed"] for t in self.trials(arm) if any(level["collapse"] for level in t["levels"])}
+
+
+def twins(one: Record, two: Record) -> list[float]:
+    """Return by how many dB trainings differ that two records share.
+
+    Such have the same recipe, seed and version of the training: a run's folder ends with a hash of all three.
+    """
+    psnr = [{t["run"]: t["psnr_db"] for t in record.study["trials"]} for record in (one, two)]
+    return [abs(psnr[0][run] - psnr[1][run]) for run in sorted(psnr[0].keys() & psnr[1].keys())]
 
 
 def read(folder: Path, names: Sequence[str]) -> dict[str, Record]:

@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from findings import figures, page, tables
 from findings.matchings import Health, Matching, matchings
+from findings.records import twins
 from findings.rule import Kind, answer
 from scipy import stats
 
 from flatvq.evaluate import evaluate_folder
 from flatvq.model import capacity_of, load_tokenizer
-from flatvq.recipe import ModelRecipe
+from flatvq.recipe import ModelRecipe, load_recipe
+from flatvq.study import plan_study
 from flatvq.study.statistics import compare
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +63,17 @@ def test_the_committed_tokenizers_are_those_of_the_record(arm: str) -> None:
     assert [level["used_codes"] for level in found["levels"]] == pytest.approx(
         [level["used_codes"] for level in trial["levels"]], abs=2
     )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "findings" / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_recipe_can_be_planned_and_is_that_of_its_record(path: Path) -> None:
+    plan = plan_study(load_recipe(str(path)), path.stem)
+    recorded = json.loads((RESULTS / path.stem / "recipes.json").read_text())
+    assert {arm.name for arm in plan.arms} == recorded.keys()
+    for arm in plan.arms:
+        assert arm.recipe.model_dump(mode="json")["model"] == recorded[arm.name]["model"]
+        assert arm.recipe.model_dump(mode="json")["train"] == recorded[arm.name]["train"]
+        assert arm.recipe.model_dump(mode="json")["codebook"] == recorded[arm.name]["codebook"]
 
 
 OF_ARMS = [claim for claim in STORY.claims if f"{claim.pair.record}/{claim.pair.a}" in ARMS]
@@ -164,6 +177,20 @@ def test_a_budgets_row_follows_from_recipes_and_images(budget: Matching, health:
         interval = stats.t.interval(0.9, len(difference) - 1, difference.mean(), stats.sem(difference))
         told = f"{left} | {difference.mean():+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] dB"
         assert told.replace("-", "−") in row
+
+
+def test_trainings_that_two_records_share_are_the_reference_arms() -> None:
+    """The other arms' models differ by what was matched."""
+    names = "imagenet-64-bits", "imagenet-64-multiply-adds"
+    psnr = []
+    for name in names:
+        images = pq.read_table(RESULTS / name / "images.parquet").to_pandas()
+        by_seed = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean()
+        psnr.append(by_seed[by_seed.index.get_level_values("arm").str.startswith("parallel")])
+    expected = (psnr[0] - psnr[1]).abs()
+    shared = twins(*(STORY.records[name] for name in names))
+    assert len(shared) == len(expected) == 12
+    assert sorted(shared) == pytest.approx(sorted(expected), abs=1e-4)
 
 
 def test_one_seed_shows_nothing() -> None:

@@ -70,6 +70,15 @@ def test_pairs_that_differ_in_one_thing_are_compared() -> None:
     }
 
 
+def test_arms_of_which_no_two_can_be_compared_are_refused_before_anything_trains() -> None:
+    arms = {"two": {"model": {"levels": TWO}}, "one": {"train": {"learning_rate": 0.1}}}
+    with pytest.raises(FlatvqError, match=r"none would be compared") as raised:
+        plan_study(recipe(arms=arms, match={"solve": True}), "pair")
+    assert "compare: [[two, one]]" in str(raised.value)
+    asked = plan_study(recipe(arms=arms, match={"solve": True}, compare=[["two", "one"]]), "pair")
+    assert [(one.a, one.b) for one in asked.comparisons] == [("two", "one")]
+
+
 def test_asked_pairs_keep_their_order() -> None:
     plan = plan_study(recipe(compare=[["two", "one"]], match={"solve": True}), "pair")
     assert [(c.question, c.a, c.b) for c in plan.comparisons] == [("hierarchy", "two", "one")]

@@ -110,7 +110,8 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
 
     Raises:
         FlatvqError: if an arm is off the reference by more than the tolerance, and is not named in
-            `match.unmatched`, and the nearest was not asked for; the residual is named.
+            `match.unmatched`, and the nearest was not asked for; the residual is named. Or if no two of
+            several arms can be compared.
 
     Example:
         >>> from flatvq.recipe import load_recipe
@@ -123,7 +124,11 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
         _refuse_unmatched(arm, recipe.match)
     # Seed by seed, so that a study that is cut short has compared something.
     trials = [_trial(arm, seed) for seed in recipe.seeds for arm in arms]
-    return Plan(name, recipe, arms, tuple(trials), _comparisons(recipe, arms))
+    comparisons = _comparisons(recipe, arms)
+    if len(arms) > 1 and not comparisons:
+        what = "no two arms differ in the model alone or in the codebook alone, so none would be compared"
+        raise FlatvqError(what, f"name the pairs that are meant: compare: [[{arms[0].name}, {arms[1].name}]]")
+    return Plan(name, recipe, arms, tuple(trials), comparisons)
 
 
 def planned_trial(recipe: StudyRecipe, arm: str, seed: int) -> TrialRecipe:
