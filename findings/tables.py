@@ -98,7 +98,7 @@ def matchings_table(matchings: Iterable[Matching], health: Health) -> list[str]:
                 cells += ["–"] * 3
                 continue
             left = matching.record.study["match"]["residuals"][(pair.a, pair.b)[side]]
-            shares = (f"{100 * left[of]:+.0f} %" for of in ("parameters", "multiply_adds"))
+            shares = (f"{round(100 * left[of]):+d} %" for of in ("parameters", "multiply_adds"))
             cells += [", ".join(shares).replace("-", "−"), pair.told, pair.found.verdict]
         rows.append(f"| {' | '.join(cells)} |")
     return rows

@@ -172,7 +172,7 @@ def test_a_budgets_row_follows_from_recipes_and_images(budget: Matching, health:
             continue
         of, by = spent[one if hierarchy == "parallel" else two], spent[f"parallel{named}"]
         ratios = of.parameters / by.parameters, of.multiply_adds / by.multiply_adds
-        left = ", ".join(f"{100 * (ratio - 1):+.0f} %" for ratio in ratios)
+        left = ", ".join(f"{round(100 * (ratio - 1)):+d} %" for ratio in ratios)
         difference = by_seed[one] - by_seed[two]
         interval = stats.t.interval(0.9, len(difference) - 1, difference.mean(), stats.sem(difference))
         told = f"{left} | {difference.mean():+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] dB"
