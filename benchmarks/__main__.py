@@ -19,7 +19,7 @@ from benchmarks.suites import memory, study
 
 ROOT = Path(__file__).parents[1]
 PHOTOGRAPHS = ROOT.parent / "shared" / "imagenet-sample" / "train"
-PACKAGES = ("torch", "faiss-cpu", "vector-quantize-pytorch", "numpy", "pillow")
+PACKAGES = ("torch", "faiss-cpu", "vector-quantize-pytorch", "numpy", "pillow", "simplejpeg")
 
 
 def main() -> None:
