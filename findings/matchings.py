@@ -21,11 +21,11 @@ FACTORIALS = {
 """What each study of models by interventions is matched in, by the name of its record."""
 
 _HEALTHY = {
-    "headline": "all three, as nearly as integers allow; six fresh seeds",
-    "imagenet-128": "all three, as nearly as integers allow; 128 px, two seeds",
-    "tuned": "bits alone; each at its own tuned values, six fresh seeds",
+    "headline": "all three, as nearly as integers allow",
+    "imagenet-128": "all three, as nearly as integers allow, at 128 px",
+    "tuned": "bits alone, each at its own tuned values",
 }
-"""The same of the studies that have healthy models only."""
+"""The same of the studies that have healthy models only, on seeds that no other study used."""
 
 
 @dataclass(frozen=True)
@@ -48,5 +48,8 @@ class Matching:
 
 def matchings(records: Mapping[str, Record]) -> list[Matching]:
     """Find the studies that compare one level with hierarchies at one budget."""
-    words = FACTORIALS | _HEALTHY
-    return [Matching(words[name], records[name]) for name in words if name in records]
+    found = {name: words for name, words in FACTORIALS.items() if name in records}
+    for name, words in _HEALTHY.items():
+        if name in records:
+            found[name] = f"{words}; {len(records[name].seeds)} fresh seeds"
+    return [Matching(words, records[name]) for name, words in found.items()]
