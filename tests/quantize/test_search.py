@@ -16,7 +16,7 @@ from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.quantize import flat, nearest_codes, search
 
 EPSILON = torch.finfo(torch.float32).eps
-PATHS = pytest.mark.parametrize("path", ["faiss", "convolution", "product"])
+PATHS = pytest.mark.parametrize("path", ["faiss", "convolution", "convolution, two threads", "product"])
 
 
 @contextlib.contextmanager
@@ -25,7 +25,9 @@ def searching(path, tile=64):
     with pytest.MonkeyPatch.context() as patch:
         if path == "product":
             patch.setattr(search, "_search_on_cpu", search._search_elsewhere)
-        patch.setattr(search, "FUSED_DIM", 0 if path == "convolution" else 10**6)
+        if path == "convolution, two threads":  # which look for maxima in another way than one
+            patch.setattr(torch, "get_num_threads", lambda: 2)
+        patch.setattr(search, "FUSED_DIM", 0 if path.startswith("convolution") else 10**6)
         patch.setattr(search, "_TILE", tile)
         patch.setattr(search, "_CPU_TILE", tile)
         patch.setattr(flat, "_CODES", tile)

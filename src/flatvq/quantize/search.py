@@ -91,7 +91,8 @@ def _conditioned(vectors: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
         any_far = bool(far.any())
     if any_far:
         # The median is a value of the codebook: unlike the mean it keeps integers whole, and so exact ties.
-        offset = torch.where(far, codebook.median(dim=0).values, 0.0)
+        offset = codebook.new_zeros(codebook.shape[1])
+        offset[far] = codebook[:, far].median(dim=0).values  # of these alone: a median takes its time
         vectors, codebook = vectors - offset, codebook - offset
     return vectors, codebook
 
