@@ -53,8 +53,8 @@ def table(bench: dict[str, Any]) -> list[str]:
     """Show all timed cases with every contender's malloc tuned, and the ratios with nobody's."""
     plain = {case["case"]: case for case in bench["cases"] if not case["thresholds"]}
     rows = [
-        "| case | flatvq | other | ratio (quartiles) | aim | ratio, malloc as it comes |",
-        "|---|---|---|---|---|---|",
+        "| case | flatvq | other | products alone | ratio (quartiles) | aim | ratio, malloc as it comes |",
+        "|---|---|---|---|---|---|---|",
     ]
     for case in (case for case in bench["cases"] if case["thresholds"]):
         beside = plain.get(case["case"])
@@ -62,6 +62,7 @@ def table(bench: dict[str, Any]) -> list[str]:
             f"{case['case']}, against {case['against']}",
             _time(case["flatvq_s"]),
             _time(case["other_s"]),
+            _time({"median": case["products_s"]}) if "products_s" in case else "–",
             f"**{_ratio(case)}** ({_quartiles(case)})",
             f"{case['target']}x" if case["target"] else "–",
             f"{_ratio(beside)} ({_quartiles(beside)})" if beside else "–",

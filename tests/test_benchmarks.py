@@ -17,7 +17,7 @@ import torch
 from benchmarks import render
 from benchmarks.contenders import eval_pair, flatvq_step, model_recipe, peer_step, training_pair
 from benchmarks.paper import activation_elements
-from benchmarks.suites import memory, pipeline
+from benchmarks.suites import memory, pipeline, quantizer
 from benchmarks.timing import alternate, compared
 from PIL import Image
 
@@ -43,6 +43,13 @@ def test_the_record_was_measured_in_full_and_its_ratios_lie_within_their_quartil
     for case in record["cases"]:
         assert case["ratio"]["q1"] <= case["ratio"]["median"] <= case["ratio"]["q3"]
         assert case["same"]
+
+
+def test_no_search_of_the_record_is_faster_than_its_products_at_the_machines_peak() -> None:
+    searches = [case for case in _record()["cases"] if "products_s" in case]
+    assert len(searches) == 2 * (len(quantizer.EVAL) * 2 + len(quantizer.TRAINING))
+    for case in searches:
+        assert 0 < case["products_s"] < case["flatvq_s"]["median"]
 
 
 def test_a_page_without_a_place_for_a_block_is_refused() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 # After torch: then both share one OpenMP pool.
 import faiss  # isort: skip
@@ -30,6 +32,7 @@ def run(quick: bool, only: str = "") -> list[dict[str, Any]]:
         only: cases with this in their title.
     """
     seconds = 1.0 if quick else 8.0
+    rate = multiply_adds_per_second()
     cases = []
     for (size, dim), target in EVAL.items():
         title = _title("quantizer, eval forward", size, dim)
@@ -37,14 +40,14 @@ def run(quick: bool, only: str = "") -> list[dict[str, Any]]:
             continue
         pair, same = eval_pair(_vectors(dim), size)
         taken = alternate(pair, seconds=seconds, rounds=50)
-        cases.append(_case(title, PEER, target, same, taken))
+        cases.append(_case(title, PEER, target, same, taken, N * size * dim / rate))
     for (size, dim), target in TRAINING.items():
         title = _title("quantizer, training step", size, dim)
         if (quick and size > 8192) or only not in title:
             continue
         pair, same = training_pair(_vectors(dim), size)
         taken = alternate(pair, seconds=seconds, rounds=50)
-        cases.append(_case(title, PEER, target, same, taken))
+        cases.append(_case(title, PEER, target, same, taken, N * size * dim / rate))
     for size, dim in EVAL:
         title = _title("search alone", size, dim)
         if only not in title:
@@ -59,8 +62,33 @@ def run(quick: bool, only: str = "") -> list[dict[str, Any]]:
         }
         taken = alternate(calls, seconds=seconds, rounds=100)
         same = f"{equal} of {N} indices are the same"
-        cases.append(_case(title, "FAISS, flat", 0.9, same, taken))
+        cases.append(_case(title, "FAISS, flat", 0.9, same, taken, N * size * dim / rate))
     return cases
+
+
+def multiply_adds_per_second() -> float:
+    """Measure how fast this machine multiplies float32 matrices large enough to be at its peak.
+
+    PyTorch has two ways to a product, its BLAS and oneDNN's 1x1 convolution; the faster one counts, at its
+    best of many runs. A search that computes all N x K products in float32 takes no less time than N K D
+    multiply-adds at this rate.
+    """
+    rows, inner, columns = 16 * 256, 512, 2048
+    left, right = torch.rand(rows, inner), torch.rand(columns, inner)
+    maps = left.view(16, rows // 16, 1, inner).movedim(-1, 1)  # channels last
+    out = torch.empty(rows, columns)
+    products = (
+        lambda: torch.mm(left, right.T, out=out),
+        lambda: F.conv2d(maps, right[:, :, None, None]),
+    )
+    best = float("inf")
+    with torch.no_grad():
+        for _ in range(10):
+            for product in products:
+                started = perf_counter()
+                product()
+                best = min(best, perf_counter() - started)
+    return rows * inner * columns / best
 
 
 def _vectors(dim: int) -> torch.Tensor:
@@ -72,6 +100,13 @@ def _title(name: str, size: int, dim: int) -> str:
 
 
 def _case(
-    title: str, against: str, target: float, same: str, taken: dict[str, list[float]]
+    title: str, against: str, target: float, same: str, taken: dict[str, list[float]], products_s: float
 ) -> dict[str, Any]:
-    return {"case": title, "against": against, "target": target, "same": same, **compared(taken)}
+    return {
+        "case": title,
+        "against": against,
+        "target": target,
+        "same": same,
+        "products_s": products_s,
+        **compared(taken),
+    }
