@@ -28,7 +28,7 @@ def main() -> None:
     if asked.render or asked.only:
         bench = json.loads(asked.out.read_text(encoding="utf-8"))
     if asked.only:
-        bench["cases"] = _again(bench["cases"], asked.only)
+        bench = _again(bench, asked.only)
     elif not asked.render:
         bench = measure(asked)
     if not asked.render:
@@ -68,13 +68,16 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _again(cases: list[dict[str, Any]], only: str) -> list[dict[str, Any]]:
-    """Measure some cases of the quantizers again, and put them in the places of the old ones."""
+def _again(bench: dict[str, Any], only: str) -> dict[str, Any]:
+    """Measure some cases of the quantizers again, or the curves, and put them in the places of the old ones."""
+    if only == "curves":
+        return {**bench, "curves": _child(suite="scaling", quick=False, thresholds=True)}
     found = {}
     for thresholds in (True, False):
         for case in _child(suite="quantizer", quick=False, only=only, thresholds=thresholds):
             found[case["case"], thresholds] = {**case, "thresholds": thresholds}
-    return [found.get((case["case"], case["thresholds"]), case) for case in cases]
+    cases = [found.get((case["case"], case["thresholds"]), case) for case in bench["cases"]]
+    return {**bench, "cases": cases}
 
 
 def _arguments() -> argparse.Namespace:
@@ -84,7 +87,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         default="",
-        help="measure the quantizers' cases with this in their title again, and no other",
+        help="measure the quantizers' cases with this in their title again, and no other; 'curves': those",
     )
     parser.add_argument("--out", type=Path, help="the record; results/bench.json if not given")
     parser.add_argument("--photographs", type=Path, default=PHOTOGRAPHS, help="a folder of JPEG files")
