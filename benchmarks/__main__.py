@@ -69,7 +69,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def _again(bench: dict[str, Any], only: str) -> dict[str, Any]:
-    """Measure some cases of the quantizers again, or the curves, and put them in the places of the old ones."""
+    """Measure some cases of the quantizers, or the curves, again, and put them in the old ones' places."""
     if only == "curves":
         return {**bench, "curves": _child(suite="scaling", quick=False, thresholds=True)}
     found = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -77,7 +78,7 @@ def multiply_adds_per_second() -> float:
     left, right = torch.rand(rows, inner), torch.rand(columns, inner)
     maps = left.view(16, rows // 16, 1, inner).movedim(-1, 1)  # channels last
     out = torch.empty(rows, columns)
-    products = (
+    products: tuple[Callable[[], torch.Tensor], ...] = (
         lambda: torch.mm(left, right.T, out=out),
         lambda: F.conv2d(maps, right[:, :, None, None]),
     )

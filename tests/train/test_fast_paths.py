@@ -77,7 +77,7 @@ def test_short_runs_and_several_processes_are_not_compiled(small_recipe) -> None
     assert not compiling.compiles(small_recipe(), CPU)
     assert not compiling.compiles(planned_trial(load_recipe("photographs"), "", 0), CPU)
     long = planned_trial(load_recipe("imagenet-256"), "", 0)
-    assert compiling.repays(long, threads=2)
+    assert compiling.repays(long, threads=2, saved=0.03)
     assert not compiling.compiles(long, Machine(torch.device("cpu"), bfloat16=False, rank=0, world_size=2))
 
 
@@ -90,8 +90,22 @@ def test_the_rule_is_the_saved_share_against_the_cost(small_recipe, monkeypatch)
     monkeypatch.setattr(compiling, "_RATE", work / 4000)
     monkeypatch.setattr(compiling, "_SECONDS", 20.0)
     for saved, expected in ((0.021, True), (0.019, False)):
-        monkeypatch.setattr(compiling, "_SAVED", saved)
-        assert compiling.repays(recipe, threads=2) is expected
+        assert compiling.repays(recipe, threads=2, saved=saved) is expected
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "amx", "expected"), [(True, True, 4), (True, False, 1), (False, True, 1)]
+)
+def test_compiling_is_trusted_to_save_more_where_amx_is_at_work(
+    small_recipe, monkeypatch, bfloat16: bool, amx: bool, expected: int
+) -> None:
+    seen = []
+    monkeypatch.setattr(compiling, "_has_compiler", lambda: True)
+    monkeypatch.setattr(compiling, "cpu_has", lambda flag: amx and flag == "amx_bf16")
+    monkeypatch.setattr(compiling, "repays", lambda recipe, threads, saved: not seen.append(saved))
+    machine = Machine(torch.device("cpu"), bfloat16=bfloat16, rank=0, world_size=1)
+    assert compiling.compiles(small_recipe(), machine)
+    assert seen == [pytest.approx(0.03 * expected)]
 
 
 def test_without_a_compiler_it_says_so(small_recipe, monkeypatch) -> None:

@@ -18,8 +18,8 @@ import faiss  # isort: skip
 
 __all__ = ["FUSED_DIM", "search_flat"]
 
-# Numbers in the codes that are searched at once (512 KiB): every few vectors stream through all of them, which
-# from a core's own cache takes 0.8 of the time that it takes from the shared one, and from memory far longer.
+# Numbers in the codes that are searched at once (512 KiB): every few vectors stream through all of them,
+# which from a core's own cache takes 0.8 of the time from the shared one, and far less than from memory.
 _CODES = 1 << 17
 # Fewer vectors than this are quicker one by one.
 _FEW = 8

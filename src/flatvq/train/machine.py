@@ -107,14 +107,14 @@ def _bfloat16(precision: str, device: torch.device) -> bool:
         return precision == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return device.type == "cpu" and _cpu_is_fast_at_bfloat16()
+    # The processor multiplies bfloat16 natively.
+    return device.type == "cpu" and (cpu_has("avx512_bf16") or cpu_has("amx_bf16"))
 
 
-def _cpu_is_fast_at_bfloat16() -> bool:
-    """Tell whether the processor multiplies bfloat16 natively (AVX512-BF16 or AMX)."""
+def cpu_has(flag: str) -> bool:
+    """Tell whether the processor has a feature, by its name in Linux' /proc/cpuinfo."""
     info = Path("/proc/cpuinfo")
-    flags = info.read_text(encoding="utf-8").split() if info.exists() else []
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return info.exists() and flag in info.read_text(encoding="utf-8").split()
 
 
 def keep_freed_memory() -> None:
