@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# What is compiled when flatvq is installed.
+NATIVE := $(wildcard src/flatvq/quantize/native/*.cpp src/flatvq/quantize/native/*.h)
+
 .PHONY: help study test lint bench findings clean
 
 help:
@@ -39,15 +42,15 @@ findings: .venv/dev
 	$(INSTALL) "$$(grep -E '^torch==' constraints.txt)"
 	@touch $@
 
-.venv/study: .venv/torch pyproject.toml
+.venv/study: .venv/torch pyproject.toml $(NATIVE)
 	$(INSTALL) --editable '.[photos]'
 	@touch $@
 
-.venv/bench: .venv/torch pyproject.toml
+.venv/bench: .venv/torch pyproject.toml $(NATIVE)
 	$(INSTALL) --editable '.[bench]'
 	@touch $@
 
-.venv/dev: .venv/torch pyproject.toml
+.venv/dev: .venv/torch pyproject.toml $(NATIVE)
 	$(INSTALL) --editable '.[dev]'
 	@touch $@
 

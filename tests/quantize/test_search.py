@@ -1,8 +1,9 @@
-"""The search against brute force in float64, on the CPU's two paths and on the other devices' path alike."""
+"""The search against brute force in float64, on all paths of the CPU and on that of other devices."""
 
 import contextlib
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,21 +14,23 @@ from hypothesis.extra import numpy as hnp
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flatvq.errors import FlatvqError, NonFiniteError
-from flatvq.quantize import flat, nearest_codes, search
+from flatvq.quantize import flat, native, nearest_codes, search
 
 EPSILON = torch.finfo(torch.float32).eps
-PATHS = pytest.mark.parametrize("path", ["faiss", "convolution", "convolution, two threads", "product"])
+NATIVE = [f"native, {variant}" for variant in native.variants()]
+PATHS = pytest.mark.parametrize("path", [*NATIVE, "faiss", "convolution", "product"])
 
 
 @contextlib.contextmanager
 def searching(path, tile=64):
     """Make the CPU take one path, whatever the dimension, with tiles of a few rows."""
     with pytest.MonkeyPatch.context() as patch:
-        if path == "product":
+        kind, _, variant = path.partition(", ")
+        if kind == "product":
             patch.setattr(search, "_search_on_cpu", search._search_elsewhere)
-        if path == "convolution, two threads":  # which look for maxima in another way than one
-            patch.setattr(torch, "get_num_threads", lambda: 2)
-        patch.setattr(search, "FUSED_DIM", 0 if path.startswith("convolution") else 10**6)
+        patch.setattr(search, "instructions", lambda: variant)
+        patch.setattr(search, "search_native", partial(native.search_native, variant=variant))
+        patch.setattr(search, "FUSED_DIM", 0 if kind == "convolution" else 10**6)
         patch.setattr(search, "_TILE", tile)
         patch.setattr(search, "_CPU_TILE", tile)
         patch.setattr(flat, "_CODES", tile)
@@ -104,12 +107,16 @@ def test_exact_ties_at_sizes_that_switch_kernels(path, dim, size, count):
 
 @pytest.mark.parametrize(
     ("path", "dim"),
-    [*(("faiss", dim) for dim in (1, 4, 7, 16, 20, 32)), *(("convolution", dim) for dim in (1, 16, 64, 100))],
+    [
+        *((path, dim) for path in NATIVE for dim in (1, 4, 16, 100)),
+        *(("faiss", dim) for dim in (1, 4, 7, 16, 20, 32) if dim <= flat.FUSED_DIM),
+        *(("convolution", dim) for dim in (1, 16, 64, 100)),
+    ],
 )
 @pytest.mark.parametrize("size", [2, 5, 1025, 3001])
 def test_of_equal_codes_the_first_is_returned(path, dim, size, normal):
     # With values that round, so that equal codes must get bitwise equal distances. Matrix products are left
-    # out, torch's and FAISS' above 32 dimensions: they treat a matrix' edge differently from its inside.
+    # out, torch's and FAISS' above its fused kernels: they treat a matrix' edge differently from its inside.
     different = normal(max(1, size // 2), dim)
     codebook = torch.cat([different] * 3)[:size]
     for count in (1, 7, 8, 19, 20, 600, 5000):
@@ -203,6 +210,7 @@ def test_a_bound_of_faiss_is_put_back_however_searches_overlap(normal, monkeypat
     import faiss
 
     # The bound is a global, and another thread may search meanwhile.
+    monkeypatch.setattr(search, "instructions", lambda: "")
     bound = "distance_compute_blas_threshold"
     monkeypatch.setattr(faiss.cvar, bound, 4321)
     seen = []
@@ -310,7 +318,8 @@ def test_no_tensor_is_larger_than_the_inputs_or_a_tile(path, normal):
     assert seen.numel == 20_480 < 4000 * 1000
 
 
-def test_a_user_who_lets_convolutions_round_keeps_an_exact_search(normal):
+def test_a_user_who_lets_convolutions_round_keeps_an_exact_search(normal, monkeypatch):
+    monkeypatch.setattr(search, "instructions", lambda: "")
     vectors, codebook = normal(2000, 64), normal(512, 64, purpose=1)
     expected = nearest_codes(vectors, codebook)
     convolutions = torch.backends.mkldnn.conv

@@ -23,8 +23,8 @@ __all__ = ["FUSED_DIM", "search_flat"]
 _CODES = 1 << 17
 # Fewer vectors than this are quicker one by one.
 _FEW = 8
-# Up to this dimension FAISS has fused kernels, which hold a vector in registers.
-FUSED_DIM = 32
+# Up to this dimension FAISS has fused kernels, which hold a vector in registers; above it takes far longer.
+FUSED_DIM = 32 if "AVX512" in faiss.get_compile_options() else 16
 # FAISS takes codes in whole SIMD registers, and those that are left over by other code, which rounds
 # otherwise.
 _LANES = 32

@@ -1,7 +1,8 @@
 """Exact nearest-neighbour search over a codebook, without an N x K matrix in memory.
 
-Axes: N vectors, K codes, D code dim. On the CPU FAISS' flat search does the work for short vectors, tiles of
-oneDNN's products for long ones; elsewhere tiles of matrix products do.
+Axes: N vectors, K codes, D code dim. On the CPU a compiled search does the work; where it could not be built,
+FAISS' flat search does for short vectors and tiles of oneDNN's products for long ones. Elsewhere tiles of
+matrix products do.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.quantize.flat import FUSED_DIM, search_flat
+from flatvq.quantize.native import instructions, search_native
 from flatvq.quantize.tiles import convolution_scores, product_scores, search_tiles
 
 __all__ = ["nearest_codes"]
@@ -38,8 +40,8 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
 
     The search is exact in float32: the distance of the code that is returned, computed in float64, exceeds
     the smallest one by no more than float32 rounding explains. Equal codes and exact ties go to the
-    lowest index; on other devices than a CPU with oneDNN, equal codes may be told apart by rounding. Autocast
-    has no effect on it. Memory beyond the inputs is O(N D + K D): a copy at most.
+    lowest index; on other devices than a CPU, equal codes may be told apart by rounding. Autocast has no
+    effect on it. Memory beyond the inputs is O(N D + K D): a copy at most.
 
     Args:
         vectors: float32 [N, D]; other floating types are converted.
@@ -116,6 +118,8 @@ def _look(vectors: Tensor, codebook: Tensor, far: Tensor) -> tuple[float, bool]:
 
 
 def _search_on_cpu(vectors: Tensor, codebook: Tensor) -> Tensor:
+    if instructions():
+        return search_native(vectors, codebook)
     # FAISS fuses product and minimum for short vectors; for longer ones oneDNN multiplies faster.
     if vectors.shape[1] > FUSED_DIM and _onednn_is_exact():
         return search_tiles(vectors.contiguous(), codebook, convolution_scores, _CPU_TILE, _CPU_COLUMNS)

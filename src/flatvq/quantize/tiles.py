@@ -87,21 +87,12 @@ def _first_largest(scores: Tensor) -> tuple[Tensor, Tensor]:
     if scores.device.type != "cpu" or scores.shape[1] % _BLOCK or scores.shape[1] == _BLOCK:
         largest, index = scores.max(dim=1)
         return largest, index
-    if torch.get_num_threads() == 1:
-        return _first_largest_of_one_thread(scores)
     blocks = scores.view(-1, _BLOCK)
     per_row = scores.shape[1] // _BLOCK
     largest, block = blocks.amax(dim=1).view(-1, per_row).max(dim=1)
     # `max` and `index_select` are several times as fast as `argmax` and `gather`.
     inside = blocks.index_select(0, torch.arange(0, len(blocks), per_row) + block).max(dim=1).indices
     return largest, block * _BLOCK + inside
-
-
-def _first_largest_of_one_thread(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Do the same by NumPy: its `argmax` finds places with vector instructions too, but by one thread."""
-    index = torch.from_numpy(scores.numpy().argmax(axis=1))
-    starts = torch.arange(0, scores.numel(), scores.shape[1])
-    return scores.view(-1).index_select(0, starts + index), index
 
 
 @contextmanager

@@ -1,0 +1,88 @@
+// The nearest codes of a few vectors, for one instruction set: nearest.cpp includes this once for each.
+//
+// It defines VARIANT (a namespace), TARGET (the attribute that allows the instructions), LANES (floats in a
+// register), and how many sums are kept in registers: those of ROWS vectors with REGS registers of codes.
+
+namespace VARIANT {
+
+constexpr int PANEL = LANES * REGS;
+
+typedef float Floats __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES), aligned(4)));
+
+// Of two equal scores the first argument stays, so that the first code of equals is found.
+TARGET static void search(
+    const float *vectors, int64_t dim, const float *panels, const float *offsets, int64_t count,
+    int64_t first, float *scores, int64_t *nearest)
+{
+    // Lane by lane, the largest score so far, and the panel that it is in.
+    Floats best[ROWS];
+    Ints where[ROWS];
+    for (int row = 0; row < ROWS; row++) {
+        best[row] = Floats{} - INFINITY;
+        where[row] = Ints{};
+    }
+    for (int64_t panel = 0; panel < count; panel++) {
+        const float *codes = panels + panel * dim * PANEL;
+        Floats sum[ROWS][REGS];
+#pragma GCC unroll 8
+        for (int row = 0; row < ROWS; row++)
+#pragma GCC unroll 4
+            for (int reg = 0; reg < REGS; reg++)
+                sum[row][reg] = *(const Floats *)(offsets + panel * PANEL + reg * LANES);
+        for (int64_t d = 0; d < dim; d++) {
+#pragma GCC unroll 8
+            for (int row = 0; row < ROWS; row++)
+#pragma GCC unroll 4
+                for (int reg = 0; reg < REGS; reg++)
+                    sum[row][reg] +=
+                        vectors[row * dim + d] * *(const Floats *)(codes + d * PANEL + reg * LANES);
+        }
+        Ints here = Ints{} + (int32_t)panel;
+#pragma GCC unroll 8
+        for (int row = 0; row < ROWS; row++) {
+            Floats largest = sum[row][0];
+#pragma GCC unroll 4
+            for (int reg = 1; reg < REGS; reg++)
+                largest = largest < sum[row][reg] ? sum[row][reg] : largest;
+            Ints better = best[row] < largest;
+            best[row] = better ? largest : best[row];
+            where[row] = better ? here : where[row];
+        }
+    }
+    for (int row = 0; row < ROWS; row++) {
+        float largest = best[row][0];
+        for (int lane = 1; lane < LANES; lane++)
+            largest = largest < best[row][lane] ? best[row][lane] : largest;
+        if (!(scores[row] < largest))
+            continue;
+        // Which register of its panel a lane's score came from was not kept: it is computed once more.
+        int64_t lowest = INT64_MAX;
+        for (int lane = 0; lane < LANES; lane++) {
+            if (best[row][lane] != largest)
+                continue;
+            int64_t start = where[row][lane] * (int64_t)PANEL, code = start + lane;
+            float highest = -INFINITY;
+            for (int reg = 0; reg < REGS; reg++) {
+                float sum = offsets[start + reg * LANES + lane];
+                for (int64_t d = 0; d < dim; d++)
+                    sum += vectors[row * dim + d] * panels[start * dim + d * PANEL + reg * LANES + lane];
+                if (highest < sum) {
+                    highest = sum;
+                    code = start + reg * LANES + lane;
+                }
+            }
+            lowest = code < lowest ? code : lowest;
+        }
+        scores[row] = largest;
+        nearest[row] = first * PANEL + lowest;
+    }
+}
+
+}  // namespace VARIANT
+
+#undef VARIANT
+#undef TARGET
+#undef LANES
+#undef ROWS
+#undef REGS

@@ -1,0 +1,123 @@
+"""The compiled search: that it is there, that it can be absent, and that its bits depend on nothing else."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from flatvq.errors import FlatvqError
+from flatvq.quantize import native, nearest_codes, search
+
+VARIANTS = pytest.mark.parametrize("variant", native.variants())
+
+
+@pytest.fixture
+def hair_s_breadth(normal):
+    """Vectors, and codes so close to one another that rounding alone decides which of them is nearest."""
+    codes = 1 + 1e-6 * normal(500, 24)
+    return normal(997, 24, purpose=1), codes
+
+
+@pytest.fixture
+def absent(monkeypatch, tmp_path):
+    """As if it could not be built."""
+    monkeypatch.setattr(native, "_LIBRARY", tmp_path / "nothing.so")
+    native._loaded.cache_clear()
+    native._names.cache_clear()
+    yield
+    monkeypatch.undo()
+    native._loaded.cache_clear()
+    native._names.cache_clear()
+
+
+def test_it_was_built_where_it_can_be():
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text().split() if info.exists() else []
+    if not shutil.which("g++") or "fma" not in flags or "avx2" not in flags:
+        pytest.skip("no C++ compiler here, or a processor without fused multiply-adds")
+    assert native.instructions() == ("AVX-512" if "avx512f" in flags else "AVX2")
+    assert native.variants()[-1] == "portable"
+
+
+@VARIANTS
+def test_neither_batch_nor_place_nor_threads_change_a_bit(variant, hair_s_breadth):
+    vectors, codes = hair_s_breadth
+    whole = native.search_native(vectors, codes, variant)
+    assert len(whole.unique()) > 50  # so that there is something to be got wrong
+    for size in (1, 5, 8, 100):
+        parts = [native.search_native(part, codes, variant) for part in vectors.split(size)]
+        assert torch.equal(torch.cat(parts), whole)
+    order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))
+    elsewhere = native.search_native(vectors, torch.cat([codes[order], torch.zeros(77, 24) + 1e6]), variant)
+    scores = [_score(vectors, codes[found]) for found in (whole, order[elsewhere])]
+    torch.testing.assert_close(*scores, rtol=1e-6, atol=0)
+    before = torch.get_num_threads()
+    for threads in (2, 3):
+        torch.set_num_threads(threads)
+        try:
+            assert torch.equal(native.search_native(vectors, codes, variant), whole)
+        finally:
+            torch.set_num_threads(before)
+
+
+def _score(vectors, codes):
+    """z e - |e|^2 / 2, in float64: [N]."""
+    return (vectors.double() * codes).sum(dim=1) - codes.double().square().sum(dim=1) / 2
+
+
+@pytest.mark.skipif("AVX-512" not in native.variants(), reason="the processor has one width of registers")
+def test_the_width_of_registers_changes_no_bit(hair_s_breadth):
+    assert torch.equal(*(native.search_native(*hair_s_breadth, variant) for variant in ("AVX-512", "AVX2")))
+
+
+@VARIANTS
+def test_codes_beyond_a_core_s_cache_are_searched_in_parts(variant):
+    # 40,000 x 16 numbers are five parts; integers, so that brute force in float64 knows ties too.
+    generator = torch.Generator().manual_seed(1)
+    codes = torch.randint(-2, 3, (40_000, 16), generator=generator).float()
+    vectors = torch.randint(-2, 3, (150, 16), generator=generator).float()
+    found = native.search_native(vectors, codes, variant)
+    distances = (vectors.double()[:, None] - codes.double()[None]).square().sum(dim=2)
+    assert torch.equal(found, distances.argmin(dim=1))
+    assert int(found.max()) > 20_000
+
+
+@pytest.mark.usefixtures("absent")
+def test_without_it_the_search_is_the_same(normal):
+    assert native.instructions() == ""
+    assert native.variants() == []
+    for dim in (4, 40):
+        vectors, codes = normal(200, dim), normal(50, dim, purpose=1)
+        assert torch.equal(nearest_codes(vectors, codes), torch.cdist(vectors, codes).argmin(dim=1))
+
+
+def test_it_can_be_turned_off(monkeypatch, normal):
+    monkeypatch.setenv("FLATVQ_NATIVE", "0")
+    monkeypatch.setattr(search, "search_native", lambda *arrays: pytest.fail("it was to be off"))
+    assert native.instructions() == ""
+    assert len(nearest_codes(normal(20, 4), normal(6, 4, purpose=1))) == 20
+
+
+def test_too_little_memory_is_one_clear_error(monkeypatch, normal):
+    full = SimpleNamespace(flatvq_nearest=lambda *arguments: 1, flatvq_fastest=lambda: 0)
+    monkeypatch.setattr(native, "_loaded", lambda: full)
+    with pytest.raises(FlatvqError, match=r"\[6, 4\]"):
+        native.search_native(normal(20, 4), normal(6, 4, purpose=1))
+
+
+@pytest.mark.skipif(not native.instructions(), reason="the compiled search is not there")
+def test_it_shares_torch_s_threads():
+    # A second pool of threads would fight with torch's for the cores.
+    code = (
+        "import torch; from flatvq.quantize import native; native.instructions()\n"
+        "mapped = {line.split()[-1] for line in open('/proc/self/maps') if 'omp' in line}\n"
+        "print([path for path in mapped if '/torch/' not in path and '/faiss' not in path])"
+    )
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True, env=environment)
+    assert printed.strip() == "[]"
