@@ -19,6 +19,10 @@ from benchmarks.suites import memory, study
 
 ROOT = Path(__file__).parents[1]
 PHOTOGRAPHS = ROOT.parent / "shared" / "imagenet-sample" / "train"
+# Earlier records, of machines with other processors.
+OTHERS = sorted((ROOT / "results").glob("bench-*.json"))
+# What decides how fast float32 and bfloat16 are multiplied, by the names of Linux.
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 PACKAGES = ("torch", "faiss-cpu", "vector-quantize-pytorch", "numpy", "pillow", "simplejpeg")
 
 
@@ -36,7 +40,8 @@ def main() -> None:
         asked.out.write_text(json.dumps(bench, indent=1) + "\n", encoding="utf-8")
     print("\n".join(render.table(bench)))
     if not asked.quick:
-        render.page(bench, ROOT / "docs" / "performance.md")
+        others = [json.loads(path.read_text(encoding="utf-8")) for path in OTHERS]
+        render.page(bench, others, ROOT / "docs" / "performance.md")
         render.plots(bench, ROOT / "docs")
 
 
@@ -119,9 +124,16 @@ def _tell(what: str) -> None:
 
 
 def _machine() -> dict[str, Any]:
+    from flatvq.quantize.native import instructions
     from flatvq.study.results import machine_record
+    from flatvq.train.machine import cpu_has
 
-    return {**machine_record(), "libc": " ".join(platform.libc_ver())}
+    return {
+        **machine_record(),
+        "libc": " ".join(platform.libc_ver()),
+        "instructions": [flag for flag in FLAGS if cpu_has(flag)],
+        "search": f"flatvq's, {instructions()}" if instructions() else "FAISS and oneDNN",
+    }
 
 
 if __name__ == "__main__":

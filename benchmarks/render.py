@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +12,32 @@ from benchmarks.paper import imagenet
 __all__ = ["blocks", "filled", "page", "plots", "table"]
 
 _MIB = 2**20
+# What multiplies fastest, by the names of Linux and of people, the fastest first.
+_INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
+
+Bench = dict[str, Any]
 
 
-def blocks(bench: dict[str, Any]) -> dict[str, list[str]]:
-    """Give the lines of each block of the page, by name."""
+def blocks(bench: Bench, others: Sequence[Bench] = ()) -> dict[str, list[str]]:
+    """Give the lines of each block of the page, by name; `others` are records of other machines."""
     return {
         "machine": machine(bench),
         "table": table(bench),
+        "processors": processors([bench, *others]),
         "memory": peaks(bench),
         "curves": curves(bench),
         "imagenet": imagenet(_decode_seconds(bench)),
     }
 
 
-def page(bench: dict[str, Any], path: Path) -> None:
+def page(bench: Bench, others: Sequence[Bench], path: Path) -> None:
     """Fill a page in, in place."""
-    path.write_text(filled(bench, path.read_text(encoding="utf-8")), encoding="utf-8")
+    path.write_text(filled(bench, others, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def filled(bench: dict[str, Any], text: str) -> str:
+def filled(bench: Bench, others: Sequence[Bench], text: str) -> str:
     """Replace what stands between `<!-- bench:NAME -->` and `<!-- /bench -->` in a page."""
-    for name, lines in blocks(bench).items():
+    for name, lines in blocks(bench, others).items():
         pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench -->)", re.DOTALL)
         body = "\n".join(lines).replace("\\", r"\\")
         text, found = pattern.subn(rf"\g<1>{body}\n\g<2>", text)
@@ -39,9 +45,10 @@ def filled(bench: dict[str, Any], text: str) -> str:
     return text
 
 
-def machine(bench: dict[str, Any]) -> list[str]:
+def machine(bench: Bench) -> list[str]:
     """Say where and with what the figures were measured."""
     on = bench["machine"]
+    on = {**on, "processor": f"{on['processor']} with {_instructions(bench)}"}
     packages = ", ".join(f"{name} {number}" for name, number in bench["packages"].items())
     return [
         f"{on['processor']}, {on['cores']} cores, {on['system']}, {on['libc']}, Python {on['python']}; "
@@ -49,7 +56,7 @@ def machine(bench: dict[str, Any]) -> list[str]:
     ]
 
 
-def table(bench: dict[str, Any]) -> list[str]:
+def table(bench: Bench) -> list[str]:
     """Show all timed cases with every contender's malloc tuned, and the ratios with nobody's."""
     plain = {case["case"]: case for case in bench["cases"] if not case["thresholds"]}
     rows = [
@@ -71,7 +78,26 @@ def table(bench: dict[str, Any]) -> list[str]:
     return rows
 
 
-def peaks(bench: dict[str, Any]) -> list[str]:
+def processors(benches: Sequence[Bench]) -> list[str]:
+    """Show the ratios of all cases with an aim, a column a machine: malloc tuned, and as it comes."""
+    heads = [
+        f"{bench['machine']['processor'].replace('(R)', '')}, {_instructions(bench)}, {bench['created'][:10]}; "
+        f"search: {bench['machine']['search']}"
+        for bench in benches
+    ]
+    rows = [f"| case | aim | {' | '.join(heads)} |", f"|---|---|{'---|' * len(benches)}"]
+    for case in (case for case in benches[0]["cases"] if case["thresholds"] and case["target"]):
+        cells = []
+        for bench in benches:
+            same = [other for other in bench["cases"] if other["case"] == case["case"]]
+            by_malloc = {other["thresholds"]: _ratio(other) for other in same}
+            tuned, plain = by_malloc.get(True, "–"), by_malloc.get(False)
+            cells.append(f"{tuned}; {plain}" if plain else tuned)
+        rows.append(f"| {case['case']} | {case['target']}x | {' | '.join(cells)} |")
+    return rows
+
+
+def peaks(bench: Bench) -> list[str]:
     """Show the extra peak memory of both sides."""
     rows = ["| case | flatvq | other | share | aims |", "|---|---|---|---|---|"]
     for found in bench["memory"]:
@@ -90,7 +116,7 @@ def peaks(bench: dict[str, Any]) -> list[str]:
     return rows
 
 
-def curves(bench: dict[str, Any]) -> list[str]:
+def curves(bench: Bench) -> list[str]:
     """Show every curve as a row of times, with the exponent of its upper half."""
     rows = ["| what | grows with | expected | median times | exponent |", "|---|---|---|---|---|"]
     for curve in bench["curves"]:
@@ -101,7 +127,7 @@ def curves(bench: dict[str, Any]) -> list[str]:
     return rows
 
 
-def plots(bench: dict[str, Any], folder: Path) -> None:
+def plots(bench: Bench, folder: Path) -> None:
     """Draw the ratios and the curves as SVG files."""
     import matplotlib as mpl
     from matplotlib import pyplot as plt
@@ -135,7 +161,11 @@ def _save(figure: Any, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
-def _decode_seconds(bench: dict[str, Any]) -> float | None:
+def _instructions(bench: Bench) -> str:
+    return next(name for flag, name in _INSTRUCTIONS.items() if flag in bench["machine"]["instructions"])
+
+
+def _decode_seconds(bench: Bench) -> float | None:
     """Seconds that the uncached pipeline took for an image on this machine, if it was measured."""
     cold = [case for case in bench["cases"] if "nothing cached" in case["case"]]
     return cold[0]["flatvq_s"]["median"] * bench["machine"]["cores"] if cold else None

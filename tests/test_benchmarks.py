@@ -31,9 +31,27 @@ def _record() -> dict[str, Any]:
     return json.loads((ROOT / "results" / "bench.json").read_text())
 
 
-def test_the_page_shows_the_committed_record() -> None:
+def _others() -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((ROOT / "results").glob("bench-*.json"))]
+
+
+def test_the_page_shows_the_committed_records() -> None:
     page = (ROOT / "docs" / "performance.md").read_text()
-    assert page == render.filled(_record(), page), "run `python -m benchmarks --render`"
+    assert page == render.filled(_record(), _others(), page), "run `python -m benchmarks --render`"
+
+
+def test_machines_stand_side_by_side_and_what_one_lacks_is_a_dash() -> None:
+    case = {"case": "search", "target": 12, "thresholds": True, "ratio": {"median": 2.0}}
+    tuned = _machine_with([case, {**case, "thresholds": False, "ratio": {"median": 30.0}}], "amx_bf16")
+    head, _, row = render.processors([tuned, _machine_with([], "avx2")])
+    assert "AMX, 2026-01-02; search: FAISS" in head
+    assert "AVX2, 2026-01-02" in head
+    assert row == "| search | 12x | 2.00x; 30x | – |"
+
+
+def _machine_with(cases: list[dict[str, Any]], instructions: str) -> dict[str, Any]:
+    machine = {"processor": "Some(R) CPU", "instructions": ["avx2", instructions], "search": "FAISS"}
+    return {"machine": machine, "created": "2026-01-02T03:04:05+00:00", "cases": cases}
 
 
 def test_the_record_was_measured_in_full_and_its_ratios_lie_within_their_quartiles() -> None:
@@ -54,7 +72,7 @@ def test_no_search_of_the_record_is_faster_than_its_products_at_the_machines_pea
 
 def test_a_page_without_a_place_for_a_block_is_refused() -> None:
     with pytest.raises(AssertionError, match="no place for machine"):
-        render.filled(_record(), "# Performance\n")
+        render.filled(_record(), [], "# Performance\n")
 
 
 def test_contenders_take_turns_and_ratios_are_of_the_same_round() -> None:

@@ -1,7 +1,8 @@
 """A codebook's look-up as one operator of `torch.compile`'s graphs.
 
-FAISS, events and schedules are nothing that a compiler could trace, and without this each look-up would break
-the graph. The operator names the tensors that it changes, so that a compiler runs it once, and in its place.
+The search, events and schedules are nothing that a compiler could trace, and without this each look-up would
+break the graph. The operator names the tensors that it changes, so that a compiler runs it once, and in its
+place.
 """
 
 from __future__ import annotations

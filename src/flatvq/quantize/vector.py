@@ -122,7 +122,9 @@ class VectorQuantizer(nn.Module):
 
 def _channel_first(vectors: Tensor, grid: torch.Size) -> Tensor:
     """Unflatten [N, D] into [B, D, *grid]."""
-    return vectors.view(*grid, vectors.shape[1]).movedim(-1, 1)
+    maps = vectors.view(*grid, vectors.shape[1]).movedim(-1, 1)
+    # A graph must not give out views of its inside: the compiler may lay that out in another way.
+    return maps.clone() if torch.compiler.is_compiling() else maps
 
 
 def _unit_length(vectors: Tensor) -> Tensor:

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 __all__ = ["TRAINING_PROTOCOL"]
 
-TRAINING_PROTOCOL = 3
+TRAINING_PROTOCOL = 4
 """Raise it when the same recipe comes to train other weights."""

@@ -1,0 +1,19 @@
+"""A whole model compiles in float32 too, where latents are views of what a convolution gave."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on the CPU")
+def test_a_compiled_float32_step_is_the_plain_one(tmp_path):
+    # In a process of its own: the hook that checks shapes in tests blocks the compiler.
+    script = Path(__file__).parent / "compiled.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("same step") == 2
