@@ -80,12 +80,8 @@ def table(bench: Bench) -> list[str]:
 
 def processors(benches: Sequence[Bench]) -> list[str]:
     """Show the ratios of all cases with an aim, a column a machine: malloc tuned, and as it comes."""
-    heads = [
-        f"{bench['machine']['processor'].replace('(R)', '')}, {_instructions(bench)}, {bench['created'][:10]}; "
-        f"search: {bench['machine']['search']}"
-        for bench in benches
-    ]
-    rows = [f"| case | aim | {' | '.join(heads)} |", f"|---|---|{'---|' * len(benches)}"]
+    heads = " | ".join(map(_head, benches))
+    rows = [f"| case | aim | {heads} |", f"|---|---|{'---|' * len(benches)}"]
     for case in (case for case in benches[0]["cases"] if case["thresholds"] and case["target"]):
         cells = []
         for bench in benches:
@@ -159,6 +155,12 @@ def plots(bench: Bench, folder: Path) -> None:
 
 def _save(figure: Any, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
+
+
+def _head(bench: Bench) -> str:
+    on = bench["machine"]
+    name = f"{on['processor'].replace('(R)', '')}, {_instructions(bench)}"
+    return f"{name}, {bench['created'][:10]}; search: {on['search']}"
 
 
 def _instructions(bench: Bench) -> str:
