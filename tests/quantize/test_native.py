@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -68,6 +69,23 @@ def test_neither_batch_nor_place_nor_threads_change_a_bit(variant, hair_s_breadt
 def _score(vectors, codes):
     """z e - |e|^2 / 2, in float64: [N]."""
     return (vectors.double() * codes).sum(dim=1) - codes.double().square().sum(dim=1) / 2
+
+
+@pytest.mark.parametrize("variant", [variant for variant in native.variants() if variant != "portable"])
+def test_a_score_is_one_chain_of_fused_multiply_adds(variant, hair_s_breadth):
+    vectors, codes = (array.numpy() for array in hair_s_breadth)
+    wide = codes.astype(np.float64)
+    squares = np.zeros(len(codes))
+    for column in wide.T:
+        squares += column**2
+    scores = np.tile((squares / -2).astype(np.float32), (len(vectors), 1))
+    # The product of two float32 is exact in float64: what is rounded to float32 is rounded once.
+    for ours, theirs in zip(vectors.T, wide.T, strict=True):
+        scores = (np.outer(ours.astype(np.float64), theirs) + scores).astype(np.float32)
+    tied = (scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    assert tied.any()  # and then the first of them has to be found
+    found = native.search_native(*hair_s_breadth, variant)
+    assert found.tolist() == scores.argmax(axis=1).tolist()
 
 
 @pytest.mark.skipif("AVX-512" not in native.variants(), reason="the processor has one width of registers")

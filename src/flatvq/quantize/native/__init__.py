@@ -1,6 +1,6 @@
 """The compiled search: a matrix product that keeps only each vector's largest score.
 
-It is built when flatvq is installed, where there is a C++ compiler (GCC or Clang); without it, FAISS and
+It is built when flatvq is installed, where there is a C++ compiler (GCC); without it, FAISS and
 oneDNN search in its place. Axes: N vectors, K codes, D code dim.
 """
 

@@ -1,7 +1,8 @@
 // The nearest codes of a few vectors, for one instruction set: nearest.cpp includes this once for each.
 //
 // It defines VARIANT (a namespace), TARGET (the attribute that allows the instructions), LANES (floats in a
-// register), and how many sums are kept in registers: those of ROWS vectors with REGS registers of codes.
+// register), how many sums are kept in registers (those of ROWS vectors with REGS registers of codes), and
+// MULTIPLY_ADD, which has to round a single sum as the registers' sums are rounded.
 
 namespace VARIANT {
 
@@ -66,7 +67,8 @@ TARGET static void search(
             for (int reg = 0; reg < REGS; reg++) {
                 float sum = offsets[start + reg * LANES + lane];
                 for (int64_t d = 0; d < dim; d++)
-                    sum += vectors[row * dim + d] * panels[start * dim + d * PANEL + reg * LANES + lane];
+                    sum = MULTIPLY_ADD(
+                        vectors[row * dim + d], panels[start * dim + d * PANEL + reg * LANES + lane], sum);
                 if (highest < sum) {
                     highest = sum;
                     code = start + reg * LANES + lane;
@@ -86,3 +88,4 @@ TARGET static void search(
 #undef LANES
 #undef ROWS
 #undef REGS
+#undef MULTIPLY_ADD

@@ -19,6 +19,7 @@
 #define LANES 16
 #define ROWS 8
 #define REGS 3
+#define MULTIPLY_ADD __builtin_fmaf
 #include "group.h"
 
 #define VARIANT avx2
@@ -26,6 +27,7 @@
 #define LANES 8
 #define ROWS 6
 #define REGS 2
+#define MULTIPLY_ADD __builtin_fmaf
 #include "group.h"
 #endif
 
@@ -35,6 +37,11 @@
 #define LANES 4
 #define ROWS 8
 #define REGS 3
+#if defined(__aarch64__)
+#define MULTIPLY_ADD __builtin_fmaf
+#else
+#define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
+#endif
 #include "group.h"
 
 namespace {
