@@ -21,8 +21,6 @@ ROOT = Path(__file__).parents[1]
 PHOTOGRAPHS = ROOT.parent / "shared" / "imagenet-sample" / "train"
 # Earlier records, of machines with other processors.
 OTHERS = sorted((ROOT / "results").glob("bench-*.json"))
-# What decides how fast float32 and bfloat16 are multiplied, by the names of Linux.
-FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 PACKAGES = ("torch", "faiss-cpu", "vector-quantize-pytorch", "numpy", "pillow", "simplejpeg")
 
 
@@ -131,7 +129,7 @@ def _machine() -> dict[str, Any]:
     return {
         **machine_record(),
         "libc": " ".join(platform.libc_ver()),
-        "instructions": [flag for flag in FLAGS if cpu_has(flag)],
+        "instructions": [flag for flag in render.INSTRUCTIONS if cpu_has(flag)],
         "search": f"flatvq's, {instructions()}" if instructions() else "FAISS and oneDNN",
     }
 

@@ -47,6 +47,9 @@ def test_machines_stand_side_by_side_and_what_one_lacks_is_a_dash() -> None:
     assert "AMX, 2026-01-02; search: FAISS" in head
     assert "AVX2, 2026-01-02" in head
     assert row == "| search | 12x | 2.00x; 30x | – |"
+    other = _machine_with([], "")
+    other["machine"]["instructions"] = []  # as on ARM
+    assert "none of AVX and AMX" in render.processors([tuned, other])[0]
 
 
 def _machine_with(cases: list[dict[str, Any]], instructions: str) -> dict[str, Any]:

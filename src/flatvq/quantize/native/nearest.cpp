@@ -61,6 +61,8 @@ const Variant VARIANTS[] = {
     {"portable", 8, portable::PANEL, portable::search},
 };
 constexpr int COUNT = sizeof VARIANTS / sizeof *VARIANTS;
+// No variant takes more vectors at once.
+constexpr int MOST_ROWS = 8;
 
 // Numbers in the codes that are searched at once (512 KiB): all of them pass through a core's own cache for
 // every few vectors.
@@ -137,7 +139,7 @@ extern "C" int flatvq_nearest(
     const int64_t whole = n - n % variant.rows, rest = n - whole;
     float *panels = floats(count * width * dim), *offsets = floats(count * width);
     float *scores = floats(whole + variant.rows), *last = floats(variant.rows * dim);
-    int64_t found[16] = {};
+    int64_t found[MOST_ROWS] = {};
     const bool enough = panels && offsets && scores && last;
     if (enough) {
         pack(codes, k, dim, width, panels, offsets);
