@@ -99,6 +99,10 @@ def _arguments() -> argparse.Namespace:
     )
     asked = parser.parse_args()
     asked.out = asked.out or (Path("bench-quick.json") if asked.quick else ROOT / "results" / "bench.json")
+    if (asked.render or asked.only) and not asked.out.is_file():
+        parser.error(
+            f"there is no record {asked.out} to go on from; measure one first, without --render and --only"
+        )
     return asked
 
 

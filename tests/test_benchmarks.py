@@ -78,6 +78,17 @@ def test_a_page_without_a_place_for_a_block_is_refused() -> None:
         render.filled(_record(), [], "# Performance\n")
 
 
+@pytest.mark.parametrize("option", [["--render"], ["--only", "curves"]])
+def test_a_record_that_is_not_there_is_told_in_one_line(option, tmp_path, monkeypatch, capsys) -> None:
+    from benchmarks import __main__ as command
+
+    missing = str(tmp_path / "bench.json")
+    monkeypatch.setattr("sys.argv", ["benchmarks", *option, "--out", missing])
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    assert f"there is no record {missing}" in capsys.readouterr().err
+
+
 def test_contenders_take_turns_and_ratios_are_of_the_same_round() -> None:
     calls: list[str] = []
     contenders = {name: (lambda name=name: calls.append(name)) for name in ("flatvq", "other")}
