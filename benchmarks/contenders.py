@@ -17,7 +17,7 @@ from flatvq.model import VQVAE, build_vqvae
 from flatvq.quantize import Quantized, RandomSeeding, Revival, VectorQuantizer
 from flatvq.quantize.seeding import KMeansSeeding
 from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, RevivalRecipe, TrainRecipe
-from flatvq.train.machine import machine_for
+from flatvq.train.machine import machine_for, repeatable
 from flatvq.train.objective import objective
 from flatvq.train.optimizer import optimizer_for
 
@@ -57,6 +57,7 @@ def eval_pair(vectors: Tensor, codebook_size: int) -> tuple[dict[str, Call], str
     """
     ours = VectorQuantizer(codebook_size, vectors.shape[1], seeding=RandomSeeding()).eval()
     peer = peer_quantizer(codebook_size, vectors.shape[1], kmeans_init=False).eval()
+    ours, peer = ours.to(vectors.device), peer.to(vectors.device)
     peer._codebook.embed.data.copy_(ours.codebook.codes[None])
     with torch.no_grad():
         found, theirs = ours(vectors).indices, peer(vectors)[1]
@@ -78,9 +79,8 @@ def training_pair(vectors: Tensor, codebook_size: int) -> tuple[dict[str, Call],
     ours = VectorQuantizer(
         size, dim, seeding=KMeansSeeding(vectors_per_code=1), revival=Revival(every=1, fraction=0.05)
     )
-    return {"flatvq": _step(ours, vectors), "other": _step(peer_quantizer(size, dim), vectors)}, _same_step(
-        vectors, codebook_size
-    )
+    ours, peer = ours.to(vectors.device), peer_quantizer(size, dim).to(vectors.device)
+    return {"flatvq": _step(ours, vectors), "other": _step(peer, vectors)}, _same_step(vectors, codebook_size)
 
 
 def _same_step(vectors: Tensor, codebook_size: int) -> str:
@@ -88,6 +88,7 @@ def _same_step(vectors: Tensor, codebook_size: int) -> str:
     size, dim = codebook_size, vectors.shape[1]
     ours = VectorQuantizer(size, dim, seeding=RandomSeeding())
     peer = peer_quantizer(size, dim, kmeans_init=False, threshold_ema_dead_code=0)
+    ours, peer = ours.to(vectors.device), peer.to(vectors.device)
     peer._codebook.embed.data.copy_(ours.codebook.codes[None])
     peer._codebook.embed_avg.data.copy_(ours.codebook.codes[None])
     peer._codebook.cluster_size.data.fill_(1.0)
@@ -161,12 +162,13 @@ def flatvq_step(model: ModelRecipe, images: Tensor, *, compiled: bool = False) -
     forward = torch.compile(net.__call__) if compiled else net
 
     def call() -> None:
-        with machine.autocast():
-            output = forward(pixels)
-        losses = objective(output, pixels, recipe)
-        optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        with repeatable(machine.device):
+            with machine.autocast():
+                output = forward(pixels)
+            losses = objective(output, pixels, recipe)
+            optimizer.zero_grad(set_to_none=True)
+            losses.total.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
 
     # Until enough vectors are gathered, each step seeds anew.
     while not compiled and not all(cast("VectorQuantizer", q).codebook.seeded for q in net.quantizers):
@@ -178,6 +180,7 @@ def peer_step(model: ModelRecipe, images: Tensor) -> Call:
     """Train the same network in plain eager float32 with the peer's layer, as a user would write it."""
     recipe = TrainRecipe(batch_size=len(images))
     net = VQVAE(model, [PeerQuantizer(level.codebook_size, level.code_dim) for level in model.levels])
+    net.to(images.device)
     optimizer = torch.optim.Adam(net.parameters(), 3e-4)
 
     def call() -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Before flatvq is imported: annotated shapes are then checked on every call.
 install_import_hook(["flatvq.quantize", "flatvq.model", "flatvq.evaluate"], "beartype.beartype")
+
+# What there is beside the CPU: tests of what depends on it run there too.
+ACCELERATORS = ["cuda"] if torch.cuda.is_available() else []
 
 # How long an example takes says nothing about the code; the same examples at every run keep red tests red.
 settings.register_profile("flatvq", deadline=None, derandomize=True)
@@ -17,10 +21,14 @@ settings.load_profile("flatvq")
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
-    import torch
-
+def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(params=["cpu", *ACCELERATORS])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Each kind of device of this machine."""
+    return torch.device(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -18,14 +18,17 @@ from flatvq.quantize import flat, native, nearest_codes, search
 
 EPSILON = torch.finfo(torch.float32).eps
 NATIVE = [f"native, {variant}" for variant in native.variants()]
-PATHS = pytest.mark.parametrize("path", [*NATIVE, "faiss", "convolution", "product"])
+ACCELERATORS = ["cuda"] if torch.cuda.is_available() else []
+PATHS = pytest.mark.parametrize("path", [*NATIVE, "faiss", "convolution", "product", *ACCELERATORS])
 
 
 @contextlib.contextmanager
 def searching(path, tile=64):
-    """Make the CPU take one path, whatever the dimension, with tiles of a few rows."""
+    """Take one path, whatever the dimension, with tiles of a few rows."""
     with pytest.MonkeyPatch.context() as patch:
         kind, _, variant = path.partition(", ")
+        if kind in ACCELERATORS:
+            patch.setitem(globals(), "nearest_codes", partial(elsewhere, kind))
         if kind == "product":
             patch.setattr(search, "_search_on_cpu", search._search_elsewhere)
         patch.setattr(search, "instructions", lambda: variant)
@@ -35,6 +38,11 @@ def searching(path, tile=64):
         patch.setattr(search, "_CPU_TILE", tile)
         patch.setattr(flat, "_CODES", tile)
         yield
+
+
+def elsewhere(device, vectors, codebook, found=nearest_codes):
+    """Search on another device, with the strides that the arrays have here."""
+    return found(vectors.to(device), codebook.to(device)).cpu()
 
 
 def squared_distances(vectors, codebook):

@@ -95,7 +95,9 @@ def _conditioned(vectors: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     if any_far:
         # The median is a value of the codebook: unlike the mean it keeps integers whole, and so exact ties.
         offset = codebook.new_zeros(codebook.shape[1])
-        offset[far] = codebook[:, far].median(dim=0).values  # of these alone: a median takes its time
+        # By sorting: torch's median is refused on a GPU where deterministic algorithms are asked for.
+        middle = (len(codebook) - 1) // 2
+        offset[far] = codebook[:, far].sort(dim=0).values[middle]  # of these alone: it takes its time
         vectors, codebook = vectors - offset, codebook - offset
     return vectors, codebook
 

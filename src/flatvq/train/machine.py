@@ -19,7 +19,7 @@ import torch.distributed as dist
 from flatvq.errors import FlatvqError
 from flatvq.recipe import TrainRecipe
 
-__all__ = ["Machine", "cores", "keep_freed_memory", "machine_for"]
+__all__ = ["Machine", "cores", "keep_freed_memory", "machine_for", "repeatable"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def machine_for(recipe: TrainRecipe) -> Iterator[Machine]:
     if joined:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Machine(device, _bfloat16(recipe.precision, device), rank, world_size)
+        with repeatable(device):
+            yield Machine(device, _bfloat16(recipe.precision, device), rank, world_size)
     finally:
         if joined:
             dist.destroy_process_group()
@@ -95,11 +96,33 @@ def _device(wanted: str) -> torch.device:
         )
     if wanted == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        # The same bits at every run are worth more here than the last percent of speed.
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device(wanted)
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Get the same bits from a GPU at every run, which a resumed run needs; a CPU gives them anyway.
+
+    torch then adds in a fixed order what it would add atomically: the sums of the codebooks, above all.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    # Read when the first product is computed. Twice 8 workspaces of 4 MiB: what NVIDIA's documentation gives.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    asked = torch.are_deterministic_algorithms_enabled()
+    fills, cudnn = torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.deterministic
+    torch.use_deterministic_algorithms(True)
+    # Nothing here reads memory that it did not write; filling all of it would only take time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(asked)
+        torch.utils.deterministic.fill_uninitialized_memory = fills
+        torch.backends.cudnn.deterministic = cudnn
 
 
 def _bfloat16(precision: str, device: torch.device) -> bool:
