@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -56,7 +57,7 @@ def measure() -> list[dict[str, Any]]:
                 calls = {"flatvq": calls["flatvq"], "other": _repeatable(calls["flatvq"])}
                 cases.append(_case(title + ", beside the same with bits that repeat", calls))
         vectors, codes = _normal(N, dim), _normal(size, dim, seed=1)
-        calls = {"flatvq": lambda v=vectors, c=codes: nearest_codes(v, c)}
+        calls = {"flatvq": partial(nearest_codes, vectors, codes)}
         cases.append(_case(f"search alone, N {N}, K {size}, D {dim}", calls))
     cases += [_memory(side) for side in ("flatvq", "other")]
     for levels, size, dim, side, batch in (

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flatvq.errors import FlatvqError
 from flatvq.quantize.distributed import sum_over_ranks
+from flatvq.quantize.sums import code_sums
 
 __all__ = ["Ema", "Gradient", "Update", "batch_statistics", "ema_step"]
 
@@ -67,8 +68,7 @@ def batch_statistics(vectors: Tensor, indices: Tensor, codebook_size: int) -> tu
         >>> counts.tolist(), sums.tolist()
         ([1.0, 0.0, 2.0], [[1.0], [0.0], [6.0]])
     """
-    counts = torch.bincount(indices, minlength=codebook_size).to(vectors.dtype)
-    sums = vectors.new_zeros(codebook_size, vectors.shape[1]).index_add_(0, indices, vectors)
+    counts, sums = code_sums(vectors, indices, codebook_size)
     sum_over_ranks(counts, sums)
     return counts, sums
 

@@ -1,8 +1,8 @@
 """Exact nearest-neighbour search over a codebook, without an N x K matrix in memory.
 
 Axes: N vectors, K codes, D code dim. On the CPU a compiled search does the work; where it could not be built,
-FAISS' flat search does for short vectors and tiles of oneDNN's products for long ones. Elsewhere tiles of
-matrix products do.
+FAISS' flat search does for short vectors and tiles of oneDNN's products for long ones. On a GPU a kernel of
+Triton's does it, and where Triton is not there, as on other devices, tiles of matrix products.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from flatvq import kernels
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.quantize.flat import FUSED_DIM, search_flat
 from flatvq.quantize.native import instructions, search_native
@@ -40,8 +41,8 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
 
     The search is exact in float32: the distance of the code that is returned, computed in float64, exceeds
     the smallest one by no more than float32 rounding explains. Equal codes and exact ties go to the
-    lowest index; without the compiled search and oneDNN, as on other devices than a CPU, equal codes may be
-    told apart by rounding. Autocast has no effect on it. Memory beyond the inputs is O(N D + K D): a copy at
+    lowest index; where neither the compiled search, nor oneDNN, nor Triton is there, equal codes may be told
+    apart by rounding. Autocast has no effect on it. Memory beyond the inputs is O(N D + K D): a copy at
     most.
 
     Args:
@@ -67,6 +68,10 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
         vectors, codebook = _conditioned(vectors.float(), codebook.float())
         if vectors.device.type == "cpu":
             return _search_on_cpu(vectors, codebook)
+        if kernels.available(vectors.device):
+            from flatvq.kernels.search import search
+
+            return search(vectors, codebook)
         return _search_elsewhere(vectors, codebook)
 
 
@@ -84,14 +89,12 @@ def _conditioned(vectors: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     Both steps are exact where they matter: the scale is a power of two, and a coordinate is centred only if
     its values lie so close to their middle that the subtraction does not round (Sterbenz' lemma).
     """
-    far = _far_from_zero(codebook)
-    largest, any_far = _look(vectors, codebook, far)
+    largest, any_far, far = _look(vectors, codebook)
     if largest > 0 and not _SAFE[0] < largest < _SAFE[1]:
         # In float64 and back: an extreme factor would itself over- or underflow in float32.
         factor = math.ldexp(1.0, _EXPONENT - math.frexp(largest)[1])
         vectors, codebook = (vectors.double() * factor).float(), (codebook.double() * factor).float()
-        far = _far_from_zero(codebook)  # whose squares may not have been right before
-        any_far = bool(far.any())
+        _, any_far, far = _look(vectors, codebook)  # whose squares may not have been right before
     if any_far:
         # The median is a value of the codebook: unlike the mean it keeps integers whole, and so exact ties.
         offset = codebook.new_zeros(codebook.shape[1])
@@ -102,22 +105,32 @@ def _conditioned(vectors: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     return vectors, codebook
 
 
+def _look(vectors: Tensor, codebook: Tensor) -> tuple[float, bool, Tensor]:
+    """Return the largest absolute value, whether a coordinate is far from zero, and which [D] are.
+
+    On a GPU that is one transfer, which the host waits for.
+    """
+    if kernels.available(vectors.device):
+        from flatvq.kernels.search import look
+
+        found, far = look(vectors, codebook, _OFFSET**2)
+    else:
+        far = _far_from_zero(codebook)
+        sizes = [torch.stack(array.aminmax()).abs().amax() for array in (vectors, codebook)]
+        found = torch.stack([*sizes, far.any().float()])
+    in_vectors, in_codes, any_far = found.tolist()
+    for name, largest in ("vectors", in_vectors), ("codebook", in_codes):
+        if not math.isfinite(largest):
+            raise NonFiniteError(f"NaN or infinity in the {name}", "look for an encoder that diverged")
+    return max(in_vectors, in_codes), bool(any_far), far
+
+
 def _far_from_zero(codebook: Tensor) -> Tensor:
     """Tell the coordinates [D] whose codes lie far from zero beside how they spread."""
     mean = codebook.mean(dim=0)
     # Not torch's `std`, which takes longer than the search of a small codebook.
     variance = (codebook - mean).square_().mean(dim=0)
     return mean.square() > _OFFSET**2 * variance
-
-
-def _look(vectors: Tensor, codebook: Tensor, far: Tensor) -> tuple[float, bool]:
-    """Return the largest absolute value and whether a coordinate is far, in one transfer from the device."""
-    values = torch.stack([*vectors.aminmax(), *codebook.aminmax(), far.any().float()])
-    *bounds, any_far = values.abs().tolist()
-    for name, pair in ("vectors", bounds[:2]), ("codebook", bounds[2:]):
-        if not all(map(math.isfinite, pair)):
-            raise NonFiniteError(f"NaN or infinity in the {name}", "look for an encoder that diverged")
-    return max(bounds), bool(any_far)
 
 
 def _search_on_cpu(vectors: Tensor, codebook: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from flatvq.errors import FlatvqError, nearest
 from flatvq.quantize.search import nearest_codes
+from flatvq.quantize.sums import code_sums
 
 __all__ = [
     "DataSeeding",
@@ -142,8 +143,7 @@ def kmeans(vectors: Tensor, clusters: int, iterations: int, random: torch.Genera
     means = _plus_plus(vectors, clusters, random)
     for _ in range(iterations):
         nearest = nearest_codes(vectors, means)
-        counts = torch.bincount(nearest, minlength=clusters)
-        sums = torch.zeros_like(means).index_add_(0, nearest, vectors)
+        counts, sums = code_sums(vectors, nearest, clusters)
         means = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], means)
         empty = (counts == 0).nonzero().flatten()
         if len(empty):

@@ -151,13 +151,14 @@ class Trainer:
         with self.machine.autocast():
             output = self._forward(images)
         losses = objective(output, images, recipe)
-        if not bool(losses.total.isfinite()):
-            raise NonFiniteError("the loss is not finite", "look at the batch")
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
-        norm = float(nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm or math.inf))
-        if not math.isfinite(norm):
-            raise NonFiniteError("the gradient is not finite", "look at the batch")
+        length = nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm or math.inf)
+        # Once a step, and not before everything is on its way to a GPU, the host waits for it.
+        loss, norm = torch.stack([losses.total.detach(), length]).tolist()
+        for name, value in ("loss", loss), ("gradient", norm):
+            if not math.isfinite(value):
+                raise NonFiniteError(f"the {name} is not finite", "look at the batch")
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, recipe)
         self.optimizer.step()

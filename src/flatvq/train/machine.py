@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -112,16 +113,17 @@ def repeatable(device: torch.device) -> Iterator[None]:
     # Read when the first product is computed. Twice 8 workspaces of 4 MiB: what NVIDIA's documentation gives.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     asked = torch.are_deterministic_algorithms_enabled()
-    fills, cudnn = torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.deterministic
+    memory: Any = torch.utils.deterministic
+    fills, cudnn = memory.fill_uninitialized_memory, torch.backends.cudnn.deterministic
     torch.use_deterministic_algorithms(True)
     # Nothing here reads memory that it did not write; filling all of it would only take time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    memory.fill_uninitialized_memory = False
     torch.backends.cudnn.deterministic = True
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(asked)
-        torch.utils.deterministic.fill_uninitialized_memory = fills
+        memory.fill_uninitialized_memory = fills
         torch.backends.cudnn.deterministic = cudnn
 
 
