@@ -21,7 +21,7 @@ from flatvq.train.machine import machine_for, repeatable
 from flatvq.train.objective import objective
 from flatvq.train.optimizer import optimizer_for
 
-__all__ = ["eval_pair", "flatvq_step", "model_recipe", "peer_step", "training_pair"]
+__all__ = ["Call", "eval_pair", "flatvq_step", "model_recipe", "peer_step", "training_pair"]
 
 DECAY = 0.99
 Call = Callable[[], object]

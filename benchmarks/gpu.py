@@ -1,20 +1,20 @@
-"""flatvq on a GPU, beside the peer on the same one: `python -m benchmarks.gpu RECORD.json`."""
+"""flatvq on a GPU, beside the peer on the same one: `python -m benchmarks.gpu results/gpu-NAME.json`."""
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
 
 from benchmarks.contenders import (
+    Call,
     eval_pair,
     flatvq_step,
     model_recipe,
@@ -23,114 +23,92 @@ from benchmarks.contenders import (
     training_pair,
 )
 from benchmarks.timing import alternate, compared
-from flatvq.quantize import RandomSeeding, Revival, VectorQuantizer, nearest_codes
-from flatvq.train.machine import repeatable
+from flatvq import kernels
+from flatvq.quantize import RandomSeeding, Revival, VectorQuantizer
 
 __all__ = ["measure"]
 
-DEVICE = torch.device("cuda")
 N = 16384
 QUANTIZERS = [(512, 64), (8192, 8), (16384, 8), (65536, 16)]
-Call = Callable[[], object]
+# Levels, K, D, image side, batch.
+STEPS = [(1, 1024, 64, 128, 16), (1, 16384, 8, 128, 16), (2, 1024, 64, 256, 64), (1, 5793, 64, 256, 64)]
 
 
 def main() -> None:
-    """Measure what fits this GPU, and write the record."""
+    """Measure what the first GPU can, and write the record."""
+    device = torch.device("cuda", 0)
     record = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "gpu": torch.cuda.get_device_name(),
-        "packages": {name: version(name) for name in ("torch", "vector-quantize-pytorch")},
-        "cases": measure(),
+        "gpu": torch.cuda.get_device_name(device),
+        "kernels": kernels.available(device),
+        "packages": {name: version(name) for name in ("torch", "triton", "vector-quantize-pytorch")},
     }
-    Path(sys.argv[1]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def measure() -> list[dict[str, Any]]:
-    """Time the cases of the benchmark of the CPU, and one of ImageNet's size."""
     cases: list[dict[str, Any]] = []
+    for case in measure(device):
+        cases.append(case)
+        print(json.dumps(case), flush=True)
+        Path(sys.argv[1]).write_text(
+            json.dumps({**record, "cases": cases}, indent=1) + "\n", encoding="utf-8"
+        )
+
+
+def measure(device: torch.device) -> Iterator[dict[str, Any]]:
+    """Time quantizers and whole steps, and measure the memory of one step."""
     for size, dim in QUANTIZERS:
         for name, pair in (("eval forward", eval_pair), ("training step", training_pair)):
-            calls, same = pair(_normal(N, dim), size)
             title = f"quantizer, {name}, N {N}, K {size}, D {dim}"
-            cases.append(_case(title, calls, same=same))
-            if name == "training step":
-                calls = {"flatvq": calls["flatvq"], "other": _repeatable(calls["flatvq"])}
-                cases.append(_case(title + ", beside the same with bits that repeat", calls))
-        vectors, codes = _normal(N, dim), _normal(size, dim, seed=1)
-        calls = {"flatvq": partial(nearest_codes, vectors, codes)}
-        cases.append(_case(f"search alone, N {N}, K {size}, D {dim}", calls))
-    cases += [_memory(side) for side in ("flatvq", "other")]
-    for levels, size, dim, side, batch in (
-        (1, 1024, 64, 128, 16),
-        (2, 1024, 64, 128, 16),
-        (1, 16384, 8, 128, 16),
-        (2, 1024, 64, 256, 64),
-        (1, 5793, 64, 256, 64),
-    ):
-        images = torch.rand(batch, 3, side, side, device=DEVICE)
-        model = model_recipe(levels, size, dim)
-        title = f"training step, {levels} level(s), K {size}, D {dim}, {side} px, batch {batch}"
-        calls = {"flatvq": flatvq_step(model, images), "other": peer_step(model, images)}
-        cases.append(_case(title, calls))
-        compiled = flatvq_step(model, images, compiled=True)
-        started = perf_counter()
-        compiled()
-        torch.cuda.synchronize()
-        seconds = perf_counter() - started
-        calls = {"flatvq": compiled, "other": calls["flatvq"]}
-        cases.append(_case(title + ", compiled against eager", calls, first_s=seconds))
-    return cases
+            vectors = torch.randn(N, dim, generator=torch.Generator().manual_seed(0)).to(device)
+            calls, same = pair(vectors, size)
+            yield _case(title, "vector-quantize-pytorch", same, calls, device)
+    yield _memory(65536, 16, device)
+    for levels, size, dim, side, batch in STEPS:
+        gc.collect()
+        torch.cuda.empty_cache()
+        images, model = torch.rand(batch, 3, side, side, device=device), model_recipe(levels, size, dim)
+        kind = "single-level" if levels == 1 else "parallel two-level"
+        title = f"training step, {kind}, K {size}, D {dim}, {side} px, batch {batch}"
+        against = "the same network, eager float32 (TF32 in convolutions), the peer's layer"
+        same = "the same recipe builds both networks; only the quantizers differ"
+        ours = flatvq_step(model, images)
+        yield _case(title, against, same, {"flatvq": ours, "other": peer_step(model, images)}, device)
+        if batch > 16:
+            calls = {"flatvq": flatvq_step(model, images, compiled=True), "other": ours}
+            yield _case(title + ", compiled", "the same step, eager", same, calls, device)
 
 
-def _case(title: str, calls: dict[str, Call], **more: Any) -> dict[str, Any]:
-    calls = {name: _synchronised(call) for name, call in calls.items()}
-    taken = alternate(calls, seconds=2.0, rounds=30, warm_up=3)
-    if "other" not in taken:
-        taken["other"] = taken["flatvq"]
-    found = compared(taken)
-    milliseconds = [f"{found[side]['median'] * 1e3:.3f}" for side in ("flatvq_s", "other_s")]
-    ratio = f"{found['ratio']['median']:.2f}x"
-    print(f"{title}: {' against '.join(milliseconds)} ms, {ratio}", *more.values(), flush=True)
-    return {"case": title, **more, **found}
+def _case(
+    title: str, against: str, same: str, calls: dict[str, Call], device: torch.device
+) -> dict[str, Any]:
+    waiting = {name: _waiting(call, device) for name, call in calls.items()}
+    found = compared(alternate(waiting, seconds=1.5, rounds=30, warm_up=5))
+    return {"case": title, "against": against, "same": same, **found}
 
 
-def _synchronised(call: Call) -> Call:
+def _waiting(call: Call, device: torch.device) -> Callable[[], None]:
     def timed() -> None:
         call()
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
 
     return timed
 
 
-def _repeatable(call: Call) -> Call:
-    def timed() -> None:
-        with repeatable(DEVICE):
-            call()
-
-    return timed
-
-
-def _memory(side: str) -> dict[str, Any]:
+def _memory(size: int, dim: int, device: torch.device) -> dict[str, Any]:
     """Measure what a training step of the quantizer takes beyond what was there."""
-    size, dim = 65536, 16
     ours = VectorQuantizer(size, dim, seeding=RandomSeeding(), revival=Revival(every=1, fraction=0.05))
-    quantizer: Any = ours if side == "flatvq" else peer_quantizer(size, dim, kmeans_init=False)
-    quantizer.to(DEVICE)
-    vectors = _normal(N, dim).requires_grad_()
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    out = quantizer(vectors)
-    quantized, loss = (out[0], out[2]) if isinstance(out, tuple) else (out.quantized, out.commitment_loss)
-    (quantized.sum() + loss.sum()).backward()
-    torch.cuda.synchronize()
-    peak = torch.cuda.max_memory_allocated() - before
-    print(f"memory, {side}: {peak / 2**20:.1f} MiB", flush=True)
-    return {"case": f"peak memory of a training step, K {size}, D {dim}, {side}", "bytes": peak}
-
-
-def _normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+    peer = peer_quantizer(size, dim, kmeans_init=False)
+    case: dict[str, Any] = {"case": f"peak memory of a training step, N {N}, K {size}, D {dim}"}
+    for name, quantizer in {"flatvq_bytes": ours, "other_bytes": peer}.items():
+        vectors = torch.randn(N, dim, device=device, requires_grad=True)
+        quantizer.to(device)
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        out: Any = quantizer(vectors)
+        quantized, loss = (out[0], out[2]) if isinstance(out, tuple) else (out.quantized, out.commitment_loss)
+        (quantized.sum() + loss.sum()).backward()
+        torch.cuda.synchronize(device)
+        case[name] = torch.cuda.max_memory_allocated(device) - before
+    return {**case, "against": "vector-quantize-pytorch"}
 
 
 if __name__ == "__main__":

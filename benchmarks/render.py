@@ -18,7 +18,7 @@ INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX
 Bench = dict[str, Any]
 
 
-def blocks(bench: Bench, others: Sequence[Bench] = ()) -> dict[str, list[str]]:
+def blocks(bench: Bench, others: Sequence[Bench], gpu: Bench) -> dict[str, list[str]]:
     """Give the lines of each block of the page, by name; `others` are records of other machines."""
     return {
         "machine": machine(bench),
@@ -26,18 +26,19 @@ def blocks(bench: Bench, others: Sequence[Bench] = ()) -> dict[str, list[str]]:
         "processors": processors([bench, *others]),
         "memory": peaks(bench),
         "curves": curves(bench),
+        "gpu": on_a_gpu(gpu),
         "imagenet": imagenet(_decode_seconds(bench)),
     }
 
 
-def page(bench: Bench, others: Sequence[Bench], path: Path) -> None:
+def page(bench: Bench, others: Sequence[Bench], gpu: Bench, path: Path) -> None:
     """Fill a page in, in place."""
-    path.write_text(filled(bench, others, path.read_text(encoding="utf-8")), encoding="utf-8")
+    path.write_text(filled(bench, others, gpu, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def filled(bench: Bench, others: Sequence[Bench], text: str) -> str:
+def filled(bench: Bench, others: Sequence[Bench], gpu: Bench, text: str) -> str:
     """Replace what stands between `<!-- bench:NAME -->` and `<!-- /bench -->` in a page."""
-    for name, lines in blocks(bench, others).items():
+    for name, lines in blocks(bench, others, gpu).items():
         pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench -->)", re.DOTALL)
         body = "\n".join(lines).replace("\\", r"\\")
         text, found = pattern.subn(rf"\g<1>{body}\n\g<2>", text)
@@ -109,6 +110,26 @@ def peaks(bench: Bench) -> list[str]:
             "64 MiB, 1/100" if found["target"] else "–",
         ]
         rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def on_a_gpu(record: Bench) -> list[str]:
+    """Show what was measured on a GPU."""
+    packages = ", ".join(f"{name} {number}" for name, number in record["packages"].items())
+    rows = [
+        f"{record['gpu']}; {packages}. {record['created'][:10]}.",
+        "",
+        "| case | flatvq | other | ratio (quartiles) |",
+        "|---|---|---|---|",
+    ]
+    for case in record["cases"]:
+        if "flatvq_bytes" in case:
+            ours, theirs = (case[f"{side}_bytes"] / _MIB for side in ("flatvq", "other"))
+            cells = [f"{ours:,.0f} MiB", f"{theirs:,.0f} MiB", f"**1/{theirs / ours:.0f}**"]
+        else:
+            times = _time(case["flatvq_s"]), _time(case["other_s"])
+            cells = [*times, f"**{_ratio(case)}** ({_quartiles(case)})"]
+        rows.append(f"| {case['case']}, against {case['against']} | {' | '.join(cells)} |")
     return rows
 
 
