@@ -70,7 +70,7 @@ struct Screen {
     void (*quantize)(const float *, int64_t, int64_t, float, int16_t *);
     float (*longest)(const float *, int64_t, int64_t);
     void (*scale_offsets)(const float *, int64_t, float, int32_t *);
-    void (*pack_group)(const float *, const float *, int64_t, int64_t, float, int16_t *, float *);
+    void (*pack_group)(const float *, const float *, int64_t, int64_t, float, int16_t *, int16_t *, float *);
     bool (*search)(
         const float *, const int16_t *, int64_t, const float *, const float *, const int16_t *, const int32_t *,
         int64_t, int32_t, int64_t, int32_t *, int32_t *, Unit *, int64_t, float *, int64_t *);
@@ -179,7 +179,7 @@ struct Room {
         units = MOST_ROWS * (part * screen.lanes / 8 + 2);
         steps = BLOCK * even(codes.dim);
         offsets = codes.groups * screen.group;
-        maxima = MOST_ROWS * part * screen.lanes;
+        maxima = (MOST_ROWS * part + part / 8 + 1) * screen.lanes;
     }
     int64_t size() const
     {
@@ -324,7 +324,7 @@ extern "C" int flatvq_nearest(
                     screen->pack_group(
                         codes + group * screen->group * dim, offsets + group * screen->group,
                         k - group * screen->group, dim, (float)(RANGE / packed.longest),
-                        steps + group * screen->group * even(dim), halves + group * screen->group);
+                        (int16_t *)rooms, steps + group * screen->group * even(dim), halves + group * screen->group);
         }
         const Search search{variant, packed, vectors, scores, nearest};
         const int64_t rows = whole / variant.rows;

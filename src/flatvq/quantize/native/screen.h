@@ -22,6 +22,9 @@ constexpr int DEPTH = 16, GROUP = LANES * DEPTH;
 // Registers of codes for which sums are kept, beside ROWS vectors.
 constexpr int WIDE = 2;
 
+// Groups that are passed over at a time.
+constexpr int SPAN = 8;
+
 // Round [count, dim] numbers to whole steps.
 SCREEN_TARGET static void quantize(const float *values, int64_t count, int64_t dim, float scale, int16_t *steps)
 {
@@ -61,24 +64,23 @@ SCREEN_TARGET static void scale_offsets(const float *offsets, int64_t count, flo
     }
 }
 
-// Lay out a group of codes [count, dim] that are left of the codebook, GROUP of them or fewer, and their offsets.
-static void pack_group(
-    const float *codes, const float *offsets, int64_t count, int64_t dim, float scale, int16_t *panels,
-    float *halves)
+// Lay out a group, of the `count` codes that are left of the codebook, and its offsets; `steps` has room for a
+// code.
+SCREEN_TARGET static void pack_group(
+    const float *codes, const float *offsets, int64_t count, int64_t dim, float scale, int16_t *steps,
+    int16_t *panels, float *halves)
 {
-    const int64_t even = dim + dim % 2;
-    for (int64_t code = 0; code < GROUP; code++) {
-        const int64_t lane = code / DEPTH, step = code % DEPTH;
-        const int64_t place = step % WIDE * LANES + lane, start = step / WIDE * WIDE * LANES;
-        int16_t *column = panels + start * even + place * 2;
-        halves[start + place] = code < count ? offsets[code] : -INFINITY;
-        for (int64_t d = 0; d < dim; d++) {
-            const float exact = code < count ? codes[code * dim + d] * scale : 0;
-            column[d / 2 * WIDE * LANES * 2 + d % 2] = (int16_t)(exact + (exact < 0 ? -0.5f : 0.5f));
-        }
-        if (even > dim)
-            column[dim / 2 * WIDE * LANES * 2 + 1] = 0;
+    const int64_t pairs = (dim + 1) / 2;
+    for (int64_t code = 0; code < GROUP && code < count; code++) {
+        quantize(codes + code * dim, 1, dim, scale, steps);
+        const int64_t start = code % DEPTH / WIDE * WIDE * LANES, place = code % WIDE * LANES + code / DEPTH;
+        halves[start + place] = offsets[code];
+        for (int64_t pair = 0; pair < pairs; pair++)
+            std::memcpy(panels + (start * pairs + pair * WIDE * LANES + place) * 2, steps + pair * 2, 4);
     }
+    // What fills up the last group stays zero, with an offset that no sum of integers reaches.
+    for (int64_t code = count; code < GROUP; code++)
+        halves[code % DEPTH / WIDE * WIDE * LANES + code % WIDE * LANES + code / DEPTH] = -INFINITY;
 }
 
 // The largest integer scores of `groups` groups' units: [ROWS, groups, LANES].
@@ -127,19 +129,30 @@ SCREEN_TARGET static void integer_scores(
 
 // The units of a vector that come within the margin of its largest integer score so far, `top`.
 SCREEN_TARGET static int64_t passing(
-    const Ints *maxima, int64_t groups, int32_t margin, int row, int64_t first, int32_t &top, Unit *units,
-    int64_t most)
+    const Ints *maxima, int64_t groups, int32_t margin, int row, int64_t first, int32_t &top, Ints *spans,
+    Unit *units, int64_t most)
 {
+    // Nearly all units are passed over SPAN groups at a time.
     Ints highest = Ints{} + top;
-    for (int64_t group = 0; group < groups; group++)
-        highest = highest < maxima[group] ? maxima[group] : highest;
+    for (int64_t start = 0; start < groups; start += SPAN) {
+        const int64_t stop = groups - start < SPAN ? groups : start + SPAN;
+        Ints span = maxima[start];
+        for (int64_t group = start + 1; group < stop; group++)
+            span = span < maxima[group] ? maxima[group] : span;
+        spans[start / SPAN] = span;
+        highest = highest < span ? span : highest;
+    }
     for (int lane = 0; lane < LANES; lane++)
         top = top < highest[lane] ? highest[lane] : top;
+    const int32_t lowest = top - margin;
     int64_t count = 0;
-    for (int64_t group = 0; group < groups; group++) {
-        unsigned lanes = BITS(maxima[group] >= top - margin);
-        for (; lanes && count < most; lanes &= lanes - 1)
-            units[count++] = {row, (first + group * LANES + __builtin_ctz(lanes)) * DEPTH};
+    for (int64_t start = 0; start < groups; start += SPAN) {
+        if (!BITS(spans[start / SPAN] >= lowest))
+            continue;
+        const int64_t stop = groups - start < SPAN ? groups : start + SPAN;
+        for (int64_t group = start; group < stop; group++)
+            for (unsigned lanes = BITS(maxima[group] >= lowest); lanes && count < most; lanes &= lanes - 1)
+                units[count++] = {row, (first + group * LANES + __builtin_ctz(lanes)) * DEPTH};
     }
     return count;
 }
@@ -174,17 +187,20 @@ SCREEN_TARGET static void exact_scores(
 #pragma GCC unroll 8
         for (int i = 0; i < ROWS; i++) {
             const int row = unit[i]->row;
+            float largest = scores[row];
 #pragma GCC unroll 4
-            for (int part = 0; part < PARTS; part++) {
-                unsigned better = BITS(sum[i][part] > scores[row]);
-                for (; better; better &= better - 1) {
-                    const int lane = __builtin_ctz(better);
-                    if (scores[row] < sum[i][part][lane]) {
-                        scores[row] = sum[i][part][lane];
-                        nearest[row] = unit[i]->code + part * LANES + lane;
-                    }
-                }
-            }
+            for (int part = 0; part < PARTS; part++)
+#pragma GCC unroll 16
+                for (int lane = 0; lane < LANES; lane++)
+                    largest = largest < sum[i][part][lane] ? sum[i][part][lane] : largest;
+            if (!(scores[row] < largest))
+                continue;
+            unsigned where = 0;
+#pragma GCC unroll 4
+            for (int part = 0; part < PARTS; part++)
+                where |= (unsigned)BITS(sum[i][part] == largest) << part * LANES;
+            scores[row] = largest;
+            nearest[row] = unit[i]->code + __builtin_ctz(where);
         }
     }
 }
@@ -200,7 +216,8 @@ SCREEN_TARGET static bool screen(
     int64_t count = 0;
     for (int row = 0; row < ROWS; row++)
         count += passing(
-            largest + row * groups, groups, margin, row, first, tops[row], units + count, most - count);
+            largest + row * groups, groups, margin, row, first, tops[row], largest + ROWS * groups,
+            units + count, most - count);
     if (count == most)
         return false;
     exact_scores(vectors, dim, panels, offsets, units, count, scores, nearest);
