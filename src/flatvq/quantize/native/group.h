@@ -84,6 +84,7 @@ TARGET static void search(
 }  // namespace VARIANT
 
 #ifdef PAIRS
+#include "integers.h"
 #include "screen.h"
 #undef SCREEN_TARGET
 #undef PAIRS

@@ -7,21 +7,8 @@
 // Axes: n vectors, k codes, dim. A panel holds as many codes as there are sums in a row of registers, its
 // dimensions one after the other; codes that fill up the last panel have a score of minus infinity.
 
-#include <cmath>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <limits>
-
-namespace {
-
-// Codes that follow one another, beside one vector: see screen.h.
-struct Unit {
-    int row;
-    int64_t code;
-};
-
-}  // namespace
+#include "codes.h"
+#include "margin.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -64,206 +51,40 @@ struct Unit {
 
 namespace {
 
-// What screen.h adds to a variant.
-struct Screen {
-    int group, unit, lanes;
-    void (*quantize)(const float *, int64_t, int64_t, float, int16_t *);
-    float (*longest)(const float *, int64_t, int64_t);
-    void (*scale_offsets)(const float *, int64_t, float, int32_t *);
-    void (*pack_group)(const float *, const float *, int64_t, int64_t, float, int16_t *, int16_t *, float *);
-    bool (*search)(
-        const float *, const int16_t *, int64_t, const float *, const float *, const int16_t *, const int32_t *,
-        int64_t, int32_t, int64_t, int32_t *, int32_t *, Unit *, int64_t, float *, int64_t *);
-};
-
-struct Variant {
-    const char *name;
-    int rows, panel;
-    void (*search)(
-        const float *, int64_t, const float *, const float *, int64_t, int64_t, float *, int64_t *);
-    const Screen *screen;
-};
-
-#define SCREEN(variant)                                                                                        \
-    {                                                                                                          \
-        variant::GROUP, variant::DEPTH, variant::GROUP / variant::DEPTH, variant::quantize, variant::longest,  \
-            variant::scale_offsets, variant::pack_group, variant::screen                                       \
-    }
-
-#if defined(__x86_64__)
-const Screen AVX512 = SCREEN(avx512), AVX2 = SCREEN(avx2);
-#endif
-
+// Those that screen come before the same ones that do not.
 const Variant VARIANTS[] = {
+#define SCREENED(variant) variant::GROUP, variant::pack_group, variant::room, variant::screen
+#define PLAIN 0, nullptr, nullptr, nullptr
 #if defined(__x86_64__)
-    {"AVX-512, screened", 8, avx512::PANEL, avx512::search, &AVX512},
-    {"AVX-512", 8, avx512::PANEL, avx512::search, nullptr},
-    {"AVX2, screened", 6, avx2::PANEL, avx2::search, &AVX2},
-    {"AVX2", 6, avx2::PANEL, avx2::search, nullptr},
+    {"AVX-512, screened", 8, avx512::PANEL, avx512::search, SCREENED(avx512)},
+    {"AVX-512", 8, avx512::PANEL, avx512::search, PLAIN},
+    {"AVX2, screened", 6, avx2::PANEL, avx2::search, SCREENED(avx2)},
+    {"AVX2", 6, avx2::PANEL, avx2::search, PLAIN},
 #endif
-    {"portable", 8, portable::PANEL, portable::search, nullptr},
+    {"portable", 8, portable::PANEL, portable::search, PLAIN},
 };
 constexpr int COUNT = sizeof VARIANTS / sizeof *VARIANTS;
 // No variant takes more vectors at once.
 constexpr int MOST_ROWS = 8;
-
-// Numbers in the codes that are searched at once (512 KiB): all of them pass through a core's own cache for
-// every few vectors.
-constexpr int64_t CODES = 1 << 17;
 // Multiply-adds below which threads are not worth waking.
 constexpr double FEW = 1 << 18;
-// Vectors that are screened with steps of one size, a multiple of every variant's rows.
-constexpr int64_t BLOCK = 240;
-// Steps in the longest vector and in the longest code: short of 2^15, because what is computed of their
-// lengths is off by a few roundings per dimension.
-constexpr double RANGE = 32000;
-constexpr int64_t MOST_DIM = 1 << 16;
-// Lengths of codes and vectors between which nothing that is computed of them over- or underflows.
-constexpr double SHORTEST = 0x1p-40, LONGEST = 0x1p40;
 
-// How far the integer score of the code that the plain search finds may be below the largest integer score.
-int32_t margin(int64_t dim)
+// Pack codes [begin, end), and return the lowest offset.
+float pack(const float *vectors, int64_t begin, int64_t end, int64_t width, const Codes &codes)
 {
-    // In units of a product of steps. A value is off by half a step, so a vector and a code are by `off` of
-    // their steps; an offset is scaled in float32, and the plain search rounds once for each dimension.
-    const double off = 0.51 * std::sqrt((double)dim), product = off * (2 * RANGE + off);
-    const double offset = RANGE * RANGE * 0x1p-23 + 1, plain = 1.5 * RANGE * RANGE * dim * 0x1p-23;
-    return (int32_t)(1.01 * 2 * (product + offset + plain)) + 1;
-}
-
-struct Codes {
-    int64_t dim;
-    const float *panels, *offsets;
-    int64_t count;
-    // For screening: groups of codes in steps, with their offsets, and the length of the longest code.
-    int64_t groups;
-    const int16_t *steps;
-    const float *halves;
-    double longest;
-};
-
-struct Search {
-    const Variant &variant;
-    const Codes &codes;
-    const float *vectors;
-    float *scores;
-    int64_t *nearest;
-
-    // Search for vectors [begin, end).
-    void plain(int64_t begin, int64_t end) const
-    {
-        const int64_t dim = codes.dim, fit = CODES / (dim * variant.panel), part = fit < 1 ? 1 : fit;
-        for (int64_t first = 0; first < codes.count; first += part) {
-            const int64_t size = codes.count - first < part ? codes.count - first : part;
-            for (int64_t row = begin; row < end; row += variant.rows)
-                variant.search(
-                    vectors + row * dim, dim, codes.panels + first * dim * variant.panel,
-                    codes.offsets + first * variant.panel, size, first, scores + row, nearest + row);
-        }
-    }
-
-    // The same, with room for what is computed on the way.
-    void screened(int64_t begin, int64_t end, char *room) const;
-};
-
-int64_t even(int64_t dim) { return dim + dim % 2; }
-
-// What the search of a block of vectors needs room for.
-struct Room {
-    int64_t part, units, steps, offsets, maxima;
-
-    Room(const Screen &screen, const Codes &codes)
-    {
-        const int64_t fit = CODES / (even(codes.dim) * screen.group);
-        part = fit < 1 ? 1 : fit < codes.groups ? fit : codes.groups;
-        units = MOST_ROWS * (part * screen.lanes / 8 + 2);
-        steps = BLOCK * even(codes.dim);
-        offsets = codes.groups * screen.group;
-        maxima = (MOST_ROWS * part + part / 8 + 1) * screen.lanes;
-    }
-    int64_t size() const
-    {
-        const int64_t bytes = units * sizeof(Unit) + steps * 2 + offsets * 4 + maxima * 4 + 4 * 64;
-        return bytes - bytes % 64 + 64;
-    }
-};
-
-void Search::screened(int64_t begin, int64_t end, char *room) const
-{
-    const Screen &screen = *variant.screen;
-    const Room sizes(screen, codes);
-    const int64_t dim = codes.dim;
-    Unit *units = (Unit *)room;
-    int32_t *offsets = (int32_t *)(units + sizes.units), *maxima = offsets + sizes.offsets;
-    int16_t *steps = (int16_t *)(maxima + sizes.maxima);
-    const int32_t allowed = margin(dim);
-    int64_t pause = 0, wait = 0;
-    for (int64_t start = begin; start < end; start += BLOCK) {
-        const int64_t stop = end - start < BLOCK ? end : start + BLOCK;
-        const double length = std::sqrt((double)screen.longest(vectors + start * dim, stop - start, dim));
-        const double most = length < codes.longest ? codes.longest : length;
-        if (!(codes.longest >= SHORTEST && most <= LONGEST)) {
-            plain(start, stop);
-            continue;
-        }
-        screen.quantize(vectors + start * dim, stop - start, dim, (float)(RANGE / most), steps);
-        screen.scale_offsets(
-            codes.halves, sizes.offsets, (float)(RANGE / most * (RANGE / codes.longest)), offsets);
-        int32_t tops[BLOCK];
-        bool failed[BLOCK] = {};
-        for (int64_t row = 0; row < BLOCK; row++)
-            tops[row] = INT32_MIN;
-        for (int64_t first = 0; first < codes.groups; first += sizes.part) {
-            const int64_t size = codes.groups - first < sizes.part ? codes.groups - first : sizes.part;
-            for (int64_t row = start; row < stop; row += variant.rows) {
-                const int64_t place = row - start;
-                if (failed[place])
-                    continue;
-                if (wait) {
-                    wait--;
-                    failed[place] = true;
-                    continue;
-                }
-                failed[place] = !screen.search(
-                    vectors + row * dim, steps + place * even(dim), dim, codes.panels, codes.offsets,
-                    codes.steps + first * screen.group * even(dim), offsets + first * screen.group, size,
-                    allowed, first * screen.lanes, tops + place, maxima, units,
-                    variant.rows * (size * screen.lanes / 8 + 2), scores + row, nearest + row);
-                if (failed[place]) {
-                    pause = 2 * pause + 1 < 255 ? 2 * pause + 1 : 255;
-                    wait = pause;
-                } else
-                    pause = 0;
-            }
-        }
-        for (int64_t row = start; row < stop; row += variant.rows)
-            if (failed[row - start])
-                plain(row, row + variant.rows);
-    }
-}
-
-void pack(const float *codes, int64_t k, int64_t dim, int64_t width, float *panels, float *offsets)
-{
-    for (int64_t code = 0; code < k; code++) {
-        float *column = panels + code / width * width * dim + code % width;
+    float lowest = 0;
+    for (int64_t code = begin; code < end; code++) {
+        float *column = codes.panels + code / width * width * codes.dim + code % width;
         double square = 0;
-        for (int64_t d = 0; d < dim; d++) {
-            const float value = codes[code * dim + d];
+        for (int64_t d = 0; d < codes.dim; d++) {
+            const float value = vectors[code * codes.dim + d];
             column[d * width] = value;
             square += (double)value * value;
         }
-        offsets[code] = (float)(square / -2);
+        codes.offsets[code] = (float)(square / -2);
+        lowest = codes.offsets[code] < lowest ? codes.offsets[code] : lowest;
     }
-}
-
-// On a cache line's border, and empty.
-template <typename T> T *array(int64_t count)
-{
-    const size_t size = (count * sizeof(T) + 63) / 64 * 64;
-    T *memory = (T *)std::aligned_alloc(64, size);
-    if (memory)
-        std::memset(memory, 0, size);
-    return memory;
+    return lowest;
 }
 
 }  // namespace
@@ -284,75 +105,77 @@ extern "C" int flatvq_fastest(void)
 #endif
 }
 
+// The number of the variant that flatvq_nearest takes if it is asked for number -1: the fastest. Screening pays
+// for vectors and codes enough, and for dimensions enough that steps can tell codes apart.
+static int choose(int64_t n, int64_t dim, int64_t k)
+{
+    const int fastest = flatvq_fastest();
+    const int64_t group = VARIANTS[fastest].group;
+    return fastest + (group && (n < 64 || k < group || dim < 4));
+}
+
 // Write the index of the nearest code of each vector [n, dim] to `nearest` [n]; 0 if all went well, 1 if
 // there was no memory for a copy of the codes [k, dim].
 extern "C" int flatvq_nearest(
     int number, const float *vectors, int64_t n, int64_t dim, const float *codes, int64_t k, int threads,
     int64_t *nearest)
 {
-    const Variant &variant = VARIANTS[number];
-    const Screen *screen = dim <= MOST_DIM ? variant.screen : nullptr;
+    const Variant &variant = VARIANTS[number < 0 ? choose(n, dim, k) : number];
     const int64_t width = variant.panel, count = (k + width - 1) / width;
-    const int64_t groups = screen ? (k + screen->group - 1) / screen->group : 0;
+    const bool screens = variant.group && dim <= MOST_DIM;
+    const int64_t groups = screens ? (k + variant.group - 1) / variant.group : 0;
+    const int64_t size = groups * variant.group;
     const int64_t pieces = (double)n * k * dim < FEW || threads < 1 ? 1 : threads;
     // The last rows of vectors that do not fill a group are searched in a group of their own.
-    const int64_t whole = n - n % variant.rows, rest = n - whole;
-    float *panels = array<float>(count * width * dim), *offsets = array<float>(count * width);
-    float *scores = array<float>(whole + variant.rows), *last = array<float>(variant.rows * dim);
-    const int64_t size = screen ? groups * screen->group : 0;
-    int16_t *steps = array<int16_t>(size * even(dim));
-    float *halves = array<float>(size);
+    const int64_t whole = n - n % variant.rows, rest = n - whole, rows = whole / variant.rows;
+
+    Array<float> panels(count * width * dim), offsets(count * width), integer_offsets(size);
+    Array<int16_t> integers(size * (dim + dim % 2));
+    Array<float> scores(whole + variant.rows), last(variant.rows * dim);
+    Codes packed{
+        k, dim, count, panels.data, offsets.data, groups, integers.data, integer_offsets.data, 0};
+    const int64_t room = screens ? variant.room(packed) : 0;
+    Array<char> rooms(room * pieces);
     int64_t found[MOST_ROWS] = {};
-    Codes packed{dim, panels, offsets, count, groups, steps, halves, 0};
-    const int64_t room = screen ? Room(*screen, packed).size() : 0;
-    char *rooms = array<char>(room * pieces);
-    const bool enough = panels && offsets && scores && last && steps && halves && rooms;
-    if (enough) {
-        pack(codes, k, dim, width, panels, offsets);
-        const float lowest = -std::numeric_limits<float>::infinity();
-        for (int64_t code = k; code < count * width; code++)
-            offsets[code] = lowest;
-        for (int64_t row = 0; row < whole + variant.rows; row++)
-            scores[row] = lowest;
-        if (screen) {
-            float least = 0;
-            for (int64_t code = 0; code < k; code++)
-                least = offsets[code] < least ? offsets[code] : least;
-            packed.longest = std::sqrt(-2.0 * least);
-            if (packed.longest >= SHORTEST && packed.longest <= LONGEST)
-                for (int64_t group = 0; group < groups; group++)
-                    screen->pack_group(
-                        codes + group * screen->group * dim, offsets + group * screen->group,
-                        k - group * screen->group, dim, (float)(RANGE / packed.longest),
-                        (int16_t *)rooms, steps + group * screen->group * even(dim), halves + group * screen->group);
-        }
-        const Search search{variant, packed, vectors, scores, nearest};
-        const int64_t rows = whole / variant.rows;
-#pragma omp parallel for num_threads(pieces) schedule(static) if (pieces > 1)
-        for (int64_t piece = 0; piece < pieces; piece++) {
-            const int64_t begin = rows * piece / pieces * variant.rows;
-            const int64_t end = rows * (piece + 1) / pieces * variant.rows;
-            if (screen)
-                search.screened(begin, end, rooms + piece * room);
-            else
-                search.plain(begin, end);
-        }
-        if (rest) {
-            std::memcpy(last, vectors + whole * dim, rest * dim * sizeof(float));
-            const Search tail{variant, packed, last, scores + whole, found};
-            if (screen)
-                tail.screened(0, variant.rows, rooms);
-            else
-                tail.plain(0, variant.rows);
-            std::memcpy(nearest + whole, found, rest * sizeof(int64_t));
-        }
+    if (!panels.data || !offsets.data || !integers.data || !integer_offsets.data || !scores.data ||
+        !last.data || !rooms.data)
+        return 1;
+
+    float lowest = 0;
+#pragma omp parallel for num_threads(pieces) reduction(min : lowest) if (pieces > 1)
+    for (int64_t piece = 0; piece < pieces; piece++) {
+        const float here = pack(codes, k * piece / pieces, k * (piece + 1) / pieces, width, packed);
+        lowest = here < lowest ? here : lowest;
     }
-    std::free(panels);
-    std::free(offsets);
-    std::free(scores);
-    std::free(last);
-    std::free(steps);
-    std::free(halves);
-    std::free(rooms);
-    return enough ? 0 : 1;
+    for (int64_t code = k; code < count * width; code++)
+        offsets.data[code] = -INFINITY;
+    for (int64_t row = 0; row < whole + variant.rows; row++)
+        scores.data[row] = -INFINITY;
+    packed.longest = std::sqrt(-2.0 * lowest);
+    if (packed.longest >= SHORTEST && packed.longest <= LONGEST)
+#pragma omp parallel for num_threads(pieces) if (pieces > 1)
+        for (int64_t piece = 0; piece < pieces; piece++)
+            for (int64_t group = groups * piece / pieces; group < groups * (piece + 1) / pieces; group++)
+                variant.pack(codes, group, packed, (int16_t *)(rooms.data + piece * room));
+
+    const Search search{variant, packed, vectors, scores.data, nearest};
+#pragma omp parallel for num_threads(pieces) if (pieces > 1)
+    for (int64_t piece = 0; piece < pieces; piece++) {
+        const int64_t begin = rows * piece / pieces * variant.rows;
+        const int64_t end = rows * (piece + 1) / pieces * variant.rows;
+        if (screens)
+            variant.screen(search, begin, end, rooms.data + piece * room);
+        else
+            search.plain(begin, end);
+    }
+    if (rest) {
+        std::memcpy(last.data, vectors + whole * dim, rest * dim * sizeof(float));
+        const Search tail{variant, packed, last.data, scores.data + whole, found};
+        if (screens)
+            variant.screen(tail, 0, variant.rows, rooms.data);
+        else
+            tail.plain(0, variant.rows);
+        std::memcpy(nearest + whole, found, rest * sizeof(int64_t));
+    }
+    return 0;
 }

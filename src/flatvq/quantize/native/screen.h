@@ -1,158 +1,53 @@
-// The same nearest codes with most of the work in integers of 16 bits, whose sums of products take half as
-// long: nearest.cpp includes this, by way of group.h, for each instruction set that has them.
+// The search of group.h with most of the work in integers: included like integers.h, after it.
 //
-// Vectors and codes are rounded to whole steps, and their scores are sums of integers, exact ones. No such
-// score is further than half of margin() from the score that group.h computes. So the code that group.h finds
-// is one of those whose integer score comes within margin() of the vector's largest, and they are few: only
-// their scores are computed as group.h does.
+// No score in integers is further than half of MARGIN from the one that group.h computes. So the code that
+// group.h finds is one of those whose integer score comes within the margin of the vector's largest. They are
+// in few units, and only these units' scores are computed as group.h does. Where they are many, because codes
+// lie closer together than steps, group.h searches.
 //
-// Steps are chosen for the longest vector z and the longest code e: each of them is RANGE steps long, or less.
-// Then no sum overflows: by Cauchy and Schwarz |z e| + |e|^2 / 2 <= 3/2 RANGE^2 < 2^31, up to any dimension.
-//
-// A unit is DEPTH codes that follow one another, a group LANES units. Of each unit only the largest integer
-// score is kept: a group's codes are laid out so that each lane runs through a unit of its own. Dimensions
-// lie in pairs, as they are multiplied; an odd one is filled up with zeros.
-//
-// It defines nothing but needs, beside what group.h does, SCREEN_TARGET (the attribute), PAIRS(sums, a, b)
-// (the sums plus products of pairs), and BITS(mask) (the lanes of a mask as the bits of an integer).
+// It needs, beside what integers.h does, BITS(mask) (the lanes of a mask as the bits of an integer).
 
 namespace VARIANT {
 
-constexpr int DEPTH = 16, GROUP = LANES * DEPTH;
-// Registers of codes for which sums are kept, beside ROWS vectors.
-constexpr int WIDE = 2;
+// Codes that follow one another, from `code` on, beside one vector of a few.
+struct Unit {
+    int row;
+    int64_t code;
+};
 
-// Groups that are passed over at a time.
-constexpr int SPAN = 8;
-
-// Round [count, dim] numbers to whole steps.
-SCREEN_TARGET static void quantize(const float *values, int64_t count, int64_t dim, float scale, int16_t *steps)
-{
-    const int64_t even = dim + dim % 2;
-    for (int64_t row = 0; row < count; row++) {
-#pragma omp simd
-        for (int64_t d = 0; d < dim; d++) {
-            const float exact = values[row * dim + d] * scale;
-            steps[row * even + d] = (int16_t)(int32_t)(exact + (exact < 0 ? -0.5f : 0.5f));
-        }
-        if (even > dim)
-            steps[row * even + dim] = 0;
-    }
-}
-
-// The square of the longest vector's length.
-SCREEN_TARGET static float longest(const float *vectors, int64_t count, int64_t dim)
-{
-    float most = 0;
-    for (int64_t row = 0; row < count; row++) {
-        float square = 0;
-#pragma omp simd reduction(+ : square)
-        for (int64_t d = 0; d < dim; d++)
-            square += vectors[row * dim + d] * vectors[row * dim + d];
-        most = square <= most ? most : square;  // a NaN stays
-    }
-    return most;
-}
-
-// The offsets in steps; minus infinity becomes the lowest integer.
-SCREEN_TARGET static void scale_offsets(const float *offsets, int64_t count, float scale, int32_t *scaled)
-{
-#pragma omp simd
-    for (int64_t code = 0; code < count; code++) {
-        const float exact = offsets[code] * scale;
-        scaled[code] = (int32_t)(exact < -0x1p31f ? -0x1p31f : exact);
-    }
-}
-
-// Lay out a group, of the `count` codes that are left of the codebook, and its offsets; `steps` has room for a
-// code.
-SCREEN_TARGET static void pack_group(
-    const float *codes, const float *offsets, int64_t count, int64_t dim, float scale, int16_t *steps,
-    int16_t *panels, float *halves)
-{
-    const int64_t pairs = (dim + 1) / 2;
-    for (int64_t code = 0; code < GROUP && code < count; code++) {
-        quantize(codes + code * dim, 1, dim, scale, steps);
-        const int64_t start = code % DEPTH / WIDE * WIDE * LANES, place = code % WIDE * LANES + code / DEPTH;
-        halves[start + place] = offsets[code];
-        for (int64_t pair = 0; pair < pairs; pair++)
-            std::memcpy(panels + (start * pairs + pair * WIDE * LANES + place) * 2, steps + pair * 2, 4);
-    }
-    // What fills up the last group stays zero, with an offset that no sum of integers reaches.
-    for (int64_t code = count; code < GROUP; code++)
-        halves[code % DEPTH / WIDE * WIDE * LANES + code % WIDE * LANES + code / DEPTH] = -INFINITY;
-}
-
-// The largest integer scores of `groups` groups' units: [ROWS, groups, LANES].
-SCREEN_TARGET static void integer_scores(
-    const int16_t *steps, int64_t pairs, const int16_t *panels, const int32_t *offsets, int64_t groups,
-    Ints *maxima)
-{
-    for (int64_t group = 0; group < groups; group++) {
-        Ints best[ROWS];
-        for (int row = 0; row < ROWS; row++)
-            best[row] = Ints{} + INT32_MIN;
-        for (int step = 0; step < DEPTH; step += WIDE) {
-            Ints sum[ROWS][WIDE];
-#pragma GCC unroll 8
-            for (int row = 0; row < ROWS; row++)
-#pragma GCC unroll 4
-                for (int reg = 0; reg < WIDE; reg++)
-                    sum[row][reg] = *(const Ints *)(offsets + reg * LANES);
-            for (int64_t pair = 0; pair < pairs; pair++) {
-                Ints codes[WIDE];
-#pragma GCC unroll 4
-                for (int reg = 0; reg < WIDE; reg++)
-                    std::memcpy(&codes[reg], panels + (pair * WIDE + reg) * LANES * 2, sizeof(Ints));
-#pragma GCC unroll 8
-                for (int row = 0; row < ROWS; row++) {
-                    int32_t both;
-                    std::memcpy(&both, steps + (row * pairs + pair) * 2, sizeof both);
-#pragma GCC unroll 4
-                    for (int reg = 0; reg < WIDE; reg++)
-                        sum[row][reg] = PAIRS(sum[row][reg], Ints{} + both, codes[reg]);
-                }
-            }
-#pragma GCC unroll 8
-            for (int row = 0; row < ROWS; row++)
-#pragma GCC unroll 4
-                for (int reg = 0; reg < WIDE; reg++)
-                    best[row] = best[row] < sum[row][reg] ? sum[row][reg] : best[row];
-            panels += pairs * WIDE * LANES * 2;
-            offsets += WIDE * LANES;
-        }
-#pragma GCC unroll 8
-        for (int row = 0; row < ROWS; row++)
-            maxima[row * groups + group] = best[row];
-    }
-}
+// Groups that are passed over at a time: as many as have their units in the bits of an integer.
+constexpr int SPAN = 64 / LANES;
+// Vectors that have steps of one size.
+constexpr int BLOCK = 40 * ROWS;
 
 // The units of a vector that come within the margin of its largest integer score so far, `top`.
 SCREEN_TARGET static int64_t passing(
-    const Ints *maxima, int64_t groups, int32_t margin, int row, int64_t first, int32_t &top, Ints *spans,
+    const Ints *largest_of_units, int64_t groups, int32_t margin, int row, int64_t first, int32_t &top, Ints *spans,
     Unit *units, int64_t most)
 {
-    // Nearly all units are passed over SPAN groups at a time.
     Ints highest = Ints{} + top;
     for (int64_t start = 0; start < groups; start += SPAN) {
-        const int64_t stop = groups - start < SPAN ? groups : start + SPAN;
-        Ints span = maxima[start];
-        for (int64_t group = start + 1; group < stop; group++)
-            span = span < maxima[group] ? maxima[group] : span;
+        Ints span = largest_of_units[start];
+        for (int64_t group = start + 1; group < start + SPAN && group < groups; group++)
+            span = span < largest_of_units[group] ? largest_of_units[group] : span;
         spans[start / SPAN] = span;
         highest = highest < span ? span : highest;
     }
+    const int32_t *lanes = (const int32_t *)&highest;
+    int32_t largest = top;
+#pragma omp simd reduction(max : largest)
     for (int lane = 0; lane < LANES; lane++)
-        top = top < highest[lane] ? highest[lane] : top;
-    const int32_t lowest = top - margin;
+        largest = largest < lanes[lane] ? lanes[lane] : largest;
+    top = largest;
     int64_t count = 0;
     for (int64_t start = 0; start < groups; start += SPAN) {
-        if (!BITS(spans[start / SPAN] >= lowest))
+        if (!BITS(spans[start / SPAN] >= largest - margin))
             continue;
-        const int64_t stop = groups - start < SPAN ? groups : start + SPAN;
-        for (int64_t group = start; group < stop; group++)
-            for (unsigned lanes = BITS(maxima[group] >= lowest); lanes && count < most; lanes &= lanes - 1)
-                units[count++] = {row, (first + group * LANES + __builtin_ctz(lanes)) * DEPTH};
+        uint64_t found = 0;
+        for (int64_t group = start; group < start + SPAN && group < groups; group++)
+            found |= (uint64_t)(unsigned)BITS(largest_of_units[group] >= largest - margin) << (group - start) * LANES;
+        for (; found && count < most; found &= found - 1)
+            units[count++] = {row, (first + start * LANES + __builtin_ctzll(found)) * DEPTH};
     }
     return count;
 }
@@ -160,9 +55,10 @@ SCREEN_TARGET static int64_t passing(
 // Compute the scores of units of codes as group.h does, in the order in which they are given, the first of
 // equals first.
 SCREEN_TARGET static void exact_scores(
-    const float *vectors, int64_t dim, const float *panels, const float *offsets, const Unit *units,
-    int64_t count, float *scores, int64_t *nearest)
+    const Codes &packed, const float *vectors, const Unit *units, int64_t count, float *scores,
+    int64_t *nearest)
 {
+    const int64_t dim = packed.dim;
     constexpr int PARTS = DEPTH / LANES;
     for (int64_t begin = 0; begin < count; begin += ROWS) {
         // Several at once, for a chain of multiply-adds mostly waits; the last one fills up what is left.
@@ -173,10 +69,10 @@ SCREEN_TARGET static void exact_scores(
         for (int i = 0; i < ROWS; i++) {
             unit[i] = units + (begin + i < count ? begin + i : count - 1);
             vector[i] = vectors + unit[i]->row * dim;
-            codes[i] = panels + unit[i]->code / PANEL * PANEL * dim + unit[i]->code % PANEL;
+            codes[i] = packed.panels + unit[i]->code / PANEL * PANEL * dim + unit[i]->code % PANEL;
 #pragma GCC unroll 4
             for (int part = 0; part < PARTS; part++)
-                sum[i][part] = *(const Floats *)(offsets + unit[i]->code + part * LANES);
+                sum[i][part] = *(const Floats *)(packed.offsets + unit[i]->code + part * LANES);
         }
         for (int64_t d = 0; d < dim; d++)
 #pragma GCC unroll 8
@@ -205,23 +101,101 @@ SCREEN_TARGET static void exact_scores(
     }
 }
 
-// Search for ROWS vectors; false if so many units come within the margin that it would not pay.
-SCREEN_TARGET static bool screen(
-    const float *vectors, const int16_t *steps, int64_t dim, const float *panels, const float *offsets,
-    const int16_t *integers, const int32_t *halves, int64_t groups, int32_t margin, int64_t first,
-    int32_t *tops, int32_t *maxima, Unit *units, int64_t most, float *scores, int64_t *nearest)
+// The square of the longest vector's length.
+SCREEN_TARGET static float longest(const float *vectors, int64_t count, int64_t dim)
 {
-    Ints *largest = (Ints *)maxima;
-    integer_scores(steps, (dim + 1) / 2, integers, halves, groups, largest);
-    int64_t count = 0;
-    for (int row = 0; row < ROWS; row++)
-        count += passing(
-            largest + row * groups, groups, margin, row, first, tops[row], largest + ROWS * groups,
-            units + count, most - count);
-    if (count == most)
-        return false;
-    exact_scores(vectors, dim, panels, offsets, units, count, scores, nearest);
-    return true;
+    float most = 0;
+    for (int64_t row = 0; row < count; row++) {
+        float square = 0;
+#pragma omp simd reduction(+ : square)
+        for (int64_t d = 0; d < dim; d++)
+            square += vectors[row * dim + d] * vectors[row * dim + d];
+        most = square <= most ? most : square;  // a NaN stays
+    }
+    return most;
+}
+
+// What is needed for a block of vectors: a place for each thing, and the bytes of all.
+struct Room {
+    int64_t part, most;
+    int64_t offsets, largest, spans, units, size;
+
+    explicit Room(const Codes &codes)
+    {
+        const int64_t even = codes.dim + codes.dim % 2, fit = CACHE / (int64_t)(even * GROUP * sizeof(int16_t));
+        part = fit < 1 ? 1 : fit < codes.groups ? fit : codes.groups;
+        most = ROWS * (part * LANES / 16 + 2);
+        offsets = (BLOCK * even * sizeof(int16_t) + 63) / 64 * 64;
+        largest = offsets + codes.groups * GROUP * sizeof(int32_t);
+        spans = largest + ROWS * part * sizeof(Ints);
+        units = spans + (part / SPAN + 1) * sizeof(Ints);
+        size = (units + most * sizeof(Unit) + 63) / 64 * 64;
+    }
+};
+
+static int64_t room(const Codes &codes) { return Room(codes).size; }
+
+// As Search::plain.
+static void screen(const Search &search, int64_t begin, int64_t end, char *memory)
+{
+    const Codes &codes = search.codes;
+    const Room room(codes);
+    const int64_t dim = codes.dim, even = dim + dim % 2;
+    int16_t *integers = (int16_t *)memory;
+    int32_t *offsets = (int32_t *)(memory + room.offsets);
+    Ints *largest = (Ints *)(memory + room.largest), *spans = (Ints *)(memory + room.spans);
+    Unit *units = (Unit *)(memory + room.units);
+    const int32_t allowed = margin(dim);
+    // After a failure as many vectors as `pause` says go without.
+    int pause = 0, wait = 0;
+    for (int64_t start = begin; start < end; start += BLOCK) {
+        const int64_t stop = end - start < BLOCK ? end : start + BLOCK;
+        const float *vectors = search.vectors + start * dim;
+        const double length = std::sqrt((double)longest(vectors, stop - start, dim));
+        const double most = length < codes.longest ? codes.longest : length;
+        if (!(codes.longest >= SHORTEST && most <= LONGEST)) {
+            search.plain(start, stop);
+            continue;
+        }
+        quantize(vectors, stop - start, dim, (float)(RANGE / most), integers);
+        quantize_offsets(
+            codes.integer_offsets, codes.groups * GROUP, (float)(RANGE / most * (RANGE / codes.longest)), offsets);
+        int32_t tops[BLOCK];
+        bool left[BLOCK] = {};
+        for (int32_t &top : tops)
+            top = INT32_MIN;
+        for (int64_t first = 0; first < codes.groups; first += room.part) {
+            const int64_t groups = codes.groups - first < room.part ? codes.groups - first : room.part;
+            for (int64_t at = 0; at < stop - start; at += ROWS) {
+                if (wait && !left[at]) {
+                    left[at] = true;
+                    wait--;
+                }
+                if (left[at])
+                    continue;
+                integer_scores(
+                    integers + at * even, dim, codes.integers + first * GROUP * even, offsets + first * GROUP,
+                    groups, largest);
+                int64_t count = 0;
+                for (int row = 0; row < ROWS; row++)
+                    count += passing(
+                        largest + row * groups, groups, allowed, row, first * LANES, tops[at + row], spans,
+                        units + count, room.most - count);
+                left[at] = count == room.most;
+                if (left[at])
+                    wait = pause = pause < 128 ? 2 * pause + 1 : pause;
+                else {
+                    pause = 0;
+                    exact_scores(
+                        codes, vectors + at * dim, units, count, search.scores + start + at,
+                        search.nearest + start + at);
+                }
+            }
+        }
+        for (int64_t at = 0; at < stop - start; at += ROWS)
+            if (left[at])
+                search.plain(start + at, start + at + ROWS);
+    }
 }
 
 }  // namespace VARIANT
