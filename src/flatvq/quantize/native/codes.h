@@ -57,17 +57,11 @@ struct Search {
     }
 };
 
-// Zeros on a cache line's border.
+// Memory from a cache line's border on, or none if there is not enough.
 template <typename T> struct Array {
-    T *data;
+    T *const data;
 
-    explicit Array(int64_t count)
-    {
-        const size_t size = (count * sizeof(T) + 63) / 64 * 64;
-        data = (T *)std::aligned_alloc(64, size);
-        if (data)
-            std::memset(data, 0, size);
-    }
+    explicit Array(int64_t count) : data((T *)std::aligned_alloc(64, (count * sizeof(T) + 64) / 64 * 64)) {}
     Array(const Array &) = delete;
     ~Array() { std::free(data); }
 };

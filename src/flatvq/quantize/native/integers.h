@@ -56,9 +56,10 @@ SCREEN_TARGET static void pack_group(const float *vectors, int64_t group, const 
         // What fills up the last group: zeros, with an offset below all scores.
         const bool there = first + code < codes.k;
         offsets[bundle * WIDE * LANES + place] = there ? codes.offsets[first + code] : -INFINITY;
-        if (!there)
-            continue;
-        quantize(vectors + (first + code) * dim, 1, dim, (float)(RANGE / codes.longest), room);
+        if (there)
+            quantize(vectors + (first + code) * dim, 1, dim, (float)(RANGE / codes.longest), room);
+        else
+            std::memset(room, 0, pairs * 2 * sizeof *room);
         for (int64_t pair = 0; pair < pairs; pair++)
             std::memcpy(
                 integers + (bundle * pairs + pair) * BUNDLE + place * 2, room + pair * 2, 2 * sizeof *room);

@@ -111,7 +111,7 @@ static int choose(int64_t n, int64_t dim, int64_t k)
 {
     const int fastest = flatvq_fastest();
     const int64_t group = VARIANTS[fastest].group;
-    return fastest + (group && (n < 64 || k < group || dim < 4));
+    return fastest + (group && (n < 256 || k < group || dim < 4));
 }
 
 // Write the index of the nearest code of each vector [n, dim] to `nearest` [n]; 0 if all went well, 1 if
@@ -147,8 +147,12 @@ extern "C" int flatvq_nearest(
         const float here = pack(codes, k * piece / pieces, k * (piece + 1) / pieces, width, packed);
         lowest = here < lowest ? here : lowest;
     }
-    for (int64_t code = k; code < count * width; code++)
+    // What fills up the last panel: zeros, with a score below all others.
+    for (int64_t code = k; code < count * width; code++) {
         offsets.data[code] = -INFINITY;
+        for (int64_t d = 0; d < dim; d++)
+            panels.data[(count - 1) * width * dim + d * width + code % width] = 0;
+    }
     for (int64_t row = 0; row < whole + variant.rows; row++)
         scores.data[row] = -INFINITY;
     packed.longest = std::sqrt(-2.0 * lowest);
@@ -169,6 +173,7 @@ extern "C" int flatvq_nearest(
             search.plain(begin, end);
     }
     if (rest) {
+        std::memset(last.data, 0, variant.rows * dim * sizeof(float));
         std::memcpy(last.data, vectors + whole * dim, rest * dim * sizeof(float));
         const Search tail{variant, packed, last.data, scores.data + whole, found};
         if (screens)
