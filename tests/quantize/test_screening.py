@@ -50,19 +50,24 @@ def test_codes_closer_together_than_steps(variant, dim, spread, normal):
 
 
 @EACH
-@pytest.mark.parametrize("dim", [16, 64, 256])
+@pytest.mark.parametrize("dim", [40, 200, 1000])
 def test_roundings_that_all_add_up(variant, dim):
-    # The step is 1. The nearest code is rounded down in all dimensions and the others up in half of them,
-    # although they are further off: in integers they score higher.
-    length = RANGE / dim**0.5
-    others = torch.full((499, dim), 100.47)
-    others[:, ::2] = 100.5
-    codes = torch.cat([others, torch.full((1, dim), 100.49), torch.full((1, dim), -length)])
-    vectors = torch.full((50, dim), length)
-    assert assert_same_bits(variant, vectors, codes).tolist() == brute_force(vectors, codes).tolist()
-    assert set(native.search_native(vectors, codes, variant).tolist()) == {499}
-    rounded = torch.floor(codes.double() + 0.5)
-    assert ((rounded @ vectors[0].double().floor()) - rounded.square().sum(dim=1) / 2).argmax() != 499
+    # The step is 1, for the code `far` is RANGE long. Of two codes along and against `signs`, which the vector
+    # is nearly orthogonal to, the nearer one loses by all roundings, its own, the other's and the vector's.
+    signs, ones = torch.tensor([1.0, -1.0]).repeat(dim // 2), torch.ones(dim)
+    size = round(0.998 * RANGE / dim**0.5)
+    shorter = torch.full((dim,), size - 1.0)
+    shorter[: dim // 10] = size
+    vector, near, wrong = size + 0.49 * signs, size * signs + 0.49, 0.51 - shorter * signs
+    far = -RANGE * torch.eye(dim)[0]
+    codes = far.repeat(500, 1)
+    codes[7], codes[300] = wrong, near
+    rounded = torch.stack([near, wrong]).double().round()
+    scores = rounded @ vector.double().round() - rounded.square().sum(dim=1) / 2
+    assert scores[1] - scores[0] > 1.85 * dim**0.5 * RANGE  # the margin has 2.06 instead of 1.85, and more
+    vectors = vector.repeat(50, 1)
+    assert brute_force(vectors, codes).tolist() == [300] * 50
+    assert assert_same_bits(variant, vectors, codes).tolist() == [300] * 50
 
 
 @EACH
