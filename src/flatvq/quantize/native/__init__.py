@@ -30,7 +30,7 @@ def search_native(vectors: Tensor, codebook: Tensor, variant: str = "") -> Tenso
     Args:
         vectors: float32 [N, D], on the CPU.
         codebook: float32 [K, D].
-        variant: one of `variants()`; the fastest if not given.
+        variant: one of `variants()`; the fastest for these shapes if not given.
 
     Returns:
         int64 [N].
@@ -48,7 +48,7 @@ def search_native(vectors: Tensor, codebook: Tensor, variant: str = "") -> Tenso
     vectors, codebook = vectors.contiguous(), codebook.contiguous()
     count, dim = vectors.shape
     nearest = torch.empty(count, dtype=torch.int64)
-    number = _names().index(variant) if variant else library.flatvq_fastest()
+    number = _names().index(variant) if variant else -1
     threads = torch.get_num_threads()
     arrays = vectors.data_ptr(), count, dim, codebook.data_ptr(), len(codebook)
     if library.flatvq_nearest(number, *arrays, threads, nearest.data_ptr()):
@@ -57,13 +57,13 @@ def search_native(vectors: Tensor, codebook: Tensor, variant: str = "") -> Tenso
 
 
 def instructions() -> str:
-    """Name the fastest variant of the compiled search here, or return nothing if it is not there.
+    """Name what the compiled search has the processor do, or return nothing if it is not there.
 
     `FLATVQ_NATIVE=0` in the environment turns it off.
     """
     library = None if os.environ.get("FLATVQ_NATIVE") == "0" else _loaded()
     fastest = -1 if library is None else library.flatvq_fastest()
-    return _names()[fastest] if fastest >= 0 else ""
+    return _names()[fastest].partition(", ")[0] if fastest >= 0 else ""
 
 
 def variants() -> list[str]:

@@ -83,6 +83,14 @@ TARGET static void search(
 
 }  // namespace VARIANT
 
+#ifdef PAIRS
+#include "integers.h"
+#include "screen.h"
+#undef SCREEN_TARGET
+#undef PAIRS
+#undef BITS
+#endif
+
 #undef VARIANT
 #undef TARGET
 #undef LANES

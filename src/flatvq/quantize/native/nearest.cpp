@@ -7,19 +7,21 @@
 // Axes: n vectors, k codes, dim. A panel holds as many codes as there are sums in a row of registers, its
 // dimensions one after the other; codes that fill up the last panel have a score of minus infinity.
 
-#include <cmath>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <limits>
+#include "codes.h"
+#include "margin.h"
 
 #if defined(__x86_64__)
+#include <immintrin.h>
+
 #define VARIANT avx512
 #define TARGET __attribute__((target("avx512f")))
 #define LANES 16
 #define ROWS 8
 #define REGS 3
 #define MULTIPLY_ADD __builtin_fmaf
+#define SCREEN_TARGET __attribute__((target("avx512f,avx512bw,avx512vnni")))
+#define PAIRS(sums, a, b) (Ints) _mm512_dpwssd_epi32((__m512i)(sums), (__m512i)(a), (__m512i)(b))
+#define BITS(mask) _mm512_test_epi32_mask((__m512i)(mask), (__m512i)(mask))
 #include "group.h"
 
 #define VARIANT avx2
@@ -28,6 +30,9 @@
 #define ROWS 6
 #define REGS 2
 #define MULTIPLY_ADD __builtin_fmaf
+#define SCREEN_TARGET TARGET
+#define PAIRS(sums, a, b) ((sums) + (Ints)_mm256_madd_epi16((__m256i)(a), (__m256i)(b)))
+#define BITS(mask) _mm256_movemask_ps((__m256)(mask))
 #include "group.h"
 #endif
 
@@ -46,68 +51,41 @@
 
 namespace {
 
-struct Variant {
-    const char *name;
-    int rows, panel;
-    void (*search)(
-        const float *, int64_t, const float *, const float *, int64_t, int64_t, float *, int64_t *);
-};
-
+// Those that screen come before the same ones that do not.
 const Variant VARIANTS[] = {
+#define SCREENED(variant) variant::GROUP, variant::pack_group, variant::room, variant::screen
+#define PLAIN 0, nullptr, nullptr, nullptr
 #if defined(__x86_64__)
-    {"AVX-512", 8, avx512::PANEL, avx512::search},
-    {"AVX2", 6, avx2::PANEL, avx2::search},
+    {"AVX-512, screened", 8, avx512::PANEL, avx512::search, SCREENED(avx512)},
+    {"AVX-512", 8, avx512::PANEL, avx512::search, PLAIN},
+    {"AVX2, screened", 6, avx2::PANEL, avx2::search, SCREENED(avx2)},
+    {"AVX2", 6, avx2::PANEL, avx2::search, PLAIN},
 #endif
-    {"portable", 8, portable::PANEL, portable::search},
+    {"portable", 8, portable::PANEL, portable::search, PLAIN},
 };
 constexpr int COUNT = sizeof VARIANTS / sizeof *VARIANTS;
 // No variant takes more vectors at once.
 constexpr int MOST_ROWS = 8;
-
-// Numbers in the codes that are searched at once (512 KiB): all of them pass through a core's own cache for
-// every few vectors.
-constexpr int64_t CODES = 1 << 17;
 // Multiply-adds below which threads are not worth waking.
 constexpr double FEW = 1 << 18;
 
-struct Search {
-    const Variant &variant;
-    const float *vectors;
-    int64_t dim;
-    const float *panels, *offsets;
-    int64_t count;
-    float *scores;
-    int64_t *nearest;
-
-    // Search for vectors [begin, end).
-    void rows(int64_t begin, int64_t end) const
-    {
-        const int64_t fit = CODES / (dim * variant.panel), part = fit < 1 ? 1 : fit;
-        for (int64_t first = 0; first < count; first += part) {
-            const int64_t size = count - first < part ? count - first : part;
-            const float *codes = panels + first * dim * variant.panel, *halves = offsets + first * variant.panel;
-            for (int64_t row = begin; row < end; row += variant.rows)
-                variant.search(
-                    vectors + row * dim, dim, codes, halves, size, first, scores + row, nearest + row);
-        }
-    }
-};
-
-void pack(const float *codes, int64_t k, int64_t dim, int64_t width, float *panels, float *offsets)
+// Pack codes [begin, end), and return the lowest offset.
+float pack(const float *vectors, int64_t begin, int64_t end, int64_t width, const Codes &codes)
 {
-    for (int64_t code = 0; code < k; code++) {
-        float *column = panels + code / width * width * dim + code % width;
+    float lowest = 0;
+    for (int64_t code = begin; code < end; code++) {
+        float *column = codes.panels + code / width * width * codes.dim + code % width;
         double square = 0;
-        for (int64_t d = 0; d < dim; d++) {
-            const float value = codes[code * dim + d];
+        for (int64_t d = 0; d < codes.dim; d++) {
+            const float value = vectors[code * codes.dim + d];
             column[d * width] = value;
             square += (double)value * value;
         }
-        offsets[code] = (float)(square / -2);
+        codes.offsets[code] = (float)(square / -2);
+        lowest = codes.offsets[code] < lowest ? codes.offsets[code] : lowest;
     }
+    return lowest;
 }
-
-float *floats(int64_t count) { return (float *)std::calloc(count, sizeof(float)); }
 
 }  // namespace
 
@@ -118,13 +96,22 @@ extern "C" int flatvq_fastest(void)
 {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f"))
-        return 0;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 1 : -1;
+        return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni") ? 0 : 1;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 2 : -1;
 #elif defined(__aarch64__)
     return 0;
 #else
     return -1;
 #endif
+}
+
+// The number of the variant that flatvq_nearest takes if it is asked for number -1: the fastest. Screening pays
+// for vectors and codes enough, and for dimensions enough that steps can tell codes apart.
+static int choose(int64_t n, int64_t dim, int64_t k)
+{
+    const int fastest = flatvq_fastest();
+    const int64_t group = VARIANTS[fastest].group;
+    return fastest + (group && (n < 256 || k < group || dim < 4));
 }
 
 // Write the index of the nearest code of each vector [n, dim] to `nearest` [n]; 0 if all went well, 1 if
@@ -133,42 +120,67 @@ extern "C" int flatvq_nearest(
     int number, const float *vectors, int64_t n, int64_t dim, const float *codes, int64_t k, int threads,
     int64_t *nearest)
 {
-    const Variant &variant = VARIANTS[number];
+    const Variant &variant = VARIANTS[number < 0 ? choose(n, dim, k) : number];
     const int64_t width = variant.panel, count = (k + width - 1) / width;
+    const bool screens = variant.group && dim <= MOST_DIM;
+    const int64_t groups = screens ? (k + variant.group - 1) / variant.group : 0;
+    const int64_t size = groups * variant.group;
+    const int64_t pieces = (double)n * k * dim < FEW || threads < 1 ? 1 : threads;
     // The last rows of vectors that do not fill a group are searched in a group of their own.
-    const int64_t whole = n - n % variant.rows, rest = n - whole;
-    float *panels = floats(count * width * dim), *offsets = floats(count * width);
-    float *scores = floats(whole + variant.rows), *last = floats(variant.rows * dim);
+    const int64_t whole = n - n % variant.rows, rest = n - whole, rows = whole / variant.rows;
+
+    Array<float> panels(count * width * dim), offsets(count * width), integer_offsets(size);
+    Array<int16_t> integers(size * (dim + dim % 2));
+    Array<float> scores(whole + variant.rows), last(variant.rows * dim);
+    Codes packed{
+        k, dim, count, panels.data, offsets.data, groups, integers.data, integer_offsets.data, 0};
+    const int64_t room = screens ? variant.room(packed) : 0;
+    Array<char> rooms(room * pieces);
     int64_t found[MOST_ROWS] = {};
-    const bool enough = panels && offsets && scores && last;
-    if (enough) {
-        pack(codes, k, dim, width, panels, offsets);
-        const float lowest = -std::numeric_limits<float>::infinity();
-        for (int64_t code = k; code < count * width; code++)
-            offsets[code] = lowest;
-        for (int64_t row = 0; row < whole + variant.rows; row++)
-            scores[row] = lowest;
-        const Search search{variant, vectors, dim, panels, offsets, count, scores, nearest};
-        const int64_t groups = whole / variant.rows;
-        const int64_t pieces = (double)n * k * dim < FEW || threads < 1 ? 1 : threads;
-        if (pieces == 1)
-            search.rows(0, whole);
-        else {
-#pragma omp parallel for num_threads(threads) schedule(static)
-            for (int64_t piece = 0; piece < pieces; piece++)
-                search.rows(
-                    groups * piece / pieces * variant.rows, groups * (piece + 1) / pieces * variant.rows);
-        }
-        if (rest) {
-            std::memcpy(last, vectors + whole * dim, rest * dim * sizeof(float));
-            const Search tail{variant, last, dim, panels, offsets, count, scores + whole, found};
-            tail.rows(0, variant.rows);
-            std::memcpy(nearest + whole, found, rest * sizeof(int64_t));
-        }
+    if (!panels.data || !offsets.data || !integers.data || !integer_offsets.data || !scores.data ||
+        !last.data || !rooms.data)
+        return 1;
+
+    float lowest = 0;
+#pragma omp parallel for num_threads(pieces) reduction(min : lowest) if (pieces > 1)
+    for (int64_t piece = 0; piece < pieces; piece++) {
+        const float here = pack(codes, k * piece / pieces, k * (piece + 1) / pieces, width, packed);
+        lowest = here < lowest ? here : lowest;
     }
-    std::free(panels);
-    std::free(offsets);
-    std::free(scores);
-    std::free(last);
-    return enough ? 0 : 1;
+    // What fills up the last panel: zeros, with a score below all others.
+    for (int64_t code = k; code < count * width; code++) {
+        offsets.data[code] = -INFINITY;
+        for (int64_t d = 0; d < dim; d++)
+            panels.data[(count - 1) * width * dim + d * width + code % width] = 0;
+    }
+    for (int64_t row = 0; row < whole + variant.rows; row++)
+        scores.data[row] = -INFINITY;
+    packed.longest = std::sqrt(-2.0 * lowest);
+    if (packed.longest >= SHORTEST && packed.longest <= LONGEST)
+#pragma omp parallel for num_threads(pieces) if (pieces > 1)
+        for (int64_t piece = 0; piece < pieces; piece++)
+            for (int64_t group = groups * piece / pieces; group < groups * (piece + 1) / pieces; group++)
+                variant.pack(codes, group, packed, (int16_t *)(rooms.data + piece * room));
+
+    const Search search{variant, packed, vectors, scores.data, nearest};
+#pragma omp parallel for num_threads(pieces) if (pieces > 1)
+    for (int64_t piece = 0; piece < pieces; piece++) {
+        const int64_t begin = rows * piece / pieces * variant.rows;
+        const int64_t end = rows * (piece + 1) / pieces * variant.rows;
+        if (screens)
+            variant.screen(search, begin, end, rooms.data + piece * room);
+        else
+            search.plain(begin, end);
+    }
+    if (rest) {
+        std::memset(last.data, 0, variant.rows * dim * sizeof(float));
+        std::memcpy(last.data, vectors + whole * dim, rest * dim * sizeof(float));
+        const Search tail{variant, packed, last.data, scores.data + whole, found};
+        if (screens)
+            variant.screen(tail, 0, variant.rows, rooms.data);
+        else
+            tail.plain(0, variant.rows);
+        std::memcpy(nearest + whole, found, rest * sizeof(int64_t));
+    }
+    return 0;
 }
