@@ -41,8 +41,8 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
     The search is exact in float32: the distance of the code that is returned, computed in float64, exceeds
     the smallest one by no more than float32 rounding explains. Equal codes and exact ties go to the
     lowest index; without the compiled search and oneDNN, as on other devices than a CPU, equal codes may be
-    told apart by rounding. Autocast has no effect on it. Memory beyond the inputs is O(N D + K D): a copy at
-    most.
+    told apart by rounding. Autocast has no effect on it. Memory beyond the inputs is O(N D + K D): a copy or
+    two.
 
     Args:
         vectors: float32 [N, D]; other floating types are converted.
