@@ -30,7 +30,7 @@ def brute_force(vectors, codes):
 @pytest.mark.parametrize("dim", [1, 2, 3, 4, 7, 8, 16, 33, 64, 300])
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 127, 128, 129, 255, 256, 257, 1000, 3000])
 def test_shapes(variant, dim, size, normal):
-    # Around units, groups and spans of codes; the vectors are several blocks, or fewer than are searched at once.
+    # Around units and groups of codes; the vectors are several blocks, or fewer than are searched at once.
     codes = normal(size, dim)
     for count in (1, 5, 13, 700):
         assert_same_bits(variant, normal(count, dim, purpose=1), codes)
@@ -52,9 +52,9 @@ def test_codes_closer_together_than_steps(variant, dim, spread, normal):
 @EACH
 @pytest.mark.parametrize("dim", [40, 200, 1000])
 def test_roundings_that_all_add_up(variant, dim):
-    # The step is 1, for the code `far` is RANGE long. Of two codes along and against `signs`, which the vector
-    # is nearly orthogonal to, the nearer one loses by all roundings, its own, the other's and the vector's.
-    signs, ones = torch.tensor([1.0, -1.0]).repeat(dim // 2), torch.ones(dim)
+    # The step is 1, for the code `far` is RANGE long. Of two codes along and against `signs`, which the
+    # vector is nearly orthogonal to, the nearer loses by all roundings: its own, the other's, the vector's.
+    signs = torch.tensor([1.0, -1.0]).repeat(dim // 2)
     size = round(0.998 * RANGE / dim**0.5)
     shorter = torch.full((dim,), size - 1.0)
     shorter[: dim // 10] = size

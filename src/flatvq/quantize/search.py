@@ -42,8 +42,8 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
     The search is exact in float32: the distance of the code that is returned, computed in float64, exceeds
     the smallest one by no more than float32 rounding explains. Equal codes and exact ties go to the
     lowest index; where neither the compiled search, nor oneDNN, nor Triton is there, equal codes may be told
-    apart by rounding. Autocast has no effect on it. Memory beyond the inputs is O(N D + K D): a copy at
-    most.
+    apart by rounding. Autocast has no effect on it. Memory beyond the inputs is O(N D + K D): a copy or
+    two.
 
     Args:
         vectors: float32 [N, D]; other floating types are converted.

@@ -1,5 +1,6 @@
 """The compiled search: a matrix product that keeps only each vector's largest score.
 
+Where the processor can, it screens the codes in integers first, which changes no bit of what is found.
 It is built when flatvq is installed, where there is a C++ compiler (GCC); without it, FAISS and
 oneDNN search in its place. Axes: N vectors, K codes, D code dim.
 """

@@ -1,8 +1,9 @@
 // The nearest codes of a few vectors, for one instruction set: nearest.cpp includes this once for each.
 //
-// It defines VARIANT (a namespace), TARGET (the attribute that allows the instructions), LANES (floats in a
+// That defines VARIANT (a namespace), TARGET (the attribute that allows the instructions), LANES (floats in a
 // register), how many sums are kept in registers (those of ROWS vectors with REGS registers of codes), and
-// MULTIPLY_ADD, which has to round a single sum as the registers' sums are rounded.
+// MULTIPLY_ADD, which has to round a single sum as the registers' sums are rounded. Where PAIRS is defined, it
+// goes on with the search that screens in integers.
 
 namespace VARIANT {
 

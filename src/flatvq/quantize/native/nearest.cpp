@@ -7,6 +7,8 @@
 // Axes: n vectors, k codes, dim. A panel holds as many codes as there are sums in a row of registers, its
 // dimensions one after the other; codes that fill up the last panel have a score of minus infinity.
 
+#include <omp.h>
+
 #include "codes.h"
 #include "margin.h"
 
@@ -163,12 +165,14 @@ extern "C" int flatvq_nearest(
                 variant.pack(codes, group, packed, (int16_t *)(rooms.data + piece * room));
 
     const Search search{variant, packed, vectors, scores.data, nearest};
-#pragma omp parallel for num_threads(pieces) if (pieces > 1)
-    for (int64_t piece = 0; piece < pieces; piece++) {
-        const int64_t begin = rows * piece / pieces * variant.rows;
-        const int64_t end = rows * (piece + 1) / pieces * variant.rows;
+    // Several parts to a thread, for cores may differ in what else they do; but each of a block or more.
+    const int64_t blocks = rows / 40, most = pieces > 1 ? 8 * pieces : 1;
+    const int64_t parts = blocks < pieces ? pieces : blocks < most ? blocks : most;
+#pragma omp parallel for num_threads(pieces) schedule(dynamic) if (pieces > 1)
+    for (int64_t part = 0; part < parts; part++) {
+        const int64_t begin = rows * part / parts * variant.rows, end = rows * (part + 1) / parts * variant.rows;
         if (screens)
-            variant.screen(search, begin, end, rooms.data + piece * room);
+            variant.screen(search, begin, end, rooms.data + omp_get_thread_num() * room);
         else
             search.plain(begin, end);
     }
