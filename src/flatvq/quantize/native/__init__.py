@@ -1,6 +1,6 @@
-"""The compiled search: a matrix product that keeps only each vector's largest score.
+"""What is compiled: the search, a product that keeps only each vector's largest score; and sums of vectors.
 
-Where the processor can, it screens the codes in integers first, which changes no bit of what is found.
+Where the processor can, the search screens codes in integers first, which changes no bit of what is found.
 It is built when flatvq is installed, where there is a C++ compiler (GCC); without it, FAISS and
 oneDNN search in its place. Axes: N vectors, K codes, D code dim.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from flatvq.errors import FlatvqError
 
-__all__ = ["instructions", "search_native", "variants"]
+__all__ = ["add_native", "instructions", "search_native", "variants"]
 
 _LIBRARY = Path(__file__).parent / f"_nearest{sysconfig.get_config_var('EXT_SUFFIX')}"
 
@@ -55,6 +55,21 @@ def search_native(vectors: Tensor, codebook: Tensor, variant: str = "") -> Tenso
     if library.flatvq_nearest(number, *arrays, threads, nearest.data_ptr()):
         raise FlatvqError(f"no memory to search a codebook of shape {list(codebook.shape)}", "free some")
     return nearest
+
+
+def add_native(vectors: Tensor, indices: Tensor, sums: Tensor) -> None:
+    """Add each vector to the sum of its code, in the order of the vectors: the bits of a plain loop.
+
+    Args:
+        vectors: float32 [N, D], on the CPU.
+        indices: int64 [N], each in [0, K).
+        sums: float32 [K, D], contiguous; changed in place.
+    """
+    library = _loaded()
+    assert library is not None, "ask instructions() first"
+    vectors, indices = vectors.contiguous(), indices.contiguous()
+    arrays = vectors.data_ptr(), *vectors.shape, indices.data_ptr()
+    library.flatvq_sums(*arrays, torch.get_num_threads(), sums.data_ptr())
 
 
 def instructions() -> str:
@@ -96,4 +111,6 @@ def _loaded() -> ctypes.CDLL | None:
         *(ctypes.c_int, array, number, number, array, number),
         *(ctypes.c_int, array),
     ]
+    library.flatvq_sums.argtypes = [array, number, number, array, ctypes.c_int, array]
+    library.flatvq_sums.restype = None
     return library

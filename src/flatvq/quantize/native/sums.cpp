@@ -10,7 +10,9 @@ namespace {
 // Additions below which threads are not worth waking, and dimensions of a share: a cache line of sums.
 constexpr int64_t FEW = 1 << 16, LINE = 16;
 
-void add(const float *vectors, int64_t n, int64_t dim, const int64_t *codes, int64_t begin, int64_t end, float *sums)
+void add(
+    const float *vectors, int64_t n, int64_t dim, const int64_t *codes, int64_t begin, int64_t end,
+    float *sums)
 {
     for (int64_t row = 0; row < n; row++) {
         const float *vector = vectors + row * dim;
