@@ -110,7 +110,7 @@ SCREEN_TARGET static float longest(const float *vectors, int64_t count, int64_t 
 #pragma omp simd reduction(+ : square)
         for (int64_t d = 0; d < dim; d++)
             square += vectors[row * dim + d] * vectors[row * dim + d];
-        most = square <= most ? most : square;  // a NaN stays
+        most = most < square ? square : most;
     }
     return most;
 }
@@ -146,7 +146,7 @@ static void screen(const Search &search, int64_t begin, int64_t end, char *memor
     Ints *largest = (Ints *)(memory + room.largest), *spans = (Ints *)(memory + room.spans);
     Unit *units = (Unit *)(memory + room.units);
     const int32_t allowed = margin(dim);
-    // After a failure as many vectors as `pause` says go without.
+    // After a failure the next `pause` times ROWS vectors go without.
     int pause = 0, wait = 0;
     for (int64_t start = begin; start < end; start += BLOCK) {
         const int64_t stop = end - start < BLOCK ? end : start + BLOCK;
