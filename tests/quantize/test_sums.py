@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flatvq.errors import FlatvqError
 from flatvq.quantize import sums
 from flatvq.quantize.native import instructions
 
@@ -54,3 +55,9 @@ def test_every_vector_is_counted_once(codes):
     counts, found = sums.code_sums(torch.ones(len(codes), 2), torch.tensor(codes, dtype=torch.int64), 5)
     assert found.tolist() == [[count, count] for count in counts.tolist()]
     assert float(counts.sum()) == len(codes)
+
+
+@pytest.mark.usefixtures("way")
+def test_an_index_beyond_the_codebook_is_refused(normal):
+    with pytest.raises(FlatvqError, match="index 5 is beyond a codebook of 5"):
+        sums.code_sums(normal(3, 2), torch.tensor([0, 5, 1]), 5)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flatvq import kernels
+from flatvq.errors import FlatvqError
 from flatvq.quantize.native import add_native, instructions
 
 __all__ = ["code_sums"]
@@ -25,6 +26,9 @@ def code_sums(vectors: Tensor, indices: Tensor, codebook_size: int) -> tuple[Ten
     Returns:
         Counts float32 [K] and sums float32 [K, D].
 
+    Raises:
+        FlatvqError: on a CPU, if an index is K or more.
+
     Example:
         >>> counts, sums = code_sums(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([0, 2, 2]), 3)
         >>> counts.tolist(), sums.tolist()
@@ -35,6 +39,9 @@ def code_sums(vectors: Tensor, indices: Tensor, codebook_size: int) -> tuple[Ten
 
         return fused.code_sums(vectors, indices, codebook_size)
     counts = torch.bincount(indices, minlength=codebook_size).to(vectors.dtype)
+    if len(counts) > codebook_size:
+        largest = len(counts) - 1
+        raise FlatvqError(f"index {largest} is beyond a codebook of {codebook_size}", "give it all its codes")
     sums = vectors.new_zeros(codebook_size, vectors.shape[1])
     if vectors.device.type == "cpu" and vectors.dtype == torch.float32 and instructions():
         add_native(vectors, indices, sums)  # the same bits in a third of the time
