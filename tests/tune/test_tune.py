@@ -294,6 +294,23 @@ def test_a_search_that_goes_on_proposes_nothing_again(tmp_path: Path) -> None:
     assert len(set(rates)) == 6
 
 
+def test_two_searches_that_begin_together_propose_the_incumbent_once(tmp_path: Path) -> None:
+    from flatvq.recipe import TuneRecipe
+    from flatvq.tune import Asked, Search
+
+    recipe = hierarchy(16)
+    asked = Asked("mine", recipe, TuneRecipe(), space_of(recipe))
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    both = [Search(asked, tmp_path / name, open_storage(tmp_path, url)) for name in ("one", "other")]
+    # A trial that waited there could be taken by both at once: SQLite locks no row between look and grasp.
+    assert [search.study.get_trials() for search in both] == [[], []]
+    suggestions = [search._asked() for search in both]
+    assert [suggestion.number for suggestion in suggestions] == [0, 1]
+    found = [suggested(suggestion, asked.space) for suggestion in suggestions]
+    assert found[0] == values_of(recipe, asked.space)
+    assert found[1] != found[0]
+
+
 def test_a_search_of_another_recipe_is_refused(tmp_path: Path) -> None:
     from flatvq.recipe import TuneRecipe
     from flatvq.tune import Asked, Search

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
 from optuna.trial import Trial as Suggestion
-from optuna.trial import TrialState
 
 from flatvq.errors import FlatvqError
 from flatvq.model.capacity import capacity_of
@@ -67,6 +68,31 @@ class Asked:
         )
 
 
+class _IncumbentFirst(optuna.samplers.TPESampler):
+    """Proposes the incumbent's values in trial 0, whoever begins it.
+
+    Not a trial that waits in the storage: two searches that share a database may both take it.
+    """
+
+    def __init__(self, first: Mapping[str, Any], seed: int) -> None:
+        super().__init__(seed=seed, n_startup_trials=8, multivariate=True, constant_liar=True)
+        self.first = first
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Let nothing be drawn together with other values in trial 0."""
+        return {} if trial.number == 0 else super().infer_relative_search_space(study, trial)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Give the incumbent's value in trial 0."""
+        if trial.number == 0:
+            return self.first[param_name]
+        return super().sample_independent(study, trial, param_name, param_distribution)
+
+
 class Search:
     """A search in a folder.
 
@@ -89,11 +115,8 @@ class Search:
         self._claim()
         # By the number of trials too: a search that goes on would otherwise propose its first settings again.
         begun = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = optuna.samplers.TPESampler(
-            seed=asked.tune.seed + begun, n_startup_trials=8, multivariate=True, constant_liar=True
-        )
-        if not begun:
-            self.study.enqueue_trial(values_of(asked.incumbent, asked.space), skip_if_exists=True)
+        first = values_of(asked.incumbent, asked.space)
+        self.study.sampler = _IncumbentFirst(first, seed=asked.tune.seed + begun)
 
     def _claim(self) -> None:
         """Make the stored search this one, or see that it is: other trainings' values cannot be compared."""
