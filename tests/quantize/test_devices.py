@@ -13,7 +13,7 @@ from flatvq.quantize import (
     rotation_trick,
     straight_through,
 )
-from flatvq.quantize.ema import batch_statistics
+from flatvq.quantize.sums import code_sums
 
 STEPS = 8
 
@@ -90,7 +90,7 @@ def test_sums_of_a_collapsed_codebook_are_the_same_bits_too(device, normal):
     # Most vectors go to one code: where sums are atomic, those collide the most.
     vectors = normal(20_000, 16).to(device)
     indices = (normal(20_000, purpose=1) > 2).long().to(device)
-    runs = [batch_statistics(vectors, indices, 3) for _ in range(5)]
+    runs = [code_sums(vectors, indices, 3) for _ in range(5)]
     for counts, sums in runs[1:]:
         assert torch.equal(counts, runs[0][0])
         assert torch.equal(sums, runs[0][1])

@@ -1,8 +1,8 @@
 """Counts and sums of each code's vectors on a GPU, the same bits at every run.
 
 PyTorch adds such sums atomically, in an order that changes from run to run, or, where determinism is asked
-for, one vector after the other, which takes half of a training step of 64 images. Here vectors are sorted by
-their code, and each code's are added in a fixed order. Axes: N vectors, K codes, D code dim.
+for, one vector after the other, which takes long once many share a code. Here vectors are sorted by their
+code, and each code's are added in a fixed order. Axes: N vectors, K codes, D code dim.
 """
 
 from __future__ import annotations

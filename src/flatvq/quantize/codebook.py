@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from flatvq.quantize.distributed import from_first_rank, global_rows, world_size
-from flatvq.quantize.ema import Ema, Update, batch_statistics, ema_step
+from flatvq.quantize.distributed import from_first_rank, global_rows, sum_over_ranks, world_size
+from flatvq.quantize.ema import Ema, Update, ema_step
 from flatvq.quantize.operator import look_up_in_graph, register
 from flatvq.quantize.randomness import generator
 from flatvq.quantize.revival import Revival, RevivalEvent, replacements
 from flatvq.quantize.search import nearest_codes
 from flatvq.quantize.seeding import DataSeeding, RandomSeeding, Seeding, random_codes
+from flatvq.quantize.sums import code_sums
 
 __all__ = ["Codebook", "SeedingEvent"]
 
@@ -133,7 +134,8 @@ class Codebook(nn.Module):
             return
         # Until the final draw the codes are provisional: the next batch replaces them.
         if self.seeded:
-            statistics = batch_statistics(vectors, indices, len(self.codes))
+            statistics = code_sums(vectors, indices, len(self.codes))
+            sum_over_ranks(*statistics)
             if isinstance(self.update, Ema):
                 ema_step(self.codes, self.counts, self.sums, statistics, self.update)
                 self.codes.copy_(self.constrain(self.codes))

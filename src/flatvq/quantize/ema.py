@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from flatvq.errors import FlatvqError
-from flatvq.quantize.distributed import sum_over_ranks
-from flatvq.quantize.sums import code_sums
 
-__all__ = ["Ema", "Gradient", "Update", "batch_statistics", "ema_step"]
+__all__ = ["Ema", "Gradient", "Update", "ema_step"]
 
 # Below this count a code stays where it is. It has long faded to e x count / epsilon (the smoothing's doing),
 # and soon its sum would underflow and lose even the direction, which is all there is to a cosine code.
@@ -50,27 +48,6 @@ class Gradient:
 
 
 Update = Ema | Gradient
-
-
-def batch_statistics(vectors: Tensor, indices: Tensor, codebook_size: int) -> tuple[Tensor, Tensor]:
-    """Count and sum the vectors of each code, over all processes, without a one-hot matrix.
-
-    Args:
-        vectors: float32 [N, D].
-        indices: int64 [N], the code of each.
-        codebook_size: K.
-
-    Returns:
-        Counts float32 [K] and sums float32 [K, D].
-
-    Example:
-        >>> counts, sums = batch_statistics(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([0, 2, 2]), 3)
-        >>> counts.tolist(), sums.tolist()
-        ([1.0, 0.0, 2.0], [[1.0], [0.0], [6.0]])
-    """
-    counts, sums = code_sums(vectors, indices, codebook_size)
-    sum_over_ranks(counts, sums)
-    return counts, sums
 
 
 def ema_step(

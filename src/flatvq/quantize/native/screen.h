@@ -1,6 +1,6 @@
 // The search of group.h with most of the work in integers: included like integers.h, after it.
 //
-// No score in integers is further than half of MARGIN from the one that group.h computes. So the code that
+// No score in integers is further than half of the margin from the one that group.h computes. So the code that
 // group.h finds is one of those whose integer score comes within the margin of the vector's largest. They are
 // in few units, and only these units' scores are computed as group.h does. Where they are many, because codes
 // lie closer together than steps, group.h searches.
