@@ -35,6 +35,9 @@ struct Variant {
 // Bytes of codes that are searched at once: all of them pass through a core's own cache for every few vectors.
 constexpr int64_t CACHE = 1 << 19;
 
+// Groups of ROWS vectors whose vectors have steps of one size, where the variant screens.
+constexpr int BLOCK_GROUPS = 40;
+
 struct Search {
     const Variant &variant;
     const Codes &codes;

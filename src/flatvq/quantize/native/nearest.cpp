@@ -166,7 +166,7 @@ extern "C" int flatvq_nearest(
 
     const Search search{variant, packed, vectors, scores.data, nearest};
     // Several parts to a thread, for cores may differ in what else they do; but each of a block or more.
-    const int64_t blocks = rows / 40, most = pieces > 1 ? 8 * pieces : 1;
+    const int64_t blocks = rows / BLOCK_GROUPS, most = pieces > 1 ? 8 * pieces : 1;
     const int64_t parts = blocks < pieces ? pieces : blocks < most ? blocks : most;
 #pragma omp parallel for num_threads(pieces) schedule(dynamic) if (pieces > 1)
     for (int64_t part = 0; part < parts; part++) {

@@ -18,7 +18,7 @@ struct Unit {
 // Groups that are passed over at a time: as many as have their units in the bits of an integer.
 constexpr int SPAN = 64 / LANES;
 // Vectors that have steps of one size.
-constexpr int BLOCK = 40 * ROWS;
+constexpr int BLOCK = BLOCK_GROUPS * ROWS;
 
 // The units of a vector that come within the margin of its largest integer score so far, `top`.
 SCREEN_TARGET static int64_t passing(
