@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from flatvq.errors import FlatvqError, nearest
 
@@ -86,11 +87,27 @@ def _explained(kind: type[BaseModel], error: ValidationError, origin: str) -> Fl
     if finding["type"] == "extra_forbidden":
         known = _fields_at(kind, path[:-1])
         return FlatvqError(f"unknown key {dotted!r} in {origin}", nearest(path[-1], known))
-    message = finding["msg"].removeprefix("Value error, ")
     if finding["type"] == "value_error":
         place = f" under {dotted!r}" if dotted else ""
-        return FlatvqError(f"{message}{place}", f"change it in {origin}")
-    return FlatvqError(f"{dotted!r} is {finding['input']!r} in {origin}", message[0].lower() + message[1:])
+        return FlatvqError(finding["msg"].removeprefix("Value error, ") + place, f"change it in {origin}")
+    return FlatvqError(f"{dotted!r} is {finding['input']!r} in {origin}", _remedy(kind, path, finding))
+
+
+def _remedy(kind: type[BaseModel], path: list[str], finding: ErrorDetails) -> str:
+    """Say what to write instead, in YAML's words where pydantic's are Python's."""
+    value = finding["input"]
+    match finding["type"]:
+        case "tuple_type":
+            return (
+                f"write a list, such as [{value}]" if isinstance(value, int | float | str) else "write a list"
+            )
+        case "model_type":
+            return f"it has keys of its own: {', '.join(sorted(_fields_at(kind, path)))}"
+        case "dict_type":
+            return "it has keys of its own"
+        case "too_short":
+            return f"give at least {finding['ctx']['min_length']}"
+    return finding["msg"][0].lower() + finding["msg"][1:]
 
 
 def _fields_at(kind: type[BaseModel], path: list[str]) -> list[str]:

@@ -32,7 +32,7 @@ Treatment = Literal["naive", "seeded", "revived", "healthy"]
 class Section(BaseModel):
     """Frozen, and every key is known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class DataRecipe(Section):
