@@ -59,7 +59,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         cases += [{**case, "thresholds": True} for case in _child(suite="pipeline", **options)]
     else:
         _tell(f"no photographs in {asked.photographs}: the input pipeline is left out (--photographs)")
-    peaks = [_peaks(*case) for case in (memory.CASES[:1] if asked.quick else memory.CASES)]
+    peaks = [_peaks(*case) for case in (memory.QUICK if asked.quick else memory.CASES)]
     whole = None if asked.quick else study.run(asked.studies)
     return {
         "format": 1,
@@ -69,14 +69,14 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         "packages": {name: version(name) for name in PACKAGES},
         "cases": [*cases, *([{**whole, "thresholds": True}] if whole else [])],
         "memory": peaks,
-        "curves": _child(suite="scaling", quick=asked.quick, thresholds=True),
+        "curves": [] if asked.quick else _child(suite="scaling", thresholds=True),
     }
 
 
 def _again(bench: dict[str, Any], only: str) -> dict[str, Any]:
     """Measure some cases of the quantizers, or the curves, again, and put them in the old ones' places."""
     if only == "curves":
-        return {**bench, "curves": _child(suite="scaling", quick=False, thresholds=True)}
+        return {**bench, "curves": _child(suite="scaling", thresholds=True)}
     found = {}
     for thresholds in (True, False):
         for case in _child(suite="quantizer", quick=False, only=only, thresholds=thresholds):

@@ -66,7 +66,7 @@ def run(quick: bool, folder: Path) -> list[dict[str, Any]]:
             "flatvq": _epochs(folder, cache_mib, len(loader)),
             "other": partial(deque, loader, maxlen=0),
         }
-        taken = alternate(calls, seconds=8 if quick else 40, rounds=30)
+        taken = alternate(calls, seconds=4 if quick else 40, rounds=30)
         per_image = {name: [value / images for value in values] for name, values in taken.items()}
         cases.append(
             {

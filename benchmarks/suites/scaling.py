@@ -22,10 +22,8 @@ __all__ = ["run"]
 Call = Callable[[], object]
 
 
-def run(quick: bool) -> list[dict[str, Any]]:
-    """Measure all curves; the quick form takes every other point and few rounds."""
-    every = 2 if quick else 1
-    seconds = 0.2 if quick else 1.5
+def run() -> list[dict[str, Any]]:
+    """Measure all curves."""
     step = "quantizer, training step"
     curves: list[tuple[str, str, str, Iterable[int], Callable[[int], Call]]] = [
         ("K", f"{step}, N 16384, D 16", "N K D + K D", _powers(9, 18), lambda k: _quantizer(16384, k, 16)),
@@ -36,22 +34,15 @@ def run(quick: bool) -> list[dict[str, Any]]:
         ("levels", "training step, 128 px, batch 8", "see the text", (1, 2, 3, 4), _levels),
         ("images", "evaluation of 64 px crops", "images", _powers(6, 11), _evaluation),
     ]
-    return [_curve(*curve, seconds=seconds, every=every) for curve in curves]
+    return [_curve(*curve) for curve in curves]
 
 
 def _curve(
-    quantity: str,
-    of: str,
-    order: str,
-    values: Iterable[int],
-    build: Callable[[int], Call],
-    *,
-    seconds: float,
-    every: int,
+    quantity: str, of: str, order: str, values: Iterable[int], build: Callable[[int], Call]
 ) -> dict[str, Any]:
     points = []
-    for value in list(values)[::every]:
-        taken = alternate({"flatvq": build(value)}, seconds=seconds, rounds=30)["flatvq"]
+    for value in values:
+        taken = alternate({"flatvq": build(value)}, seconds=1.5, rounds=30)["flatvq"]
         points.append({"at": value, "seconds": asdict(spread(taken))})
     return {"quantity": quantity, "of": of, "order": order, "points": points, "exponent": _exponent(points)}
 
