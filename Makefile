@@ -10,7 +10,7 @@ NATIVE := $(wildcard src/flatvq/quantize/native/*.cpp src/flatvq/quantize/native
 .PHONY: help study test lint bench findings clean
 
 help:
-	@echo "make study   run the default study, 3 to 5 minutes on 2 cores; then open studies/photographs/report.html"
+	@echo "make study   run the default study, 3 to 8 minutes on 2 cores; then open studies/photographs/report.html"
 	@echo "make test    run the tests, under 10 minutes"
 	@echo "make lint    ruff, mypy and the import contract"
 	@echo "make bench   flatvq beside other libraries, about half an hour; make bench QUICK=1 takes 3 minutes"
