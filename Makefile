@@ -11,7 +11,7 @@ NATIVE := $(wildcard src/flatvq/quantize/native/*.cpp src/flatvq/quantize/native
 
 help:
 	@echo "make study   run the default study, 3 to 8 minutes on 2 cores; then open studies/photographs/report.html"
-	@echo "make test    run the tests, under 10 minutes"
+	@echo "make test    run the tests, 5 to 10 minutes"
 	@echo "make lint    ruff, mypy and the import contract"
 	@echo "make bench   flatvq beside other libraries, about half an hour; make bench QUICK=1 takes 3 minutes"
 	@echo "make findings docs/findings.md and its figures, from the records in results/"
