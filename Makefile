@@ -13,7 +13,7 @@ help:
 	@echo "make study   run the default study, 3 to 8 minutes on 2 cores; then open studies/photographs/report.html"
 	@echo "make test    run the tests, 5 to 10 minutes"
 	@echo "make lint    ruff, mypy and the import contract"
-	@echo "make bench   flatvq beside other libraries, about half an hour; make bench QUICK=1 takes 3 minutes"
+	@echo "make bench   flatvq beside other libraries, half an hour to an hour; make bench QUICK=1 takes 3 minutes"
 	@echo "make findings docs/findings.md and its figures, from the records in results/"
 	@echo "make clean   remove the environments and caches; studies and results stay"
 

@@ -37,7 +37,7 @@ def main() -> None:
     if not asked.render:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         asked.out.write_text(json.dumps(bench, indent=1) + "\n", encoding="utf-8")
-    print("\n".join(render.table(bench)))
+    print("\n".join([*render.table(bench), "", *render.peaks(bench)]))
     if not asked.quick:
         others = [json.loads(path.read_text(encoding="utf-8")) for path in OTHERS]
         gpu = json.loads(GPU.read_text(encoding="utf-8"))

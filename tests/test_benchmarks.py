@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,15 @@ def test_machines_stand_side_by_side_and_what_one_lacks_is_a_dash() -> None:
     other = _machine_with([], "")
     other["machine"]["instructions"] = []  # as on ARM
     assert "none of AVX and AMX" in render.processors([tuned, other])[0]
+
+
+def test_a_child_prints_its_answer_and_nothing_else() -> None:
+    """Libraries that look for leaks when they are unloaded took what the child had frozen for one."""
+    asked = json.dumps({"suite": "memory", "side": "flatvq", "levels": 0, "size": 64, "dim": 4})
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.child", asked]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
 
 
 def _machine_with(cases: list[dict[str, Any]], instructions: str) -> dict[str, Any]:

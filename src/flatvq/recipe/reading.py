@@ -98,13 +98,12 @@ def _remedy(kind: type[BaseModel], path: list[str], finding: ErrorDetails) -> st
     value = finding["input"]
     match finding["type"]:
         case "tuple_type":
-            return (
-                f"write a list, such as [{value}]" if isinstance(value, int | float | str) else "write a list"
-            )
+            example = f", such as [{value}]" if isinstance(value, int | float | str) else ""
+            return f"write a list{example}"
         case "model_type":
-            return f"it has keys of its own: {', '.join(sorted(_fields_at(kind, path)))}"
+            return f"give it keys of its own: {', '.join(sorted(_fields_at(kind, path)))}"
         case "dict_type":
-            return "it has keys of its own"
+            return "give it keys of its own"
         case "too_short":
             return f"give at least {finding['ctx']['min_length']}"
     return finding["msg"][0].lower() + finding["msg"][1:]
