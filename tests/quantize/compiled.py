@@ -47,8 +47,10 @@ def learn(update, metric, estimator):
             (out.quantized.square().sum() + out.codebook_loss + out.commitment_loss).backward()
             optimizer.step()
             optimizer.zero_grad()
-            seen.append((out.indices, out.quantized.detach(), out.commitment_loss.detach(), inputs.grad))
-        assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+            seen.append((out.indices, out.quantized.detach(), inputs.grad, out.commitment_loss.detach()))
+        *same, losses = zip(*seen, strict=True)
+        assert all(torch.equal(*pair) for pair in same)
+        torch.testing.assert_close(*losses, rtol=1e-6, atol=0)  # a graph adds up in an order of its own
     # One graph for all steps: neither the step's number nor an event makes another.
     assert len(graphs) == 1
     for name, value in plain.state_dict().items():

@@ -17,7 +17,7 @@ from torch import Tensor
 from flatvq import kernels
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.quantize.flat import FUSED_DIM, search_flat
-from flatvq.quantize.native import instructions, search_native
+from flatvq.quantize.native import instructions, moderate, search_native
 from flatvq.quantize.tiles import convolution_scores, product_scores, search_tiles
 
 __all__ = ["nearest_codes"]
@@ -65,7 +65,10 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
     if len(vectors) == 0:
         return torch.empty(0, dtype=torch.int64, device=vectors.device)
     with torch.autocast(vectors.device.type, enabled=False):
-        vectors, codebook = _conditioned(vectors.float(), codebook.float())
+        vectors, codebook = vectors.float(), codebook.float()
+        if vectors.device.type == "cpu" and instructions():
+            return _search_compiled(vectors, codebook)
+        vectors, codebook = _conditioned(vectors, codebook)
         if vectors.device.type == "cpu":
             return _search_on_cpu(vectors, codebook)
         if kernels.available(vectors.device):
@@ -119,10 +122,14 @@ def _look(vectors: Tensor, codebook: Tensor) -> tuple[float, bool, Tensor]:
         sizes = [torch.stack(array.aminmax()).abs().amax() for array in (vectors, codebook)]
         found = torch.stack([*sizes, far.any().float()])
     in_vectors, in_codes, any_far = found.tolist()
-    for name, largest in ("vectors", in_vectors), ("codebook", in_codes):
-        if not math.isfinite(largest):
-            raise NonFiniteError(f"NaN or infinity in the {name}", "look for an encoder that diverged")
+    _check_finite("vectors", in_vectors)
+    _check_finite("codebook", in_codes)
     return max(in_vectors, in_codes), bool(any_far), far
+
+
+def _check_finite(name: str, largest: float) -> None:
+    if not math.isfinite(largest):
+        raise NonFiniteError(f"NaN or infinity in the {name}", "look for an encoder that diverged")
 
 
 def _far_from_zero(codebook: Tensor) -> Tensor:
@@ -133,9 +140,20 @@ def _far_from_zero(codebook: Tensor) -> Tensor:
     return mean.square() > _OFFSET**2 * variance
 
 
+def _search_compiled(vectors: Tensor, codebook: Tensor) -> Tensor:
+    """Search as it is where values allow for that, which is nearly always: it looks at the vectors itself.
+
+    A look at them beforehand is a pass over memory, as long as a quarter of the search of a small codebook.
+    """
+    if moderate(codebook, *_SAFE, _OFFSET):
+        nearest, in_vectors = search_native(vectors, codebook)
+        _check_finite("vectors", in_vectors)
+        if in_vectors < _SAFE[1]:
+            return nearest
+    return search_native(*_conditioned(vectors, codebook))[0]
+
+
 def _search_on_cpu(vectors: Tensor, codebook: Tensor) -> Tensor:
-    if instructions():
-        return search_native(vectors, codebook)
     # FAISS fuses product and minimum for short vectors; for longer ones oneDNN multiplies faster.
     if vectors.shape[1] > FUSED_DIM and _onednn_is_exact():
         return search_tiles(vectors.contiguous(), codebook, convolution_scores, _CPU_TILE, _CPU_COLUMNS)

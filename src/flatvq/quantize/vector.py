@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
 from flatvq.quantize.codebook import Codebook
+from flatvq.quantize.commitment import commitment_loss
 from flatvq.quantize.ema import Ema, Update
 from flatvq.quantize.estimators import Estimator, straight_through
 from flatvq.quantize.result import Quantized, check_channels
@@ -97,8 +98,8 @@ class VectorQuantizer(nn.Module):
             vectors = self._scaled(self.project_in(latents.movedim(1, -1).flatten(0, -2).float()))  # [N, D]
             fixed = vectors.detach()
             indices, chosen = self.codebook.look_up(fixed)  # eq. 1 and 2
-            commitment_loss = F.mse_loss(vectors, chosen)  # eq. 3, third term, without beta
-            codebook_loss = commitment_loss.detach()  # eq. 3, second term: the same value
+            commitment = commitment_loss(vectors, chosen)  # eq. 3, third term, without beta
+            codebook_loss = commitment.detach()  # eq. 3, second term: the same value
             if self.codebook.codes.requires_grad and torch.is_grad_enabled():
                 # From a copy: a later forward pass may revive codes before this one's backward pass.
                 learned = F.embedding(indices, self._scaled(self.codebook.codes.clone()))
@@ -108,7 +109,7 @@ class VectorQuantizer(nn.Module):
             quantized=_channel_first(quantized, grid).to(latents.dtype),
             indices=indices.view(grid),
             codebook_loss=codebook_loss,
-            commitment_loss=commitment_loss,
+            commitment_loss=commitment,
             latents=_channel_first(fixed, grid),
             codes=_channel_first(chosen, grid),
         )

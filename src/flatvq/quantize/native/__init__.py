@@ -1,4 +1,4 @@
-"""What is compiled: the search, a product that keeps only each vector's largest score; and sums of vectors.
+"""What is compiled: the search, a product that keeps only each vector's largest score; sums; single passes.
 
 Where the processor can, the search screens codes in integers first, which changes no bit of what is found.
 It is built when flatvq is installed, where there is a C++ compiler (GCC); without it, FAISS and
@@ -18,13 +18,16 @@ from torch import Tensor
 
 from flatvq.errors import FlatvqError
 
-__all__ = ["add_native", "instructions", "search_native", "variants"]
+__all__ = ["add_native", "instructions", "moderate", "search_native", "squared_error", "variants"]
+
+# Elements whose squared errors are added up by one thread.
+_RUN = 1 << 13
 
 _LIBRARY = Path(__file__).parent / f"_nearest{sysconfig.get_config_var('EXT_SUFFIX')}"
 
 
-def search_native(vectors: Tensor, codebook: Tensor, variant: str = "") -> Tensor:
-    """Find the nearest code of each vector; of equally near ones, the first.
+def search_native(vectors: Tensor, codebook: Tensor, variant: str = "") -> tuple[Tensor, float]:
+    """Find the nearest code of each vector; of equally near ones, the first. On the way, look at the vectors.
 
     Threads, the split into batches and the place of a code among others change no bit of what is computed.
 
@@ -34,15 +37,16 @@ def search_native(vectors: Tensor, codebook: Tensor, variant: str = "") -> Tenso
         variant: one of `variants()`; the fastest for these shapes if not given.
 
     Returns:
-        int64 [N].
+        int64 [N], and the largest absolute value among the vectors; if that is NaN or infinite, or so large
+        or small that squares leave float32, the indices are in [0, K) but mean nothing.
 
     Raises:
         FlatvqError: if there is no memory left for a copy of the codebook.
 
     Example:
         >>> if instructions():
-        ...     search_native(torch.tensor([[0.2], [0.9]]), torch.tensor([[0.0], [1.0], [1.0]]))
-        tensor([0, 1])
+        ...     search_native(torch.tensor([[0.25], [0.75]]), torch.tensor([[0.0], [1.0], [1.0]]))
+        (tensor([0, 1]), 0.75)
     """
     library = _loaded()
     assert library is not None, "ask instructions() first"
@@ -50,11 +54,11 @@ def search_native(vectors: Tensor, codebook: Tensor, variant: str = "") -> Tenso
     count, dim = vectors.shape
     nearest = torch.empty(count, dtype=torch.int64)
     number = _names().index(variant) if variant else -1
-    threads = torch.get_num_threads()
+    threads, largest = torch.get_num_threads(), ctypes.c_float()
     arrays = vectors.data_ptr(), count, dim, codebook.data_ptr(), len(codebook)
-    if library.flatvq_nearest(number, *arrays, threads, nearest.data_ptr()):
+    if library.flatvq_nearest(number, *arrays, threads, nearest.data_ptr(), ctypes.byref(largest)):
         raise FlatvqError(f"no memory to search a codebook of shape {list(codebook.shape)}", "free some")
-    return nearest
+    return nearest, largest.value
 
 
 def add_native(vectors: Tensor, indices: Tensor, sums: Tensor) -> None:
@@ -70,6 +74,52 @@ def add_native(vectors: Tensor, indices: Tensor, sums: Tensor) -> None:
     vectors, indices = vectors.contiguous(), indices.contiguous()
     arrays = vectors.data_ptr(), *vectors.shape, indices.data_ptr()
     library.flatvq_sums(*arrays, torch.get_num_threads(), sums.data_ptr())
+
+
+def moderate(codebook: Tensor, least: float, most: float, offset: float) -> bool:
+    """Tell whether values are of ordinary sizes and places; if it is close, say no.
+
+    Args:
+        codebook: float32 [K, D], on the CPU.
+        least: the largest absolute value has to be above it.
+        most: and below it.
+        offset: standard deviations from zero which no coordinate's mean may exceed.
+
+    Example:
+        >>> codes = torch.tensor([[1.0, 3.0], [-1.0, 4.0]])
+        >>> if instructions():
+        ...     [moderate(codes, 1e-3, 1e3, offset) for offset in (6.0, 8.0)]  # 3.5 is 7 times 0.5
+        [False, True]
+    """
+    library = _loaded()
+    assert library is not None, "ask instructions() first"
+    codebook = codebook.contiguous()
+    arrays = codebook.data_ptr(), *codebook.shape
+    return bool(library.flatvq_moderate(*arrays, least, most, offset, torch.get_num_threads()))
+
+
+def squared_error(a: Tensor, b: Tensor) -> Tensor:
+    """Return the mean of (a - b)^2 over all elements, in one pass; threads change no bit of it.
+
+    Args:
+        a: float32 of any shape, on the CPU.
+        b: the same.
+
+    Returns:
+        float32 scalar; NaN if there are no elements.
+
+    Example:
+        >>> if instructions():
+        ...     squared_error(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0]))
+        tensor(2.5000)
+    """
+    library = _loaded()
+    assert library is not None, "ask instructions() first"
+    a, b = a.contiguous(), b.contiguous()
+    sums = torch.empty(-(-a.numel() // _RUN), dtype=torch.float64)
+    arrays = a.data_ptr(), b.data_ptr(), a.numel(), _RUN
+    library.flatvq_squared_error(*arrays, torch.get_num_threads(), sums.data_ptr())
+    return (sums.sum() / a.numel()).float()
 
 
 def instructions() -> str:
@@ -106,11 +156,14 @@ def _loaded() -> ctypes.CDLL | None:
     except OSError:
         return None
     library.flatvq_variant.restype = ctypes.c_char_p
-    array, number = ctypes.c_void_p, ctypes.c_int64
+    array, number, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
     library.flatvq_nearest.argtypes = [
         *(ctypes.c_int, array, number, number, array, number),
-        *(ctypes.c_int, array),
+        *(ctypes.c_int, array, array),
     ]
     library.flatvq_sums.argtypes = [array, number, number, array, ctypes.c_int, array]
     library.flatvq_sums.restype = None
+    library.flatvq_moderate.argtypes = [array, number, number, real, real, real, ctypes.c_int]
+    library.flatvq_squared_error.argtypes = [array, array, number, number, ctypes.c_int, array]
+    library.flatvq_squared_error.restype = None
     return library

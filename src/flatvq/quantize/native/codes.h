@@ -22,6 +22,7 @@ struct Search;
 struct Variant {
     const char *name;
     int rows, panel;
+    int32_t (*largest)(const float *, int64_t);
     void (*search)(
         const float *, int64_t, const float *, const float *, int64_t, int64_t, float *, int64_t *);
     // Where the variant screens, and zero where not: codes in a group; how a group is packed; the bytes that

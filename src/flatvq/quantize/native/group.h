@@ -12,6 +12,20 @@ constexpr int PANEL = LANES * REGS;
 typedef float Floats __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES), aligned(4)));
 
+// The bits of the largest absolute value: those of infinity, or more, if a value is not finite.
+TARGET static int32_t largest(const float *values, int64_t count)
+{
+    int32_t most = 0;
+#pragma omp simd reduction(max : most)
+    for (int64_t i = 0; i < count; i++) {
+        int32_t bits;
+        std::memcpy(&bits, values + i, sizeof bits);
+        bits &= INT32_MAX;
+        most = most < bits ? bits : most;
+    }
+    return most;
+}
+
 // Of two equal scores the first argument stays, so that the first code of equals is found.
 TARGET static void search(
     const float *vectors, int64_t dim, const float *panels, const float *offsets, int64_t count,

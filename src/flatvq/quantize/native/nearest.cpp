@@ -58,16 +58,18 @@ const Variant VARIANTS[] = {
 #define SCREENED(variant) variant::GROUP, variant::pack_group, variant::room, variant::screen
 #define PLAIN 0, nullptr, nullptr, nullptr
 #if defined(__x86_64__)
-    {"AVX-512, screened", 8, avx512::PANEL, avx512::search, SCREENED(avx512)},
-    {"AVX-512", 8, avx512::PANEL, avx512::search, PLAIN},
-    {"AVX2, screened", 6, avx2::PANEL, avx2::search, SCREENED(avx2)},
-    {"AVX2", 6, avx2::PANEL, avx2::search, PLAIN},
+    {"AVX-512, screened", 8, avx512::PANEL, avx512::largest, avx512::search, SCREENED(avx512)},
+    {"AVX-512", 8, avx512::PANEL, avx512::largest, avx512::search, PLAIN},
+    {"AVX2, screened", 6, avx2::PANEL, avx2::largest, avx2::search, SCREENED(avx2)},
+    {"AVX2", 6, avx2::PANEL, avx2::largest, avx2::search, PLAIN},
 #endif
-    {"portable", 8, portable::PANEL, portable::search, PLAIN},
+    {"portable", 8, portable::PANEL, portable::largest, portable::search, PLAIN},
 };
 constexpr int COUNT = sizeof VARIANTS / sizeof *VARIANTS;
 // No variant takes more vectors at once.
 constexpr int MOST_ROWS = 8;
+// The bits of infinity; those of NaN are above.
+constexpr int32_t INFINITE = 0x7f800000;
 // Multiply-adds below which threads are not worth waking.
 constexpr double FEW = 1 << 18;
 
@@ -116,11 +118,12 @@ static int choose(int64_t n, int64_t dim, int64_t k)
     return fastest + (group && (n < 256 || k < group || dim < 4));
 }
 
-// Write the index of the nearest code of each vector [n, dim] to `nearest` [n]; 0 if all went well, 1 if
-// there was no memory for a copy of the codes [k, dim].
+// Write the index of the nearest code of each vector [n, dim] to `nearest` [n], and the largest absolute value
+// among the vectors to `largest`, NaN or infinity if a value is; then the indices mean nothing, but are some.
+// Returns 0 if all went well, 1 if there was no memory for a copy of the codes [k, dim].
 extern "C" int flatvq_nearest(
     int number, const float *vectors, int64_t n, int64_t dim, const float *codes, int64_t k, int threads,
-    int64_t *nearest)
+    int64_t *nearest, float *largest)
 {
     const Variant &variant = VARIANTS[number < 0 ? choose(n, dim, k) : number];
     const int64_t width = variant.panel, count = (k + width - 1) / width;
@@ -165,18 +168,26 @@ extern "C" int flatvq_nearest(
                 variant.pack(codes, group, packed, (int16_t *)(rooms.data + piece * room));
 
     const Search search{variant, packed, vectors, scores.data, nearest};
+    const int32_t rest_bits = variant.largest(vectors + whole * dim, rest * dim);
+    int32_t most_bits = rest_bits;
     // Several parts to a thread, for cores may differ in what else they do; but each of a block or more.
     const int64_t blocks = rows / BLOCK_GROUPS, most = pieces > 1 ? 8 * pieces : 1;
     const int64_t parts = blocks < pieces ? pieces : blocks < most ? blocks : most;
-#pragma omp parallel for num_threads(pieces) schedule(dynamic) if (pieces > 1)
+#pragma omp parallel for num_threads(pieces) schedule(dynamic) reduction(max : most_bits) if (pieces > 1)
     for (int64_t part = 0; part < parts; part++) {
         const int64_t begin = rows * part / parts * variant.rows, end = rows * (part + 1) / parts * variant.rows;
+        // Now, for then the search finds the vectors in the caches.
+        const int32_t bits = variant.largest(vectors + begin * dim, (end - begin) * dim);
+        most_bits = most_bits < bits ? bits : most_bits;
+        std::memset(nearest + begin, 0, (end - begin) * sizeof(int64_t));
+        if (bits >= INFINITE)
+            continue;
         if (screens)
             variant.screen(search, begin, end, rooms.data + omp_get_thread_num() * room);
         else
             search.plain(begin, end);
     }
-    if (rest) {
+    if (rest && rest_bits < INFINITE) {
         std::memset(last.data, 0, variant.rows * dim * sizeof(float));
         std::memcpy(last.data, vectors + whole * dim, rest * dim * sizeof(float));
         const Search tail{variant, packed, last.data, scores.data + whole, found};
@@ -184,7 +195,8 @@ extern "C" int flatvq_nearest(
             variant.screen(tail, 0, variant.rows, rooms.data);
         else
             tail.plain(0, variant.rows);
-        std::memcpy(nearest + whole, found, rest * sizeof(int64_t));
     }
+    std::memcpy(nearest + whole, found, rest * sizeof(int64_t));
+    std::memcpy(largest, &most_bits, sizeof most_bits);
     return 0;
 }

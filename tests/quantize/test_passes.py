@@ -1,0 +1,150 @@
+"""Compiled single passes, beside what takes several: a look at codes, a look at vectors, squared errors."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from flatvq.errors import NonFiniteError
+from flatvq.quantize import native, nearest_codes, search
+from flatvq.quantize.commitment import commitment_loss
+
+pytestmark = pytest.mark.skipif(not native.instructions(), reason="nothing is compiled here")
+
+NOT_FINITE = pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+
+
+def moderate(codes):
+    return native.moderate(codes, 1e-12, 1e15, 8.0)
+
+
+@pytest.fixture(params=[1, 2, 3], ids=lambda threads: f"{threads} threads")
+def threads(request):
+    usual = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(usual)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(("size", "dim"), [(2, 1), (500, 7), (9000, 8)])
+@pytest.mark.parametrize(("deviations", "expected"), [(0.0, True), (7.5, True), (8.5, False), (1e6, False)])
+def test_a_coordinate_far_from_zero_is_noticed(size, dim, deviations, expected, normal):
+    codes = normal(size, dim).double()
+    column = codes[:, -1]
+    column.sub_(column.mean()).div_(column.std(correction=0)).add_(-deviations)
+    assert moderate(codes.float()) == expected
+
+
+@pytest.mark.parametrize("deviations", np.linspace(7.9, 8.1, 21).tolist())
+def test_whatever_torch_finds_far_is_never_searched_as_it_is(deviations, normal):
+    # Which bits a search gives depends on whether it centres: the look that decides has to stay torch's.
+    codes = normal(1000, 3).double()
+    codes[:, 1] = (codes[:, 1] - codes[:, 1].mean()) / codes[:, 1].std(correction=0) + deviations
+    codes = codes.float()
+    assert not (moderate(codes) and search._far_from_zero(codes).any())
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("place", [0, 5000, 8999])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1e16])
+def test_a_huge_or_undefined_code_is_noticed(place, value, normal):
+    codes = normal(9000, 8)
+    assert moderate(codes)
+    codes[place, 3] = value
+    assert not moderate(codes)
+
+
+@pytest.mark.parametrize("codes", [torch.zeros(4, 2), torch.full((1, 1), 1e-13), torch.tensor([[3.0]])])
+def test_codes_without_size_or_spread_are_noticed(codes):
+    assert not moderate(codes)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("variant", native.variants())
+@pytest.mark.parametrize(("count", "dim"), [(1, 1), (5, 3), (13, 8), (700, 8), (3001, 40)])
+def test_the_search_finds_the_largest_value(variant, count, dim, normal):
+    vectors, codes = normal(count, dim), normal(30, dim, purpose=1)
+    for place in {0, count // 2, count - 1}:
+        for value in (-77.5, 88.25):
+            vectors[place, -1] = value
+            assert native.search_native(vectors, codes, variant)[1] == float(vectors.abs().max())
+
+
+@NOT_FINITE
+@pytest.mark.parametrize("variant", native.variants())
+@pytest.mark.parametrize("count", [1, 13, 700, 3001])
+def test_undefined_vectors_are_refused_wherever_they_stand(variant, value, count, normal, monkeypatch):
+    monkeypatch.setattr(search, "search_native", lambda *arrays: native.search_native(*arrays, variant))
+    codes = normal(30, 4, purpose=1)
+    for place in {0, count // 2, count - 1}:
+        vectors = normal(count, 4)
+        vectors[place, 2] = value
+        with pytest.raises(NonFiniteError, match="in the vectors"):
+            nearest_codes(vectors, codes)
+        indices, largest = native.search_native(vectors, codes, variant)
+        assert not math.isfinite(largest)
+        assert int(indices.min()) >= 0
+        assert int(indices.max()) < 30
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-13, 1e16, 1e30])
+@pytest.mark.parametrize("only", ["both", "vectors", "codes"])
+def test_the_look_on_the_way_decides_as_the_one_before_does(scale, only, normal, monkeypatch):
+    vectors, codes = normal(300, 5), normal(90, 5, purpose=1)
+    vectors *= 1 if only == "codes" else scale
+    codes *= 1 if only == "vectors" else scale
+    found = nearest_codes(vectors, codes)
+    monkeypatch.setattr(search, "moderate", lambda *arguments: False)
+    assert torch.equal(found, nearest_codes(vectors, codes))
+
+
+@pytest.mark.parametrize("shape", [(1,), (63,), (64,), (8192,), (8193,), (300, 77), (40_000, 9)])
+def test_squared_errors(shape, normal):
+    a, b = normal(*shape), normal(*shape, purpose=1)
+    expected = (a.double() - b.double()).square().mean()
+    found = native.squared_error(a, b)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
+    usual = torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        try:
+            assert torch.equal(native.squared_error(a, b), found)
+        finally:
+            torch.set_num_threads(usual)
+
+
+def test_strides_do_not_matter_to_squared_errors(normal):
+    a, b = normal(50, 30), normal(30, 50, purpose=1).T
+    assert torch.equal(native.squared_error(a, b), native.squared_error(a, b.contiguous()))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_squared_errors_pass_on_what_is_undefined(value, normal):
+    a = normal(100, 3)
+    a[50, 1] = value
+    assert not native.squared_error(a, normal(100, 3, purpose=1)).isfinite()
+    assert native.squared_error(a[:0], a[:0]).isnan()
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.25, -3e-7])
+def test_the_gradient_of_the_commitment_loss_is_torch_s_to_the_bit(weight, normal):
+    vectors, codes = normal(500, 33), normal(500, 33, purpose=1)
+    ours, theirs = vectors.clone().requires_grad_(), vectors.clone().requires_grad_()
+    (weight * commitment_loss(ours, codes)).backward()
+    (weight * F.mse_loss(theirs, codes)).backward()
+    assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_the_commitment_loss_has_second_derivatives(normal):
+    vectors, codes = normal(3, 2).requires_grad_(), normal(3, 2, purpose=1)
+    (first,) = torch.autograd.grad(commitment_loss(vectors, codes), vectors, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), vectors)
+    torch.testing.assert_close(second, 2 * (2 / 6) ** 2 * (vectors.detach() - codes))
+
+
+def test_other_floats_have_the_loss_too(normal):
+    vectors, codes = normal(40, 3).double(), normal(40, 3, purpose=1).double()
+    assert torch.equal(commitment_loss(vectors, codes), F.mse_loss(vectors, codes))
