@@ -48,20 +48,20 @@ def test_it_was_built_where_it_can_be():
 @VARIANTS
 def test_neither_batch_nor_place_nor_threads_change_a_bit(variant, hair_s_breadth):
     vectors, codes = hair_s_breadth
-    whole = native.search_native(vectors, codes, variant)[0]
+    whole = native.search_native(vectors, codes, variant).indices
     assert len(whole.unique()) > 50  # so that there is something to be got wrong
     for size in (1, 5, 8, 100):
-        parts = [native.search_native(part, codes, variant)[0] for part in vectors.split(size)]
+        parts = [native.search_native(part, codes, variant).indices for part in vectors.split(size)]
         assert torch.equal(torch.cat(parts), whole)
     far = torch.full((1, 24), 1e6)
     for before in (1, 7, 16, 77):  # so that codes move to other lanes, registers and panels
-        moved = native.search_native(vectors, torch.cat([far.expand(before, -1), codes, far]), variant)[0]
-        assert torch.equal(moved - before, whole)
+        among = torch.cat([far.expand(before, -1), codes, far])
+        assert torch.equal(native.search_native(vectors, among, variant).indices - before, whole)
     usual = torch.get_num_threads()
     for threads in (2, 3):
         torch.set_num_threads(threads)
         try:
-            assert torch.equal(native.search_native(vectors, codes, variant)[0], whole)
+            assert torch.equal(native.search_native(vectors, codes, variant).indices, whole)
         finally:
             torch.set_num_threads(usual)
 
@@ -79,7 +79,7 @@ def test_a_score_is_one_chain_of_fused_multiply_adds(variant, hair_s_breadth):
         scores = (np.outer(ours.astype(np.float64), theirs) + scores).astype(np.float32)
     tied = (scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1
     assert tied.any()  # and then the first of them has to be found
-    found = native.search_native(*hair_s_breadth, variant)[0]
+    found = native.search_native(*hair_s_breadth, variant).indices
     assert found.tolist() == scores.argmax(axis=1).tolist()
 
 
@@ -88,7 +88,8 @@ def test_neither_the_width_of_registers_nor_screening_changes_a_bit(hair_s_bread
     # The portable variant may round twice where the others do once.
     first, *others = native.variants()[:-1]
     for variant in others:
-        assert torch.equal(*(native.search_native(*hair_s_breadth, each)[0] for each in (first, variant)))
+        found = [native.search_native(*hair_s_breadth, each).indices for each in (first, variant)]
+        assert torch.equal(*found)
 
 
 @VARIANTS
@@ -97,7 +98,7 @@ def test_codes_beyond_a_core_s_cache_are_searched_in_parts(variant):
     generator = torch.Generator().manual_seed(1)
     codes = torch.randint(-2, 3, (40_000, 16), generator=generator).float()
     vectors = torch.randint(-2, 3, (150, 16), generator=generator).float()
-    found = native.search_native(vectors, codes, variant)[0]
+    found = native.search_native(vectors, codes, variant).indices
     distances = (vectors.double()[:, None] - codes.double()[None]).square().sum(dim=2)
     assert torch.equal(found, distances.argmin(dim=1))
     assert int(found.max()) > 20_000

@@ -16,8 +16,8 @@ RANGE = 32_000
 
 
 def assert_same_bits(variant, vectors, codes):
-    found = native.search_native(vectors, codes, variant)[0]
-    assert torch.equal(found, native.search_native(vectors, codes, variant.partition(", ")[0])[0])
+    found = native.search_native(vectors, codes, variant).indices
+    assert torch.equal(found, native.search_native(vectors, codes, variant.partition(", ")[0]).indices)
     return found
 
 
@@ -77,7 +77,7 @@ def test_the_largest_sums_do_not_overflow(variant, dim, sign):
     # Vectors along the longest code or against it, each in all dimensions or in one.
     codes = torch.cat([torch.eye(dim) * dim**0.5, torch.ones(1, dim), torch.ones(1, dim) / 2])
     vectors = sign * torch.cat([codes, codes / 8])
-    found = native.search_native(vectors, codes, variant)[0]
+    found = native.search_native(vectors, codes, variant).indices
     scores = vectors.double() @ codes.double().T - codes.double().square().sum(dim=1) / 2
     best = scores.gather(1, found[:, None])[:, 0]
     torch.testing.assert_close(best, scores.max(dim=1).values, rtol=1e-5, atol=1e-5 * dim)
@@ -161,5 +161,5 @@ def test_any_numbers(variant, data):
 @pytest.mark.parametrize("dim", [3, 4])
 def test_whether_screening_pays_changes_no_bit(count, size, dim, normal):
     vectors, codes = normal(count, dim), normal(size, dim, purpose=1)
-    expected = native.search_native(vectors, codes, SCREENED[0].partition(", ")[0])[0]
-    assert torch.equal(native.search_native(vectors, codes)[0], expected)
+    expected = native.search_native(vectors, codes, SCREENED[0].partition(", ")[0]).indices
+    assert torch.equal(native.search_native(vectors, codes).indices, expected)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from flatvq.quantize.distributed import from_first_rank, global_rows, sum_over_ranks, world_size
@@ -19,7 +18,7 @@ from flatvq.quantize.ema import Ema, Update, ema_step
 from flatvq.quantize.operator import look_up_in_graph, register
 from flatvq.quantize.randomness import generator
 from flatvq.quantize.revival import Revival, RevivalEvent, replacements
-from flatvq.quantize.search import nearest_codes
+from flatvq.quantize.search import look_up
 from flatvq.quantize.seeding import DataSeeding, RandomSeeding, Seeding, random_codes
 from flatvq.quantize.sums import code_sums
 
@@ -94,28 +93,27 @@ class Codebook(nn.Module):
         self.register_buffer("births", torch.zeros(size, dtype=torch.int64))
         self.number = register(self)
 
-    def look_up(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def look_up(self, vectors: Tensor) -> tuple[Tensor, Tensor, float | None]:
         """Find the nearest code of each vector; in training mode, learn from them.
 
         Args:
             vectors: float32 [N, D], this process's encoder outputs, without gradients.
 
         Returns:
-            Indices int64 [N], and the codes they stood for at that moment, float32 [N, D]; no gradients.
+            Indices int64 [N]; the codes they stood for at that moment, float32 [N, D], without gradients; and
+            the mean of (z - e)^2 over all elements, where the search has added that up on its way.
         """
         if torch.compiler.is_compiling():
-            return look_up_in_graph(self, self.number, vectors)
+            return *look_up_in_graph(self, self.number, vectors), None
         return self.look_up_now(vectors)
 
     @torch.no_grad()
-    def look_up_now(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def look_up_now(self, vectors: Tensor) -> tuple[Tensor, Tensor, float | None]:
         """Do what `look_up` says, outside any compiled graph."""
         self.prepare(vectors)
-        codes = self.constrain(self.codes)
-        indices = nearest_codes(vectors, codes)
-        chosen = F.embedding(indices, codes)
-        self.observe(vectors, indices)
-        return indices, chosen
+        found = look_up(vectors, self.constrain(self.codes))
+        self.observe(vectors, found[0])
+        return found
 
     @torch.no_grad()
     def prepare(self, vectors: Tensor) -> None:

@@ -51,8 +51,8 @@ def _look_up(
     vectors: Tensor, codes: Tensor, counts: Tensor, births: Tensor, sums: Tensor | None, book: int
 ) -> tuple[Tensor, Tensor]:
     with _holding(_books[book], dict(zip(_STATE, (codes, counts, births, sums), strict=True))):
-        result: tuple[Tensor, Tensor] = _books[book].look_up_now(vectors)
-    return result
+        indices, codes, _ = _books[book].look_up_now(vectors)
+    return indices, codes
 
 
 @_look_up.register_fake

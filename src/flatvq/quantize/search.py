@@ -1,4 +1,4 @@
-"""Exact nearest-neighbour search over a codebook, without an N x K matrix in memory.
+"""Exact search for the nearest codes, and looking them up, without an N x K matrix in memory.
 
 Axes: N vectors, K codes, D code dim. On the CPU a compiled search does the work; where it could not be built,
 FAISS' flat search does for short vectors and tiles of oneDNN's products for long ones. On a GPU a kernel of
@@ -11,16 +11,17 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from flatvq import kernels
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.quantize.flat import FUSED_DIM, search_flat
-from flatvq.quantize.native import instructions, moderate, search_native
+from flatvq.quantize.native import Found, instructions, moderate, search_native
 from flatvq.quantize.tiles import convolution_scores, product_scores, search_tiles
 
-__all__ = ["nearest_codes"]
+__all__ = ["look_up", "nearest_codes"]
 
 # If the largest value is outside this range, squares may leave float32's.
 _SAFE = (1e-12, 1e15)
@@ -67,7 +68,7 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
     with torch.autocast(vectors.device.type, enabled=False):
         vectors, codebook = vectors.float(), codebook.float()
         if vectors.device.type == "cpu" and instructions():
-            return _search_compiled(vectors, codebook)
+            return _search_compiled(vectors, codebook).indices
         vectors, codebook = _conditioned(vectors, codebook)
         if vectors.device.type == "cpu":
             return _search_on_cpu(vectors, codebook)
@@ -76,6 +77,37 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
 
             return search(vectors, codebook)
         return _search_elsewhere(vectors, codebook)
+
+
+@torch.no_grad()
+def look_up(
+    vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]
+) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n d"], float | None]:
+    """Find the nearest code of each vector, as `nearest_codes` does, and what it is.
+
+    Args:
+        vectors: float32 [N, D].
+        codebook: float32 [K, D].
+
+    Returns:
+        Indices [N]; the codes [N, D]; and the mean of (z - e)^2 over all elements, where the search has added
+        that up on its way, as the compiled one mostly does.
+
+    Raises:
+        FlatvqError: as `nearest_codes`.
+
+    Example:
+        >>> indices, codes, _ = look_up(torch.tensor([[0.1], [0.9]]), torch.tensor([[0.0], [1.0]]))
+        >>> indices.tolist(), codes.tolist()
+        ([0, 1], [[0.0], [1.0]])
+    """
+    _check(vectors, codebook)
+    floats = vectors.dtype == codebook.dtype == torch.float32
+    if len(vectors) and vectors.device.type == "cpu" and floats and instructions():
+        indices, _, codes, error = _search_compiled(vectors, codebook, look_up=True)
+    else:
+        indices, codes, error = nearest_codes(vectors, codebook), None, None
+    return indices, F.embedding(indices, codebook) if codes is None else codes, error
 
 
 def _check(vectors: Tensor, codebook: Tensor) -> None:
@@ -140,17 +172,17 @@ def _far_from_zero(codebook: Tensor) -> Tensor:
     return mean.square() > _OFFSET**2 * variance
 
 
-def _search_compiled(vectors: Tensor, codebook: Tensor) -> Tensor:
+def _search_compiled(vectors: Tensor, codebook: Tensor, look_up: bool = False) -> Found:
     """Search as it is where values allow for that, which is nearly always: it looks at the vectors itself.
 
     A look at them beforehand is a pass over memory, as long as a quarter of the search of a small codebook.
     """
     if moderate(codebook, *_SAFE, _OFFSET):
-        nearest, in_vectors = search_native(vectors, codebook)
-        _check_finite("vectors", in_vectors)
-        if in_vectors < _SAFE[1]:
-            return nearest
-    return search_native(*_conditioned(vectors, codebook))[0]
+        found = search_native(vectors, codebook, look_up=look_up)
+        _check_finite("vectors", found.largest)
+        if found.largest < _SAFE[1]:
+            return found
+    return search_native(*_conditioned(vectors, codebook))
 
 
 def _search_on_cpu(vectors: Tensor, codebook: Tensor) -> Tensor:

@@ -97,8 +97,8 @@ class VectorQuantizer(nn.Module):
             grid = latents.movedim(1, -1).shape[:-1]
             vectors = self._scaled(self.project_in(latents.movedim(1, -1).flatten(0, -2).float()))  # [N, D]
             fixed = vectors.detach()
-            indices, chosen = self.codebook.look_up(fixed)  # eq. 1 and 2
-            commitment = commitment_loss(vectors, chosen)  # eq. 3, third term, without beta
+            indices, chosen, error = self.codebook.look_up(fixed)  # eq. 1 and 2
+            commitment = commitment_loss(vectors, chosen, error)  # eq. 3, third term, without beta
             codebook_loss = commitment.detach()  # eq. 3, second term: the same value
             if self.codebook.codes.requires_grad and torch.is_grad_enabled():
                 # From a copy: a later forward pass may revive codes before this one's backward pass.

@@ -1,4 +1,4 @@
-"""What is compiled: the search, a product that keeps only each vector's largest score; sums; single passes.
+"""What is compiled: the search, a product that keeps only each vector's largest score; and sums of vectors.
 
 Where the processor can, the search screens codes in integers first, which changes no bit of what is found.
 It is built when flatvq is installed, where there is a C++ compiler (GCC); without it, FAISS and
@@ -8,26 +8,39 @@ oneDNN search in its place. Axes: N vectors, K codes, D code dim.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sysconfig
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from flatvq.errors import FlatvqError
 
-__all__ = ["add_native", "instructions", "moderate", "search_native", "squared_error", "variants"]
-
-# Elements whose squared errors are added up by one thread.
-_RUN = 1 << 13
+__all__ = ["Found", "add_native", "instructions", "moderate", "search_native", "variants"]
 
 _LIBRARY = Path(__file__).parent / f"_nearest{sysconfig.get_config_var('EXT_SUFFIX')}"
 
 
-def search_native(vectors: Tensor, codebook: Tensor, variant: str = "") -> tuple[Tensor, float]:
-    """Find the nearest code of each vector; of equally near ones, the first. On the way, look at the vectors.
+class Found(NamedTuple):
+    """What the search found."""
+
+    indices: Tensor
+    """The nearest code of each vector; of equally near ones, the first: int64 [N]."""
+    largest: float
+    """The largest absolute value among the vectors. If that is NaN or infinite, or so large or small that
+    squares leave float32, the indices are in [0, K) but mean nothing."""
+    codes: Tensor | None
+    """The codes themselves, float32 [N, D], if they were asked for."""
+    error: float | None
+    """The mean of (z - e)^2 over all elements, if codes were asked for; NaN if there are no vectors."""
+
+
+def search_native(vectors: Tensor, codebook: Tensor, variant: str = "", look_up: bool = False) -> Found:
+    """Find the nearest code of each vector, in one pass over the vectors.
 
     Threads, the split into batches and the place of a code among others change no bit of what is computed.
 
@@ -35,10 +48,7 @@ def search_native(vectors: Tensor, codebook: Tensor, variant: str = "") -> tuple
         vectors: float32 [N, D], on the CPU.
         codebook: float32 [K, D].
         variant: one of `variants()`; the fastest for these shapes if not given.
-
-    Returns:
-        int64 [N], and the largest absolute value among the vectors; if that is NaN or infinite, or so large
-        or small that squares leave float32, the indices are in [0, K) but mean nothing.
+        look_up: also return the codes and the error.
 
     Raises:
         FlatvqError: if there is no memory left for a copy of the codebook.
@@ -46,19 +56,22 @@ def search_native(vectors: Tensor, codebook: Tensor, variant: str = "") -> tuple
     Example:
         >>> if instructions():
         ...     search_native(torch.tensor([[0.25], [0.75]]), torch.tensor([[0.0], [1.0], [1.0]]))
-        (tensor([0, 1]), 0.75)
+        Found(indices=tensor([0, 1]), largest=0.75, codes=None, error=None)
     """
     library = _loaded()
     assert library is not None, "ask instructions() first"
     vectors, codebook = vectors.contiguous(), codebook.contiguous()
     count, dim = vectors.shape
     nearest = torch.empty(count, dtype=torch.int64)
+    codes = torch.empty_like(vectors) if look_up else None
     number = _names().index(variant) if variant else -1
-    threads, largest = torch.get_num_threads(), ctypes.c_float()
+    largest, error = ctypes.c_float(), ctypes.c_double(math.nan)
     arrays = vectors.data_ptr(), count, dim, codebook.data_ptr(), len(codebook)
-    if library.flatvq_nearest(number, *arrays, threads, nearest.data_ptr(), ctypes.byref(largest)):
+    places = nearest.data_ptr(), ctypes.byref(largest), codes if codes is None else codes.data_ptr()
+    if library.flatvq_nearest(number, *arrays, torch.get_num_threads(), *places, ctypes.byref(error)):
         raise FlatvqError(f"no memory to search a codebook of shape {list(codebook.shape)}", "free some")
-    return nearest, largest.value
+    mean = error.value / vectors.numel() if vectors.numel() else math.nan
+    return Found(nearest, largest.value, codes, mean if look_up else None)
 
 
 def add_native(vectors: Tensor, indices: Tensor, sums: Tensor) -> None:
@@ -98,30 +111,6 @@ def moderate(codebook: Tensor, least: float, most: float, offset: float) -> bool
     return bool(library.flatvq_moderate(*arrays, least, most, offset, torch.get_num_threads()))
 
 
-def squared_error(a: Tensor, b: Tensor) -> Tensor:
-    """Return the mean of (a - b)^2 over all elements, in one pass; threads change no bit of it.
-
-    Args:
-        a: float32 of any shape, on the CPU.
-        b: the same.
-
-    Returns:
-        float32 scalar; NaN if there are no elements.
-
-    Example:
-        >>> if instructions():
-        ...     squared_error(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0]))
-        tensor(2.5000)
-    """
-    library = _loaded()
-    assert library is not None, "ask instructions() first"
-    a, b = a.contiguous(), b.contiguous()
-    sums = torch.empty(-(-a.numel() // _RUN), dtype=torch.float64)
-    arrays = a.data_ptr(), b.data_ptr(), a.numel(), _RUN
-    library.flatvq_squared_error(*arrays, torch.get_num_threads(), sums.data_ptr())
-    return (sums.sum() / a.numel()).float()
-
-
 def instructions() -> str:
     """Name what the compiled search has the processor do, or return nothing if it is not there.
 
@@ -159,11 +148,9 @@ def _loaded() -> ctypes.CDLL | None:
     array, number, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
     library.flatvq_nearest.argtypes = [
         *(ctypes.c_int, array, number, number, array, number),
-        *(ctypes.c_int, array, array),
+        *(ctypes.c_int, array, array, array, array),
     ]
     library.flatvq_sums.argtypes = [array, number, number, array, ctypes.c_int, array]
     library.flatvq_sums.restype = None
     library.flatvq_moderate.argtypes = [array, number, number, real, real, real, ctypes.c_int]
-    library.flatvq_squared_error.argtypes = [array, array, number, number, ctypes.c_int, array]
-    library.flatvq_squared_error.restype = None
     return library

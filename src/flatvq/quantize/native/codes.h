@@ -23,6 +23,8 @@ struct Variant {
     const char *name;
     int rows, panel;
     int32_t (*largest)(const float *, int64_t);
+    void (*look_up)(
+        const float *, int64_t, int64_t, const float *, const int64_t *, float *, double *);
     void (*search)(
         const float *, int64_t, const float *, const float *, int64_t, int64_t, float *, int64_t *);
     // Where the variant screens, and zero where not: codes in a group; how a group is packed; the bytes that
@@ -35,6 +37,9 @@ struct Variant {
 
 // Bytes of codes that are searched at once: all of them pass through a core's own cache for every few vectors.
 constexpr int64_t CACHE = 1 << 19;
+
+// Dimensions whose squares are added up in float32, before they go on in float64.
+constexpr int64_t RUN = 64;
 
 // Groups of ROWS vectors whose vectors have steps of one size, where the variant screens.
 constexpr int BLOCK_GROUPS = 40;

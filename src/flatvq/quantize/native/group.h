@@ -26,6 +26,29 @@ TARGET static int32_t largest(const float *values, int64_t count)
     return most;
 }
 
+// Write the codes that were found for vectors [count, dim], and how far each is: the square of its distance.
+TARGET static void look_up(
+    const float *vectors, int64_t count, int64_t dim, const float *codes, const int64_t *nearest, float *chosen,
+    double *squares)
+{
+    for (int64_t row = 0; row < count; row++) {
+        const float *vector = vectors + row * dim, *code = codes + nearest[row] * dim;
+        float *copy = chosen + row * dim;
+        double total = 0;
+        for (int64_t begin = 0; begin < dim; begin += RUN) {
+            const int64_t end = begin + RUN < dim ? begin + RUN : dim;
+            float square = 0;
+#pragma omp simd reduction(+ : square)
+            for (int64_t d = begin; d < end; d++) {
+                copy[d] = code[d];
+                square += (vector[d] - code[d]) * (vector[d] - code[d]);
+            }
+            total += square;
+        }
+        squares[row] = total;
+    }
+}
+
 // Of two equal scores the first argument stays, so that the first code of equals is found.
 TARGET static void search(
     const float *vectors, int64_t dim, const float *panels, const float *offsets, int64_t count,

@@ -55,15 +55,16 @@ namespace {
 
 // Those that screen come before the same ones that do not.
 const Variant VARIANTS[] = {
+#define FUNCTIONS(variant) variant::largest, variant::look_up, variant::search
 #define SCREENED(variant) variant::GROUP, variant::pack_group, variant::room, variant::screen
 #define PLAIN 0, nullptr, nullptr, nullptr
 #if defined(__x86_64__)
-    {"AVX-512, screened", 8, avx512::PANEL, avx512::largest, avx512::search, SCREENED(avx512)},
-    {"AVX-512", 8, avx512::PANEL, avx512::largest, avx512::search, PLAIN},
-    {"AVX2, screened", 6, avx2::PANEL, avx2::largest, avx2::search, SCREENED(avx2)},
-    {"AVX2", 6, avx2::PANEL, avx2::largest, avx2::search, PLAIN},
+    {"AVX-512, screened", 8, avx512::PANEL, FUNCTIONS(avx512), SCREENED(avx512)},
+    {"AVX-512", 8, avx512::PANEL, FUNCTIONS(avx512), PLAIN},
+    {"AVX2, screened", 6, avx2::PANEL, FUNCTIONS(avx2), SCREENED(avx2)},
+    {"AVX2", 6, avx2::PANEL, FUNCTIONS(avx2), PLAIN},
 #endif
-    {"portable", 8, portable::PANEL, portable::largest, portable::search, PLAIN},
+    {"portable", 8, portable::PANEL, FUNCTIONS(portable), PLAIN},
 };
 constexpr int COUNT = sizeof VARIANTS / sizeof *VARIANTS;
 // No variant takes more vectors at once.
@@ -120,10 +121,12 @@ static int choose(int64_t n, int64_t dim, int64_t k)
 
 // Write the index of the nearest code of each vector [n, dim] to `nearest` [n], and the largest absolute value
 // among the vectors to `largest`, NaN or infinity if a value is; then the indices mean nothing, but are some.
+// Where `chosen` [n, dim] is not null, also write the codes themselves there, and to `error` the sum of their
+// squared distances, in the order of the vectors: threads change no bit of it.
 // Returns 0 if all went well, 1 if there was no memory for a copy of the codes [k, dim].
 extern "C" int flatvq_nearest(
     int number, const float *vectors, int64_t n, int64_t dim, const float *codes, int64_t k, int threads,
-    int64_t *nearest, float *largest)
+    int64_t *nearest, float *largest, float *chosen, double *error)
 {
     const Variant &variant = VARIANTS[number < 0 ? choose(n, dim, k) : number];
     const int64_t width = variant.panel, count = (k + width - 1) / width;
@@ -141,9 +144,10 @@ extern "C" int flatvq_nearest(
         k, dim, count, panels.data, offsets.data, groups, integers.data, integer_offsets.data, 0};
     const int64_t room = screens ? variant.room(packed) : 0;
     Array<char> rooms(room * pieces);
+    Array<double> squares(chosen ? n : 0);
     int64_t found[MOST_ROWS] = {};
     if (!panels.data || !offsets.data || !integers.data || !integer_offsets.data || !scores.data ||
-        !last.data || !rooms.data)
+        !last.data || !rooms.data || !squares.data)
         return 1;
 
     float lowest = 0;
@@ -168,6 +172,12 @@ extern "C" int flatvq_nearest(
                 variant.pack(codes, group, packed, (int16_t *)(rooms.data + piece * room));
 
     const Search search{variant, packed, vectors, scores.data, nearest};
+    const auto look_up = [&](int64_t begin, int64_t end) {
+        if (chosen)
+            variant.look_up(
+                vectors + begin * dim, end - begin, dim, codes, nearest + begin, chosen + begin * dim,
+                squares.data + begin);
+    };
     const int32_t rest_bits = variant.largest(vectors + whole * dim, rest * dim);
     int32_t most_bits = rest_bits;
     // Several parts to a thread, for cores may differ in what else they do; but each of a block or more.
@@ -186,6 +196,7 @@ extern "C" int flatvq_nearest(
             variant.screen(search, begin, end, rooms.data + omp_get_thread_num() * room);
         else
             search.plain(begin, end);
+        look_up(begin, end);
     }
     if (rest && rest_bits < INFINITE) {
         std::memset(last.data, 0, variant.rows * dim * sizeof(float));
@@ -197,6 +208,12 @@ extern "C" int flatvq_nearest(
             tail.plain(0, variant.rows);
     }
     std::memcpy(nearest + whole, found, rest * sizeof(int64_t));
+    look_up(whole, n);
+    if (chosen && most_bits < INFINITE) {
+        *error = 0;
+        for (int64_t row = 0; row < n; row++)
+            *error += squares.data[row];
+    }
     std::memcpy(largest, &most_bits, sizeof most_bits);
     return 0;
 }

@@ -1,6 +1,7 @@
-"""Compiled single passes, beside what takes several: a look at codes, a look at vectors, squared errors."""
+"""What the compiled search does on its way: a look at codes and vectors, looking up codes, their error."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from flatvq.errors import NonFiniteError
 from flatvq.quantize import native, nearest_codes, search
 from flatvq.quantize.commitment import commitment_loss
+from flatvq.quantize.search import look_up
 
 pytestmark = pytest.mark.skipif(not native.instructions(), reason="nothing is compiled here")
 
@@ -77,14 +79,14 @@ def test_the_search_finds_the_largest_value(variant, count, dim, normal):
 @pytest.mark.parametrize("variant", native.variants())
 @pytest.mark.parametrize("count", [1, 13, 700, 3001])
 def test_undefined_vectors_are_refused_wherever_they_stand(variant, value, count, normal, monkeypatch):
-    monkeypatch.setattr(search, "search_native", lambda *arrays: native.search_native(*arrays, variant))
+    monkeypatch.setattr(search, "search_native", partial(native.search_native, variant=variant))
     codes = normal(30, 4, purpose=1)
     for place in {0, count // 2, count - 1}:
         vectors = normal(count, 4)
         vectors[place, 2] = value
         with pytest.raises(NonFiniteError, match="in the vectors"):
             nearest_codes(vectors, codes)
-        indices, largest = native.search_native(vectors, codes, variant)
+        indices, largest, *_ = native.search_native(vectors, codes, variant)
         assert not math.isfinite(largest)
         assert int(indices.min()) >= 0
         assert int(indices.max()) < 30
@@ -101,50 +103,75 @@ def test_the_look_on_the_way_decides_as_the_one_before_does(scale, only, normal,
     assert torch.equal(found, nearest_codes(vectors, codes))
 
 
-@pytest.mark.parametrize("shape", [(1,), (63,), (64,), (8192,), (8193,), (300, 77), (40_000, 9)])
-def test_squared_errors(shape, normal):
-    a, b = normal(*shape), normal(*shape, purpose=1)
-    expected = (a.double() - b.double()).square().mean()
-    found = native.squared_error(a, b)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
+@pytest.mark.parametrize("variant", native.variants())
+@pytest.mark.parametrize(
+    ("count", "dim", "size"), [(1, 1, 1), (5, 63, 3), (700, 64, 40), (3001, 65, 300), (20_000, 8, 90)]
+)
+def test_codes_and_their_error(variant, count, dim, size, normal):
+    vectors, codes = normal(count, dim), normal(size, dim, purpose=1)
+    indices, _, chosen, error = native.search_native(vectors, codes, variant, look_up=True)
+    assert torch.equal(indices, native.search_native(vectors, codes, variant).indices)
+    assert torch.equal(chosen, codes[indices])
+    assert error == pytest.approx(float((vectors.double() - chosen).square().mean()), rel=1e-6)
     usual = torch.get_num_threads()
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         try:
-            assert torch.equal(native.squared_error(a, b), found)
+            assert native.search_native(vectors, codes, variant, look_up=True).error == error
         finally:
             torch.set_num_threads(usual)
 
 
-def test_strides_do_not_matter_to_squared_errors(normal):
-    a, b = normal(50, 30), normal(30, 50, purpose=1).T
-    assert torch.equal(native.squared_error(a, b), native.squared_error(a, b.contiguous()))
+@pytest.mark.parametrize("scale", [1.0, 1e-20, 1e20])
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_codes_are_those_of_the_codebook_whatever_the_search_made_of_them(scale, offset, normal):
+    vectors, codes = scale * (normal(300, 6) + offset), scale * (normal(90, 6, purpose=1) + offset)
+    indices, chosen, error = look_up(vectors, codes)
+    assert torch.equal(indices, nearest_codes(vectors, codes))
+    assert torch.equal(chosen, codes[indices])
+    assert (error is not None) == (scale == 1 and offset == 0)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_squared_errors_pass_on_what_is_undefined(value, normal):
-    a = normal(100, 3)
-    a[50, 1] = value
-    assert not native.squared_error(a, normal(100, 3, purpose=1)).isfinite()
-    assert native.squared_error(a[:0], a[:0]).isnan()
+def test_strides_and_other_floats_do_not_matter(normal):
+    vectors, codes = normal(6, 300).T, normal(6, 90, purpose=1).T
+    indices, chosen, error = look_up(vectors, codes)
+    for others in ((vectors.contiguous(), codes.contiguous()), (vectors.double(), codes)):
+        again = look_up(*others)
+        assert torch.equal(again[0], indices)
+        assert torch.equal(again[1], chosen)
+        assert again[2] in (error, None)
+
+
+@NOT_FINITE
+def test_looking_up_undefined_vectors_is_refused(value, normal):
+    vectors = normal(1000, 4)
+    vectors[999, 3] = value
+    with pytest.raises(NonFiniteError, match="in the vectors"):
+        look_up(vectors, normal(30, 4, purpose=1))
+
+
+def test_nothing_is_looked_up_for_no_vectors(normal):
+    indices, chosen, error = look_up(normal(4, 5)[:0], normal(3, 5))
+    assert indices.shape == (0,)
+    assert chosen.shape == (0, 5)
+    assert error is None
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.25, -3e-7])
 def test_the_gradient_of_the_commitment_loss_is_torch_s_to_the_bit(weight, normal):
     vectors, codes = normal(500, 33), normal(500, 33, purpose=1)
-    ours, theirs = vectors.clone().requires_grad_(), vectors.clone().requires_grad_()
-    (weight * commitment_loss(ours, codes)).backward()
-    (weight * F.mse_loss(theirs, codes)).backward()
-    assert torch.equal(ours.grad, theirs.grad)
+    inputs = [vectors.clone().requires_grad_() for _ in range(2)]
+    losses = commitment_loss(inputs[0], codes, error=2.5), F.mse_loss(inputs[1], codes)
+    for loss in losses:
+        (weight * loss).backward()
+    assert torch.equal(inputs[0].grad, inputs[1].grad)
+    assert losses[0].item() == 2.5
+    assert torch.equal(losses[1], commitment_loss(vectors, codes))
 
 
 def test_the_commitment_loss_has_second_derivatives(normal):
     vectors, codes = normal(3, 2).requires_grad_(), normal(3, 2, purpose=1)
-    (first,) = torch.autograd.grad(commitment_loss(vectors, codes), vectors, create_graph=True)
+    loss = commitment_loss(vectors, codes, error=1.0)
+    (first,) = torch.autograd.grad(loss, vectors, create_graph=True)
     (second,) = torch.autograd.grad(first.square().sum(), vectors)
     torch.testing.assert_close(second, 2 * (2 / 6) ** 2 * (vectors.detach() - codes))
-
-
-def test_other_floats_have_the_loss_too(normal):
-    vectors, codes = normal(40, 3).double(), normal(40, 3, purpose=1).double()
-    assert torch.equal(commitment_loss(vectors, codes), F.mse_loss(vectors, codes))

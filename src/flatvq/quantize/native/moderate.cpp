@@ -1,4 +1,4 @@
-// Single passes over memory, where PyTorch would take several.
+// A look at codes in one pass over memory, where PyTorch would take several.
 
 #include <cmath>
 #include <cstdint>
@@ -9,8 +9,6 @@ namespace {
 
 // Numbers below which threads are not worth waking.
 constexpr int64_t FEW = 1 << 15;
-// Numbers whose squares are added up in float32, before they go on in float64.
-constexpr int64_t RUN = 64;
 
 }  // namespace
 
@@ -57,25 +55,4 @@ extern "C" int flatvq_moderate(
             return 0;
     }
     return 1;
-}
-
-// Write sums of (a - b)^2 over `run` numbers each, the last one over what is left. Threads change no bit.
-extern "C" void flatvq_squared_error(
-    const float *a, const float *b, int64_t count, int64_t run, int threads, double *sums)
-{
-    const int64_t runs = (count + run - 1) / run;
-#pragma omp parallel for num_threads(threads < 1 ? 1 : threads) if (count > FEW)
-    for (int64_t i = 0; i < runs; i++) {
-        const int64_t end = (i + 1) * run < count ? (i + 1) * run : count;
-        double sum = 0;
-        for (int64_t begin = i * run; begin < end; begin += RUN) {
-            const int64_t stop = begin + RUN < end ? begin + RUN : end;
-            float square = 0;
-#pragma omp simd reduction(+ : square)
-            for (int64_t j = begin; j < stop; j++)
-                square += (a[j] - b[j]) * (a[j] - b[j]);
-            sum += square;
-        }
-        sums[i] = sum;
-    }
 }
