@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(not native.instructions(), reason="nothing is co
 NOT_FINITE = pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 
 
-def moderate(codes):
-    return native.moderate(codes, 1e-12, 1e15, 8.0)
+def look(codes):
+    return native.look_native(codes, 1e-12, 1e15, 8.0)
 
 
 @pytest.fixture(params=[1, 2, 3], ids=lambda threads: f"{threads} threads")
@@ -30,23 +30,39 @@ def threads(request):
     torch.set_num_threads(usual)
 
 
+def away(codes, column, deviations):
+    """Move a column's mean so many standard deviations from zero."""
+    codes = codes.double()
+    spread = codes[:, column].std(correction=0)
+    codes[:, column] += deviations * spread - codes[:, column].mean()
+    return codes.float()
+
+
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize(("size", "dim"), [(2, 1), (500, 7), (9000, 8)])
-@pytest.mark.parametrize(("deviations", "expected"), [(0.0, True), (7.5, True), (8.5, False), (1e6, False)])
-def test_a_coordinate_far_from_zero_is_noticed(size, dim, deviations, expected, normal):
-    codes = normal(size, dim).double()
-    column = codes[:, -1]
-    column.sub_(column.mean()).div_(column.std(correction=0)).add_(-deviations)
-    assert moderate(codes.float()) == expected
+@pytest.mark.parametrize(("size", "dim"), [(2, 1), (3, 2), (500, 7), (9000, 8)])
+@pytest.mark.parametrize("deviations", [0.0, -7.9, 8.1, -30.0, 1e6])
+def test_coordinates_far_from_zero_are_found_and_their_median(size, dim, deviations, normal):
+    codes = away(normal(size, dim), dim - 1, deviations)
+    clear, middle = look(codes)
+    assert clear
+    if abs(deviations) < 8:
+        assert middle is None
+        return
+    # torch's median is the lower of two, as ours is.
+    expected = torch.zeros(dim)
+    expected[-1] = codes[:, -1].median()
+    assert torch.equal(middle, expected)
 
 
-@pytest.mark.parametrize("deviations", np.linspace(7.9, 8.1, 21).tolist())
-def test_whatever_torch_finds_far_is_never_searched_as_it_is(deviations, normal):
-    # Which bits a search gives depends on whether it centres: the look that decides has to stay torch's.
-    codes = normal(1000, 3).double()
-    codes[:, 1] = (codes[:, 1] - codes[:, 1].mean()) / codes[:, 1].std(correction=0) + deviations
-    codes = codes.float()
-    assert not (moderate(codes) and search._far_from_zero(codes).any())
+@pytest.mark.parametrize("deviations", np.linspace(7.9903, 8.0103, 41).tolist())
+def test_the_look_agrees_with_torch_s_or_says_nothing(deviations, normal):
+    # Which bits a search gives depends on whether it centres.
+    codes = away(normal(1000, 3), 1, deviations)
+    clear, middle = look(codes)
+    assert clear == (abs(deviations - 8) > 0.00405)  # a thousandth of the square
+    if clear:
+        far = torch.zeros(3, dtype=torch.bool) if middle is None else middle != 0
+        assert torch.equal(far, search._far_from_zero(codes))
 
 
 @pytest.mark.usefixtures("threads")
@@ -54,14 +70,20 @@ def test_whatever_torch_finds_far_is_never_searched_as_it_is(deviations, normal)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1e16])
 def test_a_huge_or_undefined_code_is_noticed(place, value, normal):
     codes = normal(9000, 8)
-    assert moderate(codes)
+    assert look(codes) == (True, None)
     codes[place, 3] = value
-    assert not moderate(codes)
+    assert look(codes) == (False, None)
 
 
-@pytest.mark.parametrize("codes", [torch.zeros(4, 2), torch.full((1, 1), 1e-13), torch.tensor([[3.0]])])
-def test_codes_without_size_or_spread_are_noticed(codes):
-    assert not moderate(codes)
+@pytest.mark.parametrize("value", [0.0, 1e-13, 1.1e15])
+def test_codes_without_an_ordinary_size_are_noticed(value):
+    assert look(torch.full((4, 2), value)) == (False, None)
+
+
+def test_codes_without_spread_are_centred():
+    clear, middle = look(torch.tensor([[3.0, 0.0, -2.0]]).repeat(5, 1))
+    assert clear
+    assert middle.tolist() == [3, 0, -2]
 
 
 @pytest.mark.usefixtures("threads")
@@ -99,7 +121,7 @@ def test_the_look_on_the_way_decides_as_the_one_before_does(scale, only, normal,
     vectors *= 1 if only == "codes" else scale
     codes *= 1 if only == "vectors" else scale
     found = nearest_codes(vectors, codes)
-    monkeypatch.setattr(search, "moderate", lambda *arguments: False)
+    monkeypatch.setattr(search, "look_native", lambda *arguments: (False, None))
     assert torch.equal(found, nearest_codes(vectors, codes))
 
 
@@ -109,7 +131,7 @@ def test_the_look_on_the_way_decides_as_the_one_before_does(scale, only, normal,
 )
 def test_codes_and_their_error(variant, count, dim, size, normal):
     vectors, codes = normal(count, dim), normal(size, dim, purpose=1)
-    indices, _, chosen, error = native.search_native(vectors, codes, variant, look_up=True)
+    indices, _, chosen, error = native.search_native(vectors, codes, variant, (vectors, codes))
     assert torch.equal(indices, native.search_native(vectors, codes, variant).indices)
     assert torch.equal(chosen, codes[indices])
     assert error == pytest.approx(float((vectors.double() - chosen).square().mean()), rel=1e-6)
@@ -117,19 +139,27 @@ def test_codes_and_their_error(variant, count, dim, size, normal):
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         try:
-            assert native.search_native(vectors, codes, variant, look_up=True).error == error
+            assert native.search_native(vectors, codes, variant, (vectors, codes)).error == error
         finally:
             torch.set_num_threads(usual)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-20, 1e20])
-@pytest.mark.parametrize("offset", [0.0, 1e3])
-def test_codes_are_those_of_the_codebook_whatever_the_search_made_of_them(scale, offset, normal):
-    vectors, codes = scale * (normal(300, 6) + offset), scale * (normal(90, 6, purpose=1) + offset)
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_codes_are_those_of_the_codebook_whatever_the_search_made_of_them(scale, offset, normal, monkeypatch):
+    vectors, codes = normal(300, 6), normal(90, 6, purpose=1)
+    for array in (vectors, codes):
+        array[:, 2] += offset
+        array *= scale
     indices, chosen, error = look_up(vectors, codes)
-    assert torch.equal(indices, nearest_codes(vectors, codes))
     assert torch.equal(chosen, codes[indices])
-    assert (error is not None) == (scale == 1 and offset == 0)
+    assert (error is not None) == (scale == 1)
+    if error is not None:
+        assert error == pytest.approx(float((vectors.double() - chosen).square().mean()), rel=1e-6)
+    # And the search is that of codes looked at, scaled and centred beforehand.
+    monkeypatch.setattr(search, "look_native", lambda *arguments: (False, None))
+    assert torch.equal(look_up(vectors, codes)[0], indices)
+    assert torch.equal(nearest_codes(vectors, codes), indices)
 
 
 def test_strides_and_other_floats_do_not_matter(normal):

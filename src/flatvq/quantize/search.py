@@ -18,7 +18,7 @@ from torch import Tensor
 from flatvq import kernels
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.quantize.flat import FUSED_DIM, search_flat
-from flatvq.quantize.native import Found, instructions, moderate, search_native
+from flatvq.quantize.native import Found, instructions, look_native, search_native
 from flatvq.quantize.tiles import convolution_scores, product_scores, search_tiles
 
 __all__ = ["look_up", "nearest_codes"]
@@ -173,12 +173,15 @@ def _far_from_zero(codebook: Tensor) -> Tensor:
 
 
 def _search_compiled(vectors: Tensor, codebook: Tensor, look_up: bool = False) -> Found:
-    """Search as it is where values allow for that, which is nearly always: it looks at the vectors itself.
+    """Search, conditioned as `_conditioned` does where values leave no doubt how, which is nearly always.
 
-    A look at them beforehand is a pass over memory, as long as a quarter of the search of a small codebook.
+    Then the search looks at the vectors itself. A look at them beforehand is a pass over memory, as long as a
+    quarter of the search of a small codebook.
     """
-    if moderate(codebook, *_SAFE, _OFFSET):
-        found = search_native(vectors, codebook, look_up=look_up)
+    clear, middle = look_native(codebook, *_SAFE, _OFFSET)
+    if clear:
+        moved = (vectors, codebook) if middle is None else (vectors - middle, codebook - middle)
+        found = search_native(*moved, look_up=(vectors, codebook) if look_up else None)
         _check_finite("vectors", found.largest)
         if found.largest < _SAFE[1]:
             return found

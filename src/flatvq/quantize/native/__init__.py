@@ -20,7 +20,7 @@ from torch import Tensor
 
 from flatvq.errors import FlatvqError
 
-__all__ = ["Found", "add_native", "instructions", "moderate", "search_native", "variants"]
+__all__ = ["Found", "add_native", "instructions", "look_native", "search_native", "variants"]
 
 _LIBRARY = Path(__file__).parent / f"_nearest{sysconfig.get_config_var('EXT_SUFFIX')}"
 
@@ -39,7 +39,12 @@ class Found(NamedTuple):
     """The mean of (z - e)^2 over all elements, if codes were asked for; NaN if there are no vectors."""
 
 
-def search_native(vectors: Tensor, codebook: Tensor, variant: str = "", look_up: bool = False) -> Found:
+def search_native(
+    vectors: Tensor,
+    codebook: Tensor,
+    variant: str = "",
+    look_up: tuple[Tensor, Tensor] | None = None,
+) -> Found:
     """Find the nearest code of each vector, in one pass over the vectors.
 
     Threads, the split into batches and the place of a code among others change no bit of what is computed.
@@ -48,7 +53,8 @@ def search_native(vectors: Tensor, codebook: Tensor, variant: str = "", look_up:
         vectors: float32 [N, D], on the CPU.
         codebook: float32 [K, D].
         variant: one of `variants()`; the fastest for these shapes if not given.
-        look_up: also return the codes and the error.
+        look_up: the same vectors and codes, before they were moved for the search; if given, also return the
+            codes that were found, and the error.
 
     Raises:
         FlatvqError: if there is no memory left for a copy of the codebook.
@@ -61,17 +67,19 @@ def search_native(vectors: Tensor, codebook: Tensor, variant: str = "", look_up:
     library = _loaded()
     assert library is not None, "ask instructions() first"
     vectors, codebook = vectors.contiguous(), codebook.contiguous()
+    given = [array.contiguous() for array in look_up or ()]
     count, dim = vectors.shape
     nearest = torch.empty(count, dtype=torch.int64)
-    codes = torch.empty_like(vectors) if look_up else None
+    codes = torch.empty_like(vectors) if given else None
     number = _names().index(variant) if variant else -1
     largest, error = ctypes.c_float(), ctypes.c_double(math.nan)
     arrays = vectors.data_ptr(), count, dim, codebook.data_ptr(), len(codebook)
-    places = nearest.data_ptr(), ctypes.byref(largest), codes if codes is None else codes.data_ptr()
-    if library.flatvq_nearest(number, *arrays, torch.get_num_threads(), *places, ctypes.byref(error)):
+    places = nearest.data_ptr(), ctypes.byref(largest)
+    more = (*(array.data_ptr() for array in (*given, codes)),) if codes is not None else (None, None, None)
+    if library.flatvq_nearest(number, *arrays, torch.get_num_threads(), *places, *more, ctypes.byref(error)):
         raise FlatvqError(f"no memory to search a codebook of shape {list(codebook.shape)}", "free some")
     mean = error.value / vectors.numel() if vectors.numel() else math.nan
-    return Found(nearest, largest.value, codes, mean if look_up else None)
+    return Found(nearest, largest.value, codes, mean if given else None)
 
 
 def add_native(vectors: Tensor, indices: Tensor, sums: Tensor) -> None:
@@ -89,26 +97,32 @@ def add_native(vectors: Tensor, indices: Tensor, sums: Tensor) -> None:
     library.flatvq_sums(*arrays, torch.get_num_threads(), sums.data_ptr())
 
 
-def moderate(codebook: Tensor, least: float, most: float, offset: float) -> bool:
-    """Tell whether values are of ordinary sizes and places; if it is close, say no.
+def look_native(codebook: Tensor, least: float, most: float, offset: float) -> tuple[bool, Tensor | None]:
+    """Look at codes before they are searched.
 
     Args:
         codebook: float32 [K, D], on the CPU.
         least: the largest absolute value has to be above it.
         most: and below it.
-        offset: standard deviations from zero which no coordinate's mean may exceed.
+        offset: standard deviations from zero above which a coordinate's mean is far.
+
+    Returns:
+        Whether all is clear: sizes, and what coordinates are far, by a margin for rounding. And, if some are,
+        float32 [D]: the median of each of these, zero for the others.
 
     Example:
         >>> codes = torch.tensor([[1.0, 3.0], [-1.0, 4.0]])
         >>> if instructions():
-        ...     [moderate(codes, 1e-3, 1e3, offset) for offset in (6.0, 8.0)]  # 3.5 is 7 times 0.5
-        [False, True]
+        ...     [look_native(codes, 1e-3, 1e3, offset) for offset in (6.0, 7.0, 8.0)]  # 3.5 is 7 times 0.5
+        [(True, tensor([0., 3.])), (False, None), (True, None)]
     """
     library = _loaded()
     assert library is not None, "ask instructions() first"
     codebook = codebook.contiguous()
+    middle = torch.empty(codebook.shape[1])
     arrays = codebook.data_ptr(), *codebook.shape
-    return bool(library.flatvq_moderate(*arrays, least, most, offset, torch.get_num_threads()))
+    clear = library.flatvq_look(*arrays, least, most, offset, torch.get_num_threads(), middle.data_ptr())
+    return clear > 0, middle if clear == 2 else None
 
 
 def instructions() -> str:
@@ -148,9 +162,9 @@ def _loaded() -> ctypes.CDLL | None:
     array, number, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
     library.flatvq_nearest.argtypes = [
         *(ctypes.c_int, array, number, number, array, number),
-        *(ctypes.c_int, array, array, array, array),
+        *(ctypes.c_int, array, array, array, array, array, array),
     ]
     library.flatvq_sums.argtypes = [array, number, number, array, ctypes.c_int, array]
     library.flatvq_sums.restype = None
-    library.flatvq_moderate.argtypes = [array, number, number, real, real, real, ctypes.c_int]
+    library.flatvq_look.argtypes = [array, number, number, real, real, real, ctypes.c_int, array]
     return library

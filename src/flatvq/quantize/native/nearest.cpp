@@ -122,11 +122,13 @@ static int choose(int64_t n, int64_t dim, int64_t k)
 // Write the index of the nearest code of each vector [n, dim] to `nearest` [n], and the largest absolute value
 // among the vectors to `largest`, NaN or infinity if a value is; then the indices mean nothing, but are some.
 // Where `chosen` [n, dim] is not null, also write the codes themselves there, and to `error` the sum of their
-// squared distances, in the order of the vectors: threads change no bit of it.
+// squared distances, in the order of the vectors: threads change no bit of it. Vectors and codes are for that those
+// that were given, before both were moved alike for the search.
 // Returns 0 if all went well, 1 if there was no memory for a copy of the codes [k, dim].
 extern "C" int flatvq_nearest(
     int number, const float *vectors, int64_t n, int64_t dim, const float *codes, int64_t k, int threads,
-    int64_t *nearest, float *largest, float *chosen, double *error)
+    int64_t *nearest, float *largest, const float *given_vectors, const float *given_codes, float *chosen,
+    double *error)
 {
     const Variant &variant = VARIANTS[number < 0 ? choose(n, dim, k) : number];
     const int64_t width = variant.panel, count = (k + width - 1) / width;
@@ -175,8 +177,8 @@ extern "C" int flatvq_nearest(
     const auto look_up = [&](int64_t begin, int64_t end) {
         if (chosen)
             variant.look_up(
-                vectors + begin * dim, end - begin, dim, codes, nearest + begin, chosen + begin * dim,
-                squares.data + begin);
+                given_vectors + begin * dim, end - begin, dim, given_codes, nearest + begin,
+                chosen + begin * dim, squares.data + begin);
     };
     const int32_t rest_bits = variant.largest(vectors + whole * dim, rest * dim);
     int32_t most_bits = rest_bits;
