@@ -31,7 +31,7 @@ def main() -> None:
     if asked.render or asked.only:
         bench = json.loads(asked.out.read_text(encoding="utf-8"))
     if asked.only:
-        bench = _again(bench, asked.only)
+        bench = _again(bench, asked)
     elif not asked.render:
         bench = measure(asked)
     if not asked.render:
@@ -73,14 +73,18 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _again(bench: dict[str, Any], only: str) -> dict[str, Any]:
-    """Measure some cases of the quantizers, or the curves, again, and put them in the old ones' places."""
-    if only == "curves":
+def _again(bench: dict[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
+    """Measure some cases again, or the curves, and put them in the old ones' places."""
+    if asked.only == "curves":
         return {**bench, "curves": _child(suite="scaling", thresholds=True)}
     found = {}
-    for thresholds in (True, False):
-        for case in _child(suite="quantizer", quick=False, only=only, thresholds=thresholds):
-            found[case["case"], thresholds] = {**case, "thresholds": thresholds}
+    if asked.only == "study":
+        if whole := study.run(asked.studies):
+            found[whole["case"], True] = {**whole, "thresholds": True}
+    else:
+        for thresholds in (True, False):
+            for case in _child(suite="quantizer", quick=False, only=asked.only, thresholds=thresholds):
+                found[case["case"], thresholds] = {**case, "thresholds": thresholds}
     cases = [found.get((case["case"], case["thresholds"]), case) for case in bench["cases"]]
     return {**bench, "cases": cases}
 
@@ -92,7 +96,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         default="",
-        help="measure the quantizers' cases with this in their title again, and no other; 'curves': those",
+        help="measure again the quantizers' cases with this in their title, or 'study', or 'curves'",
     )
     parser.add_argument("--out", type=Path, help="the record; results/bench.json if not given")
     parser.add_argument("--photographs", type=Path, default=PHOTOGRAPHS, help="a folder of JPEG files")
