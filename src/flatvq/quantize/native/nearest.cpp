@@ -7,6 +7,7 @@
 // Axes: n vectors, k codes, dim. A panel holds as many codes as there are sums in a row of registers, its
 // dimensions one after the other; codes that fill up the last panel have a score of minus infinity.
 
+#include <algorithm>
 #include <omp.h>
 
 #include "codes.h"
@@ -191,7 +192,7 @@ extern "C" int flatvq_nearest(
         // Now, for then the search finds the vectors in the caches.
         const int32_t bits = variant.largest(vectors + begin * dim, (end - begin) * dim);
         most_bits = most_bits < bits ? bits : most_bits;
-        std::memset(nearest + begin, 0, (end - begin) * sizeof(int64_t));
+        std::fill(nearest + begin, nearest + end, 0);
         if (bits >= INFINITE)
             continue;
         if (screens)
@@ -209,7 +210,7 @@ extern "C" int flatvq_nearest(
         else
             tail.plain(0, variant.rows);
     }
-    std::memcpy(nearest + whole, found, rest * sizeof(int64_t));
+    std::copy(found, found + rest, nearest + whole);
     look_up(whole, n);
     if (chosen && most_bits < INFINITE) {
         *error = 0;
