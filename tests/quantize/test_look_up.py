@@ -94,7 +94,7 @@ def test_the_search_finds_the_largest_value(variant, count, dim, normal):
     for place in {0, count // 2, count - 1}:
         for value in (-77.5, 88.25):
             vectors[place, -1] = value
-            assert native.search_native(vectors, codes, variant)[1] == float(vectors.abs().max())
+            assert native.search_native(vectors, codes, variant).largest == float(vectors.abs().max())
 
 
 @NOT_FINITE

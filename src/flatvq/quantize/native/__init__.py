@@ -75,7 +75,7 @@ def search_native(
     largest, error = ctypes.c_float(), ctypes.c_double(math.nan)
     arrays = vectors.data_ptr(), count, dim, codebook.data_ptr(), len(codebook)
     places = nearest.data_ptr(), ctypes.byref(largest)
-    more = (*(array.data_ptr() for array in (*given, codes)),) if codes is not None else (None, None, None)
+    more = [None] * 3 if codes is None else [array.data_ptr() for array in (*given, codes)]
     if library.flatvq_nearest(number, *arrays, torch.get_num_threads(), *places, *more, ctypes.byref(error)):
         raise FlatvqError(f"no memory to search a codebook of shape {list(codebook.shape)}", "free some")
     mean = error.value / vectors.numel() if vectors.numel() else math.nan
