@@ -25,6 +25,7 @@ class Coordinates:
     names = tuple(f"image{number}" for number in range(len(SIZES)))
     repeats = (1, 2, 1, 3, 4)
     late_fates = ()
+    decoded = False
 
     def __len__(self) -> int:
         return len(SIZES)
@@ -33,6 +34,10 @@ class Coordinates:
         height, width = SIZES[index]
         rows, columns = np.mgrid[:height, :width]
         return np.stack([np.full_like(rows, index), rows, columns], axis=2).astype(np.uint8)
+
+
+class InMemory(Coordinates):
+    decoded = True
 
 
 class Broken(Coordinates):
@@ -119,9 +124,10 @@ def own_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("flatvq-crops")]
 
 
+@pytest.mark.parametrize("ahead", [True, False])
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (3, 20), (5, 5), (7, 10)])
-def test_prefetched_batches_are_the_direct_ones(start: int, stop: int) -> None:
-    fetched = list(crops().batches(start, stop))
+def test_prefetched_batches_are_the_direct_ones(start: int, stop: int, ahead: bool) -> None:
+    fetched = list(crops().batches(start, stop, ahead=ahead))
     direct = [crops().batch(step) for step in range(start, stop)]
     assert len(fetched) == len(direct)
     for one, other in zip(fetched, direct, strict=True):
@@ -137,10 +143,24 @@ def test_closing_early_ends_the_threads() -> None:
     assert not own_threads()
 
 
-def test_an_error_comes_up_at_its_step_and_ends_the_threads() -> None:
+@pytest.mark.parametrize(
+    ("images", "ahead", "threads"),
+    [(Coordinates, None, True), (InMemory, None, False), (InMemory, True, True), (Coordinates, False, False)],
+)
+def test_threads_prepare_only_what_has_to_be_decoded_or_is_asked_for(
+    images: type[Coordinates], ahead: bool | None, threads: bool
+) -> None:
+    cut = TrainingCrops(images(), DataRecipe(crop=16), seed=0, batch_size=6)
+    with closing(cut.batches(0, 20, ahead=ahead)) as batches:
+        next(batches)
+        assert bool(own_threads()) is threads
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_an_error_comes_up_at_its_step_and_ends_the_threads(ahead: bool) -> None:
     broken = TrainingCrops(Broken(), DataRecipe(crop=16), seed=0, batch_size=1)
     draws = [crops(batch_size=1).batch(step).names[0] for step in range(20)]
-    batches = broken.batches(0, 20)
+    batches = broken.batches(0, 20, ahead=ahead)
     for _ in range(draws.index("image3")):
         next(batches)
     with pytest.raises(FlatvqError, match="the disk is gone"):

@@ -39,7 +39,7 @@ class Batch:
     """One process' share of a training batch."""
 
     pixels: torch.Tensor
-    """uint8 [B, 3, H, W]."""
+    """uint8 [B, 3, H, W], channels last."""
     names: tuple[str, ...]
     """The image that each crop was cut from."""
 
@@ -112,15 +112,20 @@ class TrainingCrops:
         import torch
 
         crop, names = self._recipe.crop, []
-        pixels = np.empty((len(self._positions), 3, crop, crop), np.uint8)
+        pixels = np.empty((len(self._positions), crop, crop, 3), np.uint8)
         for place, position in zip(pixels, self._positions, strict=True):
             name, cut = self._draw(step * self._batch_size + position)
-            place[:] = cut.transpose(2, 0, 1)
+            _copy(cut, place)
             names.append(name)
-        return Batch(torch.from_numpy(pixels), tuple(names))
+        return Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), tuple(names))
 
-    def batches(self, start_step: int, stop_step: int) -> Generator[Batch, None, None]:
-        """Go through the batches of some steps, preparing the next few in threads, one batch in each.
+    def batches(
+        self, start_step: int, stop_step: int, *, ahead: bool | None = None
+    ) -> Generator[Batch, None, None]:
+        """Go through the batches of some steps; the next few may be prepared ahead in threads, one in each.
+
+        Cutting crops is a little work of Python's own, of which threads can do no two at once: where images
+        need not be decoded, threads would take twice as long for it, in the time of whoever trains.
 
         The threads end when the iterator does: at its end, when it is closed early, and on an error, which is
         raised at the step that it belongs to.
@@ -128,10 +133,17 @@ class TrainingCrops:
         Args:
             start_step: the first step.
             stop_step: the step after the last.
+            ahead: whether to use threads, which pays for a caller who waits for a GPU; if None, only where
+                images have to be decoded.
 
         Yields:
             What `batch` returns for each step, in order.
         """
+        if ahead is None:
+            ahead = not self._images.decoded
+        if not ahead:
+            yield from map(self.batch, range(start_step, stop_step))
+            return
         steps = iter(range(start_step, stop_step))
         workers = threads()
         # Twice as many batches, so that no thread idles while the training takes its step.
@@ -200,6 +212,15 @@ def evenly_spread(total: int, limit: int | None) -> list[int]:
     if limit is None or limit >= total:
         return list(range(total))
     return [number * total // limit for number in range(limit)]
+
+
+def _copy(cut: Pixels, place: Pixels) -> None:
+    """Copy a crop; a mirrored one by channels, for NumPy takes four times as long over pixels in reverse."""
+    if cut.strides[1] > 0:
+        place[:] = cut
+        return
+    for channel in range(3):
+        place[:, :, channel] = cut[:, :, channel]
 
 
 def _generator(seed: int, *purpose: int) -> np.random.Generator:

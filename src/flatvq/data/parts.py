@@ -53,6 +53,11 @@ class _Part:
         """Those of the whole set."""
         return self._images.late_fates
 
+    @property
+    def decoded(self) -> bool:
+        """Whether the whole set is in memory."""
+        return self._images.decoded
+
     def __len__(self) -> int:
         return len(self._numbers)
 

@@ -146,6 +146,7 @@ class RegionImages:
     """
 
     late_fates: tuple[Fate, ...] = ()
+    decoded = True
 
     def __init__(self, regions: Sequence[tuple[str, Pixels, Region]], crop: int) -> None:
         self.names = tuple(f"{name}@{region.top},{region.left}" for name, _, region in regions)

@@ -48,6 +48,10 @@ class ImageSet(Protocol):
     def late_fates(self) -> Sequence[Fate]:
         """Files that turned out unreadable only when they were drawn; it may grow."""
 
+    @property
+    def decoded(self) -> bool:
+        """Whether all images are in memory, so that `load` only looks them up."""
+
     def __len__(self) -> int: ...
 
     def load(self, index: int) -> Pixels:

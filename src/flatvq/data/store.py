@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
@@ -63,6 +63,10 @@ class Decoder:
                 self._kept[entry, decode] = _compact(pixels)
         return pixels
 
+    def holds(self, entries: Iterable[Entry], decode: Decode) -> bool:
+        """Tell whether all of these are kept, as this way of decoding leaves them."""
+        return all((entry, decode) in self._kept for entry in entries)
+
     def decode_all(self, wanted: Mapping[Entry, Decode]) -> dict[Entry, Rejected]:
         """Decode all of these now if they fit the budget; do nothing if they do not.
 
@@ -119,6 +123,11 @@ class StoredImages:
     def late_fates(self) -> tuple[Fate, ...]:
         """Files that turned out unreadable only when they were drawn."""
         return tuple(self._late.values())
+
+    @property
+    def decoded(self) -> bool:
+        """Whether all images are in memory by now."""
+        return self._decoder.holds(self._entries, self._decode)
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -100,9 +100,11 @@ class Trainer:
             rank=self.machine.rank,
             world_size=self.machine.world_size,
         )
+        # While a GPU computes, this process has time to spare.
+        ahead = True if self.machine.device.type != "cpu" else None
         images, seconds = 0, 0.0
         self._parallel.train()
-        with closing(crops.batches(self.step, total)) as batches:
+        with closing(crops.batches(self.step, total, ahead=ahead)) as batches:
             for batch in batches:
                 if self.machine.any_process(bool(stop)):
                     self.checkpoint()
@@ -151,7 +153,8 @@ class Trainer:
         with self.machine.autocast():
             output = self._forward(images)
         losses = objective(output, images, recipe)
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            parameter.grad = None
         losses.total.backward()  # type: ignore[no-untyped-call]
         length = nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm or math.inf)
         # Once a step, and not before everything is on its way to a GPU, the host waits for it.

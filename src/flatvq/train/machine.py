@@ -153,6 +153,9 @@ def keep_freed_memory() -> None:
     mallopt = ctypes.CDLL(None).mallopt
     # Numbers from malloc.h; 2^30 bytes is more than any activation of a CPU training. Older versions of glibc
     # refuse more than 2^25.
-    trim_threshold, mmap_threshold = -1, -3
+    fast_bins, trim_threshold, mmap_threshold = 1, -1, -3
     mallopt(mmap_threshold, 1 << 30) or mallopt(mmap_threshold, 1 << 25)
     mallopt(trim_threshold, -1)  # never: whoever frees the block at the top would pay for all below it
+    # Whoever frees a big block would pay for merging all small ones in these bins; and oneDNN makes and frees
+    # thousands of small ones at every step.
+    mallopt(fast_bins, 0)
