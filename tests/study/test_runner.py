@@ -54,6 +54,23 @@ def test_time_left_is_the_work_left_at_the_pace_so_far(monkeypatch) -> None:
     assert progress.seconds_left == pytest.approx(60 * (work[1] + work[2]) / work[0])
 
 
+def test_two_workers_finish_together_though_healthy_arms_take_longer() -> None:
+    trials = plan_study(load_recipe("photographs", ["seeds=[5,0,7,1]"]), "photographs").trials
+    outcomes = [runner.Outcome(trial) for trial in trials]
+
+    def idle_at_the_end(order: list[runner.Outcome]) -> int:
+        busy_until = [0, 0]
+        for outcome in order:
+            takes = 33 if "healthy" in str(outcome.trial.run) else 29
+            busy_until[busy_until.index(min(busy_until))] += takes
+        return max(busy_until) - min(busy_until)
+
+    order = runner._in_turn(outcomes)
+    assert sorted(map(id, order)) == sorted(map(id, outcomes))
+    assert [outcome.trial.recipe.seed for outcome in order[::4]] == [5, 0, 7, 1]
+    assert (idle_at_the_end(outcomes), idle_at_the_end(order)) == (32, 0)
+
+
 def test_a_process_that_died_is_told_by_its_signal() -> None:
     assert runner._ending(-9, Path("run")) == "killed by SIGKILL; see run/log.txt"
     assert runner._ending(1, Path("run")) == "ended with exit code 1; see run/log.txt"

@@ -101,7 +101,7 @@ def run_trials(plan: Plan, folder: Path, watch: Callable[[StudyProgress], None])
         StudyStopped: on Ctrl-C or SIGTERM, after every running trial has written a checkpoint.
     """
     progress = StudyProgress([_standing(trial, folder) for trial in plan.trials])
-    waiting = [outcome for outcome in progress.outcomes if outcome.status != "done"]
+    waiting = [outcome for outcome in _in_turn(progress.outcomes) if outcome.status != "done"]
     workers = workers_for(plan.recipe, len(plan.trials))
     gpus = gpus_for(plan.recipe.train.device)
     threads = max(1, cores() // workers)
@@ -124,6 +124,17 @@ def run_trials(plan: Plan, folder: Path, watch: Callable[[StudyProgress], None])
     finally:
         signal.signal(signal.SIGTERM, before)
     return progress.outcomes
+
+
+def _in_turn(outcomes: list[Outcome]) -> list[Outcome]:
+    """Order trials by seed, and turn the arms round at every other seed, so that workers finish together.
+
+    In the same order each time, one of two workers would get every naive arm, and the other every healthy
+    one, which takes longer.
+    """
+    seeds = dict.fromkeys(outcome.trial.recipe.seed for outcome in outcomes)
+    groups = [[outcome for outcome in outcomes if outcome.trial.recipe.seed == seed] for seed in seeds]
+    return [outcome for turn, group in enumerate(groups) for outcome in group[:: -1 if turn % 2 else 1]]
 
 
 def _raise_stopped(number: int, frame: object) -> None:
