@@ -153,7 +153,7 @@ class Trainer:
         with self.machine.autocast():
             output = self._forward(images)
         losses = objective(output, images, recipe)
-        for parameter in self._parameters:
+        for parameter in self._parameters:  # what the optimiser's `zero_grad` does, without its bookkeeping
             parameter.grad = None
         losses.total.backward()  # type: ignore[no-untyped-call]
         length = nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm or math.inf)
