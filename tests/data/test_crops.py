@@ -80,6 +80,7 @@ def test_crops_are_cut_from_the_images_they_name(seed: int, step: int) -> None:
     batch = crops(seed).batch(step)
     assert batch.pixels.dtype == torch.uint8
     assert batch.pixels.shape == (6, 3, 16, 16)
+    assert batch.pixels.is_contiguous(memory_format=torch.channels_last)
     for name, (number, rows, columns) in zip(batch.names, batch.pixels.numpy().astype(int), strict=True):
         index = int(name.removeprefix("image"))
         assert (number == index).all()

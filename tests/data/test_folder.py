@@ -15,6 +15,7 @@ from PIL import Image
 from flatvq.data import DataSplit, ImageSet, TrainingCrops, open_data
 from flatvq.data.entries import Entry
 from flatvq.data.holdout import divide
+from flatvq.data.parts import set_aside
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -186,6 +187,16 @@ def test_without_a_cache_the_same_crops(folder: Path) -> None:
         return TrainingCrops(data.training, DataRecipe(crop=16), seed=1, batch_size=8).batch(3).pixels.numpy()
 
     assert np.array_equal(batch(0), batch(64))
+
+
+def test_a_set_tells_whether_it_is_decoded(folder: Path) -> None:
+    for cache_mib in (0, 64):
+        images = split(folder, cache_mib=cache_mib).training
+        for part in (images, *set_aside(images, 0.2)):
+            assert part.decoded is (cache_mib > 0)
+            part.load(0)
+            assert part.decoded is (cache_mib > 0)
+    assert open_data(DataRecipe()).training.decoded  # the bundled photographs
 
 
 def test_damage_found_late_is_replaced_and_told(folder: Path, tmp_path: Path, picture: Picture) -> None:
