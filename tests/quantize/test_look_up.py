@@ -131,7 +131,7 @@ def test_the_look_on_the_way_decides_as_the_one_before_does(scale, only, normal,
 )
 def test_codes_and_their_error(variant, count, dim, size, normal):
     vectors, codes = normal(count, dim), normal(size, dim, purpose=1)
-    indices, _, chosen, error = native.search_native(vectors, codes, variant, (vectors, codes))
+    indices, _, chosen, error, _ = native.search_native(vectors, codes, variant, (vectors, codes))
     assert torch.equal(indices, native.search_native(vectors, codes, variant).indices)
     assert torch.equal(chosen, codes[indices])
     assert error == pytest.approx(float((vectors.double() - chosen).square().mean()), rel=1e-6)

@@ -121,7 +121,7 @@ def test_it_can_be_turned_off(monkeypatch, normal):
 
 
 def test_too_little_memory_is_one_clear_error(monkeypatch, normal):
-    full = SimpleNamespace(flatvq_nearest=lambda *arguments: 1, flatvq_fastest=lambda: 0)
+    full = SimpleNamespace(flatvq_nearest=lambda *arguments: -1)
     monkeypatch.setattr(native, "_loaded", lambda: full)
     with pytest.raises(FlatvqError, match=r"\[6, 4\]"):
         native.search_native(normal(20, 4), normal(6, 4, purpose=1))

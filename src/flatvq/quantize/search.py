@@ -104,7 +104,7 @@ def look_up(
     _check(vectors, codebook)
     floats = vectors.dtype == codebook.dtype == torch.float32
     if len(vectors) and vectors.device.type == "cpu" and floats and instructions():
-        indices, _, codes, error = _search_compiled(vectors, codebook, look_up=True)
+        indices, _, codes, error, _ = _search_compiled(vectors, codebook, look_up=True)
     else:
         indices, codes, error = nearest_codes(vectors, codebook), None, None
     return indices, F.embedding(indices, codebook) if codes is None else codes, error

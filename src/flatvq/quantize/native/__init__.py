@@ -37,6 +37,8 @@ class Found(NamedTuple):
     """The codes themselves, float32 [N, D], if they were asked for."""
     error: float | None
     """The mean of (z - e)^2 over all elements, if codes were asked for; NaN if there are no vectors."""
+    variant: str
+    """The one of `variants()` that searched."""
 
 
 def search_native(
@@ -61,8 +63,9 @@ def search_native(
 
     Example:
         >>> if instructions():
-        ...     search_native(torch.tensor([[0.25], [0.75]]), torch.tensor([[0.0], [1.0], [1.0]]))
-        Found(indices=tensor([0, 1]), largest=0.75, codes=None, error=None)
+        ...     found = search_native(torch.tensor([[0.25], [0.75]]), torch.tensor([[0.0], [1.0], [1.0]]))
+        ...     found.indices.tolist(), found.largest
+        ([0, 1], 0.75)
     """
     library = _loaded()
     assert library is not None, "ask instructions() first"
@@ -76,10 +79,12 @@ def search_native(
     arrays = vectors.data_ptr(), count, dim, codebook.data_ptr(), len(codebook)
     places = nearest.data_ptr(), ctypes.byref(largest)
     more = [None] * 3 if codes is None else [array.data_ptr() for array in (*given, codes)]
-    if library.flatvq_nearest(number, *arrays, torch.get_num_threads(), *places, *more, ctypes.byref(error)):
+    threads = torch.get_num_threads()
+    number = library.flatvq_nearest(number, *arrays, threads, *places, *more, ctypes.byref(error))
+    if number < 0:
         raise FlatvqError(f"no memory to search a codebook of shape {list(codebook.shape)}", "free some")
     mean = error.value / vectors.numel() if vectors.numel() else math.nan
-    return Found(nearest, largest.value, codes, mean if given else None)
+    return Found(nearest, largest.value, codes, mean if given else None, _names()[number])
 
 
 def add_native(vectors: Tensor, indices: Tensor, sums: Tensor) -> None:

@@ -7,6 +7,15 @@
 
 namespace {
 
+// Memory from a cache line's border on, or none if there is not enough.
+template <typename T> struct Array {
+    T *const data;
+
+    explicit Array(int64_t count) : data((T *)std::aligned_alloc(64, (count * sizeof(T) + 64) / 64 * 64)) {}
+    Array(const Array &) = delete;
+    ~Array() { std::free(data); }
+};
+
 // A codebook [k, dim] in `count` panels, and for screening in `groups` groups, which integers.h lays out.
 struct Codes {
     int64_t k, dim, count;
@@ -18,6 +27,7 @@ struct Codes {
 };
 
 struct Search;
+struct Tree;
 
 struct Variant {
     const char *name;
@@ -33,7 +43,38 @@ struct Variant {
     void (*pack)(const float *, int64_t, const Codes &, int16_t *);
     int64_t (*room)(const Codes &);
     void (*screen)(const Search &, int64_t, int64_t, char *);
+    // Where the variant prunes, and zero where not: how long it may take, beside computing all scores in floats,
+    // before screening takes less; vectors in a chunk; the places of values; the search of a chunk.
+    double even;
+    int chunk;
+    void (*project)(const float *, int64_t, int64_t, const float *, float *);
+    int64_t (*prune)(
+        const Tree &, const Codes &, const float *, const float *, const int64_t *, int, bool, int64_t *);
 };
+
+// What a caller asks for: see flatvq_nearest.
+struct Task {
+    const float *vectors;
+    int64_t n, dim;
+    const float *codes;
+    int64_t k;
+    int pieces;  // that the work is divided into
+    int64_t *nearest;
+    const float *given_vectors, *given_codes;
+    float *chosen;
+    double *squares;
+
+    void look_up(const Variant &variant, int64_t begin, int64_t end) const
+    {
+        if (chosen)
+            variant.look_up(
+                given_vectors + begin * dim, end - begin, dim, given_codes, nearest + begin, chosen + begin * dim,
+                squares + begin);
+    }
+};
+
+// The bits of infinity; those of NaN are above.
+constexpr int32_t INFINITE = 0x7f800000;
 
 // Bytes of codes that are searched at once: all of them pass through a core's own cache for every few vectors.
 constexpr int64_t CACHE = 1 << 19;
@@ -66,13 +107,33 @@ struct Search {
     }
 };
 
-// Memory from a cache line's border on, or none if there is not enough.
-template <typename T> struct Array {
-    T *const data;
-
-    explicit Array(int64_t count) : data((T *)std::aligned_alloc(64, (count * sizeof(T) + 64) / 64 * 64)) {}
-    Array(const Array &) = delete;
-    ~Array() { std::free(data); }
-};
+// Pack the codes of a task in panels of `width`, in their own order or the one that is given, and return the length
+// of the longest.
+inline double pack(const Task &task, int64_t width, const int32_t *order, const Codes &codes)
+{
+    const int64_t dim = codes.dim;
+    float lowest = 0;
+#pragma omp parallel for num_threads(task.pieces) reduction(min : lowest) if (task.pieces > 1)
+    for (int piece = 0; piece < task.pieces; piece++) {
+        for (int64_t place = codes.k * piece / task.pieces; place < codes.k * (piece + 1) / task.pieces; place++) {
+            const float *code = task.codes + (order ? order[place] : place) * dim;
+            float *column = codes.panels + place / width * width * dim + place % width;
+            double square = 0;
+            for (int64_t d = 0; d < dim; d++) {
+                column[d * width] = code[d];
+                square += (double)code[d] * code[d];
+            }
+            codes.offsets[place] = (float)(square / -2);
+            lowest = codes.offsets[place] < lowest ? codes.offsets[place] : lowest;
+        }
+    }
+    // What fills up the last panel: zeros, with a score below all others.
+    for (int64_t place = codes.k; place < codes.count * width; place++) {
+        codes.offsets[place] = -INFINITY;
+        for (int64_t d = 0; d < dim; d++)
+            codes.panels[(codes.count - 1) * width * dim + d * width + place % width] = 0;
+    }
+    return std::sqrt(-2.0 * lowest);
+}
 
 }  // namespace

@@ -3,7 +3,7 @@
 // That defines VARIANT (a namespace), TARGET (the attribute that allows the instructions), LANES (floats in a
 // register), how many sums are kept in registers (those of ROWS vectors with REGS registers of codes), and
 // MULTIPLY_ADD, which has to round a single sum as the registers' sums are rounded. Where PAIRS is defined, it
-// goes on with the search that screens in integers.
+// goes on with the searches that screen in integers and that prune.
 
 namespace VARIANT {
 
@@ -124,9 +124,12 @@ TARGET static void search(
 #ifdef PAIRS
 #include "integers.h"
 #include "screen.h"
+#include "leaf.h"
 #undef SCREEN_TARGET
 #undef PAIRS
 #undef BITS
+#undef GREATER
+#undef LESSER
 #endif
 
 #undef VARIANT

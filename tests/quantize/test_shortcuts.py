@@ -1,4 +1,4 @@
-"""The search that screens codes in integers: its bits are those of the plain one, whatever is searched."""
+"""The searches that screen and that prune: their bits are those of the plain one, whatever is searched."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,10 @@ from hypothesis.extra import numpy as hnp
 
 from flatvq.quantize import native
 
-SCREENED = [name for name in native.variants() if name.endswith(", screened")]
-EACH = pytest.mark.parametrize("variant", SCREENED)
+SHORT = [name for name in native.variants() if ", " in name]
+EACH = pytest.mark.parametrize("variant", SHORT)
+SCREENED = pytest.mark.parametrize("variant", [name for name in SHORT if name.endswith("screened")])
+PRUNED = pytest.mark.parametrize("variant", [name for name in SHORT if name.endswith("pruned")])
 # The longest vector and the longest code are so many steps long: see margin.h.
 RANGE = 32_000
 
@@ -49,7 +51,7 @@ def test_codes_closer_together_than_steps(variant, dim, spread, normal):
         assert len(found.unique()) > 40
 
 
-@EACH
+@SCREENED
 @pytest.mark.parametrize("dim", [40, 200, 1000])
 def test_roundings_that_all_add_up(variant, dim):
     # The step is 1, for the code `far` is RANGE long. Of two codes along and against `signs`, which the
@@ -70,7 +72,7 @@ def test_roundings_that_all_add_up(variant, dim):
     assert assert_same_bits(variant, vectors, codes).tolist() == [300] * 50
 
 
-@EACH
+@SCREENED
 @pytest.mark.parametrize("dim", [1, 2, 5, 64, 1000])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_largest_sums_do_not_overflow(variant, dim, sign):
@@ -144,6 +146,92 @@ def test_more_dimensions_than_are_screened(variant, normal):
     assert_same_bits(variant, vectors, codes)
 
 
+@PRUNED
+@pytest.mark.parametrize("dim", [1, 5, 8, 9, 64])
+@pytest.mark.parametrize("rank", [1, 3, 8])
+@pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-2])
+def test_few_directions(variant, dim, rank, noise, normal):
+    # As of trained codebooks: boxes lie in other directions than the dimensions, some are flat or points.
+    plane = normal(rank, dim)
+    vectors, codes = (
+        normal(count, rank, purpose=count) @ plane + noise * normal(count, dim, purpose=count + 1)
+        for count in (1500, 2500)
+    )
+    found = assert_same_bits(variant, vectors, codes)
+    assert len(found.unique()) > 100
+
+
+@PRUNED
+@pytest.mark.parametrize("dim", [3, 8, 9, 40])
+@pytest.mark.parametrize("across", [0, 1, 2])
+def test_the_nearest_code_lies_just_across_a_border(variant, dim, across, normal):
+    # On a lattice, whose planes are borders: in its own leaf a vector's nearest code is hardly further away.
+    directions = torch.linalg.qr(normal(dim, dim))[0][:3]
+    lattice = torch.cartesian_prod(*[torch.arange(-3.0, 4.0)] * 3)
+    lower = (lattice[:, across] < 3).nonzero()[:, 0]
+    step = torch.eye(3)[across]
+    for share in (0.497, 0.503):
+        vectors = (lattice[lower] + share * step) @ directions
+        expected = lower + (7 ** (2 - across) if share > 0.5 else 0)
+        assert torch.equal(assert_same_bits(variant, vectors, lattice @ directions), expected)
+
+
+@PRUNED
+@pytest.mark.parametrize("dim", [2, 8, 30])
+@pytest.mark.parametrize("away", [0.0, 7.0, 1e3])
+def test_distances_that_rounding_hides(variant, dim, away, normal):
+    # Far from zero scores are so large that the nearest code is not told from others; the same one is found.
+    centre = away * torch.ones(dim)
+    codes = centre + 0.01 * normal(3000, dim)
+    for spread in (1e-5, 1e-3, 0.02):
+        assert_same_bits(variant, codes[:1000] + spread * normal(1000, dim, purpose=1), codes)
+    assert_same_bits(variant, normal(500, dim, purpose=2), codes)
+
+
+@PRUNED
+def test_equal_codes_in_different_leaves(variant, normal):
+    # More copies than a leaf holds, so that they are divided; vectors on codes, and half-way between two.
+    codes = torch.cat([normal(300, 6).repeat(50, 1), normal(2000, 6, purpose=1)])
+    codes = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))]
+    vectors = torch.cat([codes[:500], (codes[:500] + codes[500:1000]) / 2])
+    found = assert_same_bits(variant, vectors, codes)
+    expected = brute_force(vectors[:500], codes)
+    assert found[:500].tolist() == expected.tolist()
+    assert (expected < np.arange(500)).any()  # so that there is something to be got wrong
+
+
+@PRUNED
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite(variant, value, normal):
+    vectors, codes = normal(700, 12), normal(900, 12, purpose=1)
+    vectors[433, 7] = value
+    found = native.search_native(vectors, codes, variant)
+    assert not found.largest < float("inf")
+    assert 0 <= int(found.indices.min()) <= int(found.indices.max()) < len(codes)
+
+
+def clustered(size, dim, normal, purpose):
+    """Of few directions, as what a trained encoder gives."""
+    directions = torch.linalg.qr(normal(dim, dim))[0][:3]
+    return normal(size, 3, purpose=purpose) @ directions
+
+
+@pytest.mark.skipif(not SHORT, reason="nothing prunes here")
+def test_it_prunes_where_that_pays_and_is_patient_where_not(normal):
+    size, dim = 1999, 47  # a shape that no other test has, for what did not pay is remembered by it
+    few = clustered(9001, dim, normal, 1), clustered(size, dim, normal, 2)
+    many = normal(9001, dim, purpose=3), normal(size, dim, purpose=4)
+
+    def how(arrays):
+        return native.search_native(*arrays).variant.partition(", ")[2]
+
+    assert [how(arrays) for arrays in (few, many, few, few)] == ["pruned", "screened", "screened", "pruned"]
+    for pause in (1, 3, 7):  # one that tries, and those that do not
+        assert [how(many) for _ in range(1 + pause)] == ["screened"] * (1 + pause)
+    how(many)
+    assert [how(few) for _ in range(16)] == ["screened"] * 15 + ["pruned"]
+
+
 @EACH
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
@@ -155,11 +243,11 @@ def test_any_numbers(variant, data):
     assert_same_bits(variant, *(torch.from_numpy(data.draw(array)) for array in arrays))
 
 
-@pytest.mark.skipif(not SCREENED, reason="nothing screens here")
+@pytest.mark.skipif(not SHORT, reason="nothing screens here")
 @pytest.mark.parametrize("count", [255, 256])
 @pytest.mark.parametrize("size", [127, 128, 256])
 @pytest.mark.parametrize("dim", [3, 4])
-def test_whether_screening_pays_changes_no_bit(count, size, dim, normal):
+def test_what_is_thought_to_pay_changes_no_bit(count, size, dim, normal):
     vectors, codes = normal(count, dim), normal(size, dim, purpose=1)
-    expected = native.search_native(vectors, codes, SCREENED[0].partition(", ")[0]).indices
+    expected = native.search_native(vectors, codes, SHORT[0].partition(", ")[0]).indices
     assert torch.equal(native.search_native(vectors, codes).indices, expected)

@@ -1,0 +1,112 @@
+// The search that passes over most codes: beside the boxes of a tree, which it grows for the while.
+
+#include <atomic>
+
+namespace {
+
+// Vectors by which it is seen how many leaves are near.
+constexpr int ASKED = 32;
+
+// A tree was of no use to a search of some shape: the next `pause` go without, each time twice as many.
+struct Patience {
+    std::atomic<int> pause{0}, wait{0};
+
+    static Patience &with(const Task &task)
+    {
+        static Patience all[64];
+        uint64_t key = 0;
+        for (const int64_t size : {task.n, task.k, task.dim})
+            key = (key + (uint64_t)size) * 0x9e3779b97f4a7c15;  // Fibonacci hashing (Knuth, 6.4)
+        return all[key >> 58];
+    }
+
+    bool over() { return wait <= 0 || wait-- <= 0; }
+
+    void note(bool useful)
+    {
+        const int longer = useful ? 0 : std::min(2 * pause + 1, 255);
+        pause = longer;
+        wait = longer;
+    }
+};
+
+// How long a search takes that visits this share of all leaves, beside one that computes all scores in floats: what
+// a visit costs beside the scores, and how long the tree grows. Measured: benchmarks/suites/pruning.py.
+double effort(const Task &task, double share)
+{
+    return share * (1 + 16.0 / (double)task.dim) + 1e4 / (double)(task.n * (task.dim + 8));
+}
+
+bool may_pay(const Variant &variant, const Task &task)
+{
+    return variant.even && task.k >= 8 * LEAF && effort(task, 0) < variant.even;
+}
+
+// As scan; false if a tree is of no use here or there is no memory for it.
+bool prune(const Variant &variant, const Task &task, bool at_any_price, int32_t &most_bits)
+{
+    const int64_t n = task.n, dim = task.dim, k = task.k;
+    if (!n || k > INT32_MAX)
+        return false;
+    Tree tree(variant, k, dim);
+    Array<float> panels(tree.leaves * LEAF * dim), offsets(tree.leaves * LEAF), places(n * AXES);
+    Array<int32_t> leaves(n);
+    Array<int64_t> rows(n), starts(tree.leaves + 1);
+    if (!panels.data || !offsets.data || !places.data || !leaves.data || !rows.data || !starts.data ||
+        !tree.grow(task.codes, task.pieces))
+        return false;
+    Codes packed{k, dim, tree.leaves, panels.data, offsets.data, 0, nullptr, nullptr, 0};
+    packed.longest = pack(task, LEAF, tree.order.data, packed);
+
+    constexpr int64_t BLOCK = 64;
+    int32_t bits = 0;
+#pragma omp parallel for num_threads(task.pieces) reduction(max : bits) if (task.pieces > 1)
+    for (int64_t begin = 0; begin < n; begin += BLOCK) {
+        const int64_t count = std::min(BLOCK, n - begin);
+        const float *vectors = task.vectors + begin * dim;
+        bits = std::max(bits, variant.largest(vectors, count * dim));
+        variant.project(vectors, count, dim, tree.axes.data, places.data + begin * AXES);
+        for (int64_t row = begin; row < begin + count; row++)
+            leaves.data[row] = (int32_t)tree.leaf(places.data + row * AXES);
+    }
+    most_bits = bits;
+    if (bits >= INFINITE) {
+        std::fill(task.nearest, task.nearest + n, 0);
+        return true;
+    }
+    float most;
+    std::memcpy(&most, &bits, sizeof most);
+    if (!(packed.longest >= SHORTEST && packed.longest <= LONGEST && most * std::sqrt((double)dim) <= LONGEST))
+        return false;
+
+    // Rows in the order of their leaves, so that those of a chunk lie together.
+    std::fill(starts.data, starts.data + tree.leaves + 1, 0);
+    for (int64_t row = 0; row < n; row++)
+        starts.data[leaves.data[row] + 1]++;
+    std::partial_sum(starts.data, starts.data + tree.leaves + 1, starts.data);
+    for (int64_t row = 0; row < n; row++)
+        rows.data[starts.data[leaves.data[row]]++] = row;
+
+    if (!at_any_price) {
+        int64_t some[ASKED];
+        for (int i = 0; i < ASKED; i++)
+            some[i] = rows.data[n * i / ASKED];
+        const int64_t near =
+            variant.prune(tree, packed, task.vectors, places.data, some, ASKED, true, task.nearest);
+        const bool useful = effort(task, (double)near / (double)(tree.leaves * ASKED)) < variant.even;
+        Patience::with(task).note(useful);
+        if (!useful)
+            return false;
+    }
+#pragma omp parallel for num_threads(task.pieces) schedule(dynamic) if (task.pieces > 1)
+    for (int64_t begin = 0; begin < n; begin += variant.chunk)
+        variant.prune(
+            tree, packed, task.vectors, places.data, rows.data + begin, (int)std::min<int64_t>(variant.chunk, n - begin),
+            false, task.nearest);
+#pragma omp parallel for num_threads(task.pieces) if (task.pieces > 1)
+    for (int64_t begin = 0; begin < n; begin += BLOCK)
+        task.look_up(variant, begin, std::min(n, begin + BLOCK));
+    return true;
+}
+
+}  // namespace

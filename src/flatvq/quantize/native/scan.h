@@ -1,0 +1,74 @@
+// The search that looks at every code, in integers first where the variant screens.
+
+namespace {
+
+// Write the nearest codes, and what is looked up of them, and the bits of the vectors' largest absolute value; or
+// return false, if there is no memory for a copy of the codes.
+bool scan(const Variant &variant, const Task &task, int32_t &most_bits)
+{
+    const int64_t n = task.n, dim = task.dim, k = task.k, pieces = task.pieces;
+    const int64_t width = variant.panel, count = (k + width - 1) / width;
+    const bool screens = variant.group && dim <= MOST_DIM;
+    const int64_t groups = screens ? (k + variant.group - 1) / variant.group : 0;
+    const int64_t size = groups * variant.group;
+    // The last rows of vectors that do not fill a group are searched in a group of their own.
+    const int64_t whole = n - n % variant.rows, rest = n - whole, rows = whole / variant.rows;
+
+    Array<float> panels(count * width * dim), offsets(count * width), integer_offsets(size);
+    Array<int16_t> integers(size * (dim + dim % 2));
+    Array<float> scores(whole + variant.rows), last(variant.rows * dim);
+    Codes packed{
+        k, dim, count, panels.data, offsets.data, groups, integers.data, integer_offsets.data, 0};
+    const int64_t room = screens ? variant.room(packed) : 0;
+    Array<char> rooms(room * pieces);
+    int64_t found[MOST_ROWS] = {};
+    if (!panels.data || !offsets.data || !integers.data || !integer_offsets.data || !scores.data ||
+        !last.data || !rooms.data)
+        return false;
+
+    packed.longest = pack(task, width, nullptr, packed);
+    for (int64_t row = 0; row < whole + variant.rows; row++)
+        scores.data[row] = -INFINITY;
+    if (packed.longest >= SHORTEST && packed.longest <= LONGEST)
+#pragma omp parallel for num_threads(pieces) if (pieces > 1)
+        for (int64_t piece = 0; piece < pieces; piece++)
+            for (int64_t group = groups * piece / pieces; group < groups * (piece + 1) / pieces; group++)
+                variant.pack(task.codes, group, packed, (int16_t *)(rooms.data + piece * room));
+
+    const Search search{variant, packed, task.vectors, scores.data, task.nearest};
+    const int32_t rest_bits = variant.largest(task.vectors + whole * dim, rest * dim);
+    int32_t bits_so_far = rest_bits;
+    // Several parts to a thread, for cores may differ in what else they do; but each of a block or more.
+    const int64_t blocks = rows / BLOCK_GROUPS, most = pieces > 1 ? 8 * pieces : 1;
+    const int64_t parts = blocks < pieces ? pieces : blocks < most ? blocks : most;
+#pragma omp parallel for num_threads(pieces) schedule(dynamic) reduction(max : bits_so_far) if (pieces > 1)
+    for (int64_t part = 0; part < parts; part++) {
+        const int64_t begin = rows * part / parts * variant.rows, end = rows * (part + 1) / parts * variant.rows;
+        // Now, for then the search finds the vectors in the caches.
+        const int32_t bits = variant.largest(task.vectors + begin * dim, (end - begin) * dim);
+        bits_so_far = bits_so_far < bits ? bits : bits_so_far;
+        std::fill(task.nearest + begin, task.nearest + end, 0);
+        if (bits >= INFINITE)
+            continue;
+        if (screens)
+            variant.screen(search, begin, end, rooms.data + omp_get_thread_num() * room);
+        else
+            search.plain(begin, end);
+        task.look_up(variant, begin, end);
+    }
+    if (rest && rest_bits < INFINITE) {
+        std::memset(last.data, 0, variant.rows * dim * sizeof(float));
+        std::memcpy(last.data, task.vectors + whole * dim, rest * dim * sizeof(float));
+        const Search tail{variant, packed, last.data, scores.data + whole, found};
+        if (screens)
+            variant.screen(tail, 0, variant.rows, rooms.data);
+        else
+            tail.plain(0, variant.rows);
+    }
+    std::copy(found, found + rest, task.nearest + whole);
+    task.look_up(variant, whole, n);
+    most_bits = bits_so_far;
+    return true;
+}
+
+}  // namespace
