@@ -49,7 +49,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """Run every suite, one after the other, each in a process of its own."""
     cases = []
     for thresholds in (True,) if asked.quick else (True, False):
-        for suite in ("quantizer", "step"):
+        for suite in ("quantizer", "trained", "step"):
             cases += [
                 {**case, "thresholds": thresholds}
                 for case in _child(suite=suite, quick=asked.quick, thresholds=thresholds)
@@ -83,10 +83,11 @@ def _again(bench: dict[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
             found[whole["case"], True] = {**whole, "thresholds": True}
     else:
         for thresholds in (True, False):
-            for case in _child(suite="quantizer", quick=False, only=asked.only, thresholds=thresholds):
-                found[case["case"], thresholds] = {**case, "thresholds": thresholds}
-    cases = [found.get((case["case"], case["thresholds"]), case) for case in bench["cases"]]
-    return {**bench, "cases": cases}
+            for suite in ("quantizer", "trained"):
+                for case in _child(suite=suite, quick=False, only=asked.only, thresholds=thresholds):
+                    found[case["case"], thresholds] = {**case, "thresholds": thresholds}
+    cases = [found.pop((case["case"], case["thresholds"]), case) for case in bench["cases"]]
+    return {**bench, "cases": [*cases, *found.values()]}
 
 
 def _arguments() -> argparse.Namespace:

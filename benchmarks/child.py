@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.suites import memory, pipeline, quantizer, scaling, step
+from benchmarks.suites import memory, pipeline, quantizer, scaling, step, trained
 from flatvq.train.machine import keep_freed_memory
 
 
@@ -25,6 +25,8 @@ def found(asked: dict[str, Any]) -> Any:
     match asked["suite"]:
         case "quantizer":
             return quantizer.run(asked["quick"], asked.get("only", ""))
+        case "trained":
+            return trained.run(asked["quick"], asked.get("only", ""))
         case "step":
             return step.run(asked["quick"])
         case "scaling":

@@ -49,13 +49,17 @@ def peer_quantizer(codebook_size: int, code_dim: int, **options: object) -> Vect
     return VectorQuantize(dim=code_dim, codebook_size=codebook_size, **{**settings, **options})
 
 
-def eval_pair(vectors: Tensor, codebook_size: int) -> tuple[dict[str, Call], str]:
-    """Quantize vectors [N, D] in eval mode, with the same codes on both sides.
+def eval_pair(
+    vectors: Tensor, codebook_size: int, codes: Tensor | None = None
+) -> tuple[dict[str, Call], str]:
+    """Quantize vectors [N, D] in eval mode, with the same codes on both sides: random ones, or those given.
 
     Returns:
         The contenders, and what was checked.
     """
     ours = VectorQuantizer(codebook_size, vectors.shape[1], seeding=RandomSeeding()).eval()
+    if codes is not None:
+        ours.codebook.codes.data.copy_(codes)
     peer = peer_quantizer(codebook_size, vectors.shape[1], kmeans_init=False).eval()
     ours, peer = ours.to(vectors.device), peer.to(vectors.device)
     peer._codebook.embed.data.copy_(ours.codebook.codes[None])

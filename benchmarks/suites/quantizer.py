@@ -12,14 +12,24 @@ import torch.nn.functional as F  # noqa: N812
 # After torch: then both share one OpenMP pool.
 import faiss  # isort: skip
 
-from benchmarks.contenders import eval_pair, training_pair
+from benchmarks.contenders import Call, eval_pair, training_pair
 from benchmarks.timing import alternate, compared
 from flatvq.quantize import nearest_codes
 
-__all__ = ["run"]
+__all__ = [
+    "EVAL",
+    "FLAT",
+    "PEER",
+    "TRAINING",
+    "N",
+    "case_of",
+    "multiply_adds_per_second",
+    "run",
+    "search_pair",
+]
 
 N = 16384
-PEER = "vector-quantize-pytorch"
+PEER, FLAT = "vector-quantize-pytorch", "FAISS, flat"
 # (K, D), and the least ratio that is aimed at.
 EVAL = {(512, 64): 12, (8192, 8): 150, (16384, 8): 150, (65536, 16): 150}
 TRAINING = {(512, 64): 8, (8192, 8): 100, (16384, 8): 100}
@@ -41,30 +51,39 @@ def run(quick: bool, only: str = "") -> list[dict[str, Any]]:
             continue
         pair, same = eval_pair(_vectors(dim), size)
         taken = alternate(pair, seconds=seconds, rounds=50)
-        cases.append(_case(title, PEER, target, same, taken, N * size * dim / rate))
+        cases.append(case_of(title, PEER, target, same, taken, N * size * dim / rate))
     for (size, dim), target in TRAINING.items():
         title = _title("quantizer, training step", size, dim)
         if (quick and size > 8192) or only not in title:
             continue
         pair, same = training_pair(_vectors(dim), size)
         taken = alternate(pair, seconds=seconds, rounds=50)
-        cases.append(_case(title, PEER, target, same, taken, N * size * dim / rate))
+        cases.append(case_of(title, PEER, target, same, taken, N * size * dim / rate))
     for size, dim in EVAL:
         title = _title("search alone", size, dim)
         if only not in title:
             continue
         vectors, codes = _vectors(dim), torch.randn(size, dim, generator=torch.Generator().manual_seed(1))
-        search, flat = nearest_codes(vectors, codes), faiss.knn(vectors.numpy(), codes.numpy(), 1)[1][:, 0]
-        equal = int((search.numpy() == flat).sum())
-        assert equal > 0.999 * N, "the search and FAISS disagree"
-        calls = {
-            "flatvq": lambda v=vectors, c=codes: nearest_codes(v, c),
-            "other": lambda v=vectors, c=codes: faiss.knn(v.numpy(), c.numpy(), 1),
-        }
+        calls, same = search_pair(vectors, codes)
         taken = alternate(calls, seconds=seconds, rounds=100)
-        same = f"{equal} of {N} indices are the same"
-        cases.append(_case(title, "FAISS, flat", 0.9, same, taken, N * size * dim / rate))
+        cases.append(case_of(title, FLAT, 0.9, same, taken, N * size * dim / rate))
     return cases
+
+
+def search_pair(vectors: torch.Tensor, codes: torch.Tensor) -> tuple[dict[str, Call], str]:
+    """Search for the nearest codes [K, D] of vectors [N, D].
+
+    Returns:
+        The contenders, and what was checked.
+    """
+    search, flat = nearest_codes(vectors, codes), faiss.knn(vectors.numpy(), codes.numpy(), 1)[1][:, 0]
+    equal = int((search.numpy() == flat).sum())
+    assert equal > 0.999 * len(vectors), "the search and FAISS disagree"
+    calls: dict[str, Call] = {
+        "flatvq": lambda: nearest_codes(vectors, codes),
+        "other": lambda: faiss.knn(vectors.numpy(), codes.numpy(), 1),
+    }
+    return calls, f"{equal} of {len(vectors)} indices are the same"
 
 
 def multiply_adds_per_second() -> float:
@@ -100,9 +119,10 @@ def _title(name: str, size: int, dim: int) -> str:
     return f"{name}, N {N}, K {size}, D {dim}"
 
 
-def _case(
+def case_of(
     title: str, against: str, target: float, same: str, taken: dict[str, list[float]], products_s: float
 ) -> dict[str, Any]:
+    """Describe what was measured of a case; without an aim, `target` is 0."""
     return {
         "case": title,
         "against": against,

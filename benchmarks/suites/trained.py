@@ -1,0 +1,67 @@
+"""The quantizer where it is used: on what a trained encoder gives, with the codes that were trained for it.
+
+Such vectors and codes hardly leave a few directions, unlike independent random numbers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.contenders import eval_pair, training_pair
+from benchmarks.suites.quantizer import FLAT, PEER, N, case_of, multiply_adds_per_second, search_pair
+from benchmarks.timing import alternate
+from flatvq.data import TrainingCrops, open_data
+from flatvq.model import load_tokenizer
+from flatvq.quantize import VectorQuantizer
+from flatvq.recipe import DataRecipe
+
+__all__ = ["TITLES", "latents", "run"]
+
+MODEL = Path(__file__).parents[2] / "results" / "headline" / "models" / "single-seed-10"
+TITLES = tuple(
+    f"{what}, a trained level's latents"
+    for what in ("quantizer, eval forward", "quantizer, training step", "search alone")
+)
+
+
+def run(quick: bool, only: str = "") -> list[dict[str, Any]]:
+    """Time a trained single level, its quantizer and the search alone.
+
+    Args:
+        quick: take less time over it.
+        only: cases with this in their title.
+    """
+    if not any(only in title for title in TITLES):
+        return []
+    vectors, codes = latents(N)
+    size, dim = codes.shape
+    pairs = (eval_pair(vectors, size, codes), training_pair(vectors, size), search_pair(vectors, codes))
+    rate = multiply_adds_per_second()
+    cases = []
+    for title, against, (pair, same) in zip(TITLES, (PEER, PEER, FLAT), pairs, strict=True):
+        taken = alternate(pair, seconds=1.0 if quick else 8.0, rounds=100)
+        whole = f"{title}, N {N}, K {size}, D {dim}"
+        cases.append(case_of(whole, against, 0, same, taken, N * size * dim / rate))
+    return cases
+
+
+def latents(count: int) -> tuple[Tensor, Tensor]:
+    """Encode crops of the bundled photographs, which the model was not trained on.
+
+    Returns:
+        The latents [count, D] of all cells of so many crops, and the codes [K, D].
+    """
+    model = load_tokenizer(MODEL).eval()
+    recipe = DataRecipe(source="photographs", crop=64, resize=400)
+    crops = TrainingCrops(open_data(recipe).training, recipe, seed=0, batch_size=count // 256)
+    with torch.no_grad():
+        level = model(crops.batch(0).pixels.float() / 255).levels[0]
+    vectors = level.latents.movedim(1, -1).flatten(end_dim=-2).contiguous()
+    assert len(vectors) == count
+    quantizer = model.quantizers[0]
+    assert isinstance(quantizer, VectorQuantizer)
+    return vectors, quantizer.codebook.codes.detach().clone()
