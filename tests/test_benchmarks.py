@@ -86,8 +86,9 @@ def test_each_search_of_the_record_stands_beside_its_products_in_float32() -> No
     searches = [case for case in searches if "trained" not in case["case"]]  # of which most are passed over
     assert len(searches) == 2 * (len(quantizer.EVAL) * 2 + len(quantizer.TRAINING))
     for case in searches:
-        # Screening in integers may be faster than they are, by half at most on any processor there is.
-        assert 0 < case["products_s"] < 2 * case["flatvq_s"]["median"]
+        # Screening in integers is up to twice as fast as they are, and pruning that again where codes have 8
+        # dimensions; what is faster still would be a mistake.
+        assert 0 < case["products_s"] < 4 * case["flatvq_s"]["median"]
 
 
 def test_a_page_without_a_place_for_a_block_is_refused() -> None:
@@ -123,6 +124,8 @@ def test_a_trained_model_s_latents_lie_near_the_codes_that_both_sides_then_get()
     assert (vectors.shape, codes.shape) == ((512, 64), (2435, 64))
     distances = torch.cdist(vectors.double(), codes.double())
     assert distances.min(dim=1).values.median() < 0.2 * distances.median()
+    spread = torch.linalg.eigvalsh(codes.double().T.cov())
+    assert spread[-4:].sum() > 0.98 * spread.sum()  # as docs/performance.md says
     pair, same = eval_pair(vectors, len(codes), codes)
     assert same.startswith("512 of 512 ")
     calls, same = quantizer.search_pair(vectors, codes)

@@ -31,7 +31,8 @@ struct Patience {
 };
 
 // How long a search takes that visits this share of all leaves, beside one that computes all scores in floats: what
-// a visit costs beside the scores, and how long the tree grows. Measured: benchmarks/suites/pruning.py.
+// a visit costs beside the scores, and how long the tree grows. Fitted to times for K from 256 to 65,536, D from 4 to
+// 512 and N of 512 to 16,384, of random codes of many and of few directions and of trained ones.
 double effort(const Task &task, double share)
 {
     return share * (1 + 16.0 / (double)task.dim) + 1e4 / (double)(task.n * (task.dim + 8));
