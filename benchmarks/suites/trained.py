@@ -5,13 +5,14 @@ Such vectors and codes hardly leave a few directions, unlike independent random 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.contenders import eval_pair, training_pair
+from benchmarks.contenders import Call, eval_pair, training_pair
 from benchmarks.suites.quantizer import FLAT, PEER, N, case_of, multiply_adds_per_second, search_pair
 from benchmarks.timing import alternate
 from flatvq.data import TrainingCrops, open_data
@@ -19,13 +20,9 @@ from flatvq.model import load_tokenizer
 from flatvq.quantize import VectorQuantizer
 from flatvq.recipe import DataRecipe
 
-__all__ = ["TITLES", "latents", "run"]
+__all__ = ["latents", "run"]
 
 MODEL = Path(__file__).parents[2] / "results" / "headline" / "models" / "single-seed-10"
-TITLES = tuple(
-    f"{what}, a trained level's latents"
-    for what in ("quantizer, eval forward", "quantizer, training step", "search alone")
-)
 
 
 def run(quick: bool, only: str = "") -> list[dict[str, Any]]:
@@ -35,17 +32,22 @@ def run(quick: bool, only: str = "") -> list[dict[str, Any]]:
         quick: take less time over it.
         only: cases with this in their title.
     """
-    if not any(only in title for title in TITLES):
-        return []
     vectors, codes = latents(N)
     size, dim = codes.shape
-    pairs = (eval_pair(vectors, size, codes), training_pair(vectors, size), search_pair(vectors, codes))
+    builders: dict[str, tuple[str, Callable[[], tuple[dict[str, Call], str]]]] = {
+        "quantizer, eval forward": (PEER, lambda: eval_pair(vectors, size, codes)),
+        "quantizer, training step": (PEER, lambda: training_pair(vectors, size)),
+        "search alone": (FLAT, lambda: search_pair(vectors, codes)),
+    }
     rate = multiply_adds_per_second()
     cases = []
-    for title, against, (pair, same) in zip(TITLES, (PEER, PEER, FLAT), pairs, strict=True):
+    for what, (against, build) in builders.items():
+        title = f"{what}, a trained level's latents, N {N}, K {size}, D {dim}"
+        if only not in title:
+            continue
+        pair, same = build()
         taken = alternate(pair, seconds=1.0 if quick else 8.0, rounds=100)
-        whole = f"{title}, N {N}, K {size}, D {dim}"
-        cases.append(case_of(whole, against, 0, same, taken, N * size * dim / rate))
+        cases.append(case_of(title, against, 0, same, taken, N * size * dim / rate))
     return cases
 
 

@@ -48,7 +48,7 @@ struct Variant {
     double even;
     int chunk;
     void (*project)(const float *, int64_t, int64_t, const float *, float *);
-    int64_t (*prune)(
+    int64_t (*search_chunk)(
         const Tree &, const Codes &, const float *, const float *, const int64_t *, int, bool, int64_t *);
 };
 

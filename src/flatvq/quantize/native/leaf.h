@@ -213,7 +213,7 @@ private:
 
 // Write the nearest codes of the vectors in `count` rows. If it is asked for, return how many pairs of a leaf and a
 // vector there are whose box is no further than the vector's nearest code.
-TARGET static int64_t prune(
+TARGET static int64_t search_chunk(
     const Tree &tree, const Codes &codes, const float *vectors, const float *places, const int64_t *rows, int count,
     bool ask, int64_t *nearest)
 {

@@ -65,7 +65,7 @@ const Variant VARIANTS[] = {
 #define NO_SCREEN 0, nullptr, nullptr, nullptr
 #define SCREEN(variant) variant::GROUP, variant::pack_group, variant::room, variant::screen
 #define NO_TREE 0, 0, nullptr, nullptr
-#define TREE(variant, even) even, variant::CHUNK, variant::project, variant::prune
+#define TREE(variant, even) even, variant::CHUNK, variant::project, variant::search_chunk
 #if defined(__x86_64__)
     {"AVX-512, pruned", 8, avx512::PANEL, FUNCTIONS(avx512), NO_SCREEN, TREE(avx512, 0.35)},
     {"AVX-512, screened", 8, avx512::PANEL, FUNCTIONS(avx512), SCREEN(avx512), NO_TREE},
@@ -89,7 +89,7 @@ constexpr double FEW = 1 << 18;
 
 extern "C" const char *flatvq_variant(int number) { return number < COUNT ? VARIANTS[number].name : nullptr; }
 
-// The number of the fastest variant that this processor can run, or -1: without fused multiply-adds none pays.
+// The number in VARIANTS of the fastest that this processor can run, or -1: without fused multiply-adds none pays.
 extern "C" int flatvq_fastest(void)
 {
 #if defined(__x86_64__)

@@ -93,7 +93,7 @@ bool prune(const Variant &variant, const Task &task, bool at_any_price, int32_t 
         for (int i = 0; i < ASKED; i++)
             some[i] = rows.data[n * i / ASKED];
         const int64_t near =
-            variant.prune(tree, packed, task.vectors, places.data, some, ASKED, true, task.nearest);
+            variant.search_chunk(tree, packed, task.vectors, places.data, some, ASKED, true, task.nearest);
         const bool useful = effort(task, (double)near / (double)(tree.leaves * ASKED)) < variant.even;
         Patience::with(task).note(useful);
         if (!useful)
@@ -101,9 +101,9 @@ bool prune(const Variant &variant, const Task &task, bool at_any_price, int32_t 
     }
 #pragma omp parallel for num_threads(task.pieces) schedule(dynamic) if (task.pieces > 1)
     for (int64_t begin = 0; begin < n; begin += variant.chunk)
-        variant.prune(
-            tree, packed, task.vectors, places.data, rows.data + begin, (int)std::min<int64_t>(variant.chunk, n - begin),
-            false, task.nearest);
+        variant.search_chunk(
+            tree, packed, task.vectors, places.data, rows.data + begin,
+            (int)std::min<int64_t>(variant.chunk, n - begin), false, task.nearest);
 #pragma omp parallel for num_threads(task.pieces) if (task.pieces > 1)
     for (int64_t begin = 0; begin < n; begin += BLOCK)
         task.look_up(variant, begin, std::min(n, begin + BLOCK));
