@@ -1,4 +1,4 @@
-"""The searches that screen and that prune: their bits are those of the plain one, whatever is searched."""
+"""The searches that screen, in integers or tiles, and that prune: their bits are those of the plain one."""
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from flatvq.quantize import native
 SHORT = [name for name in native.variants() if ", " in name]
 EACH = pytest.mark.parametrize("variant", SHORT)
 SCREENED = pytest.mark.parametrize("variant", [name for name in SHORT if name.endswith("screened")])
+TILED = pytest.mark.parametrize("variant", [name for name in SHORT if name.endswith("tiled")])
 PRUNED = pytest.mark.parametrize("variant", [name for name in SHORT if name.endswith("pruned")])
 # The longest vector and the longest code are so many steps long: see margin.h.
 RANGE = 32_000
@@ -21,6 +22,11 @@ def assert_same_bits(variant, vectors, codes):
     found = native.search_native(vectors, codes, variant).indices
     assert torch.equal(found, native.search_native(vectors, codes, variant.partition(", ")[0]).indices)
     return found
+
+
+def how(arrays):
+    """By what means the compiled search finds what it is asked for."""
+    return native.search_native(*arrays).variant.partition(", ")[2]
 
 
 def brute_force(vectors, codes):
@@ -72,6 +78,27 @@ def test_roundings_that_all_add_up(variant, dim):
     assert assert_same_bits(variant, vectors, codes).tolist() == [300] * 50
 
 
+@TILED
+@pytest.mark.parametrize("dim", [40, 200, 1000])
+def test_roundings_to_bfloat16_that_all_add_up(variant, dim):
+    # Around 1.5 they are off by up to 2^-8. Of two codes along and against `signs`, which the vector is
+    # nearly orthogonal to, the nearer loses by all roundings: its own, the other's, the vector's.
+    signs, most = torch.tensor([1.0, -1.0]).repeat(dim // 2), 0.98 * 2.0**-8
+    vector, near, wrong = 1.5 + most * signs, 1.5 * signs + most, -1.5 * signs - most
+    wrong += 2.0**-6  # nearly as much as they amount to
+    wrong[: dim // 10] -= 2.0**-6
+    codes = torch.full((500, dim), -1.5)
+    codes[7], codes[300] = wrong, near
+    short = torch.stack([near, wrong]).bfloat16().double()
+    scores = short @ vector.bfloat16().double() - torch.stack([near, wrong]).double().square().sum(dim=1) / 2
+    assert (
+        scores[1] - scores[0] > 0.9 * 2 * 2 * most * 1.5 * dim
+    )  # the margin has 2.04 x 2 instead of 1.8 x 2
+    vectors = vector.repeat(50, 1)
+    assert brute_force(vectors, codes).tolist() == [300] * 50
+    assert assert_same_bits(variant, vectors, codes).tolist() == [300] * 50
+
+
 @SCREENED
 @pytest.mark.parametrize("dim", [1, 2, 5, 64, 1000])
 @pytest.mark.parametrize("sign", [1, -1])
@@ -84,6 +111,33 @@ def test_the_largest_sums_do_not_overflow(variant, dim, sign):
     best = scores.gather(1, found[:, None])[:, 0]
     torch.testing.assert_close(best, scores.max(dim=1).values, rtol=1e-5, atol=1e-5 * dim)
     assert_same_bits(variant, vectors, codes)
+
+
+@EACH
+@pytest.mark.parametrize("most", [16, 120])
+@pytest.mark.parametrize("around", [True, False])
+def test_whole_numbers(variant, most, around):
+    # They and their scores are exact in all but integers; |e|^2 / 2 alone is not in bfloat16, nor in two.
+    generator = torch.Generator().manual_seed(0)
+
+    def whole(count):
+        return torch.randint(-most, most + 1, (count, 40), generator=generator).float()
+
+    vectors, codes, middle = whole(600), whole(3000), most * torch.ones(40)
+    if around:  # so that they are long, and close together
+        vectors, codes = middle + vectors % 3, middle + codes % 3
+    assert assert_same_bits(variant, vectors, codes).tolist() == brute_force(vectors, codes).tolist()
+
+
+@EACH
+def test_roundings_of_sums_that_all_add_up(variant):
+    # In the order of dimensions each product with itself, 1 + 2^-6 + 2^-14, loses 2^-14 once a sum is 2,048
+    # or more; the other code's do not: so it is found, and is not the nearest. Tiles add in another order.
+    vector = torch.full((1, 8000), 1 + 2.0**-7)
+    codes = torch.zeros(400, 8000)
+    codes[7], codes[300] = vector[0], 1.0
+    assert brute_force(vector, codes).tolist() == [7]
+    assert assert_same_bits(variant, vector.repeat(20, 1), codes).tolist() == [300] * 20
 
 
 @EACH
@@ -222,14 +276,28 @@ def test_it_prunes_where_that_pays_and_is_patient_where_not(normal):
     few = clustered(9001, dim, normal, 1), clustered(size, dim, normal, 2)
     many = normal(9001, dim, purpose=3), normal(size, dim, purpose=4)
 
-    def how(arrays):
-        return native.search_native(*arrays).variant.partition(", ")[2]
+    def prunes(arrays):
+        return how(arrays) == "pruned"
 
-    assert [how(arrays) for arrays in (few, many, few, few)] == ["pruned", "screened", "screened", "pruned"]
+    assert [prunes(arrays) for arrays in (few, many, few, few)] == [True, False, False, True]
     for pause in (1, 3, 7):  # one that tries, and those that do not
-        assert [how(many) for _ in range(1 + pause)] == ["screened"] * (1 + pause)
-    how(many)
-    assert [how(few) for _ in range(16)] == ["screened"] * 15 + ["pruned"]
+        assert [prunes(many) for _ in range(1 + pause)] == [False] * (1 + pause)
+    prunes(many)
+    assert [prunes(few) for _ in range(16)] == [False] * 15 + [True]
+
+
+@TILED
+def test_tiles_are_taken_where_that_pays_and_else_with_patience(variant, normal):
+    size, dim = 701, 45  # a shape that no other test has
+    vectors, apart = normal(2001, dim), normal(size, dim, purpose=1)
+    close = apart[:1] + 1e-5 * apart  # a tree tells them apart no better than bfloat16
+    assert how((vectors, apart)) == how((vectors, close)) == "tiled"
+    for pause in (1, 3, 7):
+        assert [how((vectors, close)) for _ in range(pause + 1)] == ["screened"] * pause + ["tiled"]
+    assert [how((vectors, apart)) for _ in range(17)] == ["screened"] * 15 + ["tiled"] * 2
+    assert (
+        how((normal(1023, dim), apart)) == how((normal(2001, 11), normal(size, 11, purpose=1))) == "screened"
+    )
 
 
 @EACH

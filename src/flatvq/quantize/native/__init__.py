@@ -136,16 +136,14 @@ def instructions() -> str:
 
     `FLATVQ_NATIVE=0` in the environment turns it off.
     """
-    library = None if os.environ.get("FLATVQ_NATIVE") == "0" else _loaded()
-    fastest = -1 if library is None else library.flatvq_fastest()
-    return _names()[fastest].partition(", ")[0] if fastest >= 0 else ""
+    names = [] if os.environ.get("FLATVQ_NATIVE") == "0" else variants()
+    return names[0].partition(", ")[0] if names else ""
 
 
 def variants() -> list[str]:
     """List the variants that this processor can run, the fastest first."""
     library = _loaded()
-    fastest = -1 if library is None else library.flatvq_fastest()
-    return _names()[fastest:] if fastest >= 0 else []
+    return [name for number, name in enumerate(_names()) if library and library.flatvq_runs(number)]
 
 
 @lru_cache(maxsize=1)

@@ -16,13 +16,14 @@ template <typename T> struct Array {
     ~Array() { std::free(data); }
 };
 
-// A codebook [k, dim] in `count` panels, and for screening in `groups` groups, which integers.h lays out.
+// A codebook [k, dim] in `count` panels; and in `groups` groups where the variant screens, which it lays out as it
+// likes in numbers of 16 bits and, for each code, one of 32.
 struct Codes {
     int64_t k, dim, count;
     float *panels, *offsets;
     int64_t groups;
-    int16_t *integers;
-    float *integer_offsets;
+    int16_t *shorts;
+    float *aside;
     double longest;  // the length of the longest code
 };
 
@@ -31,18 +32,24 @@ struct Tree;
 
 struct Variant {
     const char *name;
+    bool (*runs)();  // whether this processor can run it, and it pays
     int rows, panel;
     int32_t (*largest)(const float *, int64_t);
     void (*look_up)(
         const float *, int64_t, int64_t, const float *, const int64_t *, float *, double *);
     void (*search)(
         const float *, int64_t, const float *, const float *, int64_t, int64_t, float *, int64_t *);
-    // Where the variant screens, and zero where not: codes in a group; how a group is packed; the bytes that
-    // the search needs on the way; the search.
+    // Where the variant screens, and zero where not: vectors, codes and dimensions from which that pays; the share of
+    // vectors that it may leave to a search in floats before the next variant takes less; codes in a group; the numbers
+    // of 16 bits that a code takes; how a group is packed; the bytes that the search needs on the way; the search, which
+    // returns for how many vectors it had to compute all scores in floats.
+    int64_t least_n, least_k, least_dim;
+    double most_left;
     int group;
+    int64_t (*shorts)(int64_t);
     void (*pack)(const float *, int64_t, const Codes &, int16_t *);
     int64_t (*room)(const Codes &);
-    void (*screen)(const Search &, int64_t, int64_t, char *);
+    int64_t (*screen)(const Search &, int64_t, int64_t, char *);
     // Where the variant prunes, and zero where not: how long it may take, beside computing all scores in floats,
     // before screening takes less; vectors in a chunk; the places of values; the search of a chunk.
     double even;

@@ -125,6 +125,10 @@ TARGET static void search(
 #include "integers.h"
 #include "screen.h"
 #include "leaf.h"
+#ifdef TILE_TARGET
+#include "tiles.h"
+#undef TILE_TARGET
+#endif
 #undef SCREEN_TARGET
 #undef PAIRS
 #undef BITS

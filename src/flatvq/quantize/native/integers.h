@@ -20,6 +20,8 @@ constexpr int WIDE = 2;
 // Integers in them.
 constexpr int BUNDLE = WIDE * LANES * 2;
 
+static int64_t shorts(int64_t dim) { return dim + dim % 2; }
+
 // Round [count, dim] numbers to whole steps; `scale` is steps to one.
 SCREEN_TARGET static void quantize(const float *values, int64_t count, int64_t dim, float scale, int16_t *steps)
 {
@@ -49,8 +51,8 @@ SCREEN_TARGET static void quantize_offsets(const float *offsets, int64_t count, 
 SCREEN_TARGET static void pack_group(const float *vectors, int64_t group, const Codes &codes, int16_t *room)
 {
     const int64_t dim = codes.dim, pairs = (dim + 1) / 2, first = group * GROUP;
-    int16_t *integers = codes.integers + first * pairs * 2;
-    float *offsets = codes.integer_offsets + first;
+    int16_t *integers = codes.shorts + first * pairs * 2;
+    float *offsets = codes.aside + first;
     for (int64_t code = 0; code < GROUP; code++) {
         const int64_t bundle = code % DEPTH / WIDE, place = code % WIDE * LANES + code / DEPTH;
         // What fills up the last group: zeros, with an offset below all scores.

@@ -7,15 +7,22 @@
 // Axes: n vectors, k codes, dim. A panel holds as many codes as there are sums in a row of registers, its
 // dimensions one after the other; codes that fill up the last panel have a score of minus infinity.
 
-#include <algorithm>
 #include <omp.h>
 
 #include "codes.h"
 #include "margin.h"
+#include "patience.h"
 #include "tree.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+// Compilers from 2021 on know tiles.
+#if defined(__linux__) && __has_include(<amxbf16intrin.h>)
+#define TILES
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #define VARIANT avx512
 #define TARGET __attribute__((target("avx512f")))
@@ -28,6 +35,9 @@
 #define GREATER(a, b) (Floats) _mm512_max_ps((__m512)(a), (__m512)(b))
 #define LESSER(a, b) (Floats) _mm512_min_ps((__m512)(a), (__m512)(b))
 #define BITS(mask) _mm512_test_epi32_mask((__m512i)(mask), (__m512i)(mask))
+#ifdef TILES
+#define TILE_TARGET __attribute__((target("avx512f,avx512bw,avx512vnni,amx-tile,amx-bf16")))
+#endif
 #include "group.h"
 
 #define VARIANT avx2
@@ -59,22 +69,58 @@
 
 namespace {
 
-// For each instruction set, the variant that prunes, the one that screens, and the one that does neither.
+// What processors can run.
+#if defined(__x86_64__)
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx512() { return __builtin_cpu_supports("avx512f"); }
+bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni"); }
+// Beside those that have fused multiply-adds it is there for tests; without them it does not pay.
+bool has_portable() { return has_avx2(); }
+#elif defined(__aarch64__)
+bool has_portable() { return true; }
+#else
+bool has_portable() { return false; }
+#endif
+
+#ifdef TILES
+// Linux lets a process use tiles when it has asked (Documentation/arch/x86/xstate.rst).
+bool ask_for_tiles()
+{
+    constexpr int REQUEST = 0x1023, TILE_DATA = 18;
+    unsigned a, b, c, d;
+    const bool known = __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 22 & 1 && d >> 24 & 1;
+    return known && has_vnni() && !syscall(SYS_arch_prctl, REQUEST, TILE_DATA);
+}
+
+bool has_tiles()
+{
+    static const bool granted = ask_for_tiles();
+    return granted;
+}
+#endif
+
+// For each instruction set, the variant that prunes, those that screen, and the one that does neither: the fastest
+// first.
 const Variant VARIANTS[] = {
 #define FUNCTIONS(variant) variant::largest, variant::look_up, variant::search
-#define NO_SCREEN 0, nullptr, nullptr, nullptr
-#define SCREEN(variant) variant::GROUP, variant::pack_group, variant::room, variant::screen
+#define NO_SCREEN 0, 0, 0, 0, 0, nullptr, nullptr, nullptr, nullptr
+#define SCREEN(variant) variant::GROUP, variant::shorts, variant::pack_group, variant::room, variant::screen
+#define TILED(variant)                                                                                               \
+    variant::PAIR *variant::TILE, variant::tile_shorts, variant::pack_tiles, variant::tile_room, variant::screen_tiles
 #define NO_TREE 0, 0, nullptr, nullptr
 #define TREE(variant, even) even, variant::CHUNK, variant::project, variant::search_chunk
 #if defined(__x86_64__)
-    {"AVX-512, pruned", 8, avx512::PANEL, FUNCTIONS(avx512), NO_SCREEN, TREE(avx512, 0.35)},
-    {"AVX-512, screened", 8, avx512::PANEL, FUNCTIONS(avx512), SCREEN(avx512), NO_TREE},
-    {"AVX-512", 8, avx512::PANEL, FUNCTIONS(avx512), NO_SCREEN, NO_TREE},
-    {"AVX2, pruned", 6, avx2::PANEL, FUNCTIONS(avx2), NO_SCREEN, TREE(avx2, 0.5)},
-    {"AVX2, screened", 6, avx2::PANEL, FUNCTIONS(avx2), SCREEN(avx2), NO_TREE},
-    {"AVX2", 6, avx2::PANEL, FUNCTIONS(avx2), NO_SCREEN, NO_TREE},
+    {"AVX-512, pruned", has_avx512, 8, avx512::PANEL, FUNCTIONS(avx512), NO_SCREEN, TREE(avx512, 0.35)},
+#ifdef TILES
+    {"AVX-512, tiled", has_tiles, 8, avx512::PANEL, FUNCTIONS(avx512), 1024, 256, 12, 0.125, TILED(avx512), NO_TREE},
 #endif
-    {"portable", 8, portable::PANEL, FUNCTIONS(portable), NO_SCREEN, NO_TREE},
+    {"AVX-512, screened", has_vnni, 8, avx512::PANEL, FUNCTIONS(avx512), 256, 256, 4, 1, SCREEN(avx512), NO_TREE},
+    {"AVX-512", has_avx512, 8, avx512::PANEL, FUNCTIONS(avx512), NO_SCREEN, NO_TREE},
+    {"AVX2, pruned", has_avx2, 6, avx2::PANEL, FUNCTIONS(avx2), NO_SCREEN, TREE(avx2, 0.5)},
+    {"AVX2, screened", has_avx2, 6, avx2::PANEL, FUNCTIONS(avx2), 256, 128, 4, 1, SCREEN(avx2), NO_TREE},
+    {"AVX2", has_avx2, 6, avx2::PANEL, FUNCTIONS(avx2), NO_SCREEN, NO_TREE},
+#endif
+    {"portable", has_portable, 8, portable::PANEL, FUNCTIONS(portable), NO_SCREEN, NO_TREE},
 };
 constexpr int COUNT = sizeof VARIANTS / sizeof *VARIANTS;
 // No variant takes more vectors at once.
@@ -89,27 +135,40 @@ constexpr double FEW = 1 << 18;
 
 extern "C" const char *flatvq_variant(int number) { return number < COUNT ? VARIANTS[number].name : nullptr; }
 
-// The number in VARIANTS of the fastest that this processor can run, or -1: without fused multiply-adds none pays.
-extern "C" int flatvq_fastest(void)
+extern "C" int flatvq_runs(int number) { return VARIANTS[number].runs(); }
+
+// The number of the fastest variant of `first` and those after it that looks at every code. Screening pays for
+// vectors and codes enough, and for dimensions enough that roundings can tell codes apart.
+static int next_scan(const Task &task, int first)
 {
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f"))
-        return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni") ? 0 : 2;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 3 : -1;
-#elif defined(__aarch64__)
-    return 0;
-#else
-    return -1;
-#endif
+    for (;; first++) {
+        const Variant &variant = VARIANTS[first];
+        const bool pays = task.n >= variant.least_n && task.k >= variant.least_k && task.dim >= variant.least_dim;
+        if (!variant.chunk && pays && variant.runs())
+            return first;
+    }
 }
 
-// The number of the fastest variant that looks at every code. Screening pays for vectors and codes enough, and for
-// dimensions enough that steps can tell codes apart.
-static int fastest_scan(const Task &task)
+// Search with what is fastest for such vectors and codes, and return its number: else as scan.
+static int search_fastest(const Task &task, int32_t &most_bits)
 {
-    const int fastest = flatvq_fastest(), first = fastest + (VARIANTS[fastest].chunk > 0);
-    const int64_t group = VARIANTS[first].group;
-    return first + (group && (task.n < 256 || task.k < group || task.dim < 4));
+    int first = 0;
+    while (!VARIANTS[first].runs())
+        first++;
+    if (may_prune(VARIANTS[first], task)) {
+        Patience &patience = Patience::with(task, first);
+        if (patience.over() && prune(VARIANTS[first], task, &patience, most_bits))
+            return first;
+    }
+    int number = next_scan(task, first);
+    while (VARIANTS[number].group && !Patience::with(task, number).over())
+        number = next_scan(task, number + 1);
+    const int64_t without = scan(VARIANTS[number], task, most_bits);
+    if (without < 0)
+        return -1;
+    if (VARIANTS[number].group)
+        Patience::with(task, number).note((double)without <= VARIANTS[number].most_left * (double)task.n);
+    return number;
 }
 
 // Write the index of the nearest code of each vector [n, dim] to `nearest` [n], and the largest absolute value
@@ -131,14 +190,12 @@ extern "C" int flatvq_nearest(
     const Task task{
         vectors, n, dim, codes, k, pieces, nearest, given_vectors, given_codes, chosen, squares.data};
     int32_t most_bits = 0;
-    const bool free = number < 0;
-    number = free ? flatvq_fastest() : number;
-    const bool tries = free ? may_pay(VARIANTS[number], task) && Patience::with(task).over() : VARIANTS[number].chunk;
-    if (!tries || !prune(VARIANTS[number], task, !free, most_bits)) {
-        number = free ? fastest_scan(task) : number;
-        if (!scan(VARIANTS[number], task, most_bits))
-            return -1;
-    }
+    if (number < 0)
+        number = search_fastest(task, most_bits);
+    else if (!VARIANTS[number].chunk || !prune(VARIANTS[number], task, nullptr, most_bits))
+        number = scan(VARIANTS[number], task, most_bits) < 0 ? -1 : number;
+    if (number < 0)
+        return -1;
     if (chosen && most_bits < INFINITE) {
         *error = 0;
         for (int64_t row = 0; row < n; row++)

@@ -1,34 +1,9 @@
 // The search that passes over most codes: beside the boxes of a tree, which it grows for the while.
 
-#include <atomic>
-
 namespace {
 
 // Vectors by which it is seen how many leaves are near.
 constexpr int ASKED = 32;
-
-// A tree was of no use to a search of some shape: the next `pause` go without, each time twice as many.
-struct Patience {
-    std::atomic<int> pause{0}, wait{0};
-
-    static Patience &with(const Task &task)
-    {
-        static Patience all[64];
-        uint64_t key = 0;
-        for (const int64_t size : {task.n, task.k, task.dim})
-            key = (key + (uint64_t)size) * 0x9e3779b97f4a7c15;  // Fibonacci hashing (Knuth, 6.4)
-        return all[key >> 58];
-    }
-
-    bool over() { return wait <= 0 || wait-- <= 0; }
-
-    void note(bool useful)
-    {
-        const int longer = useful ? 0 : std::min(2 * pause + 1, 255);
-        pause = longer;
-        wait = longer;
-    }
-};
 
 // How long a search takes that visits this share of all leaves, beside one that computes all scores in floats: what
 // a visit costs beside the scores, and how long the tree grows. Fitted to times for K from 256 to 65,536, D from 4 to
@@ -38,13 +13,13 @@ double effort(const Task &task, double share)
     return share * (1 + 16.0 / (double)task.dim) + 1e4 / (double)(task.n * (task.dim + 8));
 }
 
-bool may_pay(const Variant &variant, const Task &task)
+bool may_prune(const Variant &variant, const Task &task)
 {
     return variant.even && task.k >= 8 * LEAF && effort(task, 0) < variant.even;
 }
 
-// As scan; false if a tree is of no use here or there is no memory for it.
-bool prune(const Variant &variant, const Task &task, bool at_any_price, int32_t &most_bits)
+// As scan; false if a tree is of no use here, where `patience` is given to find out, or there is no memory for it.
+bool prune(const Variant &variant, const Task &task, Patience *patience, int32_t &most_bits)
 {
     const int64_t n = task.n, dim = task.dim, k = task.k;
     if (!n || k > INT32_MAX)
@@ -88,14 +63,14 @@ bool prune(const Variant &variant, const Task &task, bool at_any_price, int32_t 
     for (int64_t row = 0; row < n; row++)
         rows.data[starts.data[leaves.data[row]]++] = row;
 
-    if (!at_any_price) {
+    if (patience) {
         int64_t some[ASKED];
         for (int i = 0; i < ASKED; i++)
             some[i] = rows.data[n * i / ASKED];
         const int64_t near =
             variant.search_chunk(tree, packed, task.vectors, places.data, some, ASKED, true, task.nearest);
         const bool useful = effort(task, (double)near / (double)(tree.leaves * ASKED)) < variant.even;
-        Patience::with(task).note(useful);
+        patience->note(useful);
         if (!useful)
             return false;
     }

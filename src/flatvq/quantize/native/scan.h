@@ -2,9 +2,10 @@
 
 namespace {
 
-// Write the nearest codes, and what is looked up of them, and the bits of the vectors' largest absolute value; or
-// return false, if there is no memory for a copy of the codes.
-bool scan(const Variant &variant, const Task &task, int32_t &most_bits)
+// Write the nearest codes, and what is looked up of them, and the bits of the vectors' largest absolute value. Returns
+// for how many vectors a variant that screens had to compute all scores in floats; or -1, if there is no memory for a
+// copy of the codes.
+int64_t scan(const Variant &variant, const Task &task, int32_t &most_bits)
 {
     const int64_t n = task.n, dim = task.dim, k = task.k, pieces = task.pieces;
     const int64_t width = variant.panel, count = (k + width - 1) / width;
@@ -14,17 +15,17 @@ bool scan(const Variant &variant, const Task &task, int32_t &most_bits)
     // The last rows of vectors that do not fill a group are searched in a group of their own.
     const int64_t whole = n - n % variant.rows, rest = n - whole, rows = whole / variant.rows;
 
-    Array<float> panels(count * width * dim), offsets(count * width), integer_offsets(size);
-    Array<int16_t> integers(size * (dim + dim % 2));
+    Array<float> panels(count * width * dim), offsets(count * width), aside(size);
+    Array<int16_t> shorts(screens ? size * variant.shorts(dim) : 0);
     Array<float> scores(whole + variant.rows), last(variant.rows * dim);
     Codes packed{
-        k, dim, count, panels.data, offsets.data, groups, integers.data, integer_offsets.data, 0};
+        k, dim, count, panels.data, offsets.data, groups, shorts.data, aside.data, 0};
     const int64_t room = screens ? variant.room(packed) : 0;
     Array<char> rooms(room * pieces);
     int64_t found[MOST_ROWS] = {};
-    if (!panels.data || !offsets.data || !integers.data || !integer_offsets.data || !scores.data ||
+    if (!panels.data || !offsets.data || !shorts.data || !aside.data || !scores.data ||
         !last.data || !rooms.data)
-        return false;
+        return -1;
 
     packed.longest = pack(task, width, nullptr, packed);
     for (int64_t row = 0; row < whole + variant.rows; row++)
@@ -38,10 +39,11 @@ bool scan(const Variant &variant, const Task &task, int32_t &most_bits)
     const Search search{variant, packed, task.vectors, scores.data, task.nearest};
     const int32_t rest_bits = variant.largest(task.vectors + whole * dim, rest * dim);
     int32_t bits_so_far = rest_bits;
+    int64_t without = 0;
     // Several parts to a thread, for cores may differ in what else they do; but each of a block or more.
     const int64_t blocks = rows / BLOCK_GROUPS, most = pieces > 1 ? 8 * pieces : 1;
     const int64_t parts = blocks < pieces ? pieces : blocks < most ? blocks : most;
-#pragma omp parallel for num_threads(pieces) schedule(dynamic) reduction(max : bits_so_far) if (pieces > 1)
+#pragma omp parallel for num_threads(pieces) schedule(dynamic) reduction(max : bits_so_far) reduction(+ : without) if (pieces > 1)
     for (int64_t part = 0; part < parts; part++) {
         const int64_t begin = rows * part / parts * variant.rows, end = rows * (part + 1) / parts * variant.rows;
         // Now, for then the search finds the vectors in the caches.
@@ -51,7 +53,7 @@ bool scan(const Variant &variant, const Task &task, int32_t &most_bits)
         if (bits >= INFINITE)
             continue;
         if (screens)
-            variant.screen(search, begin, end, rooms.data + omp_get_thread_num() * room);
+            without += variant.screen(search, begin, end, rooms.data + omp_get_thread_num() * room);
         else
             search.plain(begin, end);
         task.look_up(variant, begin, end);
@@ -61,14 +63,14 @@ bool scan(const Variant &variant, const Task &task, int32_t &most_bits)
         std::memcpy(last.data, task.vectors + whole * dim, rest * dim * sizeof(float));
         const Search tail{variant, packed, last.data, scores.data + whole, found};
         if (screens)
-            variant.screen(tail, 0, variant.rows, rooms.data);
+            without += std::min(rest, variant.screen(tail, 0, variant.rows, rooms.data));
         else
             tail.plain(0, variant.rows);
     }
     std::copy(found, found + rest, task.nearest + whole);
     task.look_up(variant, whole, n);
     most_bits = bits_so_far;
-    return true;
+    return without;
 }
 
 }  // namespace

@@ -59,14 +59,14 @@ SCREEN_TARGET static void exact_scores(
     int64_t *nearest)
 {
     const int64_t dim = packed.dim;
-    constexpr int PARTS = DEPTH / LANES;
-    for (int64_t begin = 0; begin < count; begin += ROWS) {
+    constexpr int PARTS = DEPTH / LANES, AT_ONCE = 4;
+    for (int64_t begin = 0; begin < count; begin += AT_ONCE) {
         // Several at once, for a chain of multiply-adds mostly waits; the last one fills up what is left.
-        const Unit *unit[ROWS];
-        const float *vector[ROWS], *codes[ROWS];
-        Floats sum[ROWS][PARTS];
+        const Unit *unit[AT_ONCE];
+        const float *vector[AT_ONCE], *codes[AT_ONCE];
+        Floats sum[AT_ONCE][PARTS];
 #pragma GCC unroll 8
-        for (int i = 0; i < ROWS; i++) {
+        for (int i = 0; i < AT_ONCE; i++) {
             unit[i] = units + (begin + i < count ? begin + i : count - 1);
             vector[i] = vectors + unit[i]->row * dim;
             codes[i] = packed.panels + unit[i]->code / PANEL * PANEL * dim + unit[i]->code % PANEL;
@@ -76,12 +76,12 @@ SCREEN_TARGET static void exact_scores(
         }
         for (int64_t d = 0; d < dim; d++)
 #pragma GCC unroll 8
-            for (int i = 0; i < ROWS; i++)
+            for (int i = 0; i < AT_ONCE; i++)
 #pragma GCC unroll 4
                 for (int part = 0; part < PARTS; part++)
                     sum[i][part] += vector[i][d] * *(const Floats *)(codes[i] + d * PANEL + part * LANES);
 #pragma GCC unroll 8
-        for (int i = 0; i < ROWS; i++) {
+        for (int i = 0; i < AT_ONCE; i++) {
             const int row = unit[i]->row;
             float largest = scores[row];
 #pragma GCC unroll 4
@@ -135,8 +135,8 @@ struct Room {
 
 static int64_t room(const Codes &codes) { return Room(codes).size; }
 
-// As Search::plain.
-static void screen(const Search &search, int64_t begin, int64_t end, char *memory)
+// As Search::plain, but return for how many vectors that searched.
+static int64_t screen(const Search &search, int64_t begin, int64_t end, char *memory)
 {
     const Codes &codes = search.codes;
     const Room room(codes);
@@ -148,6 +148,7 @@ static void screen(const Search &search, int64_t begin, int64_t end, char *memor
     const int32_t allowed = margin(dim);
     // After a failure the next `pause` times ROWS vectors go without.
     int pause = 0, wait = 0;
+    int64_t without = 0;
     for (int64_t start = begin; start < end; start += BLOCK) {
         const int64_t stop = end - start < BLOCK ? end : start + BLOCK;
         const float *vectors = search.vectors + start * dim;
@@ -155,11 +156,12 @@ static void screen(const Search &search, int64_t begin, int64_t end, char *memor
         const double most = length < codes.longest ? codes.longest : length;
         if (!(codes.longest >= SHORTEST && most <= LONGEST)) {
             search.plain(start, stop);
+            without += stop - start;
             continue;
         }
         quantize(vectors, stop - start, dim, (float)(RANGE / most), integers);
         quantize_offsets(
-            codes.integer_offsets, codes.groups * GROUP, (float)(RANGE / most * (RANGE / codes.longest)), offsets);
+            codes.aside, codes.groups * GROUP, (float)(RANGE / most * (RANGE / codes.longest)), offsets);
         int32_t tops[BLOCK];
         bool left[BLOCK] = {};
         for (int32_t &top : tops)
@@ -174,7 +176,7 @@ static void screen(const Search &search, int64_t begin, int64_t end, char *memor
                 if (left[at])
                     continue;
                 integer_scores(
-                    integers + at * even, dim, codes.integers + first * GROUP * even, offsets + first * GROUP,
+                    integers + at * even, dim, codes.shorts + first * GROUP * even, offsets + first * GROUP,
                     groups, largest);
                 int64_t count = 0;
                 for (int row = 0; row < ROWS; row++)
@@ -193,9 +195,12 @@ static void screen(const Search &search, int64_t begin, int64_t end, char *memor
             }
         }
         for (int64_t at = 0; at < stop - start; at += ROWS)
-            if (left[at])
+            if (left[at]) {
                 search.plain(start + at, start + at + ROWS);
+                without += ROWS;
+            }
     }
+    return without;
 }
 
 }  // namespace VARIANT

@@ -1,0 +1,31 @@
+// What is remembered of searches from one to the next.
+
+#include <algorithm>
+#include <atomic>
+
+namespace {
+
+// A variant was of no use to a search of some shape: the next `pause` go without, each time twice as many.
+struct Patience {
+    std::atomic<int> pause{0}, wait{0};
+
+    static Patience &with(const Task &task, int variant)
+    {
+        static Patience all[1024];
+        uint64_t key = 0;
+        for (const int64_t size : {task.n, task.k, task.dim, (int64_t)variant})
+            key = (key + (uint64_t)size) * 0x9e3779b97f4a7c15;  // Fibonacci hashing (Knuth, 6.4)
+        return all[key >> 54];
+    }
+
+    bool over() { return wait <= 0 || wait-- <= 0; }
+
+    void note(bool useful)
+    {
+        const int longer = useful ? 0 : std::min(2 * pause + 1, 255);
+        pause = longer;
+        wait = longer;
+    }
+};
+
+}  // namespace
