@@ -131,7 +131,8 @@ TARGET static void search(
 #endif
 #undef SCREEN_TARGET
 #undef PAIRS
-#undef BITS
+#undef AT_LEAST
+#undef INTS_AT_LEAST
 #undef GREATER
 #undef LESSER
 #endif

@@ -107,7 +107,7 @@ public:
         for (int first = 0; first < PARTS; first += SPAN) {
             uint64_t found = 0;
             for (int part = first; part < first + SPAN && part < PARTS; part++)
-                found |= (uint64_t)(unsigned)BITS(distance[part] <= *(const Floats *)(reach + part * LANES))
+                found |= (uint64_t)(unsigned)AT_LEAST(*(const Floats *)(reach + part * LANES), distance[part])
                          << (part - first) * LANES;
             for (; found; found &= found - 1)
                 list[count++] = first * LANES + __builtin_ctzll(found);
@@ -174,7 +174,7 @@ private:
 #pragma GCC unroll 4
                     for (int reg = 1; reg < BEAM; reg++)
                         highest = GREATER(highest, sum[row][reg]);
-                    if (__builtin_expect(BITS(highest >= score[which[row]]) != 0, 0)) {
+                    if (__builtin_expect(AT_LEAST(highest, Floats{} + score[which[row]]) != 0, 0)) {
                         Floats scores[BEAM];
 #pragma GCC unroll 4
                         for (int reg = 0; reg < BEAM; reg++)
@@ -192,7 +192,7 @@ private:
         const float highest = largest_lane(scores, BEAM);
         int64_t first = INT64_MAX;
         for (int reg = 0; reg < BEAM; reg++)
-            for (unsigned equal = BITS(scores[reg] == highest); equal; equal &= equal - 1) {
+            for (unsigned equal = AT_LEAST(scores[reg], Floats{} + highest); equal; equal &= equal - 1) {
                 const int64_t other = tree.order.data[strip + reg * LANES + __builtin_ctz(equal)];
                 first = other < first ? other : first;
             }

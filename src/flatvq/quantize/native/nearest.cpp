@@ -34,7 +34,8 @@
 #define PAIRS(sums, a, b) (Ints) _mm512_dpwssd_epi32((__m512i)(sums), (__m512i)(a), (__m512i)(b))
 #define GREATER(a, b) (Floats) _mm512_max_ps((__m512)(a), (__m512)(b))
 #define LESSER(a, b) (Floats) _mm512_min_ps((__m512)(a), (__m512)(b))
-#define BITS(mask) _mm512_test_epi32_mask((__m512i)(mask), (__m512i)(mask))
+#define AT_LEAST(a, b) _mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_GE_OQ)
+#define INTS_AT_LEAST(a, b) _mm512_cmpge_epi32_mask((__m512i)(a), (__m512i)(b))
 #ifdef TILES
 #define TILE_TARGET __attribute__((target("avx512f,avx512bw,avx512vnni,amx-tile,amx-bf16")))
 #endif
@@ -50,7 +51,8 @@
 #define PAIRS(sums, a, b) ((sums) + (Ints)_mm256_madd_epi16((__m256i)(a), (__m256i)(b)))
 #define GREATER(a, b) (Floats) _mm256_max_ps((__m256)(a), (__m256)(b))
 #define LESSER(a, b) (Floats) _mm256_min_ps((__m256)(a), (__m256)(b))
-#define BITS(mask) _mm256_movemask_ps((__m256)(mask))
+#define AT_LEAST(a, b) _mm256_movemask_ps(_mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_GE_OQ))
+#define INTS_AT_LEAST(a, b) _mm256_movemask_ps((__m256)((Ints)(a) >= (Ints)(b)))
 #include "group.h"
 #endif
 

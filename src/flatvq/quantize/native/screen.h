@@ -5,7 +5,8 @@
 // in few units, and only these units' scores are computed as group.h does. Where they are many, because codes
 // lie closer together than steps, group.h searches.
 //
-// It needs, beside what integers.h does, BITS(mask) (the lanes of a mask as the bits of an integer).
+// It needs, beside what integers.h does, AT_LEAST and INTS_AT_LEAST (the bits of an integer tell in which lanes
+// the first of two registers is not below the second).
 
 namespace VARIANT {
 
@@ -39,13 +40,14 @@ SCREEN_TARGET static int64_t passing(
     for (int lane = 0; lane < LANES; lane++)
         largest = largest < lanes[lane] ? lanes[lane] : largest;
     top = largest;
+    const Ints least = Ints{} + (largest - margin);
     int64_t count = 0;
     for (int64_t start = 0; start < groups; start += SPAN) {
-        if (!BITS(spans[start / SPAN] >= largest - margin))
+        if (!INTS_AT_LEAST(spans[start / SPAN], least))
             continue;
         uint64_t found = 0;
         for (int64_t group = start; group < start + SPAN && group < groups; group++)
-            found |= (uint64_t)(unsigned)BITS(largest_of_units[group] >= largest - margin) << (group - start) * LANES;
+            found |= (uint64_t)(unsigned)INTS_AT_LEAST(largest_of_units[group], least) << (group - start) * LANES;
         for (; found && count < most; found &= found - 1)
             units[count++] = {row, (first + start * LANES + __builtin_ctzll(found)) * DEPTH};
     }
@@ -94,7 +96,7 @@ SCREEN_TARGET static void exact_scores(
             unsigned where = 0;
 #pragma GCC unroll 4
             for (int part = 0; part < PARTS; part++)
-                where |= (unsigned)BITS(sum[i][part] == largest) << part * LANES;
+                where |= (unsigned)AT_LEAST(sum[i][part], Floats{} + largest) << part * LANES;
             scores[row] = largest;
             nearest[row] = unit[i]->code + __builtin_ctz(where);
         }

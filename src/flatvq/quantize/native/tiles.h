@@ -220,8 +220,7 @@ TILE_TARGET static int64_t passing_tiles(
         uint64_t near[WORDS] = {};
 #pragma GCC unroll 8
         for (int column = 0; column < COLUMNS; column++) {
-            const __m512 scores = (__m512)largest[unit * COLUMNS + column];
-            const uint64_t passes = _mm512_cmp_ps_mask(scores, (__m512)least[column], _CMP_GE_OQ);
+            const uint64_t passes = AT_LEAST(largest[unit * COLUMNS + column], least[column]);
             near[column * TILE / 64] |= passes << column * TILE % 64;
         }
         for (int word = 0; word < WORDS; word++)
