@@ -100,6 +100,8 @@ def replacements(vectors: Tensor, count: int, seed: int, step: int) -> Tensor:
         >>> replacements(torch.tensor([[1.0], [1.0], [2.0]]), 3, seed=0, step=5).flatten().tolist()
         [1.0, 2.0]
     """
+    if not count:
+        return vectors[:0]
     total = len(vectors) * world_size()
     order = torch.randperm(total, generator=generator(seed, "revival", step))[:count]
     return distinct_rows(global_rows(vectors, order.to(vectors.device)))
