@@ -3,7 +3,7 @@
 // That defines VARIANT (a namespace), TARGET (the attribute that allows the instructions), LANES (floats in a
 // register), how many sums are kept in registers (those of ROWS vectors with REGS registers of codes), and
 // MULTIPLY_ADD, which has to round a single sum as the registers' sums are rounded. Where PAIRS is defined, it
-// goes on with the searches that screen in integers and that prune.
+// goes on with the searches that screen in integers and that prune, and where TILE_TARGET is, that screens in tiles.
 
 namespace VARIANT {
 
@@ -127,6 +127,7 @@ TARGET static void search(
 #include "leaf.h"
 #ifdef TILE_TARGET
 #include "tiles.h"
+#include "screen_tiles.h"
 #undef TILE_TARGET
 #endif
 #undef SCREEN_TARGET

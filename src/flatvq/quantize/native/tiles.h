@@ -1,13 +1,8 @@
-// The search of group.h with most of the work in tiles, the matrices that AMX multiplies: included like screen.h,
-// after it.
+// Scores in tiles, the matrices that AMX multiplies: included like integers.h, after screen.h.
 //
 // Vectors and codes are rounded to bfloat16, numbers of 8 bits of precision whose products float32 holds exactly. A
 // row of codes is [e | offset], the offset in two such numbers, and a column of vectors [z | 1 1]: their product is the
-// score z e - |e|^2 / 2. No score is further than half of the margin from the one that group.h computes, so with the
-// scores that come within the margin of a vector's largest it goes on as in screen.h. It is wider than that of
-// integers, but how much rounding took off is known.
-//
-// A unit is the codes of a tile, and of its scores only the largest is kept.
+// score z e - |e|^2 / 2. A unit is the codes of a tile, and of its scores only the largest is kept.
 //
 // It needs, beside what screen.h does, TILE_TARGET (the attribute).
 
@@ -17,10 +12,8 @@ namespace VARIANT {
 constexpr int TILE = 16, SLOTS = 32, TILE_SIZE = TILE * SLOTS;
 // Tiles of codes that are multiplied by as many of vectors at once: there are 8 tiles, and 4 of them hold the scores.
 constexpr int PAIR = 2;
-// Tiles of vectors, and vectors in them, whose largest scores are kept for a span of units; and units in a span.
-constexpr int COLUMNS = 8, BATCH = COLUMNS * TILE, SPAN_UNITS = 1024;
-// Bytes of codes that stay in a core's first cache as tiles of vectors pass.
-constexpr int64_t NEAR_CACHE = 24 << 10;
+// Tiles of vectors whose largest scores lie side by side.
+constexpr int COLUMNS = 8;
 
 static_assert(DEPTH == TILE && LANES == TILE, "a unit is a tile of codes, and a register a row of scores");
 
@@ -168,146 +161,6 @@ TILE_TARGET static void tile_scores(
     NEXT(2, 4, 7, 1)
     NEXT(3, 5, 7, COLUMNS + 1)
 #undef NEXT
-}
-
-// How far the score in tiles of the code that group.h finds can be below the largest one. `longest` is the length of
-// the longest code, `lost` that of the most that rounding takes off one.
-TILE_TARGET static Floats tile_margin(const Sizes &vectors, float longest, float lost, int64_t dim)
-{
-    const Floats length = (Floats)_mm512_sqrt_ps((__m512)vectors.square);
-    const Floats lost_here = (Floats)_mm512_sqrt_ps((__m512)vectors.lost);
-    // z e - (z - dz) (e - de) = dz e + (z - dz) de, and what two numbers leave out of an offset.
-    const Floats split = lost_here * longest + length * lost + 0x1p-17f * longest * longest;
-    // Here and in group.h a rounding for each number that is added, and a few more; and what is below the least normal
-    // number counts as zero here, which is far less.
-    const Floats sums = (float)(3 * dim + 16) * 0x1p-24f * longest * (length + longest);
-    // For each of two scores, and some hundredths more for what is computed of lengths.
-    return 1.02f * 2 * (split + sums);
-}
-
-// What is needed for a batch of vectors: a place for each thing, and the bytes of all.
-struct TileRoom {
-    int64_t units, most;
-    int64_t scratch, largest, list, size;
-
-    explicit TileRoom(const Codes &codes)
-    {
-        units = codes.groups * PAIR < SPAN_UNITS ? codes.groups * PAIR : SPAN_UNITS;
-        most = BATCH * (units / 16 + 2);
-        scratch = BATCH * tile_shorts(codes.dim) * sizeof(int16_t);
-        largest = scratch + TILE * TILE * sizeof(float);
-        list = largest + COLUMNS * units * sizeof(Floats);
-        size = (list + most * sizeof(Unit) + 63) / 64 * 64;
-    }
-};
-
-static int64_t tile_room(const Codes &codes) { return TileRoom(codes).size; }
-
-// List the units of a span whose scores come within the margin of a vector's largest so far, `top`.
-TILE_TARGET static int64_t passing_tiles(
-    const Floats *largest, int64_t first, int64_t units, const Floats *margin, Floats *top, Unit *list, int64_t most)
-{
-    Floats least[COLUMNS];
-    for (int64_t unit = 0; unit < units; unit++)
-#pragma GCC unroll 8
-        for (int column = 0; column < COLUMNS; column++)
-            top[column] = GREATER(top[column], largest[unit * COLUMNS + column]);
-    for (int column = 0; column < COLUMNS; column++)
-        least[column] = top[column] - margin[column];
-    constexpr int WORDS = COLUMNS * TILE / 64;
-    int64_t count = 0;
-    for (int64_t unit = 0; unit < units; unit++) {
-        uint64_t near[WORDS] = {};
-#pragma GCC unroll 8
-        for (int column = 0; column < COLUMNS; column++) {
-            const uint64_t passes = AT_LEAST(largest[unit * COLUMNS + column], least[column]);
-            near[column * TILE / 64] |= passes << column * TILE % 64;
-        }
-        for (int word = 0; word < WORDS; word++)
-            for (uint64_t bits = near[word]; bits && count < most; bits &= bits - 1)
-                list[count++] = {word * 64 + __builtin_ctzll(bits), (first + unit) * TILE};
-    }
-    return count;
-}
-
-TILE_TARGET static void configure_tiles()
-{
-    struct alignas(64) {
-        uint8_t palette = 1, start = 0, reserved[14] = {};
-        uint16_t bytes[16] = {};
-        uint8_t rows[16] = {};
-    } shape;
-    for (int tile = 0; tile < 8; tile++) {
-        shape.bytes[tile] = SLOTS * sizeof(int16_t);
-        shape.rows[tile] = TILE;
-    }
-    asm volatile("" ::"r"(&shape) : "memory");
-    _tile_loadconfig(&shape);
-}
-
-// As screen.
-TILE_TARGET static int64_t screen_tiles(const Search &search, int64_t begin, int64_t end, char *memory)
-{
-    const Codes &codes = search.codes;
-    const TileRoom room(codes);
-    const int64_t dim = codes.dim, steps = steps_of(dim), size = steps * TILE_SIZE, all = codes.groups * PAIR;
-    const int64_t fit = NEAR_CACHE / (size * (int64_t)sizeof(int16_t)) / PAIR * PAIR, part = fit < PAIR ? PAIR : fit;
-    int16_t *columns = (int16_t *)memory;
-    float *scratch = (float *)(memory + room.scratch);
-    Floats *largest = (Floats *)(memory + room.largest);
-    Unit *list = (Unit *)(memory + room.list);
-    const bool fits = codes.longest >= SHORTEST && codes.longest <= LONGEST;
-    float lost = 0;
-#pragma omp simd reduction(max : lost)
-    for (int64_t code = 0; code < (fits ? codes.k : 0); code++)
-        lost = lost < codes.aside[code] ? codes.aside[code] : lost;
-    lost = std::sqrt(lost);
-    // After a failure the next `pause` batches go without.
-    int pause = 0, wait = 0;
-    int64_t without = 0;
-    configure_tiles();
-    for (int64_t start = begin; start < end; start += BATCH) {
-        const int64_t stop = end - start < BATCH ? end : start + BATCH, used = (stop - start + TILE - 1) / TILE;
-        Floats top[COLUMNS], margin[COLUMNS];
-        bool left = wait || !fits;
-        wait -= wait > 0;
-        for (int column = 0; column < COLUMNS; column++) {
-            top[column] = Floats{} - INFINITY;
-            // Nothing comes within it of what fills up the last columns, whatever that is.
-            margin[column] = Floats{} + NAN;
-        }
-        for (int column = 0; column < used && !left; column++) {
-            const int64_t first = start + column * TILE, count = stop - first < TILE ? stop - first : TILE;
-            const Sizes sizes = pack_columns(search.vectors + first * dim, count, dim, columns + column * size);
-            const Floats exact = tile_margin(sizes, (float)codes.longest, lost, dim);
-            for (int lane = 0; lane < count; lane++) {
-                left = left || !(sizes.square[lane] <= LONGEST * LONGEST);
-                margin[column][lane] = exact[lane];
-            }
-        }
-        for (int64_t span = 0; span < all && !left; span += room.units) {
-            const int64_t units = all - span < room.units ? all - span : room.units;
-            for (int64_t first = 0; first < units; first += part)
-                for (int column = 0; column < used; column += PAIR)
-                    tile_scores(
-                        columns + column * size, steps, codes.shorts + (span + first) * size,
-                        (units - first < part ? units - first : part) / PAIR, scratch,
-                        largest + first * COLUMNS + column);
-            const int64_t count = passing_tiles(largest, span, units, margin, top, list, room.most);
-            left = count == room.most;
-            if (!left)
-                exact_scores(
-                    codes, search.vectors + start * dim, list, count, search.scores + start, search.nearest + start);
-            pause = !left ? 0 : pause < 16 ? 2 * pause + 1 : pause;
-            wait = pause;
-        }
-        if (left) {
-            search.plain(start, stop);
-            without += stop - start;
-        }
-    }
-    _tile_release();
-    return without;
 }
 
 }  // namespace VARIANT
