@@ -151,12 +151,14 @@ static int next_scan(const Task &task, int first)
     }
 }
 
-// Search with what is fastest for such vectors and codes, and return its number: else as scan.
+// Search with what is fastest for such vectors and codes, and return its number, or -1 if none runs: else as scan.
 static int search_fastest(const Task &task, int32_t &most_bits)
 {
     int first = 0;
-    while (!VARIANTS[first].runs())
+    while (first < COUNT && !VARIANTS[first].runs())
         first++;
+    if (first == COUNT)
+        return -1;
     if (may_prune(VARIANTS[first], task)) {
         Patience &patience = Patience::with(task, first);
         if (patience.over() && prune(VARIANTS[first], task, &patience, most_bits))
