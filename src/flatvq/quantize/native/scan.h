@@ -1,4 +1,4 @@
-// The search that looks at every code, in integers first where the variant screens.
+// The search that looks at every code, by rounded scores first where the variant screens.
 
 namespace {
 
@@ -43,7 +43,8 @@ int64_t scan(const Variant &variant, const Task &task, int32_t &most_bits)
     // Several parts to a thread, for cores may differ in what else they do; but each of a block or more.
     const int64_t blocks = rows / BLOCK_GROUPS, most = pieces > 1 ? 8 * pieces : 1;
     const int64_t parts = blocks < pieces ? pieces : blocks < most ? blocks : most;
-#pragma omp parallel for num_threads(pieces) schedule(dynamic) reduction(max : bits_so_far) reduction(+ : without) if (pieces > 1)
+#pragma omp parallel for num_threads(pieces) schedule(dynamic) if (pieces > 1) \
+    reduction(max : bits_so_far) reduction(+ : without)
     for (int64_t part = 0; part < parts; part++) {
         const int64_t begin = rows * part / parts * variant.rows, end = rows * (part + 1) / parts * variant.rows;
         // Now, for then the search finds the vectors in the caches.

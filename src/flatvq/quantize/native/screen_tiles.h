@@ -85,6 +85,39 @@ TILE_TARGET static void configure_tiles()
     _tile_loadconfig(&shape);
 }
 
+// The most that rounding takes off a code.
+static float most_lost(const Codes &codes)
+{
+    float most = 0;
+#pragma omp simd reduction(max : most)
+    for (int64_t code = 0; code < codes.k; code++)
+        most = most < codes.aside[code] ? codes.aside[code] : most;
+    return std::sqrt(most);
+}
+
+// Lay out the vectors [start, stop), and find their margins; false if one is too long for that.
+TILE_TARGET static bool pack_batch(
+    const Search &search, int64_t start, int64_t stop, float lost, int16_t *columns, Floats *margin)
+{
+    const Codes &codes = search.codes;
+    const int64_t dim = codes.dim, size = steps_of(dim) * TILE_SIZE;
+    bool fits = true;
+    for (int column = 0; column < COLUMNS; column++) {
+        const int64_t first = start + column * TILE, rest = stop - first, count = rest < TILE ? rest : TILE;
+        // Nothing comes within it of what fills up the last columns, whatever that is.
+        margin[column] = Floats{} + NAN;
+        if (count <= 0)
+            continue;
+        const Sizes sizes = pack_columns(search.vectors + first * dim, count, dim, columns + column * size);
+        const Floats exact = tile_margin(sizes, (float)codes.longest, lost, dim);
+        for (int lane = 0; lane < count; lane++) {
+            fits = fits && sizes.square[lane] <= LONGEST * LONGEST;
+            margin[column][lane] = exact[lane];
+        }
+    }
+    return fits;
+}
+
 // As screen.
 TILE_TARGET static int64_t screen_tiles(const Search &search, int64_t begin, int64_t end, char *memory)
 {
@@ -97,11 +130,7 @@ TILE_TARGET static int64_t screen_tiles(const Search &search, int64_t begin, int
     Floats *largest = (Floats *)(memory + room.largest);
     Unit *list = (Unit *)(memory + room.list);
     const bool fits = codes.longest >= SHORTEST && codes.longest <= LONGEST;
-    float lost = 0;
-#pragma omp simd reduction(max : lost)
-    for (int64_t code = 0; code < (fits ? codes.k : 0); code++)
-        lost = lost < codes.aside[code] ? codes.aside[code] : lost;
-    lost = std::sqrt(lost);
+    const float lost = fits ? most_lost(codes) : 0;
     // After a failure the next `pause` batches go without.
     int pause = 0, wait = 0;
     int64_t without = 0;
@@ -111,20 +140,8 @@ TILE_TARGET static int64_t screen_tiles(const Search &search, int64_t begin, int
         Floats top[COLUMNS], margin[COLUMNS];
         bool left = wait || !fits;
         wait -= wait > 0;
-        for (int column = 0; column < COLUMNS; column++) {
-            top[column] = Floats{} - INFINITY;
-            // Nothing comes within it of what fills up the last columns, whatever that is.
-            margin[column] = Floats{} + NAN;
-        }
-        for (int column = 0; column < used && !left; column++) {
-            const int64_t first = start + column * TILE, count = stop - first < TILE ? stop - first : TILE;
-            const Sizes sizes = pack_columns(search.vectors + first * dim, count, dim, columns + column * size);
-            const Floats exact = tile_margin(sizes, (float)codes.longest, lost, dim);
-            for (int lane = 0; lane < count; lane++) {
-                left = left || !(sizes.square[lane] <= LONGEST * LONGEST);
-                margin[column][lane] = exact[lane];
-            }
-        }
+        std::fill(top, top + COLUMNS, Floats{} - INFINITY);
+        left = left || !pack_batch(search, start, stop, lost, columns, margin);
         for (int64_t span = 0; span < all && !left; span += room.units) {
             const int64_t units = all - span < room.units ? all - span : room.units;
             for (int64_t first = 0; first < units; first += part)
