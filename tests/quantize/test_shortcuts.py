@@ -11,11 +11,12 @@ from flatvq.quantize import native
 
 SHORT = [name for name in native.variants() if ", " in name]
 EACH = pytest.mark.parametrize("variant", SHORT)
-SCREENED = pytest.mark.parametrize("variant", [name for name in SHORT if name.endswith("screened")])
+SCREENED = pytest.mark.parametrize("variant", [name for name in SHORT if "screened" in name])
 TILED = pytest.mark.parametrize("variant", [name for name in SHORT if name.endswith("tiled")])
 PRUNED = pytest.mark.parametrize("variant", [name for name in SHORT if name.endswith("pruned")])
-# The longest vector and the longest code are so many steps long: see margin.h.
-RANGE = 32_000
+# So many steps long is the longest code of integers of 16 bits, and the largest value of those of 8: see
+# integers.h.
+RANGE, RANGE_OF_BYTES = 32_000, 127
 
 
 def assert_same_bits(variant, vectors, codes):
@@ -57,23 +58,42 @@ def test_codes_closer_together_than_steps(variant, dim, spread, normal):
         assert len(found.unique()) > 40
 
 
+def crowded(dim, away):
+    """A vector between two codes, whose nearer one loses by all roundings to whole numbers: returns [3, dim].
+
+    All lie on a line. The vector is rounded away from the nearer code, this away from the vector, and the
+    other one, on the other side, towards it.
+    """
+    signs = torch.where(torch.rand(dim, generator=torch.Generator().manual_seed(0)) < 0.5, -1.0, 1.0)
+    vector, near, wrong = 0.51 * signs, -(away + 0.51) * signs, (away + 1.49) * signs
+    # So much too near is the other one; the difference, of nearly 1 a dimension, is made up for by a few.
+    for d in range(dim):
+        if (wrong - vector).norm() > (near - vector).norm() * (1 + 3e-4):
+            return vector, near, wrong
+        wrong[d] += signs[d]
+    raise AssertionError
+
+
+def assert_rounding_matters(rounded, exact, share):
+    """Rounding turns the distances round, by this share of what it can."""
+    vector, near, wrong = (array.double() for array in exact)
+    differ = [float((array - other).norm()) for array, other in zip(exact, rounded, strict=True)]
+    before = (near - vector).norm() - (wrong - vector).norm()
+    after = (rounded[1] - rounded[0]).norm() - (rounded[2] - rounded[0]).norm()
+    assert before < 0 < share * (2 * differ[0] + differ[1] + differ[2]) < after
+
+
 @SCREENED
 @pytest.mark.parametrize("dim", [40, 200, 1000])
-def test_roundings_that_all_add_up(variant, dim):
-    # The step is 1, for the code `far` is RANGE long. Of two codes along and against `signs`, which the
-    # vector is nearly orthogonal to, the nearer loses by all roundings: its own, the other's, the vector's.
-    signs = torch.tensor([1.0, -1.0]).repeat(dim // 2)
-    size = round(0.998 * RANGE / dim**0.5)
-    shorter = torch.full((dim,), size - 1.0)
-    shorter[: dim // 10] = size
-    vector, near, wrong = size + 0.49 * signs, size * signs + 0.49, 0.51 - shorter * signs
-    far = -RANGE * torch.eye(dim)[0]
+@pytest.mark.parametrize("away", [1, 20])
+def test_roundings_that_all_add_up(variant, dim, away):
+    # The step is 1, for the code `far` is so long.
+    exact = crowded(dim, away)
+    assert_rounding_matters([array.round() for array in exact], exact, 0.93)
+    far = RANGE_OF_BYTES * torch.ones(dim) if "bytes" in variant else RANGE * torch.eye(dim)[0]
     codes = far.repeat(500, 1)
-    codes[7], codes[300] = wrong, near
-    rounded = torch.stack([near, wrong]).double().round()
-    scores = rounded @ vector.double().round() - rounded.square().sum(dim=1) / 2
-    assert scores[1] - scores[0] > 1.85 * dim**0.5 * RANGE  # the margin has 2.06 instead of 1.85, and more
-    vectors = vector.repeat(50, 1)
+    codes[7], codes[300] = exact[2], exact[1]
+    vectors = exact[0].repeat(50, 1)
     assert brute_force(vectors, codes).tolist() == [300] * 50
     assert assert_same_bits(variant, vectors, codes).tolist() == [300] * 50
 
@@ -81,29 +101,23 @@ def test_roundings_that_all_add_up(variant, dim):
 @TILED
 @pytest.mark.parametrize("dim", [40, 200, 1000])
 def test_roundings_to_bfloat16_that_all_add_up(variant, dim):
-    # Around 1.5 they are off by up to 2^-8. Of two codes along and against `signs`, which the vector is
-    # nearly orthogonal to, the nearer loses by all roundings: its own, the other's, the vector's.
-    signs, most = torch.tensor([1.0, -1.0]).repeat(dim // 2), 0.98 * 2.0**-8
-    vector, near, wrong = 1.5 + most * signs, 1.5 * signs + most, -1.5 * signs - most
-    wrong += 2.0**-6  # nearly as much as they amount to
-    wrong[: dim // 10] -= 2.0**-6
+    # From 1 to 2 they lie 2^-7 apart.
+    exact = [1.5 + array / 2**7 for array in crowded(dim, away=20)]
+    assert_rounding_matters([array.bfloat16().float() for array in exact], exact, 0.93)
     codes = torch.full((500, dim), -1.5)
-    codes[7], codes[300] = wrong, near
-    both = torch.stack([near, wrong])
-    scores = both.bfloat16().double() @ vector.bfloat16().double() - both.double().square().sum(dim=1) / 2
-    lost = 2 * most * 1.5 * dim  # of the vector beside a code, and of a code beside the vector
-    assert scores[1] - scores[0] > 0.9 * 2 * lost  # the margin has 1.02 instead of 0.9, and more
-    vectors = vector.repeat(50, 1)
+    codes[7], codes[300] = exact[2], exact[1]
+    vectors = exact[0].repeat(50, 1)
     assert brute_force(vectors, codes).tolist() == [300] * 50
     assert assert_same_bits(variant, vectors, codes).tolist() == [300] * 50
 
 
 @SCREENED
-@pytest.mark.parametrize("dim", [1, 2, 5, 64, 1000])
+@pytest.mark.parametrize("dim", [1, 2, 5, 64, 1000, 1 << 14])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_largest_sums_do_not_overflow(variant, dim, sign):
     # Vectors along the longest code or against it, each in all dimensions or in one.
-    codes = torch.cat([torch.eye(dim) * dim**0.5, torch.ones(1, dim), torch.ones(1, dim) / 2])
+    ones = torch.ones(1, dim)
+    codes = torch.cat([torch.eye(min(dim, 64), dim) * dim**0.5, ones, ones / 2, -ones])
     vectors = sign * torch.cat([codes, codes / 8])
     found = native.search_native(vectors, codes, variant).indices
     scores = vectors.double() @ codes.double().T - codes.double().square().sum(dim=1) / 2

@@ -1,8 +1,9 @@
 """What is compiled: the search, a product that keeps only each vector's largest score; and sums of vectors.
 
 Where the processor can, the search passes over codes that a k-d tree tells are too far, or screens all of
-them in integers or bfloat16 first, whichever pays; none changes a bit of what is found. It is built when
-flatvq is installed, where there is a C++ compiler (GCC); without it, FAISS and oneDNN search in its place.
+them in integers of 8 or 16 bits or bfloat16 first, whichever pays; none changes a bit of what is found. It
+is built when flatvq is installed, where there is a C++ compiler (GCC); without it, FAISS and oneDNN search in
+its place.
 Axes: N vectors, K codes, D code dim.
 """
 

@@ -16,15 +16,23 @@ template <typename T> struct Array {
     ~Array() { std::free(data); }
 };
 
+// Dimensions up to which codes are screened, and lengths between which nothing that is computed of them on the way over-
+// or underflows.
+constexpr int64_t MOST_DIM = 1 << 14;
+constexpr float SHORTEST = 0x1p-30f, LONGEST = 0x1p40f;
+
 // A codebook [k, dim] in `count` panels; and in `groups` groups where the variant screens, which it lays out as it
-// likes in numbers of 16 bits and, for each code, one of 32.
+// likes, rounded, with a number aside for each code.
 struct Codes {
     int64_t k, dim, count;
     float *panels, *offsets;
     int64_t groups;
-    int16_t *shorts;
+    char *rounded;
     float *aside;
-    double longest;  // the length of the longest code
+    double longest, largest;  // the length of the longest code, and the largest absolute value
+    float lost;               // the length of the most that rounding takes off one
+
+    bool moderate() const { return longest >= SHORTEST && longest <= LONGEST; }
 };
 
 struct Search;
@@ -40,19 +48,20 @@ struct Variant {
     void (*search)(
         const float *, int64_t, const float *, const float *, int64_t, int64_t, float *, int64_t *);
     // Where the variant screens, and zero where not: vectors, codes and dimensions from which that pays; the share of
-    // vectors that it may leave to a search in floats before the next variant takes less; codes in a group; the numbers
-    // of 16 bits that a code takes; how a group is packed; the bytes that the search needs on the way; the search, which
-    // returns for how many vectors it had to compute all scores in floats.
+    // vectors that it may leave to a search in floats before the next variant takes less; codes in a group; the bytes
+    // that a code takes, rounded; how a group is packed, which returns the square of the most that rounding takes off
+    // one; the bytes that the search needs on the way; the search, which returns for how many vectors it had to compute
+    // all scores in floats.
     int64_t least_n, least_k, least_dim;
     double most_left;
     int group;
-    int64_t (*shorts)(int64_t);
-    void (*pack)(const float *, int64_t, const Codes &, int16_t *);
+    int64_t (*bytes)(int64_t);
+    float (*pack)(const float *, int64_t, const Codes &);
     int64_t (*room)(const Codes &);
     int64_t (*screen)(const Search &, int64_t, int64_t, char *);
-    // Where the variant prunes, and zero where not: how long it may take, beside computing all scores in floats,
-    // before screening takes less; vectors in a chunk; the places of values; the search of a chunk.
+    // How much effort (prune.h) pruning may take to be quicker than this variant.
     double even;
+    // Where the variant prunes, and zero where not: vectors in a chunk; the places of values; the search of a chunk.
     int chunk;
     void (*project)(const float *, int64_t, int64_t, const float *, float *);
     int64_t (*search_chunk)(
@@ -114,13 +123,13 @@ struct Search {
     }
 };
 
-// Pack the codes of a task in panels of `width`, in their own order or the one that is given, and return the length
-// of the longest.
-inline double pack(const Task &task, int64_t width, const int32_t *order, const Codes &codes)
+// Pack the codes of a task in panels of `width`, in their own order or the one that is given, and find the longest one
+// and the largest value.
+inline void pack(const Task &task, int64_t width, const int32_t *order, Codes &codes)
 {
     const int64_t dim = codes.dim;
-    float lowest = 0;
-#pragma omp parallel for num_threads(task.pieces) reduction(min : lowest) if (task.pieces > 1)
+    float lowest = 0, largest = 0;
+#pragma omp parallel for num_threads(task.pieces) reduction(min : lowest) reduction(max : largest) if (task.pieces > 1)
     for (int piece = 0; piece < task.pieces; piece++) {
         for (int64_t place = codes.k * piece / task.pieces; place < codes.k * (piece + 1) / task.pieces; place++) {
             const float *code = task.codes + (order ? order[place] : place) * dim;
@@ -129,6 +138,7 @@ inline double pack(const Task &task, int64_t width, const int32_t *order, const 
             for (int64_t d = 0; d < dim; d++) {
                 column[d * width] = code[d];
                 square += (double)code[d] * code[d];
+                largest = largest < std::abs(code[d]) ? std::abs(code[d]) : largest;
             }
             codes.offsets[place] = (float)(square / -2);
             lowest = codes.offsets[place] < lowest ? codes.offsets[place] : lowest;
@@ -140,7 +150,8 @@ inline double pack(const Task &task, int64_t width, const int32_t *order, const 
         for (int64_t d = 0; d < dim; d++)
             codes.panels[(codes.count - 1) * width * dim + d * width + place % width] = 0;
     }
-    return std::sqrt(-2.0 * lowest);
+    codes.longest = std::sqrt(-2.0 * lowest);
+    codes.largest = largest;
 }
 
 }  // namespace

@@ -122,6 +122,7 @@ TARGET static void search(
 }  // namespace VARIANT
 
 #ifdef PAIRS
+#include "margin.h"
 #include "integers.h"
 #include "screen.h"
 #include "leaf.h"
@@ -136,6 +137,8 @@ TARGET static void search(
 #undef INTS_AT_LEAST
 #undef GREATER
 #undef LESSER
+#undef SQUARE_ROOT
+#undef QUADS
 #endif
 
 #undef VARIANT

@@ -1,45 +1,116 @@
-// Scores in integers of 16 bits, whose sums of products take half as long as those of floats: nearest.cpp
-// includes this, by way of group.h, for each instruction set that has them.
+// Scores in integers of 16 bits, or of 8, whose sums of products take a half or a quarter as long as those of floats:
+// nearest.cpp includes this, by way of group.h, for each instruction set that has them.
 //
-// Vectors and codes are rounded to whole steps, so chosen that the longest vector z and the longest code e
-// are RANGE steps long, or less. Then no sum overflows: |z e| + |e|^2 / 2 <= 3/2 RANGE^2 < 2^31 by Cauchy and
-// Schwarz, and likewise over a part of the dimensions. What is rounded is off by half a step per dimension.
+// Vectors and codes are rounded to whole steps. Of integers of 16 bits the longest vector z and the longest code e are
+// RANGE steps long, or less, and no sum overflows: |z e| + |e|^2 / 2 <= 3/2 RANGE^2 < 2^31 by Cauchy and Schwarz, and
+// likewise over a part of the dimensions. Of those of 8 bits RANGE is for the largest value, and sums stay below
+// MOST_DIM 2^7 (2^8 + 2^6). The processor wants one side of these without a sign: 128 is added to that of the codes,
+// which adds the same to all scores of a vector.
 //
 // A unit is DEPTH codes that follow one another, and a group is LANES units. Only the largest score of each
-// unit is kept: codes are laid out so that each lane runs through a unit of its own. Dimensions lie in pairs,
-// as they are multiplied; an odd one is filled up with zeros.
+// unit is kept: codes are laid out so that each lane runs through a unit of its own. As many dimensions as fill a word
+// of 32 bits lie together, as they are multiplied; the last ones are filled up with zeros.
 //
-// It needs, beside what group.h does, SCREEN_TARGET (the attribute) and PAIRS(sums, a, b) (the sums plus the
-// products of pairs of integers).
+// It needs, beside what margin.h does, PAIRS(sums, a, b) (the sums plus the products of pairs of integers of 16 bits)
+// and, for those of 8 bits, QUADS(sums, a, b), of which `a` has no sign.
 
 namespace VARIANT {
 
 constexpr int DEPTH = 16, GROUP = LANES * DEPTH;
 // Registers of codes for which sums are kept, beside ROWS vectors.
 constexpr int WIDE = 2;
-// Integers in them.
-constexpr int BUNDLE = WIDE * LANES * 2;
 
-static int64_t shorts(int64_t dim) { return dim + dim % 2; }
+template <typename Number> constexpr int SIDE = (int)(sizeof(int32_t) / sizeof(Number));
+template <typename Number> constexpr bool SHORT = sizeof(Number) == sizeof(int16_t);
+template <typename Number> constexpr float RANGE = SHORT<Number> ? 32000 : 127;
 
-// Round [count, dim] numbers to whole steps; `scale` is steps to one.
-SCREEN_TARGET static void quantize(const float *values, int64_t count, int64_t dim, float scale, int16_t *steps)
+template <typename Number> constexpr int64_t words_of(int64_t dim) { return (dim + SIDE<Number> - 1) / SIDE<Number>; }
+
+template <typename Number> static int64_t bytes(int64_t dim) { return words_of<Number>(dim) * sizeof(int32_t); }
+
+template <typename Number>
+SCREEN_TARGET static inline __attribute__((always_inline)) Ints with_products(
+    const Ints &sums, const Ints &codes, const Ints &vectors)
 {
-    const int64_t even = dim + dim % 2;
-    for (int64_t row = 0; row < count; row++) {
-#pragma omp simd
-        for (int64_t d = 0; d < dim; d++) {
-            const float exact = values[row * dim + d] * scale;
-            steps[row * even + d] = (int16_t)(int32_t)(exact + (exact < 0 ? -0.5f : 0.5f));
+#ifdef QUADS
+    if (!SHORT<Number>)
+        return QUADS(sums, codes, vectors);
+#endif
+    return PAIRS(sums, codes, vectors);
+}
+
+// The size of one step.
+template <typename Number> static float step_of_codes(const Codes &codes)
+{
+    return (float)(SHORT<Number> ? codes.longest : codes.largest) / RANGE<Number>;
+}
+
+// Round rows of values [COUNT, dim], or the first `count` of them and zeros, `apart` floats from one to the next. Each
+// has a lane, and the words of all lie side by side: they go to `words`, each `stride` further than the one before.
+template <typename Number, int COUNT>
+SCREEN_TARGET static Rounded round_rows(
+    const float *values, int64_t apart, int64_t count, int64_t dim, float step, int32_t *words, int64_t stride)
+{
+    constexpr int BITS = 8 * (int)sizeof(Number);
+    const float scale = 1 / step;
+    Rounded rows = {};
+    for (int64_t begin = 0; begin < dim; begin += SIDE<Number>, words += stride) {
+        Ints word = {};
+        for (int64_t d = begin; d < begin + SIDE<Number> && d < dim; d++) {
+            Floats exact = {};
+            if (count == COUNT)
+#pragma GCC unroll 16
+                for (int row = 0; row < COUNT; row++)
+                    exact[row] = values[row * apart + d];
+            else
+                for (int64_t row = 0; row < count; row++)
+                    exact[row] = values[row * apart + d];
+            const Floats scaled = exact * scale;
+            const Ints whole = __builtin_convertvector(scaled + (scaled < 0 ? Floats{} - 0.5f : Floats{} + 0.5f), Ints);
+            const Floats now = __builtin_convertvector(whole, Floats) * step, rest = exact - now;
+            rows.square += now * now;
+            rows.lost += rest * rest;
+            rows.sum += whole;
+            word |= (whole & ((1 << BITS) - 1)) << (int)(d - begin) * BITS;
         }
-        if (even > dim)
-            steps[row * even + dim] = 0;
+        std::memcpy(words, &word, sizeof word);
     }
+    return rows;
+}
+
+// Lay out a group of the codes [k, dim] and its offsets, and return the most that rounding takes off one, squared.
+template <typename Number>
+SCREEN_TARGET static float pack_group(const float *vectors, int64_t group, const Codes &codes)
+{
+    const int64_t dim = codes.dim, words = words_of<Number>(dim), first = group * GROUP;
+    int32_t *integers = (int32_t *)codes.rounded + first * words;
+    Floats lost = {};
+    for (int64_t depth = 0; depth < DEPTH; depth++) {
+        // What fills up the last group: zeros, with an offset below all scores.
+        const int64_t rest = codes.k - first - depth, all = rest < 0 ? 0 : (rest + DEPTH - 1) / DEPTH;
+        const int64_t count = all < LANES ? all : LANES;
+        const int64_t bundle = depth / WIDE * WIDE, place = depth % WIDE * LANES;
+        int32_t *here = integers + bundle * LANES * words + place;
+        const Rounded rows = round_rows<Number, LANES>(
+            vectors + (first + depth) * dim, DEPTH * dim, count, dim, step_of_codes<Number>(codes), here, WIDE * LANES);
+        for (int64_t word = 0; !SHORT<Number> && word < words; word++)
+            for (int64_t lane = 0; lane < count; lane++)
+                here[word * WIDE * LANES + lane] ^= (int32_t)0x80808080;
+        float *offsets = codes.aside + first + bundle * LANES + place;
+        for (int64_t lane = 0; lane < LANES; lane++)
+            offsets[lane] = lane < count ? rows.square[lane] / -2 : -INFINITY;
+        lost = GREATER(lost, rows.lost);
+    }
+    float most = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        most = most < lost[lane] ? lost[lane] : most;
+    return most;
 }
 
 // The offsets in products of steps; minus infinity becomes the lowest integer.
-SCREEN_TARGET static void quantize_offsets(const float *offsets, int64_t count, float scale, int32_t *steps)
+SCREEN_TARGET static void round_offsets(const float *offsets, int64_t count, float product, int32_t *steps)
 {
+    const float scale = 1 / product;
 #pragma omp simd
     for (int64_t code = 0; code < count; code++) {
         const float exact = offsets[code] * scale;
@@ -47,33 +118,12 @@ SCREEN_TARGET static void quantize_offsets(const float *offsets, int64_t count, 
     }
 }
 
-// Lay out a group of the codes [k, dim] and its offsets; there is room for a code on the way.
-SCREEN_TARGET static void pack_group(const float *vectors, int64_t group, const Codes &codes, int16_t *room)
-{
-    const int64_t dim = codes.dim, pairs = (dim + 1) / 2, first = group * GROUP;
-    int16_t *integers = codes.shorts + first * pairs * 2;
-    float *offsets = codes.aside + first;
-    for (int64_t code = 0; code < GROUP; code++) {
-        const int64_t bundle = code % DEPTH / WIDE, place = code % WIDE * LANES + code / DEPTH;
-        // What fills up the last group: zeros, with an offset below all scores.
-        const bool there = first + code < codes.k;
-        offsets[bundle * WIDE * LANES + place] = there ? codes.offsets[first + code] : -INFINITY;
-        if (there)
-            quantize(vectors + (first + code) * dim, 1, dim, (float)(RANGE / codes.longest), room);
-        else
-            std::memset(room, 0, pairs * 2 * sizeof *room);
-        for (int64_t pair = 0; pair < pairs; pair++)
-            std::memcpy(
-                integers + (bundle * pairs + pair) * BUNDLE + place * 2, room + pair * 2, 2 * sizeof *room);
-    }
-}
-
 // The largest scores of the units of `groups` groups, for ROWS vectors: [ROWS, groups].
+template <typename Number>
 SCREEN_TARGET static void integer_scores(
-    const int16_t *vectors, int64_t dim, const int16_t *codes, const int32_t *offsets, int64_t groups,
-    Ints *largest)
+    const int32_t *vectors, int64_t dim, const int32_t *codes, const int32_t *offsets, int64_t groups, Ints *largest)
 {
-    const int64_t pairs = (dim + 1) / 2;
+    const int64_t words = words_of<Number>(dim);
     for (int64_t group = 0; group < groups; group++) {
         Ints best[ROWS];
         for (int row = 0; row < ROWS; row++)
@@ -85,26 +135,24 @@ SCREEN_TARGET static void integer_scores(
 #pragma GCC unroll 4
                 for (int reg = 0; reg < WIDE; reg++)
                     sum[row][reg] = *(const Ints *)(offsets + reg * LANES);
-            for (int64_t pair = 0; pair < pairs; pair++) {
+            for (int64_t word = 0; word < words; word++) {
                 Ints here[WIDE];
 #pragma GCC unroll 4
                 for (int reg = 0; reg < WIDE; reg++)
-                    std::memcpy(&here[reg], codes + pair * BUNDLE + reg * LANES * 2, sizeof(Ints));
+                    here[reg] = *(const Ints *)(codes + (word * WIDE + reg) * LANES);
 #pragma GCC unroll 8
-                for (int row = 0; row < ROWS; row++) {
-                    int32_t both;
-                    std::memcpy(&both, vectors + (row * pairs + pair) * 2, sizeof both);
+                for (int row = 0; row < ROWS; row++)
 #pragma GCC unroll 4
                     for (int reg = 0; reg < WIDE; reg++)
-                        sum[row][reg] = PAIRS(sum[row][reg], Ints{} + both, here[reg]);
-                }
+                        sum[row][reg] =
+                            with_products<Number>(sum[row][reg], here[reg], Ints{} + vectors[word * ROWS + row]);
             }
 #pragma GCC unroll 8
             for (int row = 0; row < ROWS; row++)
 #pragma GCC unroll 4
                 for (int reg = 0; reg < WIDE; reg++)
                     best[row] = best[row] < sum[row][reg] ? sum[row][reg] : best[row];
-            codes += pairs * BUNDLE;
+            codes += words * WIDE * LANES;
             offsets += WIDE * LANES;
         }
 #pragma GCC unroll 8

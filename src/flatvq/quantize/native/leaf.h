@@ -33,17 +33,6 @@ TARGET static void project(const float *values, int64_t count, int64_t dim, cons
 
 namespace {
 
-// The largest of the lanes of a few registers.
-TARGET float largest_lane(const Floats *registers, int count)
-{
-    const float *lanes = (const float *)registers;
-    float largest = -INFINITY;
-#pragma omp simd reduction(max : largest)
-    for (int lane = 0; lane < count * LANES; lane++)
-        largest = largest < lanes[lane] ? lanes[lane] : largest;
-    return largest;
-}
-
 class Chunk {
 public:
     // The vectors in `count` rows of [n, dim], and their places.
@@ -84,7 +73,7 @@ public:
         const int count = within_reach(leaf, list);
         visit(leaf, list, count);
         if (improved)
-            furthest = largest_lane((const Floats *)reach, PARTS);
+            furthest = largest_of<CHUNK>(reach);
         improved = false;
     }
 
@@ -189,7 +178,7 @@ private:
     // Take a code from a strip: one of a higher score, or one of the same score that comes first.
     __attribute__((noinline)) TARGET void improve(int i, const Floats *scores, int64_t strip)
     {
-        const float highest = largest_lane(scores, BEAM);
+        const float highest = largest_of<STRIP>((const float *)scores);
         int64_t first = INT64_MAX;
         for (int reg = 0; reg < BEAM; reg++)
             for (unsigned equal = AT_LEAST(scores[reg], Floats{} + highest); equal; equal &= equal - 1) {

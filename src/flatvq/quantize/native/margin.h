@@ -1,25 +1,42 @@
-// How far scores in integers can be from the true ones: see integers.h and screen.h.
+// How far below the largest score the code that group.h finds can come, where vectors and codes are rounded: included
+// like integers.h, before it.
+//
+// A search that screens looks for the rounded code nearest to a rounded vector. Rounding moves a vector and a code by
+// lengths that are known, and so changes no distance between the two by more than both together, `moved` (the triangle
+// inequality). Take the code of the largest rounded score, `near` the rounded vector: before it was no further than
+// near + moved. Nor is the code that group.h finds, but for what sums are rounded by there, r at most: the square of
+// how far it is, s^2, is no more than (near + moved)^2 + 4 r. Rounded, it is within s + moved. Scores differ by half
+// of what squares of distances do: ((s + moved)^2 - near^2) / 2 = moved (near + moved + s) + 2 r.
+//
+// So what is allowed is in proportion to how far the nearest code is, not to how long vectors are.
+//
+// It needs, beside what group.h does, SCREEN_TARGET (the attribute), GREATER (of two registers, lane by lane) and
+// SQUARE_ROOT.
 
-namespace {
+namespace VARIANT {
 
-// Steps in the longest vector and in the longest code: short of 2^15, because what is computed of their
-// lengths is off by a rounding or so per dimension, of which there are MOST_DIM at most.
-constexpr double RANGE = 32000;
-constexpr int64_t MOST_DIM = 1 << 16;
-// Lengths of codes and vectors between which nothing that is computed of them over- or underflows.
-constexpr double SHORTEST = 0x1p-40, LONGEST = 0x1p40;
+// Vectors that were rounded, one to a lane: the squares of their lengths now, and of what rounding took off; and the
+// sums of their integers, where they are such.
+struct Rounded {
+    Floats square, lost;
+    Ints sum;
+};
 
-// How far the integer score of the code that group.h finds can be below the largest one, in products of steps.
-inline int32_t margin(int64_t dim)
+// What is allowed, where `top` is the largest score of the rounded, and `offset` what that of a code is rounded by.
+SCREEN_TARGET static Floats margin(const Rounded &vectors, const Floats &top, const Codes &codes, float offset)
 {
-    // A value is off by half a step, a vector by `off` steps: and (z + dz) (e + de) - z e = dz (e + de) + z de.
-    const double off = 0.51 * std::sqrt((double)dim), product = off * (RANGE + off) + RANGE * off;
-    // An offset, of RANGE^2 / 2 at most, is scaled in float32 and then rounded to an integer.
-    const double offset = RANGE * RANGE * 0x1p-23 + 1;
-    // group.h rounds once for each dimension, numbers of 3/2 RANGE^2 at most; twice what that amounts to.
-    const double plain = dim * 0x1p-23 * 1.5 * RANGE * RANGE;
-    // For each of two scores, and a hundredth more for what is computed of lengths.
-    return (int32_t)(1.01 * 2 * (product + offset + plain)) + 1;
+    const float longest = (float)codes.longest;
+    const Floats length = SQUARE_ROOT(vectors.square), size = length + longest;
+    // The last term for what is computed of lengths.
+    const Floats moved = SQUARE_ROOT(vectors.lost) + codes.lost + 0x1p-22f * size;
+    // Here and in group.h a rounding for each number that is added, and a few more; what is below the least normal
+    // number may count as zero, which is far less.
+    const Floats r = (float)(3 * codes.dim + 16) * 0x1p-24f * size * size + offset;
+    const Floats square = vectors.square - 2.0f * top + 2.0f * r;
+    const Floats near = SQUARE_ROOT(GREATER(square, Floats{})), before = near + moved;
+    const Floats s = SQUARE_ROOT(before * before + 4.0f * r);
+    // Some hundredths more for what is computed here.
+    return 1.02f * (moved * (before + s) + 2.0f * r);
 }
 
-}  // namespace
+}  // namespace VARIANT

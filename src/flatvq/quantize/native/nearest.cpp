@@ -10,7 +10,6 @@
 #include <omp.h>
 
 #include "codes.h"
-#include "margin.h"
 #include "patience.h"
 #include "tree.h"
 
@@ -32,8 +31,10 @@
 #define MULTIPLY_ADD __builtin_fmaf
 #define SCREEN_TARGET __attribute__((target("avx512f,avx512bw,avx512vnni")))
 #define PAIRS(sums, a, b) (Ints) _mm512_dpwssd_epi32((__m512i)(sums), (__m512i)(a), (__m512i)(b))
+#define QUADS(sums, a, b) (Ints) _mm512_dpbusd_epi32((__m512i)(sums), (__m512i)(a), (__m512i)(b))
 #define GREATER(a, b) (Floats) _mm512_max_ps((__m512)(a), (__m512)(b))
 #define LESSER(a, b) (Floats) _mm512_min_ps((__m512)(a), (__m512)(b))
+#define SQUARE_ROOT(a) (Floats) _mm512_sqrt_ps((__m512)(a))
 #define AT_LEAST(a, b) _mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_GE_OQ)
 #define INTS_AT_LEAST(a, b) _mm512_cmpge_epi32_mask((__m512i)(a), (__m512i)(b))
 #ifdef TILES
@@ -51,6 +52,7 @@
 #define PAIRS(sums, a, b) ((sums) + (Ints)_mm256_madd_epi16((__m256i)(a), (__m256i)(b)))
 #define GREATER(a, b) (Floats) _mm256_max_ps((__m256)(a), (__m256)(b))
 #define LESSER(a, b) (Floats) _mm256_min_ps((__m256)(a), (__m256)(b))
+#define SQUARE_ROOT(a) (Floats) _mm256_sqrt_ps((__m256)(a))
 #define AT_LEAST(a, b) _mm256_movemask_ps(_mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_GE_OQ))
 #define INTS_AT_LEAST(a, b) _mm256_movemask_ps((__m256)((Ints)(a) >= (Ints)(b)))
 #include "group.h"
@@ -101,28 +103,32 @@ bool has_tiles()
 }
 #endif
 
-// For each instruction set, the variant that prunes, those that screen, and the one that does neither: the fastest
-// first.
+// For each instruction set, the variant that prunes, those that screen, the coarsest first, and the one that does
+// neither.
 const Variant VARIANTS[] = {
-#define FUNCTIONS(variant) variant::largest, variant::look_up, variant::search
+#define AVX512 8, avx512::PANEL, avx512::largest, avx512::look_up, avx512::search
+#define AVX2 6, avx2::PANEL, avx2::largest, avx2::look_up, avx2::search
+#define PORTABLE 8, portable::PANEL, portable::largest, portable::look_up, portable::search
 #define NO_SCREEN 0, 0, 0, 0, 0, nullptr, nullptr, nullptr, nullptr
-#define SCREEN(variant) variant::GROUP, variant::shorts, variant::pack_group, variant::room, variant::screen
+#define SCREEN(variant, number)                                                                                      \
+    variant::GROUP, variant::bytes<number>, variant::pack_group<number>, variant::room<number>, variant::screen<number>
 #define TILED(variant)                                                                                               \
-    variant::PAIR *variant::TILE, variant::tile_shorts, variant::pack_tiles, variant::tile_room, variant::screen_tiles
-#define NO_TREE 0, 0, nullptr, nullptr
-#define TREE(variant, even) even, variant::CHUNK, variant::project, variant::search_chunk
+    variant::PAIR *variant::TILE, variant::tile_bytes, variant::pack_tiles, variant::tile_room, variant::screen_tiles
+#define NO_TREE 0, nullptr, nullptr
+#define TREE(variant) variant::CHUNK, variant::project, variant::search_chunk
 #if defined(__x86_64__)
-    {"AVX-512, pruned", has_avx512, 8, avx512::PANEL, FUNCTIONS(avx512), NO_SCREEN, TREE(avx512, 0.35)},
+    {"AVX-512, pruned", has_avx512, AVX512, NO_SCREEN, 0, TREE(avx512)},
 #ifdef TILES
-    {"AVX-512, tiled", has_tiles, 8, avx512::PANEL, FUNCTIONS(avx512), 1024, 256, 12, 0.125, TILED(avx512), NO_TREE},
+    {"AVX-512, tiled", has_tiles, AVX512, 1024, 256, 12, 0.125, TILED(avx512), 0.14, NO_TREE},
 #endif
-    {"AVX-512, screened", has_vnni, 8, avx512::PANEL, FUNCTIONS(avx512), 256, 256, 4, 1, SCREEN(avx512), NO_TREE},
-    {"AVX-512", has_avx512, 8, avx512::PANEL, FUNCTIONS(avx512), NO_SCREEN, NO_TREE},
-    {"AVX2, pruned", has_avx2, 6, avx2::PANEL, FUNCTIONS(avx2), NO_SCREEN, TREE(avx2, 0.5)},
-    {"AVX2, screened", has_avx2, 6, avx2::PANEL, FUNCTIONS(avx2), 256, 128, 4, 1, SCREEN(avx2), NO_TREE},
-    {"AVX2", has_avx2, 6, avx2::PANEL, FUNCTIONS(avx2), NO_SCREEN, NO_TREE},
+    {"AVX-512, screened in bytes", has_vnni, AVX512, 256, 1024, 4, 0.125, SCREEN(avx512, int8_t), 0.2, NO_TREE},
+    {"AVX-512, screened", has_vnni, AVX512, 256, 256, 4, 1, SCREEN(avx512, int16_t), 0.35, NO_TREE},
+    {"AVX-512", has_avx512, AVX512, NO_SCREEN, 0.7, NO_TREE},
+    {"AVX2, pruned", has_avx2, AVX2, NO_SCREEN, 0, TREE(avx2)},
+    {"AVX2, screened", has_avx2, AVX2, 256, 128, 4, 1, SCREEN(avx2, int16_t), 0.5, NO_TREE},
+    {"AVX2", has_avx2, AVX2, NO_SCREEN, 0.7, NO_TREE},
 #endif
-    {"portable", has_portable, 8, portable::PANEL, FUNCTIONS(portable), NO_SCREEN, NO_TREE},
+    {"portable", has_portable, PORTABLE, NO_SCREEN, 0.7, NO_TREE},
 };
 constexpr int COUNT = sizeof VARIANTS / sizeof *VARIANTS;
 // No variant takes more vectors at once.
@@ -139,15 +145,20 @@ extern "C" const char *flatvq_variant(int number) { return number < COUNT ? VARI
 
 extern "C" int flatvq_runs(int number) { return VARIANTS[number].runs(); }
 
-// The number of the fastest variant of `first` and those after it that looks at every code. Screening pays for
-// vectors and codes enough, and for dimensions enough that roundings can tell codes apart.
-static int next_scan(const Task &task, int first)
+// The number of the fastest variant, `first` or one after it, that looks at every code. Screening pays for vectors and
+// codes enough, for dimensions enough that roundings can tell codes apart, and where it has not failed of late.
+static int next_scan(const Task &task, int first, bool count)
 {
     for (;; first++) {
         const Variant &variant = VARIANTS[first];
         const bool pays = task.n >= variant.least_n && task.k >= variant.least_k && task.dim >= variant.least_dim;
-        if (!variant.chunk && pays && variant.runs())
+        if (variant.chunk || !pays || !variant.runs())
+            continue;
+        Patience &patience = Patience::with(task, first);
+        if (!variant.group || patience.over())
             return first;
+        if (count)
+            patience.pass();
     }
 }
 
@@ -159,14 +170,15 @@ static int search_fastest(const Task &task, int32_t &most_bits)
         first++;
     if (first == COUNT)
         return -1;
-    if (may_prune(VARIANTS[first], task)) {
+    const double even = VARIANTS[next_scan(task, first, false)].even;
+    if (may_prune(VARIANTS[first], task, even)) {
         Patience &patience = Patience::with(task, first);
-        if (patience.over() && prune(VARIANTS[first], task, &patience, most_bits))
+        if (!patience.over())
+            patience.pass();
+        else if (prune(VARIANTS[first], task, even, &patience, most_bits))
             return first;
     }
-    int number = next_scan(task, first);
-    while (VARIANTS[number].group && !Patience::with(task, number).over())
-        number = next_scan(task, number + 1);
+    const int number = next_scan(task, first, true);
     const int64_t without = scan(VARIANTS[number], task, most_bits);
     if (without < 0)
         return -1;
@@ -196,7 +208,7 @@ extern "C" int flatvq_nearest(
     int32_t most_bits = 0;
     if (number < 0)
         number = search_fastest(task, most_bits);
-    else if (!VARIANTS[number].chunk || !prune(VARIANTS[number], task, nullptr, most_bits))
+    else if (!VARIANTS[number].chunk || !prune(VARIANTS[number], task, 0, nullptr, most_bits))
         number = scan(VARIANTS[number], task, most_bits) < 0 ? -1 : number;
     if (number < 0)
         return -1;

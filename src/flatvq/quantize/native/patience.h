@@ -18,7 +18,9 @@ struct Patience {
         return all[key >> 54];
     }
 
-    bool over() { return wait <= 0 || wait-- <= 0; }
+    bool over() const { return wait <= 0; }
+
+    void pass() { wait--; }
 
     void note(bool useful)
     {

@@ -6,20 +6,22 @@ namespace {
 constexpr int ASKED = 32;
 
 // How long a search takes that visits this share of all leaves, beside one that computes all scores in floats: what
-// a visit costs beside the scores, and how long the tree grows. Fitted to times for K from 256 to 65,536, D from 4 to
-// 512 and N of 512 to 16,384, of random codes of many and of few directions and of trained ones.
+// a visit costs beside the scores, and how long the tree grows. Fitted, as are the bounds in VARIANTS, to times for K
+// from 256 to 65,536, D from 4 to 512 and N of 512 to 16,384, of random codes of many and of few directions and of
+// trained ones.
 double effort(const Task &task, double share)
 {
-    return share * (1 + 16.0 / (double)task.dim) + 1e4 / (double)(task.n * (task.dim + 8));
+    return share * (1 + 16.0 / (double)task.dim) + 1.5e4 / (double)(task.n * task.dim);
 }
 
-bool may_prune(const Variant &variant, const Task &task)
+bool may_prune(const Variant &variant, const Task &task, double even)
 {
-    return variant.even && task.k >= 8 * LEAF && effort(task, 0) < variant.even;
+    return variant.chunk && task.k >= 8 * LEAF && effort(task, 0) < even;
 }
 
-// As scan; false if a tree is of no use here, where `patience` is given to find out, or there is no memory for it.
-bool prune(const Variant &variant, const Task &task, Patience *patience, int32_t &most_bits)
+// As scan; false if a tree is of no use here, for it takes more effort than `even`, where `patience` is given to
+// remember that, or there is no memory for it.
+bool prune(const Variant &variant, const Task &task, double even, Patience *patience, int32_t &most_bits)
 {
     const int64_t n = task.n, dim = task.dim, k = task.k;
     if (!n || k > INT32_MAX)
@@ -31,8 +33,8 @@ bool prune(const Variant &variant, const Task &task, Patience *patience, int32_t
     if (!panels.data || !offsets.data || !places.data || !leaves.data || !rows.data || !starts.data ||
         !tree.grow(task.codes, task.pieces))
         return false;
-    Codes packed{k, dim, tree.leaves, panels.data, offsets.data, 0, nullptr, nullptr, 0};
-    packed.longest = pack(task, LEAF, tree.order.data, packed);
+    Codes packed{k, dim, tree.leaves, panels.data, offsets.data, 0, nullptr, nullptr, 0, 0, 0};
+    pack(task, LEAF, tree.order.data, packed);
 
     constexpr int64_t BLOCK = 64;
     int32_t bits = 0;
@@ -52,7 +54,7 @@ bool prune(const Variant &variant, const Task &task, Patience *patience, int32_t
     }
     float most;
     std::memcpy(&most, &bits, sizeof most);
-    if (!(packed.longest >= SHORTEST && packed.longest <= LONGEST && most * std::sqrt((double)dim) <= LONGEST))
+    if (!(packed.moderate() && most * std::sqrt((double)dim) <= LONGEST))
         return false;
 
     // Rows in the order of their leaves, so that those of a chunk lie together.
@@ -69,7 +71,7 @@ bool prune(const Variant &variant, const Task &task, Patience *patience, int32_t
             some[i] = rows.data[n * i / ASKED];
         const int64_t near =
             variant.search_chunk(tree, packed, task.vectors, places.data, some, ASKED, true, task.nearest);
-        const bool useful = effort(task, (double)near / (double)(tree.leaves * ASKED)) < variant.even;
+        const bool useful = effort(task, (double)near / (double)(tree.leaves * ASKED)) < even;
         patience->note(useful);
         if (!useful)
             return false;

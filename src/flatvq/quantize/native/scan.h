@@ -16,25 +16,27 @@ int64_t scan(const Variant &variant, const Task &task, int32_t &most_bits)
     const int64_t whole = n - n % variant.rows, rest = n - whole, rows = whole / variant.rows;
 
     Array<float> panels(count * width * dim), offsets(count * width), aside(size);
-    Array<int16_t> shorts(screens ? size * variant.shorts(dim) : 0);
+    Array<char> rounded(screens ? size * variant.bytes(dim) : 0);
     Array<float> scores(whole + variant.rows), last(variant.rows * dim);
     Codes packed{
-        k, dim, count, panels.data, offsets.data, groups, shorts.data, aside.data, 0};
+        k, dim, count, panels.data, offsets.data, groups, rounded.data, aside.data, 0, 0, 0};
     const int64_t room = screens ? variant.room(packed) : 0;
     Array<char> rooms(room * pieces);
     int64_t found[MOST_ROWS] = {};
-    if (!panels.data || !offsets.data || !shorts.data || !aside.data || !scores.data ||
+    if (!panels.data || !offsets.data || !rounded.data || !aside.data || !scores.data ||
         !last.data || !rooms.data)
         return -1;
 
-    packed.longest = pack(task, width, nullptr, packed);
+    pack(task, width, nullptr, packed);
     for (int64_t row = 0; row < whole + variant.rows; row++)
         scores.data[row] = -INFINITY;
-    if (packed.longest >= SHORTEST && packed.longest <= LONGEST)
-#pragma omp parallel for num_threads(pieces) if (pieces > 1)
-        for (int64_t piece = 0; piece < pieces; piece++)
-            for (int64_t group = groups * piece / pieces; group < groups * (piece + 1) / pieces; group++)
-                variant.pack(task.codes, group, packed, (int16_t *)(rooms.data + piece * room));
+    if (packed.moderate()) {
+        float lost = 0;
+#pragma omp parallel for num_threads(pieces) reduction(max : lost) if (pieces > 1)
+        for (int64_t group = 0; group < groups; group++)
+            lost = std::max(lost, variant.pack(task.codes, group, packed));
+        packed.lost = std::sqrt(lost);
+    }
 
     const Search search{variant, packed, task.vectors, scores.data, task.nearest};
     const int32_t rest_bits = variant.largest(task.vectors + whole * dim, rest * dim);

@@ -1,9 +1,8 @@
 // The search of group.h with most of the work in integers: included like integers.h, after it.
 //
-// No score in integers is further than half of the margin from the one that group.h computes. So the code that
-// group.h finds is one of those whose integer score comes within the margin of the vector's largest. They are
-// in few units, and only these units' scores are computed as group.h does. Where they are many, because codes
-// lie closer together than steps, group.h searches.
+// The code that group.h finds is one of those whose integer score comes within a margin (margin.h) of the vector's
+// largest. They are in few units, and only these units' scores are computed as group.h does. Where they are many,
+// because codes lie closer together than steps, group.h searches.
 //
 // It needs, beside what integers.h does, AT_LEAST and INTS_AT_LEAST (the bits of an integer tell in which lanes
 // the first of two registers is not below the second).
@@ -21,37 +20,70 @@ constexpr int SPAN = 64 / LANES;
 // Vectors that have steps of one size.
 constexpr int BLOCK = BLOCK_GROUPS * ROWS;
 
-// The units of a vector that come within the margin of its largest integer score so far, `top`.
-SCREEN_TARGET static int64_t passing(
-    const Ints *largest_of_units, int64_t groups, int32_t margin, int row, int64_t first, int32_t &top, Ints *spans,
-    Unit *units, int64_t most)
+// Write the largest scores of spans of a vector's units, lane by lane, and return the largest of all.
+SCREEN_TARGET static int32_t largest_of_spans(const Ints *units, int64_t groups, Ints *spans)
 {
-    Ints highest = Ints{} + top;
+    Ints highest = Ints{} + INT32_MIN;
     for (int64_t start = 0; start < groups; start += SPAN) {
-        Ints span = largest_of_units[start];
+        Ints span = units[start];
         for (int64_t group = start + 1; group < start + SPAN && group < groups; group++)
-            span = span < largest_of_units[group] ? largest_of_units[group] : span;
+            span = span < units[group] ? units[group] : span;
         spans[start / SPAN] = span;
         highest = highest < span ? span : highest;
     }
     const int32_t *lanes = (const int32_t *)&highest;
-    int32_t largest = top;
+    int32_t largest = INT32_MIN;
 #pragma omp simd reduction(max : largest)
     for (int lane = 0; lane < LANES; lane++)
         largest = largest < lanes[lane] ? lanes[lane] : largest;
-    top = largest;
-    const Ints least = Ints{} + (largest - margin);
+    return largest;
+}
+
+// List a vector's units that have a score of `least` or more.
+SCREEN_TARGET static int64_t passing(
+    const Ints *units, const Ints *spans, int64_t groups, int32_t least, int row, int64_t first, Unit *list,
+    int64_t most)
+{
+    constexpr int BITS = 64;
     int64_t count = 0;
-    for (int64_t start = 0; start < groups; start += SPAN) {
-        if (!INTS_AT_LEAST(spans[start / SPAN], least))
-            continue;
-        uint64_t found = 0;
-        for (int64_t group = start; group < start + SPAN && group < groups; group++)
-            found |= (uint64_t)(unsigned)INTS_AT_LEAST(largest_of_units[group], least) << (group - start) * LANES;
-        for (; found && count < most; found &= found - 1)
-            units[count++] = {row, (first + start * LANES + __builtin_ctzll(found)) * DEPTH};
+    for (int64_t begin = 0; begin < groups; begin += BITS * SPAN) {
+        // First which spans, without branches, which could not be foreseen.
+        uint64_t near = 0;
+        for (int64_t bit = 0; bit < BITS && begin + bit * SPAN < groups; bit++)
+            near |= (uint64_t)(INTS_AT_LEAST(spans[begin / SPAN + bit], Ints{} + least) != 0) << bit;
+        for (; near && count < most; near &= near - 1) {
+            const int64_t start = begin + __builtin_ctzll(near) * SPAN;
+            uint64_t found = 0;
+            for (int64_t group = start; group < start + SPAN && group < groups; group++)
+                found |= (uint64_t)(unsigned)INTS_AT_LEAST(units[group], Ints{} + least) << (group - start) * LANES;
+            for (; found && count < most; found &= found - 1)
+                list[count++] = {row, (first + start * LANES + __builtin_ctzll(found)) * DEPTH};
+        }
     }
     return count;
+}
+
+// The largest of a few numbers, as many as a power of two.
+template <int COUNT> TARGET static inline __attribute__((always_inline)) float largest_of(const float *numbers)
+{
+    if (COUNT == 1)
+        return *numbers;
+    constexpr int HALF = COUNT > 1 ? COUNT / 2 : 1;
+    typedef float Half __attribute__((vector_size(sizeof(float) * HALF)));
+    Half low, high;
+    std::memcpy(&low, numbers, sizeof low);
+    std::memcpy(&high, numbers + COUNT - HALF, sizeof high);
+    const Half larger = low < high ? high : low;
+    return largest_of<HALF>((const float *)&larger);
+}
+
+// The bits of those that are not below a number.
+SCREEN_TARGET static inline unsigned lanes_at_least(const Floats *registers, int count, float least)
+{
+    unsigned found = 0;
+    for (int i = 0; i < count; i++)
+        found |= (unsigned)AT_LEAST(registers[i], Floats{} + least) << i * LANES;
+    return found;
 }
 
 // Compute the scores of units of codes as group.h does, in the order in which they are given, the first of
@@ -84,109 +116,130 @@ SCREEN_TARGET static void exact_scores(
                     sum[i][part] += vector[i][d] * *(const Floats *)(codes[i] + d * PANEL + part * LANES);
 #pragma GCC unroll 8
         for (int i = 0; i < AT_ONCE; i++) {
-            const int row = unit[i]->row;
-            float largest = scores[row];
-#pragma GCC unroll 4
-            for (int part = 0; part < PARTS; part++)
-#pragma GCC unroll 16
-                for (int lane = 0; lane < LANES; lane++)
-                    largest = largest < sum[i][part][lane] ? sum[i][part][lane] : largest;
-            if (!(scores[row] < largest))
-                continue;
-            unsigned where = 0;
-#pragma GCC unroll 4
-            for (int part = 0; part < PARTS; part++)
-                where |= (unsigned)AT_LEAST(sum[i][part], Floats{} + largest) << part * LANES;
-            scores[row] = largest;
-            nearest[row] = unit[i]->code + __builtin_ctz(where);
+            // Without branches, which could not be foreseen.
+            float &score = scores[unit[i]->row];
+            int64_t &found = nearest[unit[i]->row];
+            const float largest = largest_of<PARTS * LANES>((const float *)sum[i]);
+            const int64_t code = unit[i]->code + __builtin_ctz(lanes_at_least(sum[i], PARTS, largest));
+            const int64_t better = -(int64_t)(score < largest);
+            found += (code - found) & better;
+            score = score < largest ? largest : score;
         }
     }
 }
 
-// The square of the longest vector's length.
-SCREEN_TARGET static float longest(const float *vectors, int64_t count, int64_t dim)
+// The size of a step for vectors [count, dim].
+template <typename Number> SCREEN_TARGET static float step_of_vectors(const float *vectors, int64_t count, int64_t dim)
 {
     float most = 0;
-    for (int64_t row = 0; row < count; row++) {
+    for (int64_t row = 0; SHORT<Number> && row < count; row++) {
         float square = 0;
 #pragma omp simd reduction(+ : square)
         for (int64_t d = 0; d < dim; d++)
             square += vectors[row * dim + d] * vectors[row * dim + d];
         most = most < square ? square : most;
     }
-    return most;
+    most = std::sqrt(most);
+    if (!SHORT<Number>) {
+        const int32_t bits = largest(vectors, count * dim);
+        std::memcpy(&most, &bits, sizeof most);
+    }
+    return most / RANGE<Number>;
 }
 
 // What is needed for a block of vectors: a place for each thing, and the bytes of all.
-struct Room {
+template <typename Number> struct Room {
     int64_t part, most;
     int64_t offsets, largest, spans, units, size;
 
     explicit Room(const Codes &codes)
     {
-        const int64_t even = codes.dim + codes.dim % 2, fit = CACHE / (int64_t)(even * GROUP * sizeof(int16_t));
+        const int64_t taken = bytes<Number>(codes.dim), fit = CACHE / (taken * GROUP);
         part = fit < 1 ? 1 : fit < codes.groups ? fit : codes.groups;
         most = ROWS * (part * LANES / 16 + 2);
-        offsets = (BLOCK * even * sizeof(int16_t) + 63) / 64 * 64;
+        // The last words are written by a whole register.
+        offsets = (BLOCK * taken + (int64_t)sizeof(Ints) + 63) / 64 * 64;
         largest = offsets + codes.groups * GROUP * sizeof(int32_t);
         spans = largest + ROWS * part * sizeof(Ints);
-        units = spans + (part / SPAN + 1) * sizeof(Ints);
+        units = spans + ROWS * (part / SPAN + 1) * sizeof(Ints);
         size = (units + most * sizeof(Unit) + 63) / 64 * 64;
     }
 };
 
-static int64_t room(const Codes &codes) { return Room(codes).size; }
+template <typename Number> static int64_t room(const Codes &codes) { return Room<Number>(codes).size; }
+
+// The least integer scores that come within the margin of the largest ones so far, for ROWS vectors.
+template <typename Number>
+SCREEN_TARGET static Ints least_scores(const Rounded &vectors, const Ints &top, const Codes &codes, float product)
+{
+    const Floats shift = SHORT<Number> ? Floats{} : 128.0f * __builtin_convertvector(vectors.sum, Floats);
+    const Floats largest = __builtin_convertvector(top, Floats), score = (largest - shift) * product;
+    const Floats steps = margin(vectors, score, codes, product) / product;
+    // A few more for these numbers in float32.
+    const Floats least = largest - steps - 1.0f - 0x1p-22f * GREATER(largest, -largest);
+    // What fills up the last group stays below.
+    return __builtin_convertvector(GREATER(least, Floats{} - 0x1.fffffep30f), Ints);
+}
 
 // As Search::plain, but return for how many vectors that searched.
-static int64_t screen(const Search &search, int64_t begin, int64_t end, char *memory)
+template <typename Number>
+SCREEN_TARGET static int64_t screen(const Search &search, int64_t begin, int64_t end, char *memory)
 {
     const Codes &codes = search.codes;
-    const Room room(codes);
-    const int64_t dim = codes.dim, even = dim + dim % 2;
-    int16_t *integers = (int16_t *)memory;
-    int32_t *offsets = (int32_t *)(memory + room.offsets);
+    const Room<Number> room(codes);
+    const int64_t dim = codes.dim, words = words_of<Number>(dim);
+    int32_t *integers = (int32_t *)memory, *offsets = (int32_t *)(memory + room.offsets);
     Ints *largest = (Ints *)(memory + room.largest), *spans = (Ints *)(memory + room.spans);
     Unit *units = (Unit *)(memory + room.units);
-    const int32_t allowed = margin(dim);
+    const int64_t spans_of_row = room.part / SPAN + 1;
     // After a failure the next `pause` times ROWS vectors go without.
     int pause = 0, wait = 0;
     int64_t without = 0;
     for (int64_t start = begin; start < end; start += BLOCK) {
         const int64_t stop = end - start < BLOCK ? end : start + BLOCK;
         const float *vectors = search.vectors + start * dim;
-        const double length = std::sqrt((double)longest(vectors, stop - start, dim));
-        const double most = length < codes.longest ? codes.longest : length;
-        if (!(codes.longest >= SHORTEST && most <= LONGEST)) {
+        const float step_of_code = step_of_codes<Number>(codes);
+        const float step = std::max(step_of_code, step_of_vectors<Number>(vectors, stop - start, dim));
+        if (!(codes.moderate() && step * RANGE<Number> <= LONGEST)) {
             search.plain(start, stop);
             without += stop - start;
             continue;
         }
-        quantize(vectors, stop - start, dim, (float)(RANGE / most), integers);
-        quantize_offsets(
-            codes.aside, codes.groups * GROUP, (float)(RANGE / most * (RANGE / codes.longest)), offsets);
-        int32_t tops[BLOCK];
-        bool left[BLOCK] = {};
-        for (int32_t &top : tops)
-            top = INT32_MIN;
+        const float product = step * step_of_code;
+        round_offsets(codes.aside, codes.groups * GROUP, product, offsets);
+        Rounded rounded[BLOCK_GROUPS];
+        Ints tops[BLOCK_GROUPS];
+        bool left[BLOCK_GROUPS] = {};
+        for (int64_t at = 0; at < stop - start; at += ROWS) {
+            rounded[at / ROWS] = round_rows<Number, ROWS>(
+                vectors + at * dim, dim, ROWS, dim, step, integers + at * words, ROWS);
+            tops[at / ROWS] = Ints{} + INT32_MIN;
+        }
         for (int64_t first = 0; first < codes.groups; first += room.part) {
             const int64_t groups = codes.groups - first < room.part ? codes.groups - first : room.part;
             for (int64_t at = 0; at < stop - start; at += ROWS) {
-                if (wait && !left[at]) {
-                    left[at] = true;
+                bool &failed = left[at / ROWS];
+                if (wait && !failed) {
+                    failed = true;
                     wait--;
                 }
-                if (left[at])
+                if (failed)
                     continue;
-                integer_scores(
-                    integers + at * even, dim, codes.shorts + first * GROUP * even, offsets + first * GROUP,
-                    groups, largest);
+                integer_scores<Number>(
+                    integers + at * words, dim, (const int32_t *)codes.rounded + first * GROUP * words,
+                    offsets + first * GROUP, groups, largest);
+                Ints &top = tops[at / ROWS];
+                for (int row = 0; row < ROWS; row++)
+                    top[row] = std::max<int32_t>(
+                        top[row], largest_of_spans(largest + row * groups, groups, spans + row * spans_of_row));
+                const Ints least = least_scores<Number>(rounded[at / ROWS], top, codes, product);
                 int64_t count = 0;
                 for (int row = 0; row < ROWS; row++)
                     count += passing(
-                        largest + row * groups, groups, allowed, row, first * LANES, tops[at + row], spans,
+                        largest + row * groups, spans + row * spans_of_row, groups, least[row], row, first * LANES,
                         units + count, room.most - count);
-                left[at] = count == room.most;
-                if (left[at])
+                failed = count == room.most;
+                if (failed)
                     wait = pause = pause < 128 ? 2 * pause + 1 : pause;
                 else {
                     pause = 0;
@@ -197,7 +250,7 @@ static int64_t screen(const Search &search, int64_t begin, int64_t end, char *me
             }
         }
         for (int64_t at = 0; at < stop - start; at += ROWS)
-            if (left[at]) {
+            if (left[at / ROWS]) {
                 search.plain(start + at, start + at + ROWS);
                 without += ROWS;
             }

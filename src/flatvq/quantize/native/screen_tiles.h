@@ -1,7 +1,4 @@
 // The search of group.h with most of the work in tiles: as screen.h, after tiles.h.
-//
-// The margin is wider than that of integers, but how much rounding took off vectors and codes is known, which makes it
-// two to three times tighter than the worst case.
 
 namespace VARIANT {
 
@@ -9,21 +6,6 @@ namespace VARIANT {
 constexpr int BATCH = COLUMNS * TILE, SPAN_UNITS = 1024;
 // Bytes of codes that stay in a core's first cache as tiles of vectors pass.
 constexpr int64_t NEAR_CACHE = 24 << 10;
-
-// How far the score in tiles of the code that group.h finds can be below the largest one. `longest` is the length of
-// the longest code, `lost` that of the most that rounding takes off one.
-TILE_TARGET static Floats tile_margin(const Sizes &vectors, float longest, float lost, int64_t dim)
-{
-    const Floats length = (Floats)_mm512_sqrt_ps((__m512)vectors.square);
-    const Floats lost_here = (Floats)_mm512_sqrt_ps((__m512)vectors.lost);
-    // z e - (z - dz) (e - de) = dz e + (z - dz) de, and what two numbers leave out of an offset.
-    const Floats left_out = lost_here * longest + length * lost + 0x1p-17f * longest * longest;
-    // Here and in group.h a rounding for each number that is added, and a few more; and what is below the least normal
-    // number counts as zero here, which is far less.
-    const Floats sums = (float)(3 * dim + 16) * 0x1p-24f * longest * (length + longest);
-    // For each of two scores, and some hundredths more for what is computed of lengths.
-    return 1.02f * 2 * (left_out + sums);
-}
 
 // What is needed for a batch of vectors: a place for each thing, and the bytes of all.
 struct TileRoom {
@@ -34,7 +16,7 @@ struct TileRoom {
     {
         units = codes.groups * PAIR < SPAN_UNITS ? codes.groups * PAIR : SPAN_UNITS;
         most = BATCH * (units / 16 + 2);
-        scratch = BATCH * tile_shorts(codes.dim) * sizeof(int16_t);
+        scratch = BATCH * tile_bytes(codes.dim);
         largest = scratch + TILE * TILE * sizeof(float);
         list = largest + COLUMNS * units * sizeof(Floats);
         size = (list + most * sizeof(Unit) + 63) / 64 * 64;
@@ -45,15 +27,18 @@ static int64_t tile_room(const Codes &codes) { return TileRoom(codes).size; }
 
 // List the units of a span whose scores come within the margin of a vector's largest so far, `top`.
 TILE_TARGET static int64_t passing_tiles(
-    const Floats *largest, int64_t first, int64_t units, const Floats *margin, Floats *top, Unit *list, int64_t most)
+    const Codes &codes, const Rounded *columns, const Floats *largest, int64_t first, int64_t units, Floats *top,
+    Unit *list, int64_t most)
 {
+    // What two numbers leave out of an offset.
+    const float left_out = 0x1p-17f * (float)(codes.longest * codes.longest);
     Floats least[COLUMNS];
     for (int64_t unit = 0; unit < units; unit++)
 #pragma GCC unroll 8
         for (int column = 0; column < COLUMNS; column++)
             top[column] = GREATER(top[column], largest[unit * COLUMNS + column]);
     for (int column = 0; column < COLUMNS; column++)
-        least[column] = top[column] - margin[column];
+        least[column] = top[column] - margin(columns[column], top[column], codes, left_out);
     constexpr int WORDS = COLUMNS * TILE / 64;
     int64_t count = 0;
     for (int64_t unit = 0; unit < units; unit++) {
@@ -85,35 +70,21 @@ TILE_TARGET static void configure_tiles()
     _tile_loadconfig(&shape);
 }
 
-// The most that rounding takes off a code.
-static float most_lost(const Codes &codes)
+// Lay out the vectors [start, stop); false if one is too long for that.
+TILE_TARGET static bool pack_batch(const Search &search, int64_t start, int64_t stop, int16_t *tiles, Rounded *columns)
 {
-    float most = 0;
-#pragma omp simd reduction(max : most)
-    for (int64_t code = 0; code < codes.k; code++)
-        most = most < codes.aside[code] ? codes.aside[code] : most;
-    return std::sqrt(most);
-}
-
-// Lay out the vectors [start, stop), and find their margins; false if one is too long for that.
-TILE_TARGET static bool pack_batch(
-    const Search &search, int64_t start, int64_t stop, float lost, int16_t *columns, Floats *margin)
-{
-    const Codes &codes = search.codes;
-    const int64_t dim = codes.dim, size = steps_of(dim) * TILE_SIZE;
+    const int64_t dim = search.codes.dim, size = steps_of(dim) * TILE_SIZE;
     bool fits = true;
     for (int column = 0; column < COLUMNS; column++) {
         const int64_t first = start + column * TILE, rest = stop - first, count = rest < TILE ? rest : TILE;
-        // Nothing comes within it of what fills up the last columns, whatever that is.
-        margin[column] = Floats{} + NAN;
-        if (count <= 0)
-            continue;
-        const Sizes sizes = pack_columns(search.vectors + first * dim, count, dim, columns + column * size);
-        const Floats exact = tile_margin(sizes, (float)codes.longest, lost, dim);
-        for (int lane = 0; lane < count; lane++) {
-            fits = fits && sizes.square[lane] <= LONGEST * LONGEST;
-            margin[column][lane] = exact[lane];
-        }
+        if (count > 0)
+            columns[column] = pack_columns(search.vectors + first * dim, count, dim, tiles + column * size);
+        // Nothing comes within the margin of what fills up the last columns, whatever that is.
+        for (int lane = 0; lane < TILE; lane++)
+            if (lane >= count)
+                columns[column].square[lane] = NAN;
+            else
+                fits = fits && columns[column].square[lane] <= LONGEST * LONGEST;
     }
     return fits;
 }
@@ -125,32 +96,31 @@ TILE_TARGET static int64_t screen_tiles(const Search &search, int64_t begin, int
     const TileRoom room(codes);
     const int64_t dim = codes.dim, steps = steps_of(dim), size = steps * TILE_SIZE, all = codes.groups * PAIR;
     const int64_t fit = NEAR_CACHE / (size * (int64_t)sizeof(int16_t)) / PAIR * PAIR, part = fit < PAIR ? PAIR : fit;
-    int16_t *columns = (int16_t *)memory;
+    int16_t *tiles = (int16_t *)memory;
     float *scratch = (float *)(memory + room.scratch);
     Floats *largest = (Floats *)(memory + room.largest);
     Unit *list = (Unit *)(memory + room.list);
-    const bool fits = codes.longest >= SHORTEST && codes.longest <= LONGEST;
-    const float lost = fits ? most_lost(codes) : 0;
     // After a failure the next `pause` batches go without.
     int pause = 0, wait = 0;
     int64_t without = 0;
     configure_tiles();
     for (int64_t start = begin; start < end; start += BATCH) {
         const int64_t stop = end - start < BATCH ? end : start + BATCH, used = (stop - start + TILE - 1) / TILE;
-        Floats top[COLUMNS], margin[COLUMNS];
-        bool left = wait || !fits;
+        Floats top[COLUMNS];
+        Rounded columns[COLUMNS] = {};
+        bool left = wait || !codes.moderate();
         wait -= wait > 0;
         std::fill(top, top + COLUMNS, Floats{} - INFINITY);
-        left = left || !pack_batch(search, start, stop, lost, columns, margin);
+        left = left || !pack_batch(search, start, stop, tiles, columns);
         for (int64_t span = 0; span < all && !left; span += room.units) {
             const int64_t units = all - span < room.units ? all - span : room.units;
             for (int64_t first = 0; first < units; first += part)
                 for (int column = 0; column < used; column += PAIR)
                     tile_scores(
-                        columns + column * size, steps, codes.shorts + (span + first) * size,
+                        tiles + column * size, steps, (const int16_t *)codes.rounded + (span + first) * size,
                         (units - first < part ? units - first : part) / PAIR, scratch,
                         largest + first * COLUMNS + column);
-            const int64_t count = passing_tiles(largest, span, units, margin, top, list, room.most);
+            const int64_t count = passing_tiles(codes, columns, largest, span, units, top, list, room.most);
             left = count == room.most;
             if (!left)
                 exact_scores(

@@ -21,7 +21,7 @@ static_assert(DEPTH == TILE && LANES == TILE, "a unit is a tile of codes, and a 
 constexpr int64_t even(int64_t dim) { return dim + dim % 2; }
 constexpr int64_t steps_of(int64_t dim) { return (even(dim) + 2 + SLOTS - 1) / SLOTS; }
 
-static int64_t tile_shorts(int64_t dim) { return steps_of(dim) * SLOTS; }
+static int64_t tile_bytes(int64_t dim) { return steps_of(dim) * SLOTS * sizeof(int16_t); }
 
 // The bits of the nearest bfloat16, as those of a float.
 template <typename Bits> static inline __attribute__((always_inline)) Bits rounded(const Bits &bits)
@@ -41,12 +41,13 @@ static inline int32_t split(float value, float &rest)
     return bits;
 }
 
-// Lay out a pair of tiles of the codes [k, dim], and write the squares of what rounding takes off them.
-TILE_TARGET static void pack_tiles(const float *vectors, int64_t pair, const Codes &codes, int16_t *)
+// Lay out a pair of tiles of the codes [k, dim], and return the most that rounding takes off one, squared.
+TILE_TARGET static float pack_tiles(const float *vectors, int64_t pair, const Codes &codes)
 {
     const int64_t dim = codes.dim, size = steps_of(dim) * TILE_SIZE;
+    float most = 0;
     for (int64_t unit = pair * PAIR; unit < (pair + 1) * PAIR; unit++) {
-        int16_t *tiles = codes.shorts + unit * size;
+        int16_t *tiles = (int16_t *)codes.rounded + unit * size;
         std::memset(tiles, 0, size * sizeof *tiles);
         for (int64_t row = 0; row < TILE; row++) {
             const auto put = [&](int64_t slot, int32_t bits) {
@@ -56,35 +57,32 @@ TILE_TARGET static void pack_tiles(const float *vectors, int64_t pair, const Cod
             // What fills up the last tiles: zeros, with an offset below all scores.
             if (code >= codes.k) {
                 put(even(dim), INT32_MIN | INFINITE);
-                codes.aside[code] = 0;
                 continue;
             }
-            float rest, lost = 0;
+            float rest, lost = 0, square = 0;
             for (int64_t d = 0; d < dim; d++) {
-                put(d, split(vectors[code * dim + d], rest));
+                const float value = vectors[code * dim + d];
+                put(d, split(value, rest));
                 lost += rest * rest;
+                square += (value - rest) * (value - rest);
             }
-            codes.aside[code] = lost;
-            put(even(dim), split(codes.offsets[code], rest));
+            most = most < lost ? lost : most;
+            put(even(dim), split(square / -2, rest));
             put(even(dim) + 1, split(rest, rest));
         }
     }
+    return most;
 }
 
-// Of each of a few vectors, the squares of its length and of that of what rounding takes off it.
-struct Sizes {
-    Floats square, lost;
-};
-
 // Lay out TILE vectors [count, dim], or fewer and zeros, as columns.
-TILE_TARGET static Sizes pack_columns(const float *vectors, int64_t count, int64_t dim, int16_t *tiles)
+TILE_TARGET static Rounded pack_columns(const float *vectors, int64_t count, int64_t dim, int16_t *tiles)
 {
     Ints *rows = (Ints *)tiles;
     Ints starts;
     for (int lane = 0; lane < TILE; lane++)
         starts[lane] = (int32_t)(lane * dim);
     const __mmask16 there = (__mmask16)((1u << count) - 1);
-    Sizes sizes = {};
+    Rounded columns = {};
     for (int64_t d = 0; d < even(dim); d += 2) {
         // A dimension of all vectors, and the next.
         Ints pair[2] = {};
@@ -93,15 +91,15 @@ TILE_TARGET static Sizes pack_columns(const float *vectors, int64_t count, int64
                 _mm512_setzero_ps(), there, (__m512i)starts, vectors + d + i, sizeof(float));
             pair[i] = rounded((Ints)exact);
             const Floats rest = exact - (Floats)pair[i];
-            sizes.square += exact * exact;
-            sizes.lost += rest * rest;
+            columns.square += (Floats)pair[i] * (Floats)pair[i];
+            columns.lost += rest * rest;
         }
         rows[d / 2] = pair[1] | (pair[0] >> 16 & 0xffff);
     }
     rows[even(dim) / 2] = Ints{} + 0x3f803f80;  // two ones
     for (int64_t row = even(dim) / 2 + 1; row < steps_of(dim) * TILE; row++)
         rows[row] = Ints{};
-    return sizes;
+    return columns;
 }
 
 // The largest of a tile's rows, column by column.
