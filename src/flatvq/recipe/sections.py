@@ -70,6 +70,13 @@ class DataRecipe(Section):
     cache_mib: int = Field(2048, ge=0)
     """Decoded images are kept in memory up to this many MiB."""
 
+    @model_validator(mode="after")
+    def _path_has_a_source(self) -> Self:
+        for key in ("path", "validation_path"):
+            if (value := getattr(self, key)) and self.source == "photographs":
+                raise ValueError(f"{key}={value} needs source=folder or huggingface, not {self.source},")
+        return self
+
 
 class LevelRecipe(Section):
     """One level of codes: its grid and its codebook's shape."""
