@@ -50,7 +50,7 @@ class _Known(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, codes: Tensor, error: float) -> Tensor:
         ctx.save_for_backward(vectors, codes)
-        return vectors.new_tensor(error)
+        return vectors.new_full((), error)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

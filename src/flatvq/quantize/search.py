@@ -111,8 +111,8 @@ def look_up(
 
 
 def _check(vectors: Tensor, codebook: Tensor) -> None:
-    shapes = f"{list(vectors.shape)} and {list(codebook.shape)}"
     if vectors.ndim != 2 or codebook.ndim != 2 or vectors.shape[1] != codebook.shape[1]:
+        shapes = f"{list(vectors.shape)} and {list(codebook.shape)}"
         raise FlatvqError(f"vectors and codebook of shapes {shapes} do not fit", "pass [N, D] and [K, D]")
     if codebook.numel() == 0:
         raise FlatvqError(f"a codebook of shape {list(codebook.shape)} is empty", "pass at least one code")

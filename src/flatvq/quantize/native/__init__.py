@@ -137,14 +137,15 @@ def instructions() -> str:
 
     `FLATVQ_NATIVE=0` in the environment turns it off.
     """
-    names = [] if os.environ.get("FLATVQ_NATIVE") == "0" else variants()
+    names = () if os.environ.get("FLATVQ_NATIVE") == "0" else variants()
     return names[0].partition(", ")[0] if names else ""
 
 
-def variants() -> list[str]:
-    """List the variants that this processor can run, the fastest first."""
+@lru_cache(maxsize=1)
+def variants() -> tuple[str, ...]:
+    """Name the variants that this processor can run, the fastest first."""
     library = _loaded()
-    return [name for number, name in enumerate(_names()) if library and library.flatvq_runs(number)]
+    return tuple(name for number, name in enumerate(_names()) if library and library.flatvq_runs(number))
 
 
 @lru_cache(maxsize=1)
