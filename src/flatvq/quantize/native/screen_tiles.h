@@ -27,16 +27,12 @@ static int64_t tile_room(const Codes &codes) { return TileRoom(codes).size; }
 
 // List the units of a span whose scores come within the margin of a vector's largest so far, `top`.
 TILE_TARGET static int64_t passing_tiles(
-    const Codes &codes, const Rounded *columns, const Floats *largest, int64_t first, int64_t units, Floats *top,
+    const Codes &codes, const Rounded *columns, const Floats *largest, int64_t first, int64_t units, const Floats *top,
     Unit *list, int64_t most)
 {
     // What two numbers leave out of an offset.
     const float left_out = 0x1p-17f * (float)(codes.longest * codes.longest);
     Floats least[COLUMNS];
-    for (int64_t unit = 0; unit < units; unit++)
-#pragma GCC unroll 8
-        for (int column = 0; column < COLUMNS; column++)
-            top[column] = GREATER(top[column], largest[unit * COLUMNS + column]);
     for (int column = 0; column < COLUMNS; column++)
         least[column] = top[column] - margin(columns[column], top[column], codes, left_out);
     constexpr int WORDS = COLUMNS * TILE / 64;
@@ -119,7 +115,7 @@ TILE_TARGET static int64_t screen_tiles(const Search &search, int64_t begin, int
                     tile_scores(
                         tiles + column * size, steps, (const int16_t *)codes.rounded + (span + first) * size,
                         (units - first < part ? units - first : part) / PAIR, scratch,
-                        largest + first * COLUMNS + column);
+                        largest + first * COLUMNS + column, top + column);
             const int64_t count = passing_tiles(codes, columns, largest, span, units, top, list, room.most);
             left = count == room.most;
             if (!left)

@@ -15,6 +15,8 @@ constexpr int PAIR = 2;
 // Tiles of vectors whose largest scores lie side by side.
 constexpr int COLUMNS = 8;
 
+typedef int16_t Halves __attribute__((vector_size(2 * LANES)));
+
 static_assert(DEPTH == TILE && LANES == TILE, "a unit is a tile of codes, and a register a row of scores");
 
 // Numbers that a row begins with, and tiles side by side that it takes.
@@ -29,16 +31,16 @@ template <typename Bits> static inline __attribute__((always_inline)) Bits round
     return (bits + 0x7fff + (bits >> 16 & 1)) & ~0xffff;
 }
 
-// Split a number in the bits of the nearest bfloat16, and the rest.
-static inline int32_t split(float value, float &rest)
+// The bits of the nearest bfloat16 to a number, which becomes the rest.
+static inline int16_t split(float &number)
 {
     int32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
+    std::memcpy(&bits, &number, sizeof bits);
     bits = rounded(bits);
     float nearest;
     std::memcpy(&nearest, &bits, sizeof nearest);
-    rest = value - nearest;
-    return bits;
+    number -= nearest;
+    return (int16_t)(bits >> 16);
 }
 
 // Lay out a pair of tiles of the codes [k, dim], and return the most that rounding takes off one, squared.
@@ -49,26 +51,31 @@ TILE_TARGET static float pack_tiles(const float *vectors, int64_t pair, const Co
     for (int64_t unit = pair * PAIR; unit < (pair + 1) * PAIR; unit++) {
         int16_t *tiles = (int16_t *)codes.rounded + unit * size;
         std::memset(tiles, 0, size * sizeof *tiles);
-        for (int64_t row = 0; row < TILE; row++) {
-            const auto put = [&](int64_t slot, int32_t bits) {
-                tiles[slot / SLOTS * TILE_SIZE + row * SLOTS + slot % SLOTS] = (int16_t)(bits >> 16);
+        for (int64_t code = unit * TILE; code < (unit + 1) * TILE; code++) {
+            const auto place = [&](int64_t slot) {
+                return tiles + slot / SLOTS * TILE_SIZE + code % TILE * SLOTS + slot % SLOTS;
             };
-            const int64_t code = unit * TILE + row;
+            int16_t *offset = place(even(dim));
             // What fills up the last tiles: zeros, with an offset below all scores.
             if (code >= codes.k) {
-                put(even(dim), INT32_MIN | INFINITE);
+                offset[0] = (int16_t)((INT32_MIN | INFINITE) >> 16);
                 continue;
             }
-            float rest, lost = 0, square = 0;
-            for (int64_t d = 0; d < dim; d++) {
-                const float value = vectors[code * dim + d];
-                put(d, split(value, rest));
+            Floats lost = {}, square = {};
+            for (int64_t d = 0; d < dim; d += LANES) {
+                const int64_t count = dim - d < LANES ? dim - d : LANES;
+                const Floats exact = (Floats)_mm512_maskz_loadu_ps((1u << count) - 1, vectors + code * dim + d);
+                const Ints bits = rounded((Ints)exact);
+                const Floats now = (Floats)bits, rest = exact - now;
+                square += now * now;
                 lost += rest * rest;
-                square += (value - rest) * (value - rest);
+                const Halves halves = __builtin_convertvector(bits >> 16, Halves);
+                std::memcpy(place(d), &halves, sizeof halves);
             }
-            most = most < lost ? lost : most;
-            put(even(dim), split(square / -2, rest));
-            put(even(dim) + 1, split(rest, rest));
+            float rest = _mm512_reduce_add_ps((__m512)square) / -2;
+            offset[0] = split(rest);
+            offset[1] = split(rest);
+            most = std::max(most, _mm512_reduce_add_ps((__m512)lost));
         }
     }
     return most;
@@ -116,21 +123,27 @@ TILE_TARGET static inline __attribute__((always_inline)) Floats largest_row(cons
 }
 
 // The largest scores of the units of `pairs` pairs of tiles, for a pair of tiles of vectors: [units, COLUMNS], of which
-// two columns are written.
+// two columns are written; and of these the largest so far, `top`.
 TILE_TARGET static void tile_scores(
-    const int16_t *vectors, int64_t steps, const int16_t *codes, int64_t pairs, float *scratch, Floats *largest)
+    const int16_t *vectors, int64_t steps, const int16_t *codes, int64_t pairs, float *scratch, Floats *largest,
+    Floats *top)
 {
+    Floats best[PAIR] = {};
     // Compilers may not know that tiles are loaded from what was written.
     asm volatile("" ::: "memory");
     // A tile is stored, and read again, only as the next scores are computed, so that the units for tiles and for
     // registers are busy at once. The first ones that are stored mean nothing, and others take their place. All are
     // stored in one place: loads whose addresses are equal to a store's but for multiples of 4,096 wait for it.
     Floats *out = largest;
-#define NEXT(scores, codes, vectors, place)                                                                          \
-    _tile_stored(scores, scratch, 64);                                                                               \
-    _tile_zero(scores);                                                                                              \
-    _tile_dpbf16ps(scores, codes, vectors);                                                                          \
-    out[place] = largest_row(scratch);
+#define NEXT(scores, codes, vectors, unit, column)                                                                   \
+    {                                                                                                                \
+        _tile_stored(scores, scratch, 64);                                                                           \
+        _tile_zero(scores);                                                                                          \
+        _tile_dpbf16ps(scores, codes, vectors);                                                                      \
+        const Floats most = largest_row(scratch);                                                                    \
+        out[unit * COLUMNS + column] = most;                                                                         \
+        best[column] = GREATER(best[column], most);                                                                  \
+    }
     for (int64_t pair = 0; pair < pairs; pair++) {
         const int16_t *here = codes + pair * PAIR * steps * TILE_SIZE;
         for (int64_t step = 0; step < steps; step++) {
@@ -141,10 +154,10 @@ TILE_TARGET static void tile_scores(
             _tile_loadd(4, here + step * TILE_SIZE, 64);
             _tile_loadd(5, here + (steps + step) * TILE_SIZE, 64);
             if (step == 0) {
-                NEXT(0, 4, 6, 0)
-                NEXT(1, 5, 6, COLUMNS)
-                NEXT(2, 4, 7, 1)
-                NEXT(3, 5, 7, COLUMNS + 1)
+                NEXT(0, 4, 6, 0, 0)
+                NEXT(1, 5, 6, 1, 0)
+                NEXT(2, 4, 7, 0, 1)
+                NEXT(3, 5, 7, 1, 1)
             } else {
                 _tile_dpbf16ps(0, 4, 6);
                 _tile_dpbf16ps(1, 5, 6);
@@ -153,12 +166,15 @@ TILE_TARGET static void tile_scores(
             }
         }
         out = largest + pair * PAIR * COLUMNS;
+        if (pair == 0)
+            std::copy(top, top + PAIR, best);
     }
-    NEXT(0, 4, 6, 0)
-    NEXT(1, 5, 6, COLUMNS)
-    NEXT(2, 4, 7, 1)
-    NEXT(3, 5, 7, COLUMNS + 1)
+    NEXT(0, 4, 6, 0, 0)
+    NEXT(1, 5, 6, 1, 0)
+    NEXT(2, 4, 7, 0, 1)
+    NEXT(3, 5, 7, 1, 1)
 #undef NEXT
+    std::copy(best, best + PAIR, top);
 }
 
 }  // namespace VARIANT
