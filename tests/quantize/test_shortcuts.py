@@ -36,7 +36,7 @@ def brute_force(vectors, codes):
 
 
 @EACH
-@pytest.mark.parametrize("dim", [1, 2, 3, 4, 7, 8, 16, 33, 64, 300])
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 7, 8, 16, 30, 31, 33, 64, 300])
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 127, 128, 129, 255, 256, 257, 1000, 3000])
 def test_shapes(variant, dim, size, normal):
     # Around units and groups of codes; the vectors are several blocks, or fewer than are searched at once.

@@ -16,7 +16,7 @@ struct TileRoom {
     {
         units = codes.groups * PAIR < SPAN_UNITS ? codes.groups * PAIR : SPAN_UNITS;
         most = BATCH * (units / 16 + 2);
-        scratch = BATCH * tile_bytes(codes.dim);
+        scratch = BATCH * steps_of(codes.dim) * SLOTS * sizeof(int16_t);
         largest = scratch + TILE * TILE * sizeof(float);
         list = largest + COLUMNS * units * sizeof(Floats);
         size = (list + most * sizeof(Unit) + 63) / 64 * 64;
@@ -30,8 +30,8 @@ TILE_TARGET static int64_t passing_tiles(
     const Codes &codes, const Rounded *columns, const Floats *largest, int64_t first, int64_t units, const Floats *top,
     Unit *list, int64_t most)
 {
-    // What two numbers leave out of an offset.
-    const float left_out = 0x1p-17f * (float)(codes.longest * codes.longest);
+    // What two numbers of 8 bits leave out of an offset.
+    const float left_out = apart(codes.dim) ? 0 : 0x1p-17f * (float)(codes.longest * codes.longest);
     Floats least[COLUMNS];
     for (int column = 0; column < COLUMNS; column++)
         least[column] = top[column] - margin(columns[column], top[column], codes, left_out);
@@ -90,7 +90,7 @@ TILE_TARGET static int64_t screen_tiles(const Search &search, int64_t begin, int
 {
     const Codes &codes = search.codes;
     const TileRoom room(codes);
-    const int64_t dim = codes.dim, steps = steps_of(dim), size = steps * TILE_SIZE, all = codes.groups * PAIR;
+    const int64_t dim = codes.dim, size = unit_size(dim), all = codes.groups * PAIR;
     const int64_t fit = NEAR_CACHE / (size * (int64_t)sizeof(int16_t)) / PAIR * PAIR, part = fit < PAIR ? PAIR : fit;
     int16_t *tiles = (int16_t *)memory;
     float *scratch = (float *)(memory + room.scratch);
@@ -113,7 +113,8 @@ TILE_TARGET static int64_t screen_tiles(const Search &search, int64_t begin, int
             for (int64_t first = 0; first < units; first += part)
                 for (int column = 0; column < used; column += PAIR)
                     tile_scores(
-                        tiles + column * size, steps, (const int16_t *)codes.rounded + (span + first) * size,
+                        tiles + column * steps_of(dim) * TILE_SIZE, steps_of(dim), apart(dim),
+                        (const int16_t *)codes.rounded + (span + first) * size,
                         (units - first < part ? units - first : part) / PAIR, scratch,
                         largest + first * COLUMNS + column, top + column);
             const int64_t count = passing_tiles(codes, columns, largest, span, units, top, list, room.most);

@@ -2,7 +2,8 @@
 //
 // Vectors and codes are rounded to bfloat16, numbers of 8 bits of precision whose products float32 holds exactly. A
 // row of codes is [e | offset], the offset in two such numbers, and a column of vectors [z | 1 1]: their product is the
-// score z e - |e|^2 / 2. A unit is the codes of a tile, and of its scores only the largest is kept.
+// score z e - |e|^2 / 2. Where that would take a tile more, the offsets are in a tile of their own instead, to which the
+// products are added. A unit is the codes of a tile, and of its scores only the largest is kept.
 //
 // It needs, beside what screen.h does, TILE_TARGET (the attribute).
 
@@ -19,11 +20,16 @@ typedef int16_t Halves __attribute__((vector_size(2 * LANES)));
 
 static_assert(DEPTH == TILE && LANES == TILE, "a unit is a tile of codes, and a register a row of scores");
 
-// Numbers that a row begins with, and tiles side by side that it takes.
+// Numbers that a row begins with, and tiles side by side that it takes; whether the offsets do not fit in.
 constexpr int64_t even(int64_t dim) { return dim + dim % 2; }
-constexpr int64_t steps_of(int64_t dim) { return (even(dim) + 2 + SLOTS - 1) / SLOTS; }
+constexpr int64_t steps_of(int64_t dim) { return (even(dim) + SLOTS - 1) / SLOTS; }
+constexpr bool apart(int64_t dim) { return even(dim) % SLOTS == 0; }
+// Numbers of 16 bits that a unit takes.
+constexpr int64_t unit_size(int64_t dim) { return (steps_of(dim) + apart(dim)) * TILE_SIZE; }
 
-static int64_t tile_bytes(int64_t dim) { return steps_of(dim) * SLOTS * sizeof(int16_t); }
+static_assert(TILE_SIZE * sizeof(int16_t) == TILE * TILE * sizeof(float), "as many bytes as a tile of scores");
+
+static int64_t tile_bytes(int64_t dim) { return unit_size(dim) / TILE * (int64_t)sizeof(int16_t); }
 
 // The bits of the nearest bfloat16, as those of a float.
 template <typename Bits> static inline __attribute__((always_inline)) Bits rounded(const Bits &bits)
@@ -46,7 +52,7 @@ static inline int16_t split(float &number)
 // Lay out a pair of tiles of the codes [k, dim], and return the most that rounding takes off one, squared.
 TILE_TARGET static float pack_tiles(const float *vectors, int64_t pair, const Codes &codes)
 {
-    const int64_t dim = codes.dim, size = steps_of(dim) * TILE_SIZE;
+    const int64_t dim = codes.dim, size = unit_size(dim);
     float most = 0;
     for (int64_t unit = pair * PAIR; unit < (pair + 1) * PAIR; unit++) {
         int16_t *tiles = (int16_t *)codes.rounded + unit * size;
@@ -55,14 +61,8 @@ TILE_TARGET static float pack_tiles(const float *vectors, int64_t pair, const Co
             const auto place = [&](int64_t slot) {
                 return tiles + slot / SLOTS * TILE_SIZE + code % TILE * SLOTS + slot % SLOTS;
             };
-            int16_t *offset = place(even(dim));
-            // What fills up the last tiles: zeros, with an offset below all scores.
-            if (code >= codes.k) {
-                offset[0] = (int16_t)((INT32_MIN | INFINITE) >> 16);
-                continue;
-            }
             Floats lost = {}, square = {};
-            for (int64_t d = 0; d < dim; d += LANES) {
+            for (int64_t d = 0; d < dim && code < codes.k; d += LANES) {
                 const int64_t count = dim - d < LANES ? dim - d : LANES;
                 const Floats exact = (Floats)_mm512_maskz_loadu_ps((1u << count) - 1, vectors + code * dim + d);
                 const Ints bits = rounded((Ints)exact);
@@ -72,10 +72,16 @@ TILE_TARGET static float pack_tiles(const float *vectors, int64_t pair, const Co
                 const Halves halves = __builtin_convertvector(bits >> 16, Halves);
                 std::memcpy(place(d), &halves, sizeof halves);
             }
-            float rest = _mm512_reduce_add_ps((__m512)square) / -2;
-            offset[0] = split(rest);
-            offset[1] = split(rest);
             most = std::max(most, _mm512_reduce_add_ps((__m512)lost));
+            // What fills up the last tiles: zeros, with an offset below all scores.
+            float offset = code < codes.k ? _mm512_reduce_add_ps((__m512)square) / -2 : -INFINITY;
+            if (apart(dim))
+                ((Floats *)(tiles + steps_of(dim) * TILE_SIZE))[code % TILE] = Floats{} + offset;
+            else {
+                int16_t *last = place(even(dim));
+                last[0] = split(offset);
+                last[1] = code < codes.k ? split(offset) : 0;
+            }
         }
     }
     return most;
@@ -103,9 +109,8 @@ TILE_TARGET static Rounded pack_columns(const float *vectors, int64_t count, int
         }
         rows[d / 2] = pair[1] | (pair[0] >> 16 & 0xffff);
     }
-    rows[even(dim) / 2] = Ints{} + 0x3f803f80;  // two ones
-    for (int64_t row = even(dim) / 2 + 1; row < steps_of(dim) * TILE; row++)
-        rows[row] = Ints{};
+    for (int64_t row = even(dim) / 2; row < steps_of(dim) * TILE; row++)
+        rows[row] = row == even(dim) / 2 ? Ints{} + 0x3f803f80 : Ints{};  // two ones
     return columns;
 }
 
@@ -125,9 +130,11 @@ TILE_TARGET static inline __attribute__((always_inline)) Floats largest_row(cons
 // The largest scores of the units of `pairs` pairs of tiles, for a pair of tiles of vectors: [units, COLUMNS], of which
 // two columns are written; and of these the largest so far, `top`.
 TILE_TARGET static void tile_scores(
-    const int16_t *vectors, int64_t steps, const int16_t *codes, int64_t pairs, float *scratch, Floats *largest,
+    const int16_t *vectors, int64_t steps, bool apart, const int16_t *codes, int64_t pairs, float *scratch, Floats *largest,
     Floats *top)
 {
+    const int64_t size = (steps + apart) * TILE_SIZE;
+    const int16_t *here = codes;
     Floats best[PAIR] = {};
     // Compilers may not know that tiles are loaded from what was written.
     asm volatile("" ::: "memory");
@@ -138,21 +145,24 @@ TILE_TARGET static void tile_scores(
 #define NEXT(scores, codes, vectors, unit, column)                                                                   \
     {                                                                                                                \
         _tile_stored(scores, scratch, 64);                                                                           \
-        _tile_zero(scores);                                                                                          \
+        if (apart)                                                                                                   \
+            _tile_loadd(scores, here + unit * size + steps * TILE_SIZE, 64);                                         \
+        else                                                                                                         \
+            _tile_zero(scores);                                                                                      \
         _tile_dpbf16ps(scores, codes, vectors);                                                                      \
         const Floats most = largest_row(scratch);                                                                    \
         out[unit * COLUMNS + column] = most;                                                                         \
         best[column] = GREATER(best[column], most);                                                                  \
     }
     for (int64_t pair = 0; pair < pairs; pair++) {
-        const int16_t *here = codes + pair * PAIR * steps * TILE_SIZE;
+        here = codes + pair * PAIR * size;
         for (int64_t step = 0; step < steps; step++) {
             if (steps > 1 || pair == 0) {
                 _tile_loadd(6, vectors + step * TILE_SIZE, 64);
                 _tile_loadd(7, vectors + (steps + step) * TILE_SIZE, 64);
             }
             _tile_loadd(4, here + step * TILE_SIZE, 64);
-            _tile_loadd(5, here + (steps + step) * TILE_SIZE, 64);
+            _tile_loadd(5, here + size + step * TILE_SIZE, 64);
             if (step == 0) {
                 NEXT(0, 4, 6, 0, 0)
                 NEXT(1, 5, 6, 1, 0)
