@@ -308,8 +308,27 @@ def test_tiles_are_taken_where_that_pays_and_else_with_patience(variant, normal)
     for pause in (1, 3, 7):
         assert [how((vectors, close)) for _ in range(pause + 1)] == ["screened"] * pause + ["tiled"]
     assert [how((vectors, apart)) for _ in range(17)] == ["screened"] * 15 + ["tiled"] * 2
-    assert how((normal(1023, dim), apart)) == "screened"
-    assert how((normal(2001, 11), normal(size, 11, purpose=1))) == "screened"
+    assert how((normal(255, dim), apart)) == ""
+
+
+@TILED
+def test_of_few_dimensions_tiles_take_few_codes(variant, normal):
+    vectors = normal(2001, 11)
+    assert how((vectors, normal(2047, 11, purpose=1))) == "tiled"
+    assert how((vectors, normal(2048, 11, purpose=1))) == "screened in bytes"
+
+
+@pytest.mark.skipif("AVX-512, screened in bytes" not in SHORT, reason="bytes are not multiplied at once here")
+def test_bytes_are_taken_where_that_pays_and_else_with_patience(normal):
+    size, dim = 1403, 6  # a shape that no other test has
+    vectors, apart = normal(2001, dim), normal(size, dim, purpose=1)
+    close = apart[:1] + 1e-5 * apart
+    assert how((vectors, apart)) == how((vectors, close)) == "screened in bytes"
+    for pause in (1, 3):
+        found = [how((vectors, close)) for _ in range(pause + 1)]
+        assert found == ["screened"] * pause + ["screened in bytes"]
+    assert how((vectors, normal(1023, dim, purpose=1))) == "screened"
+    assert how((normal(255, dim), apart)) == ""
 
 
 @EACH

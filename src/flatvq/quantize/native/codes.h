@@ -47,12 +47,12 @@ struct Variant {
         const float *, int64_t, int64_t, const float *, const int64_t *, float *, double *);
     void (*search)(
         const float *, int64_t, const float *, const float *, int64_t, int64_t, float *, int64_t *);
-    // Where the variant screens, and zero where not: vectors, codes and dimensions from which that pays; the share of
-    // vectors that it may leave to a search in floats before the next variant takes less; codes in a group; the bytes
-    // that a code takes, rounded; how a group is packed, which returns the square of the most that rounding takes off
-    // one; the bytes that the search needs on the way; the search, which returns for how many vectors it had to compute
-    // all scores in floats.
-    int64_t least_n, least_k, least_dim;
+    // Where the variant screens, and zero where not: whether that pays for so many vectors, codes and dimensions; the
+    // share of vectors that it may leave to a search in floats before the next variant takes less; codes in a group; the
+    // bytes that a code takes, rounded; how a group is packed, which returns the square of the most that rounding takes
+    // off one; the bytes that the search needs on the way; the search, which returns for how many vectors it had to
+    // compute all scores in floats.
+    bool (*pays)(int64_t, int64_t, int64_t);
     double most_left;
     int group;
     int64_t (*bytes)(int64_t);

@@ -103,13 +103,24 @@ bool has_tiles()
 }
 #endif
 
+// When screening pays: for vectors and codes enough, and for dimensions enough that roundings can tell codes apart.
+// What a tile takes hardly depends on dimensions, up to 32; integers of 8 bits need the more codes the more there are.
+#ifdef TILES
+bool tiles_pay(int64_t n, int64_t k, int64_t dim) { return n >= 256 && k >= 256 && dim >= (k < 2048 ? 8 : 12); }
+#endif
+#if defined(__x86_64__)
+bool bytes_pay(int64_t n, int64_t k, int64_t dim) { return n >= 256 && k >= 1024 && k >= 32 * dim && dim >= 4; }
+bool shorts_pay(int64_t n, int64_t k, int64_t dim) { return n >= 256 && k >= 256 && dim >= 4; }
+bool shorts_pay_beside_avx2(int64_t n, int64_t k, int64_t dim) { return n >= 256 && k >= 128 && dim >= 4; }
+#endif
+
 // For each instruction set, the variant that prunes, those that screen, the coarsest first, and the one that does
 // neither.
 const Variant VARIANTS[] = {
 #define AVX512 8, avx512::PANEL, avx512::largest, avx512::look_up, avx512::search
 #define AVX2 6, avx2::PANEL, avx2::largest, avx2::look_up, avx2::search
 #define PORTABLE 8, portable::PANEL, portable::largest, portable::look_up, portable::search
-#define NO_SCREEN 0, 0, 0, 0, 0, nullptr, nullptr, nullptr, nullptr
+#define NO_SCREEN nullptr, 0, 0, nullptr, nullptr, nullptr, nullptr
 #define SCREEN(variant, number)                                                                                      \
     variant::GROUP, variant::bytes<number>, variant::pack_group<number>, variant::room<number>, variant::screen<number>
 #define TILED(variant)                                                                                               \
@@ -119,13 +130,13 @@ const Variant VARIANTS[] = {
 #if defined(__x86_64__)
     {"AVX-512, pruned", has_avx512, AVX512, NO_SCREEN, 0, TREE(avx512)},
 #ifdef TILES
-    {"AVX-512, tiled", has_tiles, AVX512, 1024, 256, 12, 0.125, TILED(avx512), 0.14, NO_TREE},
+    {"AVX-512, tiled", has_tiles, AVX512, tiles_pay, 0.125, TILED(avx512), 0.14, NO_TREE},
 #endif
-    {"AVX-512, screened in bytes", has_vnni, AVX512, 256, 1024, 4, 0.125, SCREEN(avx512, int8_t), 0.2, NO_TREE},
-    {"AVX-512, screened", has_vnni, AVX512, 256, 256, 4, 1, SCREEN(avx512, int16_t), 0.35, NO_TREE},
+    {"AVX-512, screened in bytes", has_vnni, AVX512, bytes_pay, 0.125, SCREEN(avx512, int8_t), 0.2, NO_TREE},
+    {"AVX-512, screened", has_vnni, AVX512, shorts_pay, 1, SCREEN(avx512, int16_t), 0.35, NO_TREE},
     {"AVX-512", has_avx512, AVX512, NO_SCREEN, 0.7, NO_TREE},
     {"AVX2, pruned", has_avx2, AVX2, NO_SCREEN, 0, TREE(avx2)},
-    {"AVX2, screened", has_avx2, AVX2, 256, 128, 4, 1, SCREEN(avx2, int16_t), 0.5, NO_TREE},
+    {"AVX2, screened", has_avx2, AVX2, shorts_pay_beside_avx2, 1, SCREEN(avx2, int16_t), 0.5, NO_TREE},
     {"AVX2", has_avx2, AVX2, NO_SCREEN, 0.7, NO_TREE},
 #endif
     {"portable", has_portable, PORTABLE, NO_SCREEN, 0.7, NO_TREE},
@@ -145,14 +156,12 @@ extern "C" const char *flatvq_variant(int number) { return number < COUNT ? VARI
 
 extern "C" int flatvq_runs(int number) { return VARIANTS[number].runs(); }
 
-// The number of the fastest variant, `first` or one after it, that looks at every code. Screening pays for vectors and
-// codes enough, for dimensions enough that roundings can tell codes apart, and where it has not failed of late.
+// The number of the fastest variant, `first` or one after it, that looks at every code, and has not failed of late.
 static int next_scan(const Task &task, int first, bool count)
 {
     for (;; first++) {
         const Variant &variant = VARIANTS[first];
-        const bool pays = task.n >= variant.least_n && task.k >= variant.least_k && task.dim >= variant.least_dim;
-        if (variant.chunk || !pays || !variant.runs())
+        if (variant.chunk || !variant.runs() || (variant.group && !variant.pays(task.n, task.k, task.dim)))
             continue;
         Patience &patience = Patience::with(task, first);
         if (!variant.group || patience.over())
