@@ -123,25 +123,37 @@ struct Search {
     }
 };
 
-// Pack the codes of a task in panels of `width`, in their own order or the one that is given, and find the longest one
+// Pack the codes of a task in panels of `width`, a multiple of 4, in their own order or the one that is given, and find the longest one
 // and the largest value.
 inline void pack(const Task &task, int64_t width, const int32_t *order, Codes &codes)
 {
-    const int64_t dim = codes.dim;
+    // Several at once, for a chain of sums mostly waits; the last one fills up what is left.
+    constexpr int AT_ONCE = 4;
+    const int64_t dim = codes.dim, blocks = (codes.k + AT_ONCE - 1) / AT_ONCE;
     float lowest = 0, largest = 0;
 #pragma omp parallel for num_threads(task.pieces) reduction(min : lowest) reduction(max : largest) if (task.pieces > 1)
-    for (int piece = 0; piece < task.pieces; piece++) {
-        for (int64_t place = codes.k * piece / task.pieces; place < codes.k * (piece + 1) / task.pieces; place++) {
-            const float *code = task.codes + (order ? order[place] : place) * dim;
-            float *column = codes.panels + place / width * width * dim + place % width;
-            double square = 0;
-            for (int64_t d = 0; d < dim; d++) {
-                column[d * width] = code[d];
-                square += (double)code[d] * code[d];
-                largest = largest < std::abs(code[d]) ? std::abs(code[d]) : largest;
+    for (int64_t block = 0; block < blocks; block++) {
+        const int64_t first = block * AT_ONCE;
+        const float *code[AT_ONCE];
+        double square[AT_ONCE] = {};
+        float most[AT_ONCE] = {};
+        for (int i = 0; i < AT_ONCE; i++) {
+            const int64_t place = first + i < codes.k ? first + i : codes.k - 1;
+            code[i] = task.codes + (order ? order[place] : place) * dim;
+        }
+        float *column = codes.panels + first / width * width * dim + first % width;
+        for (int64_t d = 0; d < dim; d++, column += width)
+#pragma GCC unroll 4
+            for (int i = 0; i < AT_ONCE; i++) {
+                const float value = code[i][d];
+                column[i] = value;
+                square[i] += (double)value * value;
+                most[i] = most[i] < std::abs(value) ? std::abs(value) : most[i];
             }
-            codes.offsets[place] = (float)(square / -2);
-            lowest = codes.offsets[place] < lowest ? codes.offsets[place] : lowest;
+        for (int i = 0; i < AT_ONCE; i++) {
+            codes.offsets[first + i] = (float)(square[i] / -2);
+            lowest = codes.offsets[first + i] < lowest ? codes.offsets[first + i] : lowest;
+            largest = largest < most[i] ? most[i] : largest;
         }
     }
     // What fills up the last panel: zeros, with a score below all others.
