@@ -123,8 +123,8 @@ struct Search {
     }
 };
 
-// Pack the codes of a task in panels of `width`, a multiple of 4, in their own order or the one that is given, and find the longest one
-// and the largest value.
+// Pack the codes of a task in panels of `width`, a multiple of 4, in their own order or the one that is given, and find
+// the longest one and the largest value.
 inline void pack(const Task &task, int64_t width, const int32_t *order, Codes &codes)
 {
     // Several at once, for a chain of sums mostly waits; the last one fills up what is left.
