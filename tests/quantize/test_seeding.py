@@ -18,7 +18,7 @@ from flatvq.quantize import (
     SeedingEvent,
     VectorQuantizer,
 )
-from flatvq.quantize.seeding import random_codes
+from flatvq.quantize.seeding import distinct_rows, random_codes
 
 FROM_DATA = pytest.mark.parametrize("seeding", [DataSeeding, KMeansSeeding])
 
@@ -73,6 +73,15 @@ def test_kaiming_bound_is_that_of_torch_on_an_array_with_a_leading_one(size, dim
 def test_an_unknown_distribution_is_refused():
     with pytest.raises(FlatvqError, match="kaiming"):
         RandomSeeding("kaimin")
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(0, 40), dim=st.integers(1, 4), reach=st.integers(1, 30))
+def test_distinct_rows_are_those_of_torch_in_its_order(seed, count, dim, reach):
+    random = torch.Generator().manual_seed(seed)
+    vectors = torch.randint(-reach, reach + 1, (count, dim), generator=random).float()
+    whole = torch.unique(vectors, dim=0) if count else vectors
+    assert torch.equal(distinct_rows(vectors), whole[whole.any(dim=1)])
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])

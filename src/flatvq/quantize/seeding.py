@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from flatvq.errors import FlatvqError, nearest
@@ -184,8 +185,25 @@ def distinct_rows(vectors: Tensor) -> Tensor:
         >>> distinct_rows(torch.tensor([[2.0], [0.0], [1.0], [2.0]])).flatten().tolist()
         [1.0, 2.0]
     """
-    unique: Tensor = torch.unique(vectors, dim=0)
-    return unique[unique.any(dim=1)]
+    # As torch.unique does, in its order; but that compares whole rows, and takes ten times as long. Rows are
+    # sorted by their first two numbers, and only different ones that tie in both are left to it.
+    keys, order = _first_two(vectors).sort(stable=True)
+    rows = vectors[order]
+    if bool((keys[1:] == keys[:-1]).any()):
+        again = F.pad((rows[1:] == rows[:-1]).all(dim=1), (1, 0))
+        rows, keys = rows[~again], keys[~again]
+        same = keys[1:] == keys[:-1]
+        tied = F.pad(same, (1, 0)) | F.pad(same, (0, 1))
+        rows = torch.cat([torch.unique(rows[tied], dim=0), rows[~tied]])
+        rows = rows[_first_two(rows).argsort(stable=True)]
+    return rows[rows.any(dim=1)]
+
+
+def _first_two(rows: Tensor) -> Tensor:
+    """Integers [N] in the order of the first two numbers of float32 [N, D]."""
+    bits = (rows[:, :2] + 0.0).view(torch.int32).long()  # the sum makes 0.0 of -0.0
+    numbers = bits ^ (bits >> 63 & 0x7FFFFFFF)  # negative floats are the other way round
+    return numbers[:, 0] * 2**32 + numbers[:, -1]
 
 
 def _shuffled(vectors: Tensor, random: torch.Generator) -> Tensor:
