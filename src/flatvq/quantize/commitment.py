@@ -40,6 +40,8 @@ def commitment_loss(
     """
     if error is None:
         return F.mse_loss(vectors, codes)
+    if not vectors.requires_grad:
+        return vectors.new_full((), error)
     result: Tensor = _Known.apply(vectors, codes, error)  # type: ignore[no-untyped-call]
     return result
 

@@ -36,6 +36,8 @@ def straight_through(vectors: Float[Tensor, "*n d"], codes: Float[Tensor, "*n d"
         >>> z.grad.tolist()
         [[1.0, 1.0]]
     """
+    if not vectors.requires_grad:
+        return codes
     result: Tensor = _StraightThrough.apply(vectors, codes)  # type: ignore[no-untyped-call]
     return result
 
