@@ -138,6 +138,7 @@ TARGET static void search(
 #undef GREATER
 #undef LESSER
 #undef SQUARE_ROOT
+#undef FIRST
 #undef QUADS
 #endif
 

@@ -12,7 +12,8 @@
 // of 32 bits lie together, as they are multiplied; the last ones are filled up with zeros.
 //
 // It needs, beside what margin.h does, PAIRS(sums, a, b) (the sums plus the products of pairs of integers of 16 bits)
-// and, for those of 8 bits, QUADS(sums, a, b), of which `a` has no sign.
+// and, for those of 8 bits, QUADS(sums, a, b), of which `a` has no sign; and FIRST(values, count), which loads LANES values
+// or fewer and zeros.
 
 namespace VARIANT {
 
@@ -45,37 +46,43 @@ template <typename Number> static float step_of_codes(const Codes &codes)
     return (float)(SHORT<Number> ? codes.longest : codes.largest) / RANGE<Number>;
 }
 
-// Round rows of values [COUNT, dim], or the first `count` of them and zeros, `apart` floats from one to the next. Each
-// has a lane, and the words of all lie side by side: they go to `words`, each `stride` further than the one before.
-template <typename Number, int COUNT>
-SCREEN_TARGET static Rounded round_rows(
-    const float *values, int64_t apart, int64_t count, int64_t dim, float step, int32_t *words, int64_t stride)
+// The sum of a few numbers, as many as a power of two.
+template <int COUNT> TARGET static inline __attribute__((always_inline)) float sum_of(const float *numbers)
 {
-    constexpr int BITS = 8 * (int)sizeof(Number);
+    if (COUNT == 1)
+        return *numbers;
+    constexpr int HALF = COUNT > 1 ? COUNT / 2 : 1;
+    typedef float Half __attribute__((vector_size(sizeof(float) * HALF)));
+    Half low, high;
+    std::memcpy(&low, numbers, sizeof low);
+    std::memcpy(&high, numbers + COUNT - HALF, sizeof high);
+    const Half sum = low + high;
+    return sum_of<HALF>((const float *)&sum);
+}
+
+// Round [dim] values to whole steps. So many more than fill the last register are written, as zeros. Into lane `row` of
+// `sizes` goes what became of them.
+template <typename Number>
+SCREEN_TARGET static inline void round_values(
+    const float *values, int64_t dim, float step, Number *numbers, Rounded &sizes, int row)
+{
+    typedef Number Numbers __attribute__((vector_size(sizeof(Number) * LANES)));
     const float scale = 1 / step;
-    Rounded rows = {};
-    for (int64_t begin = 0; begin < dim; begin += SIDE<Number>, words += stride) {
-        Ints word = {};
-        for (int64_t d = begin; d < begin + SIDE<Number> && d < dim; d++) {
-            Floats exact = {};
-            if (count == COUNT)
-#pragma GCC unroll 16
-                for (int row = 0; row < COUNT; row++)
-                    exact[row] = values[row * apart + d];
-            else
-                for (int64_t row = 0; row < count; row++)
-                    exact[row] = values[row * apart + d];
-            const Floats scaled = exact * scale;
-            const Ints whole = __builtin_convertvector(scaled + (scaled < 0 ? Floats{} - 0.5f : Floats{} + 0.5f), Ints);
-            const Floats now = __builtin_convertvector(whole, Floats) * step, rest = exact - now;
-            rows.square += now * now;
-            rows.lost += rest * rest;
-            rows.sum += whole;
-            word |= (whole & ((1 << BITS) - 1)) << (int)(d - begin) * BITS;
-        }
-        std::memcpy(words, &word, sizeof word);
+    Floats square = {}, lost = {}, sum = {};
+    for (int64_t d = 0; d < dim; d += LANES) {
+        const Floats exact = FIRST(values + d, dim - d < LANES ? dim - d : LANES);
+        const Floats scaled = exact * scale;
+        const Ints whole = __builtin_convertvector(scaled + (scaled < 0 ? Floats{} - 0.5f : Floats{} + 0.5f), Ints);
+        const Floats wide = __builtin_convertvector(whole, Floats), now = wide * step, rest = exact - now;
+        square += now * now;
+        lost += rest * rest;
+        sum += wide;
+        const Numbers narrow = __builtin_convertvector(whole, Numbers);
+        std::memcpy(numbers + d, &narrow, sizeof narrow);
     }
-    return rows;
+    sizes.square[row] = sum_of<LANES>((const float *)&square);
+    sizes.lost[row] = sum_of<LANES>((const float *)&lost);
+    sizes.sum[row] = SHORT<Number> ? 0 : sum_of<LANES>((const float *)&sum);
 }
 
 // Lay out a group of the codes [k, dim] and its offsets, and return the most that rounding takes off one, squared.
@@ -84,26 +91,25 @@ SCREEN_TARGET static float pack_group(const float *vectors, int64_t group, const
 {
     const int64_t dim = codes.dim, words = words_of<Number>(dim), first = group * GROUP;
     int32_t *integers = (int32_t *)codes.rounded + first * words;
-    Floats lost = {};
-    for (int64_t depth = 0; depth < DEPTH; depth++) {
-        // What fills up the last group: zeros, with an offset below all scores.
-        const int64_t rest = codes.k - first - depth, all = rest < 0 ? 0 : (rest + DEPTH - 1) / DEPTH;
-        const int64_t count = all < LANES ? all : LANES;
-        const int64_t bundle = depth / WIDE * WIDE, place = depth % WIDE * LANES;
-        int32_t *here = integers + bundle * LANES * words + place;
-        const Rounded rows = round_rows<Number, LANES>(
-            vectors + (first + depth) * dim, DEPTH * dim, count, dim, step_of_codes<Number>(codes), here, WIDE * LANES);
-        for (int64_t word = 0; !SHORT<Number> && word < words; word++)
-            for (int64_t lane = 0; lane < count; lane++)
-                here[word * WIDE * LANES + lane] ^= (int32_t)0x80808080;
-        float *offsets = codes.aside + first + bundle * LANES + place;
-        for (int64_t lane = 0; lane < LANES; lane++)
-            offsets[lane] = lane < count ? rows.square[lane] / -2 : -INFINITY;
-        lost = GREATER(lost, rows.lost);
-    }
+    const float step = step_of_codes<Number>(codes);
     float most = 0;
-    for (int lane = 0; lane < LANES; lane++)
-        most = most < lost[lane] ? lost[lane] : most;
+    Number numbers[MOST_DIM + LANES];
+    for (int64_t code = 0; code < GROUP; code++) {
+        const int64_t bundle = code % DEPTH / WIDE * WIDE, place = code % WIDE * LANES + code / DEPTH;
+        int32_t *here = integers + bundle * LANES * words + place;
+        // What fills up the last group: zeros, with an offset below all scores.
+        const bool there = first + code < codes.k;
+        Rounded sizes = {Floats{} + INFINITY, {}, {}};
+        if (there)
+            round_values<Number>(vectors + (first + code) * dim, dim, step, numbers, sizes, 0);
+        for (int64_t word = 0; word < words; word++) {
+            int32_t bits;
+            std::memcpy(&bits, numbers + word * SIDE<Number>, sizeof bits);
+            here[word * WIDE * LANES] = !there ? 0 : SHORT<Number> ? bits : bits ^ (int32_t)0x80808080;
+        }
+        codes.aside[first + bundle * LANES + place] = sizes.square[0] / -2;
+        most = most < sizes.lost[0] ? sizes.lost[0] : most;
+    }
     return most;
 }
 
@@ -145,7 +151,7 @@ SCREEN_TARGET static void integer_scores(
 #pragma GCC unroll 4
                     for (int reg = 0; reg < WIDE; reg++)
                         sum[row][reg] =
-                            with_products<Number>(sum[row][reg], here[reg], Ints{} + vectors[word * ROWS + row]);
+                            with_products<Number>(sum[row][reg], here[reg], Ints{} + vectors[row * words + word]);
             }
 #pragma GCC unroll 8
             for (int row = 0; row < ROWS; row++)

@@ -18,8 +18,7 @@ namespace VARIANT {
 // Vectors that were rounded, one to a lane: the squares of their lengths now, and of what rounding took off; and the
 // sums of their integers, where they are such.
 struct Rounded {
-    Floats square, lost;
-    Ints sum;
+    Floats square, lost, sum;
 };
 
 // What is allowed, where `top` is the largest score of the rounded, and `offset` what that of a code is rounded by.

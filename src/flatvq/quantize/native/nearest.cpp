@@ -35,6 +35,7 @@
 #define GREATER(a, b) (Floats) _mm512_max_ps((__m512)(a), (__m512)(b))
 #define LESSER(a, b) (Floats) _mm512_min_ps((__m512)(a), (__m512)(b))
 #define SQUARE_ROOT(a) (Floats) _mm512_sqrt_ps((__m512)(a))
+#define FIRST(values, count) (Floats) _mm512_maskz_loadu_ps((__mmask16)((1u << (count)) - 1), values)
 #define AT_LEAST(a, b) _mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_GE_OQ)
 #define INTS_AT_LEAST(a, b) _mm512_cmpge_epi32_mask((__m512i)(a), (__m512i)(b))
 #ifdef TILES
@@ -53,6 +54,9 @@
 #define GREATER(a, b) (Floats) _mm256_max_ps((__m256)(a), (__m256)(b))
 #define LESSER(a, b) (Floats) _mm256_min_ps((__m256)(a), (__m256)(b))
 #define SQUARE_ROOT(a) (Floats) _mm256_sqrt_ps((__m256)(a))
+#define FIRST(values, count)                                                                                         \
+    (Floats) _mm256_maskload_ps(                                                                                     \
+        values, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)))
 #define AT_LEAST(a, b) _mm256_movemask_ps(_mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_GE_OQ))
 #define INTS_AT_LEAST(a, b) _mm256_movemask_ps((__m256)((Ints)(a) >= (Ints)(b)))
 #include "group.h"

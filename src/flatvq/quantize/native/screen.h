@@ -157,7 +157,7 @@ template <typename Number> struct Room {
         const int64_t taken = bytes<Number>(codes.dim), fit = CACHE / (taken * GROUP);
         part = fit < 1 ? 1 : fit < codes.groups ? fit : codes.groups;
         most = ROWS * (part * LANES / 16 + 2);
-        // The last words are written by a whole register.
+        // Integers of the last vector are written by a whole register.
         offsets = (BLOCK * taken + (int64_t)sizeof(Ints) + 63) / 64 * 64;
         largest = offsets + codes.groups * GROUP * sizeof(int32_t);
         spans = largest + ROWS * part * sizeof(Ints);
@@ -172,7 +172,7 @@ template <typename Number> static int64_t room(const Codes &codes) { return Room
 template <typename Number>
 SCREEN_TARGET static Ints least_scores(const Rounded &vectors, const Ints &top, const Codes &codes, float product)
 {
-    const Floats shift = SHORT<Number> ? Floats{} : 128.0f * __builtin_convertvector(vectors.sum, Floats);
+    const Floats shift = SHORT<Number> ? Floats{} : 128.0f * vectors.sum;
     const Floats largest = __builtin_convertvector(top, Floats), score = (largest - shift) * product;
     const Floats steps = margin(vectors, score, codes, product) / product;
     // A few more for these numbers in float32.
@@ -207,14 +207,14 @@ SCREEN_TARGET static int64_t screen(const Search &search, int64_t begin, int64_t
         }
         const float product = step * step_of_code;
         round_offsets(codes.aside, codes.groups * GROUP, product, offsets);
-        Rounded rounded[BLOCK_GROUPS];
+        Rounded rounded[BLOCK_GROUPS] = {};
         Ints tops[BLOCK_GROUPS];
         bool left[BLOCK_GROUPS] = {};
-        for (int64_t at = 0; at < stop - start; at += ROWS) {
-            rounded[at / ROWS] = round_rows<Number, ROWS>(
-                vectors + at * dim, dim, ROWS, dim, step, integers + at * words, ROWS);
-            tops[at / ROWS] = Ints{} + INT32_MIN;
-        }
+        for (int64_t row = 0; row < stop - start; row++)
+            round_values<Number>(
+                vectors + row * dim, dim, step, (Number *)(integers + row * words), rounded[row / ROWS],
+                (int)(row % ROWS));
+        std::fill(tops, tops + BLOCK_GROUPS, Ints{} + INT32_MIN);
         for (int64_t first = 0; first < codes.groups; first += room.part) {
             const int64_t groups = codes.groups - first < room.part ? codes.groups - first : room.part;
             for (int64_t at = 0; at < stop - start; at += ROWS) {

@@ -63,8 +63,7 @@ TILE_TARGET static float pack_tiles(const float *vectors, int64_t pair, const Co
             };
             Floats lost = {}, square = {};
             for (int64_t d = 0; d < dim && code < codes.k; d += LANES) {
-                const int64_t count = dim - d < LANES ? dim - d : LANES;
-                const Floats exact = (Floats)_mm512_maskz_loadu_ps((1u << count) - 1, vectors + code * dim + d);
+                const Floats exact = FIRST(vectors + code * dim + d, dim - d < LANES ? dim - d : LANES);
                 const Ints bits = rounded((Ints)exact);
                 const Floats now = (Floats)bits, rest = exact - now;
                 square += now * now;
@@ -72,9 +71,9 @@ TILE_TARGET static float pack_tiles(const float *vectors, int64_t pair, const Co
                 const Halves halves = __builtin_convertvector(bits >> 16, Halves);
                 std::memcpy(place(d), &halves, sizeof halves);
             }
-            most = std::max(most, _mm512_reduce_add_ps((__m512)lost));
+            most = std::max(most, sum_of<LANES>((const float *)&lost));
             // What fills up the last tiles: zeros, with an offset below all scores.
-            float offset = code < codes.k ? _mm512_reduce_add_ps((__m512)square) / -2 : -INFINITY;
+            float offset = code < codes.k ? sum_of<LANES>((const float *)&square) / -2 : -INFINITY;
             if (apart(dim))
                 ((Floats *)(tiles + steps_of(dim) * TILE_SIZE))[code % TILE] = Floats{} + offset;
             else {
