@@ -16,8 +16,8 @@ template <typename T> struct Array {
     ~Array() { std::free(data); }
 };
 
-// Dimensions up to which codes are screened, and lengths between which nothing that is computed of them on the way over-
-// or underflows.
+// Dimensions up to which codes are screened, and lengths between which nothing that is computed of them on the way
+// over- or underflows.
 constexpr int64_t MOST_DIM = 1 << 14;
 constexpr float SHORTEST = 0x1p-30f, LONGEST = 0x1p40f;
 
@@ -48,10 +48,10 @@ struct Variant {
     void (*search)(
         const float *, int64_t, const float *, const float *, int64_t, int64_t, float *, int64_t *);
     // Where the variant screens, and zero where not: whether that pays for so many vectors, codes and dimensions; the
-    // share of vectors that it may leave to a search in floats before the next variant takes less; codes in a group; the
-    // bytes that a code takes, rounded; how a group is packed, which returns the square of the most that rounding takes
-    // off one; the bytes that the search needs on the way; the search, which returns for how many vectors it had to
-    // compute all scores in floats.
+    // share of vectors that it may leave to a search in floats before the next variant takes less; codes in a group;
+    // the bytes that a code takes, rounded; how a group is packed, which returns the square of the most that rounding
+    // takes off one; the bytes that the search needs on the way; the search, which returns for how many vectors it had
+    // to compute all scores in floats.
     bool (*pays)(int64_t, int64_t, int64_t);
     double most_left;
     int group;

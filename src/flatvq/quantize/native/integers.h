@@ -12,8 +12,8 @@
 // of 32 bits lie together, as they are multiplied; the last ones are filled up with zeros.
 //
 // It needs, beside what margin.h does, PAIRS(sums, a, b) (the sums plus the products of pairs of integers of 16 bits)
-// and, for those of 8 bits, QUADS(sums, a, b), of which `a` has no sign; and FIRST(values, count), which loads LANES values
-// or fewer and zeros.
+// and, for those of 8 bits, QUADS(sums, a, b), of which `a` has no sign; and FIRST(values, count), which loads LANES
+// values, or fewer and zeros.
 
 namespace VARIANT {
 

@@ -2,8 +2,8 @@
 //
 // Vectors and codes are rounded to bfloat16, numbers of 8 bits of precision whose products float32 holds exactly. A
 // row of codes is [e | offset], the offset in two such numbers, and a column of vectors [z | 1 1]: their product is the
-// score z e - |e|^2 / 2. Where that would take a tile more, the offsets are in a tile of their own instead, to which the
-// products are added. A unit is the codes of a tile, and of its scores only the largest is kept.
+// score z e - |e|^2 / 2. Where that would take a tile more, the offsets are in a tile of their own instead, to which
+// the products are added. A unit is the codes of a tile, and of its scores only the largest is kept.
 //
 // It needs, beside what screen.h does, TILE_TARGET (the attribute).
 
@@ -129,8 +129,8 @@ TILE_TARGET static inline __attribute__((always_inline)) Floats largest_row(cons
 // The largest scores of the units of `pairs` pairs of tiles, for a pair of tiles of vectors: [units, COLUMNS], of which
 // two columns are written; and of these the largest so far, `top`.
 TILE_TARGET static void tile_scores(
-    const int16_t *vectors, int64_t steps, bool apart, const int16_t *codes, int64_t pairs, float *scratch, Floats *largest,
-    Floats *top)
+    const int16_t *vectors, int64_t steps, bool apart, const int16_t *codes, int64_t pairs, float *scratch,
+    Floats *largest, Floats *top)
 {
     const int64_t size = (steps + apart) * TILE_SIZE;
     const int16_t *here = codes;
