@@ -46,8 +46,10 @@ template <typename Number> static float step_of_codes(const Codes &codes)
     return (float)(SHORT<Number> ? codes.longest : codes.largest) / RANGE<Number>;
 }
 
-// The sum of a few numbers, as many as a power of two.
-template <int COUNT> TARGET static inline __attribute__((always_inline)) float sum_of(const float *numbers)
+enum Fold { SUM, LARGEST };
+
+// The sum or the largest of a few numbers, as many as a power of two.
+template <Fold FOLD, int COUNT> TARGET static inline __attribute__((always_inline)) float folded(const float *numbers)
 {
     if (COUNT == 1)
         return *numbers;
@@ -56,8 +58,8 @@ template <int COUNT> TARGET static inline __attribute__((always_inline)) float s
     Half low, high;
     std::memcpy(&low, numbers, sizeof low);
     std::memcpy(&high, numbers + COUNT - HALF, sizeof high);
-    const Half sum = low + high;
-    return sum_of<HALF>((const float *)&sum);
+    const Half both = FOLD == SUM ? low + high : low < high ? high : low;
+    return folded<FOLD, HALF>((const float *)&both);
 }
 
 // Round [dim] values to whole steps. So many more than fill the last register are written, as zeros. Into lane `row` of
@@ -80,9 +82,9 @@ SCREEN_TARGET static inline void round_values(
         const Numbers narrow = __builtin_convertvector(whole, Numbers);
         std::memcpy(numbers + d, &narrow, sizeof narrow);
     }
-    sizes.square[row] = sum_of<LANES>((const float *)&square);
-    sizes.lost[row] = sum_of<LANES>((const float *)&lost);
-    sizes.sum[row] = SHORT<Number> ? 0 : sum_of<LANES>((const float *)&sum);
+    sizes.square[row] = folded<SUM, LANES>((const float *)&square);
+    sizes.lost[row] = folded<SUM, LANES>((const float *)&lost);
+    sizes.sum[row] = SHORT<Number> ? 0 : folded<SUM, LANES>((const float *)&sum);
 }
 
 // Lay out a group of the codes [k, dim] and its offsets, and return the most that rounding takes off one, squared.

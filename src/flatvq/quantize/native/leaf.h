@@ -73,7 +73,7 @@ public:
         const int count = within_reach(leaf, list);
         visit(leaf, list, count);
         if (improved)
-            furthest = largest_of<CHUNK>(reach);
+            furthest = folded<LARGEST, CHUNK>(reach);
         improved = false;
     }
 
@@ -178,7 +178,7 @@ private:
     // Take a code from a strip: one of a higher score, or one of the same score that comes first.
     __attribute__((noinline)) TARGET void improve(int i, const Floats *scores, int64_t strip)
     {
-        const float highest = largest_of<STRIP>((const float *)scores);
+        const float highest = folded<LARGEST, STRIP>((const float *)scores);
         int64_t first = INT64_MAX;
         for (int reg = 0; reg < BEAM; reg++)
             for (unsigned equal = AT_LEAST(scores[reg], Floats{} + highest); equal; equal &= equal - 1) {

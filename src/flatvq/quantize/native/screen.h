@@ -63,21 +63,7 @@ SCREEN_TARGET static int64_t passing(
     return count;
 }
 
-// The largest of a few numbers, as many as a power of two.
-template <int COUNT> TARGET static inline __attribute__((always_inline)) float largest_of(const float *numbers)
-{
-    if (COUNT == 1)
-        return *numbers;
-    constexpr int HALF = COUNT > 1 ? COUNT / 2 : 1;
-    typedef float Half __attribute__((vector_size(sizeof(float) * HALF)));
-    Half low, high;
-    std::memcpy(&low, numbers, sizeof low);
-    std::memcpy(&high, numbers + COUNT - HALF, sizeof high);
-    const Half larger = low < high ? high : low;
-    return largest_of<HALF>((const float *)&larger);
-}
-
-// The bits of those that are not below a number.
+// The bits of the lanes that are not below a number.
 SCREEN_TARGET static inline unsigned lanes_at_least(const Floats *registers, int count, float least)
 {
     unsigned found = 0;
@@ -119,7 +105,7 @@ SCREEN_TARGET static void exact_scores(
             // Without branches, which could not be foreseen.
             float &score = scores[unit[i]->row];
             int64_t &found = nearest[unit[i]->row];
-            const float largest = largest_of<PARTS * LANES>((const float *)sum[i]);
+            const float largest = folded<LARGEST, PARTS * LANES>((const float *)sum[i]);
             const int64_t code = unit[i]->code + __builtin_ctz(lanes_at_least(sum[i], PARTS, largest));
             const int64_t better = -(int64_t)(score < largest);
             found += (code - found) & better;
@@ -128,23 +114,23 @@ SCREEN_TARGET static void exact_scores(
     }
 }
 
-// The size of a step for vectors [count, dim].
+// The size of a step for vectors [count, dim]: for integers of 16 bits by the longest, for others by the largest value.
 template <typename Number> SCREEN_TARGET static float step_of_vectors(const float *vectors, int64_t count, int64_t dim)
 {
     float most = 0;
-    for (int64_t row = 0; SHORT<Number> && row < count; row++) {
+    if (!SHORT<Number>) {
+        const int32_t bits = largest(vectors, count * dim);
+        std::memcpy(&most, &bits, sizeof most);
+        return most / RANGE<Number>;
+    }
+    for (int64_t row = 0; row < count; row++) {
         float square = 0;
 #pragma omp simd reduction(+ : square)
         for (int64_t d = 0; d < dim; d++)
             square += vectors[row * dim + d] * vectors[row * dim + d];
         most = most < square ? square : most;
     }
-    most = std::sqrt(most);
-    if (!SHORT<Number>) {
-        const int32_t bits = largest(vectors, count * dim);
-        std::memcpy(&most, &bits, sizeof most);
-    }
-    return most / RANGE<Number>;
+    return std::sqrt(most) / RANGE<Number>;
 }
 
 // What is needed for a block of vectors: a place for each thing, and the bytes of all.

@@ -71,9 +71,9 @@ TILE_TARGET static float pack_tiles(const float *vectors, int64_t pair, const Co
                 const Halves halves = __builtin_convertvector(bits >> 16, Halves);
                 std::memcpy(place(d), &halves, sizeof halves);
             }
-            most = std::max(most, sum_of<LANES>((const float *)&lost));
+            most = std::max(most, folded<SUM, LANES>((const float *)&lost));
             // What fills up the last tiles: zeros, with an offset below all scores.
-            float offset = code < codes.k ? sum_of<LANES>((const float *)&square) / -2 : -INFINITY;
+            float offset = code < codes.k ? folded<SUM, LANES>((const float *)&square) / -2 : -INFINITY;
             if (apart(dim))
                 ((Floats *)(tiles + steps_of(dim) * TILE_SIZE))[code % TILE] = Floats{} + offset;
             else {
