@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageFile
 
-from flatvq.data.jpeg import decode_plain
-from flatvq.data.pillow import Sizing, opened, to_rgb, upright
+from flatvq.data.jpeg import decode_plain, plain_size
+from flatvq.data.pillow import LARGEST_PIXELS, Sizing, is_upright, opened, to_rgb, upright
 from flatvq.data.sets import Pixels
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ Decode: TypeAlias = Callable[[BinaryIO, Sizing], Pixels]
 # A JPEG is decoded at a reduced size for training if that is still at least this many times the size it is
 # scaled to. At 3, about 3 values in 1,000 of a photograph are more than 2 levels off; at 2, 15 would be.
 _AMPLE = 3
+# The first bytes of a JPEG.
+_JPEG = b"\xff\xd8"
 
 
 def decode(stream: BinaryIO, sizing: Sizing) -> Pixels:
@@ -70,17 +73,38 @@ def decode_for_training(stream: BinaryIO, sizing: Sizing) -> Pixels:
         >>> decode_for_training(file, Sizing(crop=64, resize=96))[0, 0].tolist()
         [0, 128, 128]
     """
+    if (plain := _without_pillow(stream, sizing)) is not None:
+        return _fitted(plain, sizing)
+    stream.seek(0)
     with opened(stream) as image:
         target = sizing.target(*image.size)
         covered = _reduce(image, target)
-        if covered is None and (plain := decode_plain(stream, image)) is not None:
-            return _read_only(plain if target == image.size else _scaled(_as_tensor(plain), target))
+        if covered is None and image.format == "JPEG" and image.mode == "RGB" and is_upright(image):
+            stream.seek(0)
+            if (plain := decode_plain(stream.read(), image.size)) is not None:
+                return _fitted(plain, sizing)
         rgb = to_rgb(image)
         if covered is not None:
             rgb = rgb.resize(target, Image.Resampling.BICUBIC, box=covered)
         rgb = upright(rgb, image)
         size = sizing.target(*rgb.size)
         return _read_only(np.array(rgb) if size == rgb.size else _scaled(_channels_last(rgb), size))
+
+
+def _without_pillow(stream: BinaryIO, sizing: Sizing) -> Pixels | None:
+    """Decode a plain JPEG of a usual size; return None for all else, of which no more than this is read."""
+    if stream.read(len(_JPEG)) != _JPEG:
+        return None
+    file = _JPEG + stream.read()
+    size = plain_size(file)
+    if size is None or math.prod(size) > LARGEST_PIXELS or _reducible(size, sizing.target(*size)):
+        return None
+    return decode_plain(file, size)
+
+
+def _reducible(size: tuple[int, int], target: tuple[int, int]) -> bool:
+    """Tell whether `_reduce` would reduce a JPEG of this size, before Pillow opens it."""
+    return min(side // (_AMPLE * wanted) for side, wanted in zip(size, target, strict=True)) > 1
 
 
 def _reduce(image: ImageFile.ImageFile, target: tuple[int, int]) -> tuple[float, float, float, float] | None:
@@ -93,6 +117,13 @@ def _reduce(image: ImageFile.ImageFile, target: tuple[int, int]) -> tuple[float,
     whole = image.size
     drafted = image.draft("RGB", (_AMPLE * target[0], _AMPLE * target[1]))
     return None if drafted is None or image.size == whole else drafted[1]
+
+
+def _fitted(plain: Pixels, sizing: Sizing) -> Pixels:
+    """Scale [H, W, 3], or leave it as it is if it has its size."""
+    height, width, _ = plain.shape
+    target = sizing.target(width, height)
+    return _read_only(plain if target == (width, height) else _scaled(_as_tensor(plain), target))
 
 
 def _scaled(image: torch.Tensor, size: tuple[int, int]) -> Pixels:

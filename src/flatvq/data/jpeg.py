@@ -2,39 +2,70 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
-
 import numpy as np
 import simplejpeg
-from PIL import ImageFile
 
-from flatvq.data.pillow import is_upright
 from flatvq.data.sets import Pixels
 
-__all__ = ["decode_plain"]
+__all__ = ["decode_plain", "plain_size"]
+
+# The second bytes of markers (ITU-T T.81, table B.1).
+_FIRST, _NO_SEGMENT, _SCAN, _ABOUT, _FILL = 0xC0, range(0xD0, 0xDA), 0xDA, 0xE1, 0xFF
 
 
-def decode_plain(stream: BinaryIO, image: ImageFile.ImageFile) -> Pixels | None:
-    """Decode a JPEG of three colours that stands upright, in full.
+def plain_size(file: bytes) -> tuple[int, int] | None:
+    """Say how large a JPEG of three colours is that has no EXIF data or XMP, which may turn it.
+
+    It takes a tenth of the time that Pillow takes to open a file.
+
+    Args:
+        file: its bytes.
+
+    Returns:
+        Width and height; None if it is a file of another kind, or one on which only Pillow may judge.
+    """
+    if not _starts_plainly(file):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(file)
+    except ValueError:
+        return None
+    return (width, height) if colours in {"YCbCr", "RGB"} else None
+
+
+def decode_plain(file: bytes, size: tuple[int, int]) -> Pixels | None:
+    """Decode a JPEG of three colours in full, as it lies.
 
     Both decode by libjpeg-turbo with its exact transform and smooth chroma, so the pixels are Pillow's bit by
     bit; what is spared is Pillow's reading in pieces and its padding of each pixel to 4 bytes.
 
     Args:
-        stream: the file's bytes.
-        image: the file as Pillow opened it; its pixels are not loaded.
+        file: its bytes.
+        size: width and height, as whoever bounds them saw them.
 
     Returns:
-        uint8 [H, W, 3]; None if Pillow has to do it, because the file is of another kind, or because it is
-        damaged, of which Pillow says more.
+        uint8 [H, W, 3]; None if Pillow has to do it because the file is damaged, of which Pillow says more.
     """
-    if image.format != "JPEG" or image.mode != "RGB" or not is_upright(image):
-        return None
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    stream.seek(0)
+    width, height = size
+    pixels = np.empty((height, width, 3), np.uint8)
     try:
-        # Into memory of the size that Pillow saw and bounded, whatever else a crafted file may claim.
-        found = simplejpeg.decode_jpeg(stream.read(), "RGB", buffer=pixels)
+        # Into memory of the size that was bounded, whatever else a crafted file may claim.
+        found = simplejpeg.decode_jpeg(file, "RGB", buffer=pixels)
     except ValueError:
         return None
     return pixels if found.shape == pixels.shape else None
+
+
+def _starts_plainly(file: bytes) -> bool:
+    """Tell whether a file is a JPEG whose segments follow one another, and none may hold EXIF or XMP."""
+    if file[:2] != b"\xff\xd8":
+        return False
+    place = 2
+    while file[place : place + 1] == b"\xff" and place + 4 <= len(file):
+        kind = file[place + 1]
+        if kind == _SCAN:
+            return True
+        if kind < _FIRST or kind in _NO_SEGMENT or kind in (_ABOUT, _FILL):
+            return False
+        place += 2 + int.from_bytes(file[place + 2 : place + 4], "big")
+    return False
