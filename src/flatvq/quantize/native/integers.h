@@ -126,10 +126,11 @@ SCREEN_TARGET static void round_offsets(const float *offsets, int64_t count, flo
     }
 }
 
-// The largest scores of the units of `groups` groups, for ROWS vectors: [ROWS, groups].
+// The largest scores of the units of `groups` groups, for ROWS vectors: [ROWS, stride], of which the rest is filled up.
 template <typename Number>
 SCREEN_TARGET static void integer_scores(
-    const int32_t *vectors, int64_t dim, const int32_t *codes, const int32_t *offsets, int64_t groups, Ints *largest)
+    const int32_t *vectors, int64_t dim, const int32_t *codes, const int32_t *offsets, int64_t groups, int64_t stride,
+    Ints *largest)
 {
     const int64_t words = words_of<Number>(dim);
     for (int64_t group = 0; group < groups; group++) {
@@ -165,8 +166,10 @@ SCREEN_TARGET static void integer_scores(
         }
 #pragma GCC unroll 8
         for (int row = 0; row < ROWS; row++)
-            largest[row * groups + group] = best[row];
+            largest[row * stride + group] = best[row];
     }
+    for (int row = 0; row < ROWS; row++)
+        std::fill(largest + row * stride + groups, largest + (row + 1) * stride, Ints{} + INT32_MIN);
 }
 
 }  // namespace VARIANT

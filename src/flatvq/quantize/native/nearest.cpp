@@ -23,6 +23,15 @@
 #include <unistd.h>
 #endif
 
+// The bits of a mask, by an instruction that the compiler does not look into: where it runs out of registers, GCC 12 may
+// store the 16 bits and load 64.
+static inline __attribute__((always_inline, target("avx512f"))) unsigned bits_of(__mmask16 mask)
+{
+    unsigned bits;
+    asm("kmovw %1, %0" : "=r"(bits) : "k"(mask));
+    return bits;
+}
+
 #define VARIANT avx512
 #define TARGET __attribute__((target("avx512f")))
 #define LANES 16
@@ -36,8 +45,8 @@
 #define LESSER(a, b) (Floats) _mm512_min_ps((__m512)(a), (__m512)(b))
 #define SQUARE_ROOT(a) (Floats) _mm512_sqrt_ps((__m512)(a))
 #define FIRST(values, count) (Floats) _mm512_maskz_loadu_ps((__mmask16)((1u << (count)) - 1), values)
-#define AT_LEAST(a, b) _mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_GE_OQ)
-#define INTS_AT_LEAST(a, b) _mm512_cmpge_epi32_mask((__m512i)(a), (__m512i)(b))
+#define AT_LEAST(a, b) bits_of(_mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_GE_OQ))
+#define INTS_AT_LEAST(a, b) bits_of(_mm512_cmpge_epi32_mask((__m512i)(a), (__m512i)(b)))
 #ifdef TILES
 #define TILE_TARGET __attribute__((target("avx512f,avx512bw,avx512vnni,amx-tile,amx-bf16")))
 #endif

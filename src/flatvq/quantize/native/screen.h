@@ -16,20 +16,21 @@ struct Unit {
 };
 
 // Groups that are passed over at a time: as many as have their units in the bits of an integer.
-constexpr int SPAN = 64 / LANES;
+constexpr int BITS = 64, SPAN = BITS / LANES;
 // Vectors that have steps of one size.
 constexpr int BLOCK = BLOCK_GROUPS * ROWS;
 
 // Write the largest scores of spans of a vector's units, lane by lane, and return the largest of all.
-SCREEN_TARGET static int32_t largest_of_spans(const Ints *units, int64_t groups, Ints *spans)
+SCREEN_TARGET static int32_t largest_of_spans(const Ints *units, int64_t count, Ints *spans)
 {
     Ints highest = Ints{} + INT32_MIN;
-    for (int64_t start = 0; start < groups; start += SPAN) {
-        Ints span = units[start];
-        for (int64_t group = start + 1; group < start + SPAN && group < groups; group++)
-            span = span < units[group] ? units[group] : span;
-        spans[start / SPAN] = span;
-        highest = highest < span ? span : highest;
+    for (int64_t span = 0; span < count; span++, units += SPAN) {
+        Ints most = units[0];
+#pragma GCC unroll 8
+        for (int group = 1; group < SPAN; group++)
+            most = most < units[group] ? units[group] : most;
+        spans[span] = most;
+        highest = highest < most ? most : highest;
     }
     const int32_t *lanes = (const int32_t *)&highest;
     int32_t largest = INT32_MIN;
@@ -39,28 +40,36 @@ SCREEN_TARGET static int32_t largest_of_spans(const Ints *units, int64_t groups,
     return largest;
 }
 
-// List a vector's units that have a score of `least` or more.
+// A span of units, beside one vector of a few.
+struct Near {
+    int row, span;
+};
+
+// List the units of ROWS vectors, in `count` spans each of `stride`, that have the least scores that are asked for, or
+// more: all, or `most` and up to BITS - 1 more. Without branches that could not be foreseen, but for spans with several.
 SCREEN_TARGET static int64_t passing(
-    const Ints *units, const Ints *spans, int64_t groups, int32_t least, int row, int64_t first, Unit *list,
-    int64_t most)
+    const Ints *units, const Ints *spans, int count, int64_t stride, const Ints &least, int64_t first, Near *near,
+    Unit *list, int64_t most)
 {
-    constexpr int BITS = 64;
-    int64_t count = 0;
-    for (int64_t begin = 0; begin < groups; begin += BITS * SPAN) {
-        // First which spans, without branches, which could not be foreseen.
-        uint64_t near = 0;
-        for (int64_t bit = 0; bit < BITS && begin + bit * SPAN < groups; bit++)
-            near |= (uint64_t)(INTS_AT_LEAST(spans[begin / SPAN + bit], Ints{} + least) != 0) << bit;
-        for (; near && count < most; near &= near - 1) {
-            const int64_t start = begin + __builtin_ctzll(near) * SPAN;
-            uint64_t found = 0;
-            for (int64_t group = start; group < start + SPAN && group < groups; group++)
-                found |= (uint64_t)(unsigned)INTS_AT_LEAST(units[group], Ints{} + least) << (group - start) * LANES;
-            for (; found && count < most; found &= found - 1)
-                list[count++] = {row, (first + start * LANES + __builtin_ctzll(found)) * DEPTH};
+    int64_t spans_near = 0, passed = 0;
+    for (int row = 0; row < ROWS; row++)
+        for (int span = 0; span < count; span++) {
+            near[spans_near] = {row, span};
+            spans_near += INTS_AT_LEAST(spans[row * stride + span], Ints{} + least[row]) != 0;
         }
+    for (int64_t i = 0; i < spans_near && passed < most; i++) {
+        const auto [row, span] = near[i];
+        uint64_t found = 0;
+#pragma GCC unroll 8
+        for (int group = 0; group < SPAN; group++)
+            found |= (uint64_t)(unsigned)INTS_AT_LEAST(
+                         units[(row * stride + span) * SPAN + group], Ints{} + least[row])
+                     << group * LANES;
+        do
+            list[passed++] = {row, (first + span * BITS + __builtin_ctzll(found)) * DEPTH};
+        while (found &= found - 1);
     }
-    return count;
+    return passed;
 }
 
 // The bits of the lanes that are not below a number.
@@ -135,20 +144,22 @@ template <typename Number> SCREEN_TARGET static float step_of_vectors(const floa
 
 // What is needed for a block of vectors: a place for each thing, and the bytes of all.
 template <typename Number> struct Room {
-    int64_t part, most;
-    int64_t offsets, largest, spans, units, size;
+    int64_t part, stride, most;
+    int64_t offsets, largest, spans, near, units, size;
 
     explicit Room(const Codes &codes)
     {
         const int64_t taken = bytes<Number>(codes.dim), fit = CACHE / (taken * GROUP);
         part = fit < 1 ? 1 : fit < codes.groups ? fit : codes.groups;
+        stride = (part + SPAN - 1) / SPAN;
         most = ROWS * (part * LANES / 16 + 2);
         // Integers of the last vector are written by a whole register.
         offsets = (BLOCK * taken + (int64_t)sizeof(Ints) + 63) / 64 * 64;
         largest = offsets + codes.groups * GROUP * sizeof(int32_t);
-        spans = largest + ROWS * part * sizeof(Ints);
-        units = spans + ROWS * (part / SPAN + 1) * sizeof(Ints);
-        size = (units + most * sizeof(Unit) + 63) / 64 * 64;
+        spans = largest + ROWS * stride * SPAN * sizeof(Ints);
+        near = spans + ROWS * stride * sizeof(Ints);
+        units = near + ROWS * stride * sizeof(Near);
+        size = (units + (most + BITS) * sizeof(Unit) + 63) / 64 * 64;
     }
 };
 
@@ -176,8 +187,8 @@ SCREEN_TARGET static int64_t screen(const Search &search, int64_t begin, int64_t
     const int64_t dim = codes.dim, words = words_of<Number>(dim);
     int32_t *integers = (int32_t *)memory, *offsets = (int32_t *)(memory + room.offsets);
     Ints *largest = (Ints *)(memory + room.largest), *spans = (Ints *)(memory + room.spans);
+    Near *near = (Near *)(memory + room.near);
     Unit *units = (Unit *)(memory + room.units);
-    const int64_t spans_of_row = room.part / SPAN + 1;
     // After a failure the next `pause` times ROWS vectors go without.
     int pause = 0, wait = 0;
     int64_t without = 0;
@@ -203,6 +214,7 @@ SCREEN_TARGET static int64_t screen(const Search &search, int64_t begin, int64_t
         std::fill(tops, tops + BLOCK_GROUPS, Ints{} + INT32_MIN);
         for (int64_t first = 0; first < codes.groups; first += room.part) {
             const int64_t groups = codes.groups - first < room.part ? codes.groups - first : room.part;
+            const int count_of_spans = (int)((groups + SPAN - 1) / SPAN);
             for (int64_t at = 0; at < stop - start; at += ROWS) {
                 bool &failed = left[at / ROWS];
                 if (wait && !failed) {
@@ -213,18 +225,16 @@ SCREEN_TARGET static int64_t screen(const Search &search, int64_t begin, int64_t
                     continue;
                 integer_scores<Number>(
                     integers + at * words, dim, (const int32_t *)codes.rounded + first * GROUP * words,
-                    offsets + first * GROUP, groups, largest);
+                    offsets + first * GROUP, groups, room.stride * SPAN, largest);
                 Ints &top = tops[at / ROWS];
                 for (int row = 0; row < ROWS; row++)
                     top[row] = std::max<int32_t>(
-                        top[row], largest_of_spans(largest + row * groups, groups, spans + row * spans_of_row));
+                        top[row], largest_of_spans(
+                                      largest + row * room.stride * SPAN, count_of_spans, spans + row * room.stride));
                 const Ints least = least_scores<Number>(rounded[at / ROWS], top, codes, product);
-                int64_t count = 0;
-                for (int row = 0; row < ROWS; row++)
-                    count += passing(
-                        largest + row * groups, spans + row * spans_of_row, groups, least[row], row, first * LANES,
-                        units + count, room.most - count);
-                failed = count == room.most;
+                const int64_t count = passing(
+                    largest, spans, count_of_spans, room.stride, least, first * LANES, near, units, room.most);
+                failed = count >= room.most;
                 if (failed)
                     wait = pause = pause < 128 ? 2 * pause + 1 : pause;
                 else {
