@@ -5,6 +5,7 @@ Axes: B batch, C input channels, D code dim, K codes, N = B x grid flattened vec
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -93,9 +94,10 @@ class VectorQuantizer(nn.Module):
     def forward(self, latents: Float[Tensor, "b c *grid"]) -> Quantized:
         """Quantize channel-first maps [B, C, *grid], or flat vectors [N, C]."""
         check_channels(latents, self.input_dim)
-        with torch.autocast(latents.device.type, enabled=False):
-            grid = latents.movedim(1, -1).shape[:-1]
-            vectors = self._scaled(self.project_in(latents.movedim(1, -1).flatten(0, -2).float()))  # [N, D]
+        with _float32(latents.device.type):
+            channel_last = latents.movedim(1, -1)
+            grid = channel_last.shape[:-1]
+            vectors = self._scaled(self.project_in(channel_last.flatten(0, -2).float()))  # [N, D]
             fixed = vectors.detach()
             indices, chosen, error = self.codebook.look_up(fixed)  # eq. 1 and 2
             commitment = commitment_loss(vectors, chosen, error)  # eq. 3, third term, without beta
@@ -116,9 +118,14 @@ class VectorQuantizer(nn.Module):
 
     def codes(self, indices: Int64[Tensor, "b *grid"]) -> Float[Tensor, "b c *grid"]:
         """Look up indices [B, *grid]: what `forward` gave as `quantized` for them."""
-        with torch.autocast(indices.device.type, enabled=False):
+        with _float32(indices.device.type):
             codes = F.embedding(indices.flatten(), self._scaled(self.codebook.codes))
             return _channel_first(self.project_out(codes), indices.shape)
+
+
+def _float32(device: str) -> AbstractContextManager[object]:
+    """Turn autocast off, where it is on: to enter its context takes as long as ten operations."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def _channel_first(vectors: Tensor, grid: torch.Size) -> Tensor:
