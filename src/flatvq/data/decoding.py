@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 import numpy as np
 from PIL import Image, ImageFile
 
-from flatvq.data.jpeg import decode_plain, plain_size
+from flatvq.data.jpeg import START, decode_plain, plain_size
 from flatvq.data.pillow import LARGEST_PIXELS, Sizing, is_upright, opened, to_rgb, upright
 from flatvq.data.sets import Pixels
 
@@ -23,8 +23,6 @@ Decode: TypeAlias = Callable[[BinaryIO, Sizing], Pixels]
 # A JPEG is decoded at a reduced size for training if that is still at least this many times the size it is
 # scaled to. At 3, about 3 values in 1,000 of a photograph are more than 2 levels off; at 2, 15 would be.
 _AMPLE = 3
-# The first bytes of a JPEG.
-_JPEG = b"\xff\xd8"
 
 
 def decode(stream: BinaryIO, sizing: Sizing) -> Pixels:
@@ -93,9 +91,9 @@ def decode_for_training(stream: BinaryIO, sizing: Sizing) -> Pixels:
 
 def _without_pillow(stream: BinaryIO, sizing: Sizing) -> Pixels | None:
     """Decode a plain JPEG of a usual size; return None for all else, of which no more than this is read."""
-    if stream.read(len(_JPEG)) != _JPEG:
+    if stream.read(len(START)) != START:
         return None
-    file = _JPEG + stream.read()
+    file = START + stream.read()
     size = plain_size(file)
     if size is None or math.prod(size) > LARGEST_PIXELS or _reducible(size, sizing.target(*size)):
         return None

@@ -7,7 +7,10 @@ import simplejpeg
 
 from flatvq.data.sets import Pixels
 
-__all__ = ["decode_plain", "plain_size"]
+__all__ = ["START", "decode_plain", "plain_size"]
+
+START = b"\xff\xd8"
+"""The first bytes of a JPEG."""
 
 # The second bytes of markers (ITU-T T.81, table B.1).
 _FIRST, _NO_SEGMENT, _SCAN, _ABOUT, _FILL = 0xC0, range(0xD0, 0xDA), 0xDA, 0xE1, 0xFF
@@ -16,13 +19,19 @@ _FIRST, _NO_SEGMENT, _SCAN, _ABOUT, _FILL = 0xC0, range(0xD0, 0xDA), 0xDA, 0xE1,
 def plain_size(file: bytes) -> tuple[int, int] | None:
     """Say how large a JPEG of three colours is that has no EXIF data or XMP, which may turn it.
 
-    It takes a tenth of the time that Pillow takes to open a file.
+    It takes a fraction of the time that Pillow takes to open a file.
 
     Args:
         file: its bytes.
 
     Returns:
-        Width and height; None if it is a file of another kind, or one on which only Pillow may judge.
+        Width and height in pixels; None if it is a file of another kind, or one on which only Pillow may
+        judge.
+
+    Example:
+        >>> pixels = np.full((2, 3, 3), 128, np.uint8)
+        >>> plain_size(simplejpeg.encode_jpeg(pixels)), plain_size(b"no JPEG")
+        ((3, 2), None)
     """
     if not _starts_plainly(file):
         return None
@@ -41,10 +50,15 @@ def decode_plain(file: bytes, size: tuple[int, int]) -> Pixels | None:
 
     Args:
         file: its bytes.
-        size: width and height, as whoever bounds them saw them.
+        size: width and height in pixels, as whoever bounds them saw them.
 
     Returns:
         uint8 [H, W, 3]; None if Pillow has to do it because the file is damaged, of which Pillow says more.
+
+    Example:
+        >>> file = simplejpeg.encode_jpeg(np.full((2, 3, 3), 128, np.uint8))
+        >>> decode_plain(file, (3, 2)).shape, decode_plain(file[:-9], (3, 2))
+        ((2, 3, 3), None)
     """
     width, height = size
     pixels = np.empty((height, width, 3), np.uint8)
@@ -58,9 +72,9 @@ def decode_plain(file: bytes, size: tuple[int, int]) -> Pixels | None:
 
 def _starts_plainly(file: bytes) -> bool:
     """Tell whether a file is a JPEG whose segments follow one another, and none may hold EXIF or XMP."""
-    if file[:2] != b"\xff\xd8":
+    if not file.startswith(START):
         return False
-    place = 2
+    place = len(START)
     while file[place : place + 1] == b"\xff" and place + 4 <= len(file):
         kind = file[place + 1]
         if kind == _SCAN:
