@@ -125,9 +125,14 @@ def own_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("flatvq-crops")]
 
 
-@pytest.mark.parametrize("ahead", [True, False])
+@pytest.mark.parametrize(
+    ("ahead", "threads"), [(True, 1), (True, 2), (True, 4), (True, 6), (True, 8), (False, 2)]
+)
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (3, 20), (5, 5), (7, 10)])
-def test_prefetched_batches_are_the_direct_ones(start: int, stop: int, ahead: bool) -> None:
+def test_prefetched_batches_are_the_direct_ones(
+    start: int, stop: int, ahead: bool, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flatvq.data.crops.threads", lambda: threads)
     fetched = list(crops().batches(start, stop, ahead=ahead))
     direct = [crops().batch(step) for step in range(start, stop)]
     assert len(fetched) == len(direct)
@@ -166,6 +171,21 @@ def test_an_error_comes_up_at_its_step_and_ends_the_threads(ahead: bool) -> None
         next(batches)
     with pytest.raises(FlatvqError, match="the disk is gone"):
         next(batches)
+    assert not own_threads()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_of_several_errors_in_a_batch_the_first_comes_up(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AllBroken(Coordinates):
+        def load(self, index: int) -> np.ndarray:
+            raise FlatvqError(f"{self.names[index]} is gone", "find it")
+
+    monkeypatch.setattr("flatvq.data.crops.threads", lambda: threads)
+    first = crops().batch(0).names[0]
+    with pytest.raises(FlatvqError, match=f"{first} is gone"):
+        next(TrainingCrops(AllBroken(), DataRecipe(crop=16), seed=0, batch_size=6).batches(0, 20))
     assert not own_threads()
 
 

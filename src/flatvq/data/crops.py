@@ -11,11 +11,11 @@ Axes: B batch, H W rows and columns.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -51,6 +51,13 @@ class NamedCrop(NamedTuple):
     """The image that it was cut from."""
     pixels: Pixels
     """uint8 [crop, crop, 3]."""
+
+
+class _Begun(NamedTuple):
+    """A batch that threads are at work on."""
+
+    pixels: Pixels
+    filled: list[Future[list[str]]]
 
 
 class TrainingCrops:
@@ -109,20 +116,13 @@ class TrainingCrops:
         Returns:
             The crops and their images' names.
         """
-        import torch
-
-        crop, names = self._recipe.crop, []
-        pixels = np.empty((len(self._positions), crop, crop, 3), np.uint8)
-        for place, position in zip(pixels, self._positions, strict=True):
-            name, cut = self._draw(step * self._batch_size + position)
-            _copy(cut, place)
-            names.append(name)
-        return Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), tuple(names))
+        pixels = self._unfilled()
+        return _batch(pixels, self._fill(pixels, step, range(len(pixels))))
 
     def batches(
         self, start_step: int, stop_step: int, *, ahead: bool | None = None
     ) -> Generator[Batch, None, None]:
-        """Go through the batches of some steps; the next few may be prepared ahead in threads, one in each.
+        """Go through the batches of some steps; the next few may be prepared ahead, by threads sharing each.
 
         Cutting crops is a little work of Python's own, of which threads can do no two at once: where images
         need not be decoded, threads would take twice as long for it, in the time of whoever trains.
@@ -146,34 +146,53 @@ class TrainingCrops:
             return
         steps = iter(range(start_step, stop_step))
         workers = threads()
-        # Twice as many batches, so that no thread idles while the training takes its step.
+        # All share each batch, so that the first is soon there and none idles at the end; and there are more
+        # batches, so that none idles while the training takes its step.
+        shares = _shares(len(self._positions), workers)
         pool = ThreadPoolExecutor(workers, thread_name_prefix="flatvq-crops")
+
+        def begun(step: int) -> _Begun:
+            pixels = self._unfilled()
+            return _Begun(pixels, [pool.submit(self._fill, pixels, step, share) for share in shares])
+
         try:
-            waiting: deque[Future[Batch]] = deque(
-                pool.submit(self.batch, step) for step in islice(steps, 2 * workers)
-            )
+            waiting = deque(map(begun, islice(steps, 2 * workers)))
             while waiting:
-                batch = waiting.popleft().result()
-                waiting.extend(pool.submit(self.batch, step) for step in islice(steps, 1))
+                pixels, filled = waiting.popleft()
+                batch = _batch(pixels, chain.from_iterable(share.result() for share in filled))
+                waiting.extend(map(begun, islice(steps, 1)))
                 yield batch
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _draw(self, draw: int) -> NamedCrop:
-        """Cut the crop of one draw, counted over the whole training."""
+    def _unfilled(self) -> Pixels:
+        crop = self._recipe.crop
+        return np.empty((len(self._positions), crop, crop, 3), np.uint8)
+
+    def _fill(self, pixels: Pixels, step: int, share: range) -> list[str]:
+        """Cut some crops of a batch [B, H, W, 3] into their places, and name the images."""
+        first = step * self._batch_size + self._positions.start
+        # All generators before the first image, which drives all else out of the caches.
+        drawn = [self._drawn(first + position) for position in share]
+        for position, (index, random) in zip(share, drawn, strict=True):
+            _copy(self._cut(index, random), pixels[position])
+        return [self._images.names[index] for index, _ in drawn]
+
+    def _drawn(self, draw: int) -> tuple[int, np.random.Generator]:
+        """Say which image a draw, counted over the whole training, is of; random numbers are to cut by."""
         epoch, place = divmod(draw, len(self._slots))
         slot = int(self._order(epoch)[place])
-        index = int(self._slots[slot])
-        pixels = self._images.load(index)
+        return int(self._slots[slot]), _generator(self._seed, _CROP, epoch, slot)
+
+    def _cut(self, index: int, random: np.random.Generator) -> Pixels:
+        pixels, crop = self._images.load(index), self._recipe.crop
         height, width, _ = pixels.shape
-        crop, random = self._recipe.crop, _generator(self._seed, _CROP, epoch, slot)
         top, left = (
             random.integers(height - crop, endpoint=True),
             random.integers(width - crop, endpoint=True),
         )
         cut = pixels[top : top + crop, left : left + crop]
-        mirrored = self._recipe.flip and random.random() < 0.5
-        return NamedCrop(self._images.names[index], cut[:, ::-1] if mirrored else cut)
+        return cut[:, ::-1] if self._recipe.flip and random.random() < 0.5 else cut
 
     def _permutation(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         return _generator(self._seed, _ORDER, epoch).permutation(len(self._slots))
@@ -212,6 +231,18 @@ def evenly_spread(total: int, limit: int | None) -> list[int]:
     if limit is None or limit >= total:
         return list(range(total))
     return [number * total // limit for number in range(limit)]
+
+
+def _shares(total: int, parts: int) -> list[range]:
+    """Divide the numbers below a total into contiguous parts of nearly one length, none of them empty."""
+    parts = min(total, parts)
+    return [range(total * part // parts, total * (part + 1) // parts) for part in range(parts)]
+
+
+def _batch(pixels: Pixels, names: Iterable[str]) -> Batch:
+    import torch
+
+    return Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), tuple(names))
 
 
 def _copy(cut: Pixels, place: Pixels) -> None:

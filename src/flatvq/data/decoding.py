@@ -156,10 +156,14 @@ def _channels_last(rgb: Image.Image) -> torch.Tensor:
 
 
 def _as_tensor(pixels: Pixels) -> torch.Tensor:
-    """Return [H, W, C] as [1, C, H, W], the channels still side by side in memory."""
+    """Return [H, W, C] as [1, C, H, W], the channels still side by side in memory.
+
+    Reshaped: `pixels[None]` has a stride of 0, by which PyTorch does not see that the channels lie side by
+    side, and parts them, which takes a quarter longer.
+    """
     import torch
 
-    return torch.from_numpy(pixels[None].transpose(0, 3, 1, 2))
+    return torch.from_numpy(pixels.reshape(1, *pixels.shape).transpose(0, 3, 1, 2))
 
 
 def _read_only(pixels: Pixels) -> Pixels:
