@@ -38,8 +38,10 @@ def away(codes, column, deviations):
     return codes.float()
 
 
-@pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize(("size", "dim"), [(2, 1), (3, 2), (500, 7), (9000, 8)])
+# Codes of few dimensions are added up several at once, up to 128 numbers.
+@pytest.mark.parametrize(
+    ("size", "dim"), [(2, 1), (3, 2), (500, 7), (9000, 8), (777, 1), (130, 127), (57, 128), (131, 129)]
+)
 @pytest.mark.parametrize("deviations", [0.0, -7.9, 8.1, -30.0, 1e6])
 def test_coordinates_far_from_zero_are_found_and_their_median(size, dim, deviations, normal):
     codes = away(normal(size, dim), dim - 1, deviations)
@@ -65,7 +67,6 @@ def test_the_look_agrees_with_torch_s_or_says_nothing(deviations, normal):
         assert torch.equal(far, search._far_from_zero(codes))
 
 
-@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("place", [0, 5000, 8999])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1e16])
 def test_a_huge_or_undefined_code_is_noticed(place, value, normal):
@@ -73,6 +74,16 @@ def test_a_huge_or_undefined_code_is_noticed(place, value, normal):
     assert look(codes) == (True, None)
     codes[place, 3] = value
     assert look(codes) == (False, None)
+
+
+@pytest.mark.parametrize(("size", "dim"), [(1, 1), (43, 3), (259, 7), (20, 100), (5, 130)])
+def test_each_code_and_dimension_is_looked_at(size, dim, normal):
+    codes = normal(size, dim)
+    for code in range(size):
+        for d in range(dim):
+            changed = codes.clone()
+            changed[code, d] = 1e16
+            assert look(changed) == (False, None)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-13, 1.1e15])

@@ -54,9 +54,8 @@ def test_schedule(every, start, stop):
 def test_events_follow_the_schedule_in_training_only(update, metric, normal):
     quantizer = build(16, 3, Revival(every=3, start=4, stop=12, fraction=3.0), update, metric)
     for step in range(20):
-        quantizer.eval()(normal(40, 3, purpose=step))
         before = quantizer.codebook.codes.detach().clone()
-        quantizer.codebook.prepare(normal(40, 3, purpose=step))
+        quantizer.eval()(normal(40, 3, purpose=step))
         assert torch.equal(quantizer.codebook.codes, before)
         quantizer.train()(normal(40, 3, purpose=step))
     assert [event.step for event in quantizer.codebook.events] == [6, 9]
@@ -256,7 +255,8 @@ def test_newborns_are_latents_of_this_batch_with_a_fresh_state(update, metric, n
         else normal(40, 3, purpose=9)
     )
     book = quantizer.codebook
-    book.prepare(vectors)
+    with torch.no_grad():
+        book._prepare(vectors)
     born = book.births == 6
     assert int(born.sum()) == book.events[-1].revived > 3
     codes = book.codes.detach()

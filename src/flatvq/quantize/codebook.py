@@ -110,26 +110,22 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def look_up_now(self, vectors: Tensor) -> tuple[Tensor, Tensor, float | None]:
         """Do what `look_up` says, outside any compiled graph."""
-        self.prepare(vectors)
+        if self.training:
+            self._prepare(vectors)
         found = look_up(vectors, self.constrain(self.codes))
-        self.observe(vectors, found[0])
+        if self.training:
+            self._observe(vectors, found[0])
         return found
 
-    @torch.no_grad()
-    def prepare(self, vectors: Tensor) -> None:
+    def _prepare(self, vectors: Tensor) -> None:
         """Seed the codebook, or revive inactive codes if it is time; before the search."""
-        if not self.training:
-            return
         if not self.seeded:
             self._seed(vectors)
         elif self.revival is not None and self.revival.due(self.step):
             self._revive(vectors, self.revival)
 
-    @torch.no_grad()
-    def observe(self, vectors: Tensor, indices: Tensor) -> None:
+    def _observe(self, vectors: Tensor, indices: Tensor) -> None:
         """Update the moving averages after the search, and count the step."""
-        if not self.training:
-            return
         # Until the final draw the codes are provisional: the next batch replaces them.
         if self.seeded:
             statistics = code_sums(vectors, indices, len(self.codes))

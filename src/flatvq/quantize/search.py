@@ -79,11 +79,10 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
         return _search_elsewhere(vectors, codebook)
 
 
-@torch.no_grad()
 def look_up(
     vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]
 ) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n d"], float | None]:
-    """Find the nearest code of each vector, as `nearest_codes` does, and what it is.
+    """Find the nearest code of each vector, as `nearest_codes` does, and what it is; without gradients.
 
     Args:
         vectors: float32 [N, D].
@@ -107,7 +106,7 @@ def look_up(
         indices, _, codes, error, _ = _search_compiled(vectors, codebook, look_up=True)
     else:
         indices, codes, error = nearest_codes(vectors, codebook), None, None
-    return indices, F.embedding(indices, codebook) if codes is None else codes, error
+    return indices, F.embedding(indices, codebook.detach()) if codes is None else codes, error
 
 
 def _check(vectors: Tensor, codebook: Tensor) -> None:

@@ -102,7 +102,7 @@ class VectorQuantizer(nn.Module):
             indices, chosen, error = self.codebook.look_up(fixed)  # eq. 1 and 2
             commitment = commitment_loss(vectors, chosen, error)  # eq. 3, third term, without beta
             codebook_loss = commitment.detach()  # eq. 3, second term: the same value
-            if self.codebook.codes.requires_grad and torch.is_grad_enabled():
+            if torch.is_grad_enabled() and self.codebook.codes.requires_grad:
                 # From a copy: a later forward pass may revive codes before this one's backward pass.
                 learned = F.embedding(indices, self._scaled(self.codebook.codes.clone()))
                 codebook_loss = F.mse_loss(learned, fixed)
@@ -130,7 +130,7 @@ def _float32(device: str) -> AbstractContextManager[object]:
 
 def _channel_first(vectors: Tensor, grid: torch.Size) -> Tensor:
     """Unflatten [N, D] into [B, D, *grid]."""
-    maps = vectors.view(*grid, vectors.shape[1]).movedim(-1, 1)
+    maps = vectors if len(grid) == 1 else vectors.view(*grid, vectors.shape[1]).movedim(-1, 1)
     # A graph must not give out views of its inside: the compiler may lay that out in another way.
     return maps.clone() if torch.compiler.is_compiling() else maps
 

@@ -128,7 +128,7 @@ def look_native(codebook: Tensor, least: float, most: float, offset: float) -> t
     codebook = codebook.contiguous()
     middle = torch.empty(codebook.shape[1])
     arrays = codebook.data_ptr(), *codebook.shape
-    clear = library.flatvq_look(*arrays, least, most, offset, torch.get_num_threads(), middle.data_ptr())
+    clear = library.flatvq_look(*arrays, least, most, offset, middle.data_ptr())
     return clear > 0, middle if clear == 2 else None
 
 
@@ -172,5 +172,5 @@ def _loaded() -> ctypes.CDLL | None:
     ]
     library.flatvq_sums.argtypes = [array, number, number, array, ctypes.c_int, array]
     library.flatvq_sums.restype = None
-    library.flatvq_look.argtypes = [array, number, number, real, real, real, ctypes.c_int, array]
+    library.flatvq_look.argtypes = [array, number, number, real, real, real, array]
     return library

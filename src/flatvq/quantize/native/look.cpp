@@ -6,10 +6,36 @@
 
 #include "codes.h"
 
+// For the fastest of these that the processor has, chosen when the library is loaded: glibc's loader can do that.
+#if defined(__x86_64__) && defined(__GLIBC__)
+#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define CLONES
+#endif
+
 namespace {
 
-// Numbers below which threads are not worth waking.
-constexpr int64_t FEW = 1 << 15;
+// Numbers in a row from which on registers pay: codes of few dimensions are added up side by side, as if several were one.
+constexpr int64_t MANY = 128;
+
+// Add up codes [count, dim] and their squares, and return the bits of the largest absolute value, which are in the
+// order of absolute values, with infinity and NaN above all.
+CLONES int32_t add_up(const float *codes, int64_t count, int64_t dim, double *__restrict sums, double *__restrict squares)
+{
+    int32_t largest = 0;
+    for (int64_t code = 0; code < count; code++)
+#pragma omp simd reduction(max : largest)
+        for (int64_t d = 0; d < dim; d++) {
+            int32_t bits;
+            std::memcpy(&bits, codes + code * dim + d, sizeof bits);
+            bits &= INT32_MAX;
+            largest = largest < bits ? bits : largest;
+            const double value = codes[code * dim + d];
+            sums[d] += value;
+            squares[d] += value * value;
+        }
+    return largest;
+}
 
 }  // namespace
 
@@ -18,31 +44,18 @@ constexpr int64_t FEW = 1 << 15;
 // each of these, and zero for the others. Returns 0, and leaves it to others to look more closely, if it is
 // close, if there is no memory, or if the largest absolute value is not finite or not between `least` and `most`.
 extern "C" int flatvq_look(
-    const float *codes, int64_t k, int64_t dim, double least, double most, double offset, int threads, float *middle)
+    const float *codes, int64_t k, int64_t dim, double least, double most, double offset, float *middle)
 {
-    const int64_t pieces = k * dim < FEW || threads < 1 ? 1 : threads;
-    Array<double> sums(pieces * dim), squares(pieces * dim);
+    const int64_t joined = std::max<int64_t>(1, MANY / dim), rest = k % joined;
+    Array<double> sums(joined * dim), squares(joined * dim);
     Array<float> column(k);
     if (!sums.data || !squares.data || !column.data)
         return 0;
-    int32_t largest_bits = 0;
-#pragma omp parallel for num_threads(pieces) reduction(max : largest_bits) if (pieces > 1)
-    for (int64_t piece = 0; piece < pieces; piece++) {
-        double *sum = sums.data + piece * dim, *square = squares.data + piece * dim;
-        for (int64_t d = 0; d < dim; d++)
-            sum[d] = square[d] = 0;
-        for (int64_t code = k * piece / pieces; code < k * (piece + 1) / pieces; code++)
-#pragma omp simd reduction(max : largest_bits)
-            for (int64_t d = 0; d < dim; d++) {
-                int32_t bits;
-                std::memcpy(&bits, codes + code * dim + d, sizeof bits);
-                bits &= INT32_MAX;  // in the order of absolute values, with infinity and NaN above all
-                largest_bits = largest_bits < bits ? bits : largest_bits;
-                const double value = codes[code * dim + d];
-                sum[d] += value;
-                square[d] += value * value;
-            }
-    }
+    std::fill(sums.data, sums.data + joined * dim, 0.0);
+    std::fill(squares.data, squares.data + joined * dim, 0.0);
+    const int32_t largest_bits = std::max(
+        add_up(codes, k / joined, joined * dim, sums.data, squares.data),
+        add_up(codes + (k - rest) * dim, rest, dim, sums.data, squares.data));
     float largest;
     std::memcpy(&largest, &largest_bits, sizeof largest);
     if (!(least < largest && largest < most))
@@ -51,9 +64,9 @@ extern "C" int flatvq_look(
     for (int64_t d = 0; d < dim; d++) {
         middle[d] = 0;
         double sum = 0, square = 0;
-        for (int64_t piece = 0; piece < pieces; piece++) {
-            sum += sums.data[piece * dim + d];
-            square += squares.data[piece * dim + d];
+        for (int64_t code = 0; code < joined; code++) {
+            sum += sums.data[code * dim + d];
+            square += squares.data[code * dim + d];
         }
         const double mean = sum / (double)k, variance = square / (double)k - mean * mean;
         const double bound = offset * offset * variance;
