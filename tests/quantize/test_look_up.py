@@ -183,6 +183,20 @@ def test_strides_and_other_floats_do_not_matter(normal):
         assert again[2] in (error, None)
 
 
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_torch_s_default_type_does_not_matter(offset, normal):
+    vectors, codes = normal(300, 6) + offset, normal(90, 6, purpose=1) + offset
+    expected = look_up(vectors, codes)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = look_up(vectors, codes)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+        assert one.dtype == other.dtype
+
+
 @NOT_FINITE
 def test_looking_up_undefined_vectors_is_refused(value, normal):
     vectors = normal(1000, 4)
@@ -202,7 +216,7 @@ def test_nothing_is_looked_up_for_no_vectors(normal):
 def test_the_gradient_of_the_commitment_loss_is_torch_s_to_the_bit(weight, normal):
     vectors, codes = normal(500, 33), normal(500, 33, purpose=1)
     inputs = [vectors.clone().requires_grad_() for _ in range(2)]
-    losses = commitment_loss(inputs[0], codes, error=2.5), F.mse_loss(inputs[1], codes)
+    losses = commitment_loss(inputs[0], codes, error=torch.tensor(2.5)), F.mse_loss(inputs[1], codes)
     for loss in losses:
         (weight * loss).backward()
     assert torch.equal(inputs[0].grad, inputs[1].grad)
@@ -212,7 +226,7 @@ def test_the_gradient_of_the_commitment_loss_is_torch_s_to_the_bit(weight, norma
 
 def test_the_commitment_loss_has_second_derivatives(normal):
     vectors, codes = normal(3, 2).requires_grad_(), normal(3, 2, purpose=1)
-    loss = commitment_loss(vectors, codes, error=1.0)
+    loss = commitment_loss(vectors, codes, error=torch.tensor(1.0))
     (first,) = torch.autograd.grad(loss, vectors, create_graph=True)
     (second,) = torch.autograd.grad(first.square().sum(), vectors)
     torch.testing.assert_close(second, 2 * (2 / 6) ** 2 * (vectors.detach() - codes))

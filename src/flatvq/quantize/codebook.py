@@ -93,7 +93,7 @@ class Codebook(nn.Module):
         self.register_buffer("births", torch.zeros(size, dtype=torch.int64))
         self.number = register(self)
 
-    def look_up(self, vectors: Tensor) -> tuple[Tensor, Tensor, float | None]:
+    def look_up(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Find the nearest code of each vector; in training mode, learn from them.
 
         Args:
@@ -108,7 +108,7 @@ class Codebook(nn.Module):
         return self.look_up_now(vectors)
 
     @torch.no_grad()
-    def look_up_now(self, vectors: Tensor) -> tuple[Tensor, Tensor, float | None]:
+    def look_up_now(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Do what `look_up` says, outside any compiled graph."""
         if self.training:
             self._prepare(vectors)

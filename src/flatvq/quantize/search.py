@@ -81,7 +81,7 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
 
 def look_up(
     vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]
-) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n d"], float | None]:
+) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n d"], Float[Tensor, ""] | None]:
     """Find the nearest code of each vector, as `nearest_codes` does, and what it is; without gradients.
 
     Args:

@@ -95,9 +95,8 @@ class VectorQuantizer(nn.Module):
         """Quantize channel-first maps [B, C, *grid], or flat vectors [N, C]."""
         check_channels(latents, self.input_dim)
         with _float32(latents.device.type):
-            channel_last = latents.movedim(1, -1)
-            grid = channel_last.shape[:-1]
-            vectors = self._scaled(self.project_in(channel_last.flatten(0, -2).float()))  # [N, D]
+            flat, grid = _channel_last(latents)
+            vectors = self._scaled(self.project_in(flat.float()))  # [N, D]
             fixed = vectors.detach()
             indices, chosen, error = self.codebook.look_up(fixed)  # eq. 1 and 2
             commitment = commitment_loss(vectors, chosen, error)  # eq. 3, third term, without beta
@@ -109,7 +108,7 @@ class VectorQuantizer(nn.Module):
             quantized = self.project_out(self.estimator(vectors, chosen))
         return Quantized(
             quantized=_channel_first(quantized, grid).to(latents.dtype),
-            indices=indices.view(grid),
+            indices=indices if len(grid) == 1 else indices.view(grid),
             codebook_loss=codebook_loss,
             commitment_loss=commitment,
             latents=_channel_first(fixed, grid),
@@ -126,6 +125,14 @@ class VectorQuantizer(nn.Module):
 def _float32(device: str) -> AbstractContextManager[object]:
     """Turn autocast off, where it is on: to enter its context takes as long as ten operations."""
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def _channel_last(maps: Tensor) -> tuple[Tensor, torch.Size]:
+    """Flatten [B, C, *grid] into [N, C]; also return [B, *grid]."""
+    if maps.ndim == 2:
+        return maps, maps.shape[:1]
+    moved = maps.movedim(1, -1)
+    return moved.flatten(0, -2), moved.shape[:-1]
 
 
 def _channel_first(vectors: Tensor, grid: torch.Size) -> Tensor:

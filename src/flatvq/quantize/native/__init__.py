@@ -10,7 +10,6 @@ Axes: N vectors, K codes, D code dim.
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import sysconfig
 from functools import lru_cache
@@ -37,8 +36,8 @@ class Found(NamedTuple):
     squares leave float32, the indices are in [0, K) but mean nothing."""
     codes: Tensor | None
     """The codes themselves, float32 [N, D], if they were asked for."""
-    error: float | None
-    """The mean of (z - e)^2 over all elements, if codes were asked for; NaN if there are no vectors."""
+    error: Tensor | None
+    """The mean of (z - e)^2 over all elements, a scalar, if codes were asked for; NaN without vectors."""
     variant: str
     """The one of `variants()` that searched."""
 
@@ -75,18 +74,18 @@ def search_native(
     given = [array.contiguous() for array in look_up or ()]
     count, dim = vectors.shape
     nearest = torch.empty(count, dtype=torch.int64)
-    codes = torch.empty_like(vectors) if given else None
+    found = [torch.empty_like(vectors), vectors.new_empty(())] if given else []
     number = _names().index(variant) if variant else -1
-    largest, error = ctypes.c_float(), ctypes.c_double(math.nan)
+    largest = ctypes.c_float()
     arrays = vectors.data_ptr(), count, dim, codebook.data_ptr(), len(codebook)
     places = nearest.data_ptr(), ctypes.byref(largest)
-    more = [None] * 3 if codes is None else [array.data_ptr() for array in (*given, codes)]
+    more: list[int | None] = [array.data_ptr() for array in (*given, *found)] or [None] * 4
     threads = torch.get_num_threads()
-    number = library.flatvq_nearest(number, *arrays, threads, *places, *more, ctypes.byref(error))
+    number = library.flatvq_nearest(number, *arrays, threads, *places, *more)
     if number < 0:
         raise FlatvqError(f"no memory to search a codebook of shape {list(codebook.shape)}", "free some")
-    mean = error.value / vectors.numel() if vectors.numel() else math.nan
-    return Found(nearest, largest.value, codes, mean if given else None, _names()[number])
+    codes, error = found or (None, None)
+    return Found(nearest, largest.value, codes, error, _names()[number])
 
 
 def add_native(vectors: Tensor, indices: Tensor, sums: Tensor) -> None:
@@ -126,7 +125,7 @@ def look_native(codebook: Tensor, least: float, most: float, offset: float) -> t
     library = _loaded()
     assert library is not None, "ask instructions() first"
     codebook = codebook.contiguous()
-    middle = torch.empty(codebook.shape[1])
+    middle = codebook.new_empty(codebook.shape[1])
     arrays = codebook.data_ptr(), *codebook.shape
     clear = library.flatvq_look(*arrays, least, most, offset, middle.data_ptr())
     return clear > 0, middle if clear == 2 else None

@@ -211,15 +211,15 @@ static int search_fastest(const Task &task, int32_t &most_bits)
 
 // Write the index of the nearest code of each vector [n, dim] to `nearest` [n], and the largest absolute value
 // among the vectors to `largest`, NaN or infinity if a value is; then the indices mean nothing, but are some.
-// Where `chosen` [n, dim] is not null, also write the codes themselves there, and to `error` the sum of their
-// squared distances, in the order of the vectors: threads change no bit of it. Vectors and codes are for that those
+// Where `chosen` [n, dim] is not null, also write the codes themselves there, and to `error` the mean of (z - e)^2 over
+// all elements, added up in the order of the vectors: threads change no bit of it. Vectors and codes are for that those
 // that were given, before both were moved alike for the search.
 // It takes the variant of this number, or for number -1 what is fastest for such vectors and codes. Returns the
 // number of the variant that searched, or -1 if there was no memory for a copy of the codes [k, dim].
 extern "C" int flatvq_nearest(
     int number, const float *vectors, int64_t n, int64_t dim, const float *codes, int64_t k, int threads,
     int64_t *nearest, float *largest, const float *given_vectors, const float *given_codes, float *chosen,
-    double *error)
+    float *error)
 {
     const int pieces = (double)n * k * dim < FEW || threads < 1 ? 1 : threads;
     Array<double> squares(chosen ? n : 0);
@@ -234,10 +234,9 @@ extern "C" int flatvq_nearest(
         number = scan(VARIANTS[number], task, most_bits) < 0 ? -1 : number;
     if (number < 0)
         return -1;
-    if (chosen && most_bits < INFINITE) {
-        *error = 0;
-        for (int64_t row = 0; row < n; row++)
-            *error += squares.data[row];
+    if (chosen) {
+        const double sum = std::accumulate(squares.data, squares.data + n, 0.0);
+        *error = most_bits < INFINITE ? (float)(sum / (double)(n * dim)) : NAN;
     }
     std::memcpy(largest, &most_bits, sizeof most_bits);
     return number;
