@@ -54,11 +54,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
                 {**case, "thresholds": thresholds}
                 for case in _child(suite=suite, quick=asked.quick, thresholds=thresholds)
             ]
-    if asked.photographs.is_dir():
-        options = {"quick": asked.quick, "folder": str(asked.photographs), "thresholds": True}
-        cases += [{**case, "thresholds": True} for case in _child(suite="pipeline", **options)]
-    else:
-        _tell(f"no photographs in {asked.photographs}: the input pipeline is left out (--photographs)")
+    cases += _pipeline(asked)
     peaks = [_peaks(*case) for case in (memory.QUICK if asked.quick else memory.CASES)]
     whole = None if asked.quick else study.run(asked.studies)
     return {
@@ -81,6 +77,8 @@ def _again(bench: dict[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
     if asked.only == "study":
         if whole := study.run(asked.studies):
             found[whole["case"], True] = {**whole, "thresholds": True}
+    elif asked.only == "pipeline":
+        found = {(case["case"], True): case for case in _pipeline(asked)}
     else:
         for thresholds in (True, False):
             for suite in ("quantizer", "trained"):
@@ -97,7 +95,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         default="",
-        help="measure again the quantizers' cases with this in their title, or 'study', or 'curves'",
+        help="measure again the quantizers' cases with this in their title, 'study', 'pipeline' or 'curves'",
     )
     parser.add_argument("--out", type=Path, help="the record; results/bench.json if not given")
     parser.add_argument("--photographs", type=Path, default=PHOTOGRAPHS, help="a folder of JPEG files")
@@ -111,6 +109,14 @@ def _arguments() -> argparse.Namespace:
             f"there is no record {asked.out} to go on from; measure one first, without --render and --only"
         )
     return asked
+
+
+def _pipeline(asked: argparse.Namespace) -> list[dict[str, Any]]:
+    if not asked.photographs.is_dir():
+        _tell(f"no photographs in {asked.photographs}: the input pipeline is left out (--photographs)")
+        return []
+    options = {"quick": asked.quick, "folder": str(asked.photographs), "thresholds": True}
+    return [{**case, "thresholds": True} for case in _child(suite="pipeline", **options)]
 
 
 def _peaks(levels: int, size: int, dim: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Nothing here depends on how long anything takes.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
@@ -105,6 +106,19 @@ def test_a_record_that_is_not_there_is_told_in_one_line(option, tmp_path, monkey
     with pytest.raises(SystemExit, match="2"):
         command.main()
     assert f"there is no record {missing}" in capsys.readouterr().err
+
+
+def test_the_pipeline_alone_is_measured_again_in_its_place(tmp_path, monkeypatch) -> None:
+    from benchmarks import __main__ as command
+
+    old = {"cases": [{"case": name, "thresholds": True, "new": False} for name in ("a", "b", "c")]}
+    monkeypatch.setattr(
+        command, "_child", lambda **asked: [{"case": "b", "new": asked["suite"] == "pipeline"}]
+    )
+    asked = argparse.Namespace(only="pipeline", photographs=tmp_path, quick=False)
+    assert [case["new"] for case in command._again(old, asked)["cases"]] == [False, True, False]
+    asked.photographs = tmp_path / "none"
+    assert command._again(old, asked) == old
 
 
 def test_contenders_take_turns_and_ratios_are_of_the_same_round() -> None:

@@ -116,6 +116,21 @@ def test_positions_and_mirroring_are_uniform() -> None:
     assert abs(mirrored - 1100) < 100  # standard deviation 23
 
 
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("layout", ["pixels", "padded pixels", "channels"])
+def test_crops_are_cut_from_images_however_these_lie_in_memory(layout: str, flip: bool) -> None:
+    class Laid(Coordinates):
+        def load(self, index: int) -> np.ndarray:
+            pixels = super().load(index)
+            if layout == "padded pixels":
+                return np.pad(pixels, [(0, 0), (0, 0), (0, 1)])[:, :, :3]
+            return pixels.transpose(2, 0, 1).copy().transpose(1, 2, 0) if layout == "channels" else pixels
+
+    laid = TrainingCrops(Laid(), DataRecipe(crop=16, flip=flip), seed=0, batch_size=6)
+    for step in range(5):
+        assert torch.equal(laid.batch(step).pixels, crops(flip=flip).batch(step).pixels)
+
+
 def test_no_mirroring_unless_asked_for() -> None:
     pixels = torch.cat([crops(flip=False).batch(step).pixels for step in range(20)])
     assert bool((pixels[:, 2, :, 1:] > pixels[:, 2, :, :-1]).all())

@@ -248,9 +248,10 @@ def _batch(pixels: Pixels, names: Iterable[str]) -> Batch:
 def _copy(cut: Pixels, place: Pixels) -> None:
     """Copy a crop, uint8 [H, W, 3], to its place in a batch.
 
-    A mirrored one goes by channels: NumPy takes four times as long over whole pixels in reverse.
+    One whose pixels do not follow one another, such as a mirrored one, goes by channels: NumPy takes four
+    times as long over three bytes at a time.
     """
-    if cut.strides[1] > 0:
+    if cut.strides[1:] == (3, 1):
         place[:] = cut
         return
     for channel in range(3):
