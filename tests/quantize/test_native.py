@@ -25,16 +25,21 @@ def hair_s_breadth(normal):
 
 
 @pytest.fixture
-def absent(monkeypatch, tmp_path):
-    """As if it could not be built."""
-    known = (native._loaded, native._names, native.variants)
-    monkeypatch.setattr(native, "_LIBRARY", tmp_path / "nothing.so")
+def anew(monkeypatch):
+    """As if nothing were known yet of what is there."""
+    known = (native._loaded, native._names, native.variants, native.instructions)
     for function in known:
         function.cache_clear()
     yield
     monkeypatch.undo()
     for function in known:
         function.cache_clear()
+
+
+@pytest.fixture
+def absent(anew, monkeypatch, tmp_path):
+    """As if it could not be built."""
+    monkeypatch.setattr(native, "_LIBRARY", tmp_path / "nothing.so")
 
 
 def test_it_was_built_where_it_can_be():
@@ -114,6 +119,7 @@ def test_without_it_the_search_is_the_same(normal):
         assert torch.equal(nearest_codes(vectors, codes), torch.cdist(vectors, codes).argmin(dim=1))
 
 
+@pytest.mark.usefixtures("anew")
 def test_it_can_be_turned_off(monkeypatch, normal):
     monkeypatch.setenv("FLATVQ_NATIVE", "0")
     monkeypatch.setattr(search, "search_native", lambda *arrays: pytest.fail("it was to be off"))

@@ -131,10 +131,11 @@ def look_native(codebook: Tensor, least: float, most: float, offset: float) -> t
     return clear > 0, middle if clear == 2 else None
 
 
+@lru_cache(maxsize=1)
 def instructions() -> str:
     """Name what the compiled search has the processor do, or return nothing if it is not there.
 
-    `FLATVQ_NATIVE=0` in the environment turns it off.
+    `FLATVQ_NATIVE=0` in the environment turns it off, if it is there before the first search.
     """
     names = () if os.environ.get("FLATVQ_NATIVE") == "0" else variants()
     return names[0].partition(", ")[0] if names else ""
