@@ -125,10 +125,13 @@ def look_native(codebook: Tensor, least: float, most: float, offset: float) -> t
     library = _loaded()
     assert library is not None, "ask instructions() first"
     codebook = codebook.contiguous()
+    asked = codebook.data_ptr(), *codebook.shape, least, most, offset
+    clear = library.flatvq_look(*asked, None)
+    if clear < 2:
+        return clear > 0, None
     middle = codebook.new_empty(codebook.shape[1])
-    arrays = codebook.data_ptr(), *codebook.shape
-    clear = library.flatvq_look(*arrays, least, most, offset, middle.data_ptr())
-    return clear > 0, middle if clear == 2 else None
+    library.flatvq_look(*asked, middle.data_ptr())
+    return True, middle
 
 
 @lru_cache(maxsize=1)

@@ -40,15 +40,15 @@ CLONES int32_t add_up(const float *codes, int64_t count, int64_t dim, double *__
 }  // namespace
 
 // Look at codes [k, dim] before they are searched. Returns 1 if they can be searched as they are, and 2 if some
-// dimensions' means are further than `offset` standard deviations from zero; then `middle` [dim] is the median of
-// each of these, and zero for the others. Returns 0, and leaves it to others to look more closely, if it is
+// dimensions' means are further than `offset` standard deviations from zero; then `middle` [dim], if it is not null, is the
+// median of each of these, and zero for the others. Returns 0, and leaves it to others to look more closely, if it is
 // close, if there is no memory, or if the largest absolute value is not finite or not between `least` and `most`.
 extern "C" int flatvq_look(
     const float *codes, int64_t k, int64_t dim, double least, double most, double offset, float *middle)
 {
     const int64_t joined = std::max<int64_t>(1, MANY / dim), rest = k % joined;
     Array<double> sums(joined * dim), squares(joined * dim);
-    Array<float> column(k);
+    Array<float> column(middle ? k : 0);
     if (!sums.data || !squares.data || !column.data)
         return 0;
     std::fill(sums.data, sums.data + joined * dim, 0.0);
@@ -62,7 +62,8 @@ extern "C" int flatvq_look(
         return 0;
     int found = 1;
     for (int64_t d = 0; d < dim; d++) {
-        middle[d] = 0;
+        if (middle)
+            middle[d] = 0;
         double sum = 0, square = 0;
         for (int64_t code = 0; code < joined; code++) {
             sum += sums.data[code * dim + d];
@@ -74,11 +75,13 @@ extern "C" int flatvq_look(
             continue;
         if (mean * mean < 1.001 * bound)
             return 0;
+        found = 2;
+        if (!middle)
+            continue;
         for (int64_t code = 0; code < k; code++)
             column.data[code] = codes[code * dim + d];
         std::nth_element(column.data, column.data + (k - 1) / 2, column.data + k);
         middle[d] = column.data[(k - 1) / 2];
-        found = 2;
     }
     return found;
 }
