@@ -292,11 +292,12 @@ def test_it_prunes_where_that_pays_and_is_patient_where_not(normal):
     def prunes(arrays):
         return how(arrays) == "pruned"
 
-    assert [prunes(arrays) for arrays in (few, many, few, few)] == [True, False, False, True]
-    for pause in (1, 3, 7):  # one that tries, and those that do not
+    assert [prunes(arrays) for arrays in (few, many)] == [True, False]
+    assert [prunes(few) for _ in range(8)] == [False] * 7 + [True]
+    for pause in (7, 15, 31):  # one that tries, and those that do not
         assert [prunes(many) for _ in range(1 + pause)] == [False] * (1 + pause)
     prunes(many)
-    assert [prunes(few) for _ in range(16)] == [False] * 15 + [True]
+    assert [prunes(few) for _ in range(64)] == [False] * 63 + [True]
 
 
 @TILED
@@ -305,9 +306,9 @@ def test_tiles_are_taken_where_that_pays_and_else_with_patience(variant, normal)
     vectors, apart = normal(2001, dim), normal(size, dim, purpose=1)
     close = apart[:1] + 1e-5 * apart  # a tree tells them apart no better than bfloat16
     assert how((vectors, apart)) == how((vectors, close)) == "tiled"
-    for pause in (1, 3, 7):
+    for pause in (7, 15, 31):
         assert [how((vectors, close)) for _ in range(pause + 1)] == ["screened"] * pause + ["tiled"]
-    assert [how((vectors, apart)) for _ in range(17)] == ["screened"] * 15 + ["tiled"] * 2
+    assert [how((vectors, apart)) for _ in range(65)] == ["screened"] * 63 + ["tiled"] * 2
     assert how((normal(255, dim), apart)) == ""
 
 
@@ -324,7 +325,7 @@ def test_bytes_are_taken_where_that_pays_and_else_with_patience(normal):
     vectors, apart = normal(2001, dim), normal(size, dim, purpose=1)
     close = apart[:1] + 1e-5 * apart
     assert how((vectors, apart)) == how((vectors, close)) == "screened in bytes"
-    for pause in (1, 3):
+    for pause in (7, 15):
         found = [how((vectors, close)) for _ in range(pause + 1)]
         assert found == ["screened"] * pause + ["screened in bytes"]
     assert how((vectors, normal(1023, dim, purpose=1))) == "screened"

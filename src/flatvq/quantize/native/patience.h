@@ -5,8 +5,11 @@
 
 namespace {
 
-// A variant was of no use to a search of some shape: the next `pause` go without, each time twice as many.
+// A variant was of no use to a search of some shape: the next `pause` go without, each time twice as many. To try costs
+// up to a third of a search more, and codes do not change much from one search to the next.
 struct Patience {
+    static constexpr int SHORT = 7, LONG = 255;
+
     std::atomic<int> pause{0}, wait{0};
 
     static Patience &with(const Task &task, int variant)
@@ -24,7 +27,7 @@ struct Patience {
 
     void note(bool useful)
     {
-        const int longer = useful ? 0 : std::min(2 * pause + 1, 255);
+        const int longer = useful ? 0 : std::min(std::max(2 * pause + 1, SHORT), LONG);
         pause = longer;
         wait = longer;
     }
