@@ -99,7 +99,7 @@ constexpr int64_t CACHE = 1 << 19;
 constexpr int64_t RUN = 64;
 
 // Groups of ROWS vectors whose vectors have steps of one size, where the variant screens.
-constexpr int BLOCK_GROUPS = 40;
+constexpr int BLOCK_GROUPS = 128;
 
 struct Search {
     const Variant &variant;
