@@ -157,6 +157,23 @@ def test_both_sides_of_a_pair_quantize_alike(size: int, dim: int) -> None:
         call()
 
 
+def test_what_the_peer_finds_may_seldom_be_further_and_what_flatvq_finds_never() -> None:
+    from benchmarks.contenders import _agreement
+
+    vectors = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))
+    codes = torch.randn(40, 8, generator=torch.Generator().manual_seed(1))
+    nearest, second = torch.cdist(vectors.double(), codes.double()).topk(2, largest=False).indices.T
+    assert _agreement(vectors, codes, nearest, nearest).startswith("2000 of 2000 indices are the same, the")
+    for count in (1, 2):
+        theirs = torch.cat([second[:count], nearest[count:]])
+        found = _agreement(vectors, codes, nearest, theirs)
+        assert found.startswith(f"{2000 - count} of 2000 indices are the same, the peer's codes of {count} ")
+        with pytest.raises(AssertionError, match=f"flatvq's codes of {count} vectors are further"):
+            _agreement(vectors, codes, theirs, nearest)
+    with pytest.raises(AssertionError, match="the peer's codes of 3 vectors are further"):
+        _agreement(vectors, codes, nearest, torch.cat([second[:3], nearest[3:]]))
+
+
 def test_both_sides_of_a_training_pair_step_alike() -> None:
     vectors = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
     pair, same = training_pair(vectors, 16)
