@@ -130,8 +130,10 @@ def _child(**asked: Any) -> Any:
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.child", json.dumps(asked)]
     with tempfile.TemporaryDirectory() as cache:  # so that what compiles does so anew
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}
-        printed = subprocess.check_output(command, cwd=ROOT, env=environment, text=True)
-    return json.loads(printed.splitlines()[-1])
+        done = subprocess.run(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE)
+    if done.returncode:
+        sys.exit(f"bench: suite {asked['suite']} ended as is said above; nothing is written, start again")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _tell(what: str) -> None:
