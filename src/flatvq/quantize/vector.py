@@ -88,18 +88,15 @@ class VectorQuantizer(nn.Module):
             codebook_size, code_dim, update or Ema(), seeding or KMeansSeeding(), revival, self._scaled, seed
         )
         self.input_dim = width = input_dim or code_dim
-        # An identity is there for whoever asks for it, but not called: that takes as long as five operations.
-        self._projects = width != code_dim
-        self.project_in = nn.Linear(width, code_dim) if self._projects else nn.Identity()
-        self.project_out = nn.Linear(code_dim, width) if self._projects else nn.Identity()
+        self.project_in = nn.Linear(width, code_dim) if width != code_dim else nn.Identity()
+        self.project_out = nn.Linear(code_dim, width) if width != code_dim else nn.Identity()
 
     def forward(self, latents: Float[Tensor, "b c *grid"]) -> Quantized:
         """Quantize channel-first maps [B, C, *grid], or flat vectors [N, C]."""
         check_channels(latents, self.input_dim)
         with _float32(latents.device.type):
             flat, grid = _channel_last(latents)
-            flat = flat.float()
-            vectors = self._scaled(self.project_in(flat) if self._projects else flat)  # [N, D]
+            vectors = self._scaled(self.project_in(flat.float()))  # [N, D]
             fixed = vectors.detach()
             indices, chosen, error = self.codebook.look_up(fixed)  # eq. 1 and 2
             commitment = commitment_loss(vectors, chosen, error)  # eq. 3, third term, without beta
@@ -108,12 +105,10 @@ class VectorQuantizer(nn.Module):
                 # From a copy: a later forward pass may revive codes before this one's backward pass.
                 learned = F.embedding(indices, self._scaled(self.codebook.codes.clone()))
                 codebook_loss = F.mse_loss(learned, fixed)
-            quantized = self.estimator(vectors, chosen)
-            if self._projects:
-                quantized = self.project_out(quantized)
+            quantized = self.project_out(self.estimator(vectors, chosen))
         return Quantized(
             quantized=_channel_first(quantized, grid).to(latents.dtype),
-            indices=indices if len(grid) == 1 else indices.view(grid),
+            indices=indices.view(grid),
             codebook_loss=codebook_loss,
             commitment_loss=commitment,
             latents=_channel_first(fixed, grid),
