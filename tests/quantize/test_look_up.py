@@ -197,6 +197,14 @@ def test_torch_s_default_type_does_not_matter(offset, normal):
         assert one.dtype == other.dtype
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_is_looked_up_has_no_gradient(compiled, normal, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(search, "instructions", lambda: "")
+    vectors, codes = normal(20, 4).requires_grad_(), normal(6, 4, purpose=1).requires_grad_()
+    assert not any(found.requires_grad for found in look_up(vectors, codes) if found is not None)
+
+
 @NOT_FINITE
 def test_looking_up_undefined_vectors_is_refused(value, normal):
     vectors = normal(1000, 4)

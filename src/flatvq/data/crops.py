@@ -57,7 +57,9 @@ class _Begun(NamedTuple):
     """A batch that threads are at work on."""
 
     pixels: Pixels
-    filled: list[Future[list[str]]]
+    """uint8 [B, H, W, 3], filled when all names are there."""
+    names: list[Future[list[str]]]
+    """The images of each thread's share of it, in order."""
 
 
 class TrainingCrops:
@@ -158,8 +160,8 @@ class TrainingCrops:
         try:
             waiting = deque(map(begun, islice(steps, 2 * workers)))
             while waiting:
-                pixels, filled = waiting.popleft()
-                batch = _batch(pixels, chain.from_iterable(share.result() for share in filled))
+                pixels, names = waiting.popleft()
+                batch = _batch(pixels, chain.from_iterable(share.result() for share in names))
                 waiting.extend(map(begun, islice(steps, 1)))
                 yield batch
         finally:

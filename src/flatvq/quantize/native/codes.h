@@ -98,7 +98,8 @@ constexpr int64_t CACHE = 1 << 19;
 // Dimensions whose squares are added up in float32, before they go on in float64.
 constexpr int64_t RUN = 64;
 
-// Groups of ROWS vectors whose vectors have steps of one size, where the variant screens.
+// Groups of ROWS vectors whose vectors have steps of one size, where the variant screens: many, for all offsets are
+// rounded anew for each such block.
 constexpr int BLOCK_GROUPS = 128;
 
 struct Search {

@@ -15,12 +15,13 @@
 
 namespace {
 
-// Numbers in a row from which on registers pay: codes of few dimensions are added up side by side, as if several were one.
+// Numbers in a row from which on registers pay: codes of few dimensions are added up side by side, several as one.
 constexpr int64_t MANY = 128;
 
 // Add up codes [count, dim] and their squares, and return the bits of the largest absolute value, which are in the
 // order of absolute values, with infinity and NaN above all.
-CLONES int32_t add_up(const float *codes, int64_t count, int64_t dim, double *__restrict sums, double *__restrict squares)
+CLONES int32_t add_up(
+    const float *codes, int64_t count, int64_t dim, double *__restrict sums, double *__restrict squares)
 {
     int32_t largest = 0;
     for (int64_t code = 0; code < count; code++)
@@ -40,9 +41,9 @@ CLONES int32_t add_up(const float *codes, int64_t count, int64_t dim, double *__
 }  // namespace
 
 // Look at codes [k, dim] before they are searched. Returns 1 if they can be searched as they are, and 2 if some
-// dimensions' means are further than `offset` standard deviations from zero; then `middle` [dim], if it is not null, is the
-// median of each of these, and zero for the others. Returns 0, and leaves it to others to look more closely, if it is
-// close, if there is no memory, or if the largest absolute value is not finite or not between `least` and `most`.
+// dimensions' means are further than `offset` standard deviations from zero; then `middle` [dim], if it is not null, is
+// the median of each of these, and zero for the others. Returns 0, and leaves it to others to look more closely, if it
+// is close, if there is no memory, or if the largest absolute value is not finite or not between `least` and `most`.
 extern "C" int flatvq_look(
     const float *codes, int64_t k, int64_t dim, double least, double most, double offset, float *middle)
 {

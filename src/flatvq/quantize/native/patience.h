@@ -8,7 +8,7 @@ namespace {
 // A variant was of no use to a search of some shape: the next `pause` go without, each time twice as many. To try costs
 // up to a third of a search more, and codes do not change much from one search to the next.
 struct Patience {
-    static constexpr int SHORT = 7, LONG = 255;
+    static constexpr int FIRST_PAUSE = 7, LONGEST_PAUSE = 255;
 
     std::atomic<int> pause{0}, wait{0};
 
@@ -27,7 +27,7 @@ struct Patience {
 
     void note(bool useful)
     {
-        const int longer = useful ? 0 : std::min(std::max(2 * pause + 1, SHORT), LONG);
+        const int longer = useful ? 0 : std::min(std::max(2 * pause + 1, FIRST_PAUSE), LONGEST_PAUSE);
         pause = longer;
         wait = longer;
     }
