@@ -298,6 +298,9 @@ def test_it_prunes_where_that_pays_and_is_patient_where_not(normal):
         assert [prunes(many) for _ in range(1 + pause)] == [False] * (1 + pause)
     prunes(many)
     assert [prunes(few) for _ in range(64)] == [False] * 63 + [True]
+    # A tree that is kept pays for few vectors too.
+    vectors, new = clustered(150, dim, normal, 5), clustered(size, dim, normal, 6)
+    assert [prunes((vectors, new)) for _ in range(3)] == [False, True, True]
 
 
 @TILED
@@ -309,7 +312,10 @@ def test_tiles_are_taken_where_that_pays_and_else_with_patience(variant, normal)
     for pause in (7, 15, 31):
         assert [how((vectors, close)) for _ in range(pause + 1)] == ["screened"] * pause + ["tiled"]
     assert [how((vectors, apart)) for _ in range(65)] == ["screened"] * 63 + ["tiled"] * 2
-    assert how((normal(255, dim), apart)) == ""
+    new = normal(size, dim, purpose=2)
+    assert how((normal(255, dim), new)) == ""
+    # Codes that come again are packed already.
+    assert [how((normal(count, dim), new)) for count in (32, 31)] == ["tiled", ""]
 
 
 @TILED
@@ -329,7 +335,9 @@ def test_bytes_are_taken_where_that_pays_and_else_with_patience(normal):
         found = [how((vectors, close)) for _ in range(pause + 1)]
         assert found == ["screened"] * pause + ["screened in bytes"]
     assert how((vectors, normal(1023, dim, purpose=1))) == "screened"
-    assert how((normal(255, dim), apart)) == ""
+    new = normal(size, dim, purpose=2)
+    assert how((normal(255, dim), new)) == ""
+    assert [how((normal(count, dim), new)) for count in (32, 31)] == ["screened in bytes", ""]
 
 
 @EACH

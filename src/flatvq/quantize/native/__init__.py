@@ -21,7 +21,15 @@ from torch import Tensor
 
 from flatvq.errors import FlatvqError
 
-__all__ = ["Found", "add_native", "instructions", "look_native", "search_native", "variants"]
+__all__ = [
+    "Found",
+    "add_native",
+    "instructions",
+    "kept_bytes",
+    "look_native",
+    "search_native",
+    "variants",
+]
 
 _LIBRARY = Path(__file__).parent / f"_nearest{sysconfig.get_config_var('EXT_SUFFIX')}"
 
@@ -51,6 +59,8 @@ def search_native(
     """Find the nearest code of each vector, in one pass over the vectors.
 
     Threads, the split into batches and the place of a code among others change no bit of what is computed.
+    From the second search on, what is made of a codebook on the way is kept for the next one (`kept_bytes`),
+    which takes it if the codes are the same, bit by bit.
 
     Args:
         vectors: float32 [N, D], on the CPU.
@@ -101,6 +111,20 @@ def add_native(vectors: Tensor, indices: Tensor, sums: Tensor) -> None:
     vectors, indices = vectors.contiguous(), indices.contiguous()
     arrays = vectors.data_ptr(), *vectors.shape, indices.data_ptr()
     library.flatvq_sums(*arrays, torch.get_num_threads(), sums.data_ptr())
+
+
+def kept_bytes() -> int:
+    """Return how much memory holds what searches made of codebooks: of the last 16, at most 64 MiB.
+
+    Example:
+        >>> vectors, codes = torch.rand(2, 200, 4)
+        >>> if instructions():
+        ...     first, second = search_native(vectors, codes), search_native(vectors, codes)
+        ...     0 < kept_bytes() <= 64 * 2**20
+        True
+    """
+    library = _loaded()
+    return library.flatvq_kept() if library else 0
 
 
 def look_native(codebook: Tensor, least: float, most: float, offset: float) -> tuple[bool, Tensor | None]:
@@ -173,6 +197,7 @@ def _loaded() -> ctypes.CDLL | None:
         *(ctypes.c_int, array, number, number, array, number),
         *(ctypes.c_int, array, array, array, array, array, array),
     ]
+    library.flatvq_kept.restype = number
     library.flatvq_sums.argtypes = [array, number, number, array, ctypes.c_int, array]
     library.flatvq_sums.restype = None
     library.flatvq_look.argtypes = [array, number, number, real, real, real, array]

@@ -79,6 +79,9 @@ struct Task {
     const float *given_vectors, *given_codes;
     float *chosen;
     double *squares;
+    // What the codes are recognized by, and whether they seem to have been searched before.
+    uint64_t mark;
+    bool again;
 
     void look_up(const Variant &variant, int64_t begin, int64_t end) const
     {

@@ -162,19 +162,25 @@ constexpr double FEW = 1 << 18;
 
 }  // namespace
 
+#include "prepared.h"
 #include "prune.h"
 #include "scan.h"
 
 extern "C" const char *flatvq_variant(int number) { return number < COUNT ? VARIANTS[number].name : nullptr; }
+
+// Bytes of codebooks that are kept from one search to the next.
+extern "C" int64_t flatvq_kept() { return Shelf::only().bytes(); }
 
 extern "C" int flatvq_runs(int number) { return VARIANTS[number].runs(); }
 
 // The number of the fastest variant, `first` or one after it, that looks at every code, and has not failed of late.
 static int next_scan(const Task &task, int first, bool count)
 {
+    // Codes that come again are packed once: screening pays for an eighth as many vectors.
+    const int64_t n = task.again ? 8 * task.n : task.n;
     for (;; first++) {
         const Variant &variant = VARIANTS[first];
-        if (variant.chunk || !variant.runs() || (variant.group && !variant.pays(task.n, task.k, task.dim)))
+        if (variant.chunk || !variant.runs() || (variant.group && !variant.pays(n, task.k, task.dim)))
             continue;
         Patience &patience = Patience::with(task, first);
         if (!variant.group || patience.over())
@@ -209,6 +215,14 @@ static int search_fastest(const Task &task, int32_t &most_bits)
     return number;
 }
 
+// The variant for the same instructions that neither prunes nor screens.
+static const Variant &plain_beside(int number)
+{
+    while (VARIANTS[number].chunk || VARIANTS[number].group)
+        number++;
+    return VARIANTS[number];
+}
+
 // Write the index of the nearest code of each vector [n, dim] to `nearest` [n], and the largest absolute value
 // among the vectors to `largest`, NaN or infinity if a value is; then the indices mean nothing, but are some.
 // Where `chosen` [n, dim] is not null, also write the codes themselves there, and to `error` the mean of (z - e)^2 over
@@ -225,13 +239,16 @@ extern "C" int flatvq_nearest(
     Array<double> squares(chosen ? n : 0);
     if (!squares.data)
         return -1;
-    const Task task{
-        vectors, n, dim, codes, k, pieces, nearest, given_vectors, given_codes, chosen, squares.data};
+    Task task{
+        vectors, n, dim, codes, k, pieces, nearest, given_vectors, given_codes, chosen, squares.data, 0, false};
+    Shelf::only().recognize(task);
     int32_t most_bits = 0;
     if (number < 0)
         number = search_fastest(task, most_bits);
-    else if (!VARIANTS[number].chunk || !prune(VARIANTS[number], task, 0, nullptr, most_bits))
+    else if (!VARIANTS[number].chunk)
         number = scan(VARIANTS[number], task, most_bits) < 0 ? -1 : number;
+    else if (!prune(VARIANTS[number], task, 0, nullptr, most_bits))
+        number = scan(plain_beside(number), task, most_bits) < 0 ? -1 : number;
     if (number < 0)
         return -1;
     if (chosen) {

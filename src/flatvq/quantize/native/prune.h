@@ -1,4 +1,5 @@
-// The search that passes over most codes: beside the boxes of a tree, which it grows for the while.
+// The search that passes over most codes: beside the boxes of a tree, which is grown for the while, or kept where codes
+// come again (prepared.h).
 
 namespace {
 
@@ -6,12 +7,13 @@ namespace {
 constexpr int ASKED = 32;
 
 // How long a search takes that visits this share of all leaves, beside one that computes all scores in floats: what
-// a visit costs beside the scores, and how long the tree grows. Fitted, as are the bounds in VARIANTS, to times for K
-// from 256 to 65,536, D from 4 to 512 and N of 512 to 16,384, of random codes of many and of few directions and of
-// trained ones.
+// a visit costs beside the scores, and how long the tree grows, which it does once for codes that come again. Fitted,
+// as are the bounds in VARIANTS, to times for K from 256 to 65,536, D from 4 to 512 and N of 512 to 16,384, of random
+// codes of many and of few directions and of trained ones.
 double effort(const Task &task, double share)
 {
-    return share * (1 + 16.0 / (double)task.dim) + 1.5e4 / (double)(task.n * task.dim);
+    const double grow = task.again ? 150 : 15000;
+    return share * (1 + 16.0 / (double)task.dim) + grow / (double)(task.n * task.dim);
 }
 
 bool may_prune(const Variant &variant, const Task &task, double even)
@@ -23,18 +25,19 @@ bool may_prune(const Variant &variant, const Task &task, double even)
 // remember that, or there is no memory for it.
 bool prune(const Variant &variant, const Task &task, double even, Patience *patience, int32_t &most_bits)
 {
-    const int64_t n = task.n, dim = task.dim, k = task.k;
-    if (!n || k > INT32_MAX)
+    const int64_t n = task.n, dim = task.dim;
+    if (!n || task.k > INT32_MAX)
         return false;
-    Tree tree(variant, k, dim);
-    Array<float> panels(tree.leaves * LEAF * dim), offsets(tree.leaves * LEAF), places(n * AXES);
+    const std::shared_ptr<const Prepared> prepared = Shelf::only().prepare(variant, task);
+    if (!prepared)
+        return false;
+    const Tree &tree = *prepared->tree;
+    const Codes &packed = prepared->codes;
+    Array<float> places(n * AXES);
     Array<int32_t> leaves(n);
     Array<int64_t> rows(n), starts(tree.leaves + 1);
-    if (!panels.data || !offsets.data || !places.data || !leaves.data || !rows.data || !starts.data ||
-        !tree.grow(task.codes, task.pieces))
+    if (!places.data || !leaves.data || !rows.data || !starts.data)
         return false;
-    Codes packed{k, dim, tree.leaves, panels.data, offsets.data, 0, nullptr, nullptr, 0, 0, 0};
-    pack(task, LEAF, tree.order.data, packed);
 
     constexpr int64_t BLOCK = 64;
     int32_t bits = 0;

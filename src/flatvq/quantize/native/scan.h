@@ -7,36 +7,21 @@ namespace {
 // copy of the codes.
 int64_t scan(const Variant &variant, const Task &task, int32_t &most_bits)
 {
-    const int64_t n = task.n, dim = task.dim, k = task.k, pieces = task.pieces;
-    const int64_t width = variant.panel, count = (k + width - 1) / width;
-    const bool screens = variant.group && dim <= MOST_DIM;
-    const int64_t groups = screens ? (k + variant.group - 1) / variant.group : 0;
-    const int64_t size = groups * variant.group;
+    const int64_t n = task.n, dim = task.dim, pieces = task.pieces;
+    const std::shared_ptr<const Prepared> prepared = Shelf::only().prepare(variant, task);
+    if (!prepared)
+        return -1;
+    const Codes &packed = prepared->codes;
+    const bool screens = packed.groups;
     // The last rows of vectors that do not fill a group are searched in a group of their own.
     const int64_t whole = n - n % variant.rows, rest = n - whole, rows = whole / variant.rows;
-
-    Array<float> panels(count * width * dim), offsets(count * width), aside(size);
-    Array<char> rounded(screens ? size * variant.bytes(dim) : 0);
-    Array<float> scores(whole + variant.rows), last(variant.rows * dim);
-    Codes packed{
-        k, dim, count, panels.data, offsets.data, groups, rounded.data, aside.data, 0, 0, 0};
     const int64_t room = screens ? variant.room(packed) : 0;
+    Array<float> scores(whole + variant.rows), last(variant.rows * dim);
     Array<char> rooms(room * pieces);
     int64_t found[MOST_ROWS] = {};
-    if (!panels.data || !offsets.data || !rounded.data || !aside.data || !scores.data ||
-        !last.data || !rooms.data)
+    if (!scores.data || !last.data || !rooms.data)
         return -1;
-
-    pack(task, width, nullptr, packed);
-    for (int64_t row = 0; row < whole + variant.rows; row++)
-        scores.data[row] = -INFINITY;
-    if (packed.moderate()) {
-        float lost = 0;
-#pragma omp parallel for num_threads(pieces) reduction(max : lost) if (pieces > 1)
-        for (int64_t group = 0; group < groups; group++)
-            lost = std::max(lost, variant.pack(task.codes, group, packed));
-        packed.lost = std::sqrt(lost);
-    }
+    std::fill(scores.data, scores.data + whole + variant.rows, -INFINITY);
 
     const Search search{variant, packed, task.vectors, scores.data, task.nearest};
     const int32_t rest_bits = variant.largest(task.vectors + whole * dim, rest * dim);

@@ -21,40 +21,28 @@ constexpr int64_t SMALL = 1 << 12;
 
 typedef float Place __attribute__((vector_size(4 * AXES), aligned(4)));
 
-class Tree {
-public:
+struct Tree {
     const int64_t k, dim, leaves;
     // The directions [dim, AXES]; the boxes [leaves, AXES]; and the codes of one leaf after the other [k].
     Array<float> axes, low, high;
     Array<int32_t> order;
+    // The lowest coordinate beyond the middle of a node [leaves], and its axis.
+    Array<float> borders;
+    Array<int32_t> across;
 
-    Tree(const Variant &variant, int64_t k, int64_t dim)
+    Tree(int64_t k, int64_t dim)
         : k(k), dim(dim), leaves((k + LEAF - 1) / LEAF), axes(dim * AXES), low(leaves * AXES), high(leaves * AXES),
-          order(k), variant(variant), places(k * AXES), borders(leaves), across(leaves), keys(k), between(k), above(k)
+          order(k), borders(leaves), across(leaves)
     {
     }
 
-    // Grow over codes [k, dim]; false if there is no memory for it.
-    bool grow(const float *codes, int pieces)
+    bool there() const
     {
-        if (!axes.data || !low.data || !high.data || !order.data || !places.data || !borders.data || !across.data ||
-            !keys.data || !between.data || !above.data || !choose_axes(codes))
-            return false;
-        const int threads = k < SMALL ? 1 : pieces;
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-        for (int piece = 0; piece < threads; piece++) {
-            const int64_t begin = k * piece / threads, end = k * (piece + 1) / threads;
-            variant.project(codes + begin * dim, end - begin, dim, axes.data, places.data + begin * AXES);
-        }
-        std::iota(order.data, order.data + k, 0);
-#pragma omp parallel num_threads(threads) if (threads > 1)
-#pragma omp single
-        divide(0, leaves);
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-        for (int64_t leaf = 0; leaf < leaves; leaf++)
-            enclose(leaf);
-        return true;
+        return axes.data && low.data && high.data && order.data && borders.data && across.data;
     }
+
+    // Numbers of 4 bytes that it consists of.
+    int64_t numbers() const { return dim * AXES + 2 * leaves * (AXES + 1) + k; }
 
     // The leaf on whose side of all borders a place lies. Without branches, which could not be foreseen.
     int64_t leaf(const float *place) const
@@ -68,22 +56,52 @@ public:
         }
         return begin;
     }
+};
+
+// Grows a tree over codes [k, dim].
+class Growth {
+public:
+    Growth(const Variant &variant, Tree &tree)
+        : variant(variant), tree(tree), k(tree.k), dim(tree.dim), places(k * AXES), keys(k), between(k), above(k)
+    {
+    }
+
+    // False if there is no memory for it.
+    bool over(const float *codes, int pieces)
+    {
+        if (!tree.there() || !places.data || !keys.data || !between.data || !above.data || !choose_axes(codes))
+            return false;
+        const int threads = k < SMALL ? 1 : pieces;
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+        for (int piece = 0; piece < threads; piece++) {
+            const int64_t begin = k * piece / threads, end = k * (piece + 1) / threads;
+            variant.project(codes + begin * dim, end - begin, dim, tree.axes.data, places.data + begin * AXES);
+        }
+        std::iota(tree.order.data, tree.order.data + k, 0);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+#pragma omp single
+        divide(0, tree.leaves);
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+        for (int64_t leaf = 0; leaf < tree.leaves; leaf++)
+            enclose(leaf);
+        return true;
+    }
 
 private:
     const Variant &variant;
-    Array<float> places;              // of the codes, [k, AXES]
-    Array<float> borders;             // the lowest coordinate beyond the middle of a node [leaves],
-    Array<int32_t> across;            // and its axis
+    Tree &tree;
+    const int64_t k, dim;
+    Array<float> places;                   // of the codes, [k, AXES]
     Array<uint64_t> keys, between, above;  // [k], on the way
 
     // Two steps of orthogonal iteration (Golub & Van Loan, Matrix Computations, 8.2.4) from the dimensions that vary
     // most, on a sample. Directions need not be the best, only orthonormal.
     bool choose_axes(const float *codes)
     {
-        std::fill(axes.data, axes.data + dim * AXES, 0.0f);
+        std::fill(tree.axes.data, tree.axes.data + dim * AXES, 0.0f);
         if (dim <= AXES) {
             for (int64_t d = 0; d < dim; d++)
-                axes.data[d * AXES + d] = 1;
+                tree.axes.data[d * AXES + d] = 1;
             return true;
         }
         const int64_t count = std::min(k, SAMPLE);
@@ -110,13 +128,13 @@ private:
             return square.data[a] > square.data[b];
         });
         for (int axis = 0; axis < AXES; axis++)
-            axes.data[widest.data[axis] * AXES + axis] = 1;
+            tree.axes.data[widest.data[axis] * AXES + axis] = 1;
         for (int step = 0; step < 2; step++) {
-            variant.project(sample.data, count, dim, axes.data, along.data);
-            std::fill(axes.data, axes.data + dim * AXES, 0.0f);
+            variant.project(sample.data, count, dim, tree.axes.data, along.data);
+            std::fill(tree.axes.data, tree.axes.data + dim * AXES, 0.0f);
             for (int64_t row = 0; row < count; row++)
                 for (int64_t d = 0; d < dim; d++)
-                    *(Place *)(axes.data + d * AXES) +=
+                    *(Place *)(tree.axes.data + d * AXES) +=
                         sample.data[row * dim + d] * *(const Place *)(along.data + row * AXES);
             orthonormalize(columns.data);
         }
@@ -130,7 +148,7 @@ private:
         for (int axis = 0; axis < AXES; axis++) {
             double *column = columns + axis * dim;
             for (int64_t d = 0; d < dim; d++)
-                column[d] = axes.data[d * AXES + axis];
+                column[d] = tree.axes.data[d * AXES + axis];
             const double before = std::inner_product(column, column + dim, column, 0.0);
             for (int again = 0; again < 2; again++)
                 for (const double *other = columns; other < column; other += dim) {
@@ -141,7 +159,7 @@ private:
             const double after = std::inner_product(column, column + dim, column, 0.0);
             const double scale = after > 1e-10 * before ? 1 / std::sqrt(after) : 0;
             for (int64_t d = 0; d < dim; d++)
-                axes.data[d * AXES + axis] = (float)(column[d] *= scale);
+                tree.axes.data[d * AXES + axis] = (float)(column[d] *= scale);
         }
     }
 
@@ -156,15 +174,15 @@ private:
         for (int64_t i = first; i < last; i++) {
             // Integers in the order of the values, and then of the codes, so that no two are equal.
             uint32_t bits;
-            std::memcpy(&bits, places.data + order.data[i] * AXES + axis, sizeof bits);
+            std::memcpy(&bits, places.data + tree.order.data[i] * AXES + axis, sizeof bits);
             bits ^= bits >> 31 ? UINT32_MAX : 1u << 31;
-            keys.data[i] = (uint64_t)bits << 32 | (uint32_t)order.data[i];
+            keys.data[i] = (uint64_t)bits << 32 | (uint32_t)tree.order.data[i];
         }
         select(first, cut, last);
         for (int64_t i = first; i < last; i++)
-            order.data[i] = (int32_t)keys.data[i];
-        across.data[middle] = axis;
-        borders.data[middle] = places.data[order.data[cut] * AXES + axis];
+            tree.order.data[i] = (int32_t)keys.data[i];
+        tree.across.data[middle] = axis;
+        tree.borders.data[middle] = places.data[tree.order.data[cut] * AXES + axis];
 #pragma omp task if ((end - begin) * LEAF >= SMALL / 4)
         divide(begin, middle);
         divide(middle, end);
@@ -174,10 +192,10 @@ private:
     int widest_axis(int64_t first, int64_t last) const
     {
         const int64_t count = std::min(last - first, FEW_CODES);
-        const Place origin = *(const Place *)(places.data + order.data[first] * AXES);
+        const Place origin = *(const Place *)(places.data + tree.order.data[first] * AXES);
         Place sum{}, square{};
         for (int64_t i = 0; i < count; i++) {
-            const int64_t code = order.data[first + (last - first) * i / count];
+            const int64_t code = tree.order.data[first + (last - first) * i / count];
             const Place place = *(const Place *)(places.data + code * AXES) - origin;
             sum += place;
             square += place * place;
@@ -226,12 +244,12 @@ private:
     {
         Place least = Place{} + INFINITY, most = Place{} - INFINITY;
         for (int64_t i = leaf * LEAF; i < k && i < (leaf + 1) * LEAF; i++) {
-            const Place place = *(const Place *)(places.data + order.data[i] * AXES);
+            const Place place = *(const Place *)(places.data + tree.order.data[i] * AXES);
             least = place < least ? place : least;
             most = place > most ? place : most;
         }
-        *(Place *)(low.data + leaf * AXES) = least;
-        *(Place *)(high.data + leaf * AXES) = most;
+        *(Place *)(tree.low.data + leaf * AXES) = least;
+        *(Place *)(tree.high.data + leaf * AXES) = most;
     }
 };
 
