@@ -28,11 +28,13 @@ __all__ = [
     "search_pair",
 ]
 
-N = 16384
+# Vectors of a batch, and of one image.
+N, FEW = 16384, 256
 PEER, FLAT = "vector-quantize-pytorch", "FAISS, flat"
 # (K, D), and the least ratio that is aimed at.
 EVAL = {(512, 64): 12, (8192, 8): 150, (16384, 8): 150, (65536, 16): 150}
 TRAINING = {(512, 64): 8, (8192, 8): 100, (16384, 8): 100}
+IMAGE = ((8192, 8), (65536, 16))
 
 
 def run(quick: bool, only: str = "") -> list[dict[str, Any]]:
@@ -52,6 +54,13 @@ def run(quick: bool, only: str = "") -> list[dict[str, Any]]:
         pair, same = eval_pair(_vectors(dim), size)
         taken = alternate(pair, seconds=seconds, rounds=50)
         cases.append(case_of(title, PEER, target, same, taken, N * size * dim / rate))
+    for size, dim in IMAGE:
+        title = _title("quantizer, eval forward, one image", size, dim, FEW)
+        if (quick and size > 8192) or only not in title:
+            continue
+        pair, same = eval_pair(_vectors(dim)[:FEW], size)
+        taken = alternate(pair, seconds=seconds, rounds=200)
+        cases.append(case_of(title, PEER, 0, same, taken, FEW * size * dim / rate))
     for (size, dim), target in TRAINING.items():
         title = _title("quantizer, training step", size, dim)
         if (quick and size > 8192) or only not in title:
@@ -115,8 +124,8 @@ def _vectors(dim: int) -> torch.Tensor:
     return torch.randn(N, dim, generator=torch.Generator().manual_seed(0))
 
 
-def _title(name: str, size: int, dim: int) -> str:
-    return f"{name}, N {N}, K {size}, D {dim}"
+def _title(name: str, size: int, dim: int, count: int = N) -> str:
+    return f"{name}, N {count}, K {size}, D {dim}"
 
 
 def case_of(
