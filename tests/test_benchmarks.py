@@ -85,7 +85,8 @@ def test_the_record_was_measured_in_full_and_its_ratios_lie_within_their_quartil
 def test_each_search_of_the_record_stands_beside_its_products_in_float32() -> None:
     searches = [case for case in _record()["cases"] if "products_s" in case]
     searches = [case for case in searches if "trained" not in case["case"]]  # of which most are passed over
-    assert len(searches) == 2 * (len(quantizer.EVAL) * 2 + len(quantizer.TRAINING))
+    shapes = len(quantizer.EVAL) * 2 + len(quantizer.TRAINING) + len(quantizer.IMAGE)
+    assert len(searches) == 2 * shapes
     for case in searches:
         # Screening, in integers or bfloat16, is up to three times as fast as they are, and so is pruning
         # where codes have 8 dimensions; what is faster still would be a mistake.

@@ -19,6 +19,7 @@ from flatvq.quantize import nearest_codes
 __all__ = [
     "EVAL",
     "FLAT",
+    "IMAGE",
     "PEER",
     "TRAINING",
     "N",
