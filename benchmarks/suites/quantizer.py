@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -45,39 +47,45 @@ def run(quick: bool, only: str = "") -> list[dict[str, Any]]:
         quick: leave the peer's longest calls out.
         only: cases with this in their title.
     """
-    seconds = 1.0 if quick else 8.0
     rate = multiply_adds_per_second()
     cases = []
-    for (size, dim), target in EVAL.items():
-        title = _title("quantizer, eval forward", size, dim)
-        if (quick and size > 8192) or only not in title:
+    for asked in _asked():
+        title = f"{asked.what}, N {asked.count}, K {asked.size}, D {asked.dim}"
+        if (quick and asked.against == PEER and asked.size > 8192) or only not in title:
             continue
-        pair, same = eval_pair(_vectors(dim), size)
-        taken = alternate(pair, seconds=seconds, rounds=50)
-        cases.append(case_of(title, PEER, target, same, taken, N * size * dim / rate))
-    for size, dim in IMAGE:
-        title = _title("quantizer, eval forward, one image", size, dim, FEW)
-        if (quick and size > 8192) or only not in title:
-            continue
-        pair, same = eval_pair(_vectors(dim)[:FEW], size)
-        taken = alternate(pair, seconds=seconds, rounds=200)
-        cases.append(case_of(title, PEER, 0, same, taken, FEW * size * dim / rate))
-    for (size, dim), target in TRAINING.items():
-        title = _title("quantizer, training step", size, dim)
-        if (quick and size > 8192) or only not in title:
-            continue
-        pair, same = training_pair(_vectors(dim), size)
-        taken = alternate(pair, seconds=seconds, rounds=50)
-        cases.append(case_of(title, PEER, target, same, taken, N * size * dim / rate))
-    for size, dim in EVAL:
-        title = _title("search alone", size, dim)
-        if only not in title:
-            continue
-        vectors, codes = _vectors(dim), torch.randn(size, dim, generator=torch.Generator().manual_seed(1))
-        calls, same = search_pair(vectors, codes)
-        taken = alternate(calls, seconds=seconds, rounds=100)
-        cases.append(case_of(title, FLAT, 0.9, same, taken, N * size * dim / rate))
+        pair, same = asked.build()
+        taken = alternate(pair, seconds=1.0 if quick else 8.0, rounds=100)
+        products = asked.count * asked.size * asked.dim / rate
+        cases.append(case_of(title, asked.against, asked.target, same, taken, products))
     return cases
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What is to be measured: of so many vectors and codes, and how both sides are built."""
+
+    what: str
+    against: str
+    target: float
+    count: int
+    size: int
+    dim: int
+    build: Callable[[], tuple[dict[str, Call], str]]
+
+
+def _asked() -> Iterator[_Case]:
+    evaluated, trained = "quantizer, eval forward", "quantizer, training step"
+    for (size, dim), target in EVAL.items():
+        yield _Case(evaluated, PEER, target, N, size, dim, partial(eval_pair, _vectors(N, dim), size))
+    for size, dim in IMAGE:
+        yield _Case(
+            f"{evaluated}, one image", PEER, 0, FEW, size, dim, partial(eval_pair, _vectors(FEW, dim), size)
+        )
+    for (size, dim), target in TRAINING.items():
+        yield _Case(trained, PEER, target, N, size, dim, partial(training_pair, _vectors(N, dim), size))
+    for size, dim in EVAL:
+        codes = torch.randn(size, dim, generator=torch.Generator().manual_seed(1))
+        yield _Case("search alone", FLAT, 0.9, N, size, dim, partial(search_pair, _vectors(N, dim), codes))
 
 
 def search_pair(vectors: torch.Tensor, codes: torch.Tensor) -> tuple[dict[str, Call], str]:
@@ -121,12 +129,8 @@ def multiply_adds_per_second() -> float:
     return rows * inner * columns / best
 
 
-def _vectors(dim: int) -> torch.Tensor:
-    return torch.randn(N, dim, generator=torch.Generator().manual_seed(0))
-
-
-def _title(name: str, size: int, dim: int, count: int = N) -> str:
-    return f"{name}, N {count}, K {size}, D {dim}"
+def _vectors(count: int, dim: int) -> torch.Tensor:
+    return torch.randn(N, dim, generator=torch.Generator().manual_seed(0))[:count]
 
 
 def case_of(
