@@ -44,7 +44,8 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
     the smallest one by no more than float32 rounding explains. Equal codes and exact ties go to the
     lowest index; where neither the compiled search, nor oneDNN, nor Triton is there, equal codes may be told
     apart by rounding. Autocast has no effect on it. Memory beyond the inputs is O(N D + K D): a copy or
-    two.
+    two. On the CPU up to 64 MiB stay in use between searches, for codebooks that came twice and may come
+    again.
 
     Args:
         vectors: float32 [N, D]; other floating types are converted.

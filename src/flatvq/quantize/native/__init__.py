@@ -64,7 +64,7 @@ def search_native(
 
     Args:
         vectors: float32 [N, D], on the CPU.
-        codebook: float32 [K, D].
+        codebook: float32 [K, D], K and D >= 1.
         variant: one of `variants()`; the fastest for these shapes if not given.
         look_up: the same vectors and codes, before they were moved for the search; if given, also return the
             codes that were found, and the error.

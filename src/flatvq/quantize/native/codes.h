@@ -35,6 +35,9 @@ struct Codes {
     bool moderate() const { return longest >= SHORTEST && longest <= LONGEST; }
 };
 
+// A key that one more number is mixed into: Fibonacci hashing (Knuth, 6.4), whose high bits are the best.
+inline uint64_t mixed(uint64_t key, uint64_t number) { return (key + number) * 0x9e3779b97f4a7c15; }
+
 struct Search;
 struct Tree;
 

@@ -17,7 +17,7 @@ struct Patience {
         static Patience all[1024];
         uint64_t key = 0;
         for (const int64_t size : {task.n, task.k, task.dim, (int64_t)variant})
-            key = (key + (uint64_t)size) * 0x9e3779b97f4a7c15;  // Fibonacci hashing (Knuth, 6.4)
+            key = mixed(key, (uint64_t)size);
         return all[key >> 54];
     }
 

@@ -135,7 +135,7 @@ private:
         for (int64_t i = 0; i < LOOKED_AT; i++) {
             uint32_t bits;
             std::memcpy(&bits, task.codes + task.k * task.dim * i / LOOKED_AT, sizeof bits);
-            mark = (mark + bits) * 0x9e3779b97f4a7c15;  // Fibonacci hashing (Knuth, 6.4)
+            mark = mixed(mark, bits);
         }
         return mark;
     }
