@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # What is compiled when flatvq is installed.
-NATIVE := $(wildcard src/flatvq/quantize/native/*.cpp src/flatvq/quantize/native/*.h)
+NATIVE := $(wildcard src/flatvq/*/native/*.cpp src/flatvq/*/native/*.h)
 
 .PHONY: help study test lint bench findings clean
 

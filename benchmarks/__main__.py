@@ -22,7 +22,7 @@ PHOTOGRAPHS = ROOT.parent / "shared" / "imagenet-sample" / "train"
 GPU = ROOT / "results" / "gpu-h100.json"
 # Earlier records, of machines with other processors.
 OTHERS = sorted((ROOT / "results").glob("bench-*.json"))
-PACKAGES = ("torch", "faiss-cpu", "vector-quantize-pytorch", "numpy", "pillow", "simplejpeg")
+PACKAGES = ("torch", "faiss-cpu", "vector-quantize-pytorch", "numpy", "pillow")
 
 
 def main() -> None:

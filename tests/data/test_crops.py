@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatvq.data import TrainingCrops, evaluation_crops, open_data
+from flatvq.data.sets import Wanted, whole
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -30,10 +31,11 @@ class Coordinates:
     def __len__(self) -> int:
         return len(SIZES)
 
-    def load(self, index: int) -> np.ndarray:
+    def load(self, index: int, part: Wanted = whole) -> np.ndarray:
         height, width = SIZES[index]
         rows, columns = np.mgrid[:height, :width]
-        return np.stack([np.full_like(rows, index), rows, columns], axis=2).astype(np.uint8)
+        pixels = np.stack([np.full_like(rows, index), rows, columns], axis=2).astype(np.uint8)
+        return part(height, width).of(pixels)
 
 
 class InMemory(Coordinates):
@@ -41,10 +43,23 @@ class InMemory(Coordinates):
 
 
 class Broken(Coordinates):
-    def load(self, index: int) -> np.ndarray:
+    def load(self, index: int, part: Wanted = whole) -> np.ndarray:
         if index == 3:
             raise FlatvqError("the disk is gone", "find it")
-        return super().load(index)
+        return super().load(index, part)
+
+
+class Damaged(Coordinates):
+    """Each image turns out damaged after it was asked where to cut, and the next one stands in for it."""
+
+    def load(self, index: int, part: Wanted = whole) -> np.ndarray:
+        part(*SIZES[index])
+        return super().load((index + 1) % len(self), part)
+
+
+class Shifted(Coordinates):
+    def load(self, index: int, part: Wanted = whole) -> np.ndarray:
+        return super().load((index + 1) % len(self), part)
 
 
 def crops(seed: int = 0, batch_size: int = 6, flip: bool = True, **rest: int) -> TrainingCrops:
@@ -120,8 +135,8 @@ def test_positions_and_mirroring_are_uniform() -> None:
 @pytest.mark.parametrize("layout", ["pixels", "padded pixels", "channels"])
 def test_crops_are_cut_from_images_however_these_lie_in_memory(layout: str, flip: bool) -> None:
     class Laid(Coordinates):
-        def load(self, index: int) -> np.ndarray:
-            pixels = super().load(index)
+        def load(self, index: int, part: Wanted = whole) -> np.ndarray:
+            pixels = super().load(index, part)
             if layout == "padded pixels":
                 return np.pad(pixels, [(0, 0), (0, 0), (0, 1)])[:, :, :3]
             return pixels.transpose(2, 0, 1).copy().transpose(1, 2, 0) if layout == "channels" else pixels
@@ -129,6 +144,14 @@ def test_crops_are_cut_from_images_however_these_lie_in_memory(layout: str, flip
     laid = TrainingCrops(Laid(), DataRecipe(crop=16, flip=flip), seed=0, batch_size=6)
     for step in range(5):
         assert torch.equal(laid.batch(step).pixels, crops(flip=flip).batch(step).pixels)
+
+
+def test_what_stands_in_for_a_damaged_image_is_cut_as_if_it_had_been_meant() -> None:
+    damaged, shifted = (
+        TrainingCrops(images, DataRecipe(crop=16), seed=0, batch_size=6) for images in (Damaged(), Shifted())
+    )
+    for step in range(20):
+        assert torch.equal(damaged.batch(step).pixels, shifted.batch(step).pixels)
 
 
 def test_no_mirroring_unless_asked_for() -> None:
@@ -194,7 +217,7 @@ def test_of_several_errors_in_a_batch_the_first_comes_up(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class AllBroken(Coordinates):
-        def load(self, index: int) -> np.ndarray:
+        def load(self, index: int, part: Wanted = whole) -> np.ndarray:
             raise FlatvqError(f"{self.names[index]} is gone", "find it")
 
     monkeypatch.setattr("flatvq.data.crops.threads", lambda: threads)

@@ -12,41 +12,19 @@ import io
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.data.jpegs import HEIGHT, WIDTH, file_of, photograph
 
 from flatvq.data import TrainingCrops, crops, decoding, open_data, pillow
 from flatvq.data.decoding import _reduce, _reducible, decode, decode_for_training
 from flatvq.data.entries import digest_of
-from flatvq.data.jpeg import decode_plain, plain_size
 from flatvq.data.pillow import Rejected, Sizing
 from flatvq.recipe import DataRecipe
-
-PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "imagenet-sample" / "val"
-WIDTH, HEIGHT = 403, 302  # no multiples of 2, 4 or 8: the last columns of a reduced image are partly outside
-
-
-def photograph(seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
-    """Draw noise that falls off with the frequency as photographs do, mostly common to the three colours."""
-    frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
-    noise = np.random.default_rng(seed).normal(size=(3, height, width))
-    spectrum = np.fft.rfft2(noise) / np.maximum(frequencies, 0.01) ** 1.2
-    waves = np.fft.irfft2(spectrum, s=(height, width))
-    waves = waves[:1] + 0.3 * waves
-    return Image.fromarray(
-        np.clip(128 + 50 * waves / waves.std(), 0, 255).astype(np.uint8).transpose(1, 2, 0)
-    )
-
-
-def file_of(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {}) | options)
-    return buffer.getvalue()
 
 
 def by_pillow(file: bytes, resize: int) -> np.ndarray:
@@ -100,57 +78,6 @@ def test_a_jpeg_far_too_large_is_decoded_at_a_reduced_size(resize: int, scale: i
     assert_reduced_alike(trained_on(file, resize), expected)
 
 
-def plain(file: bytes) -> np.ndarray | None:
-    size = plain_size(file)
-    return None if size is None else decode_plain(file, size)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    width=st.integers(1, 70),
-    height=st.integers(1, 70),
-    options=st.fixed_dictionaries(
-        {
-            "quality": st.integers(5, 100),
-            "subsampling": st.sampled_from(["4:4:4", "4:2:2", "4:2:0", "4:1:1"]),
-            "progressive": st.booleans(),
-            "restart_marker_blocks": st.integers(0, 3),
-            "keep_rgb": st.booleans(),
-        }
-    ),
-)
-def test_a_plain_jpeg_has_pillows_very_pixels(width: int, height: int, options: dict[str, Any]) -> None:
-    if options["keep_rgb"]:  # stored as red, green and blue, which cannot be subsampled
-        options |= {"subsampling": "4:4:4"}
-    file = file_of(photograph(0, max(width, 2), height), **options)
-    pixels = plain(file)
-    assert pixels is not None
-    assert np.array_equal(pixels, Image.open(io.BytesIO(file)))
-
-
-@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="the sample of ImageNet is not on this machine")
-def test_photographs_of_imagenet_have_pillows_very_pixels() -> None:
-    files = [path.read_bytes() for path in sorted(PHOTOGRAPHS.iterdir())]
-    found = [(plain(file), Image.open(io.BytesIO(file))) for file in files]
-    left = [image for pixels, image in found if pixels is None]
-    assert all(image.mode != "RGB" or {"exif", "xmp"} & image.info.keys() for image in left)
-    same = [np.array_equal(pixels, image) for pixels, image in found if pixels is not None]
-    assert len(same) > 80
-    assert all(same)
-
-
-def test_what_is_not_a_plain_jpeg_is_left_to_pillow() -> None:
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    image = photograph()
-    assert plain(file_of(image, "PNG")) is None
-    assert plain(file_of(image.convert("L"))) is None
-    assert plain(file_of(image.convert("CMYK"))) is None
-    assert plain(file_of(image, exif=turned)) is None
-    assert plain(file_of(image)[:-1000]) is None  # cut off: Pillow says what is wrong
-    assert all(plain_size(file_of(image)[:length]) is None for length in range(600))
-
-
 def segment(kind: int, content: bytes) -> bytes:
     return bytes([0xFF, kind]) + (len(content) + 2).to_bytes(2, "big") + content
 
@@ -190,20 +117,13 @@ def test_whatever_segments_a_jpeg_has_it_stands_as_pillow_sees_it(extra: list[by
         assert np.array_equal(trained_on(crowded, 0), expected)
 
 
-def test_a_jpeg_of_two_sizes_does_not_write_beyond_the_first() -> None:
-    """A size is bounded before there is memory for it; the decoder is not to trust another one."""
-    small, large = file_of(photograph(0, 16, 16)), file_of(photograph(0, 320, 320))
-    assert decode_plain(large, (16, 16)) is None
-    assert decode_plain(small, (320, 320)) is None
-
-
 def test_a_jpeg_beyond_the_limit_is_refused_before_there_is_memory_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = file_of(photograph())
     for module in (decoding, pillow):
         monkeypatch.setattr(module, "LARGEST_PIXELS", WIDTH * HEIGHT - 1)
-    monkeypatch.delattr(decoding, "decode_plain")
+    monkeypatch.delattr(decoding, "decode_part")
     with pytest.raises(Rejected, match="limit"):
         trained_on(file, 0)
 
@@ -347,17 +267,18 @@ def test_an_image_that_changes_over_is_decoded_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
+@pytest.mark.parametrize("resize", [40, 0])
 def test_batches_do_not_depend_on_cache_or_threads(
-    jpegs: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+    jpegs: Path, workers: int, resize: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crops, "threads", lambda: workers)
-    # 0 MiB: nothing is kept; 1 MiB: all; as 403 x 302 comes to 53 x 40, 6360 bytes each.
+    # 0 MiB: nothing is kept; 1 MiB: all, as 403 x 302 comes to 53 x 40, 6360 bytes each; unscaled, two of 12.
     batches = [
         [
             batch.pixels.numpy()
             for batch in TrainingCrops(open_data(wanted).training, wanted, 5, 6).batches(2, 9)
         ]
-        for wanted in (recipe(jpegs, cache_mib=0), recipe(jpegs, cache_mib=1))
+        for wanted in (recipe(jpegs, resize=resize, cache_mib=mib) for mib in (0, 1))
     ]
     assert np.array_equal(*batches)
     assert len({pixels.tobytes() for pixels in batches[0]}) == 7

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flatvq.data.entries import threads
-from flatvq.data.sets import ImageSet, Pixels
+from flatvq.data.sets import ImageSet, Pixels, Region
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -60,6 +60,30 @@ class _Begun(NamedTuple):
     """uint8 [B, H, W, 3], filled when all names are there."""
     names: list[Future[list[str]]]
     """The images of each thread's share of it, in order."""
+
+
+class _Place:
+    """Where a crop lies in an image, drawn as soon as the image's size is known, and whether it is mirrored.
+
+    It draws from the same numbers whenever it is asked, as after a file that turned out damaged.
+    """
+
+    mirrored = False
+
+    def __init__(self, recipe: DataRecipe, *key: int) -> None:
+        self._recipe, self._key = recipe, key
+        # Now, because the first image that is decoded drives all else out of the caches.
+        self._fresh: np.random.Generator | None = _generator(*key)
+
+    def __call__(self, height: int, width: int) -> Region:
+        random, self._fresh = self._fresh or _generator(*self._key), None
+        crop = self._recipe.crop
+        top, left = (
+            int(random.integers(height - crop, endpoint=True)),
+            int(random.integers(width - crop, endpoint=True)),
+        )
+        self.mirrored = self._recipe.flip and random.random() < 0.5
+        return Region(top, left, crop, crop)
 
 
 class TrainingCrops:
@@ -174,27 +198,17 @@ class TrainingCrops:
     def _fill(self, pixels: Pixels, step: int, share: range) -> list[str]:
         """Cut some crops of a batch [B, H, W, 3] into their places, and name the images."""
         first = step * self._batch_size + self._positions.start
-        # All generators before the first image, which drives all else out of the caches.
         drawn = [self._drawn(first + position) for position in share]
-        for position, (index, random) in zip(share, drawn, strict=True):
-            _copy(self._cut(index, random), pixels[position])
+        for position, (index, place) in zip(share, drawn, strict=True):
+            cut = self._images.load(index, place)
+            _copy(cut[:, ::-1] if place.mirrored else cut, pixels[position])
         return [self._images.names[index] for index, _ in drawn]
 
-    def _drawn(self, draw: int) -> tuple[int, np.random.Generator]:
-        """Say which image a draw, counted over the whole training, is of; random numbers are to cut by."""
+    def _drawn(self, draw: int) -> tuple[int, _Place]:
+        """Say which image a draw, counted over the whole training, is of, and where it is to be cut."""
         epoch, place = divmod(draw, len(self._slots))
         slot = int(self._order(epoch)[place])
-        return int(self._slots[slot]), _generator(self._seed, _CROP, epoch, slot)
-
-    def _cut(self, index: int, random: np.random.Generator) -> Pixels:
-        pixels, crop = self._images.load(index), self._recipe.crop
-        height, width, _ = pixels.shape
-        top, left = (
-            random.integers(height - crop, endpoint=True),
-            random.integers(width - crop, endpoint=True),
-        )
-        cut = pixels[top : top + crop, left : left + crop]
-        return cut[:, ::-1] if self._recipe.flip and random.random() < 0.5 else cut
+        return int(self._slots[slot]), _Place(self._recipe, self._seed, _CROP, epoch, slot)
 
     def _permutation(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         return _generator(self._seed, _ORDER, epoch).permutation(len(self._slots))

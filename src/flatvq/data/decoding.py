@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import numpy as np
 from PIL import Image, ImageFile
 
-from flatvq.data.jpeg import START, decode_plain, plain_size
+from flatvq.data.jpeg import START, plain_size
+from flatvq.data.native import can_decode_parts, decode_part
 from flatvq.data.pillow import LARGEST_PIXELS, Sizing, is_upright, opened, to_rgb, upright
-from flatvq.data.sets import Pixels
+from flatvq.data.sets import Pixels, Region, Wanted, whole
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["Decode", "decode", "decode_for_training"]
 
-Decode: TypeAlias = Callable[[BinaryIO, Sizing], Pixels]
-
 # A JPEG is decoded at a reduced size for training if that is still at least this many times the size it is
 # scaled to. At 3, about 3 values in 1,000 of a photograph are more than 2 levels off; at 2, 15 would be.
 _AMPLE = 3
 
 
-def decode(stream: BinaryIO, sizing: Sizing) -> Pixels:
+class Decode(Protocol):
+    """A way from a file to pixels."""
+
+    def __call__(self, stream: BinaryIO, sizing: Sizing, part: Wanted = ..., /) -> Pixels:
+        """Decode an image, scale it, and return the part that is wanted."""
+
+
+def decode(stream: BinaryIO, sizing: Sizing, part: Wanted = whole) -> Pixels:
     """Decode an image: upright, opaque, RGB, scaled bicubically from its full size, all by Pillow.
 
     What is evaluated is decoded like this, so that its pixels are those that others get of the file.
@@ -33,6 +38,7 @@ def decode(stream: BinaryIO, sizing: Sizing) -> Pixels:
     Args:
         stream: the file's bytes, at their start.
         sizing: what to scale it to.
+        part: what is wanted of the scaled image.
 
     Returns:
         uint8 [H, W, 3], read-only.
@@ -45,18 +51,20 @@ def decode(stream: BinaryIO, sizing: Sizing) -> Pixels:
         size = sizing.target(*rgb.size)
         if size != rgb.size:
             rgb = rgb.resize(size, Image.Resampling.BICUBIC)
-        return _read_only(np.array(rgb))
+        return _cut(np.array(rgb), part)
 
 
-def decode_for_training(stream: BinaryIO, sizing: Sizing) -> Pixels:
+def decode_for_training(stream: BinaryIO, sizing: Sizing, part: Wanted = whole) -> Pixels:
     """Decode an image nearly as `decode` does, but quicker.
 
     The filter is the same, but PyTorch works it out, which is now and then one level off. A JPEG that is very
-    large is decoded at a half, a quarter or an eighth of its size to begin with.
+    large is decoded at a half, a quarter or an eighth of its size to begin with; of others, no more is made
+    than the part needs.
 
     Args:
         stream: the file's bytes, at their start.
         sizing: what to scale it to.
+        part: what is wanted of the scaled image.
 
     Returns:
         uint8 [H, W, 3], read-only, of the same shape as from `decode`.
@@ -71,25 +79,26 @@ def decode_for_training(stream: BinaryIO, sizing: Sizing) -> Pixels:
         >>> decode_for_training(file, Sizing(crop=64, resize=96))[0, 0].tolist()
         [0, 128, 128]
     """
-    if (plain := _without_pillow(stream, sizing)) is not None:
-        return _fitted(plain, sizing)
+    if can_decode_parts() and (pixels := _without_pillow(stream, sizing, part)) is not None:
+        return pixels
     stream.seek(0)
     with opened(stream) as image:
         target = sizing.target(*image.size)
         covered = _reduce(image, target)
-        if covered is None and image.format == "JPEG" and image.mode == "RGB" and is_upright(image):
+        plain = image.format == "JPEG" and image.mode in {"RGB", "L"} and is_upright(image)
+        if plain and covered is None and can_decode_parts():
             stream.seek(0)
-            if (plain := decode_plain(stream.read(), image.size)) is not None:
-                return _fitted(plain, sizing)
+            if (pixels := _part(stream.read(), image.size, sizing, part)) is not None:
+                return pixels
         rgb = to_rgb(image)
         if covered is not None:
             rgb = rgb.resize(target, Image.Resampling.BICUBIC, box=covered)
         rgb = upright(rgb, image)
         size = sizing.target(*rgb.size)
-        return _read_only(np.array(rgb) if size == rgb.size else _scaled(_channels_last(rgb), size))
+        return _cut(np.array(rgb) if size == rgb.size else _scaled(_channels_last(rgb), size), part)
 
 
-def _without_pillow(stream: BinaryIO, sizing: Sizing) -> Pixels | None:
+def _without_pillow(stream: BinaryIO, sizing: Sizing, part: Wanted) -> Pixels | None:
     """Decode a plain JPEG of a usual size; return None for all else, of which no more than this is read."""
     if stream.read(len(START)) != START:
         return None
@@ -97,7 +106,7 @@ def _without_pillow(stream: BinaryIO, sizing: Sizing) -> Pixels | None:
     size = plain_size(file)
     if size is None or math.prod(size) > LARGEST_PIXELS or _reducible(size, sizing.target(*size)):
         return None
-    return decode_plain(file, size)
+    return _part(file, size, sizing, part)
 
 
 def _reducible(size: tuple[int, int], target: tuple[int, int]) -> bool:
@@ -112,16 +121,36 @@ def _reduce(image: ImageFile.ImageFile, target: tuple[int, int]) -> tuple[float,
         The part of the reduced image that the whole one covers, for its sides are rounded up; None if nothing
         is reduced, because the image is not so large or is of another format.
     """
-    whole = image.size
+    before = image.size
     drafted = image.draft("RGB", (_AMPLE * target[0], _AMPLE * target[1]))
-    return None if drafted is None or image.size == whole else drafted[1]
+    return None if drafted is None or image.size == before else drafted[1]
 
 
-def _fitted(plain: Pixels, sizing: Sizing) -> Pixels:
-    """Scale [H, W, 3], or leave it as it is if it has its size."""
-    height, width, _ = plain.shape
-    target = sizing.target(width, height)
-    return _read_only(plain if target == (width, height) else _scaled(_as_tensor(plain), target))
+def _part(file: bytes, size: tuple[int, int], sizing: Sizing, part: Wanted) -> Pixels | None:
+    """Decode what a part needs of a plain JPEG, and scale it; return None if Pillow has to do it."""
+    target = sizing.target(*size)
+    wanted = part(target[1], target[0])
+    if target == size:
+        pixels = decode_part(file, size, wanted)
+    elif (pixels := decode_part(file, size, _under(wanted, target, size))) is not None:
+        # Where nothing was decoded, noise is scaled, which is cut off next.
+        pixels = _scaled(_as_tensor(pixels), target)
+    return None if pixels is None else _read_only(wanted.of(pixels))
+
+
+def _under(scaled: Region, target: tuple[int, int], size: tuple[int, int]) -> Region:
+    """Return from which pixels of an image of a size those of a region are computed once it is scaled."""
+    left, right = _span(scaled.left, scaled.width, target[0], size[0])
+    top, bottom = _span(scaled.top, scaled.height, target[1], size[1])
+    return Region(top, left, bottom - top, right - left)
+
+
+def _span(first: int, count: int, scaled: int, own: int) -> tuple[int, int]:
+    """Say from where to where the bicubic filter looks, on one side, for pixels that follow one another."""
+    scale = own / scaled
+    reach = 2 * max(scale, 1) + 1  # the filter's own, and a pixel for all roundings
+    start, end = (first + 0.5) * scale - reach, (first + count - 0.5) * scale + reach
+    return max(0, math.floor(start)), min(own, math.ceil(end))
 
 
 def _scaled(image: torch.Tensor, size: tuple[int, int]) -> Pixels:
@@ -164,6 +193,10 @@ def _as_tensor(pixels: Pixels) -> torch.Tensor:
     import torch
 
     return torch.from_numpy(pixels.reshape(1, *pixels.shape).transpose(0, 3, 1, 2))
+
+
+def _cut(pixels: Pixels, part: Wanted) -> Pixels:
+    return _read_only(part(*pixels.shape[:2]).of(pixels))
 
 
 def _read_only(pixels: Pixels) -> Pixels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flatvq.data.crops import evenly_spread
-from flatvq.data.sets import Fate, ImageSet, Pixels
+from flatvq.data.sets import Fate, ImageSet, Pixels, Wanted, whole
 from flatvq.errors import FlatvqError
 
 __all__ = ["set_aside"]
@@ -61,6 +61,6 @@ class _Part:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def load(self, index: int) -> Pixels:
-        """Return an image of the part."""
-        return self._images.load(self._numbers[index])
+    def load(self, index: int, part: Wanted = whole) -> Pixels:
+        """Return one of the images, or a part of it."""
+        return self._images.load(self._numbers[index], part)

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from flatvq.data.decoding import decode
 from flatvq.data.pillow import Sizing
-from flatvq.data.sets import DataSplit, Fate, Pixels
+from flatvq.data.sets import DataSplit, Fate, Pixels, Region, Wanted, whole
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.recipe import DataRecipe
 
-__all__ = ["Layout", "Region", "RegionImages", "gap_for", "layout", "split_photographs"]
+__all__ = ["Layout", "RegionImages", "gap_for", "layout", "split_photographs"]
 
 # motorcycle_right.png is the stereo twin of motorcycle_left.png: what one holds out the other would show.
 _PHOTOGRAPHS = {
@@ -38,20 +38,6 @@ _PHOTOGRAPHS = {
     ),
     "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
 }
-
-
-@dataclass(frozen=True)
-class Region:
-    """A rectangle of a photograph, in pixels after scaling."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def turned(self) -> Region:
-        """Return the rectangle with rows and columns exchanged."""
-        return Region(self.left, self.top, self.width, self.height)
 
 
 @dataclass(frozen=True)
@@ -151,16 +137,14 @@ class RegionImages:
     def __init__(self, regions: Sequence[tuple[str, Pixels, Region]], crop: int) -> None:
         self.names = tuple(f"{name}@{region.top},{region.left}" for name, _, region in regions)
         self.repeats = tuple(max(1, round(r.height * r.width / crop**2)) for _, _, r in regions)
-        self._pixels = tuple(
-            pixels[r.top : r.top + r.height, r.left : r.left + r.width] for _, pixels, r in regions
-        )
+        self._pixels = tuple(region.of(pixels) for _, pixels, region in regions)
 
     def __len__(self) -> int:
         return len(self._pixels)
 
-    def load(self, index: int) -> Pixels:
-        """Return a region, uint8 [H, W, 3], read-only."""
-        return self._pixels[index]
+    def load(self, index: int, part: Wanted = whole) -> Pixels:
+        """Return a region, or a part of it: uint8 [H, W, 3], read-only."""
+        return part(*self._pixels[index].shape[:2]).of(self._pixels[index])
 
 
 def split_photographs(recipe: DataRecipe) -> DataSplit:

@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-__all__ = ["DataSplit", "Fate", "ImageSet", "Pixels"]
+__all__ = ["DataSplit", "Fate", "ImageSet", "Pixels", "Region", "Wanted", "whole"]
 
 Pixels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of an image, in pixels.
+
+    Example:
+        >>> image = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
+        >>> Region(top=1, left=2, height=2, width=1).of(image).ravel().tolist()
+        [6, 10]
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def turned(self) -> Region:
+        """Return the rectangle with rows and columns exchanged."""
+        return Region(self.left, self.top, self.width, self.height)
+
+    def of(self, pixels: Pixels) -> Pixels:
+        """Return a view of what it covers of [H, W, C]."""
+        return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+Wanted: TypeAlias = Callable[[int, int], Region]
+"""Says what part of an image is wanted, once its height and width after scaling are known.
+
+Of the same height and width it has to say the same again."""
+
+
+def whole(height: int, width: int) -> Region:
+    """Want all of an image."""
+    return Region(0, 0, height, width)
 
 
 @dataclass(frozen=True)
@@ -54,8 +89,12 @@ class ImageSet(Protocol):
 
     def __len__(self) -> int: ...
 
-    def load(self, index: int) -> Pixels:
-        """Return an image, uint8 [H, W, 3], read-only, after scaling; neither side is below the crop's."""
+    def load(self, index: int, part: Wanted = whole) -> Pixels:
+        """Return an image or a part of it, uint8 [H, W, 3], read-only, after scaling.
+
+        Of the whole image, neither side is below the crop's. Whether a part is asked for changes none of its
+        pixels, but may save decoding the others.
+        """
 
 
 @dataclass(frozen=True)

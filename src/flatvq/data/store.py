@@ -11,7 +11,7 @@ import numpy as np
 from flatvq.data.decoding import Decode
 from flatvq.data.entries import Entry, threads
 from flatvq.data.pillow import Rejected, Sizing
-from flatvq.data.sets import Fate, Pixels
+from flatvq.data.sets import Fate, Pixels, Wanted, whole
 from flatvq.errors import FlatvqError
 
 __all__ = ["Decoder", "StoredImages"]
@@ -37,31 +37,35 @@ class Decoder:
         self._kept: dict[tuple[Entry, Decode], Pixels] = {}
         self._lock = Lock()
 
-    def pixels(self, entry: Entry, decode: Decode) -> Pixels:
-        """Return an image, uint8 [H, W, 3], read-only.
+    def pixels(self, entry: Entry, decode: Decode, part: Wanted = whole) -> Pixels:
+        """Return an image, or a part of it: uint8 [H, W, 3], read-only.
 
         Args:
             entry: its file.
             decode: how to decode it.
+            part: what is wanted of it; all is decoded if all can be kept.
 
         Raises:
             Rejected: if it cannot be decoded.
         """
         kept = self._kept.get((entry, decode))
         if kept is not None:
-            return kept
+            return part(*kept.shape[:2]).of(kept)
+        fits = entry.nbytes <= self._room
         try:
             with entry.open() as stream:
-                pixels = decode(stream, self._sizing)
+                pixels = decode(stream, self._sizing, whole if fits else part)
         except Rejected:
             raise
         except Exception as error:  # the user's disk, archive or dataset library may raise anything
             raise Rejected(f"cannot be opened ({type(error).__name__})") from None
+        if not fits:
+            return pixels
         with self._lock:
             if (entry, decode) not in self._kept and pixels.nbytes <= self._room:
                 self._room -= pixels.nbytes
                 self._kept[entry, decode] = _compact(pixels)
-        return pixels
+        return part(*pixels.shape[:2]).of(pixels)
 
     def holds(self, entries: Iterable[Entry], decode: Decode) -> bool:
         """Tell whether all of these are kept, as this way of decoding leaves them."""
@@ -132,8 +136,8 @@ class StoredImages:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def load(self, index: int) -> Pixels:
-        """Return an image, uint8 [H, W, 3], read-only, or the next readable one in its place.
+    def load(self, index: int, part: Wanted = whole) -> Pixels:
+        """Return an image or a part of it, uint8 [H, W, 3], read-only, or the next readable one in its place.
 
         Raises:
             FlatvqError: if none of the set can be read any more.
@@ -141,7 +145,7 @@ class StoredImages:
         for offset in range(len(self)):
             entry = self._entries[(index + offset) % len(self)]
             try:
-                return self._decoder.pixels(entry, self._decode)
+                return self._decoder.pixels(entry, self._decode, part)
             except Rejected as rejected:
                 self._late[entry] = Fate(entry.name, self._split, "unreadable", rejected.reason)
         raise FlatvqError(
