@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from flatvq import cli
+from flatvq.cli import tables
 
 
 @pytest.fixture
@@ -133,6 +134,25 @@ def test_train_evaluate_and_go_on(flatvq, folder: Path, tmp_path: Path) -> None:
     whole = json.loads(out)
     assert (whole["crop"], whole["protocol"]) == (None, "flatvq-1/whole/own-size")
     assert flatvq("train", "run")[0] == 0, "a finished run goes on to its end at once"
+
+
+def test_train_names_the_files_that_it_left_out(flatvq, folder: Path, tmp_path: Path) -> None:
+    (folder / "empty.png").write_bytes(b"")
+    code, out, _ = flatvq("train", recipe_file(folder), "--out", "run")
+    assert code == 0
+    assert "unreadable: empty.png: " in out
+    files = json.loads((tmp_path / "run" / "metrics.json").read_text())["files"]
+    assert [(file["name"], file["fate"]) for file in files] == [("empty.png", "unreadable")]
+
+
+def test_of_many_files_that_were_left_out_the_first_are_named(capsys) -> None:
+    file = {"fate": "skipped", "reason": "no image"}
+    files = [{**file, "name": f"{number}.txt"} for number in range(27)]
+    tables.show_metrics({"levels": [], "files": files}, Path("run"))
+    out = capsys.readouterr().out
+    assert "19.txt: no image\n" in out
+    assert "20.txt" not in out
+    assert out.endswith("and 7 more files\n")
 
 
 def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:

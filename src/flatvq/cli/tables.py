@@ -33,6 +33,9 @@ __all__ = [
 # Names, titles and errors are the user's: nothing in them is markup.
 console = Console(markup=False, emoji=False)
 
+# Files named below a run's figures; its records name them all.
+_FILES = 20
+
 
 def show_plan(plan: Plan) -> None:
     """Print what a study will do."""
@@ -133,8 +136,11 @@ def show_metrics(metrics: dict[str, Any], folder: Path) -> None:
         )
         table.add_row(f"level {number}", found)
     console.print(table)
-    for file in metrics.get("files", []):
+    files = metrics.get("files", [])
+    for file in files[:_FILES]:
         console.print(f"  {file['fate']}: {file['name']}: {file['reason']}")
+    if len(files) > _FILES:
+        console.print(f"  and {len(files) - _FILES} more files")
 
 
 def show_recipes(texts: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ columns.
 from flatvq.data.crops import Batch, NamedCrop, TrainingCrops, evaluation_crops, evenly_spread
 from flatvq.data.folder import OpenedFolder, open_folder
 from flatvq.data.opening import open_data
-from flatvq.data.sets import DataSplit, Fate, ImageSet
+from flatvq.data.sets import DataSplit, Fate, ImageSet, Region, Wanted, whole
 
 __all__ = [
     "Batch",
@@ -18,9 +18,12 @@ __all__ = [
     "ImageSet",
     "NamedCrop",
     "OpenedFolder",
+    "Region",
     "TrainingCrops",
+    "Wanted",
     "evaluation_crops",
     "evenly_spread",
     "open_data",
     "open_folder",
+    "whole",
 ]

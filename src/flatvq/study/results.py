@@ -14,7 +14,7 @@ import torch
 import yaml
 
 import flatvq
-from flatvq.data import DataSplit
+from flatvq.data import DataSplit, Fate
 from flatvq.evaluate.protocol import protocol_id
 from flatvq.study.collapse import collapse_of
 from flatvq.study.plan import Plan
@@ -55,7 +55,7 @@ def write_study(plan: Plan, outcomes: Sequence[Outcome], data: DataSplit, folder
         "machine": machine_record(),
         "protocol": protocol_id(recipe.data.crop, recipe.data.resize),
         "margin_db": recipe.margin_db,
-        "data": _data(plan, data, _late_fates(outcomes, folder)),
+        "data": _data(plan, data, _files(data, outcomes, folder)),
         "match": _match(plan),
         "arms": [arm.record() for arm in plan.arms],
         "trials": trials,
@@ -122,17 +122,17 @@ def _match(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _late_fates(outcomes: Sequence[Outcome], folder: Path) -> list[dict[str, Any]]:
-    """Gather, once each, the files that turned out unreadable only when a trial drew them."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+def _files(data: DataSplit, outcomes: Sequence[Outcome], folder: Path) -> list[dict[str, Any]]:
+    """Gather, once each, the files that were not used as they are; some only a trial found unreadable."""
+    found = dict.fromkeys(data.fates)
     for outcome in outcomes:
         if outcome.status == "done":
             metrics = json.loads((folder / outcome.trial.run / "metrics.json").read_text())
-            found |= {(fate["split"], fate["name"]): fate for fate in metrics["files"]}
-    return list(found.values())
+            found |= dict.fromkeys(Fate(**fate) for fate in metrics["files"])
+    return [asdict(fate) for fate in found]
 
 
-def _data(plan: Plan, data: DataSplit, late: list[dict[str, Any]]) -> dict[str, Any]:
+def _data(plan: Plan, data: DataSplit, files: list[dict[str, Any]]) -> dict[str, Any]:
     recipe = plan.recipe.data
     return {
         "source": recipe.source,
@@ -140,7 +140,7 @@ def _data(plan: Plan, data: DataSplit, late: list[dict[str, Any]]) -> dict[str, 
         "validation_images": len(data.validation),
         "crop": recipe.crop,
         "held_out": data.held_out,
-        "files": [*(asdict(fate) for fate in data.fates), *late],
+        "files": files,
     }
 
 

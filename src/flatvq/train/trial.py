@@ -126,8 +126,8 @@ def _finish(trainer: Trainer, run: Path) -> None:
     config = recipe.model_dump(mode="json", include={"model", "codebook"})
     save_tokenizer(run / "model", trainer.model, config)
     protocol = protocol_id(recipe.data.crop, recipe.data.resize)
-    late = [asdict(fate) for fate in trainer.data.late_fates]
-    metrics = {"protocol": protocol, "crop": recipe.data.crop, **found.record(), "files": late}
+    files = [asdict(fate) for fate in (*trainer.data.fates, *trainer.data.late_fates)]
+    metrics = {"protocol": protocol, "crop": recipe.data.crop, **found.record(), "files": files}
     write_json(run / "metrics.json", metrics)
 
 
