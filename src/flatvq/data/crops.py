@@ -78,10 +78,8 @@ class _Place:
     def __call__(self, height: int, width: int) -> Region:
         random, self._fresh = self._fresh or _generator(*self._key), None
         crop = self._recipe.crop
-        top, left = (
-            int(random.integers(height - crop, endpoint=True)),
-            int(random.integers(width - crop, endpoint=True)),
-        )
+        top = int(random.integers(height - crop, endpoint=True))
+        left = int(random.integers(width - crop, endpoint=True))
         self.mirrored = self._recipe.flip and random.random() < 0.5
         return Region(top, left, crop, crop)
 
