@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatvq.data import TrainingCrops, evaluation_crops, open_data
-from flatvq.data.sets import Wanted, whole
+from flatvq.data.sets import Wanted, cut_out, whole
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -31,11 +31,11 @@ class Coordinates:
     def __len__(self) -> int:
         return len(SIZES)
 
-    def load(self, index: int, part: Wanted = whole) -> np.ndarray:
+    def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
         height, width = SIZES[index]
         rows, columns = np.mgrid[:height, :width]
         pixels = np.stack([np.full_like(rows, index), rows, columns], axis=2).astype(np.uint8)
-        return part(height, width).of(pixels)
+        return cut_out(pixels, wanted)
 
 
 class InMemory(Coordinates):
@@ -43,23 +43,23 @@ class InMemory(Coordinates):
 
 
 class Broken(Coordinates):
-    def load(self, index: int, part: Wanted = whole) -> np.ndarray:
+    def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
         if index == 3:
             raise FlatvqError("the disk is gone", "find it")
-        return super().load(index, part)
+        return super().load(index, wanted)
 
 
 class Damaged(Coordinates):
     """Each image turns out damaged after it was asked where to cut, and the next one stands in for it."""
 
-    def load(self, index: int, part: Wanted = whole) -> np.ndarray:
-        part(*SIZES[index])
-        return super().load((index + 1) % len(self), part)
+    def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
+        wanted(*SIZES[index])
+        return super().load((index + 1) % len(self), wanted)
 
 
 class Shifted(Coordinates):
-    def load(self, index: int, part: Wanted = whole) -> np.ndarray:
-        return super().load((index + 1) % len(self), part)
+    def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
+        return super().load((index + 1) % len(self), wanted)
 
 
 def crops(seed: int = 0, batch_size: int = 6, flip: bool = True, **rest: int) -> TrainingCrops:
@@ -135,8 +135,8 @@ def test_positions_and_mirroring_are_uniform() -> None:
 @pytest.mark.parametrize("layout", ["pixels", "padded pixels", "channels"])
 def test_crops_are_cut_from_images_however_these_lie_in_memory(layout: str, flip: bool) -> None:
     class Laid(Coordinates):
-        def load(self, index: int, part: Wanted = whole) -> np.ndarray:
-            pixels = super().load(index, part)
+        def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
+            pixels = super().load(index, wanted)
             if layout == "padded pixels":
                 return np.pad(pixels, [(0, 0), (0, 0), (0, 1)])[:, :, :3]
             return pixels.transpose(2, 0, 1).copy().transpose(1, 2, 0) if layout == "channels" else pixels
@@ -217,7 +217,7 @@ def test_of_several_errors_in_a_batch_the_first_comes_up(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class AllBroken(Coordinates):
-        def load(self, index: int, part: Wanted = whole) -> np.ndarray:
+        def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
             raise FlatvqError(f"{self.names[index]} is gone", "find it")
 
     monkeypatch.setattr("flatvq.data.crops.threads", lambda: threads)

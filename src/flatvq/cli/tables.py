@@ -34,7 +34,7 @@ __all__ = [
 console = Console(markup=False, emoji=False)
 
 # Files named below a run's figures; its records name them all.
-_FILES = 20
+_FILES_NAMED = 20
 
 
 def show_plan(plan: Plan) -> None:
@@ -137,10 +137,10 @@ def show_metrics(metrics: dict[str, Any], folder: Path) -> None:
         table.add_row(f"level {number}", found)
     console.print(table)
     files = metrics.get("files", [])
-    for file in files[:_FILES]:
+    for file in files[:_FILES_NAMED]:
         console.print(f"  {file['fate']}: {file['name']}: {file['reason']}")
-    if len(files) > _FILES:
-        console.print(f"  and {len(files) - _FILES} more files")
+    if len(files) > _FILES_NAMED:
+        console.print(f"  and {len(files) - _FILES_NAMED} more files")
 
 
 def show_recipes(texts: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageFile
 from flatvq.data.jpeg import START, plain_size
 from flatvq.data.native import can_decode_parts, decode_part
 from flatvq.data.pillow import LARGEST_PIXELS, Sizing, is_upright, opened, to_rgb, upright
-from flatvq.data.sets import Pixels, Region, Wanted, whole
+from flatvq.data.sets import Pixels, Region, Wanted, cut_out, whole
 
 if TYPE_CHECKING:
     import torch
@@ -26,11 +26,11 @@ _AMPLE = 3
 class Decode(Protocol):
     """A way from a file to pixels."""
 
-    def __call__(self, stream: BinaryIO, sizing: Sizing, part: Wanted = ..., /) -> Pixels:
+    def __call__(self, stream: BinaryIO, sizing: Sizing, wanted: Wanted = ..., /) -> Pixels:
         """Decode an image, scale it, and return the part that is wanted."""
 
 
-def decode(stream: BinaryIO, sizing: Sizing, part: Wanted = whole) -> Pixels:
+def decode(stream: BinaryIO, sizing: Sizing, wanted: Wanted = whole) -> Pixels:
     """Decode an image: upright, opaque, RGB, scaled bicubically from its full size, all by Pillow.
 
     What is evaluated is decoded like this, so that its pixels are those that others get of the file.
@@ -38,7 +38,7 @@ def decode(stream: BinaryIO, sizing: Sizing, part: Wanted = whole) -> Pixels:
     Args:
         stream: the file's bytes, at their start.
         sizing: what to scale it to.
-        part: what is wanted of the scaled image.
+        wanted: what part of the scaled image is to be returned.
 
     Returns:
         uint8 [H, W, 3], read-only.
@@ -51,20 +51,20 @@ def decode(stream: BinaryIO, sizing: Sizing, part: Wanted = whole) -> Pixels:
         size = sizing.target(*rgb.size)
         if size != rgb.size:
             rgb = rgb.resize(size, Image.Resampling.BICUBIC)
-        return _cut(np.array(rgb), part)
+        return _read_only(cut_out(np.array(rgb), wanted))
 
 
-def decode_for_training(stream: BinaryIO, sizing: Sizing, part: Wanted = whole) -> Pixels:
+def decode_for_training(stream: BinaryIO, sizing: Sizing, wanted: Wanted = whole) -> Pixels:
     """Decode an image nearly as `decode` does, but quicker.
 
     The filter is the same, but PyTorch works it out, which is now and then one level off. A JPEG that is very
     large is decoded at a half, a quarter or an eighth of its size to begin with; of others, no more is made
-    than the part needs.
+    than the part that is wanted needs.
 
     Args:
         stream: the file's bytes, at their start.
         sizing: what to scale it to.
-        part: what is wanted of the scaled image.
+        wanted: what part of the scaled image is to be returned.
 
     Returns:
         uint8 [H, W, 3], read-only, of the same shape as from `decode`.
@@ -79,7 +79,7 @@ def decode_for_training(stream: BinaryIO, sizing: Sizing, part: Wanted = whole) 
         >>> decode_for_training(file, Sizing(crop=64, resize=96))[0, 0].tolist()
         [0, 128, 128]
     """
-    if can_decode_parts() and (pixels := _without_pillow(stream, sizing, part)) is not None:
+    if can_decode_parts() and (pixels := _without_pillow(stream, sizing, wanted)) is not None:
         return pixels
     stream.seek(0)
     with opened(stream) as image:
@@ -88,17 +88,18 @@ def decode_for_training(stream: BinaryIO, sizing: Sizing, part: Wanted = whole) 
         plain = image.format == "JPEG" and image.mode in {"RGB", "L"} and is_upright(image)
         if plain and covered is None and can_decode_parts():
             stream.seek(0)
-            if (pixels := _part(stream.read(), image.size, sizing, part)) is not None:
+            if (pixels := _scaled_part(stream.read(), image.size, sizing, wanted)) is not None:
                 return pixels
         rgb = to_rgb(image)
         if covered is not None:
             rgb = rgb.resize(target, Image.Resampling.BICUBIC, box=covered)
         rgb = upright(rgb, image)
         size = sizing.target(*rgb.size)
-        return _cut(np.array(rgb) if size == rgb.size else _scaled(_channels_last(rgb), size), part)
+        pixels = np.array(rgb) if size == rgb.size else _scaled(_channels_last(rgb), size)
+        return _read_only(cut_out(pixels, wanted))
 
 
-def _without_pillow(stream: BinaryIO, sizing: Sizing, part: Wanted) -> Pixels | None:
+def _without_pillow(stream: BinaryIO, sizing: Sizing, wanted: Wanted) -> Pixels | None:
     """Decode a plain JPEG of a usual size; return None for all else, of which no more than this is read."""
     if stream.read(len(START)) != START:
         return None
@@ -106,7 +107,7 @@ def _without_pillow(stream: BinaryIO, sizing: Sizing, part: Wanted) -> Pixels | 
     size = plain_size(file)
     if size is None or math.prod(size) > LARGEST_PIXELS or _reducible(size, sizing.target(*size)):
         return None
-    return _part(file, size, sizing, part)
+    return _scaled_part(file, size, sizing, wanted)
 
 
 def _reducible(size: tuple[int, int], target: tuple[int, int]) -> bool:
@@ -126,16 +127,16 @@ def _reduce(image: ImageFile.ImageFile, target: tuple[int, int]) -> tuple[float,
     return None if drafted is None or image.size == before else drafted[1]
 
 
-def _part(file: bytes, size: tuple[int, int], sizing: Sizing, part: Wanted) -> Pixels | None:
-    """Decode what a part needs of a plain JPEG, and scale it; return None if Pillow has to do it."""
+def _scaled_part(file: bytes, size: tuple[int, int], sizing: Sizing, wanted: Wanted) -> Pixels | None:
+    """Decode no more of a plain JPEG than is wanted, and scale it; return None if Pillow has to do it."""
     target = sizing.target(*size)
-    wanted = part(target[1], target[0])
+    part = wanted(target[1], target[0])
     if target == size:
-        pixels = decode_part(file, size, wanted)
-    elif (pixels := decode_part(file, size, _under(wanted, target, size))) is not None:
+        pixels = decode_part(file, size, part)
+    elif (pixels := decode_part(file, size, _under(part, target, size))) is not None:
         # Where nothing was decoded, noise is scaled, which is cut off next.
         pixels = _scaled(_as_tensor(pixels), target)
-    return None if pixels is None else _read_only(wanted.of(pixels))
+    return None if pixels is None else _read_only(part.of(pixels))
 
 
 def _under(scaled: Region, target: tuple[int, int], size: tuple[int, int]) -> Region:
@@ -146,9 +147,12 @@ def _under(scaled: Region, target: tuple[int, int], size: tuple[int, int]) -> Re
 
 
 def _span(first: int, count: int, scaled: int, own: int) -> tuple[int, int]:
-    """Say from where to where the bicubic filter looks, on one side, for pixels that follow one another."""
+    """Say from where to where, along one side, the bicubic filter looks for scaled pixels in a row.
+
+    It reaches 2 pixels to either side of a centre (Keys 1981); where it shrinks, 2 of the scaled ones.
+    """
     scale = own / scaled
-    reach = 2 * max(scale, 1) + 1  # the filter's own, and a pixel for all roundings
+    reach = 2 * max(scale, 1) + 1  # and a pixel for all roundings
     start, end = (first + 0.5) * scale - reach, (first + count - 0.5) * scale + reach
     return max(0, math.floor(start)), min(own, math.ceil(end))
 
@@ -193,10 +197,6 @@ def _as_tensor(pixels: Pixels) -> torch.Tensor:
     import torch
 
     return torch.from_numpy(pixels.reshape(1, *pixels.shape).transpose(0, 3, 1, 2))
-
-
-def _cut(pixels: Pixels, part: Wanted) -> Pixels:
-    return _read_only(part(*pixels.shape[:2]).of(pixels))
 
 
 def _read_only(pixels: Pixels) -> Pixels:

@@ -9,14 +9,8 @@ START = b"\xff\xd8"
 
 # The second bytes of markers (ITU-T T.81, table B.1). The frames are those of Huffman codes: baseline,
 # extended and progressive.
-_FRAMES, _FIRST, _NO_SEGMENT, _SCAN, _ABOUT, _FILL = (
-    (0xC0, 0xC1, 0xC2),
-    0xC0,
-    range(0xD0, 0xDA),
-    0xDA,
-    0xE1,
-    0xFF,
-)
+_FIRST, _NO_SEGMENT, _SCAN, _ABOUT, _FILL = 0xC0, range(0xD0, 0xDA), 0xDA, 0xE1, 0xFF
+_FRAMES = (0xC0, 0xC1, 0xC2)
 
 
 def plain_size(file: bytes) -> tuple[int, int] | None:

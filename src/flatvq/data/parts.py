@@ -61,6 +61,6 @@ class _Part:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def load(self, index: int, part: Wanted = whole) -> Pixels:
+    def load(self, index: int, wanted: Wanted = whole) -> Pixels:
         """Return one of the images, or a part of it."""
-        return self._images.load(self._numbers[index], part)
+        return self._images.load(self._numbers[index], wanted)

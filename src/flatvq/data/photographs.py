@@ -18,7 +18,7 @@ from pathlib import Path
 
 from flatvq.data.decoding import decode
 from flatvq.data.pillow import Sizing
-from flatvq.data.sets import DataSplit, Fate, Pixels, Region, Wanted, whole
+from flatvq.data.sets import DataSplit, Fate, Pixels, Region, Wanted, cut_out, whole
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.recipe import DataRecipe
 
@@ -142,9 +142,9 @@ class RegionImages:
     def __len__(self) -> int:
         return len(self._pixels)
 
-    def load(self, index: int, part: Wanted = whole) -> Pixels:
+    def load(self, index: int, wanted: Wanted = whole) -> Pixels:
         """Return a region, or a part of it: uint8 [H, W, 3], read-only."""
-        return part(*self._pixels[index].shape[:2]).of(self._pixels[index])
+        return cut_out(self._pixels[index], wanted)
 
 
 def split_photographs(recipe: DataRecipe) -> DataSplit:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-__all__ = ["DataSplit", "Fate", "ImageSet", "Pixels", "Region", "Wanted", "whole"]
+__all__ = ["DataSplit", "Fate", "ImageSet", "Pixels", "Region", "Wanted", "cut_out", "whole"]
 
 Pixels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
 
@@ -46,6 +46,12 @@ Of the same height and width it has to say the same again."""
 def whole(height: int, width: int) -> Region:
     """Want all of an image."""
     return Region(0, 0, height, width)
+
+
+def cut_out(pixels: Pixels, wanted: Wanted) -> Pixels:
+    """Return a view of what is wanted of an image, [H, W, C]."""
+    height, width, _ = pixels.shape
+    return wanted(height, width).of(pixels)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class ImageSet(Protocol):
 
     def __len__(self) -> int: ...
 
-    def load(self, index: int, part: Wanted = whole) -> Pixels:
+    def load(self, index: int, wanted: Wanted = whole) -> Pixels:
         """Return an image or a part of it, uint8 [H, W, 3], read-only, after scaling.
 
         Of the whole image, neither side is below the crop's. Whether a part is asked for changes none of its

@@ -11,7 +11,7 @@ import numpy as np
 from flatvq.data.decoding import Decode
 from flatvq.data.entries import Entry, threads
 from flatvq.data.pillow import Rejected, Sizing
-from flatvq.data.sets import Fate, Pixels, Wanted, whole
+from flatvq.data.sets import Fate, Pixels, Wanted, cut_out, whole
 from flatvq.errors import FlatvqError
 
 __all__ = ["Decoder", "StoredImages"]
@@ -37,24 +37,24 @@ class Decoder:
         self._kept: dict[tuple[Entry, Decode], Pixels] = {}
         self._lock = Lock()
 
-    def pixels(self, entry: Entry, decode: Decode, part: Wanted = whole) -> Pixels:
+    def pixels(self, entry: Entry, decode: Decode, wanted: Wanted = whole) -> Pixels:
         """Return an image, or a part of it: uint8 [H, W, 3], read-only.
 
         Args:
             entry: its file.
             decode: how to decode it.
-            part: what is wanted of it; all is decoded if all can be kept.
+            wanted: what part of it is to be returned; all is decoded if all can be kept.
 
         Raises:
             Rejected: if it cannot be decoded.
         """
         kept = self._kept.get((entry, decode))
         if kept is not None:
-            return part(*kept.shape[:2]).of(kept)
+            return cut_out(kept, wanted)
         fits = entry.nbytes <= self._room
         try:
             with entry.open() as stream:
-                pixels = decode(stream, self._sizing, whole if fits else part)
+                pixels = decode(stream, self._sizing, whole if fits else wanted)
         except Rejected:
             raise
         except Exception as error:  # the user's disk, archive or dataset library may raise anything
@@ -65,7 +65,7 @@ class Decoder:
             if (entry, decode) not in self._kept and pixels.nbytes <= self._room:
                 self._room -= pixels.nbytes
                 self._kept[entry, decode] = _compact(pixels)
-        return part(*pixels.shape[:2]).of(pixels)
+        return cut_out(pixels, wanted)
 
     def holds(self, entries: Iterable[Entry], decode: Decode) -> bool:
         """Tell whether all of these are kept, as this way of decoding leaves them."""
@@ -136,7 +136,7 @@ class StoredImages:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def load(self, index: int, part: Wanted = whole) -> Pixels:
+    def load(self, index: int, wanted: Wanted = whole) -> Pixels:
         """Return an image or a part of it, uint8 [H, W, 3], read-only, or the next readable one in its place.
 
         Raises:
@@ -145,7 +145,7 @@ class StoredImages:
         for offset in range(len(self)):
             entry = self._entries[(index + offset) % len(self)]
             try:
-                return self._decoder.pixels(entry, self._decode, part)
+                return self._decoder.pixels(entry, self._decode, wanted)
             except Rejected as rejected:
                 self._late[entry] = Fate(entry.name, self._split, "unreadable", rejected.reason)
         raise FlatvqError(

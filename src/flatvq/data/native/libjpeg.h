@@ -17,7 +17,7 @@ struct ErrorManager {
     void (*error_exit)(Decompress*);
     void (*emit_message)(Decompress*, int level);
     void (*other_handlers[3])();
-    std::byte messages[128];
+    std::byte rest[128];
 };
 
 struct Decompress {
