@@ -98,10 +98,8 @@ def test_the_checks_leave_nothing_in_graphs_and_transforms():
     compiled = torch.compile(checked, fullgraph=True, backend="eager")
     assert torch.equal(compiled(images), 2 * images)
     assert torch.equal(torch.vmap(checked)(images[None]), 2 * images[None])
-    with pytest.warns(DeprecationWarning):
-        traced = torch.jit.trace(
-            checked, images
-        )  # a check that read a size here would warn, which is an error
+    with pytest.warns(DeprecationWarning, match="jit.trace"):
+        traced = torch.jit.trace(checked, images)  # comparing sizes would warn, which is an error
     assert torch.equal(traced(images), 2 * images)
 
 
