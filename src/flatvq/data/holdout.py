@@ -95,18 +95,8 @@ def without_copies(
     Returns:
         The images without a copy, and the others' copy of each that has one.
     """
-    by_digest: dict[str, list[Entry]] = {}
+    first: dict[str, Entry] = {}
     for other in others:
-        by_digest.setdefault(other.digest, []).append(other)
-    copies: dict[Entry, Entry] = {}
-    for entry in entries:
-        twin = next((other for other in by_digest.get(entry.digest, ()) if _identical(entry, other)), None)
-        if twin is not None:
-            copies[entry] = twin
+        first.setdefault(other.digest, other)
+    copies = {entry: first[entry.digest] for entry in entries if entry.digest in first}
     return tuple(entry for entry in entries if entry not in copies), copies
-
-
-def _identical(one: Entry, other: Entry) -> bool:
-    """Compare whole files: the hash has seen their heads only."""
-    with one.open() as a, other.open() as b:
-        return a.read() == b.read()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flatvq.data.crops import evenly_spread
-from flatvq.data.sets import Fate, ImageSet, Pixels, Wanted, whole
+from flatvq.data.sets import Fate, ImageSet, Pixels, Wanted, fingerprint_of, whole
 from flatvq.errors import FlatvqError
 
 __all__ = ["set_aside"]
@@ -47,6 +47,8 @@ class _Part:
         self._images, self._numbers = images, numbers
         self.names = tuple(images.names[number] for number in numbers)
         self.repeats = tuple(images.repeats[number] for number in numbers)
+        self.digests = tuple(images.digests[number] for number in numbers)
+        self.fingerprint = fingerprint_of(self.digests, self.repeats)
 
     @property
     def late_fates(self) -> Sequence[Fate]:

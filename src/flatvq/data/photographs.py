@@ -11,6 +11,7 @@ They are too few to hold out whole ones, so strips of each are held out:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from flatvq.data.decoding import decode
 from flatvq.data.pillow import Sizing
-from flatvq.data.sets import DataSplit, Fate, Pixels, Region, Wanted, cut_out, whole
+from flatvq.data.sets import DataSplit, Fate, Pixels, Region, Wanted, cut_out, fingerprint_of, whole
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.recipe import DataRecipe
 
@@ -138,6 +139,8 @@ class RegionImages:
         self.names = tuple(f"{name}@{region.top},{region.left}" for name, _, region in regions)
         self.repeats = tuple(max(1, round(r.height * r.width / crop**2)) for _, _, r in regions)
         self._pixels = tuple(region.of(pixels) for _, pixels, region in regions)
+        self.digests = tuple(map(_digest, self._pixels))
+        self.fingerprint = fingerprint_of(self.digests, self.repeats)
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -192,6 +195,12 @@ def _sentence(recipe: DataRecipe, cells: int) -> str:
         f"{recipe.validation_share:g} of its length): {cells} crops of {recipe.crop} x {recipe.crop} pixels "
         f"that do not overlap, at least {gap_for(recipe.crop)} pixels away from everything that is trained on"
     )
+
+
+def _digest(pixels: Pixels) -> str:
+    """Hash an image [H, W, 3]: its shape and its pixels."""
+    shape = "x".join(map(str, pixels.shape)).encode()
+    return hashlib.sha256(shape + pixels.tobytes()).hexdigest()[:32]
 
 
 def _decoded(file: Path, sizing: Sizing) -> Pixels:

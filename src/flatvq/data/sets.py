@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-__all__ = ["DataSplit", "Fate", "ImageSet", "Pixels", "Region", "Wanted", "cut_out", "whole"]
+__all__ = [
+    "DataSplit",
+    "Fate",
+    "ImageSet",
+    "Pixels",
+    "Region",
+    "Wanted",
+    "cut_out",
+    "fingerprint_of",
+    "whole",
+]
 
 Pixels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
 
@@ -86,6 +97,14 @@ class ImageSet(Protocol):
         """How often each image is drawn in an epoch."""
 
     @property
+    def digests(self) -> Sequence[str]:
+        """A hash of each image's content, in hexadecimal digits."""
+
+    @property
+    def fingerprint(self) -> str:
+        """`fingerprint_of` the digests and repeats; equal for sets of the same images in the same order."""
+
+    @property
     def late_fates(self) -> Sequence[Fate]:
         """Files that turned out unreadable only when they were drawn; it may grow."""
 
@@ -101,6 +120,26 @@ class ImageSet(Protocol):
         Of the whole image, neither side is below the crop's. Whether a part is asked for changes none of its
         pixels, but may save decoding the others.
         """
+
+
+def fingerprint_of(digests: Sequence[str], repeats: Sequence[int]) -> str:
+    """Hash the content of a set of images. Their order counts; names and dates of files do not.
+
+    Args:
+        digests: a hash of each image's content.
+        repeats: how often each image is drawn in an epoch.
+
+    Returns:
+        32 hexadecimal digits.
+
+    Example:
+        >>> fingerprint_of(["a0", "b1"], [1, 2])
+        '92c12b6e00f8a0285bf3edffb4fee579'
+        >>> fingerprint_of(["b1", "a0"], [2, 1]) == fingerprint_of(["a0", "b1"], [1, 2])
+        False
+    """
+    lines = (f"{digest} {count}\n" for digest, count in zip(digests, repeats, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from flatvq.data.decoding import Decode
 from flatvq.data.entries import Entry, threads
 from flatvq.data.pillow import Rejected, Sizing
-from flatvq.data.sets import Fate, Pixels, Wanted, cut_out, whole
+from flatvq.data.sets import Fate, Pixels, Wanted, cut_out, fingerprint_of, whole
 from flatvq.errors import FlatvqError
 
 __all__ = ["Decoder", "StoredImages"]
@@ -122,6 +122,8 @@ class StoredImages:
         self._late: dict[Entry, Fate] = {}
         self.names = tuple(entry.name for entry in self._entries)
         self.repeats = (1,) * len(self._entries)
+        self.digests = tuple(entry.digest for entry in self._entries)
+        self.fingerprint = fingerprint_of(self.digests, self.repeats)
 
     @property
     def late_fates(self) -> tuple[Fate, ...]:
