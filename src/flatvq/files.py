@@ -22,7 +22,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["finite", "remove_folder", "replacing_folder", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "AppendedFile",
+    "finite",
+    "remove_folder",
+    "replacing_folder",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 _TEMPORARY = re.compile(r"\..+\.(\d{1,9})-(\d{1,9})\.partial")
 
@@ -122,6 +130,52 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(aside)
 
 
+class AppendedFile:
+    """A file that only grows, by pieces; after an error it ends with the last whole piece.
+
+    A kill can leave a part of the last piece.
+
+    Args:
+        path: the file; made if it does not exist.
+
+    Raises:
+        OSError: if it cannot be opened or written; the error names `path`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     file = AppendedFile(Path(folder) / "records.jsonl")
+        ...     file.write(b"1")
+        ...     file.write(b"2")
+        ...     file.close()
+        ...     file.path.read_bytes()
+        b'12'
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+
+    def write(self, piece: bytes) -> None:
+        """Append a piece and hand it to the kernel, so that a killed process does not lose it."""
+        before = os.fstat(self._descriptor).st_size
+        left = memoryview(piece)
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except BaseException as error:
+            os.ftruncate(self._descriptor, before)
+            raise _named(error, self.path) from error
+
+    def sync(self) -> None:
+        """Force the content to the disk, so that a power failure does not lose it."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
 def finite(value: Any) -> Any:
     """Replace NaN and infinity, which JSON does not have, by None.
 
@@ -145,10 +199,14 @@ def _temporary(path: Path) -> Iterator[Path]:
         yield temporary
     except BaseException as error:
         _remove(temporary)
-        if isinstance(error, OSError) and error.errno is not None:
-            # Errors of writes name no file, others name the temporary one.
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+        raise _named(error, path) from error
+
+
+def _named(error: BaseException, path: Path) -> BaseException:
+    """Put the file into an error of the system; those of writes name none, others the temporary one."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return OSError(error.errno, error.strerror, str(path))
+    return error
 
 
 def _temporary_name(path: Path) -> Path:

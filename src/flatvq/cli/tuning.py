@@ -13,6 +13,7 @@ from flatvq.cli.progress import watching
 from flatvq.cli.tables import console
 from flatvq.data import open_data
 from flatvq.errors import FlatvqError, MissingExtraError
+from flatvq.files import write_text
 from flatvq.recipe import StudyRecipe, load_recipe
 from flatvq.report import tuning_sentence, write_report, write_tuning
 from flatvq.study import Outcome, plan_study, planned_trial, run_trials, write_study
@@ -77,7 +78,7 @@ def _write_recipe(path: Path, comparison: dict[str, Any] | None) -> None:
     """Write the confirming study as a recipe whose head says how it went."""
     recipe = (path.parent / "confirm" / "recipe.yaml").read_text(encoding="utf-8")
     head = f"# flatvq train {path} --arm tuned\n# Found by flatvq tune. {tuning_sentence(comparison)}\n"
-    path.write_text(head + recipe, encoding="utf-8")
+    write_text(path, head + recipe)
 
 
 class _Lines:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flatvq.data import DataSplit, evaluation_crops, open_data
 from flatvq.errors import FlatvqError
+from flatvq.files import write_json
 from flatvq.levels.codes import stacked
 from flatvq.levels.refit import refit
 from flatvq.levels.replaced import replaced
@@ -20,7 +21,6 @@ from flatvq.levels.worth import Worth, beside, worth
 from flatvq.model import load_tokenizer
 from flatvq.recipe import ModelRecipe, TrialRecipe, parse
 from flatvq.train.machine import Machine, keep_freed_memory, machine_for
-from flatvq.train.records import write_json
 
 __all__ = ["examine"]
 

@@ -12,7 +12,6 @@ Both are data only: nothing is ever unpickled.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from flatvq import __version__
 from flatvq.errors import FlatvqError
+from flatvq.files import write_bytes
 from flatvq.model.build import build_vqvae
 from flatvq.model.vqvae import VQVAE
 from flatvq.recipe import CodebookRecipe, ModelRecipe, parse
@@ -35,7 +35,7 @@ _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
 
 def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) -> None:
-    """Write a tokenizer, atomically file by file.
+    """Write a tokenizer. A folder with a config.json holds all of it, whenever the process is killed.
 
     Args:
         folder: where to; made if it is not there.
@@ -67,8 +67,11 @@ def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) 
     head = {"format": FORMAT, "flatvq": __version__}
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    _write(place / _WEIGHTS, safetensors.save(tensors, metadata={"format": "pt"}))
-    _write(place / _CONFIG, json.dumps({**config, **head}, indent=2).encode())
+    content = json.dumps({**config, **head}, indent=2).encode()
+    if (place / _CONFIG).exists() and (place / _CONFIG).read_bytes() != content:
+        (place / _CONFIG).unlink()  # or a kill could leave it beside the weights of another model
+    write_bytes(place / _WEIGHTS, safetensors.save(tensors, metadata={"format": "pt"}))
+    write_bytes(place / _CONFIG, content)
 
 
 def load_tokenizer(folder: str | Path, device: str | torch.device = "cpu") -> VQVAE:
@@ -153,13 +156,3 @@ def _read(place: Path, name: str) -> bytes:
         raise FlatvqError(f"'{place}' holds no {name}", remedy) from None
     except OSError as error:
         raise FlatvqError(f"cannot read '{place / name}' ({error.strerror})", "check the path") from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write under a temporary name, sync, rename: a reader finds the old file or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from flatvq.files import write_text
 from flatvq.report import words
 from flatvq.report.arms import view_arm
 from flatvq.report.bits import bits_rows
@@ -72,11 +73,8 @@ def write_tuning(folder: Path) -> Path:
 
 
 def _written(folder: Path, text: str) -> Path:
-    """Write a page whole or not at all."""
     target = folder / "report.html"
-    unfinished = folder / ".report.html.part"
-    unfinished.write_text(text, encoding="utf-8", newline="\n")
-    unfinished.replace(target)
+    write_text(target, text)
     return target
 
 

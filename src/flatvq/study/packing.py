@@ -10,13 +10,12 @@ OUT/codes.parquet             arm, seed, level, counts: how often each code was 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from flatvq.errors import FlatvqError
-from flatvq.train.records import write_json
+from flatvq.files import write_bytes, write_json
 
 __all__ = ["pack"]
 
@@ -49,9 +48,14 @@ def pack(study: Path, out: Path) -> list[Path]:
         "codes": pa.Table.from_pylist([row for trial, run in runs for row in _codes(trial, run)]),
     }
     out.mkdir(parents=True, exist_ok=True)
-    written = [Path(shutil.copy(study / name, out / name)) for name in ("study.json", "recipe.yaml")]
+    written = [_copied(study / name, out / name) for name in ("study.json", "recipe.yaml")]
     written.append(_recipes(runs, out / "recipes.json"))
     return [*written, *(_written(out / f"{name}.parquet", table) for name, table in tables.items())]
+
+
+def _copied(source: Path, path: Path) -> Path:
+    write_bytes(path, source.read_bytes())
+    return path
 
 
 def _finished(study: Path) -> Iterator[Row]:
@@ -120,6 +124,7 @@ def _written(path: Path, table: Any) -> Path:
     names = pa.dictionary(pa.int32(), pa.string())
     narrow = {pa.float64(): pa.float32(), pa.int64(): pa.int32(), pa.string(): names}
     fields = [pa.field(field.name, narrow.get(field.type, field.type)) for field in table.schema]
-    temporary = path.with_name(f".{path.name}.partial")
-    pq.write_table(table.cast(pa.schema(fields)), temporary, compression="zstd")
-    return temporary.replace(path)
+    content = pa.BufferOutputStream()
+    pq.write_table(table.cast(pa.schema(fields)), content, compression="zstd")
+    write_bytes(path, memoryview(content.getvalue()))
+    return path

@@ -16,13 +16,13 @@ import yaml
 import flatvq
 from flatvq.data import DataSplit, Fate
 from flatvq.evaluate.protocol import protocol_id
+from flatvq.files import write_json, write_text
 from flatvq.study.collapse import collapse_of
 from flatvq.study.plan import Plan
 from flatvq.study.runner import Outcome
 from flatvq.study.statistics import compare
 from flatvq.study.verdict import Compared, study_verdict
 from flatvq.train.machine import cores
-from flatvq.train.records import write_json
 
 __all__ = ["compared_arms", "machine_record", "write_study"]
 
@@ -63,7 +63,7 @@ def write_study(plan: Plan, outcomes: Sequence[Outcome], data: DataSplit, folder
         "verdict": asdict(study_verdict(plan, compared, trials)),
     }
     tree = recipe.model_dump(mode="json")
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    write_text(folder / "recipe.yaml", yaml.safe_dump(tree, sort_keys=False))
     write_json(folder / "study.json", study)
     return study
 

@@ -11,12 +11,12 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from flatvq.files import write_json
 from flatvq.model.capacity import capacity_of
 from flatvq.study import worker
 from flatvq.study.devices import gpus_for, least_busy, workers_for
 from flatvq.study.plan import Plan, Trial
 from flatvq.train.machine import cores
-from flatvq.train.records import write_json
 
 __all__ = ["Outcome", "RunningTrial", "StudyProgress", "StudyStopped", "run_trials"]
 

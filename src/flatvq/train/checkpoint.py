@@ -1,23 +1,22 @@
 """Checkpoints: weights and optimiser state as safetensors, the rest as JSON; written whole or not at all.
 
-A checkpoint is a folder `step-NNNNNNNN`. It is written under a temporary name, synced to disk and renamed, so
-that a kill at any instant leaves either all of it or nothing that counts. Nothing is ever unpickled.
+A checkpoint is a folder `step-NNNNNNNN`, written and removed atomically: after a kill at any instant it is
+there with all its files or not at all. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
+from flatvq.files import remove_folder, replacing_folder
 
 __all__ = ["load_checkpoint", "newest_checkpoints", "save_checkpoint"]
 
@@ -35,27 +34,19 @@ def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.
 
     Returns:
         The checkpoint's folder.
+
+    Raises:
+        OSError: if it cannot be written, such as on a full disk; the checkpoints before it are unchanged.
     """
-    final = folder / f"step-{step:08d}"
-    temporary = folder / f".step-{step:08d}.partial"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(
-        {key: value.contiguous() for key, value in model.state_dict().items()},
-        temporary / "model.safetensors",
-    )
-    save_file(_flat_state(optimizer), temporary / "optimizer.safetensors")
-    (temporary / "state.json").write_text(json.dumps({"format": 1, "step": step}))
-    for file in temporary.iterdir():
-        _sync(file)
-    _sync(temporary)
-    # A resume may pass the same step again; its bits are the same, so either copy will do.
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
-    _sync(folder)
+    path = folder / f"step-{step:08d}"
+    with replacing_folder(path) as place:
+        weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+        (place / "model.safetensors").write_bytes(save(weights))
+        (place / "optimizer.safetensors").write_bytes(save(_flat_state(optimizer)))
+        (place / "state.json").write_text(json.dumps({"format": 1, "step": step}))
     for old in newest_checkpoints(folder)[_KEPT:]:
-        shutil.rmtree(old)
-    return final
+        remove_folder(old)
+    return path
 
 
 def newest_checkpoints(folder: Path) -> list[Path]:
@@ -79,15 +70,15 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     """
     try:
         # All is read before anything is changed: a half-damaged checkpoint must not leave half its weights.
-        state = json.loads((path / "state.json").read_text())
+        step = int(json.loads((path / "state.json").read_text())["step"])
         weights = load_file(path / "model.safetensors")
         moments = load_file(path / "optimizer.safetensors")
         model.load_state_dict(weights)
         _restore(optimizer, moments)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         what = f"checkpoint '{path}' cannot be read ({type(error).__name__})"
         raise FlatvqError(what, "delete that folder to go on from the one before it") from error
-    return int(state["step"])
+    return step
 
 
 def _flat_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -108,12 +99,3 @@ def _restore(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
         alike = value.shape == parameter.shape
         slots.setdefault(int(index), {})[key] = torch.empty_like(parameter).copy_(value) if alike else value
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _sync(path: Path) -> None:
-    """Force a file's or folder's content to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

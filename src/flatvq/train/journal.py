@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flatvq.train.records import RecordWriter, write_json
+from flatvq.files import write_json
+from flatvq.train.records import RecordWriter
 from flatvq.train.tensorboard import TensorBoardEvents
 
 __all__ = ["Journal"]
@@ -44,6 +45,11 @@ class Journal:
         """Write events for TensorBoard too, from this step on."""
         if not self.silent:
             self._events = TensorBoardEvents(self.run / "tensorboard", step)
+
+    def sync(self) -> None:
+        """Force the records to the disk: those of the steps before a checkpoint must outlast it."""
+        if self._records is not None:
+            self._records.sync()
 
     def close(self) -> None:
         """Close the files."""

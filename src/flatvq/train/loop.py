@@ -55,6 +55,7 @@ class Trainer:
         self._parameters = list(self.model.parameters())
         self.step = 0
         """Steps done."""
+        self._saved: int | None = None  # the step of the newest checkpoint
         self._parallel: nn.Module = self.model
         if machine.world_size > 1:
             # Codebooks keep themselves equal over processes; broadcasting their buffers would only cost time.
@@ -73,7 +74,7 @@ class Trainer:
         """Go on from the newest checkpoint that can be read, if there is one."""
         for path in newest_checkpoints(self.checkpoints):
             try:
-                self.step = load_checkpoint(path, self.model, self.optimizer)
+                self.step = self._saved = load_checkpoint(path, self.model, self.optimizer)
                 break
             except FlatvqError as error:
                 self.journal.record("damaged", step=self.step, checkpoint=path.name, error=str(error))
@@ -128,8 +129,11 @@ class Trainer:
     def checkpoint(self) -> None:
         """Write a checkpoint, unless a codebook still gathers first vectors: starting over is exact then."""
         seeded = all(book.seeded for _, book in self._codebooks())
-        if seeded and not self.journal.silent:
-            save_checkpoint(self.checkpoints, self.step, self.model, self.optimizer)
+        if seeded and self._saved != self.step:
+            if not self.journal.silent:
+                self.journal.sync()
+                save_checkpoint(self.checkpoints, self.step, self.model, self.optimizer)
+            self._saved = self.step
         self.machine.wait()
 
     def _due(self, every: int) -> bool:

@@ -1,55 +1,52 @@
-"""Writing a run's records: JSON lines that are only ever appended, and small JSON files replaced whole."""
+"""Writing a run's records: JSON lines that are only ever appended."""
 
 from __future__ import annotations
 
 import json
-import math
-import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RecordWriter", "write_json"]
+from flatvq.files import AppendedFile, finite
+
+__all__ = ["RecordWriter"]
 
 
 class RecordWriter:
     """Appends records to a file of JSON lines (docs/records.md).
 
-    A last line that a kill cut off is removed when the file is opened again, so that what is appended starts
+    A last line that a kill cut off is removed when the file is opened again, so that the next record starts
     on a line of its own.
 
     Args:
-        path: the file; made if absent.
+        path: the file; made if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
         self.dropped = _drop_cut_line(path)
         """Bytes of a cut-off last line that were removed."""
-        self._file = path.open("a", encoding="utf-8")
+        self._file = AppendedFile(path)
 
     def write(self, kind: str, **values: Any) -> dict[str, Any]:
         """Append one record and hand it to the kernel, so that a killed process loses none.
 
         Returns:
             The values as they were written: NaN and infinity are null.
+
+        Raises:
+            OSError: if it cannot be written, such as on a full disk; the file ends with the record before it.
         """
-        finite: dict[str, Any] = _finite(values)
-        self._file.write(json.dumps({"kind": kind, **finite}, allow_nan=False) + "\n")
-        self._file.flush()
-        return finite
+        written: dict[str, Any] = finite(values)
+        line = json.dumps({"kind": kind, **written}, allow_nan=False) + "\n"
+        self._file.write(line.encode())
+        return written
+
+    def sync(self) -> None:
+        """Force the records to the disk, so that a power failure does not lose them."""
+        self._file.sync()
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file under a temporary name, sync and rename it: readers see all of it or the old one."""
-    temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(_finite(value), file, indent=1, allow_nan=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _drop_cut_line(path: Path) -> int:
@@ -61,12 +58,3 @@ def _drop_cut_line(path: Path) -> int:
         with path.open("r+b") as file:
             file.truncate(whole)
     return len(content) - whole
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON does not know, by null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,42 +2,59 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flatvq.errors import MissingExtraError
+from flatvq.files import AppendedFile
 
 __all__ = ["TensorBoardEvents"]
 
 
 class TensorBoardEvents:
-    """Writes events beside the records.
+    """Writes events beside the records, in the calling thread: an error reaches the caller at once.
 
     Args:
         folder: where the event files go.
-        step: the step at which this process starts; what an interrupted one wrote beyond it is hidden.
+        step: the step at which this process starts; TensorBoard hides the events beyond it of an earlier one.
 
     Raises:
         MissingExtraError: if TensorBoard is not installed.
+        OSError: if the file cannot be written.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
         try:
-            from torch.utils.tensorboard.writer import SummaryWriter
+            from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+            from tensorboard.compat.proto.summary_pb2 import Summary
+            from tensorboard.summary.writer.record_writer import RecordWriter
         except ImportError:
             raise MissingExtraError("TensorBoard events", "tensorboard", extra="tensorboard") from None
-        self._writer = SummaryWriter(str(folder), purge_step=step + 1)
+        self._event, self._summary = Event, Summary
+        folder.mkdir(exist_ok=True)
+        # TensorBoard reads the files of a run in the order of their names.
+        name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = AppendedFile(folder / name)
+        self._records = RecordWriter(self._file)
+        self._append(file_version="brain.Event:2")
+        self._append(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, kind: str, values: Mapping[str, Any]) -> None:
         """Write one record: `train/loss`, `validation/levels/0/usage`, and so on."""
-        for name, number in _scalars(kind, values):
-            self._writer.add_scalar(name, number, values["step"])
-        self._writer.flush()
+        scalars = [self._summary.Value(tag=name, simple_value=x) for name, x in _scalars(kind, values)]
+        self._append(step=values["step"], summary=self._summary(value=scalars))
 
     def close(self) -> None:
         """Close the event file."""
-        self._writer.close()
+        self._file.close()
+
+    def _append(self, **content: Any) -> None:
+        event = self._event(wall_time=time.time(), **content)
+        self._records.write(event.SerializeToString())
 
 
 def _scalars(name: str, value: Any) -> Iterator[tuple[str, float]]:

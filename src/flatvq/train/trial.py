@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from flatvq.data import DataSplit, evaluation_crops, evenly_spread, open_data
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.protocol import protocol_id
 from flatvq.evaluate.split import Evaluation, evaluate
+from flatvq.files import write_bytes, write_json
 from flatvq.model import save_tokenizer
 from flatvq.recipe import TrialRecipe
 from flatvq.train.interrupt import StopRequest, stop_requests
@@ -22,7 +24,6 @@ from flatvq.train.journal import Journal
 from flatvq.train.lock import locked
 from flatvq.train.loop import Trainer
 from flatvq.train.machine import Machine, keep_freed_memory, machine_for
-from flatvq.train.records import write_json
 
 __all__ = ["run_trial"]
 
@@ -97,7 +98,8 @@ def _run(
         machine.wait()
         journal.status("done", trainer.step)
     except Exception as error:
-        journal.status("failed", trainer.step if trainer else 0, str(error) or type(error).__name__)
+        with suppress(OSError):  # on a full disk this fails too; the first error is the one to report
+            journal.status("failed", trainer.step if trainer else 0, str(error) or type(error).__name__)
         raise
     return True
 
@@ -134,8 +136,10 @@ def _finish(trainer: Trainer, run: Path) -> None:
 def _write_pictures(folder: Path, found: Evaluation) -> None:
     folder.mkdir(exist_ok=True)
     for number, sample in enumerate(found.samples):
-        Image.fromarray(sample.original).save(folder / f"{number}-original.png")
-        Image.fromarray(sample.reconstruction).save(folder / f"{number}-reconstruction.png")
+        for name in ("original", "reconstruction"):
+            content = BytesIO()
+            Image.fromarray(getattr(sample, name)).save(content, "PNG")
+            write_bytes(folder / f"{number}-{name}.png", content.getvalue())
 
 
 def _write_images(path: Path, found: Evaluation) -> None:
@@ -149,6 +153,6 @@ def _write_images(path: Path, found: Evaluation) -> None:
         "mse": found.mse,
     }
     table = pa.table({**columns, "ms_ssim": pa.array(found.ms_ssim, pa.float64())})
-    temporary = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, temporary)
-    temporary.replace(path)
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    write_bytes(path, memoryview(content.getvalue()))

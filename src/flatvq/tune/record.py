@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from flatvq.train.records import write_json
+from flatvq.files import write_json
 from flatvq.tune.search import Search
 
 __all__ = ["best_of", "tune_record", "write_record"]
