@@ -1,33 +1,36 @@
 """What a user sees when something is wrong: what, which value, what to do.
 
-The command line prints such an error as one line and exits with code 2; nothing else in flatvq is
-meant to reach a user as a traceback.
+The command line prints such an error as one line and exits with its code. Errors of the operating system and
+of torch are translated into it by `flatvq.translation`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import ClassVar
 
-__all__ = ["FlatvqError", "MissingExtraError", "NonFiniteError", "nearest"]
+__all__ = ["FlatvqError", "MissingExtraError", "NonFiniteError", "StorageError", "nearest"]
 
 
 class FlatvqError(Exception):
-    """A mistake in what flatvq was given, told in one line.
+    r"""A mistake in what flatvq was given, in one line: control characters are escaped.
 
     Args:
         what: what is wrong, with the value that is wrong, as a clause without a full stop.
         remedy: what to do about it, as an imperative clause without a full stop.
 
     Example:
-        >>> print(FlatvqError("no folder at 'photos'", "check data.path"))
-        no folder at 'photos': check data.path
+        >>> print(FlatvqError("no folder at 'my\nphotos'", "check data.path"))
+        no folder at 'my\nphotos': check data.path
     """
 
+    exit_code: ClassVar[int] = 2
+    """With which the command line ends."""
+
     def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(f"{what}: {remedy}")
-        self.what = what
-        self.remedy = remedy
+        self.what, self.remedy = _one_line(what), _one_line(remedy)
+        super().__init__(f"{self.what}: {self.remedy}")
 
     def __reduce__(self) -> tuple[type[FlatvqError], tuple[str, str]]:
         """Pickle by the two parts, so that the error crosses process borders whole."""
@@ -48,6 +51,12 @@ class MissingExtraError(FlatvqError):
     def __reduce__(self) -> tuple[type[FlatvqError], tuple[str, str]]:
         """Pickle as the plain error it reads as."""
         return FlatvqError, (self.what, self.remedy)
+
+
+class StorageError(FlatvqError):
+    """A disk that is full, over its quota or broken. What was written before is whole."""
+
+    exit_code = 74  # EX_IOERR of sysexits.h
 
 
 class NonFiniteError(FlatvqError):
@@ -73,3 +82,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     words = sorted(known)
     match = get_close_matches(word, words, n=1)
     return f"did you mean {match[0]!r}?" if match else f"known are {', '.join(words)}"
+
+
+def _one_line(text: str) -> str:
+    """Escape what a terminal does not print, line breaks among it."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -4,7 +4,7 @@ A recipe file is YAML. Its sections are the classes of this package; a key that 
 error that names the nearest known one. A study's `arms` are short diffs against the rest of the file.
 """
 
-from flatvq.recipe.files import load_recipe, recipe_text, shipped_recipes
+from flatvq.recipe.files import load_recipe, load_trial, recipe_text, shipped_recipes
 from flatvq.recipe.reading import merge, parse, set_key
 from flatvq.recipe.sections import (
     CodebookRecipe,
@@ -47,6 +47,7 @@ __all__ = [
     "TuneRecipe",
     "UpdateRecipe",
     "load_recipe",
+    "load_trial",
     "merge",
     "parse",
     "recipe_text",

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from flatvq.errors import FlatvqError, nearest
 
-__all__ = ["merge", "parse", "section_of", "set_key"]
+__all__ = ["merge", "parse", "section_of", "set_key", "shown"]
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -32,6 +32,9 @@ def merge(base: dict[str, Any], diff: dict[str, Any]) -> dict[str, Any]:
 def set_key(tree: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
     """Return the tree with one key, named by its dotted path, replaced; list items go by number.
 
+    Raises:
+        FlatvqError: if the path leads through a value without keys, or to no item of a list.
+
     Example:
         >>> set_key({"model": {"levels": [{"codebook_size": 8}]}}, "model.levels.0.codebook_size", 16)
         {'model': {'levels': [{'codebook_size': 16}]}}
@@ -39,16 +42,23 @@ def set_key(tree: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
     head, _, rest = dotted.partition(".")
     if not rest:
         return {**tree, head: value}
-    below = tree.get(head)
-    if isinstance(below, list | tuple):
-        number, _, deeper = rest.partition(".")
-        if not number.isdigit() or int(number) >= len(below):
-            raise FlatvqError(f"{dotted!r} names no item of a list of {len(below)}", "count from 0")
-        items = list(below)
-        position = int(number)
-        items[position] = set_key(items[position], deeper, value) if deeper else value
-        return {**tree, head: items}
-    return {**tree, head: set_key(below if isinstance(below, dict) else {}, rest, value)}
+    return {**tree, head: _set_below(tree.get(head), head, rest, value)}
+
+
+def _set_below(below: Any, head: str, rest: str, value: Any) -> Any:
+    """Replace a key inside of the mapping or list that `head` names; nothing there is an empty mapping."""
+    if below is None or isinstance(below, dict):
+        return set_key(below or {}, rest, value)
+    if not isinstance(below, list | tuple):
+        what = f"{head!r} is {shown(below)}, which has no key {rest!r}"
+        raise FlatvqError(what, f"set {head!r} to a mapping, or name another key")
+    number, _, deeper = rest.partition(".")
+    if number not in map(str, range(len(below))):
+        raise FlatvqError(f"{head!r} has {len(below)} items, and none is {number!r}", "count from 0")
+    items = list(below)
+    position = int(number)
+    items[position] = _set_below(items[position], f"{head}.{number}", deeper, value) if deeper else value
+    return items
 
 
 def parse(kind: type[R], tree: Any, origin: str = "the recipe") -> R:
@@ -90,7 +100,7 @@ def _explained(kind: type[BaseModel], error: ValidationError, origin: str) -> Fl
     if finding["type"] == "value_error":
         place = f" under {dotted!r}" if dotted else ""
         return FlatvqError(finding["msg"].removeprefix("Value error, ") + place, f"change it in {origin}")
-    return FlatvqError(f"{dotted!r} is {finding['input']!r} in {origin}", _remedy(kind, path, finding))
+    return FlatvqError(f"{dotted!r} is {shown(finding['input'])} in {origin}", _remedy(kind, path, finding))
 
 
 def _remedy(kind: type[BaseModel], path: list[str], finding: ErrorDetails) -> str:
@@ -98,7 +108,7 @@ def _remedy(kind: type[BaseModel], path: list[str], finding: ErrorDetails) -> st
     value = finding["input"]
     match finding["type"]:
         case "tuple_type":
-            example = f", such as [{value}]" if isinstance(value, int | float | str) else ""
+            example = f", such as [{shown(value)}]" if isinstance(value, int | float | str) else ""
             return f"write a list{example}"
         case "model_type":
             return f"give it keys of its own: {', '.join(sorted(_fields_at(kind, path)))}"
@@ -106,7 +116,24 @@ def _remedy(kind: type[BaseModel], path: list[str], finding: ErrorDetails) -> st
             return "give it keys of its own"
         case "too_short":
             return f"give at least {finding['ctx']['min_length']}"
+        case "string_type" if not isinstance(value, dict | list | None):
+            return f"write it in quotes: {str(value)!r}"
+        case "missing":
+            return "give it a value"
     return finding["msg"][0].lower() + finding["msg"][1:]
+
+
+def shown(value: Any) -> str:
+    """Write a value as a recipe would have it, in at most 60 characters.
+
+    Example:
+        >>> shown(None), shown(True), shown("many"), shown(list(range(100)))
+        ('empty', 'true', "'many'", '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16...')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "empty", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _fields_at(kind: type[BaseModel], path: list[str]) -> list[str]:

@@ -7,9 +7,11 @@ Each class is one section of the YAML file; each field's docstring is its docume
 from __future__ import annotations
 
 from math import prod
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from flatvq.recipe.section import LAST_STEP, LONGEST_SIDE, Section
 
 __all__ = [
     "CodebookRecipe",
@@ -18,7 +20,6 @@ __all__ = [
     "LevelRecipe",
     "ModelRecipe",
     "RevivalRecipe",
-    "Section",
     "SeedingRecipe",
     "TrainRecipe",
     "Treatment",
@@ -27,12 +28,6 @@ __all__ = [
 
 Treatment = Literal["naive", "seeded", "revived", "healthy"]
 """What is done against collapse: nothing, seeding from data alone, revival alone, or both."""
-
-
-class Section(BaseModel):
-    """Frozen, and every key is known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class DataRecipe(Section):
@@ -59,9 +54,12 @@ class DataRecipe(Section):
     tuning_share: float = Field(0.0, ge=0, lt=1)
     """Share of the training images that takes the place of the held-out ones, which nothing then looks at:
     `flatvq tune` chooses by them."""
-    resize: int = Field(0, ge=0)
+    resize: int = Field(0, ge=0, le=LONGEST_SIDE)
     """Pixels of the shorter side to which every image is scaled first (bicubic); 0 keeps its own size."""
-    crop: int = Field(64, ge=16)
+    white_level: int = Field(0, ge=0, le=65535)
+    """The sample value of white in files of more than 8 bits a sample that do not state it, such as 4095 for 12
+    bits stored in 16. 0: the largest value of 16 bits."""
+    crop: int = Field(64, ge=16, le=LONGEST_SIDE)
     """Pixels of the side of the square crops that are trained on and evaluated."""
     flip: bool = True
     """Mirror half of the training crops left to right."""
@@ -81,32 +79,28 @@ class DataRecipe(Section):
 class LevelRecipe(Section):
     """One level of codes: its grid and its codebook's shape."""
 
-    downsample: int = Field(4, ge=2)
+    downsample: int = Field(4, ge=2, le=1024)
     """Factor, a power of two, by which this level's grid is smaller than the one below it (for the first
     level: than the image)."""
     codebook_size: int = Field(1024, ge=1)
     """K, the number of codes."""
-    code_dim: int = Field(64, ge=1)
+    code_dim: int = Field(64, ge=1, le=LONGEST_SIDE)
     """D, the dimension of a code."""
     scalar_levels: tuple[int, ...] = ()
     """If given, the level is quantized without a codebook by finite scalar quantization (FSQ) with these
     levels; K is then their product and D their number."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _scalar_sets_k_and_d(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("scalar_levels"):
-            levels = tuple(values["scalar_levels"])
-            derived = {"codebook_size": prod(levels), "code_dim": len(levels)}
-            return {**values, **derived}
-        return values
-
     @model_validator(mode="after")
-    def _power_of_two(self) -> Self:
+    def _codes_can_be_counted(self) -> Self:
         if self.downsample & (self.downsample - 1):
             raise ValueError(f"downsample must be a power of two, not {self.downsample}")
         if any(level < 2 for level in self.scalar_levels):
             raise ValueError(f"scalar_levels must each be at least 2, not {list(self.scalar_levels)}")
+        if self.scalar_levels:
+            object.__setattr__(self, "codebook_size", prod(self.scalar_levels))
+            object.__setattr__(self, "code_dim", len(self.scalar_levels))
+        if self.codebook_size >= 2**63:
+            raise ValueError(f"{self.codebook_size:.3g} codes are more than indices of 64 bits can count")
         return self
 
 
@@ -117,11 +111,13 @@ class ModelRecipe(Section):
     """From the bottom (the finest grid) to the top."""
     hierarchy: Literal["parallel", "conditioned"] = "parallel"
     """`conditioned`: each level sees the decoded levels above it, as in VQ-VAE-2; `parallel`: it does not."""
-    width: int = Field(128, ge=2, multiple_of=2)
+    channels: Literal[1, 3] = 3
+    """Channels of the images: 3 for colour, 1 for greyscale (luma; colour images are converted)."""
+    width: int = Field(128, ge=2, le=LONGEST_SIDE, multiple_of=2)
     """Channels of the encoder and decoder."""
-    residual_width: int = Field(64, ge=1)
+    residual_width: int = Field(64, ge=1, le=LONGEST_SIDE)
     """Channels inside a residual block."""
-    residual_blocks: int = Field(2, ge=0)
+    residual_blocks: int = Field(2, ge=0, le=1000)
     """Residual blocks per encoder and per decoder."""
 
 
@@ -133,7 +129,7 @@ class SeedingRecipe(Section):
     batches; `kmeans`: k-means++ and Lloyd's iterations on those."""
     distribution: Literal["normal", "uniform", "kaiming"] = "normal"
     """For `random`: unit normal; uniform within 1/K; Kaiming uniform."""
-    vectors_per_code: int = Field(8, ge=1)
+    vectors_per_code: int = Field(8, ge=1, le=1_000_000)
     """For `data` and `kmeans`: gather this many encoder outputs per code before the final draw."""
 
 
@@ -149,20 +145,20 @@ class UpdateRecipe(Section):
 class RevivalRecipe(Section):
     """When inactive codes are replaced by encoder outputs of the current batch."""
 
-    every: int = Field(50, ge=1)
+    every: int = Field(50, ge=1, le=LAST_STEP)
     """Steps between two events."""
-    start: int = Field(0, ge=0)
-    """First step at which an event may happen."""
+    start: int = Field(0, ge=0, le=LAST_STEP)
+    """First step at which an event may happen; before the step at which revival stops."""
     stop: float = Field(0.8, gt=0, le=1)
     """Share of the training after which no event happens any more, so that the last codes settle."""
-    fraction: float = Field(0.1, gt=0)
+    fraction: float = Field(0.1, gt=0, le=1_000_000)
     """A code is inactive when its EMA count is below this fraction of uniform use (vectors per step / K)."""
-    count: float | None = Field(None, gt=0)
+    count: float | None = Field(None, gt=0, le=1e9)
     """If given, a code is inactive below this many vectors per step instead, whatever the batch and K. With
     `every: 1`, 2 is the reference's policy."""
     share: float = Field(1.0, gt=0, le=1)
     """At most this share of the codebook is replaced in one event."""
-    grace: int = Field(0, ge=0)
+    grace: int = Field(0, ge=0, le=LAST_STEP)
     """Steps for which a newborn, or a freshly seeded code, is left alone."""
 
 
@@ -192,25 +188,25 @@ class CodebookRecipe(Section):
 class TrainRecipe(Section):
     """Optimisation."""
 
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(1000, ge=1, le=LAST_STEP)
     """Optimiser steps."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, le=1_000_000)
     """Crops per step, over all processes."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """The optimiser."""
-    learning_rate: float = Field(3e-4, gt=0)
+    learning_rate: float = Field(3e-4, gt=0, le=1e30)
     """Peak learning rate."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, le=1_000_000)
     """Decoupled weight decay; with `adamw` only."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up: constant, or a cosine to zero at the last step."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(0, ge=0, le=LAST_STEP)
     """Steps over which the learning rate rises linearly to its peak."""
-    commitment_weight: float = Field(0.25, ge=0)
+    commitment_weight: float = Field(0.25, ge=0, le=1_000_000)
     """Weight of the commitment loss (beta), summed over levels."""
-    codebook_weight: float = Field(1.0, ge=0)
+    codebook_weight: float = Field(1.0, ge=0, le=1_000_000)
     """Weight of the codebook loss; it has an effect with `update.kind: gradient` only."""
-    clip_norm: float = Field(0.0, ge=0)
+    clip_norm: float = Field(0.0, ge=0, le=1e30)
     """Largest norm of the gradient; 0 leaves it as it is."""
     precision: Literal["float32", "bfloat16", "auto"] = "auto"
     """`auto`: bfloat16 autocast where the processor is fast at it. Codebooks and search stay float32."""
@@ -218,11 +214,11 @@ class TrainRecipe(Section):
     """`auto`: CUDA if there is any, else the CPU."""
     compile: Literal["auto", "always", "never"] = "auto"
     """`torch.compile` for the training steps. `auto`: on a CPU, where the run is long enough to repay it."""
-    validate_every: int = Field(100, ge=1)
+    validate_every: int = Field(100, ge=1, le=LAST_STEP)
     """Steps between two looks at the held-out crops."""
-    checkpoint_every: int = Field(200, ge=1)
+    checkpoint_every: int = Field(200, ge=1, le=LAST_STEP)
     """Steps between two checkpoints."""
-    record_every: int = Field(10, ge=1)
+    record_every: int = Field(10, ge=1, le=LAST_STEP)
     """Steps between two records of the losses."""
     tensorboard: bool = False
     """Write the records as TensorBoard events too."""
@@ -231,9 +227,9 @@ class TrainRecipe(Section):
 class EvaluateRecipe(Section):
     """What is measured at the end of a trial."""
 
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, le=1_000_000)
     """Images per forward pass."""
-    validation_images: int = Field(64, ge=1)
+    validation_images: int = Field(64, ge=1, le=1_000_000_000)
     """Held-out crops, evenly spread, that are looked at during training; the final evaluation takes all."""
-    samples: int = Field(6, ge=0)
+    samples: int = Field(6, ge=0, le=100_000)
     """Held-out crops, evenly spread, that are kept as PNG beside their reconstructions."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import isfinite, prod
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from flatvq.errors import nearest
-from flatvq.recipe.reading import merge, parse
+from flatvq.paths import name_fault, same_name
+from flatvq.recipe.reading import merge, parse, shown
+from flatvq.recipe.section import Section, Seed, Seeds
 from flatvq.recipe.sections import (
     CodebookRecipe,
     DataRecipe,
     EvaluateRecipe,
     ModelRecipe,
-    Section,
     TrainRecipe,
 )
 
@@ -51,13 +52,23 @@ class Sections(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _revival_can_happen(self) -> Self:
+        revival = self.codebook.revival
+        if revival is not None and revival.start:
+            stop = round(revival.stop * self.train.steps)
+            if revival.start >= stop:
+                what = f"codebook.revival.start is {revival.start}"
+                raise ValueError(f"{what}, but revival stops at step {stop}")
+        return self
+
 
 class TrialRecipe(Sections):
     """One training, resolved: an arm with a seed."""
 
     arm: str = "default"
     """Name of the arm."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Everything random in the trial follows from this number and the step."""
 
 
@@ -66,9 +77,9 @@ class MatchRecipe(Section):
 
     reference: str = ""
     """The arm that the others are matched to; empty: the first."""
-    capacities: tuple[Capacity, ...] = ("bits",)
+    capacities: tuple[Capacity, ...] = Field(("bits",), min_length=1)
     """What has to agree within `tolerance`."""
-    tolerance: float = Field(0.01, gt=0)
+    tolerance: float = Field(0.01, gt=0, le=1)
     """Largest relative difference that counts as matched."""
     solve: bool = False
     """Choose `codebook_size` and the widths of arms that are off so that they match; false: take every arm
@@ -91,9 +102,9 @@ class KnobRecipe(Section):
 
     choices: tuple[Any, ...] = ()
     """One of these; if not given, a number from `low` to `high`."""
-    low: float = 0.0
+    low: float = Field(0.0, ge=-1e15, le=1e15)
     """Least value."""
-    high: float = 0.0
+    high: float = Field(0.0, ge=-1e15, le=1e15)
     """Greatest value."""
     log: bool = False
     """Look at ratios rather than differences."""
@@ -102,9 +113,18 @@ class KnobRecipe(Section):
 
     @model_validator(mode="after")
     def _some_values(self) -> Self:
-        if not self.choices and not self.low < self.high:
+        if self.choices:
+            if self.low or self.high or self.log or self.whole:
+                raise ValueError("choices exclude low, high, log and whole")
+            for choice in self.choices:
+                known = isinstance(choice, bool | int | float | str | None)
+                if not known or (isinstance(choice, float) and not isfinite(choice)):
+                    raise ValueError(f"{shown(choice)} is no value to choose")
+            return self
+        low, high = (round(self.low), round(self.high)) if self.whole else (self.low, self.high)
+        if not low < high:
             raise ValueError(f"a range from {self.low:g} to {self.high:g} holds no values")
-        if not self.choices and self.log and self.low <= 0:
+        if self.log and low <= 0:
             raise ValueError(f"a logarithmic range cannot begin at {self.low:g}")
         return self
 
@@ -112,16 +132,16 @@ class KnobRecipe(Section):
 class TuneRecipe(Section):
     """What `flatvq tune` looks for, by which images, and how what it finds is confirmed."""
 
-    trials: int = Field(30, ge=1)
+    trials: int = Field(30, ge=1, le=1_000_000)
     """How many settings are tried, those that are given up early among them."""
     length: float = Field(0.5, gt=0, le=1)
     """Steps of such a trial, as a share of `train.steps`."""
     set_aside: float = Field(0.1, gt=0, lt=1)
     """Share of the training images that trials are chosen by. The held-out images are not looked at until
     the winner is confirmed."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**31 - 1)
     """Of the trials and of the sampler."""
-    confirm_seeds: tuple[int, ...] = Field((1001, 1002, 1003), min_length=2)
+    confirm_seeds: Seeds = Field((1001, 1002, 1003), min_length=2)
     """Seeds of the full-length trainings that compare the winner with the incumbent."""
     space: dict[str, KnobRecipe] = Field({})
     """What may change, by dotted key; `code_dim` stands for D of every level, `upper_bits` for log2 K of the
@@ -145,20 +165,31 @@ class StudyRecipe(Sections):
     title: str = ""
     """One line that says what the study asks."""
     arms: dict[str, ArmRecipe] = Field({"default": ArmRecipe()}, min_length=1)
-    """Diffs by name, against the sections above."""
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    """Diffs by name, against the sections above. A name becomes a folder's: at most 64 characters."""
+    seeds: Seeds = Field((0, 1, 2), min_length=1)
     """The seeds; each arm is trained once with each."""
     match: MatchRecipe = MatchRecipe()
     """Matched capacity."""
-    margin_db: float = Field(0.1, gt=0)
+    margin_db: float = Field(0.1, gt=0, le=100)
     """Differences of PSNR inside plus or minus this count as equivalent."""
     compare: tuple[tuple[str, str], ...] = ()
     """Pairs (a, b) of arms to compare; empty: every pair that differs in the model alone or in the codebook
     alone."""
     tune: TuneRecipe = TuneRecipe()
     """What `flatvq tune` does."""
-    workers: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0, le=10_000)
     """Trials at the same time; 0: one per core on a CPU, one per GPU."""
+
+    @model_validator(mode="after")
+    def _names_become_folders(self) -> Self:
+        before: dict[str, str] = {}
+        for name in self.arms:
+            if fault := name_fault(name):
+                raise ValueError(f"the arm's name {shown(name)} {fault}, and has to be a folder's name")
+            if other := before.get(same_name(name)):
+                raise ValueError(f"the arms {other!r} and {name!r} would share a folder on some systems")
+            before[same_name(name)] = name
+        return self
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -174,8 +205,9 @@ class StudyRecipe(Sections):
         for name in named:
             if name not in self.arms:
                 raise ValueError(f"no arm is named {name!r}, {nearest(name, self.arms)}")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds must differ, not {list(self.seeds)}")
+        for a, b in self.compare:
+            if a == b:
+                raise ValueError(f"compare holds the pair ({a}, {b}), an arm with itself")
         for name in self.arms:
             self.trial(name, self.seeds[0])
         return self
@@ -183,4 +215,5 @@ class StudyRecipe(Sections):
     def trial(self, arm: str, seed: int) -> TrialRecipe:
         """Resolve an arm with a seed into a trial's recipe, before any matching."""
         sections = self.model_dump(include=set(Sections.model_fields))
-        return parse(TrialRecipe, {**merge(sections, self.arms[arm].model_dump()), "arm": arm, "seed": seed})
+        tree = {**merge(sections, self.arms[arm].model_dump()), "arm": arm, "seed": seed}
+        return parse(TrialRecipe, tree, f"arm {arm!r}")

@@ -1,0 +1,151 @@
+"""Every number of a recipe has a range: what makes no sense is refused, naming the key and the value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from flatvq.errors import FlatvqError
+from flatvq.recipe import LevelRecipe, StudyRecipe, load_recipe, parse, set_key
+from flatvq.recipe.reading import section_of
+
+
+def refusal(dotted: str, value: object) -> str | None:
+    """Return why a value is refused; None if it is taken."""
+    tree: dict[str, Any] = {
+        "model": {"levels": [{}]},
+        "codebook": {"revival": {}},
+        "tune": {"space": {"x": {}}},
+    }
+    tree["tune"]["space"]["x"] = {"low": 1, "high": 2}
+    try:
+        parse(StudyRecipe, set_key(tree, dotted, value))
+    except FlatvqError as error:
+        return str(error)
+    return None
+
+
+def numbers(kind: type[BaseModel] = StudyRecipe, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of all numbers."""
+    for name, field in kind.model_fields.items():
+        below = section_of(field.annotation)
+        if name == "arms":
+            continue
+        if below is not None:
+            inner = {"levels": "levels.0", "space": "space.x"}.get(name, name)
+            yield from numbers(below, f"{prefix}{inner}.")
+        elif {int, float} & {field.annotation, *get_args(field.annotation)}:
+            yield prefix + name
+
+
+# These say how often or how much at most: any larger number means the same as a large one.
+_UNBOUNDED = {"data.limit", "data.cache_mib"}
+
+
+@pytest.mark.parametrize("key", list(numbers()))
+def test_no_number_takes_everything(key: str) -> None:
+    assert refusal(key, -1e16), "a negative number"
+    for value in (float("nan"), float("inf"), True, "1", "one", [1], {}):
+        assert refusal(key, value), value
+    if key not in _UNBOUNDED:
+        assert refusal(key, 1e300), "a number larger than any that float32 has"
+        assert refusal(key, 10**300), "a number larger than 64 bits hold"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("seeds", [-1], "'seeds.0' is -1"),
+        ("seeds", [0, -1], "'seeds.1' is -1"),
+        ("seeds", [0, 2**70], "'seeds.1' is 1180591620717411303424"),
+        ("seeds", [3, 3], "seeds must differ, not [3, 3] under 'seeds'"),
+        ("tune.confirm_seeds", [7, 7], "seeds must differ, not [7, 7] under 'tune.confirm_seeds'"),
+        ("tune.confirm_seeds", [-7, 7], "'tune.confirm_seeds.0' is -7"),
+        ("train.steps", 10**8, "'train.steps' is 100000000"),
+        ("train.steps", 0, "'train.steps' is 0"),
+        ("evaluate.samples", 10**9, "'evaluate.samples' is 1000000000"),
+        ("match.capacities", [], "give at least 1"),
+        ("match.tolerance", 1e6, "'match.tolerance' is 1000000.0"),
+        (
+            "compare",
+            [["default", "default"]],
+            "compare holds the pair (default, default), an arm with itself",
+        ),
+        (
+            "model.levels.0.scalar_levels",
+            [8] * 21,
+            "9.22e+18 codes are more than indices of 64 bits can count",
+        ),
+        ("model.levels.0.scalar_levels", [8, 1], "scalar_levels must each be at least 2"),
+        ("model.levels.0.scalar_levels", ["a", "b"], "decimal number"),
+        ("model.levels.0.scalar_levels", 8, "write a list, such as [8]"),
+        ("model.levels.0.scalar_levels", [None], "'model.levels.0.scalar_levels.0' is empty"),
+        ("model.levels.0.codebook_size", 2**63, "more than indices of 64 bits can count"),
+        ("model.levels.0.downsample", 2**4000, "'model.levels.0.downsample' is 131820409343"),
+        ("codebook.revival.start", 800, "codebook.revival.start is 800, but revival stops at step 800"),
+        ("tune.space.x.choices", [1, 2], "choices exclude low, high, log and whole"),
+        ("tune.space", {"x": {"choices": [[1], 2]}}, "[1] is no value to choose"),
+        ("tune.space", {"x": {"choices": [float("nan")]}}, "nan is no value to choose"),
+        (
+            "tune.space",
+            {"x": {"low": 0.2, "high": 0.4, "whole": True}},
+            "a range from 0.2 to 0.4 holds no values",
+        ),
+        ("tune.space", {"x": {"low": 0.2, "high": 9, "whole": True, "log": True}}, "cannot begin at 0.2"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(key: str, value: object, message: str) -> None:
+    said = refusal(key, value)
+    assert said is not None
+    assert message in said
+    assert "\n" not in said
+
+
+def test_the_largest_that_makes_sense_is_taken() -> None:
+    assert refusal("train.steps", 99_999_999) is None
+    assert refusal("seeds", [0, 2**63 - 1]) is None
+    assert refusal("codebook.revival.start", 799) is None
+    assert refusal("model.levels.0.scalar_levels", [8] * 20) is None
+
+
+def test_scalar_levels_set_k_and_d_however_they_are_written() -> None:
+    for levels in ([8, 5, 5], (8, 5, 5), [8.0, 5.0, 5.0]):
+        level = LevelRecipe(scalar_levels=levels, codebook_size=7, code_dim=9)  # type: ignore[arg-type]
+        assert (level.codebook_size, level.code_dim) == (200, 3)
+
+
+@pytest.mark.parametrize("name", ["single-level", "v1.5", "7", "naïve", "a b", "x" * 64, "console", "日本"])
+def test_a_name_of_an_arm(name: str) -> None:
+    assert refusal("arms", {name: {}}) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../../elsewhere", "a/b", "/a", "a\\b", "C:", "..", ".", ".hidden", "-x", "", " ", " a", "a ",
+        "a.", "a\nb", "a\0b", "a\tb", "a\x7f", "a\u202eb", "CON", "nul", "com1.txt", "LPT9", "x" * 65,
+        "🙂" * 64, "a:b", "a|b", 'a"b', "a*b", "a?b", "<a>", "\ud800",
+    ],
+)  # fmt: skip
+def test_an_arm_whose_name_cannot_be_a_folder_is_refused(name: str) -> None:
+    said = refusal("arms", {name: {}})
+    assert said is not None
+    assert "arm" in said
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize("pair", [("Healthy", "healthy"), ("naïve", "nai\u0308ve"), ("STRASSE", "straße")])
+def test_arms_that_would_share_a_folder_are_refused(pair: tuple[str, str]) -> None:
+    said = refusal("arms", {name: {} for name in pair})
+    assert said is not None
+    assert "would share a folder on some systems" in said
+
+
+def test_a_mistake_in_an_arm_names_the_arm() -> None:
+    with pytest.raises(FlatvqError, match=r"'train\.steps' is 'yes' in arm 'two-level-naive'"):
+        load_recipe("photographs", ["arms.two-level-naive.train.steps=yes"])
+    with pytest.raises(FlatvqError, match=r"unknown key 'train\.setps' in arm 'two-level-naive'"):
+        load_recipe("photographs", ["arms.two-level-naive.train.setps=5"])
