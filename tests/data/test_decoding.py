@@ -21,9 +21,9 @@ from PIL import Image
 from tests.data.jpegs import HEIGHT, WIDTH, file_of, photograph
 
 from flatvq.data import TrainingCrops, crops, decoding, open_data, pillow
+from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import _reduce, _reducible, decode, decode_for_training
 from flatvq.data.entries import digest_of
-from flatvq.data.pillow import Rejected, Sizing
 from flatvq.recipe import DataRecipe
 
 
@@ -34,11 +34,11 @@ def by_pillow(file: bytes, resize: int) -> np.ndarray:
 
 
 def trained_on(file: bytes, resize: int) -> np.ndarray:
-    return decode_for_training(io.BytesIO(file), Sizing(16, resize))
+    return decode_for_training(io.BytesIO(file), Conversion(16, resize))
 
 
 def evaluated(file: bytes, resize: int) -> np.ndarray:
-    return decode(io.BytesIO(file), Sizing(16, resize))
+    return decode(io.BytesIO(file), Conversion(16, resize))
 
 
 def assert_scaled_alike(pixels: np.ndarray, expected: np.ndarray) -> None:
@@ -132,7 +132,7 @@ def test_a_jpeg_beyond_the_limit_is_refused_before_there_is_memory_for_it(
 def test_what_is_reduced_is_known_before_pillow_opens_it(width: int) -> None:
     for height in (1, 30, 95, 96, 192, 400):
         image = Image.open(io.BytesIO(file_of(photograph(0, max(width, 2), height))))
-        whole, target = image.size, Sizing(16, 16).target(*image.size)
+        whole, target = image.size, Conversion(16, 16).target(*image.size)
         assert _reducible(whole, target) == (_reduce(image, target) is not None)
 
 

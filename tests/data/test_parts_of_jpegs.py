@@ -19,10 +19,10 @@ from PIL import Image, features
 from tests.data.jpegs import file_of, photograph
 
 from flatvq.data import decoding, native
+from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import decode_for_training
 from flatvq.data.jpeg import plain_size
 from flatvq.data.native import can_decode_parts, decode_part
-from flatvq.data.pillow import Rejected, Sizing
 from flatvq.data.sets import Region
 
 compiled = pytest.mark.skipif(not can_decode_parts(), reason="what is compiled is not there")
@@ -219,8 +219,8 @@ def picture_of(kind: str, width: int, height: int) -> bytes:
 def test_a_scaled_part_is_that_of_the_scaled_image(
     data: st.DataObject, kind: str, width: int, height: int, resize: int
 ) -> None:
-    file, sizing = picture_of(kind, width, height), Sizing(8, resize)
-    everything = decode_for_training(io.BytesIO(file), sizing)
+    file, conversion = picture_of(kind, width, height), Conversion(8, resize)
+    everything = decode_for_training(io.BytesIO(file), conversion)
     part = data.draw(regions(everything.shape[1], everything.shape[0]))
     asked: list[tuple[int, int]] = []
 
@@ -228,7 +228,7 @@ def test_a_scaled_part_is_that_of_the_scaled_image(
         asked.append((height, width))
         return part
 
-    pixels = decode_for_training(io.BytesIO(file), sizing, wanted)
+    pixels = decode_for_training(io.BytesIO(file), conversion, wanted)
     assert np.array_equal(pixels, part.of(everything))
     assert not pixels.flags.writeable
     assert set(asked) == {everything.shape[:2]}
@@ -242,7 +242,9 @@ def test_without_what_is_compiled_pixels_are_the_same(
 ) -> None:
     def pixels() -> np.ndarray:
         stream = io.BytesIO(picture_of(kind, 301, 200))
-        return decode_for_training(stream, Sizing(16, resize), lambda height, width: Region(5, 60, 31, 32))
+        return decode_for_training(
+            stream, Conversion(16, resize), lambda height, width: Region(5, 60, 31, 32)
+        )
 
     by_parts = pixels()
     monkeypatch.setattr(native, "_LOADED", None)
@@ -257,7 +259,7 @@ def test_damage_outside_of_a_part_is_found() -> None:
     ):
         for resize in (0, 160):
             with pytest.raises(Rejected, match="damaged"):
-                decode_for_training(io.BytesIO(file[: len(file) // 2]), Sizing(8, resize), wanted)
+                decode_for_training(io.BytesIO(file[: len(file) // 2]), Conversion(8, resize), wanted)
 
 
 @compiled
@@ -284,4 +286,4 @@ def test_it_may_be_missing(how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_it_is_not_asked_for_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "decode_part", lambda *given: pytest.fail("it was not to be asked"))
     for kind in ("inks", "turned", "PNG"):
-        decode_for_training(io.BytesIO(picture_of(kind, 60, 40)), Sizing(8, 20))
+        decode_for_training(io.BytesIO(picture_of(kind, 60, 40)), Conversion(8, 20))

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from flatvq.data.conversion import Conversion
 from flatvq.data.decoding import Decode, decode, decode_for_training
 from flatvq.data.entries import Entry, Survey
 from flatvq.data.holdout import Sides, divide, first_by_hash, without_copies
-from flatvq.data.pillow import Sizing
 from flatvq.data.sets import DataSplit, Fate
 from flatvq.data.store import Decoder, StoredImages
 from flatvq.errors import FlatvqError
@@ -87,7 +87,7 @@ def hold_out(source: Source, recipe: DataRecipe) -> DataSplit:
     Raises:
         FlatvqError: if there are not two different images, or too many files are unreadable.
     """
-    decoder = Decoder(Sizing(recipe.crop, recipe.resize), recipe.cache_mib)
+    decoder = Decoder(Conversion.of(recipe), recipe.cache_mib)
     everything = source.survey.entries
     sides = (
         divide(everything, recipe.validation_share, source.title)
@@ -123,7 +123,7 @@ def keep_apart(training: Source, validation: Source, recipe: DataRecipe) -> Data
     Raises:
         FlatvqError: if a side is empty, or too many of its files are unreadable.
     """
-    decoder = Decoder(Sizing(recipe.crop, recipe.resize), recipe.cache_mib)
+    decoder = Decoder(Conversion.of(recipe), recipe.cache_mib)
     own, copies = without_copies(training.survey.entries, validation.survey.entries)
     if copies and not own:
         what = f"every image of {training.title} is also in {validation.title}"

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 import numpy as np
 from PIL import Image, ImageFile
 
+from flatvq.data.conversion import Conversion
 from flatvq.data.jpeg import START, plain_size
 from flatvq.data.native import can_decode_parts, decode_part
-from flatvq.data.pillow import LARGEST_PIXELS, Sizing, is_upright, opened, to_rgb, upright
+from flatvq.data.pillow import LARGEST_PIXELS, is_upright, opened, to_rgb, upright
 from flatvq.data.sets import Pixels, Region, Wanted, cut_out, whole
 
 if TYPE_CHECKING:
@@ -26,18 +27,18 @@ _AMPLE = 3
 class Decode(Protocol):
     """A way from a file to pixels."""
 
-    def __call__(self, stream: BinaryIO, sizing: Sizing, wanted: Wanted = ..., /) -> Pixels:
+    def __call__(self, stream: BinaryIO, conversion: Conversion, wanted: Wanted = ..., /) -> Pixels:
         """Decode an image, scale it, and return the part that is wanted."""
 
 
-def decode(stream: BinaryIO, sizing: Sizing, wanted: Wanted = whole) -> Pixels:
+def decode(stream: BinaryIO, conversion: Conversion, wanted: Wanted = whole) -> Pixels:
     """Decode an image: upright, opaque, RGB, scaled bicubically from its full size, all by Pillow.
 
     What is evaluated is decoded like this, so that its pixels are those that others get of the file.
 
     Args:
         stream: the file's bytes, at their start.
-        sizing: what to scale it to.
+        conversion: what to convert it to.
         wanted: what part of the scaled image is to be returned.
 
     Returns:
@@ -47,14 +48,14 @@ def decode(stream: BinaryIO, sizing: Sizing, wanted: Wanted = whole) -> Pixels:
         Rejected: if it is damaged or too large.
     """
     with opened(stream) as image:
-        rgb = upright(to_rgb(image), image)
-        size = sizing.target(*rgb.size)
+        rgb = upright(to_rgb(image, conversion.white_level), image)
+        size = conversion.target(*rgb.size)
         if size != rgb.size:
             rgb = rgb.resize(size, Image.Resampling.BICUBIC)
         return _read_only(cut_out(np.array(rgb), wanted))
 
 
-def decode_for_training(stream: BinaryIO, sizing: Sizing, wanted: Wanted = whole) -> Pixels:
+def decode_for_training(stream: BinaryIO, conversion: Conversion, wanted: Wanted = whole) -> Pixels:
     """Decode an image nearly as `decode` does, but quicker.
 
     The filter is the same, but PyTorch works it out, which is now and then one level off. A JPEG that is very
@@ -63,7 +64,7 @@ def decode_for_training(stream: BinaryIO, sizing: Sizing, wanted: Wanted = whole
 
     Args:
         stream: the file's bytes, at their start.
-        sizing: what to scale it to.
+        conversion: what to convert it to.
         wanted: what part of the scaled image is to be returned.
 
     Returns:
@@ -76,38 +77,38 @@ def decode_for_training(stream: BinaryIO, sizing: Sizing, wanted: Wanted = whole
         >>> from io import BytesIO
         >>> file = BytesIO()
         >>> Image.new("RGB", (500, 375), "teal").save(file, "PNG")
-        >>> decode_for_training(file, Sizing(crop=64, resize=96))[0, 0].tolist()
+        >>> decode_for_training(file, Conversion(crop=64, resize=96))[0, 0].tolist()
         [0, 128, 128]
     """
-    if can_decode_parts() and (pixels := _without_pillow(stream, sizing, wanted)) is not None:
+    if can_decode_parts() and (pixels := _without_pillow(stream, conversion, wanted)) is not None:
         return pixels
     stream.seek(0)
     with opened(stream) as image:
-        target = sizing.target(*image.size)
+        target = conversion.target(*image.size)
         covered = _reduce(image, target)
         plain = image.format == "JPEG" and image.mode in {"RGB", "L"} and is_upright(image)
         if plain and covered is None and can_decode_parts():
             stream.seek(0)
-            if (pixels := _scaled_part(stream.read(), image.size, sizing, wanted)) is not None:
+            if (pixels := _scaled_part(stream.read(), image.size, conversion, wanted)) is not None:
                 return pixels
-        rgb = to_rgb(image)
+        rgb = to_rgb(image, conversion.white_level)
         if covered is not None:
             rgb = rgb.resize(target, Image.Resampling.BICUBIC, box=covered)
         rgb = upright(rgb, image)
-        size = sizing.target(*rgb.size)
+        size = conversion.target(*rgb.size)
         pixels = np.array(rgb) if size == rgb.size else _scaled(_channels_last(rgb), size)
         return _read_only(cut_out(pixels, wanted))
 
 
-def _without_pillow(stream: BinaryIO, sizing: Sizing, wanted: Wanted) -> Pixels | None:
+def _without_pillow(stream: BinaryIO, conversion: Conversion, wanted: Wanted) -> Pixels | None:
     """Decode a plain JPEG of a usual size; return None for all else, of which no more than this is read."""
     if stream.read(len(START)) != START:
         return None
     file = START + stream.read()
     size = plain_size(file)
-    if size is None or math.prod(size) > LARGEST_PIXELS or _reducible(size, sizing.target(*size)):
+    if size is None or math.prod(size) > LARGEST_PIXELS or _reducible(size, conversion.target(*size)):
         return None
-    return _scaled_part(file, size, sizing, wanted)
+    return _scaled_part(file, size, conversion, wanted)
 
 
 def _reducible(size: tuple[int, int], target: tuple[int, int]) -> bool:
@@ -127,9 +128,9 @@ def _reduce(image: ImageFile.ImageFile, target: tuple[int, int]) -> tuple[float,
     return None if drafted is None or image.size == before else drafted[1]
 
 
-def _scaled_part(file: bytes, size: tuple[int, int], sizing: Sizing, wanted: Wanted) -> Pixels | None:
+def _scaled_part(file: bytes, size: tuple[int, int], conversion: Conversion, wanted: Wanted) -> Pixels | None:
     """Decode no more of a plain JPEG than is wanted, and scale it; return None if Pillow has to do it."""
-    target = sizing.target(*size)
+    target = conversion.target(*size)
     part = wanted(target[1], target[0])
     if target == size:
         pixels = decode_part(file, size, part)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import BinaryIO
 
-from flatvq.data.pillow import NotAnImageError, Rejected, Sizing, read_header
+from flatvq.data.conversion import Conversion, NotAnImageError, Rejected
+from flatvq.data.pillow import read_header
 from flatvq.data.sets import Fate
 
 __all__ = ["Entry", "Item", "Survey", "digest_of", "survey", "threads"]
@@ -64,12 +65,12 @@ class Survey:
     """Files that are not usable; other files in groups, by suffix."""
 
 
-def survey(items: Iterable[Item], sizing: Sizing, split: str) -> Survey:
+def survey(items: Iterable[Item], conversion: Conversion, split: str) -> Survey:
     """Read the header of every file and hash the content of every image, in a few threads.
 
     Args:
         items: the files.
-        sizing: what images will be scaled to.
+        conversion: what images will be converted to.
         split: what to call the set in fates.
 
     Returns:
@@ -79,7 +80,7 @@ def survey(items: Iterable[Item], sizing: Sizing, split: str) -> Survey:
     fates: list[Fate] = []
     others: Counter[str] = Counter()
     with ThreadPoolExecutor(threads()) as pool:
-        looked = pool.map(lambda item: _look(item, sizing), items)
+        looked = pool.map(lambda item: _look(item, conversion), items)
         for item, found in looked:
             if isinstance(found, Entry):
                 entries.append(found)
@@ -125,13 +126,13 @@ def threads() -> int:
     return min(8, cores or 1)
 
 
-def _look(item: Item, sizing: Sizing) -> tuple[Item, Entry | Rejected]:
+def _look(item: Item, conversion: Conversion) -> tuple[Item, Entry | Rejected]:
     try:
         with item.open() as stream:
             if not stream.read(1):
                 raise NotAnImageError("empty file")
             stream.seek(0)
-            header = read_header(stream, sizing)
+            header = read_header(stream, conversion)
             digest = digest_of(stream)
     except Rejected as rejected:
         return item, rejected

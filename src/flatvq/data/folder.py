@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flatvq.data.assembly import Source, hold_out, keep_apart, usable
+from flatvq.data.conversion import Conversion
 from flatvq.data.decoding import decode
 from flatvq.data.entries import Survey, survey
-from flatvq.data.pillow import Sizing
 from flatvq.data.sets import DataSplit, Fate, ImageSet
 from flatvq.data.store import Decoder, StoredImages
 from flatvq.data.walk import existing_folder, list_files, printable
@@ -27,13 +27,14 @@ class OpenedFolder:
     """Every file that was not used as it is."""
 
 
-def open_folder(path: str | Path, crop: int, resize: int = 0) -> OpenedFolder:
+def open_folder(path: str | Path, crop: int, resize: int = 0, white_level: int = 0) -> OpenedFolder:
     """Open a folder whose images are all evaluated.
 
     Args:
         path: the folder.
         crop: pixels of the side of a crop; smaller images are enlarged to it.
         resize: pixels of the shorter side to scale to; 0 keeps an image's own size.
+        white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the largest.
 
     Returns:
         The images, and what became of the other files.
@@ -47,9 +48,9 @@ def open_folder(path: str | Path, crop: int, resize: int = 0) -> OpenedFolder:
         flatvq.errors.FlatvqError: no folder at 'nowhere': check the path
     """
     split, defaults = "evaluation", DataRecipe()
-    sizing = Sizing(crop, resize)
-    source = _source(existing_folder(path, "the path"), sizing, split)
-    decoder = Decoder(sizing, defaults.cache_mib)
+    conversion = Conversion(crop, resize, white_level)
+    source = _source(existing_folder(path, "the path"), conversion, split)
+    decoder = Decoder(conversion, defaults.cache_mib)
     wanted = dict.fromkeys(source.survey.entries, decode)
     found = usable(source, wanted, decoder, defaults.max_unreadable, split)
     converted = [entry.converted(split) for entry in found.entries if entry.notes]
@@ -71,16 +72,18 @@ def split_folder(recipe: DataRecipe) -> DataSplit:
     Raises:
         FlatvqError: if a folder is absent, or has nothing to offer.
     """
-    sizing = Sizing(recipe.crop, recipe.resize)
+    conversion = Conversion.of(recipe)
     path = existing_folder(recipe.path, "data.path")
     if not recipe.validation_path:
-        return hold_out(_source(path, sizing, ""), recipe)
+        return hold_out(_source(path, conversion, ""), recipe)
     held_out = existing_folder(recipe.validation_path, "data.validation_path")
-    return keep_apart(_source(path, sizing, "training"), _source(held_out, sizing, "validation"), recipe)
+    return keep_apart(
+        _source(path, conversion, "training"), _source(held_out, conversion, "validation"), recipe
+    )
 
 
-def _source(folder: Path, sizing: Sizing, split: str) -> Source:
+def _source(folder: Path, conversion: Conversion, split: str) -> Source:
     listing = list_files(folder, split)
-    found = survey(listing.items, sizing, split)
+    found = survey(listing.items, conversion, split)
     title = f"folder '{printable(str(folder))}'"
     return Source(title, Survey(found.entries, (*listing.fates, *found.fates)))

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from flatvq.data.assembly import Source, hold_out, keep_apart
+from flatvq.data.conversion import Conversion
 from flatvq.data.entries import Item, digest_of, survey
 from flatvq.data.holdout import is_held_out
-from flatvq.data.pillow import Sizing
 from flatvq.data.sets import DataSplit
 from flatvq.data.walk import printable
 from flatvq.errors import FlatvqError, MissingExtraError
@@ -81,7 +81,7 @@ def _source(splits: Any, recipe: DataRecipe, split: str, side: str) -> Source:
         items = [
             Item(f"{split}/{row}", partial(_open_row, rows, row), claimed=True) for row in range(len(rows))
         ]
-    return Source(title, survey(items, Sizing(recipe.crop, recipe.resize), side))
+    return Source(title, survey(items, Conversion.of(recipe), side))
 
 
 def _image_rows(rows: Any, column: str, title: str) -> Any:

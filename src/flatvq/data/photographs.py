@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from flatvq.data.conversion import Conversion
 from flatvq.data.decoding import decode
-from flatvq.data.pillow import Sizing
 from flatvq.data.sets import DataSplit, Fate, Pixels, Region, Wanted, cut_out, fingerprint_of, whole
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.recipe import DataRecipe
@@ -163,12 +163,12 @@ def split_photographs(recipe: DataRecipe) -> DataSplit:
         MissingExtraError: if scikit-image or scikit-learn is not installed.
         FlatvqError: if the crop is too large to hold out a strip of any photograph.
     """
-    crop, sizing = recipe.crop, Sizing(recipe.crop, recipe.resize)
+    crop, conversion = recipe.crop, Conversion.of(recipe)
     training: list[tuple[str, Pixels, Region]] = []
     cells: list[tuple[str, Pixels, Region]] = []
     fates: list[Fate] = []
     for name, file in _files().items():
-        pixels = _decoded(file, sizing)
+        pixels = _decoded(file, conversion)
         plan = layout(pixels.shape[0], pixels.shape[1], crop, recipe.validation_share)
         training += [(name, pixels, region) for region in plan.training]
         cells += [(name, pixels, cell) for cell in plan.cells]
@@ -203,9 +203,9 @@ def _digest(pixels: Pixels) -> str:
     return hashlib.sha256(shape + pixels.tobytes()).hexdigest()[:32]
 
 
-def _decoded(file: Path, sizing: Sizing) -> Pixels:
+def _decoded(file: Path, conversion: Conversion) -> Pixels:
     with file.open("rb") as stream:
-        return decode(stream, sizing)
+        return decode(stream, conversion)
 
 
 def _files() -> dict[str, Path]:

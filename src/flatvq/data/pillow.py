@@ -6,6 +6,7 @@ Pillow's plugins raise nearly any exception on a damaged file, so whatever they 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -17,12 +18,12 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
+from flatvq.data.conversion import Conversion, NotAnImageError, Rejected
+from flatvq.data.depth import depth_notes, is_deep, refuse_unknown_ranges, to_eight_bits
+
 __all__ = [
     "LARGEST_PIXELS",
     "Header",
-    "NotAnImageError",
-    "Rejected",
-    "Sizing",
     "is_upright",
     "opened",
     "read_header",
@@ -39,6 +40,9 @@ _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG200
 # Pillow logs what is wrong with a TIFF; unless somebody listens, that would be printed.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
+# An 8-bit image of which no sample is larger is named: it would be an eighth as bright as white at best.
+_LARGEST_LABEL = 31
+
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,44 +55,6 @@ _UPRIGHT = {
 }
 
 
-class Rejected(Exception):  # noqa: N818  (a verdict on a file, not an error of the program)
-    """A file cannot or will not be used; `skipped` tells the second from the first."""
-
-    def __init__(self, reason: str, *, skipped: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.skipped = skipped
-
-
-class NotAnImageError(Rejected):
-    """The first bytes are those of no image format that is read here."""
-
-
-@dataclass(frozen=True)
-class Sizing:
-    """To what size images are scaled before crops are cut.
-
-    Example:
-        >>> Sizing(crop=64, resize=0).target(500, 375)
-        (500, 375)
-        >>> Sizing(crop=64, resize=256).target(500, 375)
-        (341, 256)
-        >>> Sizing(crop=64, resize=0).target(16, 32)  # enlarged, to hold a crop
-        (64, 128)
-    """
-
-    crop: int
-    """Pixels of the side of a crop, the least that the shorter side may have."""
-    resize: int
-    """Pixels of the shorter side; 0 keeps an image's own."""
-
-    def target(self, width: int, height: int) -> tuple[int, int]:
-        """Return the width and height that an image of the given ones is scaled to."""
-        own = min(width, height)
-        shorter = max(self.resize or own, self.crop)
-        return round(width * shorter / own), round(height * shorter / own)
-
-
 @dataclass(frozen=True)
 class Header:
     """What a file says of itself before its pixels are decoded."""
@@ -99,12 +65,15 @@ class Header:
     """What has to be converted, in words; empty for a plain RGB image."""
 
 
-def read_header(stream: BinaryIO, sizing: Sizing) -> Header:
-    """Look at an image without decoding its pixels.
+def read_header(stream: BinaryIO, conversion: Conversion) -> Header:
+    """Say how large an image is once it is converted, and what has to be converted.
+
+    Pixels are decoded only where their samples may not fill their range: of more than 8 bits a sample, and of
+    greyscale files that may be label masks, where that takes little time.
 
     Args:
         stream: the file's bytes, at their start.
-        sizing: what it will be scaled to.
+        conversion: what it will be converted to.
 
     Returns:
         Its size in memory and what it needs.
@@ -113,13 +82,19 @@ def read_header(stream: BinaryIO, sizing: Sizing) -> Header:
         NotAnImageError: if its first bytes are those of no image format.
         Rejected: if it is damaged or too large.
     """
+    length = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
     with opened(stream) as image:
-        width, height = sizing.target(*image.size)
+        width, height = conversion.target(*image.size)
         if width * height > LARGEST_PIXELS:
             raise _too_large(f"{width} x {height} pixels once scaled to the crop")
         notes = list(_notes(image))
         if min(width, height) > min(image.size):
             notes.append(f"enlarged from {image.size[0]} x {image.size[1]}")
+        if is_deep(image):
+            notes += depth_notes(image, conversion.white_level)
+        elif _is_quick_greyscale(image, length):
+            notes += _mask_notes(image)
         return Header(nbytes=width * height * 3, notes=tuple(notes))
 
 
@@ -142,6 +117,7 @@ def opened(stream: BinaryIO) -> Iterator[ImageFile.ImageFile]:
         with Image.open(stream, formats=_formats()) as image:
             if image.width * image.height > LARGEST_PIXELS:
                 raise _too_large(f"{image.width} x {image.height} pixels")
+            refuse_unknown_ranges(image)
             yield image
     except Rejected:
         raise
@@ -153,11 +129,15 @@ def opened(stream: BinaryIO) -> Iterator[ImageFile.ImageFile]:
         raise Rejected(f"damaged ({_one_line(error)})") from None
 
 
-def to_rgb(image: ImageFile.ImageFile) -> Image.Image:
+def to_rgb(image: ImageFile.ImageFile, white_level: int = 0) -> Image.Image:
     """Load an image and convert it to RGB, opaque, of 8 bits.
 
+    Args:
+        image: as opened; its pixels are not loaded yet.
+        white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the largest.
+
     Raises:
-        Rejected: if nothing says what its samples mean.
+        Rejected: if its samples cannot be converted to 8 bits.
 
     Example:
         >>> from io import BytesIO
@@ -167,15 +147,17 @@ def to_rgb(image: ImageFile.ImageFile) -> Image.Image:
         ...     to_rgb(image).getpixel((0, 0))
         (204, 204, 204)
     """
-    image.load()
-    if image.mode.startswith("I") or image.mode == "F":
-        return _high_byte(image).convert("RGB")
-    if image.mode == "CMYK" and image.format in {"JPEG", "MPO"} and "adobe" not in image.info:
+    if is_deep(image):
+        eight = to_eight_bits(image, white_level)
+    else:
+        image.load()
+        eight = image
+    if eight.mode == "CMYK" and image.format in {"JPEG", "MPO"} and "adobe" not in image.info:
         # Pillow takes every CMYK JPEG for Adobe's, who store ink inverted; one without their marker is not.
-        return ImageChops.invert(image).convert("RGB")
-    if not _has_transparency(image):
-        return image if image.mode == "RGB" else image.convert("RGB")
-    opaque = image.convert("RGBA")
+        return ImageChops.invert(eight).convert("RGB")
+    if not _has_transparency(eight):
+        return eight if eight.mode == "RGB" else eight.convert("RGB")
+    opaque = eight.convert("RGBA")
     white = Image.new("RGBA", opaque.size, "white")
     return Image.alpha_composite(white, opaque).convert("RGB")
 
@@ -241,9 +223,6 @@ def _notes(image: ImageFile.ImageFile) -> Iterator[str]:
         yield "greyscale"
     elif image.mode not in {"RGB", "RGBA", "RGBX"}:
         yield image.mode
-    # Pillow says RGB of 16-bit colour; only the raw mode of its first tile tells.
-    if image.mode.startswith("I") or ";16" in str(image.tile):
-        yield "16 bits a sample"
     if _has_transparency(image):
         yield "transparency, laid over white"
     orientation = _orientation(image)
@@ -253,12 +232,22 @@ def _notes(image: ImageFile.ImageFile) -> Iterator[str]:
         yield "first of several frames"
 
 
+def _is_quick_greyscale(image: ImageFile.ImageFile, length: int) -> bool:
+    """Tell whether a file of so many bytes may be a label mask, and is decoded quickly.
+
+    It is quick if it is not compressed, or to less than a quarter: as masks are, and hardly any photograph.
+    """
+    if image.mode != "L" or image.format not in {"PNG", "TIFF", "BMP", "PPM"}:
+        return False
+    return image.tile[0][0] == "raw" or 4 * length < image.width * image.height
+
+
+def _mask_notes(image: ImageFile.ImageFile) -> Iterator[str]:
+    """Name a suspicion of an 8-bit greyscale image; this loads its pixels."""
+    largest = int(np.asarray(image).max())
+    if 0 < largest <= _LARGEST_LABEL:
+        yield f"no sample exceeds {largest} of 255, as in a label mask"
+
+
 def _has_transparency(image: Image.Image) -> bool:
     return "transparency" in image.info or image.mode in {"LA", "La", "PA", "RGBA", "RGBa"}
-
-
-def _high_byte(image: ImageFile.ImageFile) -> Image.Image:
-    """Take the high byte of 16-bit grey, as Pillow does for 16-bit colour."""
-    if not image.mode.startswith("I;16") and image.format not in {"PNG", "PPM"}:
-        raise Rejected(f"32-bit samples (mode {image.mode}) have no known white")
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

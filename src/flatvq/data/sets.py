@@ -78,9 +78,10 @@ class Fate:
     """Path inside the source, printable; for a group, a pattern with a count such as `*.txt (12 files)`."""
     split: str
     """`training`, `validation` or `evaluation`; empty for what was not fit to stand on any side."""
-    fate: Literal["unreadable", "skipped", "converted"]
+    fate: Literal["unreadable", "skipped", "converted", "undefined"]
     """`unreadable`: meant as an image, but it cannot be decoded; `skipped`: left out on purpose; `converted`:
-    used, but its pixels are not the file's samples as they stand."""
+    used, but its pixels are not the file's samples as they stand; `undefined`: used, but a metric has no
+    value for it."""
     reason: str
     """Why, in a few words."""
 

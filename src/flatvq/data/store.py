@@ -8,9 +8,9 @@ from threading import Lock
 
 import numpy as np
 
+from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import Decode
 from flatvq.data.entries import Entry, threads
-from flatvq.data.pillow import Rejected, Sizing
 from flatvq.data.sets import Fate, Pixels, Wanted, cut_out, fingerprint_of, whole
 from flatvq.errors import FlatvqError
 
@@ -26,12 +26,12 @@ class Decoder:
     better than another, and the simplest has no state that depends on the order of draws.
 
     Args:
-        sizing: what images are scaled to.
+        conversion: what images are converted to.
         cache_mib: the budget, in MiB of decoded pixels.
     """
 
-    def __init__(self, sizing: Sizing, cache_mib: int) -> None:
-        self._sizing = sizing
+    def __init__(self, conversion: Conversion, cache_mib: int) -> None:
+        self._conversion = conversion
         self._room = cache_mib * _MIB
         # By the way of decoding too: the two sides have different ones, and share the budget.
         self._kept: dict[tuple[Entry, Decode], Pixels] = {}
@@ -54,7 +54,7 @@ class Decoder:
         fits = entry.nbytes <= self._room
         try:
             with entry.open() as stream:
-                pixels = decode(stream, self._sizing, whole if fits else wanted)
+                pixels = decode(stream, self._conversion, whole if fits else wanted)
         except Rejected:
             raise
         except Exception as error:  # the user's disk, archive or dataset library may raise anything
