@@ -294,6 +294,48 @@ def test_a_search_that_goes_on_proposes_nothing_again(tmp_path: Path) -> None:
     assert len(set(rates)) == 6
 
 
+def _proposals(folder: Path, *, killed: bool) -> list[dict[str, object]]:
+    """Let a search propose twelve settings; if it is killed, it goes on in the middle of each."""
+    from flatvq.recipe import TuneRecipe
+    from flatvq.tune import Asked, Search
+
+    folder.mkdir()
+    recipe = hierarchy(16)
+    asked = Asked("mine", recipe, TuneRecipe(), space_of(recipe))
+    search = Search(asked, folder, open_storage(folder, None))
+    proposed = []
+    for _ in range(12):
+        suggestion = search._asked()
+        if killed:
+            suggested(suggestion, dict(list(asked.space.items())[:3]))
+            search = Search(asked, folder, open_storage(folder, None))
+            (suggestion,) = search._left_behind()
+        values = suggested(suggestion, asked.space)
+        proposed.append(values)
+        search.study.tell(suggestion, 20.0 - abs(values["train.commitment_weight"] - 0.3))
+    return proposed
+
+
+def test_a_killed_search_proposes_what_an_undisturbed_one_does(tmp_path: Path) -> None:
+    # From the ninth trial on, values are drawn together and by what the earlier ones reached.
+    undisturbed = _proposals(tmp_path / "undisturbed", killed=False)
+    assert _proposals(tmp_path / "killed", killed=True) == undisturbed
+    assert len({str(values) for values in undisturbed}) == 12
+
+
+def test_an_incumbent_outside_the_space_is_drawn(tmp_path: Path) -> None:
+    from flatvq.recipe import KnobRecipe, TuneRecipe
+    from flatvq.tune import Asked, Search
+
+    recipe = hierarchy(16)
+    space = {"code_dim": KnobRecipe(choices=(2, 3)), "train.commitment_weight": KnobRecipe(low=0.1, high=1)}
+    search = Search(Asked("mine", recipe, TuneRecipe(), space), tmp_path, open_storage(tmp_path, None))
+    values = suggested(search._asked(), space)
+    assert recipe.model.levels[0].code_dim not in (2, 3)
+    assert values["code_dim"] in (2, 3)
+    assert values["train.commitment_weight"] == recipe.train.commitment_weight
+
+
 def test_two_searches_that_begin_together_propose_the_incumbent_once(tmp_path: Path) -> None:
     from flatvq.recipe import TuneRecipe
     from flatvq.tune import Asked, Search

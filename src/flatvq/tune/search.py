@@ -22,6 +22,7 @@ from optuna.trial import Trial as Suggestion
 
 from flatvq.errors import FlatvqError
 from flatvq.model.capacity import capacity_of
+from flatvq.quantize.randomness import derived_seed
 from flatvq.recipe import KnobRecipe, TrialRecipe, TuneRecipe, parse
 from flatvq.study.collapse import perplexity_share
 from flatvq.study.devices import gpus_for, least_busy
@@ -68,29 +69,47 @@ class Asked:
         )
 
 
-class _IncumbentFirst(optuna.samplers.TPESampler):
-    """Proposes the incumbent's values in trial 0, whoever begins it.
+class _Proposals(optuna.samplers.BaseSampler):
+    """Proposes the incumbent's values in trial 0, and those of a Parzen estimator in the others.
 
-    Not a trial that waits in the storage: two searches that share a database may both take it.
+    A draw depends on the seed, the trial's number, the hyper-parameter and the finished trials; no random
+    state is kept between draws. A search that is killed and goes on proposes what an undisturbed one would.
+
+    Args:
+        first: the incumbent's values. They are no trial that waits in the storage: two searches that share a
+            database may both take it.
+        seed: of the search.
     """
 
     def __init__(self, first: Mapping[str, Any], seed: int) -> None:
-        super().__init__(seed=seed, n_startup_trials=8, multivariate=True, constant_liar=True)
-        self.first = first
+        self.first, self.seed = first, seed
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Let nothing be drawn together with other values in trial 0."""
-        return {} if trial.number == 0 else super().infer_relative_search_space(study, trial)
+        """Return what is drawn together; in trial 0 nothing is."""
+        return {} if trial.number == 0 else self._estimator(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Draw values together."""
+        return self._estimator(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Give the incumbent's value in trial 0."""
-        if trial.number == 0:
+        """Draw one value; in trial 0 it is the incumbent's, if the space holds that."""
+        if trial.number == 0 and param_name in self.first:
             return self.first[param_name]
-        return super().sample_independent(study, trial, param_name, param_distribution)
+        estimator = self._estimator(trial, param_name)
+        return estimator.sample_independent(study, trial, param_name, param_distribution)
+
+    def _estimator(self, trial: FrozenTrial, *purpose: str) -> optuna.samplers.TPESampler:
+        seed = derived_seed(self.seed, "tune", trial.number, *purpose) % 2**32
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=8, multivariate=True, constant_liar=True
+        )
 
 
 class Search:
@@ -103,20 +122,18 @@ class Search:
     """
 
     def __init__(self, asked: Asked, folder: Path, storage: optuna.storages.BaseStorage | str) -> None:
-        self.asked, self.folder = asked, folder
+        self.asked, self.folder, self.storage = asked, folder, storage
+        self._place = str(folder.resolve())
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.study = optuna.create_study(
             storage=storage,
             study_name=asked.name,
             direction="maximize",
             load_if_exists=True,
+            sampler=_Proposals(values_of(asked.incumbent, asked.space), asked.tune.seed),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=_warm_up(asked.base)),
         )
         self._claim()
-        # By the number of trials too: a search that goes on would otherwise propose its first settings again.
-        begun = len(self.study.get_trials(deepcopy=False))
-        first = values_of(asked.incumbent, asked.space)
-        self.study.sampler = _IncumbentFirst(first, seed=asked.tune.seed + begun)
 
     def _claim(self) -> None:
         """Make the stored search this one, or see that it is: other trainings' values cannot be compared."""
@@ -174,17 +191,23 @@ class Search:
         return self.ended + running < self.asked.tune.trials
 
     def _asked(self) -> Suggestion:
-        suggestion = self.study.ask()
-        # At once, so that whoever goes on after a kill finds it.
-        suggestion.set_user_attr("folder", str(self.folder.resolve()))
-        return suggestion
+        """Add a trial to the storage, with its folder in one operation: after a kill it is found by that."""
+        here = {"folder": self._place}
+        self.study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=here))
+        return self._left_behind()[-1]
 
     def _left_behind(self) -> list[Suggestion]:
-        """Find the trials that this folder began and did not end."""
-        mine = str(self.folder.resolve())
-        trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        found = [trial for trial in trials if trial.user_attrs.get("folder") == mine]
-        return [Suggestion(self.study, trial._trial_id) for trial in found]
+        """Return the trials that this folder began and did not end, by number."""
+        # Read anew: a study keeps the finished trials that it has read once for its samplers.
+        study = optuna.load_study(
+            study_name=self.asked.name,
+            storage=self.storage,
+            sampler=self.study.sampler,
+            pruner=self.study.pruner,
+        )
+        trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        found = [trial for trial in trials if trial.user_attrs.get("folder") == self._place]
+        return [Suggestion(study, trial._trial_id) for trial in found]
 
     def _begun(self, suggestion: Suggestion, threads: int, gpu: str | None) -> _Attempt | None:
         """Start a trial's process; one whose values make no recipe ends at once."""
@@ -210,6 +233,10 @@ class _Attempt:
     def __init__(self, suggestion: Suggestion, running: RunningTrial) -> None:
         self.suggestion, self.running = suggestion, running
         self.told = 0
+        """Looks that were judged."""
+        stored = suggestion.study.get_trials(deepcopy=False)[suggestion.number]
+        self.reported = set(stored.intermediate_values)
+        """Steps whose looks the storage holds."""
 
     def ended(self, study: optuna.Study) -> bool:
         """Report news to the search; give the trial up if it says so; tell how it ended."""
@@ -236,7 +263,8 @@ class _Attempt:
         looks = _validations(self.running.run / "records.jsonl")
         news, self.told = looks[self.told :], len(looks)
         for look in news:
-            self.suggestion.report(look["psnr_db"], look["step"])
+            if look["step"] not in self.reported:
+                self.suggestion.report(look["psnr_db"], look["step"])
         for look in news:
             level = _collapsed(self.running.outcome.trial.recipe, look)
             if level is not None:
