@@ -55,9 +55,9 @@ def test_follows_the_papers_equations(metric, gamma, epsilon, normal):
         indices = paper.step(latents.movedim(1, -1).reshape(-1, 3))
         assert quantizer(latents).indices.flatten().tolist() == indices
         # Float32 state against float64: eight steps of a few roundings each.
-        for name in ("codes", "sums", "counts"):
+        for name, expected in ("code_vectors", paper.codes), ("counts", paper.counts):
             mine = getattr(quantizer.codebook, name).double()
-            torch.testing.assert_close(mine, torch.from_numpy(getattr(paper, name)), rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(mine, torch.from_numpy(expected), rtol=1e-5, atol=1e-6)
 
 
 def test_gradient_mode_counts_the_same_way(normal):
@@ -91,7 +91,11 @@ def test_autocast_leaves_the_codebook_in_float32(metric, normal):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             with_autocast(latents)
         without(latents)
-    assert {tensor.dtype for tensor in with_autocast.codebook.buffers()} == {torch.float32, torch.int64}
+    assert {tensor.dtype for tensor in with_autocast.codebook.buffers()} == {
+        torch.float32,
+        torch.int64,
+        torch.bool,
+    }
     assert same(state(with_autocast), state(without))
 
 
@@ -112,7 +116,7 @@ def test_codes_that_are_never_used_stay_finite_and_cosine_codes_keep_their_lengt
     first = quantizer.codebook.codes.clone()
     for _ in range(400):
         out = quantizer(torch.tensor([[1.0, 0.2, 0.1]]))
-    codes = quantizer.codebook.codes
+    codes = quantizer.codebook.code_vectors
     assert bool(codes.isfinite().all())
     if metric == "cosine":
         unused = [code for code in range(4) if code != int(out.indices)]

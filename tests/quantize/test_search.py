@@ -304,7 +304,7 @@ def test_what_is_not_finite_is_refused(path, value, where, normal):
 def test_shapes_that_do_not_fit_are_named(vectors, codebook):
     with pytest.raises(FlatvqError, match=r"\[") as caught:
         nearest_codes(torch.zeros(vectors), torch.zeros(codebook))
-    assert str(list(codebook)) in str(caught.value)
+    assert str(list(vectors if codebook[0] else codebook)) in str(caught.value)
 
 
 @pytest.mark.parametrize("path", ["convolution", "product"])

@@ -197,7 +197,7 @@ def test_seeding_waits_for_training_and_happens_once(seeding, update, metric, no
         quantizer(normal(100, 3, purpose=step) + 50)
     assert len(quantizer.codebook.events) == 1
     if metric == "cosine":
-        torch.testing.assert_close(quantizer.codebook.codes.detach().norm(dim=1), torch.ones(8))
+        torch.testing.assert_close(quantizer.codebook.code_vectors.detach().norm(dim=1), torch.ones(8))
     elif isinstance(update, Gradient):
         # The later batches are 50 away: without an optimiser, the codes are still those of the first.
         assert float(quantizer.codebook.codes.detach().max()) < 10

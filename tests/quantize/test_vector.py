@@ -163,7 +163,7 @@ def test_training_is_a_function_of_the_seed(seed, normal):
 @pytest.mark.usefixtures("unchecked")
 def test_latents_of_another_width_are_refused(shape, train):
     quantizer = VectorQuantizer(16, 6).train(train)
-    with pytest.raises(FlatvqError, match="6 channels"):
+    with pytest.raises(FlatvqError, match=r"ax[ei]s"):
         quantizer(torch.zeros(shape))
 
 
@@ -180,8 +180,8 @@ def test_latents_that_are_not_finite_are_refused(seeding, train, normal):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"codebook_size": 0, "code_dim": 4}, "0 x 4"),
-        ({"codebook_size": 4, "code_dim": 0}, "4 x 0"),
+        ({"codebook_size": 0, "code_dim": 4}, "codebook_size is 0"),
+        ({"codebook_size": 4, "code_dim": 0}, "code_dim is 0"),
         ({"codebook_size": 4, "code_dim": 4, "metric": "cosin"}, "cosin"),
     ],
 )

@@ -3,6 +3,7 @@
 from flatvq.quantize.codebook import Codebook, SeedingEvent
 from flatvq.quantize.ema import Ema, Gradient
 from flatvq.quantize.estimators import rotation_trick, straight_through
+from flatvq.quantize.module import Quantizer
 from flatvq.quantize.result import Quantized
 from flatvq.quantize.revival import Revival, RevivalEvent
 from flatvq.quantize.scalar import FiniteScalarQuantizer
@@ -20,6 +21,7 @@ __all__ = [
     "Gradient",
     "KMeansSeeding",
     "Quantized",
+    "Quantizer",
     "RandomSeeding",
     "Revival",
     "RevivalEvent",

@@ -1,4 +1,4 @@
-"""A codebook and its upkeep: seeding at first, the update at every step, revival on its schedule.
+"""A codebook and what keeps it alive: init from data, the update at every step, dead-code replacement.
 
 Axes: N vectors of this process, K codes, D code dim. With several processes the statistics are summed over
 them and every draw is the same on each, so that all hold bitwise the same codebook.
@@ -11,41 +11,50 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from flatvq.quantize.distributed import from_first_rank, global_rows, sum_over_ranks, world_size
+from flatvq.errors import FlatvqError
+from flatvq.quantize.checks import require_finite
+from flatvq.quantize.distributed import Ranks
 from flatvq.quantize.ema import Ema, Update, ema_step
-from flatvq.quantize.operator import look_up_in_graph, register
+from flatvq.quantize.operator import learn_in_graph, look_up_operator, register, require_learning
+from flatvq.quantize.precision import Float32Module
 from flatvq.quantize.randomness import generator
+from flatvq.quantize.recomputation import RecentCodes, in_backward_pass, may_run_again
 from flatvq.quantize.revival import Revival, RevivalEvent, replacements
 from flatvq.quantize.search import look_up
 from flatvq.quantize.seeding import DataSeeding, RandomSeeding, Seeding, random_codes
+from flatvq.quantize.sharding import full, is_sharded, write_rows
 from flatvq.quantize.sums import code_sums
+from flatvq.shapes import require_axes, require_floating
 
 __all__ = ["Codebook", "SeedingEvent"]
 
-# The last event's step before there was any.
+# The step of the last event before there was any.
 _NEVER = -1
 
 
 @dataclass(frozen=True)
 class SeedingEvent:
-    """How the first codes came about."""
+    """How the first codes were chosen."""
 
     step: int
     """Training step, counted from 0, at which the final draw happened."""
     method: str
-    """Class name of the seeding."""
+    """Class name of the seeding; `set_codes` for codes that the user gave."""
     vectors: int
     """Encoder outputs that the draw was made from."""
     filled: int
     """Codes made up by jitter because there were too few different vectors."""
 
 
-class Codebook(nn.Module):
-    """K codes of dimension D, kept alive.
+class Codebook(Float32Module):
+    """K codes of dimension D.
 
-    In training mode a look-up also seeds, revives and updates the codes; in eval mode it changes nothing.
+    In eval mode, or frozen, a look-up is a function of vectors and codes. In training mode it also
+    initializes, replaces and updates the codes. All state that controls this is in buffers, and so in the
+    state dict.
 
     Args:
         size: K.
@@ -53,14 +62,27 @@ class Codebook(nn.Module):
         update: moving averages or gradients.
         seeding: where the first codes come from.
         revival: when inactive codes are replaced; None for never.
-        constrain: applied to codes whenever they change, such as scaling to unit length.
+        constrain: applied to codes before they are compared with vectors, such as scaling to unit length.
         seed: all draws follow from it and the step.
+        process_group: the processes that train the codebook together; None for all.
     """
 
     codes: Tensor
-    sums: Tensor
+    """float32 [K, D], before `constrain`: a buffer with `Ema`, a parameter with `Gradient`."""
     counts: Tensor
+    """float32 [K]: moving average of the vectors per step of each code."""
     births: Tensor
+    """int64 [K]: the step at which each code was initialized or last replaced."""
+    step_count: Tensor
+    """int64: `step`."""
+    last_event_step: Tensor
+    """int64: the step of the last replacement; -1 before the first."""
+    drawn_checksum: Tensor
+    """int64: checksum of the random codes that the codebook started with."""
+    is_seeded: Tensor
+    """bool: `seeded`."""
+    is_frozen: Tensor
+    """bool: `frozen`."""
 
     def __init__(
         self,
@@ -71,105 +93,216 @@ class Codebook(nn.Module):
         revival: Revival | None,
         constrain: Callable[[Tensor], Tensor],
         seed: int,
+        process_group: dist.ProcessGroup | None = None,
     ) -> None:
         super().__init__()
+        self.size, self.dim = size, dim
         self.update, self.seeding, self.revival = update, seeding, revival
-        self.constrain, self.seed = constrain, seed
-        self.step = 0
-        self.seeded = isinstance(seeding, RandomSeeding)
-        self.last_event = _NEVER
+        self.constrain, self.seed, self.ranks = constrain, seed, Ranks(process_group)
         self.events: list[SeedingEvent | RevivalEvent] = []
         """What happened, in order; whoever records it may empty the list."""
         self._gathered: list[Tensor] = []
-        distribution = seeding.distribution if isinstance(seeding, RandomSeeding) else "normal"
-        first = constrain(random_codes(size, dim, distribution, generator(seed, "seeding", 0)))
+        self._recent = RecentCodes()
+        self._sharded: Tensor | None = None
+        codes = torch.empty(size, dim, dtype=torch.float32)
         if isinstance(update, Ema):
-            self.register_buffer("codes", first)
-            self.register_buffer("sums", first.clone())
+            self.register_buffer("codes", codes)
         else:
-            self.codes = nn.Parameter(first)
-        # One virtual vector stands behind each new code, so that none starts at 0 / 0.
-        self.register_buffer("counts", torch.ones(size))
-        self.register_buffer("births", torch.zeros(size, dtype=torch.int64))
+            self.codes = nn.Parameter(codes)
+        self.register_buffer("counts", torch.empty(size, dtype=torch.float32))
+        self.register_buffer("births", torch.empty(size, dtype=torch.int64))
+        for name in ("step_count", "last_event_step", "drawn_checksum"):
+            self.register_buffer(name, torch.empty((), dtype=torch.int64))
+        for name in ("is_seeded", "is_frozen"):
+            self.register_buffer(name, torch.empty((), dtype=torch.bool))
+        self.reset_parameters()
         self.number = register(self)
 
-    def look_up(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Find the nearest code of each vector; in training mode, learn from them.
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Return to the state of a new codebook, as is needed after `to_empty`."""
+        method = self.seeding.distribution if isinstance(self.seeding, RandomSeeding) else "normal"
+        first = self.constrain(random_codes(self.size, self.dim, method, generator(self.seed, "seeding", 0)))
+        device = self.codes.device
+        write_rows(self.codes, self._sharded, torch.arange(self.size, device=device), first.to(device))
+        # One virtual vector stands behind each new code, so that none starts at 0 / 0.
+        self.counts.fill_(1.0)
+        self.births.zero_()
+        self.step_count.zero_()
+        self.last_event_step.fill_(_NEVER)
+        self.drawn_checksum.fill_(_checksum(first))
+        self.is_seeded.fill_(isinstance(self.seeding, RandomSeeding))
+        self.is_frozen.fill_(False)
+        self._gathered.clear()
+
+    @property
+    def step(self) -> int:
+        """Training steps so far."""
+        return int(self.step_count)
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the codes are initialized. Until then each batch replaces them."""
+        return bool(self.is_seeded)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether training mode leaves the codebook as it is."""
+        return bool(self.is_frozen)
+
+    @property
+    def code_vectors(self) -> Tensor:
+        """float32 [K, D]: the codes as they are compared with vectors and returned for them."""
+        return self.constrain(self.codes.float())
+
+    @torch.no_grad()
+    def set_codes(self, codes: Tensor) -> None:
+        """Start from given codes, such as a pretrained codebook; no init from data follows.
+
+        Args:
+            codes: [K, D], finite.
+
+        Raises:
+            FlatvqError: if the shape or dtype does not fit.
+            NonFiniteError: if a value is NaN or infinite.
+
+        Example:
+            >>> from flatvq.quantize import VectorQuantizer
+            >>> quantizer = VectorQuantizer(2, 1)
+            >>> quantizer.codebook.set_codes(torch.tensor([[1.0], [5.0]]))
+            >>> quantizer(torch.tensor([[4.0]])).codes.tolist()
+            [[5.0]]
+        """
+        require_axes(codes, "codes", self.size, self.dim)
+        require_floating(codes, "codes")
+        require_finite(codes, "codes")
+        every = torch.arange(self.size, device=self.counts.device)
+        self._place(every, codes.to(self.counts))
+        self.is_seeded.fill_(True)
+        self._gathered.clear()
+        self.events.append(SeedingEvent(self.step, "set_codes", self.size, 0))
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Keep the codebook as it is in training mode too; `freeze(False)` lets it learn again.
+
+        The state dict holds this setting.
+        """
+        self.is_frozen.fill_(frozen)
+        if isinstance(self.codes, nn.Parameter):
+            self.codes.requires_grad_(not frozen)
+
+    def look_up(self, vectors: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Find the nearest code of each vector; in training mode, learn from the vectors.
 
         Args:
             vectors: float32 [N, D], this process's encoder outputs, without gradients.
+            mask: bool [N], True for the vectors to learn from; all if None.
 
         Returns:
             Indices int64 [N]; the codes they stood for at that moment, float32 [N, D], without gradients; and
-            the mean of (z - e)^2 over all elements, where the search has added that up on its way.
+            the mean of (z - e)^2 over all elements. What is returned where the mask is False means nothing.
         """
+        if not self.training:
+            result: tuple[Tensor, Tensor, Tensor] = look_up_operator(vectors, self.code_vectors.detach())
+            return result
+        require_learning(vectors)
         if torch.compiler.is_compiling():
-            return *look_up_in_graph(self, self.number, vectors), None
-        return self.look_up_now(vectors)
+            return learn_in_graph(self, self.number, vectors, mask)
+        return self.learn(vectors, mask, may_run_again())
 
     @torch.no_grad()
-    def look_up_now(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Do what `look_up` says, outside any compiled graph."""
-        if self.training:
-            self._prepare(vectors)
-        found = look_up(vectors, self.constrain(self.codes))
-        if self.training:
-            self._observe(vectors, found[0])
-        return found
+    def learn(
+        self, vectors: Tensor, mask: Tensor | None, may_run_again: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Do what `look_up` does in training mode, outside any graph.
+
+        Args:
+            vectors: float32 [N, D].
+            mask: bool [N], or None.
+            may_run_again: whether the backward pass may repeat this forward pass.
+        """
+        if self.frozen:
+            return look_up(vectors, self.code_vectors)
+        if in_backward_pass():  # activation checkpointing repeats the forward pass
+            return look_up(vectors, self._recent.of(vectors))
+        valid = vectors if mask is None else vectors[mask]
+        self._prepare(valid)
+        codes = self.code_vectors
+        if may_run_again:
+            self._recent.keep(vectors, codes)
+        indices, chosen, error = look_up(valid, codes)
+        self._observe(valid, indices)
+        if mask is None:
+            return indices, chosen, error
+        # Positions that are not valid get the first code.
+        all_indices = torch.zeros_like(mask, dtype=torch.int64).masked_scatter_(mask, indices)
+        return all_indices, torch.zeros_like(vectors).masked_scatter_(mask[:, None], chosen), error
 
     def _prepare(self, vectors: Tensor) -> None:
-        """Seed the codebook, or revive inactive codes if it is time; before the search."""
+        """Initialize the codebook, or replace inactive codes if it is time; before the search."""
         if not self.seeded:
             self._seed(vectors)
-        elif self.revival is not None and self.revival.due(self.step):
-            self._revive(vectors, self.revival)
+        elif self.revival is not None and self.revival.due(step := self.step):
+            self._revive(vectors, self.revival, step)
 
     def _observe(self, vectors: Tensor, indices: Tensor) -> None:
         """Update the moving averages after the search, and count the step."""
         # Until the final draw the codes are provisional: the next batch replaces them.
         if self.seeded:
-            statistics = code_sums(vectors, indices, len(self.codes))
-            sum_over_ranks(*statistics)
+            statistics = code_sums(vectors, indices, self.size)
+            self.ranks.sum(*statistics)
             if isinstance(self.update, Ema):
-                ema_step(self.codes, self.counts, self.sums, statistics, self.update)
-                self.codes.copy_(self.constrain(self.codes))
+                ema_step(self.codes, self.counts, statistics, self.update)
             else:
                 self.counts.lerp_(statistics[0], 1 - self.update.decay)
-        self.step += 1
+        self.step_count += 1
 
     def _seed(self, vectors: Tensor) -> None:
         assert not isinstance(self.seeding, RandomSeeding)
-        size = len(self.codes)
-        missing = size * self.seeding.vectors_per_code - sum(len(rows) for rows in self._gathered)
-        total = len(vectors) * world_size()
-        rows = torch.randperm(total, generator=generator(self.seed, "gathering", self.step))[:missing]
-        self._gathered.append(global_rows(vectors, rows.to(vectors.device)))
+        step = self.step
+        if step == 0:
+            self._require_drawn_codes()
+        missing = self.size * self.seeding.vectors_per_code - sum(len(rows) for rows in self._gathered)
+        counts = self.ranks.counts_of(vectors)
+        order = torch.randperm(sum(counts), generator=generator(self.seed, "gathering", step), device="cpu")
+        self._gathered.append(self.ranks.take(vectors, order[:missing].to(vectors.device), counts))
         pool = torch.cat(self._gathered)
-        self.seeded = missing <= total
-        # What serves until the next batch need not be clustered.
-        seeding = self.seeding if self.seeded else DataSeeding()
-        drawn = seeding.draw(pool, size, generator(self.seed, "seeding", self.step))
+        complete = missing <= sum(counts)
+        # Codes that serve until the next batch need not be clustered.
+        seeding = self.seeding if complete else DataSeeding()
+        drawn = seeding.draw(pool, self.size, generator(self.seed, "seeding", step))
         # Sums on a GPU need not be bitwise the same on every process.
-        self._place(torch.arange(size, device=vectors.device), from_first_rank(drawn.codes))
-        if self.seeded:
+        self._place(torch.arange(self.size, device=vectors.device), self.ranks.from_first(drawn.codes))
+        if complete:
+            self.is_seeded.fill_(True)
             self._gathered.clear()
             method = type(self.seeding).__name__
-            self.events.append(SeedingEvent(self.step, method, len(pool), drawn.filled))
+            self.events.append(SeedingEvent(step, method, len(pool), drawn.filled))
 
-    def _revive(self, vectors: Tensor, revival: Revival) -> None:
-        age = self.step - self.births
+    def _require_drawn_codes(self) -> None:
+        """Refuse to replace codes that the user wrote into a codebook that waits for its init from data."""
+        codes = self._sharded if self._sharded is not None else self.codes
+        if _checksum(full(codes)) != int(self.drawn_checksum):
+            raise FlatvqError(
+                f"{type(self.seeding).__name__} is about to replace codes that were written by hand",
+                "pass them to codebook.set_codes() to start from them, or use seeding=RandomSeeding()",
+            )
+
+    def _revive(self, vectors: Tensor, revival: Revival, step: int) -> None:
+        counts = self.ranks.counts_of(vectors)
+        age = step - self.births
         use = self._use(age)
-        active = use >= revival.least_use(len(vectors) * world_size(), len(self.codes))
-        newborn = self.births == self.last_event
+        active = use >= revival.least_use(sum(counts), self.size)
+        newborn = self.births == self.last_event_step
         survived = float(active[newborn].float().mean()) if bool(newborn.any()) else None
         replaceable = (~active & (age >= revival.grace)).nonzero().flatten()
-        most = max(1, int(revival.share * len(self.codes)))
+        most = max(1, int(revival.share * self.size))
         least_used = use[replaceable].argsort(stable=True)[:most]
-        fresh = replacements(vectors, len(least_used), self.seed, self.step)
+        fresh = replacements(vectors, len(least_used), self.seed, step, self.ranks, counts)
         rows = replaceable[least_used[: len(fresh)]]
         self._place(rows, fresh)
-        self.last_event = self.step
-        self.events.append(RevivalEvent(self.step, int((~active).sum()), len(rows), survived))
+        self.last_event_step.fill_(step)
+        self.events.append(RevivalEvent(step, int((~active).sum()), len(rows), survived))
 
     def _use(self, age: Tensor) -> Tensor:
         """Vectors per step of each code since its birth [K]: the counts without the virtual vector.
@@ -182,23 +315,34 @@ class Codebook(nn.Module):
 
     def _place(self, rows: Tensor, codes: Tensor) -> None:
         """Put new codes into rows, with the state that belongs to them."""
-        codes = self.constrain(codes)
-        self.codes[rows] = codes
+        write_rows(self.codes, self._sharded, rows, self.constrain(codes))
         self.counts[rows] = 1.0
-        self.births[rows] = self.step
-        if isinstance(self.update, Ema):
-            self.sums[rows] = codes
+        self.births[rows] = self.step_count
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # FSDP2 sets the parameter to the sharded one and to gathered ones in turn.
+        if name == "codes" and is_sharded(value):
+            object.__setattr__(self, "_sharded", value)
+        super().__setattr__(name, value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.number = register(self)  # a copy is a codebook of its own
 
-    def get_extra_state(self) -> Tensor:
-        """Pack what is not a tensor into one, so that a state dict holds tensors only."""
-        return torch.tensor([self.step, int(self.seeded), self.last_event])
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take over step, seeding and the last event from a state dict."""
-        step, seeded, last_event = state.tolist()
-        self.step, self.seeded, self.last_event = step, bool(seeded), last_event
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Take given codes for an initialized codebook where the state dict does not say."""
+        super()._load_from_state_dict(state_dict, prefix, *others)
         self._gathered.clear()
+        with torch.no_grad():
+            if prefix + "codes" in state_dict and prefix + "is_seeded" not in state_dict:
+                self.is_seeded.fill_(True)
+                if prefix + "counts" not in state_dict:
+                    self.counts.fill_(1.0)
+                    self.births.fill_(self.step)
+        if isinstance(self.codes, nn.Parameter) and not self.is_frozen.is_meta:
+            self.codes.requires_grad_(not self.frozen)
+
+
+def _checksum(codes: Tensor) -> int:
+    """Add up the bits of float32 [K, D], modulo 2^64; 0 on the meta device."""
+    return 0 if codes.is_meta else int(codes.detach().contiguous().view(torch.int32).sum())

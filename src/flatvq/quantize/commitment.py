@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 __all__ = ["commitment_loss"]
@@ -19,17 +19,22 @@ _MEAN = 1
 
 
 def commitment_loss(
-    vectors: Float[Tensor, "n d"], codes: Float[Tensor, "n d"], error: Float[Tensor, ""] | None = None
+    vectors: Float[Tensor, "n d"],
+    codes: Float[Tensor, "n d"],
+    error: Float[Tensor, ""] | None = None,
+    mask: Bool[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
-    """How far vectors are from their codes: mean (z - e)^2 (van den Oord et al. 2017, eq. 3, third term).
+    """Mean squared distance of vectors from their codes (van den Oord et al. 2017, eq. 3, third term).
 
     Args:
         vectors: encoder outputs z [N, D].
         codes: the code e chosen for each [N, D], without gradients.
-        error: the loss itself, if it is known already; without gradients.
+        error: the loss itself, if it is known already; without gradients. Ignored with a mask.
+        mask: bool [N], True for the vectors to average over; all if None.
 
     Returns:
-        Scalar, without the weight beta; its gradient is that of `torch.nn.functional.mse_loss`, to the bit.
+        Scalar, without the weight beta; zero, with a graph, if there is nothing to average over. Its gradient
+        is that of `torch.nn.functional.mse_loss`, to the bit.
 
     Example:
         >>> z = torch.tensor([[1.0, 2.0]], requires_grad=True)
@@ -37,7 +42,15 @@ def commitment_loss(
         >>> loss.backward()
         >>> loss.item(), z.grad.tolist()
         (2.0, [[0.0, -2.0]])
+        >>> commitment_loss(z, torch.tensor([[1.0, 4.0]]), mask=torch.tensor([False])).item()
+        0.0
     """
+    if mask is not None:
+        squares = (vectors - codes).square().sum(dim=1)
+        count = mask.sum().clamp(min=1) * vectors.shape[1]
+        return torch.where(mask, squares, 0.0).sum() / count
+    if vectors.shape[0] == 0:
+        return vectors.square().sum()
     if error is None:
         return F.mse_loss(vectors, codes)
     if not vectors.requires_grad:
@@ -47,12 +60,17 @@ def commitment_loss(
 
 
 class _Known(torch.autograd.Function):
-    """A mean that the search has added up on its way; an array of all squares would take its time."""
+    """The mean squared error where the search has computed its value already."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, codes: Tensor, error: Tensor) -> Tensor:
-        ctx.save_for_backward(vectors, codes)
-        return error.view_as(error)
+    def forward(vectors: Tensor, codes: Tensor, error: Tensor) -> Tensor:
+        return error.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

@@ -1,64 +1,97 @@
-"""Sums and rows over all processes; the identity where there is one process.
+"""Sums and rows over all processes that train one codebook; the identity where there is one process.
 
-Axes: N flattened vectors of this process, W processes, D code dim. Global row r belongs to process r // N:
-the order in which one process would see a batch W times as large.
+Axes: N flattened vectors of this process, D code dim. Processes may hold different numbers of vectors. Global
+rows are numbered process by process: the order in which one process would see all vectors in one batch.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["from_first_rank", "global_rows", "sum_over_ranks", "world_size"]
+from flatvq.errors import FlatvqError
+
+__all__ = ["Ranks"]
 
 
-def world_size() -> int:
-    """Return the number of processes that train together.
-
-    Example:
-        >>> world_size()
-        1
-    """
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def sum_over_ranks(*tensors: Tensor) -> None:
-    """Replace each tensor by its sum over all processes, in place."""
-    if world_size() > 1:
-        for tensor in tensors:
-            dist.all_reduce(tensor)
-
-
-def from_first_rank(tensor: Tensor) -> Tensor:
-    """Replace a tensor by the first process's, in place, and return it."""
-    if world_size() > 1:
-        dist.broadcast(tensor, src=0)
-    return tensor
-
-
-def global_rows(vectors: Tensor, rows: Tensor) -> Tensor:
-    """Take rows of the vectors of all processes, in their global order.
-
-    Every process must ask for the same rows and hold equally many vectors.
+class Ranks:
+    """The processes of a group; every method but the properties is a collective call.
 
     Args:
-        vectors: float32 [N, D], this process's.
-        rows: int64 [R], positions in [0, W x N).
-
-    Returns:
-        float32 [R, D], bitwise the same on every process.
+        group: a process group of `torch.distributed`; None for all processes.
 
     Example:
-        >>> global_rows(torch.tensor([[1.0], [2.0]]), torch.tensor([1, 1, 0])).tolist()
-        [[2.0], [2.0], [1.0]]
+        >>> ranks = Ranks()
+        >>> ranks.world_size, ranks.counts_of(torch.zeros(5, 2))
+        (1, [5])
     """
-    if world_size() == 1:
-        return vectors[rows]
-    local = rows - dist.get_rank() * len(vectors)
-    mine = (local >= 0) & (local < len(vectors))
-    taken = torch.zeros(len(rows), vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
-    taken[mine] = vectors[local[mine]]
-    # Exactly one process contributes to each row, so the sum is exact.
-    dist.all_reduce(taken)
-    return taken
+
+    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+        self.group = group
+
+    def __deepcopy__(self, memo: object) -> Ranks:
+        """Share the group: a copied module trains with the same processes."""
+        return self
+
+    @property
+    def world_size(self) -> int:
+        """The number of processes in the group."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return 1
+        size = dist.get_world_size(self.group)
+        if size < 1:
+            raise FlatvqError(
+                f"process {dist.get_rank()} is not in the codebook's process group",
+                "pass a group that every process which trains the codebook belongs to",
+            )
+        return size
+
+    def sum(self, *tensors: Tensor) -> None:
+        """Replace each tensor by its sum over all processes, in place."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                dist.all_reduce(tensor, group=self.group)
+
+    def from_first(self, tensor: Tensor) -> Tensor:
+        """Replace a tensor by the first process's, in place, and return it."""
+        if self.world_size > 1:
+            dist.broadcast(tensor, group_src=0, group=self.group)
+        return tensor
+
+    def counts_of(self, vectors: Tensor) -> list[int]:
+        """Return how many vectors each process holds, from [N, D] of this one."""
+        if self.world_size == 1:
+            return [len(vectors)]
+        own = torch.tensor([len(vectors)], device=vectors.device)
+        counts = [torch.empty_like(own) for _ in range(self.world_size)]
+        dist.all_gather(counts, own, group=self.group)
+        return [int(count) for count in counts]
+
+    def take(self, vectors: Tensor, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """Take rows of the vectors of all processes.
+
+        Args:
+            vectors: float32 [N, D], this process's.
+            rows: int64 [R], global rows in [0, sum(counts)); the same on every process.
+            counts: how many vectors each process holds, from `counts_of`.
+
+        Returns:
+            float32 [R, D], bitwise the same on every process.
+
+        Example:
+            >>> vectors = torch.tensor([[1.0], [2.0]])
+            >>> Ranks().take(vectors, torch.tensor([1, 1, 0]), [2]).tolist()
+            [[2.0], [2.0], [1.0]]
+        """
+        if self.world_size == 1:
+            return vectors[rows]
+        local = rows - sum(counts[: dist.get_rank(self.group)])
+        mine = (local >= 0) & (local < len(vectors))
+        taken = torch.zeros(len(rows), vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
+        taken[mine] = vectors[local[mine]]
+        # Exactly one process contributes to each row, so the sum is exact.
+        dist.all_reduce(taken, group=self.group)
+        return taken

@@ -68,11 +68,17 @@ def rotation_trick(vectors: Float[Tensor, "n d"], codes: Float[Tensor, "n d"]) -
 
 
 class _StraightThrough(torch.autograd.Function):
-    """The codes as they are; the usual z + (e - z) would round, and lose small codes beside large vectors."""
+    """Return the codes; the usual z + (e - z) would round, and lose small codes beside large vectors."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, codes: Tensor) -> Tensor:
+    def forward(vectors: Tensor, codes: Tensor) -> Tensor:
         return codes.view_as(codes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        pass
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -80,12 +86,17 @@ class _StraightThrough(torch.autograd.Function):
 
 
 class _RotationTrick(torch.autograd.Function):
-    """The codes as they are; all arithmetic is in the backward pass."""
+    """Return the codes; all arithmetic is in the backward pass."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, codes: Tensor) -> Tensor:
-        ctx.save_for_backward(vectors, codes)
+    def forward(vectors: Tensor, codes: Tensor) -> Tensor:
         return codes.view_as(codes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:

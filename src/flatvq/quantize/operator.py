@@ -1,8 +1,12 @@
-"""A codebook's look-up as one operator of `torch.compile`'s graphs.
+"""The look-up of a codebook as operators of PyTorch, for graphs and transforms.
 
-The search, events and schedules are nothing that a compiler could trace, and without this each look-up would
-break the graph. The operator names the tensors that it changes, so that a compiler runs it once, and in its
-place.
+`flatvq::look_up` is a function of tensors alone: the search, which no tracer could follow. Eval mode uses it
+everywhere, so that exported, traced, vmapped and compiled programs hold it as one node. A program that was
+saved needs `import flatvq.quantize` before it is loaded.
+
+`flatvq::learn` is the look-up in training mode inside a graph of `torch.compile`. It declares the tensors
+that it changes, so that a compiler runs it once and in order. Its codebook is a number, which is valid in
+this process only.
 """
 
 from __future__ import annotations
@@ -16,62 +20,125 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-__all__ = ["look_up_in_graph", "register"]
+from flatvq.errors import FlatvqError
+from flatvq.quantize.checks import has_values
+from flatvq.quantize.recomputation import may_run_again
+from flatvq.quantize.search import look_up
 
-_STATE = ("codes", "counts", "births", "sums")
+__all__ = ["learn_in_graph", "look_up_operator", "register", "require_learning"]
+
+_LookUp = tuple[Tensor, Tensor, Tensor]
+
+_library: Any = torch.library.Library("flatvq", "DEF")  # type: ignore[no-untyped-call]
+_library.define(
+    "look_up(Tensor vectors, Tensor codebook) -> (Tensor indices, Tensor codes, Tensor error)",
+    tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order),
+)
+_library.impl("look_up", look_up, "CompositeExplicitAutograd")
+# What it returns has no gradient, and so autograd has nothing to record.
+_library.impl("look_up", torch.library.fallthrough_kernel, "Autograd")
+look_up_operator = torch.ops.flatvq.look_up.default
 
 
+def _fake_look_up(vectors: Tensor, codebook: Tensor) -> _LookUp:
+    indices = vectors.new_empty(vectors.shape[0], dtype=torch.int64)
+    codes = codebook.new_empty(vectors.shape[0], codebook.shape[1])
+    return indices, codes, codebook.new_empty(())
+
+
+torch.library.register_fake("flatvq::look_up", _fake_look_up, lib=_library)
+
+
+def _vmap_look_up(
+    info: Any, in_dims: tuple[int | None, int | None], vectors: Tensor, codebook: Tensor
+) -> tuple[_LookUp, tuple[int, int, int]]:
+    """Search all batches of vectors [V, N, D] at once, or one by one where each has a codebook [V, K, D]."""
+    batches = info.batch_size
+    vectors = (
+        vectors.expand(batches, *vectors.shape) if in_dims[0] is None else vectors.movedim(in_dims[0], 0)
+    )
+    if in_dims[1] is None:
+        indices, codes, _ = look_up_operator(vectors.flatten(0, 1), codebook)
+        indices, codes = indices.view(vectors.shape[:2]), codes.view(vectors.shape)
+        error = (vectors - codes).square().mean(dim=(1, 2)) if vectors.numel() else codes.new_zeros(batches)
+    else:
+        each = [
+            look_up_operator(*pair) for pair in zip(vectors, codebook.movedim(in_dims[1], 0), strict=True)
+        ]
+        indices, codes, error = (torch.stack(part) for part in zip(*each, strict=True))
+    return (indices, codes, error), (0, 0, 0)
+
+
+torch.library.register_vmap("flatvq::look_up", _vmap_look_up, lib=_library)
+
+
+_STATE = ("codes", "counts", "births", "step_count", "last_event_step", "is_seeded")
 # Operators take tensors and numbers, but no objects.
 _books: WeakValueDictionary[int, Any] = WeakValueDictionary()
 _numbers = count()
 
 
 def register(book: nn.Module) -> int:
-    """Give a codebook the number by which graphs will name it."""
+    """Return a new number for a codebook, by which graphs refer to it."""
     number = next(_numbers)
     _books[number] = book
     return number
 
 
-def look_up_in_graph(book: nn.Module, number: int, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Put the look-up of vectors [N, D] into the graph that is being traced."""
-    codes, counts, births = (getattr(book, name).detach() for name in _STATE[:3])
-    sums = getattr(book, "sums", None)  # which a codebook that learns by gradients does not have
-    found: tuple[Tensor, Tensor] = torch.ops.flatvq.look_up(vectors, codes, counts, births, sums, number)
-    return found
+def require_learning(vectors: Tensor) -> None:
+    """Refuse to learn where nothing that a codebook learns could be kept.
+
+    Raises:
+        FlatvqError: in a program that is exported or traced, or under a transform of `torch.func`.
+    """
+    exporting = torch.compiler.is_exporting()
+    if exporting or not (has_values(vectors) or torch.compiler.is_compiling()):
+        raise FlatvqError(
+            "a codebook in training mode cannot learn inside torch.export, torch.jit.trace, torch.func or on "
+            "the meta device",
+            "call eval() on the quantizer, or freeze() on its codebook, first",
+        )
+
+
+def learn_in_graph(book: nn.Module, number: int, vectors: Tensor, mask: Tensor | None) -> _LookUp:
+    """Put the look-up of vectors [N, D] in training mode into the graph that is being traced."""
+    state = (getattr(book, name).detach() for name in _STATE)
+    result: _LookUp = torch.ops.flatvq.learn(vectors, mask, *state, number)
+    return result
 
 
 @torch.library.custom_op(
-    "flatvq::look_up",
+    "flatvq::learn",
     mutates_args=_STATE,
-    schema="(Tensor vectors, Tensor(a!) codes, Tensor(b!) counts, Tensor(c!) births, Tensor(d!)? sums, "
-    "int book) -> (Tensor, Tensor)",
+    schema="(Tensor vectors, Tensor? mask, Tensor(a!) codes, Tensor(b!) counts, Tensor(c!) births, "
+    "Tensor(d!) step_count, Tensor(e!) last_event_step, Tensor(f!) is_seeded, int book) "
+    "-> (Tensor, Tensor, Tensor)",
 )
-def _look_up(
-    vectors: Tensor, codes: Tensor, counts: Tensor, births: Tensor, sums: Tensor | None, book: int
-) -> tuple[Tensor, Tensor]:
-    with _holding(_books[book], dict(zip(_STATE, (codes, counts, births, sums), strict=True))):
-        indices, codes, _ = _books[book].look_up_now(vectors)
-    return indices, codes
+def _learn(vectors: Tensor, mask: Tensor | None, *state_and_number: Any) -> _LookUp:
+    *state, number = state_and_number
+    with _holding(_books[number], dict(zip(_STATE, state, strict=True))):
+        result: _LookUp = _books[number].learn(vectors, mask, may_run_again())
+    return result
 
 
-@_look_up.register_fake
-def _(
-    vectors: Tensor, codes: Tensor, counts: Tensor, births: Tensor, sums: Tensor | None, book: int
-) -> tuple[Tensor, Tensor]:
-    return vectors.new_empty(len(vectors), dtype=torch.int64), torch.empty_like(vectors)
+@_learn.register_fake
+def _(vectors: Tensor, mask: Tensor | None, codes: Tensor, *others: Any) -> _LookUp:
+    return (
+        vectors.new_empty(vectors.shape[0], dtype=torch.int64),
+        torch.empty_like(vectors),
+        vectors.new_empty(()),
+    )
 
 
 @contextmanager
-def _holding(book: nn.Module, state: dict[str, Tensor | None]) -> Iterator[None]:
-    """Let the codebook work on the tensors of the graph, which may be copies of its own for the while."""
-    present = [name for name in state if hasattr(book, name)]
-    slots: list[Any] = [book._parameters if name in book._parameters else book._buffers for name in present]
-    own = [slot[name] for slot, name in zip(slots, present, strict=True)]
-    for slot, name in zip(slots, present, strict=True):
+def _holding(book: nn.Module, state: dict[str, Tensor]) -> Iterator[None]:
+    """Let the codebook work on the tensors of the graph, which may be copies of its own."""
+    slots: list[Any] = [book._parameters if name in book._parameters else book._buffers for name in state]
+    own = [slot[name] for slot, name in zip(slots, state, strict=True)]
+    for slot, name in zip(slots, state, strict=True):
         slot[name] = state[name]
     try:
         yield
     finally:
-        for slot, name, tensor in zip(slots, present, own, strict=True):
+        for slot, name, tensor in zip(slots, state, own, strict=True):
             slot[name] = tensor

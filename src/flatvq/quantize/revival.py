@@ -6,13 +6,14 @@ the same at every batch size, grid and codebook size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from flatvq.errors import FlatvqError
-from flatvq.quantize.distributed import global_rows, world_size
+from flatvq.quantize.checks import real, whole
+from flatvq.quantize.distributed import Ranks
 from flatvq.quantize.randomness import generator
 from flatvq.quantize.seeding import distinct_rows
 
@@ -45,10 +46,15 @@ class Revival:
     count: float | None = None
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise FlatvqError(f"revival every {self.every} steps is not a schedule", "give 1 or more")
-        if not 0 < self.share <= 1:
-            raise FlatvqError(f"a revival share of {self.share} is not in (0, 1]", "give 1.0 for no limit")
+        whole("Revival(every)", self.every, 1)
+        whole("Revival(start)", self.start, 0)
+        whole("Revival(grace)", self.grace, 0)
+        if self.stop is not None:
+            whole("Revival(stop)", self.stop, 0)
+        real("Revival(fraction)", self.fraction, above=0.0)
+        real("Revival(share)", self.share, above=0.0, below=1.0, closed="]")
+        if self.count is not None:
+            real("Revival(count)", self.count, above=0.0)
 
     def least_use(self, vectors: int, codebook_size: int) -> float:
         """Return the vectors per step below which a code is inactive.
@@ -84,24 +90,28 @@ class RevivalEvent:
     """Share of the previous event's newborns that are active now; None if there were none."""
 
 
-def replacements(vectors: Tensor, count: int, seed: int, step: int) -> Tensor:
+def replacements(
+    vectors: Tensor, count: int, seed: int, step: int, ranks: Ranks, counts: Sequence[int]
+) -> Tensor:
     """Draw different encoder outputs of the current batch of all processes, without replacement.
 
     Args:
         vectors: float32 [N, D], this process's.
-        count: how many are wanted.
+        count: the number of rows to draw.
         seed: names the draw, together with the step.
         step: the training step.
+        ranks: the processes.
+        counts: how many vectors each of them holds.
 
     Returns:
         float32 [R, D] with R <= count: repeats among the drawn, and zeros, are left out.
 
     Example:
-        >>> replacements(torch.tensor([[1.0], [1.0], [2.0]]), 3, seed=0, step=5).flatten().tolist()
+        >>> vectors = torch.tensor([[1.0], [1.0], [2.0]])
+        >>> replacements(vectors, 3, seed=0, step=5, ranks=Ranks(), counts=[3]).flatten().tolist()
         [1.0, 2.0]
     """
     if not count:
         return vectors[:0]
-    total = len(vectors) * world_size()
-    order = torch.randperm(total, generator=generator(seed, "revival", step))[:count]
-    return distinct_rows(global_rows(vectors, order.to(vectors.device)))
+    order = torch.randperm(sum(counts), generator=generator(seed, "revival", step), device="cpu")[:count]
+    return distinct_rows(ranks.take(vectors, order.to(vectors.device), counts))

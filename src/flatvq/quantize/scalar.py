@@ -1,29 +1,39 @@
 """Finite scalar quantization: the baseline without a codebook.
 
-Axes: B batch, D = number of levels, h w the grid.
+Axes: N flattened vectors, D = number of levels.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from flatvq.errors import FlatvqError
+from flatvq.quantize.checks import require_finite, whole
 from flatvq.quantize.estimators import straight_through
-from flatvq.quantize.result import Quantized, check_channels
+from flatvq.quantize.module import Quantizer
+from flatvq.quantize.result import Quantized
 
 __all__ = ["FiniteScalarQuantizer"]
 
+# Indices are int64.
+_MOST_CODES = 2**63
 
-class FiniteScalarQuantizer(nn.Module):
+
+class FiniteScalarQuantizer(Quantizer):
     """Round each of D bounded coordinates to one of its levels (Mentzer et al. 2023, section 3.1).
 
+    Both losses are zero, as there is no codebook.
+
     Args:
-        levels: L_1 ... L_D, each at least 2; [8, 5, 5, 5] is about 2^10 codes.
+        levels: L_1 ... L_D, each from 2 to 65,536; [8, 5, 5, 5] is about 2^10 codes.
+
+    Raises:
+        FlatvqError: if there are no levels, one is not in [2, 65536], or their product exceeds 2^63.
 
     Example:
         >>> fsq = FiniteScalarQuantizer([8, 5, 5, 5])
@@ -34,48 +44,84 @@ class FiniteScalarQuantizer(nn.Module):
         True
     """
 
-    levels: Tensor
-    places: Tensor
-
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
-        if not levels or min(levels) < 2:
-            raise FlatvqError(f"levels {list(levels)} leave nothing to choose", "give 2 or more for each")
-        self.codebook_size = math.prod(levels)
-        self.code_dim = len(levels)
-        places = [math.prod(levels[:position]) for position in range(len(levels))]
-        self.register_buffer("levels", torch.tensor(levels), persistent=False)
-        self.register_buffer("places", torch.tensor(places), persistent=False)
+        self.levels = tuple(whole(f"levels[{n}]", level, 2, 2**16) for n, level in enumerate(levels))
+        if not self.levels:
+            raise FlatvqError("levels is empty", "pass at least one level of 2 or more")
+        self.codebook_size = math.prod(self.levels)
+        if self.codebook_size > _MOST_CODES:
+            bits = math.log2(self.codebook_size)
+            raise FlatvqError(
+                f"levels {list(self.levels)} make 2^{bits:.0f} codes, which int64 cannot number",
+                "use fewer or smaller levels",
+            )
+        self.input_dim = self.code_dim = len(self.levels)
+        self._lattice = _Lattice.of(self.levels, "cpu")
 
-    def forward(self, latents: Float[Tensor, "b d *grid"]) -> Quantized:
-        """Quantize [B, D, *grid]; both losses are zero, for there is no codebook."""
-        check_channels(latents, self.code_dim)
-        bounded = self._bounded(latents.float().movedim(1, -1))
+    def _quantize(self, flat: Tensor, valid: Tensor | None) -> Quantized:
+        require_finite(flat, "latents")
+        lattice = self._lattice_on(flat.device)
+        # Squash each coordinate to where rounding leaves just its levels (the paper's listing, `bound`).
+        bounded = torch.tanh(flat + lattice.shift) * lattice.half_range - lattice.offset
         rounded = straight_through(bounded, bounded.detach().round())
-        half = (self.levels // 2).to(rounded)
-        digits = (rounded.detach() + half).long()
-        zero = latents.new_zeros(())
-        quantized = (rounded / half).movedim(-1, 1)
+        digits = (rounded.detach() + lattice.half).long()
+        quantized = rounded / lattice.half
+        zero = flat.new_zeros(())
         return Quantized(
-            quantized=quantized.to(latents.dtype),
-            indices=(digits * self.places).sum(dim=-1),
+            quantized=quantized,
+            indices=(digits * lattice.places).sum(dim=-1),
             codebook_loss=zero,
             commitment_loss=zero,
-            latents=(bounded.detach() / half).movedim(-1, 1),
+            latents=bounded.detach() / lattice.half,
             codes=quantized.detach(),
         )
 
-    def codes(self, indices: Int64[Tensor, "b *grid"]) -> Float[Tensor, "b d *grid"]:
-        """Look up indices: the point of the lattice that each stands for, in [-1, 1]."""
-        digits = indices[..., None] // self.places % self.levels
-        half = self.levels // 2
-        return ((digits - half) / half).movedim(-1, 1)
+    def _decode(self, indices: Tensor) -> Tensor:
+        """Return the points of the lattice, in [-1, 1]."""
+        lattice = self._lattice_on(indices.device)
+        digits = indices[:, None] // lattice.places % lattice.levels
+        return (digits - lattice.half) / lattice.half
 
-    def _bounded(self, latents: Tensor) -> Tensor:
-        """Squash each coordinate to where rounding leaves just its levels (the paper's listing, `bound`)."""
+    def _lattice_on(self, device: torch.device) -> _Lattice:
+        """Return the constants on a device. They are no state: there is nothing to move, load or convert."""
+        if self._lattice.places.device == device:
+            return self._lattice
+        lattice = _Lattice.of(self.levels, device)
+        if not torch.compiler.is_compiling():
+            self._lattice = lattice
+        return lattice
+
+
+class _Lattice(NamedTuple):
+    """Constants of each coordinate, [D]."""
+
+    levels: Tensor
+    """L, int64."""
+    places: Tensor
+    """What one step adds to the index, int64."""
+    half: Tensor
+    """The level of the value 0, float32."""
+    half_range: Tensor
+    """Half the width of the range before rounding, float32."""
+    offset: Tensor
+    """Where the middle of that range lies beside a level, float32."""
+    shift: Tensor
+    """The latent that is mapped to 0, negated, float32."""
+
+    @classmethod
+    def of(cls, levels: tuple[int, ...], device: torch.device | str) -> _Lattice:
+        """Compute the constants."""
+        places = [math.prod(levels[:n]) for n in range(len(levels))]
+
+        def floats(values: list[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device="cpu")
+
         # Slightly more than the levels span; the paper's (L - 1)(1 - eps) / 2 is slightly less and has no
         # inverse tanh for a level of 2. By a constant, as a factor would let many levels round to one more.
-        half_range = (self.levels - 1) / 2 + 5e-4
-        offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
-        shift = torch.atanh(offset / half_range)
-        return torch.tanh(latents + shift) * half_range - offset
+        half_range = floats([(level - 1) / 2 + 5e-4 for level in levels])
+        offset = floats([0.5 if level % 2 == 0 else 0.0 for level in levels])
+        half = floats([float(level // 2) for level in levels])
+        whole = torch.tensor([levels, places], device="cpu")
+        constants = *whole, half, half_range, offset, torch.atanh(offset / half_range)
+        return cls(*(constant.to(device) for constant in constants))

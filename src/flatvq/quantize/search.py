@@ -20,6 +20,7 @@ from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.quantize.flat import FUSED_DIM, search_flat
 from flatvq.quantize.native import Found, instructions, look_native, search_native
 from flatvq.quantize.tiles import convolution_scores, product_scores, search_tiles
+from flatvq.shapes import require_axes, require_floating
 
 __all__ = ["look_up", "nearest_codes"]
 
@@ -82,40 +83,50 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"])
 
 def look_up(
     vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"]
-) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n d"], Float[Tensor, ""] | None]:
-    """Find the nearest code of each vector, as `nearest_codes` does, and what it is; without gradients.
+) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n d"], Float[Tensor, ""]]:
+    """Find the nearest code of each vector as `nearest_codes` does, and return the codes too.
 
     Args:
         vectors: float32 [N, D].
         codebook: float32 [K, D].
 
     Returns:
-        Indices [N]; the codes [N, D]; and the mean of (z - e)^2 over all elements, where the search has added
-        that up on its way, as the compiled one mostly does.
+        Indices [N]; the codes [N, D]; and the mean of (z - e)^2 over all elements, zero if N is.
 
     Raises:
         FlatvqError: as `nearest_codes`.
 
     Example:
-        >>> indices, codes, _ = look_up(torch.tensor([[0.1], [0.9]]), torch.tensor([[0.0], [1.0]]))
-        >>> indices.tolist(), codes.tolist()
-        ([0, 1], [[0.0], [1.0]])
+        >>> indices, codes, error = look_up(torch.tensor([[0.1], [0.9]]), torch.tensor([[0.0], [1.0]]))
+        >>> indices.tolist(), codes.tolist(), round(error.item(), 4)
+        ([0, 1], [[0.0], [1.0]], 0.01)
     """
-    _check(vectors, codebook)
+    vectors, codebook = vectors.detach(), codebook.detach()
     floats = vectors.dtype == codebook.dtype == torch.float32
     if len(vectors) and vectors.device.type == "cpu" and floats and instructions():
+        _check(vectors, codebook)
         indices, _, codes, error, _ = _search_compiled(vectors, codebook, look_up=True)
     else:
         indices, codes, error = nearest_codes(vectors, codebook), None, None
-    return indices, F.embedding(indices, codebook.detach()) if codes is None else codes, error
+    if codes is None:
+        codes = F.embedding(indices, codebook)
+    if error is None:
+        error = F.mse_loss(vectors.to(codes.dtype), codes) if len(vectors) else codes.new_zeros(())
+    return indices, codes, error
 
 
 def _check(vectors: Tensor, codebook: Tensor) -> None:
-    if vectors.ndim != 2 or codebook.ndim != 2 or vectors.shape[1] != codebook.shape[1]:
-        shapes = f"{list(vectors.shape)} and {list(codebook.shape)}"
-        raise FlatvqError(f"vectors and codebook of shapes {shapes} do not fit", "pass [N, D] and [K, D]")
+    require_axes(codebook, "codes", "K", "D")
+    require_floating(codebook, "codes")
     if codebook.numel() == 0:
         raise FlatvqError(f"a codebook of shape {list(codebook.shape)} is empty", "pass at least one code")
+    require_axes(vectors, "vectors", "N", codebook.shape[1])
+    require_floating(vectors, "vectors")
+    if vectors.device != codebook.device:
+        raise FlatvqError(
+            f"the vectors are on {vectors.device}, and the codebook on {codebook.device}",
+            "move one of them with .to()",
+        )
 
 
 def _conditioned(vectors: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,7 +172,7 @@ def _look(vectors: Tensor, codebook: Tensor) -> tuple[float, bool, Tensor]:
 
 def _check_finite(name: str, largest: float) -> None:
     if not math.isfinite(largest):
-        raise NonFiniteError(f"NaN or infinity in the {name}", "look for an encoder that diverged")
+        raise NonFiniteError(f"NaN or infinity in the {name}", "check for an encoder that diverged")
 
 
 def _far_from_zero(codebook: Tensor) -> Tensor:

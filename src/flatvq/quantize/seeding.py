@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from flatvq.errors import FlatvqError, nearest
+from flatvq.quantize.checks import whole
 from flatvq.quantize.search import nearest_codes
 from flatvq.quantize.sums import code_sums
 
@@ -62,7 +63,7 @@ class DataSeeding:
     vectors_per_code: int = 8
 
     def __post_init__(self) -> None:
-        _check_pool(self.vectors_per_code)
+        whole("DataSeeding(vectors_per_code)", self.vectors_per_code, 1)
 
     def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Seeded:
         """Choose `codebook_size` different rows of [M, D]."""
@@ -82,7 +83,8 @@ class KMeansSeeding:
     iterations: int = 10
 
     def __post_init__(self) -> None:
-        _check_pool(self.vectors_per_code)
+        whole("KMeansSeeding(vectors_per_code)", self.vectors_per_code, 1)
+        whole("KMeansSeeding(iterations)", self.iterations, 0)
 
     def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Seeded:
         """Cluster the rows of [M, D] into `codebook_size` means."""
@@ -115,9 +117,9 @@ def random_codes(size: int, dim: int, distribution: str, random: torch.Generator
         (torch.Size([4, 2]), True)
     """
     if distribution == "normal":
-        return torch.randn(size, dim, generator=random)
+        return torch.randn(size, dim, generator=random, dtype=torch.float32, device="cpu")
     bound = 1 / size if distribution == "uniform" else math.sqrt(6 / (size * dim))
-    return (torch.rand(size, dim, generator=random) * 2 - 1) * bound
+    return (torch.rand(size, dim, generator=random, dtype=torch.float32, device="cpu") * 2 - 1) * bound
 
 
 def kmeans(vectors: Tensor, clusters: int, iterations: int, random: torch.Generator) -> Tensor:
@@ -154,7 +156,7 @@ def kmeans(vectors: Tensor, clusters: int, iterations: int, random: torch.Genera
 
 
 def _plus_plus(vectors: Tensor, clusters: int, random: torch.Generator) -> Tensor:
-    first = torch.randint(len(vectors), (1,), generator=random).to(vectors.device)
+    first = torch.randint(len(vectors), (1,), generator=random, device="cpu").to(vectors.device)
     chosen = first
     distance = (vectors - vectors[first]).square().sum(dim=1)
     per_round = math.ceil(clusters / 64)
@@ -207,7 +209,7 @@ def _first_two(rows: Tensor) -> Tensor:
 
 
 def _shuffled(vectors: Tensor, random: torch.Generator) -> Tensor:
-    return vectors[torch.randperm(len(vectors), generator=random).to(vectors.device)]
+    return vectors[torch.randperm(len(vectors), generator=random, device="cpu").to(vectors.device)]
 
 
 def _completed(codes: Tensor, codebook_size: int, random: torch.Generator) -> Seeded:
@@ -218,14 +220,11 @@ def _completed(codes: Tensor, codebook_size: int, random: torch.Generator) -> Se
         models, scale = codes, 0.01 * (float(codes.std(correction=0)) or float(codes.abs().max()))
     while len(codes) < codebook_size:
         missing = codebook_size - len(codes)
-        noise = torch.randn(missing, codes.shape[1], generator=random).to(codes.device)
-        copies = models[torch.arange(missing, device=codes.device) % len(models)] + scale * noise
+        noise = torch.randn(missing, codes.shape[1], generator=random, dtype=torch.float32, device="cpu")
+        copies = models[torch.arange(missing, device=codes.device) % len(models)] + scale * noise.to(
+            codes.device
+        )
         codes = distinct_rows(torch.cat([codes, copies]))
         # Where the jitter rounded away beside large values, a wider one does not.
         scale *= 2
     return Seeded(codes, filled)
-
-
-def _check_pool(vectors_per_code: int) -> None:
-    if vectors_per_code < 1:
-        raise FlatvqError(f"seeding from {vectors_per_code} vectors per code is empty", "give 1 or more")

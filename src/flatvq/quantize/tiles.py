@@ -91,7 +91,11 @@ def _first_largest(scores: Tensor) -> tuple[Tensor, Tensor]:
     per_row = scores.shape[1] // _BLOCK
     largest, block = blocks.amax(dim=1).view(-1, per_row).max(dim=1)
     # `max` and `index_select` are several times as fast as `argmax` and `gather`.
-    inside = blocks.index_select(0, torch.arange(0, len(blocks), per_row) + block).max(dim=1).indices
+    inside = (
+        blocks.index_select(0, torch.arange(0, len(blocks), per_row, device=scores.device) + block)
+        .max(dim=1)
+        .indices
+    )
     return largest, block * _BLOCK + inside
 
 

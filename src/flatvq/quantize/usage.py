@@ -10,9 +10,13 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from flatvq.errors import FlatvqError
+from flatvq.quantize.checks import has_values, require_indices, require_mask, whole
+from flatvq.quantize.distributed import Ranks
+from flatvq.shapes import require_axes, require_integers
 
 __all__ = ["CodeUsage", "UsageCounter", "code_usage"]
 
@@ -42,18 +46,22 @@ def code_usage(counts: Tensor) -> CodeUsage:
     """Summarise a histogram of indices.
 
     Args:
-        counts: [K], how often each code occurred; at least one occurrence.
+        counts: integers [K], how often each code occurred; at least one occurrence.
 
     Returns:
         The usage statistics.
 
     Raises:
-        FlatvqError: if nothing occurred.
+        FlatvqError: if nothing occurred, a count is negative, or shape or dtype do not fit.
 
     Example:
         >>> code_usage(torch.tensor([2, 2, 0, 0]))
         CodeUsage(codebook_size=4, used_codes=2, usage=0.5, perplexity=2.0, codes_for_99=2)
     """
+    require_axes(counts, "counts", "K")
+    require_integers(counts, "counts")
+    if len(counts) and int(counts.min()) < 0:
+        raise FlatvqError(f"a count is {int(counts.min())}", "pass how often each code occurred, 0 or more")
     total = int(counts.sum())
     if total == 0:
         raise FlatvqError("no index was counted", "add those of at least one image")
@@ -72,6 +80,9 @@ class UsageCounter:
     Args:
         codebook_size: K.
 
+    Raises:
+        FlatvqError: if K is not a whole number of 1 or more.
+
     Example:
         >>> counter = UsageCounter(4)
         >>> counter.add(torch.tensor([[0, 1], [1, 1]]))
@@ -81,11 +92,57 @@ class UsageCounter:
     """
 
     def __init__(self, codebook_size: int) -> None:
-        self.counts = torch.zeros(codebook_size, dtype=torch.int64)
+        size = whole("codebook_size", codebook_size, 1)
+        self.counts = torch.zeros(size, dtype=torch.int64, device="cpu")
+        """int64 [K], on the CPU."""
 
-    def add(self, indices: Tensor) -> None:
-        """Count indices of any shape, int64 in [0, K)."""
-        self.counts += torch.bincount(indices.flatten(), minlength=len(self.counts)).cpu()
+    def add(self, indices: Tensor, mask: Tensor | None = None) -> None:
+        """Count indices.
+
+        Args:
+            indices: integers in [0, K), of any shape and on any device; there may be none.
+            mask: bool of the same shape, True for the indices to count; all if None.
+
+        Raises:
+            FlatvqError: if an index is outside [0, K), or a shape, dtype or device does not fit. Nothing is
+                counted then.
+        """
+        require_axes(indices, "indices", "*grid")
+        if mask is not None:
+            require_mask(mask, indices.shape, indices.device)
+        require_indices(indices, len(self.counts), mask)
+        if not has_values(indices):
+            raise FlatvqError(
+                "indices without values (on the meta device, or inside a graph) cannot be counted",
+                "count them outside",
+            )
+        counted = indices.flatten() if mask is None else indices[mask]
+        self.counts += torch.bincount(counted.long(), minlength=len(self.counts)).cpu()
+
+    def all_reduce(self, process_group: dist.ProcessGroup | None = None) -> UsageCounter:
+        """Return a counter with the counts of all processes together; this one keeps its own.
+
+        This is a collective call: every process of the group must make it.
+
+        Args:
+            process_group: the processes; None for all.
+
+        Example:
+            >>> counter = UsageCounter(2)
+            >>> counter.add(torch.tensor([0, 0, 1]))
+            >>> counter.all_reduce().counts.tolist()
+            [2, 1]
+        """
+        total = UsageCounter(len(self.counts))
+        if not (dist.is_available() and dist.is_initialized()):
+            total.counts += self.counts
+            return total
+        # NCCL adds on GPUs only.
+        nccl = dist.get_backend(process_group) == "nccl"
+        counts = self.counts.to("cuda" if nccl else "cpu", copy=True)
+        Ranks(process_group).sum(counts)
+        total.counts += counts.cpu()
+        return total
 
     def summary(self) -> CodeUsage:
         """Summarise what was counted so far."""

@@ -83,7 +83,7 @@ def search_native(
     vectors, codebook = vectors.contiguous(), codebook.contiguous()
     given = [array.contiguous() for array in look_up or ()]
     count, dim = vectors.shape
-    nearest = torch.empty(count, dtype=torch.int64)
+    nearest = torch.empty(count, dtype=torch.int64, device="cpu")
     found = [torch.empty_like(vectors), vectors.new_empty(())] if given else []
     number = _names().index(variant) if variant else -1
     largest = ctypes.c_float()

@@ -1,0 +1,172 @@
+"""Checks of settings and of tensor values, with errors that name the value and what to pass instead."""
+
+from __future__ import annotations
+
+import math
+import operator
+
+import torch
+from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
+
+from flatvq.errors import FlatvqError, NonFiniteError
+from flatvq.shapes import require_axes, require_integers
+
+__all__ = ["has_values", "real", "require_finite", "require_indices", "require_mask", "whole"]
+
+# Indices are int64.
+_MOST = 2**63 - 1
+
+
+def whole(name: str, value: object, least: int, most: int = _MOST) -> int:
+    """Check a setting that is a whole number.
+
+    Args:
+        name: the setting, as the caller wrote it.
+        value: what was passed; a NumPy integer will do, a bool or a float will not.
+        least: the smallest value allowed.
+        most: the largest value allowed.
+
+    Returns:
+        The value as an int.
+
+    Raises:
+        FlatvqError: if it is not a whole number in that range.
+
+    Example:
+        >>> whole("every", 1.5, 1)
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: every is 1.5: pass a whole number of 1 or more
+    """
+    try:
+        number = least - 1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = least - 1
+    if not least <= number <= most:
+        limit = f"of {least} or more" if most == _MOST else f"from {least} to {most}"
+        raise FlatvqError(f"{name} is {value!r}", f"pass a whole number {limit}")
+    return number
+
+
+def real(
+    name: str, value: object, *, above: float = -math.inf, below: float = math.inf, closed: str = ""
+) -> float:
+    """Check a setting that is a finite number in a range.
+
+    Args:
+        name: the setting, as the caller wrote it.
+        value: what was passed.
+        above: the lower bound.
+        below: the upper bound.
+        closed: `[` and `]` name the bounds that the range includes.
+
+    Returns:
+        The value as a float.
+
+    Raises:
+        FlatvqError: if it is not a number in that range.
+
+    Example:
+        >>> real("share", 1, above=0.0, below=1.0, closed="]")
+        1.0
+        >>> real("decay", float("nan"), above=0.0, below=1.0)
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: decay is nan: pass a number in (0, 1)
+    """
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    inside = above < number < below or (
+        (number == above and "[" in closed) or (number == below and "]" in closed)
+    )
+    if not (math.isfinite(number) and inside):
+        left, right = "[" if "[" in closed else "(", "]" if "]" in closed else ")"
+        raise FlatvqError(f"{name} is {value!r}", f"pass a number in {left}{above:g}, {below:g}{right}")
+    return number
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Whether the values of a tensor can be read: not on the meta device, nor inside a graph or a transform.
+
+    Example:
+        >>> has_values(torch.zeros(2)), has_values(torch.zeros(2, device="meta"))
+        (True, False)
+    """
+    return not (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        or tensor.is_meta
+        or type(tensor) not in (Tensor, torch.nn.Parameter)
+        or is_functorch_wrapped_tensor(tensor)
+    )
+
+
+def require_finite(tensor: Tensor, name: str) -> None:
+    """Refuse NaN and infinity where the values can be read.
+
+    Raises:
+        NonFiniteError: if a value is NaN or infinite.
+
+    Example:
+        >>> require_finite(torch.tensor([float("inf")]), "latents")
+        Traceback (most recent call last):
+        flatvq.errors.NonFiniteError: NaN or infinity in the latents: check for an encoder that diverged
+    """
+    # The sum of values that are all finite is finite, or so large that a second look is needed.
+    if has_values(tensor) and not tensor.sum().isfinite() and not tensor.isfinite().all():
+        raise NonFiniteError(f"NaN or infinity in the {name}", "check for an encoder that diverged")
+
+
+def require_indices(indices: Tensor, codebook_size: int, mask: Tensor | None = None) -> None:
+    """Refuse what is not a tensor of indices into a codebook; values are checked where they can be read.
+
+    Args:
+        indices: integers of any shape.
+        codebook_size: K.
+        mask: where indices count; others may have any value.
+
+    Raises:
+        FlatvqError: if the dtype is not an integer one, or an index is outside [0, K).
+
+    Example:
+        >>> require_indices(torch.tensor([0, 4, -1]), 4)
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: index 4 is outside a codebook of 4 codes: pass indices from 0 to 3
+    """
+    require_integers(indices, "indices")
+    if not has_values(indices):
+        return
+    valid = indices if mask is None else indices[mask]
+    if valid.numel() == 0:
+        return
+    least, most = (int(value) for value in valid.aminmax())
+    if least < 0 or most >= codebook_size:
+        first = int(valid[(valid < 0) | (valid >= codebook_size)][0])
+        remedy = f"pass indices from 0 to {codebook_size - 1}"
+        if first < 0:
+            remedy += ", and a mask where positions are padding"
+        raise FlatvqError(f"index {first} is outside a codebook of {codebook_size} codes", remedy)
+
+
+def require_mask(mask: Tensor, grid: torch.Size, device: torch.device) -> None:
+    """Refuse what is not a mask of these positions.
+
+    Args:
+        mask: bool, of the shape of `grid`.
+        grid: [B, *grid].
+        device: of what is masked.
+
+    Raises:
+        FlatvqError: if type, shape, dtype or device differ.
+
+    Example:
+        >>> require_mask(torch.ones(2, 3), torch.Size([2, 3]), torch.device("cpu"))
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: mask has dtype torch.float32, not bool: pass True where valid
+    """
+    require_axes(mask, "mask", *grid)
+    if mask.dtype != torch.bool:
+        raise FlatvqError(f"mask has dtype {mask.dtype}, not bool", "pass True where valid")
+    if mask.device != device:
+        raise FlatvqError(f"the mask is on {mask.device}, not on {device}", "move it with .to()")

@@ -1,0 +1,150 @@
+"""What all quantizers share: the checks and conversions between a model and N flat vectors.
+
+Axes: B batch, C input channels, D code dim, K codes, N = B x grid flattened vectors.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from flatvq.quantize.checks import require_indices, require_mask
+from flatvq.quantize.precision import Float32Module
+from flatvq.quantize.result import Quantized
+from flatvq.shapes import require_axes, require_floating
+
+__all__ = ["Quantizer"]
+
+
+class Quantizer(Float32Module):
+    """Base class of quantizers; a subclass implements `_quantize` and `_decode` on flat float32 vectors.
+
+    Every quantizer keeps these guarantees:
+
+    - It takes channel-first maps [B, C, *grid] or flat vectors [N, C] of any floating-point dtype, and
+      returns `quantized` in that dtype. It computes in float32, autocast or not, and its state stays float32.
+    - Inputs of another shape, dtype or device, NaN and infinity, and indices outside [0, K) are refused.
+    - With a mask, positions that are False neither teach the codebook nor count in a loss.
+    - Without any valid position the losses are zero, with a graph.
+    - In eval mode a call changes no state, and can be exported, traced, vmapped and differentiated.
+    """
+
+    codebook_size: int
+    """K."""
+    code_dim: int
+    """D."""
+    input_dim: int
+    """C."""
+
+    def forward(
+        self, latents: Float[Tensor, "b c *grid"], mask: Bool[Tensor, "b *grid"] | None = None
+    ) -> Quantized:
+        """Quantize channel-first maps [B, C, *grid], or flat vectors [N, C].
+
+        Args:
+            latents: the encoder's outputs.
+            mask: bool [B, *grid] or [N], True where positions are valid; all are if None. Other positions may
+                hold anything, NaN included; no gradient reaches them.
+
+        Raises:
+            FlatvqError: if shape, dtype or device do not fit.
+            NonFiniteError: if a valid position holds NaN or infinity.
+        """
+        require_axes(latents, "latents", "B", self.input_dim, "*grid")
+        require_floating(latents, "latents")
+        self._require_device(latents, "latents")
+        with _float32(latents.device.type):
+            flat, grid = _channel_last(latents.float())
+            valid = None
+            if mask is not None:
+                require_mask(mask, grid, latents.device)
+                valid = mask.flatten()
+                flat = torch.where(valid[:, None], flat, 0.0)
+            out = self._quantize(flat, valid)
+            quantized, indices, codes, fixed = out.quantized, out.indices, out.codes, out.latents
+            if valid is not None:
+                quantized, fixed, codes = (
+                    torch.where(valid[:, None], vectors, 0.0) for vectors in (quantized, fixed, codes)
+                )
+                indices = torch.where(valid, indices, -1)
+        return Quantized(
+            quantized=_channel_first(quantized, grid).to(latents.dtype),
+            indices=indices.view(grid),
+            codebook_loss=out.codebook_loss,
+            commitment_loss=out.commitment_loss,
+            latents=_channel_first(fixed, grid),
+            codes=_channel_first(codes, grid),
+        )
+
+    def codes(
+        self, indices: Int[Tensor, "b *grid"], mask: Bool[Tensor, "b *grid"] | None = None
+    ) -> Float[Tensor, "b c *grid"]:
+        """Look up indices: the values that `forward` returns as `quantized` for them.
+
+        Args:
+            indices: integers [B, *grid] or [N].
+            mask: True where positions are valid; others may hold any index and become zero.
+
+        Returns:
+            float32 [B, C, *grid] or [N, C].
+
+        Raises:
+            FlatvqError: if an index is outside [0, K), or the shape, dtype or device does not fit.
+        """
+        require_axes(indices, "indices", "B", "*grid")
+        if mask is not None:
+            require_mask(mask, indices.shape, indices.device)
+        require_indices(indices, self.codebook_size, mask)
+        self._require_device(indices, "indices")
+        with _float32(indices.device.type):
+            flat = indices.long().flatten()
+            if mask is None:
+                return _channel_first(self._decode(flat), indices.shape)
+            valid = mask.flatten()
+            vectors = self._decode(torch.where(valid, flat, 0))
+            return _channel_first(torch.where(valid[:, None], vectors, 0.0), indices.shape)
+
+    @abstractmethod
+    def _quantize(self, flat: Tensor, valid: Tensor | None) -> Quantized:
+        """Quantize flat vectors.
+
+        Args:
+            flat: float32 [N, C]; zero where not valid.
+            valid: bool [N]; None if all are.
+
+        Returns:
+            Flat arrays [N, ...]; the base class overwrites what is not valid.
+        """
+
+    @abstractmethod
+    def _decode(self, indices: Tensor) -> Tensor:
+        """Look up int64 [N], all in [0, K): float32 [N, C]."""
+
+    def _require_device(self, tensor: Tensor, name: str) -> None:
+        """Refuse a tensor on another device than the quantizer's state, if it has any."""
+
+
+def _float32(device: str) -> AbstractContextManager[object]:
+    """Turn autocast off where it is on; entering its context takes as long as ten operations."""
+    # The meta device has no autocast.
+    off = device == "meta" or not torch.is_autocast_enabled(device)
+    return nullcontext() if off else torch.autocast(device, enabled=False)
+
+
+def _channel_last(maps: Tensor) -> tuple[Tensor, torch.Size]:
+    """Flatten [B, C, *grid] into [N, C]; also return [B, *grid]."""
+    if maps.ndim == 2:
+        return maps, maps.shape[:1]
+    moved = maps.movedim(1, -1)
+    return moved.flatten(0, -2), moved.shape[:-1]
+
+
+def _channel_first(vectors: Tensor, grid: torch.Size) -> Tensor:
+    """Unflatten [N, D] into [B, D, *grid]."""
+    maps = vectors if len(grid) == 1 else vectors.view(*grid, vectors.shape[1]).movedim(-1, 1)
+    # A graph must not return views of its intermediate results: the compiler may lay those out differently.
+    return maps.clone() if torch.compiler.is_compiling() else maps

@@ -1,0 +1,49 @@
+"""Modules whose state stays float32, whatever the rest of the model is converted to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Float32Module"]
+
+
+class Float32Module(nn.Module):
+    """A module that follows `.to(device)` and keeps its floating-point state in float32.
+
+    `.half()`, `.bfloat16()`, `.double()` and `.to(dtype)` change no bit of its parameters and buffers, and
+    those of its submodules. So do state dicts of another dtype, whichever way they are loaded.
+
+    Example:
+        >>> class Scale(Float32Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.register_buffer("scale", torch.tensor(0.1))
+        >>> Scale().bfloat16().scale
+        tensor(0.1000)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_load_state_dict_post_hook(_restore_float32)  # type: ignore[no-untyped-call]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Apply a conversion to all state, without its change of dtype."""
+
+        def convert(tensor: Tensor) -> Tensor:
+            converted = fn(tensor)
+            if converted.dtype in (tensor.dtype, torch.float32):
+                return converted
+            return tensor.to(converted.device)
+
+        return super()._apply(convert, recurse)  # type: ignore[no-untyped-call]
+
+
+def _restore_float32(module: nn.Module, incompatible: object) -> None:
+    """Convert what `load_state_dict(assign=True)` took over as it was."""
+    state = [*module.parameters(), *module.buffers()]
+    if any(tensor.is_floating_point() and tensor.dtype != torch.float32 for tensor in state):
+        module.float()

@@ -1,0 +1,84 @@
+"""Writing into a codebook whose parameter FSDP2 has sharded.
+
+During a forward pass `fully_shard` puts a gathered copy in the parameter's place and drops it afterwards.
+What is written there has to reach the sharded parameter as well.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, cast
+
+from torch import Tensor
+
+from flatvq.errors import FlatvqError
+
+__all__ = ["full", "is_sharded", "write_rows"]
+
+
+def is_sharded(parameter: object) -> bool:
+    """Whether a parameter is distributed over processes (`torch.distributed.tensor.DTensor`).
+
+    Example:
+        >>> import torch
+        >>> is_sharded(torch.zeros(1))
+        False
+    """
+    # Nobody has a DTensor who has not imported its module, which takes a second.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(parameter, module.DTensor)
+
+
+def full(parameter: Tensor) -> Tensor:
+    """Gather a parameter if it is sharded; a collective call then.
+
+    Example:
+        >>> import torch
+        >>> full(torch.zeros(1))
+        tensor([0.])
+    """
+    gathered: Tensor = cast("Any", parameter).full_tensor() if is_sharded(parameter) else parameter
+    return gathered
+
+
+def write_rows(codes: Tensor, sharded: Tensor | None, rows: Tensor, values: Tensor) -> None:
+    """Write new codes into rows of a codebook, in place.
+
+    With a sharded parameter this is a collective call: every process must write the same values.
+
+    Args:
+        codes: [K, D], what the module holds now.
+        sharded: the sharded parameter behind it; None if there is none.
+        rows: int64 [R].
+        values: float32 [R, D].
+
+    Raises:
+        FlatvqError: if the parameter belongs to FSDP1, which gives no way to write to it.
+
+    Example:
+        >>> import torch
+        >>> codes = torch.zeros(3, 1)
+        >>> write_rows(codes, None, torch.tensor([2]), torch.tensor([[5.0]]))
+        >>> codes.tolist()
+        [[0.0], [0.0], [5.0]]
+    """
+    if getattr(codes, "_fsdp_flattened", False):
+        raise FlatvqError(
+            "FullyShardedDataParallel (FSDP1) cannot initialize or replace codes that learn by gradients",
+            "use fully_shard (FSDP2), or update=Ema()",
+        )
+    if not is_sharded(codes):
+        codes[rows] = values.to(codes.dtype)
+    target = codes if is_sharded(codes) else sharded
+    if target is not None:
+        _write_sharded(target, rows, values)
+
+
+def _write_sharded(target: Tensor, rows: Tensor, values: Tensor) -> None:
+    from torch.distributed.tensor import DTensor, Replicate
+
+    assert isinstance(target, DTensor)
+    whole = full(target)
+    whole[rows] = values.to(whole.dtype)
+    mesh = target.device_mesh
+    target.copy_(DTensor.from_local(whole, mesh, [Replicate()] * mesh.ndim, run_check=False))
