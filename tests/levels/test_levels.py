@@ -237,6 +237,11 @@ def test_the_arm_beside_is_of_the_same_study_and_seed(tmp_path: Path) -> None:
             (tmp_path / "runs" / name / f"seed-{seed}-abc" / "model").mkdir(parents=True)
     pairs = [("single-level-naive", "two-level-naive"), ("single-level-healthy", "two-level-healthy")]
     study = {
+        "trials": [
+            {"arm": name, "seed": seed, "status": "done", "run": f"runs/{name}/seed-{seed}-abc"}
+            for name in names
+            for seed in (1, 11)
+        ],
         "arms": [{"name": name, "levels": 2 if "two" in name else 1} for name in names],
         "comparisons": [
             {"question": "intervention", "a": names[1], "b": names[0]},
@@ -247,7 +252,16 @@ def test_the_arm_beside_is_of_the_same_study_and_seed(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     assert beside(runs / names[1] / "seed-1-abc") == runs / names[3] / "seed-1-abc"
     assert beside(runs / names[0] / "seed-11-abc") == runs / names[2] / "seed-11-abc"
+    # Runs of other recipes are in the same folders; the record has the ones that were compared.
+    for name in (names[1], names[3]):
+        (runs / name / "seed-1-aaa" / "model").mkdir(parents=True)
+    assert beside(runs / names[1] / "seed-1-abc") == runs / names[3] / "seed-1-abc"
+    assert beside(runs / names[1] / "seed-1-aaa") is None
     (runs / names[3] / "seed-1-abc" / "model").rmdir()
     assert beside(runs / names[1] / "seed-1-abc") is None
+    for damage in ("[]", "{", '{"trials": [{"run": 1}]}', '{"trials": 3}'):
+        (tmp_path / "study.json").write_text(damage)
+        with pytest.raises(FlatvqError, match="holds no study"):
+            beside(runs / names[0] / "seed-1-abc")
     (tmp_path / "study.json").unlink()
     assert beside(runs / names[0] / "seed-1-abc") is None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flatvq.data import DataSplit, evaluation_crops, open_data
 from flatvq.errors import FlatvqError
+from flatvq.evaluate.provenance import tokenizer_hash
 from flatvq.files import write_json
 from flatvq.levels.codes import stacked
 from flatvq.levels.refit import refit
@@ -20,6 +21,8 @@ from flatvq.levels.told import told_by_below
 from flatvq.levels.worth import Worth, beside, worth
 from flatvq.model import load_tokenizer
 from flatvq.recipe import ModelRecipe, TrialRecipe, parse
+from flatvq.train.identity import Identity, mismatch_of
+from flatvq.train.launch import ALONE
 from flatvq.train.machine import Machine, keep_freed_memory, machine_for
 
 __all__ = ["examine"]
@@ -42,7 +45,9 @@ def examine(
         What `levels.json` holds (docs/records.md).
 
     Raises:
-        FlatvqError: if it is no finished run, has but one level, or its photographs cannot be read.
+        FlatvqError: if it is no finished run, has but one level, its photographs cannot be read, or they,
+            flatvq or the tokenizer are not those of the training: some of what is held out now might have
+            been trained on then.
     """
     recipe = _recipe(run)
     if len(recipe.model.levels) < 2:
@@ -58,8 +63,11 @@ def examine(
 
     keep_freed_memory()
     data = open_data(recipe.data)
+    identity = Identity.of(recipe, data)
+    for each in (run, *([single] if single else [])):
+        _refuse_others(each, identity)
     pixels = stacked(evaluation_crops(data.validation, recipe.data.crop, _CROPS))
-    with machine_for(recipe.train) as machine:
+    with machine_for(recipe.train, ALONE) as machine:
         model = load_tokenizer(run / "model", machine.device)
         losses = replaced(model, pixels, recipe.seed)
         decoders = refit(model, recipe, data, pixels, machine, steps, step)
@@ -70,6 +78,8 @@ def examine(
         "format": 1,
         "steps": steps,
         "crops": len(pixels),
+        "identity": identity.record(),
+        "tokenizer": tokenizer_hash(run / "model"),
         "replaced": [asdict(one) for one in losses],
         "refitted": [asdict(one) for one in decoders],
         "told_by_below": [{**asdict(one), "share": one.share} for one in told],
@@ -77,8 +87,8 @@ def examine(
         "beside": None,
     }
     if single is not None and flat is not None and flat_worth is not None:
-        where = {"run": single.name, "arm": single.parent.name, "psnr_db": flat[1]}
-        answers["beside"] = {**where, **_worth(flat_worth)}
+        where = {"run": single.name, "arm": single.parent.name, "tokenizer": tokenizer_hash(single / "model")}
+        answers["beside"] = {**where, "psnr_db": flat[1], **_worth(flat_worth)}
     write_json(run / "levels.json", answers)
     return answers
 
@@ -91,6 +101,22 @@ def _refitted_beside(
     model = load_tokenizer(single / "model", machine.device)
     (found,) = refit(model, recipe, data, pixels, machine, steps, step)
     return recipe.model, found.psnr_db
+
+
+def _refuse_others(run: Path, identity: Identity) -> None:
+    """Refuse a run that was not trained on these images, or whose tokenizer is not the one it ended with."""
+    if mismatch := mismatch_of(run, identity):
+        raise mismatch.error(f"'{run}' was", "train it again")
+    try:
+        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+        measured = str(metrics["measured_on"]["tokenizer"])
+        present = tokenizer_hash(run / "model")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"cannot read the tokenizer of '{run}' or its metrics.json ({type(error).__name__})"
+        raise FlatvqError(what, f"write them again with `flatvq train {run}`") from None
+    if measured != present:
+        what = f"'{run / 'model'}' has weights {present[:8]}, and metrics.json is of weights {measured[:8]}"
+        raise FlatvqError(what, f"write them again with `flatvq train {run}`")
 
 
 def _worth(found: Worth) -> dict[str, float]:

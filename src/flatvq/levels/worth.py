@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2, prod
 from pathlib import Path
+from typing import Any
 
+from flatvq.errors import FlatvqError
 from flatvq.levels.refit import Refitted
 from flatvq.model.capacity import capacity_of
 from flatvq.recipe import ModelRecipe
@@ -79,25 +80,34 @@ def beside(run: Path) -> Path | None:
         run: the folder of a run, in its study's `runs/ARM/seed-SEED-KEY`.
 
     Returns:
-        The folder of the other run; None if the run is in no study, or none of its arms has one level, the
-        same care for its codebook, and a finished trial of this seed.
+        The folder of the other run; None if the run is none of a study's trials, or no arm of the study has
+        one level, the same care for its codebook, and a finished trial of this seed.
+
+    Raises:
+        FlatvqError: if the study's record is damaged.
     """
     whole = run.resolve()
-    seed = re.fullmatch(r"seed-(\d+)-\w+", whole.name)
-    record = whole.parent.parent.parent / "study.json"
-    if seed is None or not record.is_file():
+    study = whole.parent.parent.parent
+    if not (study / "study.json").is_file():
         return None
-    study = json.loads(record.read_text(encoding="utf-8"))
-    arm = whole.parent.name
-    single = {one["name"] for one in study["arms"] if one["levels"] == 1}
-    pairs = [(one["a"], one["b"]) for one in study["comparisons"] if one["question"] == "hierarchy"]
-    others = [a if b == arm else b for a, b in pairs if arm in (a, b)]
-    runs = record.parent / "runs"
+    try:
+        return _beside(whole, study, json.loads((study / "study.json").read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise FlatvqError(f"'{study / 'study.json'}' holds no study", "run the study again") from None
+
+
+def _beside(run: Path, study: Path, record: dict[str, Any]) -> Path | None:
+    own = next((one for one in record["trials"] if study / one["run"] == run), None)
+    if own is None:
+        return None
+    single = {one["name"] for one in record["arms"] if one["levels"] == 1}
+    pairs = [(one["a"], one["b"]) for one in record["comparisons"] if one["question"] == "hierarchy"]
+    others = [a if b == own["arm"] else b for a, b in pairs if own["arm"] in (a, b)]
     finished = (
-        found
+        study / one["run"]
         for other in others
         if other in single
-        for found in sorted((runs / other).glob(f"seed-{seed[1]}-*"))
-        if (found / "model").is_dir()
+        for one in record["trials"]
+        if (one["arm"], one["seed"], one["status"]) == (other, own["seed"], "done")
     )
-    return next(finished, None)
+    return next((found for found in finished if (found / "model").is_dir()), None)

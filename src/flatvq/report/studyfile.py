@@ -134,6 +134,22 @@ class Data(Part):
     files: tuple[FileFate, ...] = ()
 
 
+class Side(Part):
+    """The images of one side."""
+
+    images: int
+    fingerprint: str
+
+
+class Identity(Part):
+    """What every trial was begun with."""
+
+    flatvq: str
+    training_protocol: int
+    training: Side
+    validation: Side
+
+
 class Match(Part):
     """Which capacities had to agree, what the solver changed and what is left."""
 
@@ -164,6 +180,7 @@ class Study(Part):
     machine: Any = None
     protocol: str | None = None
     margin_db: float
+    identity: Identity | None = None
     data: Data = Data()
     match: Match = Match()
     arms: tuple[Arm, ...]

@@ -1,5 +1,6 @@
 """Studies: plan, trials, statistics, verdict."""
 
+from flatvq.study.data import StudyData
 from flatvq.study.estimate import estimate_seconds
 from flatvq.study.packing import pack
 from flatvq.study.plan import Plan, PlannedArm, Trial, plan_study, planned_arms, planned_trial
@@ -10,6 +11,7 @@ __all__ = [
     "Outcome",
     "Plan",
     "PlannedArm",
+    "StudyData",
     "StudyProgress",
     "StudyStopped",
     "Trial",

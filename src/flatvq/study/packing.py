@@ -16,6 +16,7 @@ from typing import Any
 
 from flatvq.errors import FlatvqError
 from flatvq.files import write_bytes, write_json
+from flatvq.train.identity import Identity, read_identity
 
 __all__ = ["pack"]
 
@@ -34,7 +35,8 @@ def pack(study: Path, out: Path) -> list[Path]:
         The files that were written.
 
     Raises:
-        FlatvqError: if the folder holds no study, no trial is finished, or the records of one are gone.
+        FlatvqError: if the folder holds no study, no trial is finished, or the records of one are gone or
+            are of other images or another flatvq than the study's.
     """
     import pyarrow as pa
 
@@ -60,15 +62,31 @@ def _copied(source: Path, path: Path) -> Path:
 
 def _finished(study: Path) -> Iterator[Row]:
     try:
-        trials = json.loads((study / "study.json").read_text(encoding="utf-8"))["trials"]
-    except (OSError, ValueError, KeyError) as error:
+        tree = json.loads((study / "study.json").read_text(encoding="utf-8"))
+        trials, arms = tree["trials"], {arm["name"]: arm for arm in tree["arms"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"'{study}' holds no study ({type(error).__name__})"
         raise FlatvqError(what, "name the folder of a finished study") from None
     for trial in trials:
         if trial["status"] == "done":
-            if not (study / trial["run"] / "metrics.json").is_file():
-                raise FlatvqError(f"'{study / trial['run']}' is gone", "a study is packed with its runs")
+            run = study / trial["run"]
+            if not (run / "metrics.json").is_file():
+                raise FlatvqError(f"'{run}' is gone", "a study is packed with its runs")
+            _refuse_others(run, arms[trial["arm"]].get("identity") or tree.get("identity"))
             yield trial
+
+
+def _refuse_others(run: Path, identity: Row | None) -> None:
+    """Refuse a run of another identity than the study's; older studies and their runs have none."""
+    stored = read_identity(run)
+    if stored is None and identity is None:
+        return
+    if stored is None or identity is None:
+        what = f"of study.json and '{run}' only one says which images it is of"
+        raise FlatvqError(what, "run the study again")
+    differ = Identity.model_validate(identity).differences(stored, f"'{run}' has")
+    if differ:
+        raise FlatvqError(f"study.json has {'; '.join(differ.values())}", "run the study again")
 
 
 def _recipes(runs: Sequence[tuple[Row, Path]], path: Path) -> Path:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flatvq.errors import FlatvqError, nearest
-from flatvq.evaluate.protocol import protocol_id
 from flatvq.model.capacity import Capacity, capacity_of
 from flatvq.model.matching import match, residuals
+from flatvq.model.memory import require_memory
 from flatvq.recipe import Capacity as CapacityName
 from flatvq.recipe import MatchRecipe, StudyRecipe, Treatment, TrialRecipe
-from flatvq.train.protocol import TRAINING_PROTOCOL
 
 __all__ = ["Comparison", "Plan", "PlannedArm", "Trial", "plan_study", "planned_arms", "planned_trial"]
 
@@ -120,7 +119,11 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
         (16, 'hierarchy')
     """
     arms = planned_arms(recipe)
+    if len({arm.recipe.model.channels for arm in arms}) > 1:
+        what = "arms with model.channels 1 and 3 are measured on different images"
+        raise FlatvqError(what, "give all arms the same model.channels")
     for arm in arms:
+        require_memory(arm.recipe.model)
         _refuse_unmatched(arm, recipe.match)
     # Seed by seed, so that a study that is cut short has compared something.
     trials = [_trial(arm, seed) for seed in recipe.seeds for arm in arms]
@@ -135,12 +138,13 @@ def planned_trial(recipe: StudyRecipe, arm: str, seed: int) -> TrialRecipe:
     """Resolve and match one arm with a seed; the first arm if none is named.
 
     Raises:
-        FlatvqError: if there is no such arm.
+        FlatvqError: if there is no such arm, or this machine has not the memory for its model.
     """
     name = arm or next(iter(recipe.arms))
     if name not in recipe.arms:
         raise FlatvqError(f"no arm is named {name!r}", nearest(name, recipe.arms))
     planned = next(one for one in planned_arms(recipe) if one.name == name)
+    require_memory(planned.recipe.model)
     return planned.recipe.model_copy(update={"seed": seed})
 
 
@@ -187,9 +191,13 @@ def _trial(arm: PlannedArm, seed: int) -> Trial:
 
 
 def trial_key(recipe: TrialRecipe) -> str:
-    """Hash what a trial's figures depend on: its recipe and the protocols of training and evaluation."""
-    protocols = [TRAINING_PROTOCOL, protocol_id(recipe.data.crop, recipe.data.resize)]
-    text = json.dumps([recipe.model_dump(mode="json"), *protocols], sort_keys=True)
+    """Hash the recipe of a trial, to name its folder.
+
+    Only the recipe: what else decides the result (images, version, protocols) is the trial's identity, which
+    is stored in the folder and compared (`flatvq.train.identity`). If it were hashed too, changed images
+    would give another folder, and the trial would be trained again without a message.
+    """
+    text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -15,14 +15,15 @@ import yaml
 
 import flatvq
 from flatvq.data import DataSplit, Fate
-from flatvq.evaluate.protocol import protocol_id
 from flatvq.files import write_json, write_text
+from flatvq.recipe import DataRecipe
 from flatvq.study.collapse import collapse_of
-from flatvq.study.plan import Plan
+from flatvq.study.data import StudyData
+from flatvq.study.plan import Plan, PlannedArm
 from flatvq.study.runner import Outcome
 from flatvq.study.statistics import compare
 from flatvq.study.verdict import Compared, study_verdict
-from flatvq.train.machine import cores
+from flatvq.train.machine import cores, processor
 
 __all__ = ["compared_arms", "machine_record", "write_study"]
 
@@ -31,18 +32,22 @@ _MEASURES = ("psnr_db", "ssim", "mse", "ms_ssim", "psnr_of_mean_mse_db", "effect
 _LEVEL = ("codebook_size", "usage", "perplexity", "used_codes", "codes_for_99", "quantization_error")
 
 
-def write_study(plan: Plan, outcomes: Sequence[Outcome], data: DataSplit, folder: Path) -> dict[str, Any]:
+def write_study(plan: Plan, outcomes: Sequence[Outcome], data: StudyData, folder: Path) -> dict[str, Any]:
     """Write `recipe.yaml` and `study.json`.
 
     Args:
         plan: the study.
         outcomes: one per trial.
-        data: its photographs, for what became of each file.
+        data: its images.
         folder: the study's folder.
 
     Returns:
         What `study.json` holds.
+
+    Raises:
+        FlatvqError: if a finished trial was begun with other images or another flatvq: nothing is compared.
     """
+    data.check(folder, "train the trials again")
     trials = [_trial(outcome, folder) for outcome in outcomes]
     compared = compared_arms(plan, trials)
     recipe = plan.recipe
@@ -53,11 +58,12 @@ def write_study(plan: Plan, outcomes: Sequence[Outcome], data: DataSplit, folder
         "flatvq": flatvq.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine_record(),
-        "protocol": protocol_id(recipe.data.crop, recipe.data.resize),
+        "protocol": data.identity.evaluation_protocol,
         "margin_db": recipe.margin_db,
-        "data": _data(plan, data, _files(data, outcomes, folder)),
+        "identity": data.identity.record(),
+        "data": _data(plan.arms[0].recipe.data, data.split, _files(data.split, outcomes, folder)),
         "match": _match(plan),
-        "arms": [arm.record() for arm in plan.arms],
+        "arms": [_arm(arm, data) for arm in plan.arms],
         "trials": trials,
         "comparisons": [one.record() for one in compared],
         "verdict": asdict(study_verdict(plan, compared, trials)),
@@ -82,6 +88,11 @@ def compared_arms(plan: Plan, trials: Sequence[dict[str, Any]]) -> list[Compared
             values = [a[seed] for seed in seeds], [b[seed] for seed in seeds]
             compared.append(Compared(comparison, compare(*values, margin=plan.recipe.margin_db)))
     return compared
+
+
+def _arm(arm: PlannedArm, data: StudyData) -> dict[str, Any]:
+    own = data.identity_of(arm.name)
+    return {**arm.record(), "identity": None if own == data.identity else own.record()}
 
 
 def _trial(outcome: Outcome, folder: Path) -> dict[str, Any]:
@@ -132,8 +143,7 @@ def _files(data: DataSplit, outcomes: Sequence[Outcome], folder: Path) -> list[d
     return [asdict(fate) for fate in found]
 
 
-def _data(plan: Plan, data: DataSplit, files: list[dict[str, Any]]) -> dict[str, Any]:
-    recipe = plan.recipe.data
+def _data(recipe: DataRecipe, data: DataSplit, files: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "source": recipe.source,
         "training_images": len(data.training),
@@ -147,17 +157,9 @@ def _data(plan: Plan, data: DataSplit, files: list[dict[str, Any]]) -> dict[str,
 def machine_record() -> dict[str, Any]:
     """Say what figures were measured on."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "system": platform.system(),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-
-
-def _processor() -> str:
-    """Name the processor; only Linux tells more than its architecture."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -14,9 +14,12 @@ from typing import Any
 from flatvq.files import write_json
 from flatvq.model.capacity import capacity_of
 from flatvq.study import worker
+from flatvq.study.data import StudyData
 from flatvq.study.devices import gpus_for, least_busy, workers_for
 from flatvq.study.plan import Plan, Trial
+from flatvq.train.identity import Identity, assign
 from flatvq.train.machine import cores
+from flatvq.train.trial import is_finished
 
 __all__ = ["Outcome", "RunningTrial", "StudyProgress", "StudyStopped", "run_trials"]
 
@@ -86,12 +89,15 @@ def _work(outcome: Outcome, steps: int) -> float:
     )
 
 
-def run_trials(plan: Plan, folder: Path, watch: Callable[[StudyProgress], None]) -> list[Outcome]:
+def run_trials(
+    plan: Plan, folder: Path, data: StudyData, watch: Callable[[StudyProgress], None]
+) -> list[Outcome]:
     """Run every trial that is not done; a trial that fails does not stop the others.
 
     Args:
         plan: the study.
         folder: its folder.
+        data: its images. Each trial opens them again, and fails if they have changed by then.
         watch: called about twice a second with how things stand.
 
     Returns:
@@ -111,7 +117,9 @@ def run_trials(plan: Plan, folder: Path, watch: Callable[[StudyProgress], None])
         while waiting or running:
             while waiting and len(running) < workers:
                 gpu = least_busy(gpus, [trial.gpu for trial in running])
-                running.append(RunningTrial(waiting.pop(0), folder, threads, gpu))
+                outcome = waiting.pop(0)
+                identity = data.identity_of(outcome.trial.recipe.arm)
+                running.append(RunningTrial(outcome, folder, identity, threads, gpu))
             wait([trial.process.sentinel for trial in running], _POLL_SECONDS)
             running = [trial for trial in running if not trial.finished()]
             watch(progress)
@@ -147,19 +155,23 @@ class RunningTrial:
     Args:
         outcome: the trial; kept up to date.
         folder: the study's.
+        identity: that it must have; the trial fails if the images are others when it opens them.
         threads: that it may compute with.
         gpu: the only one that it sees, as CUDA_VISIBLE_DEVICES names it.
     """
 
-    def __init__(self, outcome: Outcome, folder: Path, threads: int, gpu: str | None) -> None:
+    def __init__(
+        self, outcome: Outcome, folder: Path, identity: Identity, threads: int, gpu: str | None
+    ) -> None:
         self.outcome, self.gpu = outcome, gpu
         self.run = folder / outcome.trial.run
         self.run.mkdir(parents=True, exist_ok=True)
         if not (self.run / "recipe.json").exists():
             write_json(self.run / "recipe.json", outcome.trial.recipe.model_dump(mode="json"))
+        assign(self.run, identity)
         outcome.status = "running"
         self.started = time.monotonic()
-        self.process = worker.start(self.run, threads, gpu)
+        self.process, self._cause = worker.start(self.run, threads, gpu)
 
     def finished(self) -> bool:
         """Look at records and process; bring the outcome up to date."""
@@ -168,12 +180,11 @@ class RunningTrial:
         if code is None:
             return False
         self.outcome.seconds = time.monotonic() - self.started
-        standing = _read(self.run / "status.json")
-        if code == 0 and standing.get("status") == "done":
+        if code == 0 and is_finished(self.run):
             _complete(self.outcome, self.run)
         else:
             self.outcome.status = "failed"
-            self.outcome.error = standing.get("error") or _ending(code, self.run)
+            self.outcome.error = worker.received(self._cause) or _ending(code, self.run)
         return True
 
 
@@ -187,7 +198,7 @@ def _ending(code: int, run: Path) -> str:
 def _standing(trial: Trial, folder: Path) -> Outcome:
     outcome = Outcome(trial)
     run = folder / trial.run
-    if _read(run / "status.json").get("status") == "done" and (run / "metrics.json").exists():
+    if is_finished(run):
         _complete(outcome, run)
     else:
         _follow(outcome, run)

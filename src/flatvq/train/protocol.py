@@ -4,5 +4,5 @@ from __future__ import annotations
 
 __all__ = ["TRAINING_PROTOCOL"]
 
-TRAINING_PROTOCOL = 4
+TRAINING_PROTOCOL = 5
 """Raise it when the same recipe comes to train other weights."""

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import closing, nullcontext, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from flatvq.data import DataSplit, evaluation_crops, evenly_spread, open_data
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.protocol import protocol_id
+from flatvq.evaluate.provenance import measured_on
 from flatvq.evaluate.split import Evaluation, evaluate
 from flatvq.files import write_bytes, write_json
 from flatvq.model import save_tokenizer
-from flatvq.recipe import TrialRecipe
+from flatvq.recipe import TrialRecipe, load_trial
+from flatvq.train.identity import Identity, agree_on, begin
 from flatvq.train.interrupt import StopRequest, stop_requests
 from flatvq.train.journal import Journal
 from flatvq.train.lock import locked
 from flatvq.train.loop import Trainer
-from flatvq.train.machine import Machine, keep_freed_memory, machine_for
+from flatvq.train.machine import Machine, keep_freed_memory, machine_for, processor
+from flatvq.translation import cause_of
 
-__all__ = ["run_trial"]
+__all__ = ["is_finished", "run_trial"]
 
 
 def run_trial(
@@ -49,18 +53,29 @@ def run_trial(
         True if the trial is done; False if SIGTERM or Ctrl-C stopped it after a checkpoint.
 
     Raises:
-        FlatvqError: if the folder holds another recipe's run, the data cannot be read, or training diverged.
+        FlatvqError: if the folder holds another recipe's run, or one that was begun with other images or
+            another flatvq (`flatvq.train.identity`), the data cannot be read, or training diverged. All
+            processes raise it.
     """
     run.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
-    with machine_for(recipe.train) as machine, stop_requests() as stop:
+    with machine_for(recipe.train) as machine, stop_requests() as stop, ExitStack() as held:
         first = machine.rank == 0
-        with locked(run) if first else nullcontext():
+        with machine.shared_errors():
             if first:
+                held.enter_context(locked(run))
                 _claim(run, recipe)
-            journal = Journal(run, recipe.train.steps, silent=not first)
-            with closing(journal):
-                return _run(recipe, data, machine, journal, stop, progress)
+        journal = held.enter_context(closing(Journal(run, recipe.train.steps, silent=not first)))
+        return _run(recipe, data, machine, journal, stop, progress)
+
+
+def is_finished(run: Path) -> bool:
+    """Tell whether the run in a folder ended with its final evaluation."""
+    try:
+        status = json.loads((run / "status.json").read_text(encoding="utf-8"))["status"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(status == "done") and (run / "metrics.json").exists()
 
 
 def _run(
@@ -74,43 +89,59 @@ def _run(
     """Train and evaluate, keeping the status up to date."""
     trainer = None
     try:
+        # A finished run stays finished until it is known to have the same images as before.
+        if not is_finished(journal.run):
+            journal.status("running", 0)
+        images = _opened(recipe, data, machine, journal.run)
         journal.status("running", 0)
-        trainer = Trainer(recipe, data or open_data(recipe.data), machine, journal)
+        trainer = Trainer(recipe, images, machine, journal)
         trainer.resume()
         if recipe.train.tensorboard:
             journal.mirror_to_tensorboard(trainer.step)
-        device, precision = str(machine.device), machine.precision
-        world, compiled = machine.world_size, trainer.compiled
         journal.record(
             "start",
             step=trainer.step,
-            device=device,
-            precision=precision,
-            compiled=compiled,
-            world_size=world,
+            device=str(machine.device),
+            precision=machine.precision,
+            compiled=trainer.compiled,
+            world_size=machine.world_size,
+            torch=torch.__version__,
+            processor=processor(),
         )
         if not trainer.train(stop, progress):
             journal.status("stopped", trainer.step)
             journal.record("stop", step=trainer.step, reason=stop.signal.name if stop.signal else None)
             return False
-        if not journal.silent:
-            _finish(trainer, journal.run)
-        machine.wait()
+        with machine.shared_errors():
+            if not journal.silent:
+                _finish(trainer, journal.run)
         journal.status("done", trainer.step)
     except Exception as error:
-        with suppress(OSError):  # on a full disk this fails too; the first error is the one to report
-            journal.status("failed", trainer.step if trainer else 0, str(error) or type(error).__name__)
+        if not is_finished(journal.run):
+            with suppress(OSError):  # on a full disk this fails too; the first error is the one to report
+                journal.status("failed", trainer.step if trainer else 0, cause_of(error))
         raise
     return True
+
+
+def _opened(recipe: TrialRecipe, data: DataSplit | None, machine: Machine, run: Path) -> DataSplit:
+    """Open the images, the same ones in all processes and the same ones that the run was begun with."""
+    with machine.shared_errors():
+        data = data or open_data(recipe.data)
+        identity = Identity.of(recipe, data)
+    agree_on(identity, machine)
+    with machine.shared_errors():
+        if machine.rank == 0:
+            begin(run, identity)
+    return data
 
 
 def _claim(run: Path, recipe: TrialRecipe) -> None:
     """Make the folder this recipe's, or see that it is."""
     path = run / "recipe.json"
-    tree = recipe.model_dump(mode="json")
     if not path.exists():
-        write_json(path, tree)
-    elif json.loads(path.read_text()) != tree:
+        write_json(path, recipe.model_dump(mode="json"))
+    elif load_trial(run) != recipe:
         what = f"'{run}' holds a run of another recipe"
         raise FlatvqError(what, "choose another folder, or delete it to start anew")
 
@@ -127,9 +158,14 @@ def _finish(trainer: Trainer, run: Path) -> None:
     write_json(run / "codes.json", {"levels": levels})
     config = recipe.model_dump(mode="json", include={"model", "codebook"})
     save_tokenizer(run / "model", trainer.model, config)
-    protocol = protocol_id(recipe.data.crop, recipe.data.resize)
     files = [asdict(fate) for fate in (*trainer.data.fates, *trainer.data.late_fates)]
-    metrics = {"protocol": protocol, "crop": recipe.data.crop, **found.record(), "files": files}
+    metrics = {
+        "protocol": protocol_id(recipe.data.crop, recipe.data.resize, recipe.model.channels),
+        "crop": recipe.data.crop,
+        **found.record(),
+        "measured_on": measured_on(trainer.data.validation.fingerprint, run / "model"),
+        "files": files,
+    }
     write_json(run / "metrics.json", metrics)
 
 
@@ -149,7 +185,7 @@ def _write_images(path: Path, found: Evaluation) -> None:
     columns: dict[str, Any] = {
         "image": found.names,
         "psnr_db": found.psnr_db,
-        "ssim": found.ssim,
+        "ssim": pa.array(found.ssim, pa.float64()),
         "mse": found.mse,
     }
     table = pa.table({**columns, "ms_ssim": pa.array(found.ms_ssim, pa.float64())})

@@ -31,6 +31,7 @@ def tune_record(search: Search) -> dict[str, Any]:
         "format": FORMAT,
         "name": search.asked.name,
         "steps": search.asked.base.train.steps,
+        "identity": search.identity.record(),
         "space": {name: knob.model_dump(mode="json") for name, knob in search.asked.space.items()},
         "trials": [_trial(trial) for trial in search.study.get_trials() if trial.state.is_finished()],
         "best": None if best is None else best.number,

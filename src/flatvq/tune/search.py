@@ -7,6 +7,7 @@ their checkpoints are, and every finished one counts.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 from optuna.trial import Trial as Suggestion
 
+from flatvq.data import open_data
 from flatvq.errors import FlatvqError
 from flatvq.model.capacity import capacity_of
 from flatvq.quantize.randomness import derived_seed
@@ -28,6 +30,7 @@ from flatvq.study.collapse import perplexity_share
 from flatvq.study.devices import gpus_for, least_busy
 from flatvq.study.plan import Trial, trial_key
 from flatvq.study.runner import Outcome, RunningTrial, StudyStopped
+from flatvq.train.identity import Identity, Mismatch
 from flatvq.train.machine import cores
 from flatvq.tune.space import changed, suggested, values_of
 
@@ -38,6 +41,8 @@ _POLL_SECONDS = 0.5
 # collapsed.
 _COLLAPSED, _PATIENCE = 0.05, 0.3
 _LOOKS = 10
+_IDENTITY = "identity "
+_OTHERWISE = "choose another --out or --storage"
 
 
 @dataclass(frozen=True)
@@ -119,11 +124,19 @@ class Search:
         asked: what is searched.
         folder: of this process' runs.
         storage: of what was tried, everywhere.
+
+    Raises:
+        FlatvqError: if the images cannot be opened, or the storage holds a search of that name with another
+            recipe, space, images or flatvq.
     """
 
     def __init__(self, asked: Asked, folder: Path, storage: optuna.storages.BaseStorage | str) -> None:
         self.asked, self.folder, self.storage = asked, folder, storage
         self._place = str(folder.resolve())
+        self.identity, self._trial_identity = (
+            Identity.of(recipe, open_data(recipe.data)) for recipe in (asked.incumbent, asked.base)
+        )
+        """`identity` is that of the incumbent at full length; all machines that share the storage have it."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.study = optuna.create_study(
             storage=storage,
@@ -137,6 +150,7 @@ class Search:
 
     def _claim(self) -> None:
         """Make the stored search this one, or see that it is: other trainings' values cannot be compared."""
+        self._claim_identity()
         space = {name: knob.model_dump(mode="json") for name, knob in self.asked.space.items()}
         mine = {"base": self.asked.base.model_dump(mode="json"), "space": space}
         stored = self.study.user_attrs.get("asked")
@@ -145,6 +159,24 @@ class Search:
         elif stored != mine:
             what = f"the storage holds a search {self.asked.name!r} of another recipe or space"
             raise FlatvqError(what, "choose another --out or --storage, or delete it to start anew")
+
+    def _claim_identity(self) -> None:
+        """Write the identity of the search, or see that it is the same.
+
+        Each identity has a key of its own, which is written before all keys are read: of two searches that
+        begin at the same time with different images, at least one sees the other's.
+        """
+        before = self.study.user_attrs
+        if "asked" in before and not _identities(before):
+            older = Mismatch("begun without a record of its images", ())
+            raise older.error(f"the search {self.asked.name!r} was", _OTHERWISE)
+        record = self.identity.record()
+        key = _IDENTITY + hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
+        self.study.set_user_attr(key, record)
+        for stored in _identities(self.study.user_attrs):
+            if mismatch := stored.mismatch(self.identity):
+                self.study.set_user_attr(key, None)
+                raise mismatch.error(f"the search {self.asked.name!r} was", _OTHERWISE)
 
     @property
     def ended(self) -> int:
@@ -222,7 +254,8 @@ class Search:
                 self.study.tell(suggestion, state=TrialState.FAIL)
                 return None
             run = Path("runs") / f"{suggestion.number:04}-{trial_key(recipe)}"
-        running = RunningTrial(Outcome(Trial(recipe, run)), self.folder, threads, gpu)
+        outcome = Outcome(Trial(recipe, run))
+        running = RunningTrial(outcome, self.folder, self._trial_identity, threads, gpu)
         suggestion.set_user_attr("run", str(run))
         return _Attempt(suggestion, running)
 
@@ -270,6 +303,12 @@ class _Attempt:
             if level is not None:
                 return f"collapsed: level {level} at step {look['step']}"
         return "below the median" if looks and self.suggestion.should_prune() else None
+
+
+def _identities(attributes: Mapping[str, Any]) -> list[Identity]:
+    """Return the identities that a storage holds of a search."""
+    records = [value for key, value in attributes.items() if key.startswith(_IDENTITY) and value is not None]
+    return [Identity.model_validate(record) for record in records]
 
 
 def _collapsed(recipe: TrialRecipe, look: dict[str, Any]) -> int | None:

@@ -1,0 +1,164 @@
+"""A search goes on, on every machine, only with the images and the flatvq that it began with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+from PIL import Image
+
+import flatvq
+from flatvq import cli
+from flatvq.data import open_data
+from flatvq.errors import FlatvqError
+from flatvq.recipe import TrialRecipe, TuneRecipe, parse
+from flatvq.train.identity import Identity
+from flatvq.tune import Asked, Search, open_storage, space_of
+
+
+def write_picture(folder: Path, number: int, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    for side, numbers in (("train", range(8)), ("held-out", range(8, 10))):
+        (folder / side).mkdir(parents=True)
+        for number in numbers:
+            write_picture(folder / side, number, seed=number)
+    return folder
+
+
+@pytest.fixture
+def asked(pictures: Path) -> Asked:
+    paths = {"path": str(pictures / "train"), "validation_path": str(pictures / "held-out")}
+    recipe = parse(TrialRecipe, {"data": {"source": "folder", "crop": 16, **paths}})
+    return Asked("mine", recipe, TuneRecipe(), space_of(recipe))
+
+
+def opened(asked: Asked, folder: Path, url: str | None = None) -> Search:
+    folder.mkdir(exist_ok=True)
+    return Search(asked, folder, open_storage(folder, url))
+
+
+@pytest.mark.parametrize("side", ["train", "held-out"])
+def test_a_search_on_other_images_is_refused(asked: Asked, pictures: Path, tmp_path: Path, side: str) -> None:
+    opened(asked, tmp_path / "made")
+    opened(asked, tmp_path / "made")
+    (path,) = (pictures / side).glob("[39].png")
+    kept = path.read_bytes()
+    write_picture(path.parent, int(path.stem), seed=99)
+    named = "training images 8" if side == "train" else "held-out images 2"
+    with pytest.raises(
+        FlatvqError, match=rf"^the search 'mine' was begun with {named} \(\w{{8}}\), now"
+    ) as told:
+        opened(asked, tmp_path / "made")
+    assert told.value.remedy.endswith(" or choose another --out or --storage")
+    path.write_bytes(kept)
+    opened(asked, tmp_path / "made")
+
+
+def test_a_search_of_another_version_is_refused(asked: Asked, tmp_path: Path, monkeypatch) -> None:
+    opened(asked, tmp_path / "made")
+    monkeypatch.setattr(flatvq, "__version__", "9.8.7")
+    with pytest.raises(FlatvqError, match=r"begun with flatvq .*, now 9\.8\.7: install flatvq"):
+        opened(asked, tmp_path / "made")
+
+
+def test_a_search_from_before_identities_is_refused(asked: Asked, tmp_path: Path) -> None:
+    search = opened(asked, tmp_path / "made")
+    for key in search.study.user_attrs:
+        if key.startswith("identity"):
+            search.study.set_user_attr(key, None)
+    with pytest.raises(FlatvqError, match="without a record of its images: choose another --out"):
+        opened(asked, tmp_path / "made")
+
+
+def test_machines_that_share_a_storage_have_the_same_images(
+    asked: Asked, pictures: Path, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    opened(asked, tmp_path / "one", url)
+    opened(asked, tmp_path / "two", url)
+    kept = (pictures / "train" / "3.png").read_bytes()
+    write_picture(pictures / "train", 3, seed=99)
+    with pytest.raises(FlatvqError, match="training images"):
+        opened(asked, tmp_path / "three", url)
+    # The machine that was refused leaves nothing that would refuse the others.
+    (pictures / "train" / "3.png").write_bytes(kept)
+    opened(asked, tmp_path / "one", url)
+
+
+def test_of_two_searches_that_begin_together_one_is_refused(
+    asked: Asked, pictures: Path, tmp_path: Path
+) -> None:
+    """The second machine reads the storage before the first has written, and writes after it."""
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    first = opened(asked, tmp_path / "one", url)
+    storage = optuna.storages.get_storage(url)
+    (study,) = storage.get_all_studies()
+    write_picture(pictures / "train", 3, seed=99)
+    other = Identity.of(asked.incumbent, open_data(asked.incumbent.data))
+    storage.set_study_user_attr(study._study_id, "identity of-another", other.record())
+    with pytest.raises(FlatvqError, match="training images"):
+        opened(asked, tmp_path / "two", url)
+    assert first.identity != other
+
+
+def test_tune_continued_on_other_images(pictures: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    tree = {
+        "data": {
+            "source": "folder",
+            "path": "pictures/train",
+            "validation_path": "pictures/held-out",
+            "crop": 16,
+        },
+        "model": {
+            "width": 8,
+            "residual_width": 4,
+            "residual_blocks": 1,
+            "levels": [{"codebook_size": 8, "code_dim": 4}],
+        },
+        "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}},
+        "train": {"steps": 4, "batch_size": 2, "precision": "float32", "compile": "never"},
+        "evaluate": {"samples": 1},
+        "tune": {
+            "trials": 1,
+            "set_aside": 0.25,
+            "confirm_seeds": [7, 8],
+            "space": {"code_dim": {"choices": [2, 4]}},
+        },
+        "workers": 2,
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(tree))
+
+    def tune() -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["flatvq", "tune", "mine.yaml", "--out", "made"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    assert tune() == (0, "")
+    made = tmp_path / "made"
+    record = json.loads((made / "tune.json").read_text())
+    assert (record["identity"]["training"]["images"], record["identity"]["validation"]["images"]) == (8, 2)
+    (run,) = (made / "runs").iterdir()
+    trial = json.loads((run / "identity.json").read_text())
+    assert (trial["training"]["images"], trial["validation"]["images"]) == (6, 2)
+    assert trial["validation"] != record["identity"]["validation"]
+    assert json.loads((made / "confirm" / "study.json").read_text())["identity"] == record["identity"]
+    before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    write_picture(pictures / "held-out", 8, seed=99)
+    code, said = tune()
+    assert (code, said.count("\n")) == (2, 1)
+    assert "the search 'mine-default' was begun with held-out images 2 (" in said
+    after = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    assert {path.name for path, text in after.items() if before.get(path) != text} <= {"journal.log"}
