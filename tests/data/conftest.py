@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.data.dataset_files import COUNT, encoded
 
 
 @pytest.fixture
@@ -29,3 +31,23 @@ def folder(tmp_path: Path, picture: Callable[..., np.ndarray]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture(number)).save(path)
     return tmp_path / "images"
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network, and a cache that goes away."""
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    monkeypatch.setenv("HF_UPDATE_DOWNLOAD_COUNTS", "0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        datasets = pytest.importorskip("datasets")
+        import huggingface_hub.constants
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def files(picture: Callable[..., np.ndarray]) -> list[bytes]:
+    """PNG files, encoded."""
+    return [encoded(picture(number)) for number in range(COUNT)]

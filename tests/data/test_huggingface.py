@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
 import tarfile
@@ -12,82 +11,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from tests.data.dataset_files import (
+    COUNT,
+    encoded,
+    open_dataset,
+    write_image_folder,
+    write_parquet,
+    write_tar,
+)
 
-from flatvq.data import DataSplit, ImageSet, TrainingCrops, open_data
+from flatvq.data import ImageSet, TrainingCrops
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.recipe import DataRecipe
 
 pytest.importorskip("pyarrow")
 
 Picture = Callable[..., np.ndarray]
-COUNT = 24
-
-
-@pytest.fixture(autouse=True)
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, and a cache that goes away."""
-    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
-    monkeypatch.setenv("HF_UPDATE_DOWNLOAD_COUNTS", "0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        datasets = pytest.importorskip("datasets")
-        import huggingface_hub.constants
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-
-
-@pytest.fixture
-def files(picture: Picture) -> list[bytes]:
-    """PNG files, encoded."""
-    return [encoded(picture(number)) for number in range(COUNT)]
-
-
-def encoded(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def write_parquet(folder: Path, files: list[bytes], split: str = "train") -> Path:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    folder.mkdir(exist_ok=True)
-    columns = {
-        "image": [{"bytes": file, "path": None} for file in files],
-        "raw": files,
-        "label": list(range(len(files))),
-    }
-    pq.write_table(pa.table(columns), folder / f"{split}-00000.parquet")
-    return folder
-
-
-def write_tar(folder: Path, files: list[bytes]) -> Path:
-    folder.mkdir()
-    with tarfile.open(folder / "shard-0.tar", "w") as tar:
-        for number, file in enumerate(files):
-            for suffix, content in (("png", file), ("cls", b"3")):
-                member = tarfile.TarInfo(f"{number:04}.{suffix}")
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-    return folder
-
-
-def write_image_folder(folder: Path, files: list[bytes]) -> Path:
-    (folder / "train").mkdir(parents=True)
-    for number, file in enumerate(files):
-        (folder / "train" / f"{number:04}.png").write_bytes(file)
-    return folder
-
-
+pytestmark = pytest.mark.usefixtures("offline")
 WRITERS = {"image": write_parquet, "png": write_tar, "image ": write_image_folder}
-
-
-def open_dataset(path: Path | str, **changes: object) -> DataSplit:
-    keys = {"source": "huggingface", "path": str(path), "crop": 16, "validation_share": 0.25, **changes}
-    return open_data(DataRecipe.model_validate(keys))
 
 
 def content(images: ImageSet) -> set[bytes]:

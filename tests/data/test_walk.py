@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -152,7 +153,7 @@ def test_files_and_folders_without_permission(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Path, "open", refuse_file)
     monkeypatch.setattr(os, "scandir", refuse_folder)
     assert {name: (fate.fate, fate.reason) for name, fate in fates(tmp_path).items()} == {
-        "locked.png": ("unreadable", "no permission to read it"),
+        "locked.png": ("unreadable", "cannot be opened (permission denied)"),
         "closed/": ("unreadable", "folder cannot be listed (permission denied)"),
     }
 
@@ -162,15 +163,61 @@ def test_wrong_paths_are_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("text")
     save(tmp_path / "file.png")
+    (tmp_path / "loop").symlink_to("loop")
     wrong = {
         tmp_path / "absent": "no folder at '.*absent': check the path",
+        tmp_path / "loop": r"no folder at '.*loop' \(too many levels of symbolic links\): check the path",
+        tmp_path / "file.png" / "x": r"no folder at '.*x' \(not a directory\): check the path",
         tmp_path / "file.png": "'.*file.png' is a file, not a folder: ",
         tmp_path / "empty": "folder '.*empty' holds no usable image .it is empty.: ",
         tmp_path / "texts": r"folder '.*texts' holds no usable image .\*.txt .1 files..: ",
-        tmp_path / "nul\0byte": "no folder at ",
-        Path("x" * 5000): "no folder at ",
+        tmp_path / "nul\0byte": r"no folder at '.*nul\\x00byte' \(ValueError: embedded null byte\)",
+        Path("x" * 5000): r"no folder at '.*' \(file name too long\): check the path",
+        Path("~nobody-here/pictures"): "no home folder for '~nobody-here/pictures': ",
     }
     for path, message in wrong.items():
         with pytest.raises(FlatvqError, match=message) as caught:
             opened(path)
         assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_vanishes_while_it_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "images" / "x.png")
+    save(tmp_path / "images" / "below" / "y.png")
+    scandir = os.scandir
+
+    def vanish(name: str) -> Callable[[Path], object]:
+        def scan(path: Path) -> object:
+            if Path(path).name == name:
+                Path(path).rename(tmp_path / f"away-{name}")
+            return scandir(path)
+
+        return scan
+
+    monkeypatch.setattr(os, "scandir", vanish("below"))
+    assert fates(tmp_path / "images") == {
+        "below/": Fate(
+            "below/", "evaluation", "unreadable", "folder cannot be listed (no such file or directory)"
+        )
+    }
+    monkeypatch.setattr(os, "scandir", vanish("images"))
+    with pytest.raises(
+        FlatvqError, match=r"folder '.*images' cannot be listed \(no such file or directory\)"
+    ):
+        opened(tmp_path / "images")
+
+
+def test_files_that_vanish_after_they_were_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("x.png", "y.png", "z.png"):
+        save(tmp_path / "images" / name)
+
+    def vanish(path: Path, *args: str) -> object:
+        path.unlink(missing_ok=True)
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(Path, "open", vanish)
+    with pytest.raises(
+        FlatvqError,
+        match=r"3 of 3 images .* such as 'x.png': cannot be opened \(no such file or directory\);",
+    ):
+        opened(tmp_path / "images")

@@ -17,7 +17,10 @@ from flatvq.data.store import Decoder, StoredImages
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
-__all__ = ["Source", "hold_out", "keep_apart", "usable"]
+__all__ = ["EVALUATED", "Source", "hold_out", "keep_apart", "usable"]
+
+EVALUATED = "evaluation"
+"""What fates call a set that is only evaluated, without a recipe."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,18 @@ class Source:
     """Such as `folder 'photos'`."""
     survey: Survey
     """What it holds."""
+
+    def left_out(self, fates: Sequence[Fate] = ()) -> list[Fate]:
+        """Return what became of images that are not used, by the survey or since, without other files."""
+        return [
+            fate
+            for fate in (*self.survey.fates, *fates)
+            if fate.fate == "unreadable" or fate.name in self.survey.remedies
+        ]
+
+    def remedy(self, fate: Fate) -> str:
+        """Say what to do about an image that is not used."""
+        return self.survey.remedies.get(fate.name, "mend or remove such files, or check their permissions")
 
 
 @dataclass(frozen=True)
@@ -64,14 +79,18 @@ def usable(
     candidates = len(source.survey.entries) + len(bad) - len(fates)
     if len(bad) > max_unreadable * candidates:
         what = f"{len(bad)} of {candidates} images in {source.title} cannot be read, such as '{bad[0].name}'"
-        remedy = f"{bad[0].reason}; mend them, or raise data.max_unreadable above {max_unreadable:g}"
+        remedy = f"{bad[0].reason}; {source.remedy(bad[0])}"
+        if split != EVALUATED:
+            remedy += f", or raise data.max_unreadable above {max_unreadable:g}"
         raise FlatvqError(what, remedy)
     kept = tuple(entry for entry in wanted if entry not in rejected)
-    if not kept:
-        held = ", ".join(fate.name for fate in source.survey.fates[:3])
-        what = f"{source.title} holds no usable image ({held or 'it is empty'})"
-        raise FlatvqError(what, "check the path")
-    return Usable(kept, fates)
+    if kept:
+        return Usable(kept, fates)
+    if left_out := source.left_out(fates):
+        what = f"no image of {source.title} is usable, such as '{left_out[0].name}' ({left_out[0].reason})"
+        raise FlatvqError(what, source.remedy(left_out[0]))
+    others = ", ".join(fate.name for fate in source.survey.fates[:3])
+    raise FlatvqError(f"{source.title} holds no usable image ({others or 'it is empty'})", "check the path")
 
 
 def hold_out(source: Source, recipe: DataRecipe) -> DataSplit:
@@ -99,7 +118,7 @@ def hold_out(source: Source, recipe: DataRecipe) -> DataSplit:
     left = usable(source, wanted, decoder, recipe.max_unreadable, "")
     # Again, because a side may have lost all its images to damage; the hash keeps all others where they were.
     # What changes over is then decoded once more, in the way of its new side.
-    sides = divide(left.entries, recipe.validation_share, source.title)
+    sides = divide(left.entries, recipe.validation_share, _with_what_is_missing(source, left.fates))
     sentence = (
         f"{len(sides.validation)} of {len(left.entries)} images of {source.title} are never trained on, "
         f"chosen by a hash of their content (validation_share {recipe.validation_share:g}), which keeps "
@@ -155,6 +174,15 @@ def _to_train_on(entries: Iterable[Entry]) -> dict[Entry, Decode]:
 
 def _to_evaluate(entries: Iterable[Entry]) -> dict[Entry, Decode]:
     return dict.fromkeys(entries, decode)
+
+
+def _with_what_is_missing(source: Source, fates: Sequence[Fate]) -> str:
+    """Name a source in an error that others of its images, had they been usable, would have averted."""
+    left_out = source.left_out(fates)
+    if not left_out:
+        return source.title
+    first = left_out[0]
+    return f"{source.title}, without {len(left_out)} such as '{first.name}' ({first.reason}),"
 
 
 def _several(entries: Iterable[Entry]) -> bool:

@@ -10,12 +10,17 @@ __all__ = ["Conversion", "NotAnImageError", "Rejected"]
 
 
 class Rejected(Exception):  # noqa: N818  (a verdict on a file, not an error of the program)
-    """A file cannot or will not be used; `skipped` tells the second from the first."""
+    """A file cannot or will not be used; `skipped` tells the second from the first.
 
-    def __init__(self, reason: str, *, skipped: bool = False) -> None:
+    Args:
+        reason: why, in a few words.
+        remedy: what to do about it, if it is not to mend the file.
+        skipped: whether it is left out on purpose.
+    """
+
+    def __init__(self, reason: str, remedy: str = "", *, skipped: bool = False) -> None:
         super().__init__(reason)
-        self.reason = reason
-        self.skipped = skipped
+        self.reason, self.remedy, self.skipped = reason, remedy, skipped
 
 
 class NotAnImageError(Rejected):

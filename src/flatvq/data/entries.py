@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from flatvq.data.conversion import Conversion, NotAnImageError, Rejected
 from flatvq.data.pillow import read_header
+from flatvq.data.reasons import reason_of
 from flatvq.data.sets import Fate
 
 __all__ = ["Entry", "Item", "Survey", "digest_of", "survey", "threads"]
@@ -63,6 +64,8 @@ class Survey:
     """Its images, in the source's order."""
     fates: tuple[Fate, ...]
     """Files that are not usable; other files in groups, by suffix."""
+    remedies: Mapping[str, str]
+    """What to do about images that are not usable, by name, if it is not to mend the files."""
 
 
 def survey(items: Iterable[Item], conversion: Conversion, split: str) -> Survey:
@@ -78,6 +81,7 @@ def survey(items: Iterable[Item], conversion: Conversion, split: str) -> Survey:
     """
     entries: list[Entry] = []
     fates: list[Fate] = []
+    remedies: dict[str, str] = {}
     others: Counter[str] = Counter()
     with ThreadPoolExecutor(threads()) as pool:
         looked = pool.map(lambda item: _look(item, conversion), items)
@@ -90,7 +94,9 @@ def survey(items: Iterable[Item], conversion: Conversion, split: str) -> Survey:
                 fates.append(
                     Fate(item.name, split, "skipped" if found.skipped else "unreadable", found.reason)
                 )
-    return Survey(tuple(entries), (*fates, *_groups(others, split)))
+                if found.remedy:
+                    remedies[item.name] = found.remedy
+    return Survey(tuple(entries), (*fates, *_groups(others, split)), remedies)
 
 
 def digest_of(stream: BinaryIO) -> str:
@@ -136,10 +142,8 @@ def _look(item: Item, conversion: Conversion) -> tuple[Item, Entry | Rejected]:
             digest = digest_of(stream)
     except Rejected as rejected:
         return item, rejected
-    except PermissionError:
-        return item, Rejected("no permission to read it")
     except Exception as error:  # the user's disk, archive or dataset library may raise anything
-        return item, Rejected(f"cannot be opened ({type(error).__name__})")
+        return item, Rejected(f"cannot be opened ({reason_of(error, item.name)})")
     return item, Entry(item.name, item.open, digest, header.nbytes, header.notes)
 
 

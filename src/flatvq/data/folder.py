@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flatvq.data.assembly import Source, hold_out, keep_apart, usable
+from flatvq.data.assembly import EVALUATED, Source, hold_out, keep_apart, usable
 from flatvq.data.conversion import Conversion
 from flatvq.data.decoding import decode
-from flatvq.data.entries import Survey, survey
+from flatvq.data.entries import survey
+from flatvq.data.reasons import printable
 from flatvq.data.sets import DataSplit, Fate, ImageSet
 from flatvq.data.store import Decoder, StoredImages
-from flatvq.data.walk import existing_folder, list_files, printable
+from flatvq.data.walk import existing_folder, list_files
 from flatvq.recipe import DataRecipe
 
 __all__ = ["OpenedFolder", "open_folder", "split_folder"]
@@ -47,7 +48,7 @@ def open_folder(path: str | Path, crop: int, resize: int = 0, white_level: int =
         Traceback (most recent call last):
         flatvq.errors.FlatvqError: no folder at 'nowhere': check the path
     """
-    split, defaults = "evaluation", DataRecipe()
+    split, defaults = EVALUATED, DataRecipe()
     conversion = Conversion(crop, resize, white_level)
     source = _source(existing_folder(path, "the path"), conversion, split)
     decoder = Decoder(conversion, defaults.cache_mib)
@@ -86,4 +87,4 @@ def _source(folder: Path, conversion: Conversion, split: str) -> Source:
     listing = list_files(folder, split)
     found = survey(listing.items, conversion, split)
     title = f"folder '{printable(str(folder))}'"
-    return Source(title, Survey(found.entries, (*listing.fates, *found.fates)))
+    return Source(title, replace(found, fates=(*listing.fates, *found.fates)))

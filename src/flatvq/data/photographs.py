@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from flatvq.data.conversion import Conversion
+from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import decode
+from flatvq.data.reasons import reason_of
 from flatvq.data.sets import DataSplit, Fate, Pixels, Region, Wanted, cut_out, fingerprint_of, whole
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.recipe import DataRecipe
@@ -204,8 +205,13 @@ def _digest(pixels: Pixels) -> str:
 
 
 def _decoded(file: Path, conversion: Conversion) -> Pixels:
-    with file.open("rb") as stream:
-        return decode(stream, conversion)
+    try:
+        with file.open("rb") as stream:
+            return decode(stream, conversion)
+    except (OSError, Rejected) as error:
+        reason = error.reason if isinstance(error, Rejected) else reason_of(error)
+        what = f"the bundled photograph '{file.name}' cannot be used ({reason})"
+        raise FlatvqError(what, "install scikit-image and scikit-learn again") from None
 
 
 def _files() -> dict[str, Path]:

@@ -20,6 +20,7 @@ from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
 from flatvq.data.conversion import Conversion, NotAnImageError, Rejected
 from flatvq.data.depth import depth_notes, is_deep, refuse_unknown_ranges, to_eight_bits
+from flatvq.data.reasons import reason_of
 
 __all__ = [
     "LARGEST_PIXELS",
@@ -87,7 +88,9 @@ def read_header(stream: BinaryIO, conversion: Conversion) -> Header:
     with opened(stream) as image:
         width, height = conversion.target(*image.size)
         if width * height > LARGEST_PIXELS:
-            raise _too_large(f"{width} x {height} pixels once scaled to the crop")
+            key = "resize" if conversion.resize > conversion.crop else "crop"
+            what = f"{width} x {height} pixels once scaled to {key} {getattr(conversion, key)}"
+            raise _too_large(what, f"lower the {key}")
         notes = list(_notes(image))
         if min(width, height) > min(image.size):
             notes.append(f"enlarged from {image.size[0]} x {image.size[1]}")
@@ -122,11 +125,12 @@ def opened(stream: BinaryIO) -> Iterator[ImageFile.ImageFile]:
     except Rejected:
         raise
     except UnidentifiedImageError:
-        raise NotAnImageError("holds no image of a known format") from None
+        raise NotAnImageError(_why_unidentified(stream)) from None
     except Image.DecompressionBombError:
         raise _too_large("more pixels") from None
     except Exception as error:
-        raise Rejected(f"damaged ({_one_line(error)})") from None
+        kind = "cannot be read" if isinstance(error, OSError) and error.errno else "damaged"
+        raise Rejected(f"{kind} ({_one_line(error)})") from None
 
 
 def to_rgb(image: ImageFile.ImageFile, white_level: int = 0) -> Image.Image:
@@ -195,11 +199,29 @@ def _mute_pillow() -> None:
         warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
 
 
-def _too_large(what: str) -> Rejected:
-    return Rejected(f"{what}: the limit is {LARGEST_PIXELS // 1_000_000} megapixels", skipped=True)
+def _why_unidentified(stream: BinaryIO) -> str:
+    """Say why Pillow opens a file as none of the formats: it drops what their plugins raise."""
+    stream.seek(0)
+    head = stream.read(16)
+    for name in _formats():
+        plugin, accepts = Image.OPEN[name]
+        if accepts is not None and accepts(head) is True:
+            stream.seek(0)
+            try:
+                plugin(stream, "")
+            except Exception as error:
+                return f"{name} data that Pillow cannot read ({_one_line(error)})"
+    return "holds no image of a known format"
+
+
+def _too_large(what: str, remedy: str = "use smaller images") -> Rejected:
+    return Rejected(f"{what}: the limit is {LARGEST_PIXELS // 1_000_000} megapixels", remedy, skipped=True)
 
 
 def _one_line(error: Exception) -> str:
+    """Return the text of an error of Pillow's without its class, which says little."""
+    if isinstance(error, OSError) and error.errno:
+        return reason_of(error)
     text = " ".join(str(error).split())
     return text[:120] if text.isprintable() and text else type(error).__name__
 

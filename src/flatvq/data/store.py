@@ -11,6 +11,7 @@ import numpy as np
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import Decode
 from flatvq.data.entries import Entry, threads
+from flatvq.data.reasons import reason_of
 from flatvq.data.sets import Fate, Pixels, Wanted, cut_out, fingerprint_of, whole
 from flatvq.errors import FlatvqError
 
@@ -58,7 +59,7 @@ class Decoder:
         except Rejected:
             raise
         except Exception as error:  # the user's disk, archive or dataset library may raise anything
-            raise Rejected(f"cannot be opened ({type(error).__name__})") from None
+            raise Rejected(f"cannot be opened ({reason_of(error, entry.name)})") from None
         if not fits:
             return pixels
         with self._lock:
@@ -150,6 +151,6 @@ class StoredImages:
                 return self._decoder.pixels(entry, self._decode, wanted)
             except Rejected as rejected:
                 self._late[entry] = Fate(entry.name, self._split, "unreadable", rejected.reason)
-        raise FlatvqError(
-            f"none of the {len(self)} {self._split} images can be read any more", "check the disk"
-        )
+        first = next(iter(self._late.values()))
+        what = f"none of the {len(self)} {self._split} images can be read any more, such as '{first.name}'"
+        raise FlatvqError(f"{what} ({first.reason})", "check the disk")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from flatvq.data.entries import Item
+from flatvq.data.reasons import printable, reason_of
 from flatvq.data.sets import Fate
 from flatvq.errors import FlatvqError
+from flatvq.paths import expanded
 
-__all__ = ["Listing", "existing_folder", "list_files", "printable"]
+__all__ = ["Listing", "existing_folder", "list_files"]
 
 # Suffixes that promise an image. Content decides what is one; these only, whether a failure is worth a line.
 _CLAIMS = frozenset(
@@ -48,7 +52,7 @@ def existing_folder(path: str | Path, key: str) -> Path:
         key: what to call it in an error, such as `data.path`.
 
     Raises:
-        FlatvqError: if nothing was given, there is nothing there, or a file is there.
+        FlatvqError: if nothing was given, or no folder is there, or it cannot be reached.
 
     Example:
         >>> existing_folder("nowhere", "data.path")
@@ -57,32 +61,20 @@ def existing_folder(path: str | Path, key: str) -> Path:
     """
     if not str(path):
         raise FlatvqError(f"{key} is empty", f"set {key} to a folder of images")
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     shown = printable(str(path))
     try:
-        if folder.is_dir():
-            return folder
-        exists = folder.exists()
-    except (OSError, ValueError):
-        exists = False
-    if exists:
+        mode = folder.stat().st_mode
+    except FileNotFoundError:
+        raise FlatvqError(f"no folder at '{shown}'", f"check {key}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character
         raise FlatvqError(
-            f"'{shown}' is a file, not a folder", f"set {key} to the folder that holds the images"
-        )
-    raise FlatvqError(f"no folder at '{shown}'", f"check {key}")
-
-
-def printable(name: str) -> str:
-    r"""Return a name with everything that a terminal or JSON could stumble over escaped.
-
-    Example:
-        >>> printable("two\nlines 🙂")
-        'two\\nlines 🙂'
-    """
-    return "".join(
-        char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode()
-        for char in name
-    )
+            f"no folder at '{shown}' ({reason_of(error, str(folder))})", f"check {key}"
+        ) from None
+    if not stat.S_ISDIR(mode):
+        what = f"'{shown}' is a file, not a folder"
+        raise FlatvqError(what, f"set {key} to the folder that holds the images")
+    return folder
 
 
 def list_files(folder: Path, split: str) -> Listing:
@@ -96,11 +88,14 @@ def list_files(folder: Path, split: str) -> Listing:
 
     Returns:
         The files in the order of their paths, and the fates of everything else.
+
+    Raises:
+        FlatvqError: if the folder itself cannot be listed.
     """
     items: dict[str, Item] = {}
     fates: dict[str, Fate] = {}
     hidden = 0
-    entered = {_identity(above.stat()) for above in (folder, *folder.resolve().parents)}
+    entered = set(_identities(folder))
     waiting = [""]
     while waiting:
         below = waiting.pop()
@@ -108,7 +103,11 @@ def list_files(folder: Path, split: str) -> Listing:
             with os.scandir(folder / below) as scan:
                 children = sorted(scan, key=lambda child: child.name)
         except OSError as error:
-            fates[below] = _fate(f"{below}/", split, f"folder cannot be listed ({_reason(error)})")
+            reason = f"cannot be listed ({reason_of(error, below or str(folder))})"
+            if not below:
+                what = f"folder '{printable(str(folder))}' {reason}"
+                raise FlatvqError(what, "check the path and its permissions") from None
+            fates[below] = _fate(f"{below}/", split, f"folder {reason}")
             continue
         for child in children:
             path = f"{below}/{child.name}" if below else child.name
@@ -137,8 +136,8 @@ def _classify(
     try:
         status = child.stat()
     except OSError as error:
-        what = "broken link" if child.is_symlink() else "cannot be looked at"
-        return _fate(path, split, f"{what} ({_reason(error)})")
+        what = "broken link" if child.is_symlink() else "cannot be read"
+        return _fate(path, split, f"{what} ({reason_of(error, path)})")
     if stat.S_ISDIR(status.st_mode):
         if _identity(status) in entered:
             return Fate(printable(path) + "/", split, "skipped", "a link to a folder that is read already")
@@ -156,8 +155,11 @@ def _fate(path: str, split: str, reason: str) -> Fate:
     return Fate(printable(path), split, "unreadable", reason)
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()
+def _identities(folder: Path) -> Iterator[tuple[int, int]]:
+    """Identify a folder and those above it, as far as they can be reached."""
+    for above in (folder, *Path(os.path.realpath(folder)).parents):
+        with suppress(OSError):
+            yield _identity(above.stat())
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -38,6 +38,8 @@ class DataRecipe(Section):
     nested or not; `huggingface`: a local or hub dataset read through Hugging Face `datasets`."""
     path: str = ""
     """The folder, or the dataset's name or local path. Relative to where flatvq is run."""
+    configuration: str = ""
+    """The configuration of a Hugging Face dataset that has several."""
     validation_path: str = ""
     """A folder, or the name of a split, with the held-out images. Empty: hold out `validation_share` of
     the files of `path`."""
@@ -73,6 +75,9 @@ class DataRecipe(Section):
         for key in ("path", "validation_path"):
             if (value := getattr(self, key)) and self.source == "photographs":
                 raise ValueError(f"{key}={value} needs source=folder or huggingface, not {self.source},")
+        if self.configuration and self.source != "huggingface":
+            value = self.configuration
+            raise ValueError(f"configuration={value} needs source=huggingface, not {self.source},")
         return self
 
 
