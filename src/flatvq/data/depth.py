@@ -48,7 +48,7 @@ def refuse_unknown_ranges(image: ImageFile.ImageFile) -> None:
 
 def is_deep(image: ImageFile.ImageFile) -> bool:
     """Tell whether an opened image, as the file has it, has more than 8 bits a sample."""
-    if _is_grey(image) or ";16" in str(image.tile):
+    if _is_grey(image) or ";16" in str(image.tile[:1]):
         return True
     if image.format == "PPM":
         return ppm_maximum(image) > 255
