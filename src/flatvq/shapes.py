@@ -7,15 +7,17 @@ they leave nothing behind in a compiled or exported graph.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from flatvq.errors import FlatvqError
 
-__all__ = ["require_axes", "require_floating", "require_integers"]
+__all__ = ["Axis", "require_axes", "require_floating", "require_integers"]
 
-Axis = int | str
+Axis: TypeAlias = int | str
+"""The size of an axis, or its name where any size fits."""
 
 
 def require_axes(tensor: object, name: str, *axes: Axis) -> None:

@@ -23,6 +23,7 @@ from flatvq.evaluate.fidelity import (
     psnr,
     psnr_of_mean_mse,
     ssim,
+    ssim_defined,
 )
 
 
@@ -232,6 +233,11 @@ def test_ms_ssim_is_defined_exactly_where_the_coarsest_scale_holds_a_window():
     assert sides == by_halving
 
 
+def test_ssim_is_defined_exactly_where_a_window_fits():
+    sides = [side for side in range(1, 30) if ssim_defined(side, 40) and ssim_defined(40, side)]
+    assert sides == list(range(11, 30))
+
+
 # --- whatever the metric
 
 METRICS = pytest.mark.parametrize("metric", [psnr, ssim, ms_ssim])
@@ -276,8 +282,21 @@ def test_different_shapes_are_refused_with_both_shapes(metric):
     images, noisy = pair(176, 176, batch=1)
     with pytest.raises(FlatvqError, match=r"\[1, 3, 176, 176\] with \[1, 3, 176, 175\]"):
         metric(images, noisy[..., 1:], data_range=1.0)
-    with pytest.raises(FlatvqError, match=r"same \[B, C, H, W\]"):
+    with pytest.raises(FlatvqError, match=r"images of shape \[3, 176, 176\] have 3 axes, not \[B, C, H, W\]"):
         metric(images[0], noisy[0], data_range=1.0)
+
+
+@METRICS
+@pytest.mark.usefixtures("unchecked")
+def test_images_on_different_scales_are_refused(metric):
+    images, noisy = pair(176, 176, batch=1)
+    pixels = (255 * noisy).to(torch.uint8)
+    with pytest.raises(FlatvqError, match="float64 on cpu with uint8 on cpu"):
+        metric(images, pixels, data_range=1.0)
+    with pytest.raises(FlatvqError, match="complex128 on cpu with complex128"):
+        metric(images + 0j, noisy + 0j, data_range=1.0)
+    with pytest.raises(FlatvqError, match=r"images of type numpy.ndarray are not a tensor"):
+        metric(images.numpy(), noisy.numpy(), data_range=1.0)
 
 
 def test_images_too_small_are_refused_with_the_smallest_size():
@@ -287,6 +306,24 @@ def test_images_too_small_are_refused_with_the_smallest_size():
     small = torch.zeros(1, 3, 200, 175)
     with pytest.raises(FlatvqError, match=r"MS-SSIM is not defined .* at least 176 x 176"):
         ms_ssim(small, small, data_range=1.0)
+
+
+def test_images_without_pixels_are_refused():
+    with pytest.raises(FlatvqError, match="MSE is not defined for images of 0 x 5 pixels"):
+        mse(torch.zeros(2, 3, 0, 5), torch.zeros(2, 3, 0, 5))
+
+
+def test_only_floating_point_images_are_rounded_to_8_bits():
+    with pytest.raises(FlatvqError, match="images of dtype uint8 are not floating-point: divide"):
+        as_stored(torch.tensor([0, 128, 255], dtype=torch.uint8))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_errors_have_one_axis():
+    with pytest.raises(FlatvqError, match=r"errors of type list are not a tensor: pass a tensor \[N\]"):
+        psnr_of_mean_mse([0.1], data_range=1.0)
+    with pytest.raises(FlatvqError, match=r"errors of shape \[2, 1\] have 2 axes, not \[N\]"):
+        psnr_of_mean_mse(torch.zeros(2, 1), data_range=1.0)
 
 
 def test_no_errors_to_average_is_refused():

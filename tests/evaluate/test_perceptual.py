@@ -1,6 +1,5 @@
 """LPIPS and rFID with random weights: the published ones are nobody's but the user's to place."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,52 +8,26 @@ import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.evaluate.networks import (
+    ALEXNET,
+    CONVOLUTIONS,
+    HEADS,
+    INCEPTION,
+    TinyInception,
+    alexnet_state,
+    heads_state,
+    save_script,
+)
 from torch import nn
 
 from flatvq.errors import FlatvqError
+from flatvq.evaluate.frechet import FeatureStatistics, frechet_distance
 from flatvq.evaluate.perceptual import (
-    FeatureStatistics,
     find_weights,
-    frechet_distance,
     load_features,
     load_lpips,
+    lpips_defined,
 )
-
-ALEXNET, HEADS, INCEPTION = "alexnet-owt-7be5be79.pth", "alex.pth", "inception-2015-12-05.pt"
-CONVOLUTIONS = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
-
-
-def alexnet_state(seed=0):
-    """Tensors with the names and shapes of torchvision's AlexNet, the classifier cut short."""
-    generator = torch.Generator().manual_seed(seed)
-    state = {"classifier.6.bias": torch.zeros(1000)}
-    for i, (out, inner, side) in CONVOLUTIONS.items():
-        scale = (inner * side * side) ** -0.5
-        state[f"features.{i}.weight"] = torch.randn(out, inner, side, side, generator=generator) * scale
-        state[f"features.{i}.bias"] = torch.randn(out, generator=generator) * 0.1
-    return state
-
-
-def heads_state(seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    widths = [out for out, _, _ in CONVOLUTIONS.values()]
-    return {
-        f"lin{i}.model.1.weight": torch.rand(1, width, 1, 1, generator=generator)
-        for i, width in enumerate(widths)
-    }
-
-
-class TinyInception(nn.Module):
-    """Follows the convention of the published network: uint8 in, 2048 features out if asked for."""
-
-    def __init__(self, features: int = 2048):
-        super().__init__()
-        self.linear = nn.Linear(12, features)
-
-    def forward(self, img: torch.Tensor, return_features: bool = False) -> torch.Tensor:
-        assert img.dtype == torch.uint8
-        pooled = nn.functional.adaptive_avg_pool2d(img.float(), [2, 2]).flatten(1)
-        return self.linear(pooled / 128 - 1) if return_features else pooled
 
 
 class NoFeatures(nn.Module):
@@ -62,25 +35,14 @@ class NoFeatures(nn.Module):
         return img
 
 
-def save_script(module, path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(module).save(str(path))
+@pytest.fixture
+def folder(perceptual_weights) -> Path:
+    return perceptual_weights
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    torch.save(alexnet_state(), folder / ALEXNET)
-    torch.save(heads_state(), folder / HEADS)
-    torch.manual_seed(0)
-    save_script(TinyInception(), folder / INCEPTION)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def lpips(folder):
-    return load_lpips(find_weights(folder))
+def lpips(perceptual_weights):
+    return load_lpips(find_weights(perceptual_weights))
 
 
 def images(batch=3, side=64, seed=0):
@@ -165,10 +127,28 @@ def test_loading_lpips_draws_no_random_numbers(folder):
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 30, 64), (1, 1, 64, 64), (3, 64, 64)])
-def test_lpips_refuses_what_it_is_not_defined_for(lpips, shape):
+def test_lpips_refuses_what_it_is_not_defined_for(lpips):
     with pytest.raises(FlatvqError, match=r"LPIPS cannot compare .* H and W at least 31"):
-        lpips(torch.zeros(shape), torch.zeros(shape))
+        lpips(torch.zeros(1, 3, 30, 64), torch.zeros(1, 3, 30, 64))
+    assert lpips_defined(31, 64)
+    assert not lpips_defined(30, 64)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 64, 64), (3, 64, 64)])
+def test_networks_refuse_other_axes(lpips, folder, shape):
+    images = torch.zeros(shape)
+    for measure in (lambda: lpips(images, images), lambda: load_features(find_weights(folder))(images)):
+        with pytest.raises(FlatvqError, match=r"images of shape .* not \[B, 3, H, W\]"):
+            measure()
+
+
+def test_networks_refuse_8_bit_images_and_take_any_precision(lpips, folder):
+    pixels = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    for measure in (lambda: lpips(pixels, pixels), lambda: load_features(find_weights(folder))(pixels)):
+        with pytest.raises(FlatvqError, match="images of dtype uint8 are not floating-point: divide"):
+            measure()
+    x, y = images(), images(seed=5)
+    torch.testing.assert_close(lpips(x.double(), y.double()), lpips(x, y), rtol=1e-6, atol=0)
 
 
 def test_lpips_refuses_batches_that_differ(lpips):
@@ -335,6 +315,19 @@ def test_frechet_distance_with_fewer_images_than_features_is_zero_on_itself_and_
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9 * scale)
     assert frechet_distance(x, y) == pytest.approx(frechet_distance(y, x), rel=1e-9)
     assert frechet_distance(x, y) > 0.01 * scale
+
+
+@pytest.mark.parametrize(
+    ("features", "told"),
+    [
+        (torch.zeros(5), r"features of shape \[5\] have 1 axis, not \[B, F\]"),
+        (torch.zeros(0, 5), "no features to summarise"),
+        (torch.tensor([[1.0, float("nan")]]), "NaN or infinity in the features"),
+    ],
+)
+def test_features_without_statistics_are_refused(features, told):
+    with pytest.raises(FlatvqError, match=told):
+        FeatureStatistics.of(features)
 
 
 def test_frechet_distance_needs_two_images():

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from skimage.metrics import peak_signal_noise_ratio
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from flatvq.errors import FlatvqError
+from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.evaluate import evaluate, evaluate_folder
+from flatvq.evaluate.split import reconstruct
 from flatvq.model import VQVAE, build_vqvae
 from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, SeedingRecipe
 
@@ -115,3 +116,94 @@ def test_a_folder_with_odd_files_is_measured_and_the_odd_ones_named(tmp_path: Pa
     assert whole["protocol"] == "flatvq-1/whole/own-size"
     same = evaluate(built, pictures((48, 64), (40, 40)), batch_size=1).record()
     assert whole["psnr_db"] == pytest.approx(same["psnr_db"])
+
+
+def test_every_module_is_back_in_its_own_mode_afterwards() -> None:
+    built = model().train()
+    built.quantizers[1].eval()  # such as a codebook that shall not learn
+    modes = [module.training for module in built.modules()]
+    evaluate(built, pictures((32, 32)))
+    assert [module.training for module in built.modules()] == modes
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (
+            [("a.png", np.zeros((32, 32), np.uint8))],
+            r"image 'a.png' is uint8 \[32, 32\], not uint8 \[H, W, 3\]",
+        ),
+        ([("a.png", np.zeros((32, 32, 1), np.uint8))], r"image 'a.png' is uint8 \[32, 32, 1\]"),
+        ([("a.png", np.zeros((32, 32, 4), np.uint8))], r"image 'a.png' is uint8 \[32, 32, 4\]"),
+        ([("a.png", np.zeros((32, 32, 3), np.float32))], r"image 'a.png' is float32 \[32, 32, 3\]"),
+        ([("a.png", np.zeros((3, 32, 32), np.uint8))], r"image 'a.png' is uint8 \[3, 32, 32\]"),
+        ([("a.png", torch.zeros(32, 32, 3))], "image 'a.png' is Tensor, not uint8"),
+        (
+            [np.zeros((32, 32, 3), np.uint8)],
+            r"an image of type ndarray has no name: pass pairs \(name, pixels\)",
+        ),
+        (torch.zeros(2, 3, 32, 32, dtype=torch.uint8), "an image of type Tensor has no name"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_named_image_is_refused_by_name(images: object, told: str) -> None:
+    with pytest.raises(FlatvqError, match=told):
+        evaluate(model(), images)  # type: ignore[arg-type]
+
+
+def test_batches_of_no_images_are_refused() -> None:
+    with pytest.raises(FlatvqError, match="batch_size is 0"):
+        evaluate(model(), pictures((32, 32)), batch_size=0)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_only_8_bit_batches_are_reconstructed() -> None:
+    built = model().eval()
+    for original, told in (
+        (torch.rand(1, 3, 32, 32), "images of dtype float32 are not of 8 bits"),
+        (torch.zeros(3, 32, 32, dtype=torch.uint8), r"3 axes, not \[B, 3, H, W\]: add a batch axis"),
+    ):
+        with pytest.raises(FlatvqError, match=told):
+            reconstruct(built, original)
+
+
+def test_a_decoder_that_gives_nan_has_no_figures() -> None:
+    built = model()
+    with torch.no_grad():
+        list(built.decoders[0].parameters())[-1].fill_(math.nan)
+    with pytest.raises(NonFiniteError, match="NaN or infinity in the reconstructions"):
+        evaluate(built, pictures((32, 32)))
+
+
+def test_structure_that_was_not_measured_has_no_value() -> None:
+    record = evaluate(model(), pictures((64, 64)), structure=False).record()
+    assert (record["ssim"], record["ms_ssim"]) == (None, None)
+
+
+def test_a_model_of_one_channel_is_measured_on_the_luma_that_pillow_computes() -> None:
+    level = LevelRecipe(codebook_size=16, code_dim=4)
+    codebook = CodebookRecipe(seeding=SeedingRecipe(kind="data", vectors_per_code=1), revival=None)
+    built = build_vqvae(ModelRecipe(levels=(level,), width=8, residual_width=4, channels=1), codebook)
+    built(torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(0)))
+    images = pictures((64, 64), (64, 64), (30, 64))
+    found = evaluate(built.eval(), images, keep=[0, 2])
+    lumas = [np.array(Image.fromarray(pixels).convert("L")) for _, pixels in images]
+    padded = [np.pad(luma, ((0, -luma.shape[0] % 4), (0, 0)), mode="edge") for luma in lumas]
+    with torch.no_grad():
+        outputs = [built(torch.from_numpy(luma)[None, None].float() / 255) for luma in padded]
+    stored = [
+        np.rint(output.reconstruction[0, 0].numpy().clip(0, 1) * 255).astype(np.uint8)[: luma.shape[0]]
+        for output, luma in zip(outputs, lumas, strict=True)
+    ]
+    psnr = [peak_signal_noise_ratio(*pair, data_range=255) for pair in zip(lumas, stored, strict=True)]
+    assert found.psnr_db == pytest.approx(psnr)
+    expected = structural_similarity(
+        lumas[0], stored[0], gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255,
+        full=True,
+    )[1][5:-5, 5:-5].mean()  # fmt: skip
+    assert found.ssim[0] == pytest.approx(expected)
+    # Bits are per pixel, not per sample: 4 bits for 4 x 4 pixels.
+    assert found.record()["bits_per_pixel"] == pytest.approx(sum([1024, 1024, 512]) / sum([4096, 4096, 1920]))
+    for sample, number in zip(found.samples, (0, 2), strict=True):
+        np.testing.assert_array_equal(sample.original, lumas[number])
+        np.testing.assert_array_equal(sample.reconstruction, stored[number])

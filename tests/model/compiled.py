@@ -40,4 +40,16 @@ if __name__ == "__main__":
         copied = copy.deepcopy(plain)
         found = step(torch.compile(copied.__call__), copied, images)
         torch.testing.assert_close(found, step(plain, plain, images), rtol=1e-3, atol=1e-5)
+        plain.eval()
+        with torch.no_grad():
+            indices = plain.encode(images)
+            # Without a code generator, which would round otherwise: every bit has to be the same.
+            encode, decode = (
+                torch.compile(call, fullgraph=True, backend="aot_eager")
+                for call in (plain.encode, plain.decode)
+            )
+            assert all(
+                torch.equal(ours, theirs) for ours, theirs in zip(encode(images), indices, strict=True)
+            )
+            assert torch.equal(decode(indices), plain.decode(indices))
         print("same step:", name)  # noqa: T201

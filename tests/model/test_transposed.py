@@ -65,3 +65,22 @@ def test_without_gradients_it_is_the_parent_class():
     with torch.no_grad():
         images = torch.randn(1, 6, 4, 4)
         assert torch.equal(ours(images), theirs(images))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # PyTorch calls it for forward mode
+def test_functional_transforms_give_what_pytorch_gives():
+    images = torch.randn(3, 6, 5, 7, dtype=torch.float64)
+
+    def found(layer):
+        weights = dict(layer.named_parameters())
+
+        def loss(weights, image):
+            return torch.func.functional_call(layer, weights, (image[None],)).pow(3).sum()
+
+        per_image = torch.func.vmap(torch.func.grad(loss), (None, 0))(weights, images)
+        _, along = torch.func.jvp(layer, (images,), (images.cos(),))
+        return [*per_image.values(), along]
+
+    ours, theirs = (found(layer) for layer in _pair())
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from flatvq.errors import FlatvqError
+from flatvq.shapes import require_axes, require_floating
 
 __all__ = [
     "PSNR_CAP_DB",
@@ -26,6 +27,7 @@ __all__ = [
     "psnr",
     "psnr_of_mean_mse",
     "ssim",
+    "ssim_defined",
 ]
 
 PSNR_CAP_DB = 100.0
@@ -46,10 +48,14 @@ def as_stored(images: Tensor) -> Tensor:
     Returns:
         float32 of the same shape; every value is n / 255 for an integer n.
 
+    Raises:
+        FlatvqError: if the images are not floating-point.
+
     Example:
         >>> as_stored(torch.tensor([-0.2, 0.5, 1.7])).mul(255).tolist()
         [0.0, 128.0, 255.0]
     """
+    require_floating(images, "images", "divide 8-bit images by 255")
     return images.float().clamp(0, 1).mul(255).round().div(255)
 
 
@@ -64,7 +70,7 @@ def mse(images: Tensor, references: Tensor) -> Tensor:
         [B] float64, in squared units of the input.
 
     Raises:
-        FlatvqError: if the shapes differ or are not [B, C, H, W].
+        FlatvqError: if shapes or devices differ, or the images have no pixels.
 
     Example:
         >>> mse(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.5)).tolist()
@@ -89,7 +95,7 @@ def psnr(images: Tensor, references: Tensor, *, data_range: float) -> Tensor:
         [B] float64, in decibels.
 
     Raises:
-        FlatvqError: if the shapes differ or are not [B, C, H, W], or the range is not positive.
+        FlatvqError: if shapes or devices differ, the images have no pixels, or the range is not positive.
 
     Example:
         >>> black, dark = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.1)
@@ -120,6 +126,7 @@ def psnr_of_mean_mse(errors: Tensor, *, data_range: float) -> float:
         >>> round(psnr_of_mean_mse(torch.tensor([0.0001, 0.0199]), data_range=1.0), 4)
         20.0
     """
+    require_axes(errors, "errors", "N")
     if errors.numel() == 0:
         raise FlatvqError("no images to take the mean error of", "evaluate at least one")
     return float(_decibels(errors.to(dtype=torch.float64, device="cpu").mean(), data_range))
@@ -144,19 +151,29 @@ def ssim(images: Tensor, references: Tensor, *, data_range: float) -> Tensor:
         [B] float64, at most 1.
 
     Raises:
-        FlatvqError: if the shapes differ, the images are too small, or the range is not positive.
+        FlatvqError: if shapes or devices differ, the images are too small, or the range is not positive.
 
     Example:
         >>> flat = torch.full((1, 3, 16, 16), 0.4)
         >>> round(ssim(flat, flat + 0.2, data_range=1.0).item(), 4)  # (2 * .4 * .6 + C1) / (.4^2 + .6^2 + C1)
         0.9231
     """
-    _require_side(images, _WINDOW, "SSIM")
+    images, references = _pair(images, references, _WINDOW, "SSIM")
 
     def one(image: Tensor, reference: Tensor) -> Tensor:
         return _terms(image, reference, data_range).similarity
 
     return _each(one, images, references, data_range)
+
+
+def ssim_defined(height: int, width: int) -> bool:
+    """Whether an image is large enough for SSIM: it must hold a window of 11 x 11.
+
+    Example:
+        >>> ssim_defined(11, 64), ssim_defined(10, 64)
+        (True, False)
+    """
+    return min(height, width) >= _WINDOW
 
 
 def ms_ssim_defined(height: int, width: int) -> bool:
@@ -186,14 +203,14 @@ def ms_ssim(images: Tensor, references: Tensor, *, data_range: float) -> Tensor:
         [B] float64, in [0, 1].
 
     Raises:
-        FlatvqError: if the shapes differ, the images are too small, or the range is not positive.
+        FlatvqError: if shapes or devices differ, the images are too small, or the range is not positive.
 
     Example:
         >>> image = torch.linspace(0, 1, 176).expand(1, 3, 176, 176)
         >>> ms_ssim(image, image, data_range=1.0).tolist()
         [1.0]
     """
-    _require_side(images, _smallest_side(), "MS-SSIM")
+    images, references = _pair(images, references, _smallest_side(), "MS-SSIM")
 
     def one(image: Tensor, reference: Tensor) -> Tensor:
         product = torch.ones((), dtype=image.dtype, device=image.device)
@@ -245,7 +262,6 @@ def _each(
 ) -> Tensor:
     """Compare image by image: what is in flight stays in the processor's cache, whatever the batch."""
     _require_range(data_range)
-    images, references = _pair(images, references)
     values = [compare(image, reference) for image, reference in zip(images, references, strict=True)]
     return torch.stack(values) if values else images.new_zeros(0)
 
@@ -255,11 +271,26 @@ def _decibels(error: Tensor, data_range: float) -> Tensor:
     return 10 * torch.log10(data_range**2 / error.clamp(min=data_range**2 / 10 ** (PSNR_CAP_DB / 10)))
 
 
-def _pair(images: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
-    if images.shape != references.shape or images.dim() != 4:
+def _pair(images: Tensor, references: Tensor, side: int = 1, metric: str = "MSE") -> tuple[Tensor, Tensor]:
+    """Check two batches and convert them to float64."""
+    require_axes(images, "images", "B", "C", "H", "W")
+    require_axes(references, "references", "B", "C", "H", "W")
+    if images.shape != references.shape:
         raise FlatvqError(
             f"cannot compare images of shape {list(images.shape)} with {list(references.shape)}",
-            "give two batches of the same [B, C, H, W]",
+            "pass two batches of the same [B, C, H, W]",
+        )
+    kinds = [f"{str(batch.dtype).removeprefix('torch.')} on {batch.device}" for batch in (images, references)]
+    floating = images.is_floating_point() == references.is_floating_point() and not images.is_complex()
+    if images.device != references.device or not floating:
+        raise FlatvqError(
+            f"cannot compare images of {kinds[0]} with {kinds[1]}",
+            "pass real numbers of one scale on one device",
+        )
+    if min(images.shape[1:]) < 1 or min(images.shape[2:]) < side:
+        raise FlatvqError(
+            f"{metric} is not defined for images of {images.shape[2]} x {images.shape[3]} pixels",
+            f"evaluate images of at least {side} x {side}",
         )
     return _double(images), _double(references)
 
@@ -269,14 +300,6 @@ def _double(images: Tensor) -> Tensor:
     if images.device.type == "mps":  # has no float64
         images = images.cpu()
     return images.to(torch.float64)
-
-
-def _require_side(images: Tensor, side: int, metric: str) -> None:
-    if images.dim() == 4 and min(images.shape[-2:]) < side:
-        raise FlatvqError(
-            f"{metric} is not defined for images of {images.shape[-2]} x {images.shape[-1]} pixels",
-            f"evaluate images of at least {side} x {side}",
-        )
 
 
 def _require_range(data_range: float) -> None:

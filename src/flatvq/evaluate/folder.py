@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from flatvq.data import evaluation_crops, open_folder
+from flatvq.data import Fate, evaluation_crops, open_folder
 from flatvq.evaluate import perceptual
+from flatvq.evaluate.batches import NamedImage, batches
+from flatvq.evaluate.frechet import FeatureStatistics, frechet_distance
+from flatvq.evaluate.perceptual import PerceptualWeights
 from flatvq.evaluate.protocol import protocol_id
-from flatvq.evaluate.split import NamedImage, evaluate, reconstruct
+from flatvq.evaluate.provenance import measured_on
+from flatvq.evaluate.split import eval_mode, evaluate, mean_over_all, reconstruct
 from flatvq.model import VQVAE
+from flatvq.model.pixels import with_channels
 
 __all__ = ["evaluate_folder"]
 
 
 def evaluate_folder(
-    model: VQVAE, folder: Path, *, crop: int | None, resize: int, weights: Path | None = None
+    model: VQVAE,
+    folder: Path,
+    *,
+    crop: int | None,
+    resize: int,
+    white_level: int = 0,
+    weights: Path | None = None,
+    tokenizer: Path | None = None,
 ) -> dict[str, Any]:
     """Measure a tokenizer on every image of a folder.
 
@@ -30,56 +41,90 @@ def evaluate_folder(
         folder: with images, nested or not.
         crop: side of the centre crops in pixels; None for whole images.
         resize: pixels of the shorter side to which images are scaled first; 0 for their own size.
+        white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the largest.
         weights: folder with published weights; LPIPS and rFID are measured if theirs are in it.
+        tokenizer: the folder that the model was loaded from, to record which one it is.
 
     Returns:
         The figures of `metrics.json` (docs/records.md), with `data`, and `files` for what became of odd ones.
+        A metric that is not defined for one of the images is None, and `files` names the image.
 
     Raises:
         FlatvqError: if the folder holds no readable image, or the weights are not what they should be.
     """
-    found = open_folder(folder, crop=crop or model.factor, resize=resize)
+    found = open_folder(folder, crop=crop or model.factor, resize=resize, white_level=white_level)
+    networks = None if weights is None else perceptual.find_weights(weights)
 
     def images() -> Iterable[NamedImage]:
         if crop is not None:
             return evaluation_crops(found.images, crop)
         return zip(found.images.names, map(found.images.load, range(len(found.images))), strict=True)
 
+    measured = evaluate(model, images(), batch_size=1 if crop is None else 64)
+    figures = measured.record()
+    per_image: dict[str, Sequence[float | None]] = {"SSIM": measured.ssim, "MS-SSIM": measured.ms_ssim}
+    if networks is not None:
+        found_by_networks, distances = _perceptual(model, images, networks)
+        figures |= found_by_networks
+        per_image["LPIPS"] = distances
     return {
         "data": str(folder),
-        "protocol": protocol_id(crop, resize),
+        "protocol": protocol_id(crop, resize, model.recipe.channels),
         "crop": crop,
-        **evaluate(model, images(), batch_size=1 if crop is None else 64).record(),
-        **(_perceptual(model, images, weights) if weights is not None else {}),
-        "files": [asdict(fate) for fate in found.fates],
+        "white_level": white_level,
+        **figures,
+        "measured_on": measured_on(
+            found.images.fingerprint, tokenizer, networks.files if networks is not None else ()
+        ),
+        "files": [
+            asdict(fate)
+            for fate in (*found.fates, *found.images.late_fates, *_too_small(measured.names, per_image))
+        ],
     }
 
 
-def _perceptual(model: VQVAE, images: Callable[[], Iterable[NamedImage]], folder: Path) -> dict[str, float]:
-    """Measure LPIPS (mean over images) and rFID with the weights that are in the folder."""
-    weights = perceptual.find_weights(folder)
+def _too_small(names: Sequence[str], metrics: Mapping[str, Sequence[float | None]]) -> Iterator[Fate]:
+    """Name the images without a value for a metric that others have: each leaves the mean undefined."""
+    partly = {
+        metric: values
+        for metric, values in metrics.items()
+        if None in values and any(value is not None for value in values)
+    }
+    for number, name in enumerate(names):
+        missing = [metric for metric, values in partly.items() if values[number] is None]
+        if missing:
+            reason = f"too small for {' and '.join(missing)}, so there is no mean"
+            yield Fate(name, "evaluation", "undefined", reason)
+
+
+def _perceptual(
+    model: VQVAE, images: Callable[[], Iterable[NamedImage]], weights: PerceptualWeights
+) -> tuple[dict[str, float | None], list[float | None]]:
+    """Measure LPIPS (mean over images) and rFID, each if its weights are there; and LPIPS per image."""
     lpips = perceptual.load_lpips(weights) if weights.alexnet or weights.heads else None
     features = perceptual.load_features(weights) if weights.inception else None
-    distances: list[float] = []
+    distances: list[float | None] = []
     real: list[Tensor] = []
     rebuilt: list[Tensor] = []
     for original, stored in _pairs(model, images()):
         if lpips is not None:
-            distances += lpips(stored, original).tolist()
+            defined = perceptual.lpips_defined(original.shape[2], original.shape[3])
+            distances.append(float(lpips(stored, original)) if defined else None)
         if features is not None:
             real.append(features(original))
             rebuilt.append(features(stored))
-    measured = {"lpips": float(np.mean(distances))} if distances else {}
-    if real:
-        statistics = [perceptual.FeatureStatistics.of(torch.cat(found)) for found in (real, rebuilt)]
-        measured["rfid"] = perceptual.frechet_distance(*statistics)
-    return measured
+    measured = {"lpips": mean_over_all(distances)} if lpips is not None else {}
+    if features is not None:
+        statistics = [FeatureStatistics.of(torch.cat(found)) for found in (real, rebuilt)]
+        # One image has no covariance.
+        measured["rfid"] = frechet_distance(*statistics) if len(real) > 1 else None
+    return measured, distances
 
 
-def _pairs(model: VQVAE, images: Iterable[NamedImage]) -> Iterable[tuple[Tensor, Tensor]]:
-    """Yield each image and its stored reconstruction, [1, 3, H, W] in [0, 1]."""
-    with torch.no_grad():
-        for _, pixels in images:
-            original = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+def _pairs(model: VQVAE, images: Iterable[NamedImage]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield each image and its stored reconstruction, [1, 3, H, W] in [0, 1], also of a model of grey."""
+    with torch.no_grad(), eval_mode(model):
+        for _, colour in batches(images, 1):
+            original = with_channels(colour, model.recipe.channels)
             stored, _ = reconstruct(model, original)
-            yield original.float() / 255, stored.float() / 255
+            yield with_channels(original, 3).float() / 255, with_channels(stored, 3).float() / 255

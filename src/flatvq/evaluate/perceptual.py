@@ -9,7 +9,7 @@ Neither works without networks trained by others, and no package ships them, so 
 A `.pth` is read as tensors alone, without executing what else it may hold. A TorchScript is a program that
 torch's own interpreter runs: take it only from a place you trust.
 
-Axes: B images, H W rows and columns, F features.
+Axes: B images, H W rows and columns.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.fidelity import as_stored
+from flatvq.shapes import require_axes, require_floating
 
 __all__ = [
     "FeatureNetwork",
-    "FeatureStatistics",
     "Lpips",
     "PerceptualWeights",
     "find_weights",
-    "frechet_distance",
     "load_features",
     "load_lpips",
+    "lpips_defined",
 ]
 
 _ALEXNET, _HEADS, _INCEPTION = "alexnet-owt-7be5be79.pth", "alex.pth", "inception-2015-12-05.pt"
@@ -53,6 +53,11 @@ class PerceptualWeights:
     alexnet: Path | None
     heads: Path | None
     inception: Path | None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Those that are there."""
+        return tuple(path for path in (self.alexnet, self.heads, self.inception) if path is not None)
 
 
 def find_weights(folder: Path) -> PerceptualWeights:
@@ -108,22 +113,28 @@ class Lpips(nn.Module):
         """Distance of each image from its reference: symmetric, and 0 for identical ones.
 
         Args:
-            images: [B, 3, H, W] in [0, 1], at least 31 pixels on the shorter side.
+            images: [B, 3, H, W] in [0, 1], at least 31 pixels on the shorter side; on any device, of any
+                floating-point dtype.
             references: [B, 3, H, W] in [0, 1].
 
         Returns:
             [B] float32, the precision of the network.
 
         Raises:
-            FlatvqError: if the shapes differ, are not [B, 3, H, W], or the images are too small.
+            FlatvqError: if the shapes differ, are not [B, 3, H, W], the images are not floating-point or are
+                too small.
         """
+        for batch, name in (images, "images"), (references, "references"):
+            require_axes(batch, name, "B", 3, "H", "W")
+            require_floating(batch, name, "divide 8-bit images by 255")
         shape = images.shape
-        if shape != references.shape or len(shape) != 4 or shape[1] != 3 or min(shape[2:]) < _SMALLEST_SIDE:
+        if shape != references.shape or not lpips_defined(shape[2], shape[3]):
             raise FlatvqError(
                 f"LPIPS cannot compare images of shape {list(shape)} with {list(references.shape)}",
-                f"give batches of one shape [B, 3, H, W], with H and W at least {_SMALLEST_SIDE}",
+                f"pass batches of one shape [B, 3, H, W], with H and W at least {_SMALLEST_SIDE}",
             )
-        taps = zip(self.heads, self._taps(images), self._taps(references), strict=True)
+        weight = next(self.parameters())
+        taps = zip(self.heads, self._taps(images.to(weight)), self._taps(references.to(weight)), strict=True)
         distances = [head((x - y).square()).mean(dim=(1, 2, 3)) for head, x, y in taps]
         return torch.stack(distances).sum(dim=0)
 
@@ -138,6 +149,16 @@ class Lpips(nn.Module):
             if isinstance(layer, nn.ReLU):
                 taps.append(x / (x.norm(dim=1, keepdim=True) + 1e-10))
         return taps
+
+
+def lpips_defined(height: int, width: int) -> bool:
+    """Whether an image is large enough for LPIPS.
+
+    Example:
+        >>> lpips_defined(31, 64), lpips_defined(30, 64)
+        (True, False)
+    """
+    return min(height, width) >= _SMALLEST_SIDE
 
 
 def load_lpips(weights: PerceptualWeights, device: str = "cpu") -> Lpips:
@@ -171,7 +192,12 @@ class FeatureNetwork:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the features [B, 2048] of images [B, 3, H, W] in [0, 1], rounded to 8 bits first."""
+        """Return the features [B, 2048] of images [B, 3, H, W] in [0, 1], rounded to 8 bits first.
+
+        Raises:
+            FlatvqError: if the images are not floating-point [B, 3, H, W], or the features are not [B, 2048].
+        """
+        require_axes(images, "images", "B", 3, "H", "W")
         stored = as_stored(images).mul(255).round().to(self.device, torch.uint8)
         features = self.script(stored, return_features=True)
         if not isinstance(features, Tensor) or features.shape != (len(images), _INCEPTION_FEATURES):
@@ -196,80 +222,6 @@ def load_features(weights: PerceptualWeights, device: str = "cpu") -> FeatureNet
     if "return_features" not in arguments:
         raise _bad_weights(path, "takes no return_features")
     return FeatureNetwork(path, script, device)
-
-
-@dataclass(frozen=True)
-class FeatureStatistics:
-    """Mean [F] and scatter [F, F], the sum of (x - mean)(x - mean)^T, of `count` images, in float64.
-
-    Example:
-        >>> of = FeatureStatistics.of
-        >>> both = of(torch.tensor([[0.0], [2.0]])).merge(of(torch.tensor([[4.0]])))
-        >>> both.count, both.mean.tolist(), both.covariance.tolist()
-        (3, [2.0], [[4.0]])
-    """
-
-    count: int
-    mean: Tensor
-    scatter: Tensor
-
-    @classmethod
-    def of(cls, features: Tensor) -> FeatureStatistics:
-        """Summarise a batch of features [B, F], B at least 1."""
-        features = features.detach().cpu().to(torch.float64)
-        mean = features.mean(dim=0)
-        return cls(len(features), mean, (features - mean).T @ (features - mean))
-
-    def merge(self, other: FeatureStatistics) -> FeatureStatistics:
-        """Summarise both sets together (Chan, Golub & LeVeque 1983), so that no features need be kept."""
-        count, step = self.count + other.count, other.mean - self.mean
-        between = torch.outer(step, step) * (self.count * other.count / count)
-        mean = self.mean + step * (other.count / count)
-        return FeatureStatistics(count, mean, self.scatter + other.scatter + between)
-
-    @property
-    def covariance(self) -> Tensor:
-        """Sample covariance [F, F], divided by count - 1."""
-        return self.scatter / (self.count - 1)
-
-
-def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """Distance of two Gaussians: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Heusel et al. 2017).
-
-    On the features of originals and reconstructions this is rFID. The root's trace is the sum of the singular
-    values of C_a^(1/2) C_b^(1/2), which stays real for the singular covariances of few images. Few images
-    inflate the distance: published values stand on 50,000, so say how many.
-
-    Args:
-        a: of one set of images, at least 2.
-        b: of the other.
-
-    Returns:
-        The distance, at least 0, in squared units of the features.
-
-    Raises:
-        FlatvqError: if a set has fewer than two images.
-
-    Example:
-        >>> a = FeatureStatistics.of(torch.tensor([[-1.0], [1.0]]))  # mean 0, variance 2
-        >>> b = FeatureStatistics.of(torch.tensor([[2.0], [6.0]]))  # mean 4, variance 8
-        >>> round(frechet_distance(a, b), 9)  # 4^2 + 2 + 8 - 2 * sqrt(2 * 8)
-        18.0
-    """
-    if min(a.count, b.count) < 2:
-        raise FlatvqError(
-            f"sets of {a.count} and {b.count} images have no covariance", "give at least two images"
-        )
-    shared = torch.linalg.svdvals(_root(a.covariance) @ _root(b.covariance)).sum()
-    spread = a.covariance.trace() + b.covariance.trace() - 2 * shared
-    return float(((a.mean - b.mean).square().sum() + spread).clamp(min=0))
-
-
-def _root(covariance: Tensor) -> Tensor:
-    """Square root of a symmetric matrix without negative eigenvalues but for rounding."""
-    values, vectors = torch.linalg.eigh(covariance)
-    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    return root
 
 
 def _require(path: Path | None, name: str, folder: Path, metric: str) -> Path:

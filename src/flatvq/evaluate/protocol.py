@@ -8,12 +8,13 @@ __all__ = ["protocol_id"]
 _VERSION = 1
 
 
-def protocol_id(crop: int | None, resize: int) -> str:
+def protocol_id(crop: int | None, resize: int, channels: int = 3) -> str:
     """Name how a split was evaluated.
 
     Args:
         crop: side in pixels of the centre crops, None for whole images.
         resize: pixels of the shorter side before the crop, 0 for the image's own size.
+        channels: 3 for colour, 1 for luma.
 
     Returns:
         A text that is equal for comparable results and for those alone.
@@ -21,7 +22,10 @@ def protocol_id(crop: int | None, resize: int) -> str:
     Example:
         >>> protocol_id(64, 0), protocol_id(None, 256)
         ('flatvq-1/crop-64/own-size', 'flatvq-1/whole/shorter-side-256')
+        >>> protocol_id(64, 0, channels=1)
+        'flatvq-1/crop-64/own-size/grey'
     """
     cut = "whole" if crop is None else f"crop-{crop}"
     size = f"shorter-side-{resize}" if resize else "own-size"
-    return f"flatvq-{_VERSION}/{cut}/{size}"
+    colour = "/grey" if channels == 1 else ""
+    return f"flatvq-{_VERSION}/{cut}/{size}{colour}"

@@ -6,24 +6,26 @@ Axes: B batch, H W rows and columns, h w a level's grid, D code dim.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
-from flatvq.errors import FlatvqError
+from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.evaluate import fidelity
+from flatvq.evaluate.batches import NamedImage, batches
 from flatvq.model import VQVAE
+from flatvq.model.pixels import with_channels
 from flatvq.quantize import CodeUsage, Quantized, UsageCounter
+from flatvq.quantize.checks import whole
+from flatvq.shapes import require_axes
 
-__all__ = ["Evaluation", "LevelEvaluation", "Sample", "evaluate", "reconstruct"]
-
-NamedImage = tuple[str, "np.ndarray[Any, np.dtype[np.uint8]]"]
+__all__ = ["Evaluation", "LevelEvaluation", "Sample", "eval_mode", "evaluate", "mean_over_all", "reconstruct"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class LevelEvaluation:
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and its reconstruction, uint8 [H, W, 3]."""
+    """A picture and its reconstruction, uint8 [H, W, 3]; [H, W] for a model of one channel."""
 
     name: str
     original: np.ndarray[Any, np.dtype[np.uint8]]
@@ -69,8 +71,8 @@ class Evaluation:
     """The images, in order."""
     psnr_db: tuple[float, ...]
     """Per image, in dB."""
-    ssim: tuple[float, ...]
-    """Per image."""
+    ssim: tuple[float | None, ...]
+    """Per image; None where the image is too small."""
     mse: tuple[float, ...]
     """Per image, on the [0, 1] scale."""
     ms_ssim: tuple[float | None, ...]
@@ -86,7 +88,6 @@ class Evaluation:
 
     def record(self) -> dict[str, Any]:
         """Return the figures of `metrics.json` (docs/records.md)."""
-        defined = [value for value in self.ms_ssim if value is not None]
         errors = torch.tensor(self.mse, dtype=torch.float64)
         effective = sum(sum(level.counts) * level.usage.effective_bits for level in self.levels)
         return {
@@ -94,8 +95,8 @@ class Evaluation:
             "psnr_db": float(np.mean(self.psnr_db)),
             "psnr_of_mean_mse_db": fidelity.psnr_of_mean_mse(errors, data_range=1.0),
             "mse": float(errors.mean()),
-            "ssim": float(np.mean(self.ssim)),
-            "ms_ssim": float(np.mean(defined)) if len(defined) == len(self.names) else None,
+            "ssim": mean_over_all(self.ssim),
+            "ms_ssim": mean_over_all(self.ms_ssim),
             "bits_per_image": float(np.mean(self.bits)),
             "bits_per_pixel": sum(self.bits) / sum(self.pixels),
             "effective_bits_per_image": effective / len(self.names),
@@ -148,7 +149,8 @@ def evaluate(
     """Reconstruct every image of a split and measure what came of it (DESIGN, pinned definitions).
 
     The model is put into eval mode for the while. Images whose sides are no multiple of the model's
-    downsampling are padded by repeating the last row and column, and measured without the padding.
+    downsampling are padded by repeating the last row and column, and measured without the padding. A model of
+    one channel is measured on the luma of colour images.
 
     Args:
         model: the tokenizer, on any device.
@@ -156,24 +158,25 @@ def evaluate(
         batch_size: images per forward pass.
         keep: positions of the images that are kept beside their reconstructions.
         structure: whether SSIM and MS-SSIM are measured, which can take longer than the model; if not, they
-            are NaN and None.
+            are None.
 
     Returns:
         Per-image values and per-level statistics.
 
     Raises:
-        FlatvqError: if there are no images.
+        FlatvqError: if there are no images, or one is not uint8 [H, W, 3].
+        NonFiniteError: if the model gives NaN or infinity.
     """
+    whole("batch_size", batch_size, 1)
     tallies = [_LevelTally(level.codebook_size, level.code_dim) for level in model.recipe.levels]
     names: list[str] = []
     columns: dict[str, list[Any]] = {
         key: [] for key in ("psnr_db", "ssim", "mse", "ms_ssim", "bits", "pixels")
     }
     kept: list[Sample] = []
-    was_training = model.training
-    model.eval()
-    try:
-        for batch_names, original in _batches(images, batch_size):
+    with eval_mode(model):
+        for batch_names, colour in batches(images, batch_size):
+            original = with_channels(colour, model.recipe.channels)
             stored, levels = reconstruct(model, original)
             for tally, level in zip(tallies, levels, strict=True):
                 tally.add(level)
@@ -184,8 +187,6 @@ def evaluate(
             pictures = zip(batch_names, _pictures(original), _pictures(stored), strict=True)
             kept += [Sample(*one) for number, one in enumerate(pictures, start=len(names)) if number in keep]
             names += batch_names
-    finally:
-        model.train(was_training)
     if not names:
         raise FlatvqError("there are no images to evaluate", "check the folder")
     values = {key: tuple(column) for key, column in columns.items()}
@@ -193,37 +194,66 @@ def evaluate(
 
 
 def reconstruct(model: VQVAE, original: Tensor) -> tuple[Tensor, tuple[Quantized, ...]]:
-    """Reconstruct uint8 [B, 3, H, W] of any size; return uint8 of the same shape and the levels."""
+    """Reconstruct 8-bit images of any size.
+
+    Args:
+        model: the tokenizer, in eval mode.
+        original: uint8 [B, C, H, W], C as in the model's recipe.
+
+    Returns:
+        The reconstructions as they would be stored, uint8 of the same shape, on the CPU; and the levels.
+
+    Raises:
+        FlatvqError: if axes or dtype do not fit.
+        NonFiniteError: if a reconstruction holds NaN or infinity.
+    """
+    require_axes(original, "images", "B", model.recipe.channels, "H", "W")
+    if original.dtype != torch.uint8:
+        what = f"images of dtype {str(original.dtype).removeprefix('torch.')} are not of 8 bits"
+        raise FlatvqError(what, "pass uint8 values from 0 to 255")
     height, width = original.shape[2:]
     right, below = -width % model.factor, -height % model.factor
     device = next(model.parameters()).device
     pixels = F.pad(original.to(device).float() / 255, (0, right, 0, below), mode="replicate")
     output = model(pixels)
     cut = output.reconstruction[:, :, :height, :width]
+    if not bool(cut.isfinite().all()):
+        raise NonFiniteError("NaN or infinity in the reconstructions", "check for a decoder that diverged")
     return fidelity.as_stored(cut).mul(255).round().to(torch.uint8).cpu(), output.levels
 
 
-def _batches(images: Iterable[NamedImage], batch_size: int) -> Iterator[tuple[list[str], Tensor]]:
-    """Stack neighbours of equal size: names and uint8 [B, 3, H, W]."""
-    for _, group in groupby(images, key=lambda named: named[1].shape):
-        while chunk := list(islice(group, batch_size)):
-            stacked = np.stack([pixels for _, pixels in chunk])
-            yield [name for name, _ in chunk], torch.from_numpy(stacked).permute(0, 3, 1, 2)
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode, and each of its modules back into its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _measure(columns: dict[str, list[Any]], original: Tensor, stored: Tensor, structure: bool) -> None:
     height, width = original.shape[2:]
     columns["mse"] += fidelity.mse(stored, original).tolist()
     columns["psnr_db"] += fidelity.psnr(stored, original, data_range=1.0).tolist()
-    ssim = (
-        fidelity.ssim(stored, original, data_range=1.0).tolist() if structure else [math.nan] * len(original)
-    )
-    columns["ssim"] += ssim
-    large = structure and fidelity.ms_ssim_defined(height, width)
-    missing = [None] * len(original)
-    columns["ms_ssim"] += fidelity.ms_ssim(stored, original, data_range=1.0).tolist() if large else missing
+    for name, metric, defined in (
+        ("ssim", fidelity.ssim, fidelity.ssim_defined),
+        ("ms_ssim", fidelity.ms_ssim, fidelity.ms_ssim_defined),
+    ):
+        measured = structure and defined(height, width)
+        missing = [None] * len(original)
+        columns[name] += metric(stored, original, data_range=1.0).tolist() if measured else missing
     columns["pixels"] += [height * width] * len(original)
 
 
+def mean_over_all(values: Sequence[float | None]) -> float | None:
+    """Average over all images; None if one has no value, as a mean over a part would be of another split."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if len(defined) == len(values) else None
+
+
 def _pictures(images: Tensor) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
-    return list(images.permute(0, 2, 3, 1).numpy())
+    """Turn uint8 [B, C, H, W] into what Pillow takes: [H, W, 3] or, of one channel, [H, W]."""
+    return list((images[:, 0] if images.shape[1] == 1 else images.permute(0, 2, 3, 1)).numpy())

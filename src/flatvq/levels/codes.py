@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 from flatvq.evaluate import fidelity
-from flatvq.evaluate.split import NamedImage
+from flatvq.evaluate.batches import NamedImage
 from flatvq.model import VQVAE
+from flatvq.model.pixels import with_channels
 from flatvq.model.vqvae import Quantizer
 
 __all__ = ["Decode", "as_images", "codes_of", "codes_of_level", "encoded", "mean_psnr", "stacked"]
 
 Decode = Callable[[list[Tensor]], Tensor]
-"""From the codes of every level [B, D, h, w], bottom first, to images [B, 3, H, W]."""
+"""From the codes of every level [B, D, h, w], bottom first, to images [B, C, H, W]."""
 _BATCH = 64
 
 
@@ -29,9 +30,10 @@ def stacked(crops: Iterable[NamedImage]) -> Tensor:
     return torch.from_numpy(np.stack([pixels for _, pixels in crops])).permute(0, 3, 1, 2)
 
 
-def as_images(pixels: Tensor, device: torch.device) -> Tensor:
+def as_images(pixels: Tensor, model: VQVAE) -> Tensor:
     """Turn uint8 [B, 3, H, W] into what a model takes, on its device."""
-    return pixels.to(device).to(memory_format=torch.channels_last).float() / 255
+    pixels = with_channels(pixels.to(next(model.parameters()).device), model.recipe.channels)
+    return pixels.to(memory_format=torch.channels_last).float() / 255
 
 
 @torch.no_grad()
@@ -41,8 +43,7 @@ def encoded(model: VQVAE, pixels: Tensor) -> tuple[Tensor, ...]:
     Returns:
         int64 [B, h, w] for each level, bottom first.
     """
-    device = next(model.parameters()).device
-    parts = [model.encode(as_images(part, device)) for part in torch.split(pixels, _BATCH)]
+    parts = [model.encode(as_images(part, model)) for part in torch.split(pixels, _BATCH)]
     return tuple(torch.cat(level) for level in zip(*parts, strict=True))
 
 
@@ -63,5 +64,6 @@ def mean_psnr(decode: Decode, codes: Sequence[Tensor], pixels: Tensor) -> float:
     batches = zip(*(torch.split(array, _BATCH) for array in (pixels, *codes)), strict=True)
     for original, *levels in batches:
         stored = fidelity.as_stored(decode(levels)).cpu()
+        original = with_channels(original, stored.shape[1])
         found.append(fidelity.psnr(stored, original.float() / 255, data_range=1.0))
     return float(torch.cat(found).mean())

@@ -74,7 +74,7 @@ def refit(
     optimizers = [optimizer_for(decoder, rule) for decoder in decoders]
     crops = TrainingCrops(data.training, recipe.data, seed=seed, batch_size=rule.batch_size)
     for step, batch in enumerate(crops.batches(0, steps)):
-        images = as_images(batch.pixels, machine.device)
+        images = as_images(batch.pixels, model)
         with torch.no_grad():
             codes = codes_of(model, model.encode(images))  # in float32, as it is evaluated
         for without, decoder, optimizer in zip(absent, decoders, optimizers, strict=True):

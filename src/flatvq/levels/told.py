@@ -83,11 +83,10 @@ def told_by_below(
     asking = [_Asked(model, recipe, level, scales) for level in range(1, len(recipe.model.levels))]
     seed = derived_seed(recipe.seed, "told")
     crops = TrainingCrops(training, recipe.data, seed=seed, batch_size=recipe.train.batch_size)
-    device = next(model.parameters()).device
     with torch.random.fork_rng():  # dropout draws from torch's own generator
         torch.manual_seed(seed)
         for step, batch in enumerate(crops.batches(0, steps)):
-            indices = model.encode(as_images(batch.pixels, device))
+            indices = model.encode(as_images(batch.pixels, model))
             for asked in asking:
                 asked.learn(indices, step / steps)
                 if (step + 1) % math.ceil(steps / _LOOKS) == 0 or step + 1 == steps:

@@ -9,9 +9,7 @@ from flatvq.errors import FlatvqError
 from flatvq.model import blocks
 from flatvq.recipe import ModelRecipe
 
-__all__ = ["IMAGE_CHANNELS", "DecoderLayout", "Layout", "grids_of", "layout_of"]
-
-IMAGE_CHANNELS = 3
+__all__ = ["DecoderLayout", "Layout", "grids_of", "layout_of"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,8 @@ def layout_of(model: ModelRecipe) -> Layout:
     """
     strides = [level.downsample for level in model.levels]
     dims = [level.code_dim for level in model.levels]
-    inputs = [IMAGE_CHANNELS] + [model.width] * (len(dims) - 1)
-    outputs = [IMAGE_CHANNELS, *dims[:-1]]  # what is decoded for a level has as many channels as its codes
+    inputs = [model.channels] + [model.width] * (len(dims) - 1)
+    outputs = [model.channels, *dims[:-1]]  # what is decoded for a level has as many channels as its codes
     decoded = range(len(dims) if model.hierarchy == "conditioned" else 1)
     seen = [model.width + (dim if level + 1 in decoded else 0) for level, dim in enumerate(dims)]
     return Layout(

@@ -82,7 +82,7 @@ def load_tokenizer(folder: str | Path, device: str | torch.device = "cpu") -> VQ
         device: where the model shall live.
 
     Returns:
-        The model, in eval mode.
+        The model, in eval mode, in float32 whatever torch's default device and dtype.
 
     Raises:
         FlatvqError: if a file is missing or damaged, the format is not known, the weights are not those of
@@ -96,7 +96,7 @@ run's model folder
     """
     place = Path(folder)
     recipe, codebook = _recipes(_read_config(place), f"'{place / _CONFIG}'")
-    model = build_vqvae(recipe, codebook)
+    model = build_vqvae(recipe, codebook).float()  # whatever the default dtype
     tensors = _read_weights(place)
     _check_weights(tensors, model.state_dict(), place)
     model.load_state_dict(tensors)

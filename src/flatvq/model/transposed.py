@@ -26,7 +26,9 @@ class TransposedConv2d(nn.ConvTranspose2d):
 
     def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Map [B, C, H, W] to [B, C', H', W']."""
-        if images.device.type != "cpu" or not torch.is_grad_enabled() or self.bias is None:
+        # `torch.func` transforms PyTorch's own operator.
+        transformed = torch._C._are_functorch_transforms_active()
+        if images.device.type != "cpu" or not torch.is_grad_enabled() or self.bias is None or transformed:
             return super().forward(images, output_size)
         inputs = images, self.weight, self.bias
         if torch.is_autocast_enabled("cpu"):

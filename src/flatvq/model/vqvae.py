@@ -1,6 +1,7 @@
 """The vector-quantised autoencoder. Its levels are a list: one, or several for a hierarchy.
 
-Axes: B batch, C channels, H W rows and columns of pixels, h w rows and columns of a level's grid, D code dim.
+Axes: B batch, C channels (1 or 3), H W rows and columns of pixels, h w rows and columns of a level's grid, D
+code dim.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from math import prod
 from typing import Protocol, cast
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
 from flatvq.model.blocks import build
-from flatvq.model.layout import DecoderLayout, grids_of, layout_of
+from flatvq.model.inputs import codes_for, images_for, indices_for, require_unit_range
+from flatvq.model.layout import DecoderLayout, layout_of
 from flatvq.quantize import Quantized
 from flatvq.recipe import ModelRecipe
 
@@ -44,8 +46,9 @@ class Quantizer(Protocol):
 class VQVAEOutput:
     """What a forward pass gives."""
 
-    reconstruction: Float[Tensor, "batch 3 height width"]
-    """On the images' [0, 1] scale, not clamped, so that its gradient is the loss's alone."""
+    reconstruction: Float[Tensor, "batch channels height width"]
+    """On the images' [0, 1] scale, not clamped, so that its gradient is the loss's alone; in the dtype of the
+    model's weights, or of the autocast."""
     levels: tuple[Quantized, ...]
     """What each level's quantizer returned, bottom first."""
 
@@ -123,68 +126,81 @@ class VQVAE(nn.Module):
         """Total downsampling: height and width of images must be multiples of it."""
         return prod(level.downsample for level in self.recipe.levels)
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> VQVAEOutput:
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> VQVAEOutput:
         """Reconstruct images through their codes.
 
         In training mode the quantizers learn from the images too.
 
         Args:
-            images: [B, 3, H, W] in [0, 1]; H and W multiples of `factor`.
+            images: [B, C, H, W] in [0, 1]; C as in the recipe, H and W multiples of `factor`. They are
+                converted to the dtype of the weights.
 
         Raises:
-            FlatvqError: if H or W is not a multiple of `factor`.
+            FlatvqError: if axes, dtype, device or size do not fit.
         """
-        levels = self._quantize(images)
-        return VQVAEOutput(self.decode_codes([level.quantized for level in levels]), levels)
+        levels = self._quantize(self._images(images))
+        return VQVAEOutput(self._decode([level.quantized for level in levels]), levels)
 
     @torch.no_grad()
-    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> tuple[Int64[Tensor, "batch _ _"], ...]:
+    def encode(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> tuple[Int64[Tensor, "batch _ _"], ...]:
         """Turn images into indices.
 
         Args:
-            images: [B, 3, H, W] in [0, 1]; H and W multiples of `factor`.
+            images: [B, C, H, W] in [0, 1]; C as in the recipe, H and W multiples of `factor`.
 
         Returns:
             [B, h, w] for each level, bottom first.
 
         Raises:
-            FlatvqError: if H or W is not a multiple of `factor`.
+            FlatvqError: if axes, dtype, device or size do not fit, or the values are on another scale: below
+                -0.5 or above 1.5. Inside compiled or exported graphs values are not checked.
         """
-        return tuple(level.indices for level in self._quantize(images))
+        checked = self._images(images)
+        require_unit_range(checked)
+        return tuple(level.indices for level in self._quantize(checked))
 
-    def decode(self, indices: Sequence[Int64[Tensor, "batch _ _"]]) -> Float[Tensor, "batch 3 height width"]:
+    def decode(
+        self, indices: Sequence[Integer[Tensor, "batch _ _"]]
+    ) -> Float[Tensor, "batch channels height width"]:
         """Turn indices back into images.
 
         Args:
-            indices: [B, h, w] for each level, bottom first, as `encode` returns them.
+            indices: integers [B, h, w] for each level, bottom first, as `encode` returns them.
 
         Returns:
-            [B, 3, H, W] in about [0, 1], not clamped.
+            [B, C, H, W] in about [0, 1], not clamped, in the dtype of the weights.
 
         Raises:
-            FlatvqError: if the grids are not those of one image.
+            FlatvqError: if number of levels, axes, dtype or grids are not those of one batch, or an index is
+                outside [0, K).
         """
-        self._check_grids([(level.shape[-2], level.shape[-1]) for level in indices])
         quantizers = cast("Iterable[Quantizer]", self.quantizers)
-        return self.decode_codes(
-            [quantizer.codes(level) for quantizer, level in zip(quantizers, indices, strict=True)]
-        )
+        levels = zip(quantizers, indices_for(self.recipe, indices), strict=True)
+        return self.decode_codes([quantizer.codes(level) for quantizer, level in levels])
 
-    def decode_codes(self, codes: Sequence[Float[Tensor, "batch _ _ _"]]) -> Float[Tensor, "batch 3 _ _"]:
+    def decode_codes(
+        self, codes: Sequence[Float[Tensor, "batch _ _ _"]]
+    ) -> Float[Tensor, "batch channels _ _"]:
         """Turn the codes themselves into images: those of some indices, or any others.
 
         Args:
-            codes: [B, D, h, w] for each level, bottom first.
+            codes: [B, D, h, w] for each level, bottom first. They are converted to the dtype of the weights.
 
         Returns:
-            [B, 3, H, W] in about [0, 1], not clamped.
+            [B, C, H, W] in about [0, 1], not clamped, in the dtype of the weights.
+
+        Raises:
+            FlatvqError: if number of levels, axes, dtype, device or grids are not those of one batch.
         """
-        image: Tensor = self.decoders[0](list(codes))
-        return (image + 1) / 2
+        return self._decode(codes_for(self.recipe, codes, _weight(self.decoders)))
+
+    def _images(self, images: Tensor) -> Tensor:
+        return images_for(self.recipe, images, _weight(self.encoders))
 
     def _quantize(self, images: Tensor) -> tuple[Quantized, ...]:
         """Encode bottom-up, then quantize top-down, so that a level can see the codes above it."""
-        grids_of(self.recipe, (images.shape[-2], images.shape[-1]))
         below = 2 * images - 1
         features = [below := encoder(below) for encoder in self.encoders]
         levels: list[Quantized] = []
@@ -197,14 +213,14 @@ class VQVAE(nn.Module):
             levels.insert(0, self.quantizers[level](latents))
         return tuple(levels)
 
-    def _check_grids(self, grids: list[tuple[int, int]]) -> None:
-        step = self.recipe.levels[0].downsample
-        size = (grids[0][0] * step, grids[0][1] * step) if grids else (0, 0)
-        expected = list(grids_of(self.recipe, size))
-        if grids != expected:
-            raise FlatvqError(
-                f"indices of grids {grids} are not those of one image", f"give {expected}, bottom first"
-            )
+    def _decode(self, codes: list[Tensor]) -> Tensor:
+        image: Tensor = self.decoders[0](codes)
+        return (image + 1) / 2
+
+
+def _weight(parts: nn.ModuleList) -> Tensor:
+    """Return a weight, whose device and dtype are those that a part computes in."""
+    return next(parts[0].parameters())
 
 
 class _Decoder(nn.Module):

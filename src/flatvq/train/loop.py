@@ -20,7 +20,8 @@ from flatvq.data import Batch, DataSplit, TrainingCrops, evaluation_crops
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.evaluate.split import evaluate
 from flatvq.model import build_vqvae
-from flatvq.quantize import Codebook, RevivalEvent, VectorQuantizer
+from flatvq.model.pixels import with_channels
+from flatvq.quantize import Codebook, RevivalEvent
 from flatvq.recipe import TrialRecipe
 from flatvq.train.checkpoint import load_checkpoint, newest_checkpoints, save_checkpoint
 from flatvq.train.compiling import compiles
@@ -153,7 +154,8 @@ class Trainer:
     def _optimise(self, batch: Batch) -> tuple[Losses, float]:
         recipe = self.recipe.train
         pixels = batch.pixels.to(self.machine.device, non_blocking=True)
-        images = pixels.to(memory_format=torch.channels_last).float().div_(255)  # [B, 3, H, W] in [0, 1]
+        pixels = with_channels(pixels, self.recipe.model.channels)
+        images = pixels.to(memory_format=torch.channels_last).float().div_(255)  # [B, C, H, W] in [0, 1]
         with self.machine.autocast():
             output = self._forward(images)
         losses = objective(output, images, recipe)
@@ -204,7 +206,8 @@ class Trainer:
             book.events.clear()
 
     def _codebooks(self) -> Iterator[tuple[int, Codebook]]:
-        """Go through the levels that have a codebook, by number."""
+        """Yield each codebook of any quantizer with the number of its level, from the bottom up."""
         for number, quantizer in enumerate(self.model.quantizers):
-            if isinstance(quantizer, VectorQuantizer):
-                yield number, quantizer.codebook
+            for module in quantizer.modules():
+                if isinstance(module, Codebook):
+                    yield number, module

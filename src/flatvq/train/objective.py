@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from flatvq.model import VQVAEOutput
 from flatvq.recipe import TrainRecipe
+from flatvq.shapes import require_axes, require_floating
 
 __all__ = ["Losses", "learning_rate", "objective"]
 
@@ -36,13 +38,23 @@ def objective(output: VQVAEOutput, images: Tensor, recipe: TrainRecipe) -> Losse
 
     Args:
         output: of the model.
-        images: its input, [B, 3, H, W] in [0, 1].
+        images: its input, [B, C, H, W] in [0, 1].
         recipe: the weights.
 
     Returns:
-        MSE x 4 (the [-1, 1] scale) + beta x commitment + weight x codebook.
+        MSE x 4 (the [-1, 1] scale) + beta x commitment + weight x codebook, in float32 or the model's double
+        precision. An empty batch has losses of zero.
+
+    Raises:
+        FlatvqError: if the images are not those of the output: of another shape, or not floating-point.
     """
-    reconstruction = F.mse_loss(output.reconstruction.float(), images)
+    require_axes(images, "images", *output.reconstruction.shape)
+    require_floating(images, "images", "convert 8-bit images with images.float() / 255")
+    # In half precision the squares of small errors would be lost.
+    precision = torch.promote_types(output.reconstruction.dtype, torch.float32)
+    reconstructed, images = output.reconstruction.to(precision), images.to(precision)
+    # The mean over no pixels would be NaN; their sum is zero, with a graph.
+    reconstruction = F.mse_loss(reconstructed, images) if images.numel() else reconstructed.sum()
     commitment = sum([level.commitment_loss for level in output.levels], reconstruction.new_zeros(()))
     codebook = sum([level.codebook_loss for level in output.levels], reconstruction.new_zeros(()))
     total = (

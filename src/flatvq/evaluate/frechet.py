@@ -1,0 +1,103 @@
+"""The Fréchet distance between the features of two sets of images.
+
+Axes: B images, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flatvq.errors import FlatvqError, NonFiniteError
+from flatvq.shapes import require_axes
+
+__all__ = ["FeatureStatistics", "frechet_distance"]
+
+
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """Mean [F] and scatter [F, F], the sum of (x - mean)(x - mean)^T, of `count` images, in float64.
+
+    Example:
+        >>> of = FeatureStatistics.of
+        >>> both = of(torch.tensor([[0.0], [2.0]])).merge(of(torch.tensor([[4.0]])))
+        >>> both.count, both.mean.tolist(), both.covariance.tolist()
+        (3, [2.0], [[4.0]])
+    """
+
+    count: int
+    mean: Tensor
+    scatter: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> FeatureStatistics:
+        """Summarise a batch of features.
+
+        Args:
+            features: [B, F], B at least 1.
+
+        Raises:
+            FlatvqError: if the batch is empty or not [B, F].
+            NonFiniteError: if a feature is NaN or infinite.
+        """
+        require_axes(features, "features", "B", "F")
+        if len(features) == 0:
+            raise FlatvqError("no features to summarise", "pass those of at least one image")
+        if not bool(features.isfinite().all()):
+            raise NonFiniteError("NaN or infinity in the features", "check the images and the network")
+        features = features.detach().cpu().to(torch.float64)
+        mean = features.mean(dim=0)
+        return cls(len(features), mean, (features - mean).T @ (features - mean))
+
+    def merge(self, other: FeatureStatistics) -> FeatureStatistics:
+        """Summarise both sets together (Chan, Golub & LeVeque 1983), so that no features need be kept."""
+        count, step = self.count + other.count, other.mean - self.mean
+        between = torch.outer(step, step) * (self.count * other.count / count)
+        mean = self.mean + step * (other.count / count)
+        return FeatureStatistics(count, mean, self.scatter + other.scatter + between)
+
+    @property
+    def covariance(self) -> Tensor:
+        """Sample covariance [F, F], divided by count - 1."""
+        return self.scatter / (self.count - 1)
+
+
+def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
+    """Distance of two Gaussians: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Heusel et al. 2017).
+
+    On the features of originals and reconstructions this is rFID. The root's trace is the sum of the singular
+    values of C_a^(1/2) C_b^(1/2), which stays real for the singular covariances of few images. Few images
+    inflate the distance: published values stand on 50,000, so say how many.
+
+    Args:
+        a: of one set of images, at least 2.
+        b: of the other.
+
+    Returns:
+        The distance, at least 0, in squared units of the features.
+
+    Raises:
+        FlatvqError: if a set has fewer than two images.
+
+    Example:
+        >>> a = FeatureStatistics.of(torch.tensor([[-1.0], [1.0]]))  # mean 0, variance 2
+        >>> b = FeatureStatistics.of(torch.tensor([[2.0], [6.0]]))  # mean 4, variance 8
+        >>> round(frechet_distance(a, b), 9)  # 4^2 + 2 + 8 - 2 * sqrt(2 * 8)
+        18.0
+    """
+    if min(a.count, b.count) < 2:
+        raise FlatvqError(
+            f"sets of {a.count} and {b.count} images have no covariance", "give at least two images"
+        )
+    shared = torch.linalg.svdvals(_root(a.covariance) @ _root(b.covariance)).sum()
+    spread = a.covariance.trace() + b.covariance.trace() - 2 * shared
+    return float(((a.mean - b.mean).square().sum() + spread).clamp(min=0))
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """Square root of a symmetric matrix without negative eigenvalues but for rounding."""
+    values, vectors = torch.linalg.eigh(covariance)
+    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return root

@@ -1,0 +1,133 @@
+"""Checks and conversions of what a model receives: images, indices and codes.
+
+Axes: B batch, C channels, H W rows and columns of pixels, h w rows and columns of a level's grid, D code dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from flatvq.errors import FlatvqError
+from flatvq.model.layout import grids_of
+from flatvq.quantize.checks import has_values
+from flatvq.recipe import ModelRecipe
+from flatvq.shapes import Axis, require_axes, require_floating, require_integers
+
+__all__ = ["codes_for", "images_for", "indices_for", "require_unit_range"]
+
+# Interpolation and noise may leave [0, 1] by less than this; images in [-1, 1] or in 0..255 leave it by more.
+_SLACK = 0.5
+
+
+def images_for(model: ModelRecipe, images: Tensor, like: Tensor) -> Tensor:
+    """Check a batch of images and convert it to a model's number format.
+
+    Args:
+        model: the recipe.
+        images: [B, C, H, W], floating-point.
+        like: a weight of the model.
+
+    Returns:
+        The images in the dtype of `like`.
+
+    Raises:
+        FlatvqError: if axes, dtype, device or size do not fit the model.
+    """
+    require_axes(images, "images", "B", model.channels, "H", "W")
+    require_floating(images, "images", "convert 8-bit images with images.float() / 255")
+    _require_device(images, "images", like)
+    grids_of(model, (images.shape[2], images.shape[3]))
+    return images.to(like.dtype)
+
+
+def require_unit_range(images: Tensor) -> None:
+    """Refuse images that are plainly on another scale than [0, 1], where their values can be read.
+
+    Raises:
+        FlatvqError: if a value is below -0.5 or above 1.5.
+
+    Example:
+        >>> require_unit_range(torch.tensor([0.0, 255.0]))
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: images range from 0 to 255, not from 0 to 1: divide them by 255
+    """
+    if images.numel() == 0 or not has_values(images):
+        return
+    low, high = torch.stack(torch.aminmax(images)).tolist()
+    if low < -_SLACK or high > 1 + _SLACK:
+        remedy = "map [-1, 1] to [0, 1] with (images + 1) / 2" if low < -_SLACK else "divide them by 255"
+        raise FlatvqError(f"images range from {low:.3g} to {high:.3g}, not from 0 to 1", remedy)
+
+
+def indices_for(model: ModelRecipe, indices: Sequence[Tensor]) -> list[Tensor]:
+    """Check the indices of every level.
+
+    Args:
+        model: the recipe.
+        indices: integers [B, h, w] for each level, bottom first.
+
+    Returns:
+        The indices as int64.
+
+    Raises:
+        FlatvqError: if number of levels, axes, dtype or grids do not fit the model.
+    """
+    _require_levels(model, indices, "indices", [("B", "h", "w")] * len(model.levels))
+    for number, level in enumerate(indices):
+        require_integers(level, f"indices[{number}]")
+    return [level.long() for level in indices]
+
+
+def codes_for(model: ModelRecipe, codes: Sequence[Tensor], like: Tensor) -> list[Tensor]:
+    """Check the codes of every level and convert them to a model's number format.
+
+    Args:
+        model: the recipe.
+        codes: [B, D, h, w] for each level, bottom first, floating-point.
+        like: a weight of the model.
+
+    Returns:
+        The codes in the dtype of `like`.
+
+    Raises:
+        FlatvqError: if number of levels, axes, dtype, device or grids do not fit the model.
+    """
+    _require_levels(model, codes, "codes", [("B", level.code_dim, "h", "w") for level in model.levels])
+    for number, level in enumerate(codes):
+        require_floating(level, f"codes[{number}]")
+        _require_device(level, f"codes[{number}]", like)
+    return [level.to(like.dtype) for level in codes]
+
+
+def _require_levels(
+    model: ModelRecipe, given: Sequence[Tensor], name: str, axes: Sequence[tuple[Axis, ...]]
+) -> None:
+    """Refuse what is not one tensor per level, all of the same images."""
+    count = len(axes)
+    if not isinstance(given, Sequence):  # a tensor is none
+        what = f"{name} of type {type(given).__name__} are not a list with one tensor per level"
+        raise FlatvqError(what, f"pass [{', '.join(f'level{number}' for number in range(count))}]")
+    if len(given) != count:
+        what = f"{name} of {len(given)} levels do not fit a model of {count}"
+        raise FlatvqError(what, "pass one tensor per level, bottom first")
+    for number, level in enumerate(given):
+        require_axes(level, f"{name}[{number}]", *axes[number])
+    batches = [level.shape[0] for level in given]
+    if any(batch != batches[0] for batch in batches):
+        raise FlatvqError(f"{name} have batch sizes {batches}", "pass the same images on every level")
+    grids = [(level.shape[-2], level.shape[-1]) for level in given]
+    step = model.levels[0].downsample
+    expected = list(grids_of(model, (grids[0][0] * step, grids[0][1] * step)))
+    if grids != expected:
+        what = f"{name} of grids {grids} do not belong to one image"
+        raise FlatvqError(what, f"pass grids {expected}, bottom first")
+
+
+def _require_device(tensor: Tensor, name: str, like: Tensor) -> None:
+    """Refuse a tensor on another device than a weight, except for sharded weights, which may be offloaded."""
+    if tensor.device != like.device and type(like) in (Tensor, nn.Parameter):
+        what = f"{name} on {tensor.device} do not fit a model on {like.device}"
+        raise FlatvqError(what, f"move them with .to('{like.device}')")

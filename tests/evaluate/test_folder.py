@@ -1,0 +1,137 @@
+"""Evaluation of folders in which some metrics are not defined for every image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.metrics import structural_similarity
+
+from flatvq.evaluate import evaluate_folder
+from flatvq.evaluate.perceptual import find_weights, load_lpips
+from flatvq.model import VQVAE, build_vqvae
+from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, SeedingRecipe
+
+WriteImages = Callable[..., Path]
+
+
+@pytest.fixture
+def model() -> VQVAE:
+    level = LevelRecipe(codebook_size=16, code_dim=4)
+    codebook = CodebookRecipe(seeding=SeedingRecipe(kind="data", vectors_per_code=1), revival=None)
+    built = build_vqvae(ModelRecipe(levels=(level,), width=8, residual_width=4), codebook)
+    built(torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    return built.eval()
+
+
+@pytest.fixture
+def write_images(tmp_path: Path) -> WriteImages:
+    """Write noise of some sizes (height, width) as PNG files named by the size."""
+
+    def write(*sizes: tuple[int, int]) -> Path:
+        folder = tmp_path / "pictures"
+        folder.mkdir()
+        random = np.random.default_rng(0)
+        for number, (height, width) in enumerate(sizes):
+            picture = random.integers(0, 256, (height, width, 3), np.uint8)
+            Image.fromarray(picture).save(folder / f"{number}-{height}x{width}.png")
+        return folder
+
+    return write
+
+
+def reconstructed(model: VQVAE, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return an image, of a size that fits the model, and its reconstruction as stored."""
+    pixels = np.array(Image.open(path))
+    with torch.no_grad():
+        rebuilt = model(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255).reconstruction[0]
+    return pixels, np.rint(rebuilt.permute(1, 2, 0).numpy().clip(0, 1) * 255).astype(np.uint8)
+
+
+def test_an_image_too_small_for_ssim_is_measured_otherwise_and_named(
+    model: VQVAE, write_images: WriteImages
+) -> None:
+    folder = write_images((64, 64), (8, 8), (64, 48), (200, 180))
+    found = evaluate_folder(model, folder, crop=None, resize=0)
+    assert found["images"] == 4
+    assert found["ssim"] is None
+    assert found["ms_ssim"] is None
+    errors = [
+        np.mean((np.float64(pixels) - stored) ** 2) / 255**2
+        for pixels, stored in (reconstructed(model, path) for path in sorted(folder.iterdir()))
+    ]
+    assert found["mse"] == pytest.approx(np.mean(errors))
+    assert found["psnr_db"] == pytest.approx(np.mean(-10 * np.log10(errors)))
+    undefined = {file["name"]: file["reason"] for file in found["files"]}
+    assert {file["fate"] for file in found["files"]} == {"undefined"}
+    assert {file["split"] for file in found["files"]} == {"evaluation"}
+    assert undefined == {
+        "0-64x64.png": "too small for MS-SSIM, so there is no mean",
+        "1-8x8.png": "too small for SSIM and MS-SSIM, so there is no mean",
+        "2-64x48.png": "too small for MS-SSIM, so there is no mean",
+    }
+    json.dumps(found, allow_nan=False)
+
+
+def test_ssim_of_images_that_are_large_enough_is_given(model: VQVAE, write_images: WriteImages) -> None:
+    folder = write_images((64, 64), (12, 16))
+    found = evaluate_folder(model, folder, crop=None, resize=0)
+    expected = [
+        structural_similarity(
+            *reconstructed(model, path), gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+            channel_axis=2, data_range=255,
+        )
+        for path in sorted(folder.iterdir())
+    ]  # fmt: skip
+    assert found["ssim"] == pytest.approx(np.mean(expected), abs=1e-3)
+    # MS-SSIM is defined for none of them: that is the split's size, and no file stands out.
+    assert (found["ms_ssim"], found["files"]) == (None, [])
+
+
+def test_a_folder_of_small_images_alone_has_no_ssim(model: VQVAE, write_images: WriteImages) -> None:
+    found = evaluate_folder(model, write_images((8, 8), (8, 8)), crop=None, resize=0)
+    assert (found["ssim"], found["ms_ssim"], found["files"]) == (None, None, [])
+    assert found["psnr_db"] > 0
+
+
+def test_lpips_is_given_where_it_is_defined_and_names_what_is_too_small(
+    model: VQVAE, write_images: WriteImages, perceptual_weights: Path
+) -> None:
+    folder = write_images((64, 64), (32, 40))
+    found = evaluate_folder(model, folder, crop=None, resize=0, weights=perceptual_weights)
+    lpips = load_lpips(find_weights(perceptual_weights))
+    distances = []
+    for path in sorted(folder.iterdir()):
+        pair = [torch.from_numpy(x).permute(2, 0, 1)[None] / 255 for x in reconstructed(model, path)]
+        distances.append(float(lpips(*pair)))
+    assert found["lpips"] == pytest.approx(np.mean(distances), rel=1e-5)
+    assert found["rfid"] > 0
+
+    Image.new("RGB", (28, 28), "red").save(folder / "icon.png")
+    with_icon = evaluate_folder(model, folder, crop=None, resize=0, weights=perceptual_weights)
+    assert with_icon["lpips"] is None
+    assert with_icon["rfid"] > 0
+    assert [(file["name"], file["reason"]) for file in with_icon["files"]] == [
+        ("icon.png", "too small for LPIPS, so there is no mean")
+    ]
+
+
+def test_one_image_has_no_rfid(model: VQVAE, write_images: WriteImages, perceptual_weights: Path) -> None:
+    found = evaluate_folder(model, write_images((64, 64)), crop=None, resize=0, weights=perceptual_weights)
+    assert found["rfid"] is None
+    assert found["lpips"] > 0
+
+
+def test_perceptual_metrics_leave_a_model_in_training_as_it_was(
+    model: VQVAE, write_images: WriteImages, perceptual_weights: Path
+) -> None:
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    evaluate_folder(model, write_images((64, 64)), crop=32, resize=0, weights=perceptual_weights)
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
