@@ -241,8 +241,10 @@ class Codebook(Float32Module):
     def _prepare(self, vectors: Tensor) -> None:
         """Initialize the codebook, or replace inactive codes if it is time; before the search."""
         if not self.seeded:
+            require_finite(vectors, "latents")
             self._seed(vectors)
         elif self.revival is not None and self.revival.due(step := self.step):
+            require_finite(vectors, "latents")
             self._revive(vectors, self.revival, step)
 
     def _observe(self, vectors: Tensor, indices: Tensor) -> None:
@@ -251,6 +253,8 @@ class Codebook(Float32Module):
         if self.seeded:
             statistics = code_sums(vectors, indices, self.size)
             self.ranks.sum(*statistics)
+            if not len(vectors) and not statistics[0].any():
+                return  # no process has a vector: this is no step
             if isinstance(self.update, Ema):
                 ema_step(self.codes, self.counts, statistics, self.update)
             else:
@@ -290,6 +294,8 @@ class Codebook(Float32Module):
 
     def _revive(self, vectors: Tensor, revival: Revival, step: int) -> None:
         counts = self.ranks.counts_of(vectors)
+        if not any(counts):
+            return
         age = step - self.births
         use = self._use(age)
         active = use >= revival.least_use(sum(counts), self.size)
@@ -310,7 +316,7 @@ class Codebook(Float32Module):
         This corrects the moving average for its start as Adam does (Kingma & Ba 2015, section 3); otherwise
         it would for long say how the start compares with uniform use, not how the code is used.
         """
-        start = self.update.decay**age
+        start = self.update.decay ** age.float()
         return (self.counts - start) / (1 - start)
 
     def _place(self, rows: Tensor, codes: Tensor) -> None:

@@ -12,6 +12,8 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from flatvq.quantize.estimators import needs_gradient
+
 __all__ = ["commitment_loss"]
 
 # PyTorch's number for a loss that is a mean over all elements.
@@ -29,7 +31,7 @@ def commitment_loss(
     Args:
         vectors: encoder outputs z [N, D].
         codes: the code e chosen for each [N, D], without gradients.
-        error: the loss itself, if it is known already; without gradients. Ignored with a mask.
+        error: the loss itself, if it is known already; without gradients. Not used with a mask.
         mask: bool [N], True for the vectors to average over; all if None.
 
     Returns:
@@ -49,11 +51,9 @@ def commitment_loss(
         squares = (vectors - codes).square().sum(dim=1)
         count = mask.sum().clamp(min=1) * vectors.shape[1]
         return torch.where(mask, squares, 0.0).sum() / count
-    if vectors.shape[0] == 0:
-        return vectors.square().sum()
     if error is None:
-        return F.mse_loss(vectors, codes)
-    if not vectors.requires_grad:
+        return F.mse_loss(vectors, codes) if len(vectors) else vectors.square().sum()
+    if not needs_gradient(vectors):
         return error
     result: Tensor = _Known.apply(vectors, codes, error)  # type: ignore[no-untyped-call]
     return result

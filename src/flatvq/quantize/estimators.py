@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Estimator", "rotation_trick", "straight_through"]
+from flatvq.errors import FlatvqError
+
+__all__ = ["Estimator", "needs_gradient", "rotation_trick", "straight_through"]
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 
@@ -36,7 +38,8 @@ def straight_through(vectors: Float[Tensor, "*n d"], codes: Float[Tensor, "*n d"
         >>> z.grad.tolist()
         [[1.0, 1.0]]
     """
-    if not vectors.requires_grad:
+    _require_pairs(vectors, codes)
+    if not needs_gradient(vectors):
         return codes
     result: Tensor = _StraightThrough.apply(vectors, codes)  # type: ignore[no-untyped-call]
     return result
@@ -63,8 +66,33 @@ def rotation_trick(vectors: Float[Tensor, "n d"], codes: Float[Tensor, "n d"]) -
         >>> z.grad.round(decimals=6)
         tensor([[0.5000, 0.0000]])
     """
+    _require_pairs(vectors, codes)
+    if not needs_gradient(vectors):
+        return codes
     result: Tensor = _RotationTrick.apply(vectors, codes)  # type: ignore[no-untyped-call]
     return result
+
+
+def needs_gradient(vectors: Tensor) -> bool:
+    """Whether a backward pass may follow; a program of `torch.jit.trace` has none.
+
+    Example:
+        >>> needs_gradient(torch.zeros(1)), needs_gradient(torch.zeros(1, requires_grad=True))
+        (False, True)
+    """
+    return vectors.requires_grad and not _tracing()
+
+
+def _tracing() -> bool:
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
+def _require_pairs(vectors: Tensor, codes: Tensor) -> None:
+    if not _tracing() and vectors.shape != codes.shape:  # sizes are tensors there
+        raise FlatvqError(
+            f"vectors of shape {list(vectors.shape)} and codes of shape {list(codes.shape)} are no pairs",
+            "pass one code for each vector, both [N, D]",
+        )
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from flatvq.quantize.checks import require_indices, require_mask
@@ -81,7 +81,7 @@ class Quantizer(Float32Module):
         )
 
     def codes(
-        self, indices: Int[Tensor, "b *grid"], mask: Bool[Tensor, "b *grid"] | None = None
+        self, indices: Integer[Tensor, "b *grid"], mask: Bool[Tensor, "b *grid"] | None = None
     ) -> Float[Tensor, "b c *grid"]:
         """Look up indices: the values that `forward` returns as `quantized` for them.
 

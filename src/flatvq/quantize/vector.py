@@ -17,7 +17,7 @@ from flatvq.quantize.checks import whole
 from flatvq.quantize.codebook import Codebook
 from flatvq.quantize.commitment import commitment_loss
 from flatvq.quantize.ema import Ema, Update
-from flatvq.quantize.estimators import Estimator, straight_through
+from flatvq.quantize.estimators import Estimator, needs_gradient, straight_through
 from flatvq.quantize.module import Quantizer
 from flatvq.quantize.result import Quantized
 from flatvq.quantize.revival import Revival
@@ -114,10 +114,10 @@ class VectorQuantizer(Quantizer):
         indices, chosen, error = self.codebook.look_up(fixed, valid)  # eq. 1 and 2
         commitment = commitment_loss(vectors, chosen, error, valid)  # eq. 3, third term, without beta
         codebook_loss = commitment.detach()  # eq. 3, second term: the same value
-        if torch.is_grad_enabled() and self.codebook.codes.requires_grad:
+        if torch.is_grad_enabled() and needs_gradient(self.codebook.codes):
             # From a copy: a later forward pass may replace codes before this one's backward pass.
             learned = F.embedding(indices, self._scaled(self.codebook.codes.float().clone()))
-            codebook_loss = commitment_loss(learned, fixed, mask=valid)
+            codebook_loss = commitment_loss(learned, fixed, error, valid)
         return Quantized(
             quantized=_linear(self.project_out, self.estimator(vectors, chosen)),
             indices=indices,
