@@ -88,3 +88,50 @@ def test_counting_does_not_depend_on_the_batches(indices, cut):
 def test_nothing_counted_is_no_usage():
     with pytest.raises(FlatvqError, match="no index"):
         UsageCounter(4).summary()
+
+
+@pytest.mark.parametrize("index", [4, -1, 2**40])
+def test_indices_outside_the_codebook_are_refused_and_nothing_is_counted(index):
+    counter = UsageCounter(4)
+    with pytest.raises(FlatvqError, match=f"index {index} is outside a codebook of 4"):
+        counter.add(torch.tensor([[0, 1], [index, 2]]))
+    assert counter.counts.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.complex64])
+def test_indices_that_are_no_integers_are_refused(dtype):
+    with pytest.raises(FlatvqError, match="not integers"):
+        UsageCounter(4).add(torch.zeros(3, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_integers_of_any_size_and_shape_are_counted(dtype):
+    counter = UsageCounter(4)
+    for indices in (torch.tensor(3), torch.tensor([[1, 1], [0, 3]]), torch.zeros(0), torch.zeros(2, 0)):
+        counter.add(indices.to(dtype))
+    assert counter.counts.tolist() == [1, 2, 0, 2]
+
+
+def test_masked_indices_do_not_count():
+    counter = UsageCounter(4)
+    counter.add(torch.tensor([[0, -1], [3, 99]]), mask=torch.tensor([[True, False], [True, False]]))
+    assert counter.counts.tolist() == [1, 0, 0, 1]
+    with pytest.raises(FlatvqError, match="mask"):
+        counter.add(torch.tensor([0, 1]), mask=torch.tensor([True]))
+
+
+def test_indices_without_values_are_refused():
+    with pytest.raises(FlatvqError, match="without values"):
+        UsageCounter(4).add(torch.zeros(3, dtype=torch.int64, device="meta"))
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "4", True])
+def test_a_size_that_is_no_whole_number_is_refused(size, unchecked):
+    with pytest.raises(FlatvqError, match="codebook_size is"):
+        UsageCounter(size)
+
+
+@pytest.mark.parametrize("counts", [torch.tensor([1, -1]), torch.tensor([0.5, 0.5]), torch.tensor([[1, 2]])])
+def test_what_is_no_histogram_is_refused(counts):
+    with pytest.raises(FlatvqError):
+        code_usage(counts)

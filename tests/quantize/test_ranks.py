@@ -1,0 +1,106 @@
+"""Processes that share a codebook: ragged shares, groups, DDP, FSDP2. See ranks.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tests.quantize.ranks import SIZES
+
+from flatvq.errors import FlatvqError
+from flatvq.quantize import Gradient, KMeansSeeding, VectorQuantizer
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """What each process saw: rank 0 and rank 1 of two, and the only one of one."""
+    folder = tmp_path_factory.mktemp("ranks")
+    who = [(0, 2), (1, 2), (0, 1)]
+    script = Path(__file__).with_name("ranks.py")
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(script), str(rank), str(world_size), str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank, world_size in who
+    ]
+    try:
+        for process in running:
+            output, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, output
+    finally:
+        for process in running:
+            process.kill()
+    return [torch.load(folder / f"{rank}-of-{world_size}.pt") for rank, world_size in who]
+
+
+@pytest.mark.parametrize("masked", ["", ", masked"])
+@pytest.mark.parametrize("name", ["ema", "over steps", "gradient"])
+def test_ragged_shares_are_one_whole(seen, name, masked):
+    first, second, whole = (one[name + masked] for one in seen)
+    for step, (one, other, expected) in enumerate(
+        zip(first["path"], second["path"], whole["path"], strict=True)
+    ):
+        assert len(one["indices"]) == SIZES[step][0]
+        assert torch.equal(torch.cat([one.pop("indices"), other.pop("indices")]), expected.pop("indices"))
+        for key, tensor in expected.items():
+            assert torch.equal(one[key], other[key]), key
+            # The same sums in another order: a few roundings per step, over twelve steps.
+            torch.testing.assert_close(one[key], tensor, rtol=1e-4, atol=1e-5)
+    assert first["events"] == second["events"]
+    for found, expected in zip(first["events"], whole["events"], strict=True):
+        assert found == expected
+    assert len(whole["events"]) >= 3
+
+
+def test_a_process_group_of_one_trains_alone(seen):
+    for rank in range(2):
+        assert torch.equal(seen[rank]["own"], seen[2]["own"][rank])
+
+
+def test_what_the_first_process_loads_reaches_all(seen):
+    for one in seen[:2]:
+        result = one["loaded"]
+        assert torch.equal(result["before"], result["given"])
+        moved = (result["after"] - result["given"]).norm() / result["given"].norm()
+        assert 0 < moved < 0.05
+        assert torch.equal(result["after"], seen[0]["loaded"]["after"])
+
+
+def test_usage_is_counted_over_processes(seen):
+    assert seen[0]["counted"] == seen[1]["counted"] == [1, 2, 0, 3]
+
+
+@pytest.mark.parametrize("update", ["Ema", "Gradient"])
+@pytest.mark.parametrize("seeding", ["KMeansSeeding", "DataSeeding"])
+def test_fsdp2_trains_what_ddp_trains(seen, update, seeding):
+    whole, sharded = (seen[0][str((update, seeding, how))] for how in ("ddp", "fsdp2"))
+    assert whole["events"] == sharded["events"]
+    assert len(whole["events"]) == 3
+    assert whole["events"][-1][2] > 0  # codes were replaced
+    for name, expected in whole["state"].items():
+        torch.testing.assert_close(sharded["state"][name], expected, rtol=1e-4, atol=1e-5)
+        assert torch.equal(sharded["state"][name], seen[1][str((update, seeding, "fsdp2"))]["state"][name])
+
+
+@pytest.mark.parametrize("update", ["Ema", "Gradient"])
+def test_fsdp2_in_bfloat16_keeps_its_state_in_float32(seen, update):
+    whole, sharded = (seen[0][str((update, "KMeansSeeding", how))] for how in ("ddp", "bfloat16"))
+    assert len(sharded["events"]) == len(whole["events"])
+    for name, expected in whole["state"].items():
+        assert sharded["state"][name].dtype == expected.dtype, name
+
+
+def test_fsdp1_is_refused_for_codes_that_learn_by_gradients():
+    # FSDP1 needs a GPU; this is the mark that it leaves on a parameter.
+    from torch.distributed.fsdp._common_utils import _set_fsdp_flattened
+
+    quantizer = VectorQuantizer(8, 4, update=Gradient(), seeding=KMeansSeeding(1))
+    _set_fsdp_flattened(quantizer.codebook.codes)
+    with pytest.raises(FlatvqError, match="FSDP1"):
+        quantizer(torch.randn(20, 4, generator=torch.Generator().manual_seed(0)))
