@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 __all__ = ["Quantized"]
@@ -32,3 +33,7 @@ class Quantized:
     codes: Tensor
     """The code of each position in the same space and shape: detached, before any projection back. Zero at
     masked positions."""
+
+
+# Programs of torch.export and transforms of torch.func may return it.
+torch.export.register_dataclass(Quantized, serialized_type_name="flatvq.Quantized")
