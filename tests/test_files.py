@@ -99,15 +99,19 @@ with replacing_folder(pathlib.Path(sys.argv[1])) as place:
 """
 
 
-def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED_IN_A_FOLDER, str(tmp_path / "step-1")])
-    assert killed.returncode == -signal.SIGKILL
+@pytest.mark.parametrize("zombie", [False, True])
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path, zombie: bool) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", KILLED_IN_A_FOLDER, str(tmp_path / "step-1")])
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
+    if not zombie:
+        assert killed.wait() == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(".step-1.")
     process = left.name.split(".")[2]
     (tmp_path / f".a.json.{process}.partial").write_text("{")
     write_text(tmp_path / "other.txt", "")
     assert _names(tmp_path) == {"other.txt"}
+    assert killed.wait() == -signal.SIGKILL
 
 
 def test_the_next_writer_leaves_what_a_living_one_writes(tmp_path: Path) -> None:

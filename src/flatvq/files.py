@@ -26,6 +26,7 @@ __all__ = [
     "AppendedFile",
     "finite",
     "remove_folder",
+    "remove_leftovers",
     "replacing_folder",
     "write_bytes",
     "write_json",
@@ -130,6 +131,17 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(aside)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left of files and folders that they wrote or removed in a folder."""
+    for entry in folder.iterdir():
+        if match := _TEMPORARY.fullmatch(entry.name):
+            process, thread = int(match[1]), int(match[2])
+            # A new process may have the number of one that was killed; this thread writes one file at a time.
+            mine = (process, thread) == (os.getpid(), threading.get_native_id())
+            if mine or not _is_running(process):
+                _remove(entry)
+
+
 class AppendedFile:
     """A file that only grows, by pieces; after an error it ends with the last whole piece.
 
@@ -193,7 +205,7 @@ def finite(value: Any) -> Any:
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside a path; remove what has it if the block raises."""
-    _remove_leftovers(path.parent)
+    remove_leftovers(path.parent)
     temporary = _temporary_name(path)
     try:
         yield temporary
@@ -213,27 +225,17 @@ def _temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of processes that have ended."""
-    for entry in folder.iterdir():
-        if match := _TEMPORARY.fullmatch(entry.name):
-            process, thread = int(match[1]), int(match[2])
-            # A new process may have the number of one that was killed; this thread writes one file at a time.
-            mine = (process, thread) == (os.getpid(), threading.get_native_id())
-            if mine or not _is_running(process):
-                _remove(entry)
-
-
 def _is_running(process: int) -> bool:
     if os.name == "nt":  # where signal 0 is Ctrl-C
         return True
     try:
         os.kill(process, 0)
+        # On Linux a process that ended is a zombie until its parent asks for the exit code.
+        return b") Z " not in Path(f"/proc/{process}/stat").read_bytes()
     except ProcessLookupError:
         return False
-    except OSError:  # of another user
+    except OSError:  # of another user, or there is no /proc
         return True
-    return True
 
 
 def _remove(path: Path) -> None:

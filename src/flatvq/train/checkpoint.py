@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
-from flatvq.files import remove_folder, replacing_folder
+from flatvq.files import remove_folder, remove_leftovers, replacing_folder
 
-__all__ = ["load_checkpoint", "newest_checkpoints", "save_checkpoint"]
+__all__ = ["load_checkpoint", "newest_checkpoints", "prune_checkpoints", "save_checkpoint"]
 
 _KEPT = 2
 
@@ -44,9 +44,16 @@ def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.
         (place / "model.safetensors").write_bytes(save(weights))
         (place / "optimizer.safetensors").write_bytes(save(_flat_state(optimizer)))
         (place / "state.json").write_text(json.dumps({"format": 1, "step": step}))
-    for old in newest_checkpoints(folder)[_KEPT:]:
-        remove_folder(old)
+    prune_checkpoints(folder)
     return path
+
+
+def prune_checkpoints(folder: Path) -> None:
+    """Remove all but the newest two checkpoints, and what a kill left of others."""
+    if folder.is_dir():
+        remove_leftovers(folder)
+        for old in newest_checkpoints(folder)[_KEPT:]:
+            remove_folder(old)
 
 
 def newest_checkpoints(folder: Path) -> list[Path]:

@@ -23,7 +23,12 @@ from flatvq.model import build_vqvae
 from flatvq.model.pixels import with_channels
 from flatvq.quantize import Codebook, RevivalEvent
 from flatvq.recipe import TrialRecipe
-from flatvq.train.checkpoint import load_checkpoint, newest_checkpoints, save_checkpoint
+from flatvq.train.checkpoint import (
+    load_checkpoint,
+    newest_checkpoints,
+    prune_checkpoints,
+    save_checkpoint,
+)
 from flatvq.train.compiling import compiles
 from flatvq.train.interrupt import StopRequest
 from flatvq.train.journal import Journal
@@ -79,6 +84,8 @@ class Trainer:
                 break
             except FlatvqError as error:
                 self.journal.record("damaged", step=self.step, checkpoint=path.name, error=str(error))
+        if not self.journal.silent:
+            prune_checkpoints(self.checkpoints)  # a kill may have come before it
 
     def train(self, stop: StopRequest, progress: Progress) -> bool:
         """Train to the last step.

@@ -1,0 +1,82 @@
+"""The library that counts a program's writes and kills it at one of them, and its control file."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["Killer", "Victims", "Write", "missing"]
+
+Victims = Literal["all", "main", "writer"]
+"""Which processes are killed: all of the program, its first one, or the one that writes."""
+
+_SOURCE = Path(__file__).with_name("kill_at_write.c")
+_ORDER: tuple[Victims, ...] = ("all", "main", "writer")
+# `struct control` of kill_at_write.c
+_CONTROL = struct.Struct("<QQIi1024s1024s")
+
+
+def missing() -> str | None:
+    """Return what the library needs and this system does not have; None if it has all."""
+    if sys.platform != "linux":
+        return "LD_PRELOAD and /proc, as on Linux"
+    return None if shutil.which("cc") else "a C compiler named cc"
+
+
+@dataclass(frozen=True)
+class Write:
+    """A call that changes a file."""
+
+    number: int
+    process: int
+    call: str
+    """`open`, `write`, `fsync`, `rename`, and so on."""
+    path: str
+    """Relative to the folder of the program; for a rename the new one."""
+
+
+class Killer:
+    """Counts the writes of one program at a time, and kills it at one of them.
+
+    Args:
+        place: an empty folder for the library, its control file and its log.
+    """
+
+    def __init__(self, place: Path) -> None:
+        library, self._path, self._log = place / "killer.so", place / "control", place / "writes"
+        command = ["cc", "-std=gnu11", "-O1", "-shared", "-fPIC", _SOURCE, "-o", library, "-ldl", "-lpthread"]
+        subprocess.run(command, check=True)
+        self._path.write_bytes(bytes(_CONTROL.size))
+        with self._path.open("r+b") as file:
+            self._control = mmap.mmap(file.fileno(), 0)
+        self.environment = {**os.environ, "LD_PRELOAD": str(library), "KILL_AT_WRITE": str(self._path)}
+        """Of the program."""
+
+    def arm(self, folder: Path, at: int = 0, victims: Victims = "all") -> None:
+        """Count from one again.
+
+        Args:
+            folder: whose files count.
+            at: number of the call to kill at; 0 lets the program run to its end.
+            victims: who is killed.
+        """
+        self._log.unlink(missing_ok=True)
+        names = (os.fsencode(folder.resolve()), os.fsencode(self._log))
+        _CONTROL.pack_into(self._control, 0, 0, at, _ORDER.index(victims), 0, *names)
+
+    def disarm(self) -> None:
+        """Count no more."""
+        _CONTROL.pack_into(self._control, 0, 0, 0, 0, 0, b"", b"")
+
+    def writes(self) -> list[Write]:
+        """Return the calls so far; the one that was killed at is the last of its process."""
+        lines = self._log.read_text(encoding="utf-8").splitlines() if self._log.exists() else []
+        parts = [line.split(" ", 3) for line in lines]
+        return [Write(int(number), int(process), call, path) for number, process, call, path in parts]

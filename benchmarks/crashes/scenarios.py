@@ -1,0 +1,105 @@
+"""The commands of the matrix, small enough to run in about a second."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.crashes.killer import Victims
+from benchmarks.crashes.programs import Program
+
+__all__ = ["SCENARIOS", "Scenario", "write_images"]
+
+_RECIPE = {
+    "data": {"source": "folder", "crop": 16, "validation_share": 0.25},
+    "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 8, "code_dim": 2}]},
+    "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}, "revival": {"every": 2}},
+    "train": {
+        "steps": 6,
+        "batch_size": 2,
+        "validate_every": 3,
+        "checkpoint_every": 2,
+        "record_every": 1,
+        "precision": "float32",
+        "compile": "never",
+    },
+    "evaluate": {"samples": 1},
+}
+_STUDY = {
+    "arms": {"plain": {}, "other": {"codebook": {"revival": {"every": 3}}}},
+    "seeds": [0],
+    "workers": 2,
+    "compare": [["plain", "other"]],
+}
+_TUNE = {
+    "train": {**_RECIPE["train"], "steps": 4},
+    "tune": {
+        "trials": 2,
+        "set_aside": 0.3,
+        "confirm_seeds": [7, 8],
+        "space": {"train.learning_rate": {"low": 0.001, "high": 0.01, "log": True}},
+    },
+    "workers": 2,
+}
+_LEVELS = [{"downsample": factor, "codebook_size": 8, "code_dim": 2} for factor in (4, 2)]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command that is killed and run again.
+
+    Attributes:
+        name: of the verb.
+        arguments: after `flatvq`; the recipe is recipe.yaml and the command writes below `out`.
+        changes: of the recipe.
+        before: arguments of what has to be done before.
+        victims: who is killed.
+        times: whether all bytes have to be the same, times included.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    changes: dict[str, object]
+    before: tuple[str, ...] = ()
+    victims: tuple[Victims, ...] = ("all",)
+    times: bool = False
+
+    def prepare(self, folder: Path, images: Path, program: Program) -> None:
+        """Make the folder that each instant starts with a copy of."""
+        (folder / "out").mkdir(parents=True)
+        recipe = {**_RECIPE, **self.changes}
+        recipe["data"] = {**_RECIPE["data"], "path": str(images)}
+        (folder / "recipe.yaml").write_text(json.dumps(recipe))
+        if self.before and program(self.before, folder):
+            raise RuntimeError((folder / "output.txt").read_text())
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("train", ("train", "recipe.yaml", "--out", "out"), {"train": {**_RECIPE["train"], "tensorboard": True}}),
+        Scenario("study", ("study", "recipe.yaml", "--out", "out"), _STUDY, victims=("all", "main", "writer")),
+        # A trial whose process alone is killed is a failed trial of the search, which goes on with others.
+        Scenario("tune", ("tune", "recipe.yaml", "--out", "out"), _TUNE, victims=("all", "main")),
+        Scenario("report", ("report", "out"), _STUDY, ("study", "recipe.yaml", "--out", "out"), times=True),
+        Scenario("pack", ("pack", "study", "out"), _STUDY, ("study", "recipe.yaml", "--out", "study"), times=True),
+        Scenario("levels", ("levels", "out", "--steps", "1"), {"model": {**_RECIPE["model"], "levels": _LEVELS}}, ("train", "recipe.yaml", "--out", "out"), times=True),
+    )
+}
+
+
+def write_images(folder: Path, count: int = 12, side: int = 24) -> None:
+    """Make images of smooth colours with grain."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[0:side, 0:side] / side
+    for number in range(count):
+        waves = [np.sin(6 * (a * rows + b * columns) + c) for a, b, c in random.uniform(-3, 3, (3, 3))]
+        picture = 128 + 80 * np.stack(waves, axis=-1) + random.normal(0, 8, (side, side, 3))
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / f"{number:02}.png")
