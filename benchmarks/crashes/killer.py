@@ -46,13 +46,13 @@ class Killer:
     """Counts the writes of one program at a time, and kills it at one of them.
 
     Args:
-        place: an empty folder for the library, its control file and its log.
+        place: a folder for the library, its control file and its log.
     """
 
     def __init__(self, place: Path) -> None:
         library, self._path, self._log = place / "killer.so", place / "control", place / "writes"
-        command = ["cc", "-std=gnu11", "-O1", "-shared", "-fPIC", _SOURCE, "-o", library, "-ldl", "-lpthread"]
-        subprocess.run(command, check=True)
+        flags = ["-std=gnu11", "-O1", "-shared", "-fPIC", "-ldl", "-lpthread"]
+        subprocess.run(["cc", str(_SOURCE), "-o", str(library), *flags], check=True)
         self._path.write_bytes(bytes(_CONTROL.size))
         with self._path.open("r+b") as file:
             self._control = mmap.mmap(file.fileno(), 0)
@@ -79,4 +79,4 @@ class Killer:
         """Return the calls so far; the one that was killed at is the last of its process."""
         lines = self._log.read_text(encoding="utf-8").splitlines() if self._log.exists() else []
         parts = [line.split(" ", 3) for line in lines]
-        return [Write(int(number), int(process), call, path) for number, process, call, path in parts]
+        return [Write(int(number), int(process), call, path[1:]) for number, process, call, path in parts]

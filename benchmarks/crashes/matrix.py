@@ -16,7 +16,7 @@ from benchmarks.crashes.scenarios import Scenario, write_images
 
 __all__ = ["Instant", "Matrix", "Undisturbed"]
 
-_CHECKPOINT = re.compile(r"(.*)/step-(\d+)")
+_CHECKPOINT = re.compile(r"(.*)/step-\d+")
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,14 @@ class Matrix:
     """Runs the commands of scenarios, undisturbed and killed.
 
     Args:
-        place: an empty folder.
+        place: a folder; made here.
         killer: what kills them.
         program: what runs them.
     """
 
     def __init__(self, place: Path, killer: Killer, program: Program) -> None:
         self.place, self.killer, self.program = place, killer, program
+        place.mkdir()
         self.images = place / "images"
         write_images(self.images)
 
@@ -106,21 +107,22 @@ class Matrix:
 
 def _ending(code: int, output: str) -> list[str]:
     """Say what was wrong with the end of a command that should have succeeded."""
-    words = [word for word in ("Traceback", "Warning") if word in output]
-    return [f"exit code {code}, {' and '.join(words) or 'no error'}: {output[-400:]}"] if code or words else []
+    if code == 0 and not any(word in output for word in ("Traceback", "Warning")):
+        return []
+    return [f"exit code {code}: {output[-400:]}"]
 
 
 def _damages(folder: Path, writes: Sequence[Write], at: int) -> list[str]:
     """Name files that are damaged, and newest checkpoints that are gone."""
     out = folder / "out"
-    found = [f"{path} is damaged: {error}" for path, error in damaged_files(out).items()]
     newest: dict[str, str] = {}
     for write in writes:
         # The rename to kill at was not made.
         if write.call == "rename" and write.number != at and (match := _CHECKPOINT.fullmatch(write.path)):
-            newest[match[1]] = match[2]
-    return found + [
-        f"{run}/step-{step} is gone" for run, step in newest.items() if not (out / run[1:] / f"step-{step}").is_dir()
+            newest[match[1]] = write.path
+    return [
+        *(f"{path} is damaged: {error}" for path, error in damaged_files(out).items()),
+        *(f"{path} is gone" for path in newest.values() if not (out / path).is_dir()),
     ]
 
 

@@ -3,51 +3,55 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.crashes.killer import Victims
-from benchmarks.crashes.programs import Program
+from benchmarks.crashes.programs import OUTPUT, Program
 
 __all__ = ["SCENARIOS", "Scenario", "write_images"]
 
-_RECIPE = {
+_TRAIN: dict[str, Any] = {
+    "steps": 6,
+    "batch_size": 2,
+    "validate_every": 3,
+    "checkpoint_every": 2,
+    "record_every": 1,
+    "precision": "float32",
+    "compile": "never",
+}
+_RECIPE: dict[str, Any] = {
     "data": {"source": "folder", "crop": 16, "validation_share": 0.25},
     "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 8, "code_dim": 2}]},
     "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}, "revival": {"every": 2}},
-    "train": {
-        "steps": 6,
-        "batch_size": 2,
-        "validate_every": 3,
-        "checkpoint_every": 2,
-        "record_every": 1,
-        "precision": "float32",
-        "compile": "never",
-    },
+    "train": _TRAIN,
     "evaluate": {"samples": 1},
 }
 _STUDY = {
     "arms": {"plain": {}, "other": {"codebook": {"revival": {"every": 3}}}},
     "seeds": [0],
     "workers": 2,
-    "compare": [["plain", "other"]],
 }
 _TUNE = {
-    "train": {**_RECIPE["train"], "steps": 4},
+    "train": {**_TRAIN, "steps": 4},
     "tune": {
         "trials": 2,
         "set_aside": 0.3,
         "confirm_seeds": [7, 8],
-        "space": {"train.learning_rate": {"low": 0.001, "high": 0.01, "log": True}},
+        "space": {"train.learning_rate": {"low": 0.0001, "high": 0.01, "log": True}},
     },
     "workers": 2,
 }
-_LEVELS = [{"downsample": factor, "codebook_size": 8, "code_dim": 2} for factor in (4, 2)]
+_TWO_LEVELS = {
+    "model": {
+        **_RECIPE["model"],
+        "levels": [{"downsample": factor, "codebook_size": 8, "code_dim": 2} for factor in (4, 2)],
+    }
+}
 
 
 @dataclass(frozen=True)
@@ -65,33 +69,41 @@ class Scenario:
 
     name: str
     arguments: tuple[str, ...]
-    changes: dict[str, object]
+    changes: dict[str, Any] = field(default_factory=dict)
     before: tuple[str, ...] = ()
     victims: tuple[Victims, ...] = ("all",)
     times: bool = False
 
     def prepare(self, folder: Path, images: Path, program: Program) -> None:
-        """Make the folder that each instant starts with a copy of."""
-        (folder / "out").mkdir(parents=True)
-        recipe = {**_RECIPE, **self.changes}
-        recipe["data"] = {**_RECIPE["data"], "path": str(images)}
-        (folder / "recipe.yaml").write_text(json.dumps(recipe))
+        """Make the folder that each instant starts with a copy of.
+
+        Raises:
+            RuntimeError: if what has to be done before fails.
+        """
+        folder.mkdir()
+        recipe = {**_RECIPE, **self.changes, "data": {**_RECIPE["data"], "path": str(images)}}
+        (folder / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")
         if self.before and program(self.before, folder):
-            raise RuntimeError((folder / "output.txt").read_text())
+            raise RuntimeError((folder / OUTPUT).read_text(encoding="utf-8"))
 
 
-SCENARIOS = {
-    scenario.name: scenario
-    for scenario in (
-        Scenario("train", ("train", "recipe.yaml", "--out", "out"), {"train": {**_RECIPE["train"], "tensorboard": True}}),
-        Scenario("study", ("study", "recipe.yaml", "--out", "out"), _STUDY, victims=("all", "main", "writer")),
-        # A trial whose process alone is killed is a failed trial of the search, which goes on with others.
-        Scenario("tune", ("tune", "recipe.yaml", "--out", "out"), _TUNE, victims=("all", "main")),
-        Scenario("report", ("report", "out"), _STUDY, ("study", "recipe.yaml", "--out", "out"), times=True),
-        Scenario("pack", ("pack", "study", "out"), _STUDY, ("study", "recipe.yaml", "--out", "study"), times=True),
-        Scenario("levels", ("levels", "out", "--steps", "1"), {"model": {**_RECIPE["model"], "levels": _LEVELS}}, ("train", "recipe.yaml", "--out", "out"), times=True),
-    )
-}
+_OUT = ("recipe.yaml", "--out", "out")
+_ALL = (
+    Scenario("train", ("train", *_OUT), {"train": {**_TRAIN, "tensorboard": True}}),
+    Scenario("study", ("study", *_OUT), _STUDY, victims=("all", "main", "writer")),
+    # A trial whose process alone is killed is a failed trial of the search, which goes on with others.
+    Scenario("tune", ("tune", *_OUT), _TUNE, victims=("all", "main")),
+    Scenario("report", ("report", "out"), _STUDY, before=("study", *_OUT), times=True),
+    Scenario(
+        "pack",
+        ("pack", "study", "out"),
+        _STUDY,
+        before=("study", "recipe.yaml", "--out", "study"),
+        times=True,
+    ),
+    Scenario("levels", ("levels", "out", "--steps", "1"), _TWO_LEVELS, before=("train", *_OUT), times=True),
+)
+SCENARIOS = {scenario.name: scenario for scenario in _ALL}
 
 
 def write_images(folder: Path, count: int = 12, side: int = 24) -> None:

@@ -1,0 +1,119 @@
+"""Commands killed in the middle of a write, and run again: nothing is lost, and nothing half-written is used.
+
+`python -m benchmarks.crashes` does the same at hundreds of instants; its record is results/crashes.json.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from benchmarks.crashes.folders import damaged_files
+from benchmarks.crashes.killer import Killer, missing
+from benchmarks.crashes.matrix import Matrix, Undisturbed
+from benchmarks.crashes.programs import Forked
+from benchmarks.crashes.scenarios import SCENARIOS
+from PIL import Image
+from safetensors.torch import save_file
+
+RECORD = Path(__file__).parents[2] / "results" / "crashes.json"
+pytestmark = pytest.mark.skipif(missing() is not None, reason=f"needs {missing()}")
+
+# What each command is killed at: who is killed, the call, its path, and which of the calls on such a path.
+INSTANTS = {
+    "train": [
+        ("all", "write", "records.jsonl", 4),
+        ("all", "write", "checkpoints/.step-00000004.*/model.safetensors", 0),
+        ("all", "rename", "checkpoints/step-00000004", 0),
+        ("all", "unlink", "checkpoints/.step-00000002.removed.*", 1),
+        ("all", "write", "model/.config.json.*", 0),
+        ("all", "rename", "status.json", 1),
+    ],
+    "study": [
+        ("writer", "write", "runs/*/checkpoints/.step-00000004.*/optimizer.safetensors", 0),
+        ("main", "rename", "study.json", 0),
+    ],
+    "tune": [("all", "write", "journal.log", 8)],
+    "report": [("all", "write", ".report.html.*", 0)],
+}
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
+    place = tmp_path_factory.mktemp("crashes")
+    killer = Killer(place)
+    with Forked(killer) as program:
+        yield Matrix(place / "matrix", killer, program)
+
+
+def _number(run: Undisturbed, call: str, pattern: str, which: int) -> int:
+    found = [write.number for write in run.writes if write.call == call and fnmatch(write.path, pattern)]
+    return found[which]
+
+
+@pytest.mark.parametrize("name", INSTANTS)
+def test_a_killed_command_that_is_run_again_ends_as_an_undisturbed_one(matrix: Matrix, name: str) -> None:
+    run = matrix.undisturbed(SCENARIOS[name])
+    for turn, (victims, *where) in enumerate(INSTANTS[name]):
+        instant = matrix.kill(run, _number(run, *where), victims, again=20 if turn == 1 else 0)
+        assert instant.faults == ()
+        assert instant.kills == (2 if turn == 1 and name == "train" else 1)
+
+
+def test_a_program_is_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
+    killer, out = Killer(tmp_path), tmp_path / "out"
+    program = (
+        "import os, pathlib; out = pathlib.Path('out'); out.mkdir(); (out / 'a').write_bytes(b'1234');"
+        "(out / 'a').rename(out / 'b'); pathlib.Path('elsewhere').touch(); os.truncate(out / 'b', 0)"
+    )
+    for at, left in [(0, {"b": b""}), (1, None), (3, {"a": b"12"}), (4, {"a": b"1234"}), (5, {"b": b"1234"})]:
+        killer.arm(out, at)
+        done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=killer.environment)
+        assert done.returncode == (-9 if at else 0)
+        calls = ["mkdir", "open", "write", "rename", "truncate"]
+        assert [write.call for write in killer.writes()] == calls[: at or None]
+        found = {path.name: path.read_bytes() for path in out.iterdir()} if out.exists() else None
+        assert found == left
+        for path in out.glob("*"):
+            path.unlink()
+        if out.exists():
+            out.rmdir()
+
+
+def test_a_half_written_file_is_noticed(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "a.png")
+    pq.write_table(pa.table({"a": [1, 2, 3]}), tmp_path / "a.parquet")
+    save_file({"a": torch.ones(9)}, tmp_path / "a.safetensors")
+    (tmp_path / "a.json").write_text('{"a": 1}')
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
+    (tmp_path / "a.yaml").write_text("a: {b: 1}")
+    (tmp_path / "a.html").write_text("<html></html>")
+    assert damaged_files(tmp_path) == {}
+    # Of records a kill may cut off the last one, and temporary files may be cut off anywhere.
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a"')
+    (tmp_path / ".a.json.1-1.partial").write_text("{")
+    assert damaged_files(tmp_path) == {}
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a"{"a": 2}\n')
+    for path in tmp_path.glob("a.*"):
+        if path.suffix != ".jsonl":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 + 2])
+    assert damaged_files(tmp_path).keys() == {path.name for path in tmp_path.glob("a.*")}
+
+
+def test_the_record_has_two_hundred_instants_without_a_fault() -> None:
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    parts = [*record["forked"], *record["as_a_user"]]
+    assert sum(part["instants"] for part in parts) >= 200
+    assert {part["command"].split()[1] for part in parts} >= {"train", "study", "tune", "report"}
+    for part in parts:
+        assert part["faults"] == []
+        assert part["as_undisturbed"] == part["instants"] == sum(part["victims"].values())
+        assert sum(part["calls"].values()) + part["ended_before"] == part["instants"]
