@@ -1,4 +1,4 @@
-"""A quantizer and recipes that know nothing of the package's own quantizers."""
+"""A quantizer of a few lines, and recipes of any small model."""
 
 from __future__ import annotations
 
@@ -11,35 +11,34 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flatvq.model import VQVAE
-from flatvq.quantize import Quantized
+from flatvq.quantize import Quantized, Quantizer
 from flatvq.recipe import LevelRecipe, ModelRecipe
 
 
-class PlainQuantizer(nn.Module):
+class PlainQuantizer(Quantizer):
     """The textbook layer: all distances, the least of them, the straight-through gradient."""
 
     def __init__(self, codebook_size: int, code_dim: int) -> None:
         super().__init__()
-        self.codebook_size, self.code_dim = codebook_size, code_dim
+        self.codebook_size, self.code_dim, self.input_dim = codebook_size, code_dim, code_dim
         self.codebook = nn.Parameter(torch.randn(codebook_size, code_dim))
 
-    def forward(self, latents: Tensor) -> Quantized:
-        vectors = latents.movedim(1, -1)
+    def _quantize(self, flat: Tensor, valid: Tensor | None) -> Quantized:
         # Without a matrix product, which a counter of multiply-adds would see.
-        distances = torch.cdist(vectors, self.codebook, compute_mode="donot_use_mm_for_euclid_dist")
+        distances = torch.cdist(flat, self.codebook, compute_mode="donot_use_mm_for_euclid_dist")
         indices = distances.argmin(dim=-1)
-        codes = self.codes(indices)
+        codes = self._decode(indices)
         return Quantized(
-            quantized=latents + (codes - latents).detach(),
+            quantized=flat + (codes - flat).detach(),
             indices=indices,
-            codebook_loss=functional.mse_loss(codes, latents.detach()),
-            commitment_loss=functional.mse_loss(latents, codes.detach()),
-            latents=latents.detach(),
+            codebook_loss=functional.mse_loss(codes, flat.detach()),
+            commitment_loss=functional.mse_loss(flat, codes.detach()),
+            latents=flat.detach(),
             codes=codes.detach(),
         )
 
-    def codes(self, indices: Tensor) -> Tensor:
-        return self.codebook[indices].movedim(-1, 1)
+    def _decode(self, indices: Tensor) -> Tensor:
+        return self.codebook[indices]
 
 
 @pytest.fixture(scope="session")

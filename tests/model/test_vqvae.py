@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from flatvq.errors import FlatvqError
 from flatvq.model import VQVAE
+from flatvq.quantize import VectorQuantizer
 from flatvq.recipe import LevelRecipe, ModelRecipe
 
 SMALL = partial(LevelRecipe, codebook_size=11, code_dim=3)
@@ -183,5 +184,8 @@ def test_indices_of_no_image_are_refused(grids, plain_model):
 
 def test_quantizers_of_another_recipe_are_refused(plain_model):
     quantizers = plain_model(ModelRecipe(levels=TWO, width=8)).quantizers
-    with pytest.raises(FlatvqError, match="give one per level"):
+    with pytest.raises(FlatvqError, match="pass one per level"):
         VQVAE(ModelRecipe(levels=TWO, width=8), list(quantizers)[::-1])
+    projected = VectorQuantizer(11, 3, input_dim=8)
+    with pytest.raises(FlatvqError, match=r"\(11, 3, 8\)\] are not .*\(11, 3, 3\)"):
+        VQVAE(ModelRecipe(levels=ONE, width=8), [projected])

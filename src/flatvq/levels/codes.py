@@ -16,7 +16,7 @@ from flatvq.evaluate import fidelity
 from flatvq.evaluate.batches import NamedImage
 from flatvq.model import VQVAE
 from flatvq.model.pixels import with_channels
-from flatvq.model.vqvae import Quantizer
+from flatvq.quantize import Quantizer
 
 __all__ = ["Decode", "as_images", "codes_of", "codes_of_level", "encoded", "mean_psnr", "stacked"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int64, Integer
@@ -19,27 +19,10 @@ from flatvq.errors import FlatvqError
 from flatvq.model.blocks import build
 from flatvq.model.inputs import codes_for, images_for, indices_for, require_unit_range
 from flatvq.model.layout import DecoderLayout, layout_of
-from flatvq.quantize import Quantized
+from flatvq.quantize import Quantized, Quantizer
 from flatvq.recipe import ModelRecipe
 
-__all__ = ["VQVAE", "Quantizer", "VQVAEOutput"]
-
-
-class Quantizer(Protocol):
-    """What the model asks of a quantizer, which is a module too: one of `flatvq.quantize`, or your own."""
-
-    codebook_size: int
-    """K."""
-    code_dim: int
-    """D."""
-
-    def __call__(self, latents: Tensor) -> Quantized:
-        """Quantize [B, D, h, w]."""
-        ...
-
-    def codes(self, indices: Tensor) -> Tensor:
-        """Look up [B, h, w]: the [B, D, h, w] that quantizing gave for these indices."""
-        ...
+__all__ = ["VQVAE", "VQVAEOutput"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +73,8 @@ class VQVAE(nn.Module):
 
     Args:
         recipe: widths, levels and the kind of hierarchy.
-        quantizers: one per level, bottom first, with the recipe's `codebook_size` and `code_dim`.
+        quantizers: one per level, bottom first, with the recipe's `codebook_size` and `code_dim`, and no
+            projection from another dimension.
 
     Raises:
         FlatvqError: if the quantizers are not those of the recipe.
@@ -105,14 +89,14 @@ class VQVAE(nn.Module):
         (torch.Size([2, 8, 12]), torch.Size([2, 3, 32, 48]))
     """
 
-    def __init__(self, recipe: ModelRecipe, quantizers: Sequence[nn.Module]) -> None:
+    def __init__(self, recipe: ModelRecipe, quantizers: Sequence[Quantizer]) -> None:
         super().__init__()
-        wanted = [(level.codebook_size, level.code_dim) for level in recipe.levels]
-        given: list[object] = [(quantizer.codebook_size, quantizer.code_dim) for quantizer in quantizers]
-        if given != wanted:
+        expected = [(level.codebook_size, level.code_dim, level.code_dim) for level in recipe.levels]
+        given = [(each.codebook_size, each.code_dim, each.input_dim) for each in quantizers]
+        if given != expected:
             raise FlatvqError(
-                f"quantizers with (codebook_size, code_dim) {given} are not those of the recipe",
-                f"give one per level, bottom first: {wanted}",
+                f"quantizers with (codebook_size, code_dim, input_dim) {given} are not those of the recipe",
+                f"pass one per level, bottom first: {expected}",
             )
         layout = layout_of(recipe)
         self.recipe = recipe
