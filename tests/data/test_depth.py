@@ -14,6 +14,9 @@ from PIL import Image
 from tests.data.deep_files import GREY, GREY_ALPHA, RGB, RGBA, png, portable, tiff_of_12_bits
 
 from flatvq.data import open_data, open_folder
+from flatvq.data.depth import is_deep
+from flatvq.data.pillow import opened as pillow_opened
+from flatvq.data.ranges import Range, stated_range
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe, parse
 
@@ -162,9 +165,6 @@ def test_significant_bits_of_png(bits: int, how: str, colour: int, opened: Opene
     )
     seen = samples_of(values if colour == GREY else COLOUR, 2**bits - 1) / (2**bits - 1)
     pixels, reason = opened(file)
-    if how == "unscaled" and bits == 1:
-        # Of one bit, the low bits tell nothing: 1 may be what linear scaling leaves of black.
-        return
     assert np.abs(pixels - shown(seen)).max() <= 1
     assert reason == (f"white is {2**bits - 1} by sBIT" if how == "unscaled" else "")
 
@@ -286,12 +286,23 @@ def test_where_only_high_bytes_are_decoded(opened: Opened, rejected: Callable[..
         )
 
 
-def test_jpeg_2000_has_a_range(opened: Opened, rejected: Callable[..., str]) -> None:
+def test_sixteen_bits_of_jpeg_2000(opened: Opened, rejected: Callable[..., str]) -> None:
     file = io.BytesIO()
     Image.fromarray(samples_of(RAMP, 4095)).save(file, "JPEG2000", irreversible=False)
-    sixteen = file.getvalue()
-    assert "if they have 12 bits" in opened(sixteen)[1]
-    assert np.abs(opened(sixteen, white_level=4095)[0] - shown(RAMP)).max() <= 1
+    assert "if they have 12 bits" in opened(file.getvalue())[1]
+    assert np.abs(opened(file.getvalue(), white_level=4095)[0] - shown(RAMP)).max() <= 1
+
+
+def test_the_precision_of_jpeg_2000_is_its_range() -> None:
+    # Pillow writes 8 or 16 bits; here the header says 12 of either.
+    for samples in (samples_of(RAMP, 65535), samples_of(COLOUR, 255).astype(np.uint8)):
+        file = io.BytesIO()
+        Image.fromarray(samples).save(file, "JPEG2000")
+        content = bytearray(file.getvalue())
+        content[content.index(b"\xff\x4f\xff\x51") + 42] = 11
+        with pillow_opened(io.BytesIO(content)) as image:
+            assert is_deep(image)
+            assert stated_range(image) == Range(stated_by="its maximum, to which Pillow scales")
 
 
 def test_planes_that_pillow_misreads_are_refused(opened: Opened, rejected: Callable[..., str]) -> None:

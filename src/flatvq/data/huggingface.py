@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -100,25 +101,25 @@ def _streamed(rows: Any, folder: Path, recipe: DataRecipe, split: str, side: str
     items: list[Item] = []
     counts = _counts_as_training(recipe, side)
     trained, room = 0, recipe.cache_mib * _MIB
-    for number, row in enumerate(_guarded(rows, split)):
-        name = f"{split}/{number}"
-        try:
-            encoded = _encoded(row, folder)
-        except Exception as error:  # such as a path that leads nowhere
-            items.append(Item(name, partial(_fail, error), claimed=True))
-            continue
-        room -= len(encoded)
-        if room < 0:
-            what = (
-                f"split {split!r} streams more than data.cache_mib {recipe.cache_mib} holds: {number} images"
-            )
-            raise FlatvqError(
-                what, "set data.limit lower, raise data.cache_mib, or set data.streaming to false"
-            )
-        items.append(Item(name, partial(BytesIO, encoded), claimed=True))
-        trained += counts(encoded)
-        if recipe.limit and trained == recipe.limit:
-            break
+    with closing(_guarded(rows, split)) as stream:
+        for number, row in enumerate(stream):
+            name = f"{split}/{number}"
+            try:
+                encoded = _encoded(row, folder)
+            except Exception as error:  # such as a path that leads nowhere
+                items.append(Item(name, partial(_fail, error), claimed=True))
+                continue
+            room -= len(encoded)
+            if room < 0:
+                limit = f"data.cache_mib {recipe.cache_mib}"
+                raise FlatvqError(
+                    f"split {split!r} streams more than {limit} holds: {number} images",
+                    "set data.limit lower, raise data.cache_mib, or set data.streaming to false",
+                )
+            items.append(Item(name, partial(BytesIO, encoded), claimed=True))
+            trained += counts(encoded)
+            if recipe.limit and trained == recipe.limit:
+                break
     return items
 
 
@@ -129,7 +130,7 @@ def _counts_as_training(recipe: DataRecipe, side: str) -> Callable[[bytes], bool
     return lambda encoded: not is_held_out(digest_of(BytesIO(encoded)), recipe.validation_share)
 
 
-def _guarded(rows: Any, split: str) -> Iterator[Any]:
+def _guarded(rows: Any, split: str) -> Generator[Any, None, None]:
     """Go through a stream; whatever breaks it becomes one line."""
     try:
         yield from rows

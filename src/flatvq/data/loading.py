@@ -29,7 +29,7 @@ class OpenedDataset:
     title: str
     """Such as `dataset 'photos'`."""
     splits: Mapping[str, Any]
-    """Its rows, by split: of `datasets.Dataset`, or of `IterableDataset` for a stream."""
+    """Its rows, by split: a `datasets.Dataset` each, or an `IterableDataset` where it is streamed."""
     folder: Path
     """The folder it was read from, to which paths in it are relative; it exists only for a local dataset."""
 
@@ -80,10 +80,7 @@ def _saved(recipe: DataRecipe, folder: Path, title: str) -> OpenedDataset:
             raise FlatvqError(what, "leave data.validation_path empty, or save a DatasetDict")
         title += " (saved without splits)"
         found = {recipe.split: found}
-    splits = {
-        split: rows.to_iterable_dataset() if recipe.streaming else rows for split, rows in found.items()
-    }
-    return OpenedDataset(title, splits, folder)
+    return OpenedDataset(title, found, folder)
 
 
 def _check_configuration(path: str, recipe: DataRecipe, title: str) -> None:
