@@ -50,7 +50,7 @@ def test_what_is_loaded_is_what_was_saved(model, folder):
 def test_the_folder_is_a_hub_repository(model, folder):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     config = json.loads((folder / "config.json").read_text())
-    assert config["format"] == 1
+    assert config["format"] == 2
     assert config["note"] == "kept"
     assert config["model"]["levels"][1]["scalar_levels"] == [3, 4]
     assert load_file(folder / "model.safetensors").keys() == model.state_dict().keys()
@@ -104,7 +104,7 @@ def reweigh(folder, change):
         (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"), "config.json' is not JSON"),
         (lambda folder: (folder / "config.json").write_text("[1]"), "has format None"),
         (lambda folder: truncate(folder, "model.safetensors"), "model.safetensors' is damaged"),
-        (lambda folder: reconfigure(folder, format=2), "has format 2"),
+        (lambda folder: reconfigure(folder, format=1), "has format 1, and flatvq .* reads format 2"),
         (lambda folder: reconfigure(folder, model={"widht": 8}), "did you mean 'width'"),
         (
             lambda folder: reconfigure(folder, model={**CONFIG["model"], "width": 10}),

@@ -30,7 +30,8 @@ from flatvq.recipe import CodebookRecipe, ModelRecipe, parse
 
 __all__ = ["load_tokenizer", "save_tokenizer"]
 
-FORMAT = 1
+# Raise it when a reader of the old one would go wrong: 2 since what steers a codebook is in buffers.
+FORMAT = 2
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
 
