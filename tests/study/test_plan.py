@@ -107,3 +107,11 @@ def test_every_shipped_recipe_loads_plans_and_heads_with_what_to_expect(name: st
 def test_an_unknown_arm_names_the_nearest() -> None:
     with pytest.raises(FlatvqError, match="did you mean 'single-level-naive'"):
         planned_trial(load_recipe("photographs"), "single-level-naiv", 0)
+
+
+def test_arms_of_grey_and_of_colour_are_refused_by_name() -> None:
+    grey = {"model": {"levels": ONE, "channels": 1}}
+    with pytest.raises(FlatvqError, match=r"channels 1 and 3 .* give all arms the same"):
+        plan_study(recipe(arms={"one": grey}, match={"solve": True}, compare=[["two", "one"]]), "pair")
+    both = plan_study(recipe(model={"channels": 1}, match={"solve": True}), "pair")
+    assert {trial.recipe.model.channels for trial in both.trials} == {1}
