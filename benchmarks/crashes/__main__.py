@@ -21,14 +21,14 @@ from benchmarks.crashes.scenarios import SCENARIOS
 
 RECORD = Path(__file__).parents[2] / "results" / "crashes.json"
 _PACKAGES = ("flatvq", "torch", "safetensors", "numpy", "pyarrow", "pillow", "optuna", "tensorboard")
-# The command is killed at every so many of its writes, and again at every third of these.
-_EVERY = {"train": 1, "study": 3, "tune": 11, "report": 1, "pack": 1, "levels": 1}
+# The command is killed at every so many of its writes.
+_EVERY = {"train": 1, "study": 7, "tune": 12, "report": 1, "pack": 1, "levels": 1}
 # The same for `python -m flatvq` itself, whose imports take longer than all else.
 _EVERY_AS_A_USER = {"train": 29, "study": 61, "tune": 250}
 
 
 def main() -> None:
-    """Make the record; exit with 1 if anything was wrong after a kill."""
+    """Make the record; exit with 1 if anything was wrong after an accident."""
     asked = _arguments()
     if what := missing():
         sys.exit(f"crashes: this needs {what}")
@@ -55,16 +55,18 @@ def main() -> None:
 
 
 def _measured(matrix: Matrix, name: str, every: int) -> dict[str, Any]:
-    """Kill a scenario's command at every so many of its writes."""
+    """Kill a command at every so many of its writes; at some of them, kill it again or fill the disk."""
     run = matrix.undisturbed(SCENARIOS[name])
     instants = []
     for turn, number in enumerate(range(1, len(run.writes) + 1, every)):
-        victims = run.scenario.victims[turn % len(run.scenario.victims)]
+        kill = run.scenario.kills[turn % len(run.scenario.kills)]
         # The second kill comes at a write that has nothing to do with the first.
-        again = 1 + 7 * number % 40 if turn % 3 == 2 else 0
-        instants.append(matrix.kill(run, number, victims, again))
-        for fault in instants[-1].faults:
-            print(f"crashes: {name}, write {number}, {victims}: {fault}", file=sys.stderr, flush=True)
+        instants.append(matrix.disturb(run, kill, number, 1 + 7 * number % 40 if turn % 3 == 2 else 0))
+        if turn % 4 == 0:
+            instants.append(matrix.disturb(run, "disk full", number))
+    for one in instants:
+        for fault in one.faults:
+            print(f"crashes: {name}, {one.accident} at write {one.number}: {fault}", file=sys.stderr)
     print(f"crashes: {name}: {len(instants)} instants", file=sys.stderr, flush=True)
     return _summary(run, instants)
 
@@ -75,12 +77,12 @@ def _summary(run: Undisturbed, instants: Sequence[Instant]) -> dict[str, Any]:
         "command": " ".join(("flatvq", *run.scenario.arguments)),
         "writes": len(run.writes),
         "instants": len(instants),
+        "accidents": Counter(one.accident for one in instants),
         "calls": Counter(one.write.call for one in instants if one.write),
         "ended_before": sum(one.write is None for one in instants),
-        "victims": Counter(one.victims for one in instants),
-        "killed_twice": sum(one.kills == 2 for one in instants),
+        "twice": sum(one.times == 2 for one in instants),
         "as_undisturbed": len(instants) - len(wrong),
-        "faults": [{"write": one.number, "victims": one.victims, "faults": one.faults} for one in wrong],
+        "faults": [{"write": one.number, "accident": one.accident, "faults": one.faults} for one in wrong],
     }
 
 

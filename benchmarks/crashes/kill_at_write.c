@@ -1,15 +1,17 @@
-/* Counts the calls by which a program changes the files of a folder, and kills it at one of them.
+/* Counts the calls by which a program changes the files of a folder, and kills it at one of them, or lets the
+ * disk be full from there on.
  *
  * Load it with LD_PRELOAD. KILL_AT_WRITE names a control file, `struct control` below, that all processes of the
  * program map: they share one count. Each call on a path below `folder` gets the next number and a line in `log`:
  *
  *     NUMBER PROCESS CALL PATH
  *
- * Call number `at` is not made: the processes that `victims` names are killed by SIGKILL before it. Of a write
- * half the bytes are written first. */
+ * Call number `at` is not made: the processes that `accident` names are killed by SIGKILL before it. Of a write
+ * half the bytes are written first. If the disk is full, nobody is killed: from that call on writes fail. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -27,13 +29,13 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { ALL, MAIN, WRITER };
+enum { ALL_KILLED, MAIN_KILLED, WRITER_KILLED, DISK_FULL };
 
 struct control {
-  uint64_t count;   /* calls so far */
-  uint64_t at;      /* the call to kill at; 0 is none */
-  uint32_t victims; /* ALL processes, the MAIN one, or the WRITER that makes the call */
-  int32_t main;     /* process number of the main one; 0 until it starts */
+  uint64_t count;    /* calls so far */
+  uint64_t at;       /* the call of the accident; 0 is none */
+  uint32_t accident; /* who is killed: all processes, the main one, or the one that makes the call */
+  int32_t main;      /* process number of the main one; 0 until it starts */
   char folder[1024];
   char log[1024];
 };
@@ -44,7 +46,7 @@ static struct control *control;
 static void enter(void) {
   if (!control->folder[0]) return;
   if (!control->main) control->main = getpid();
-  else if (control->victims == ALL) prctl(PR_SET_PDEATHSIG, SIGKILL);
+  else if (control->accident == ALL_KILLED) prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
 __attribute__((constructor)) static void start(void) {
@@ -67,13 +69,13 @@ static void note(uint64_t number, const char *call, const char *path) {
   syscall(SYS_close, fd);
 }
 
-/* Count a call on an absolute path; tell whether it is the one to kill at. */
+/* Count a call on an absolute path; tell whether the accident happens now. */
 static int reached(const char *call, const char *path) {
   size_t length = strlen(control->folder);
   if (!length || strncmp(path, control->folder, length) || (path[length] != '/' && path[length])) return 0;
   uint64_t number = __atomic_add_fetch(&control->count, 1, __ATOMIC_SEQ_CST);
   note(number, call, path + length);
-  return number == control->at;
+  return number == control->at || (control->accident == DISK_FULL && control->at && number > control->at);
 }
 
 static int reached_at(const char *call, int folder, const char *name) {
@@ -97,10 +99,11 @@ static int reached_fd(const char *call, int fd) {
   return reached(call, path);
 }
 
-static int dies(void) { return control->victims != MAIN || control->main == getpid(); }
+static int dies(void) { return control->accident != MAIN_KILLED || control->main == getpid(); }
 
 static void kill_victims(void) {
-  if (control->victims != WRITER && control->main > 0) kill(control->main, SIGKILL);
+  if (control->accident == DISK_FULL) return;
+  if (control->accident != WRITER_KILLED && control->main > 0) kill(control->main, SIGKILL);
   if (dies()) kill(getpid(), SIGKILL);
 }
 
@@ -142,8 +145,17 @@ FOPEN(fopen64)
 
 /* Calls that write. */
 
+/* The first write to a full disk writes what still fits. */
+static ssize_t short_write(int fd, const void *bytes, size_t length) {
+  static int full;
+  if (!__atomic_exchange_n(&full, 1, __ATOMIC_SEQ_CST) && length > 1) return REAL(write)(fd, bytes, length / 2);
+  errno = ENOSPC;
+  return -1;
+}
+
 ssize_t write(int fd, const void *bytes, size_t length) {
   if (reached_fd("write", fd)) {
+    if (control->accident == DISK_FULL) return short_write(fd, bytes, length);
     if (dies()) REAL(write)(fd, bytes, length / 2);
     kill_victims();
   }

@@ -10,15 +10,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-__all__ = ["Killer", "Victims", "Write", "missing"]
+__all__ = ["Accident", "Killer", "Write", "missing"]
 
-Victims = Literal["all", "main", "writer"]
-"""Which processes are killed: all of the program, its first one, or the one that writes."""
+Accident = Literal["all killed", "main killed", "writer killed", "disk full"]
+"""Whether all processes of the program are killed, its first one, the one that writes, or writes fail."""
 
 _SOURCE = Path(__file__).with_name("kill_at_write.c")
-_ORDER: tuple[Victims, ...] = ("all", "main", "writer")
+_ACCIDENTS: tuple[Accident, ...] = get_args(Accident)
 # `struct control` of kill_at_write.c
 _CONTROL = struct.Struct("<QQIi1024s1024s")
 
@@ -59,17 +59,17 @@ class Killer:
         self.environment = {**os.environ, "LD_PRELOAD": str(library), "KILL_AT_WRITE": str(self._path)}
         """Of the program."""
 
-    def arm(self, folder: Path, at: int = 0, victims: Victims = "all") -> None:
+    def arm(self, folder: Path, at: int = 0, accident: Accident = "all killed") -> None:
         """Count from one again.
 
         Args:
             folder: whose files count.
-            at: number of the call to kill at; 0 lets the program run to its end.
-            victims: who is killed.
+            at: number of the call of the accident; 0 lets the program run to its end.
+            accident: what happens then.
         """
         self._log.unlink(missing_ok=True)
         names = (os.fsencode(folder.resolve()), os.fsencode(self._log))
-        _CONTROL.pack_into(self._control, 0, 0, at, _ORDER.index(victims), 0, *names)
+        _CONTROL.pack_into(self._control, 0, 0, at, _ACCIDENTS.index(accident), 0, *names)
 
     def disarm(self) -> None:
         """Count no more."""

@@ -1,4 +1,4 @@
-"""Killing a command at one of its writes, running it again, and comparing with an undisturbed run."""
+"""Disturbing a command at one of its writes, running it again, and comparing with an undisturbed run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.crashes.folders import damaged_files, results
-from benchmarks.crashes.killer import Killer, Victims, Write
+from benchmarks.crashes.killer import Accident, Killer, Write
 from benchmarks.crashes.programs import OUTPUT, Program
 from benchmarks.crashes.scenarios import Scenario, write_images
 
@@ -21,16 +21,16 @@ _CHECKPOINT = re.compile(r"(.*)/step-\d+")
 
 @dataclass(frozen=True)
 class Instant:
-    """A kill, and what was wrong after it or after the command was run again."""
+    """An accident, and what was wrong after it or after the command was run again."""
 
     scenario: str
+    accident: Accident
     number: int
-    """Of the write that the command was killed at."""
-    victims: Victims
+    """Of the call that it came at."""
     write: Write | None
-    """That write; None if the command ended before it."""
-    kills: int
-    """How often the command was killed in all."""
+    """That call; None if the command ended before it."""
+    times: int
+    """How often it came, in all runs of the command."""
     faults: tuple[str, ...]
 
 
@@ -46,11 +46,11 @@ class Undisturbed:
 
 
 class Matrix:
-    """Runs the commands of scenarios, undisturbed and killed.
+    """Runs the commands of scenarios, undisturbed and disturbed.
 
     Args:
         place: a folder; made here.
-        killer: what kills them.
+        killer: what disturbs them.
         program: what runs them.
     """
 
@@ -76,33 +76,42 @@ class Matrix:
         writes = tuple(self.killer.writes())
         return Undisturbed(scenario, start, writes, results(folder / "out", times=scenario.times))
 
-    def kill(self, run: Undisturbed, number: int, victims: Victims, again: int = 0) -> Instant:
-        """Kill a command, run it again to its end, and compare.
+    def disturb(self, run: Undisturbed, accident: Accident, number: int, again: int = 0) -> Instant:
+        """Run a command with an accident, run it again to its end, and compare.
 
         Args:
             run: the command, undisturbed.
-            number: of the write to kill it at.
-            victims: who is killed.
-            again: of the write to kill it at when it is run again; 0: it is not killed again.
+            accident: what happens.
+            number: of the call that it comes at.
+            again: of the call of a second run that it comes at, too; 0 for one accident alone.
         """
-        folder = self.place / "killed"
+        folder = self.place / "disturbed"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(run.start, folder)
         faults: list[str] = []
-        hit: list[Write] = []
+        hit: list[Write | None] = []
         for at in (number, again) if again else (number,):
-            self.killer.arm(folder / "out", at, victims)
-            self.program(run.scenario.arguments, folder)
+            self.killer.arm(folder / "out", at, accident)
+            code = self.program(run.scenario.arguments, folder)
             writes = self.killer.writes()
-            hit += [write for write in writes if write.number == at]
+            hit.append(next((write for write in writes if write.number == at), None))
             faults += _damages(folder, writes, at)
+            if accident == "disk full" and any(one.call == "write" and one.number > at for one in writes):
+                faults += _complaint(code, (folder / OUTPUT).read_text(encoding="utf-8"))
         self.killer.arm(folder / "out")
         code = self.program(run.scenario.arguments, folder)
         faults += _ending(code, (folder / OUTPUT).read_text(encoding="utf-8"))
         faults += _damages(folder, self.killer.writes(), 0)
         faults += _differences(run.results, results(folder / "out", times=run.scenario.times))
-        first = hit[0] if hit and hit[0].number == number else None
-        return Instant(run.scenario.name, number, victims, first, len(hit), tuple(faults))
+        times = sum(write is not None for write in hit)
+        return Instant(run.scenario.name, accident, number, hit[0], times, tuple(faults))
+
+
+def _complaint(code: int, output: str) -> list[str]:
+    """Say what was wrong with the end of a command that could not write."""
+    if code > 0 and "Traceback" not in output and "no space left on device" in output.lower():
+        return []
+    return [f"exit code {code} on a full disk: {output[-1000:]}"]
 
 
 def _ending(code: int, output: str) -> list[str]:
@@ -117,7 +126,7 @@ def _damages(folder: Path, writes: Sequence[Write], at: int) -> list[str]:
     out = folder / "out"
     newest: dict[str, str] = {}
     for write in writes:
-        # The rename to kill at was not made.
+        # The rename that a process was killed at was not made.
         if write.call == "rename" and write.number != at and (match := _CHECKPOINT.fullmatch(write.path)):
             newest[match[1]] = write.path
     return [

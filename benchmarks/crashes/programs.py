@@ -74,11 +74,18 @@ class Forked:
         return self
 
     def __call__(self, arguments: Sequence[str], folder: Path) -> int:
-        """Run a command."""
+        """Run a command.
+
+        Raises:
+            RuntimeError: if the process has ended, such as at its imports.
+        """
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         print(json.dumps([list(arguments), str(folder)]), file=self._server.stdin, flush=True)
-        return int(self._server.stdout.readline())
+        answer = self._server.stdout.readline()
+        if not answer:
+            raise RuntimeError("the process that runs commands has ended; its error is printed above")
+        return int(answer)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

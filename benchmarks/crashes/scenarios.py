@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.crashes.killer import Victims
+from benchmarks.crashes.killer import Accident
 from benchmarks.crashes.programs import OUTPUT, Program
 
 __all__ = ["SCENARIOS", "Scenario", "write_images"]
@@ -56,14 +56,14 @@ _TWO_LEVELS = {
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command that is killed and run again.
+    """A command that is disturbed and run again.
 
     Attributes:
         name: of the verb.
         arguments: after `flatvq`; the recipe is recipe.yaml and the command writes below `out`.
         changes: of the recipe.
         before: arguments of what has to be done before.
-        victims: who is killed.
+        kills: who may be killed.
         times: whether all bytes have to be the same, times included.
     """
 
@@ -71,7 +71,7 @@ class Scenario:
     arguments: tuple[str, ...]
     changes: dict[str, Any] = field(default_factory=dict)
     before: tuple[str, ...] = ()
-    victims: tuple[Victims, ...] = ("all",)
+    kills: tuple[Accident, ...] = ("all killed",)
     times: bool = False
 
     def prepare(self, folder: Path, images: Path, program: Program) -> None:
@@ -90,9 +90,9 @@ class Scenario:
 _OUT = ("recipe.yaml", "--out", "out")
 _ALL = (
     Scenario("train", ("train", *_OUT), {"train": {**_TRAIN, "tensorboard": True}}),
-    Scenario("study", ("study", *_OUT), _STUDY, victims=("all", "main", "writer")),
+    Scenario("study", ("study", *_OUT), _STUDY, kills=("all killed", "main killed", "writer killed")),
     # A trial whose process alone is killed is a failed trial of the search, which goes on with others.
-    Scenario("tune", ("tune", *_OUT), _TUNE, victims=("all", "main")),
+    Scenario("tune", ("tune", *_OUT), _TUNE, kills=("all killed", "main killed")),
     Scenario("report", ("report", "out"), _STUDY, before=("study", *_OUT), times=True),
     Scenario(
         "pack",

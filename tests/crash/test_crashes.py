@@ -1,4 +1,4 @@
-"""Commands killed in the middle of a write, and run again: nothing is lost, and nothing half-written is used.
+"""Commands killed in the middle of a write, and run again: nothing is lost, nothing half-written is used.
 
 `python -m benchmarks.crashes` does the same at hundreds of instants; its record is results/crashes.json.
 """
@@ -27,22 +27,22 @@ from safetensors.torch import save_file
 RECORD = Path(__file__).parents[2] / "results" / "crashes.json"
 pytestmark = pytest.mark.skipif(missing() is not None, reason=f"needs {missing()}")
 
-# What each command is killed at: who is killed, the call, its path, and which of the calls on such a path.
+# What happens to each command: the accident, the call that it comes at, its path, and which of such calls.
 INSTANTS = {
     "train": [
-        ("all", "write", "records.jsonl", 4),
-        ("all", "write", "checkpoints/.step-00000004.*/model.safetensors", 0),
-        ("all", "rename", "checkpoints/step-00000004", 0),
-        ("all", "unlink", "checkpoints/.step-00000002.removed.*", 1),
-        ("all", "write", "model/.config.json.*", 0),
-        ("all", "rename", "status.json", 1),
+        ("disk full", "write", "records.jsonl", 4),
+        ("all killed", "write", "checkpoints/.step-00000004.*/model.safetensors", 0),
+        ("all killed", "rename", "checkpoints/step-00000004", 0),
+        ("all killed", "unlink", "checkpoints/.step-00000002.removed.*", 1),
+        ("all killed", "write", "model/.config.json.*", 0),
+        ("all killed", "rename", "status.json", -1),
     ],
     "study": [
-        ("writer", "write", "runs/*/checkpoints/.step-00000004.*/optimizer.safetensors", 0),
-        ("main", "rename", "study.json", 0),
+        ("writer killed", "write", "runs/*/checkpoints/.step-00000004.*/optimizer.safetensors", 0),
+        ("main killed", "rename", "study.json", 0),
     ],
-    "tune": [("all", "write", "journal.log", 8)],
-    "report": [("all", "write", ".report.html.*", 0)],
+    "tune": [("all killed", "write", "journal.log", 8)],
+    "report": [("all killed", "write", ".report.html.*", 0)],
 }
 
 
@@ -60,12 +60,14 @@ def _number(run: Undisturbed, call: str, pattern: str, which: int) -> int:
 
 
 @pytest.mark.parametrize("name", INSTANTS)
-def test_a_killed_command_that_is_run_again_ends_as_an_undisturbed_one(matrix: Matrix, name: str) -> None:
+def test_a_disturbed_command_that_is_run_again_ends_as_an_undisturbed_one(matrix: Matrix, name: str) -> None:
     run = matrix.undisturbed(SCENARIOS[name])
-    for turn, (victims, *where) in enumerate(INSTANTS[name]):
-        instant = matrix.kill(run, _number(run, *where), victims, again=20 if turn == 1 else 0)
+    for turn, (accident, *where) in enumerate(INSTANTS[name]):
+        instant = matrix.disturb(run, accident, _number(run, *where), again=20 if turn == 1 else 0)
         assert instant.faults == ()
-        assert instant.kills == (2 if turn == 1 and name == "train" else 1)
+        if name in ("train", "report"):  # others have workers, whose writes come in another order each time
+            assert instant.write is not None
+            assert instant.write.call == where[0]
 
 
 def test_a_program_is_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
@@ -111,9 +113,10 @@ def test_a_half_written_file_is_noticed(tmp_path: Path) -> None:
 def test_the_record_has_two_hundred_instants_without_a_fault() -> None:
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     parts = [*record["forked"], *record["as_a_user"]]
-    assert sum(part["instants"] for part in parts) >= 200
+    full = sum(part["accidents"].get("disk full", 0) for part in parts)
+    assert sum(part["instants"] for part in parts) - full >= 200
     assert {part["command"].split()[1] for part in parts} >= {"train", "study", "tune", "report"}
     for part in parts:
         assert part["faults"] == []
-        assert part["as_undisturbed"] == part["instants"] == sum(part["victims"].values())
+        assert part["as_undisturbed"] == part["instants"] == sum(part["accidents"].values())
         assert sum(part["calls"].values()) + part["ended_before"] == part["instants"]
