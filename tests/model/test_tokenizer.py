@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -65,6 +68,32 @@ def test_a_failed_write_leaves_the_old_files(model, folder, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         save_tokenizer(folder, build_vqvae(RECIPE, CODEBOOK, seed=4), CONFIG)
     assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from flatvq.model import build_vqvae, load_tokenizer, save_tokenizer
+from flatvq.recipe import CodebookRecipe
+model = load_tokenizer(sys.argv[1])
+codebook = CodebookRecipe(metric="euclidean")
+replace = pathlib.Path.replace
+def replace_and_die(path, target):
+    replace(path, target)
+    os.kill(os.getpid(), signal.SIGKILL)
+pathlib.Path.replace = replace_and_die
+config = {"model": model.recipe.model_dump(mode="json"), "codebook": codebook.model_dump(mode="json")}
+save_tokenizer(sys.argv[1], build_vqvae(model.recipe, codebook, seed=5), config)
+"""
+
+
+def test_weights_are_never_read_with_the_config_of_others(folder):
+    # The weights of the two models have the same shapes.
+    before = (folder / "model.safetensors").read_bytes()
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(folder)])
+    assert killed.returncode == -signal.SIGKILL
+    assert (folder / "model.safetensors").read_bytes() != before
+    with pytest.raises(FlatvqError, match=r"holds no config\.json"):
+        load_tokenizer(folder)
 
 
 def test_a_config_of_another_model_is_not_saved(model, tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from flatvq.errors import FlatvqError
 from flatvq.train import run_trial
 from flatvq.train.lock import locked
 from flatvq.train.records import RecordWriter
+from flatvq.train.tensorboard import TensorBoardEvents
 
 
 def test_events_hold_the_numbers_of_the_records(tmp_path: Path, small_recipe) -> None:
@@ -38,6 +41,40 @@ def test_numbers_that_json_does_not_know_are_null(tmp_path: Path) -> None:
     line = json.loads((tmp_path / "records.jsonl").read_text())
     assert line == {"kind": "train", "step": 1, "loss": None, "levels": [{"x": None}]}
     assert written["loss"] is None
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file can grow beyond 1,000 bytes while the test runs, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_records_on_a_full_disk_end_with_the_last_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    writer = RecordWriter(path)
+    for step in range(15):
+        writer.write("train", step=step, loss=0.5)
+    with pytest.raises(OSError, match="File too large") as caught:
+        writer.write("train", step=15, loss=0.5, words="x" * 1000)
+    assert caught.value.filename == str(path)
+    writer.write("stop", step=15, reason=None)
+    writer.close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == list(range(16))
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_events_on_a_full_disk_raise_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    events = TensorBoardEvents(tmp_path / "tensorboard", 0)
+    events.write("train", {"step": 1, "loss": 0.5})
+    with pytest.raises(OSError, match="File too large") as caught:
+        events.write("train", {"step": 2, **{f"number {number}": 0.5 for number in range(99)}})
+    events.close()
+    assert "tfevents" in caught.value.filename
+    assert capfd.readouterr().err == "", "no thread of its own prints a traceback"
 
 
 def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
