@@ -61,6 +61,8 @@ def test_a_search_on_other_images_is_refused(asked: Asked, pictures: Path, tmp_p
     ) as told:
         opened(asked, tmp_path / "made")
     assert told.value.remedy.endswith(" or choose another --out or --storage")
+    # Not written for a moment: a kill would leave an identity that refuses the search itself.
+    assert (tmp_path / "made" / "journal.log").read_text().count('"identity ') == 2
     path.write_bytes(kept)
     opened(asked, tmp_path / "made")
 

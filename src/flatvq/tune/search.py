@@ -163,19 +163,27 @@ class Search:
     def _claim_identity(self) -> None:
         """Write the identity of the search, or see that it is the same.
 
-        Each identity has a key of its own, which is written before all keys are read: of two searches that
-        begin at the same time with different images, at least one sees the other's.
+        Each identity has a key of its own. All keys are read before it is written, so that a search that is
+        refused writes nothing, and after it: of two searches that begin at the same time with different
+        images, at least one sees the other's.
         """
         before = self.study.user_attrs
         if "asked" in before and not _identities(before):
             older = Mismatch("begun without a record of its images", ())
             raise older.error(f"the search {self.asked.name!r} was", _OTHERWISE)
+        self._refuse_other_identities()
         record = self.identity.record()
         key = _IDENTITY + hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
         self.study.set_user_attr(key, record)
+        try:
+            self._refuse_other_identities()
+        except FlatvqError:
+            self.study.set_user_attr(key, None)
+            raise
+
+    def _refuse_other_identities(self) -> None:
         for stored in _identities(self.study.user_attrs):
             if mismatch := stored.mismatch(self.identity):
-                self.study.set_user_attr(key, None)
                 raise mismatch.error(f"the search {self.asked.name!r} was", _OTHERWISE)
 
     @property
