@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,7 @@ def test_every_module_is_back_in_its_own_mode_afterwards() -> None:
             r"image 'a.png' is uint8 \[32, 32\], not uint8 \[H, W, 3\]",
         ),
         ([("a.png", np.zeros((32, 32, 1), np.uint8))], r"image 'a.png' is uint8 \[32, 32, 1\]"),
+        ([("a.png", np.zeros((0, 32, 3), np.uint8))], r"image 'a.png' is uint8 \[0, 32, 3\]"),
         ([("a.png", np.zeros((32, 32, 4), np.uint8))], r"image 'a.png' is uint8 \[32, 32, 4\]"),
         ([("a.png", np.zeros((32, 32, 3), np.float32))], r"image 'a.png' is float32 \[32, 32, 3\]"),
         ([("a.png", np.zeros((3, 32, 32), np.uint8))], r"image 'a.png' is uint8 \[3, 32, 32\]"),
@@ -207,3 +209,26 @@ def test_a_model_of_one_channel_is_measured_on_the_luma_that_pillow_computes() -
     for sample, number in zip(found.samples, (0, 2), strict=True):
         np.testing.assert_array_equal(sample.original, lumas[number])
         np.testing.assert_array_equal(sample.reconstruction, stored[number])
+
+
+@pytest.mark.parametrize("defaults", ["autocast", "meta device", "double precision"])
+def test_figures_do_not_depend_on_the_callers_autocast_and_defaults(defaults: str) -> None:
+    built, images = model(), pictures((64, 64), (32, 50))
+    expected = evaluate(built, images).record()
+    before = torch.get_default_dtype()
+    contexts = {"autocast": torch.autocast("cpu", dtype=torch.bfloat16), "meta device": torch.device("meta")}
+    try:
+        if defaults == "double precision":
+            torch.set_default_dtype(torch.float64)
+        with contexts.get(defaults, nullcontext()):
+            found = evaluate(built, images).record()
+    finally:
+        torch.set_default_dtype(before)
+    assert found == expected
+
+
+def test_the_smallest_images_are_measured() -> None:
+    images = pictures((1, 1), (3, 1))
+    found = evaluate(model(), images)
+    assert found.ssim == found.ms_ssim == (None, None)
+    assert all(value > 0 for value in found.psnr_db)

@@ -221,6 +221,24 @@ def test_a_model_is_built_on_the_cpu_with_the_same_weights_whatever_the_default_
     assert all(torch.equal(value, expected[name]) for name, value in found.items())
 
 
+@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("levels", LEVELS)
+@pytest.mark.parametrize("assign", [False, True])
+def test_weights_go_into_a_model_from_the_meta_device(levels: str, update: str, assign: bool) -> None:
+    model = trained(levels, update)
+    expected = [level.clone() for level in model.eval().encode(images())]
+    with torch.no_grad():
+        decoded = model.decode(expected)
+    empty = new(levels, update).to("meta")
+    if not assign:
+        empty.to_empty(device="cpu")
+    empty.load_state_dict(model.state_dict(), assign=assign)
+    assert all(torch.equal(a, b) for a, b in zip(empty.eval().encode(images()), expected, strict=True))
+    with torch.no_grad():
+        assert torch.equal(empty.decode(expected), decoded)
+    train_step(empty.train(), images())
+
+
 def test_building_a_model_draws_from_no_generator_of_the_user() -> None:
     def states() -> list[torch.Tensor]:
         accelerators = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []

@@ -6,18 +6,21 @@ import pickle
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import AveragedModel
 
-from flatvq.errors import FlatvqError
+from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.model import build_vqvae, load_tokenizer, save_tokenizer
 from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe
 
 LEVELS = (LevelRecipe(codebook_size=9, code_dim=3), LevelRecipe(downsample=2, scalar_levels=(3, 4)))
 RECIPE = ModelRecipe(levels=LEVELS, hierarchy="conditioned", width=8, residual_width=3)
 CODEBOOK = CodebookRecipe(metric="cosine")
+BIAS = "encoders.0.0.bias"
 CONFIG = {
     "model": RECIPE.model_dump(mode="json"),
     "codebook": CODEBOOK.model_dump(mode="json"),
@@ -97,10 +100,40 @@ def test_weights_are_never_read_with_the_config_of_others(folder):
 
 
 def test_a_config_of_another_model_is_not_saved(model, tmp_path):
-    other = {"model": {**CONFIG["model"], "width": 16}}
-    for config, what in ((other, "not the model's recipe"), ({"width": 8}, "no section 'model'")):
+    others = ({"width": 16}, {"levels": CONFIG["model"]["levels"][::-1]})
+    not_the_models = [
+        ({**CONFIG, "model": {**CONFIG["model"], **other}}, "are not those of") for other in others
+    ]
+    # Without its section, a codebook would be searched by another metric.
+    no_codebook = {"model": CONFIG["model"]}
+    for config, what in (
+        *not_the_models,
+        (no_codebook, "model and codebook sections are not those of the model"),
+        ({**CONFIG, "codebook": {"metric": "euclidean"}}, "are not those of the model"),
+        ({"width": 8}, "no section 'model'"),
+    ):
         with pytest.raises(FlatvqError, match=what):
             save_tokenizer(tmp_path / "never", model, config)
+    assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "wrap", [AveragedModel, partial(torch.compile, backend="eager"), torch.nn.Sequential]
+)
+def test_a_wrapper_of_a_model_is_not_saved(model, tmp_path, wrap):
+    with pytest.raises(FlatvqError, match="is not a VQVAE: pass the one inside"):
+        save_tokenizer(tmp_path / "never", wrap(model), CONFIG)
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_model_without_weights_or_with_nan_is_not_saved(model, tmp_path):
+    with torch.no_grad():
+        model.state_dict()[BIAS][0] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"the model holds NaN or infinity in 'encoders\.0\.0\.bias'"):
+        save_tokenizer(tmp_path / "never", model, CONFIG)
+    with pytest.raises(FlatvqError, match="meta device"):
+        save_tokenizer(tmp_path / "never", model.to("meta"), CONFIG)
     assert not (tmp_path / "never").exists()
 
 
@@ -137,7 +170,7 @@ def reweigh(folder, change):
         (lambda folder: reconfigure(folder, model={"widht": 8}), "did you mean 'width'"),
         (
             lambda folder: reconfigure(folder, model={**CONFIG["model"], "width": 10}),
-            r"has shape \[8\] for .* shape \[10\]",
+            r"has numbers of shape \[8\] for .* numbers of shape \[10\]",
         ),
         (
             lambda folder: reweigh(folder, lambda tensors: tensors.pop("encoders.0.0.bias")),
@@ -146,6 +179,14 @@ def reweigh(folder, change):
         (
             lambda folder: reweigh(folder, lambda tensors: tensors.update(x=torch.ones(1))),
             r"for 'x'.* nothing",
+        ),
+        (
+            lambda folder: reweigh(folder, lambda tensors: tensors.update({BIAS: tensors[BIAS].int()})),
+            r"has int32 of shape \[4\] for 'encoders.0.0.bias', .* numbers of shape \[4\]",
+        ),
+        (
+            lambda folder: reweigh(folder, lambda tensors: tensors[BIAS].fill_(float("nan"))),
+            "holds NaN or infinity in 'encoders.0.0.bias'",
         ),
     ],
 )

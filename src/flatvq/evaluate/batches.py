@@ -51,18 +51,9 @@ def _checked(named: NamedImage) -> NamedImage:
     if not isinstance(named, tuple) or len(named) != 2:
         raise FlatvqError(f"an image of type {type(named).__name__} has no name", "pass pairs (name, pixels)")
     name, pixels = named
-    if (
-        not isinstance(pixels, np.ndarray)
-        or pixels.dtype != np.uint8
-        or pixels.ndim != 3
-        or pixels.shape[2] != 3
-    ):
-        kind = (
-            f"{pixels.dtype} {list(pixels.shape)}"
-            if isinstance(pixels, np.ndarray)
-            else type(pixels).__name__
-        )
-        raise FlatvqError(
-            f"image '{name}' is {kind}, not uint8 [H, W, 3]", "convert it with Pillow's .convert('RGB')"
-        )
+    array = isinstance(pixels, np.ndarray)
+    if not array or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
+        kind = f"{pixels.dtype} {list(pixels.shape)}" if array else type(pixels).__name__
+        what = f"image '{name}' is {kind}, not uint8 [H, W, 3]"
+        raise FlatvqError(what, "convert it with Pillow's .convert('RGB')")
     return named

@@ -88,7 +88,7 @@ class Evaluation:
 
     def record(self) -> dict[str, Any]:
         """Return the figures of `metrics.json` (docs/records.md)."""
-        errors = torch.tensor(self.mse, dtype=torch.float64)
+        errors = torch.tensor(self.mse, dtype=torch.float64, device="cpu")
         effective = sum(sum(level.counts) * level.usage.effective_bits for level in self.levels)
         return {
             "images": len(self.names),
@@ -113,7 +113,7 @@ class _LevelTally:
         self.error = 0.0
         self.squares = 0.0
         self.vectors = 0
-        self.sum = torch.zeros(code_dim, dtype=torch.float64)
+        self.sum = torch.zeros(code_dim, dtype=torch.float64, device="cpu")
 
     def add(self, level: Quantized) -> None:
         # On the CPU, for not every accelerator knows float64.
@@ -215,7 +215,9 @@ def reconstruct(model: VQVAE, original: Tensor) -> tuple[Tensor, tuple[Quantized
     right, below = -width % model.factor, -height % model.factor
     device = next(model.parameters()).device
     pixels = F.pad(original.to(device).float() / 255, (0, right, 0, below), mode="replicate")
-    output = model(pixels)
+    # Figures do not depend on the autocast of the caller.
+    with torch.autocast(device.type, enabled=False):
+        output = model(pixels)
     cut = output.reconstruction[:, :, :height, :width]
     if not bool(cut.isfinite().all()):
         raise NonFiniteError("NaN or infinity in the reconstructions", "check for a decoder that diverged")

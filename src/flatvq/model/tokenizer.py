@@ -22,10 +22,11 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from flatvq import __version__
-from flatvq.errors import FlatvqError
+from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.files import write_bytes
 from flatvq.model.build import build_vqvae
 from flatvq.model.vqvae import VQVAE
+from flatvq.quantize import VectorQuantizer
 from flatvq.recipe import CodebookRecipe, ModelRecipe, parse
 
 __all__ = ["load_tokenizer", "save_tokenizer"]
@@ -45,7 +46,9 @@ def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) 
             kept for the reader.
 
     Raises:
-        FlatvqError: if the config has no `model` section, or one that is not the model's.
+        FlatvqError: if the config has no `model` section, or its sections are not those of the model; if the
+            model is none, such as a wrapper around one, or has no weights, as on the meta device.
+        NonFiniteError: if a weight is NaN or infinite.
 
     Example:
         >>> import tempfile
@@ -58,13 +61,23 @@ def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) 
         >>> bool((loaded.encode(images)[0] == model.encode(images)[0]).all())
         True
     """
-    recipe, _ = _recipes(config, "the config")
-    if recipe != model.recipe:
+    if not isinstance(model, VQVAE):
+        what = f"a model of type {type(model).__name__} is not a VQVAE"
+        raise FlatvqError(what, "pass the one inside, such as model.module")
+    recipe, codebook = _recipes(config, "the config")
+    # What a reader will build must take these weights and search as this model does.
+    if recipe != model.recipe or _searches(build_vqvae(recipe, codebook)) != _searches(model):
         raise FlatvqError(
-            "the config's model section is not the model's recipe",
-            "give the recipe that the model was built from",
+            "the config's model and codebook sections are not those of the model",
+            "pass the recipes that the model was built from",
         )
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = model.state_dict()
+    if any(tensor.is_meta for tensor in state.values()):
+        raise FlatvqError(
+            "the model has no weights, as it is on the meta device", "load some before saving it"
+        )
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    _require_finite(tensors, "the model")
     head = {"format": FORMAT, "flatvq": __version__}
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
@@ -88,6 +101,7 @@ def load_tokenizer(folder: str | Path, device: str | torch.device = "cpu") -> VQ
     Raises:
         FlatvqError: if a file is missing or damaged, the format is not known, the weights are not those of
             the config's model, or there is no such device.
+        NonFiniteError: if a weight is NaN or infinite.
 
     Example:
         >>> load_tokenizer("nowhere")
@@ -100,6 +114,7 @@ run's model folder
     model = build_vqvae(recipe, codebook).float()  # whatever the default dtype
     tensors = _read_weights(place)
     _check_weights(tensors, model.state_dict(), place)
+    _require_finite(tensors, f"'{place / _WEIGHTS}'")
     model.load_state_dict(tensors)
     try:
         return model.to(device).eval()
@@ -137,16 +152,37 @@ def _read_weights(place: Path) -> dict[str, Tensor]:
         raise FlatvqError(f"'{place / _WEIGHTS}' is damaged", "copy or train the tokenizer again") from None
 
 
-def _check_weights(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], place: Path) -> None:
+def _check_weights(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: Path) -> None:
     """Name the first tensor that is not as the config's model has it."""
-    for name in sorted(given.keys() | wanted.keys()):
-        has, needs = (list(tensors[name].shape) if name in tensors else None for tensors in (given, wanted))
+    for name in sorted(given.keys() | expected.keys()):
+        has, needs = (_described(tensors.get(name)) for tensors in (given, expected))
         if has != needs:
-            told = ["nothing" if shape is None else f"shape {shape}" for shape in (has, needs)]
             raise FlatvqError(
-                f"'{place / _WEIGHTS}' has {told[0]} for {name!r}, and the config's model {told[1]}",
+                f"'{place / _WEIGHTS}' has {has} for {name!r}, and the config's model {needs}",
                 "keep config.json and model.safetensors of one tokenizer together",
             )
+
+
+def _described(tensor: Tensor | None) -> str:
+    """Say what has to agree: the shape, and whether there are fractions; not how many bits they have."""
+    if tensor is None:
+        return "nothing"
+    kind = "numbers" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+    return f"{kind} of shape {list(tensor.shape)}"
+
+
+def _require_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise NonFiniteError(f"{origin} holds NaN or infinity in {name!r}", "train it again")
+
+
+def _searches(model: VQVAE) -> list[tuple[type, object]]:
+    """What decides the indices of each level beside the weights: the kind of quantizer and the metric."""
+    return [
+        (type(quantizer), quantizer.codebook.constrain if isinstance(quantizer, VectorQuantizer) else None)
+        for quantizer in model.quantizers
+    ]
 
 
 def _read(place: Path, name: str) -> bytes:
