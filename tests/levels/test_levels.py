@@ -248,17 +248,32 @@ def test_the_arm_beside_is_of_the_same_study_and_seed(tmp_path: Path) -> None:
         for seed in (1, 11):
             (tmp_path / "runs" / name / f"seed-{seed}-abc" / "model").mkdir(parents=True)
     pairs = [("single-level-naive", "two-level-naive"), ("single-level-healthy", "two-level-healthy")]
+    level = {"grid": [4, 4], "codebook_size": 8, "code_dim": 4}
     study = {
+        "format": 1,
+        "margin_db": 0.1,
         "trials": [
             {"arm": name, "seed": seed, "status": "done", "run": f"runs/{name}/seed-{seed}-abc"}
             for name in names
             for seed in (1, 11)
         ],
-        "arms": [{"name": name, "levels": 2 if "two" in name else 1} for name in names],
-        "comparisons": [
-            {"question": "intervention", "a": names[1], "b": names[0]},
-            *({"question": "hierarchy", "a": a, "b": b} for a, b in pairs),
+        "arms": [
+            {
+                "name": name,
+                "healthy": "healthy" in name,
+                "levels": 2 if "two" in name else 1,
+                "level_table": [level] * (2 if "two" in name else 1),
+            }
+            for name in names
         ],
+        "comparisons": [
+            {"question": question, "a": a, "b": b, "margin": 0.1, "verdict": "inconclusive"}
+            for question, a, b in (
+                ("intervention", names[1], names[0]),
+                *(("hierarchy", a, b) for a, b in pairs),
+            )
+        ],
+        "verdict": {"sentence": "", "naive": None, "healthy": None},
     }
     (tmp_path / "study.json").write_text(json.dumps(study))
     runs = tmp_path / "runs"
@@ -273,7 +288,7 @@ def test_the_arm_beside_is_of_the_same_study_and_seed(tmp_path: Path) -> None:
     assert beside(runs / names[1] / "seed-1-abc") is None
     for damage in ("[]", "{", '{"trials": [{"run": 1}]}', '{"trials": 3}'):
         (tmp_path / "study.json").write_text(damage)
-        with pytest.raises(FlatvqError, match="holds no study"):
+        with pytest.raises(FlatvqError, match=r"study\.json"):
             beside(runs / names[0] / "seed-1-abc")
     (tmp_path / "study.json").unlink()
     assert beside(runs / names[0] / "seed-1-abc") is None

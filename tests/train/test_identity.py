@@ -250,7 +250,7 @@ def test_a_run_that_never_reached_a_checkpoint_begins_now(recipe: TrialRecipe, f
 )
 def test_a_damaged_identity_is_one_line(recipe: TrialRecipe, finished: Path, damage: bytes) -> None:
     (finished / "identity.json").write_bytes(damage)
-    with pytest.raises(FlatvqError, match=r"cannot read '.*identity\.json'") as raised:
+    with pytest.raises(FlatvqError, match=r"identity\.json'") as raised:
         run_trial(recipe, finished)
     assert str(raised.value).count("\n") == 0
 
