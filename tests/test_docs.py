@@ -184,7 +184,7 @@ def values(field: dict[str, Any]) -> str:
         items = field["items"]
         return f"list of {values(items)}" if "enum" in items else "list"
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {field[key]:g}" for key, sign in signs.items() if key in field]
+    bounds = [f"{sign} {field[key]:.9g}" for key, sign in signs.items() if key in field]
     even = [f"multiple of {field['multipleOf']}"] if "multipleOf" in field else []
     kinds = {"boolean": "true, false", "string": "text", "object": "sections by name", "null": "null"}
     return ", ".join([kinds.get(field["type"], field["type"]), *bounds, *even])

@@ -6,7 +6,9 @@ the server can be started before anything else is.
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, get_all_start_methods, get_context
@@ -25,7 +27,7 @@ def serve() -> None:
     context = _context()
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload(_IMPORTS)
-        with _nameless_main():
+        with _nameless_main(), _ignoring_interrupts():
             forkserver.ensure_running()
 
 
@@ -40,6 +42,19 @@ def start(target: Callable[..., None], *args: object) -> BaseProcess:
 
 def _context() -> Any:
     return get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+
+
+@contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """Start a process that ignores Ctrl-C, as the server does once its imports are done."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Errors of the operating system, of torch and of the file formats, translated into one line for the user.
+"""Errors of the operating system and of torch, translated into one line for the user.
 
 Other exceptions are faults of flatvq itself. They keep their traceback.
 """
@@ -8,13 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from flatvq.errors import FlatvqError, StorageError
 
-__all__ = ["cause_of", "explained", "in_bytes", "naming"]
+__all__ = ["cause_of", "explained", "in_bytes"]
 
 _AGAIN = "run the same command again"
 _STORAGE = {
@@ -31,10 +28,10 @@ _REMEDIES = {
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENOMEM: "end other programs, or set workers lower",
     errno.EAGAIN: "raise the limit on processes (ulimit -u), or set workers lower",
+    errno.EPIPE: _AGAIN,
+    errno.ECONNRESET: _AGAIN,
 }
 
-# safetensors and pyarrow say in words which error of the system they met.
-_IN_WORDS = re.compile(r"\((?:os error|errno) (\d+)\)|\[errno (\d+)\]", re.IGNORECASE)
 # torch on a CPU, on CUDA and on MPS: `you tried to allocate 1600000000000 bytes`,
 # `Tried to allocate 20.00 GiB`, `Invalid buffer size: 9.31 GiB`.
 _ALLOCATION = re.compile(r"(?:tried to allocate|Invalid buffer size:) ([\d.]+ \w+)", re.IGNORECASE)
@@ -61,9 +58,8 @@ def explained(error: BaseException) -> FlatvqError | None:
     """
     if isinstance(error, FlatvqError):
         return error
-    number = _system_error(error)
-    if number is not None:
-        return _cannot(number, getattr(error, "filename", None))
+    if isinstance(error, OSError) and error.errno is not None:
+        return _cannot(error.errno, error.filename)
     return _beyond_memory(error)
 
 
@@ -81,31 +77,6 @@ def cause_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-@contextmanager
-def naming(path: str | Path) -> Iterator[None]:
-    """Make errors of the system name a path: those of writes name none, and safetensors has its own class.
-
-    Args:
-        path: what is written or read in this context.
-
-    Raises:
-        OSError: with the path as its `filename`.
-
-    Example:
-        >>> with naming("records.jsonl"):
-        ...     raise OSError(errno.ENOSPC, "No space left on device")
-        Traceback (most recent call last):
-        OSError: [Errno 28] No space left on device: 'records.jsonl'
-    """
-    try:
-        yield
-    except Exception as error:
-        number = _system_error(error)
-        if number is None:
-            raise
-        raise OSError(number, os.strerror(number), str(path)) from error
-
-
 def in_bytes(number: int) -> str:
     """Write a number of bytes as people say it.
 
@@ -116,16 +87,6 @@ def in_bytes(number: int) -> str:
     power = min((len(str(number)) - 1) // 3, 6)
     unit = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")[power]
     return f"{number / 1000**power:,.1f} {unit}" if power else f"{number} {unit}"
-
-
-def _system_error(error: BaseException) -> int | None:
-    """Return the number of the system's error, if it is one."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
-        found = _IN_WORDS.search(str(error))
-        return int(found[1] or found[2]) if found else None
-    return None
 
 
 def _cannot(number: int, path: object) -> FlatvqError:

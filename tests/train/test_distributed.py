@@ -89,7 +89,9 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch, small_recipe) -> 
     from flatvq.errors import FlatvqError
     from flatvq.train.machine import machine_for
 
-    monkeypatch.setenv("WORLD_SIZE", "3")
+    launched = {"WORLD_SIZE": "3", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
     with (
         pytest.raises(FlatvqError, match="batch_size 4 cannot be shared by 3"),
         machine_for(small_recipe().train),

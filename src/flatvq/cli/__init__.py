@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import sys
 
-from flatvq.cli.verbs import app
-from flatvq.errors import FlatvqError
+from flatvq.cli.interrupts import end_at_once, interrupts
 
 __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on standard error and exit code 2."""
-    try:
-        app()
-    except FlatvqError as error:
-        print(f"flatvq: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
-    except BrokenPipeError:
-        # Whoever read the output has gone, as `head` does; there is nobody left to tell.
-        sys.exit(0)
+    """Run the command line: a mistake of the user is one line on standard error and exit code 2."""
+    with interrupts(end_at_once):
+        # Here, so that Ctrl-C ends these imports too.
+        from flatvq.cli.endings import ending
+        from flatvq.cli.output import standard_output
+        from flatvq.cli.verbs import app
+
+        try:
+            with standard_output():
+                app()
+        except Exception as error:
+            sys.exit(ending(error))

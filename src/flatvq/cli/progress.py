@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from flatvq.cli.interrupts import interrupts, raise_interrupt
 from flatvq.cli.tables import console, duration
 from flatvq.study import Outcome, Plan, StudyProgress
 
@@ -96,6 +97,7 @@ def steps(what: str, total: int | None = None) -> Iterator[Callable[[int, int], 
     """
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     silent = not console.is_terminal or os.environ.get("RANK", "0") != "0"
-    with Progress(*columns, console=console, disable=silent, transient=True) as bars:
+    bars = Progress(*columns, console=console, disable=silent, transient=True)
+    with interrupts(raise_interrupt), bars:
         task = bars.add_task("", total=total)
         yield lambda done, total: bars.update(task, completed=done, total=total)

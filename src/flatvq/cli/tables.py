@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from flatvq.model.capacity import Capacity
 from flatvq.recipe import StudyRecipe
 from flatvq.recipe.reading import section_of
-from flatvq.study import Plan, PlannedArm
+from flatvq.study import Outcome, Plan, PlannedArm
 from flatvq.study.statistics import mean_interval
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "new_table",
     "show_capacity",
     "show_estimate",
+    "show_failures",
     "show_fields",
     "show_metrics",
     "show_plan",
@@ -88,6 +89,15 @@ def show_estimate(seconds: float) -> None:
     )
 
 
+def show_failures(outcomes: Iterable[Outcome]) -> None:
+    """Print why trials failed, a line each."""
+    for outcome in outcomes:
+        if outcome.status == "failed":
+            trial = outcome.trial.recipe
+            text = f"failed: {trial.arm} seed {trial.seed}: {outcome.error}"
+            console.print(text, style="red", soft_wrap=True)
+
+
 def show_study(study: dict[str, Any]) -> None:
     """Print what a study found."""
     headings = ("arm", "PSNR, dB", "90 % interval", "SSIM", "usage", "perplexity")
@@ -105,9 +115,6 @@ def show_study(study: dict[str, Any]) -> None:
         ssim = _mean(t["ssim"] for t in done)
         table.add_row(arm["name"], f"{psnr.mean:.2f}", spread, f"{ssim:.3f}", usage, perplexity)
     console.print(table)
-    for trial in study["trials"]:
-        if trial["status"] != "done":
-            console.print(f"failed: {trial['arm']} seed {trial['seed']}: {trial['error']}", style="red")
     show_comparisons(study["comparisons"])
     console.print(study["verdict"]["sentence"], style="bold")
 
@@ -128,7 +135,9 @@ def show_metrics(metrics: dict[str, Any], folder: Path) -> None:
     """Print the figures of one run."""
     table = new_table(str(folder), "measure", "value")
     for key, value in metrics.items():
-        if isinstance(value, int | float | str) and key != "run":
+        if value is None:
+            table.add_row(key, "whole images" if key == "crop" else "undefined")
+        elif isinstance(value, int | float | str) and key != "run":
             table.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
     for number, level in enumerate(metrics["levels"]):
         found = (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
+from flatvq.model.memory import require_memory
 from flatvq.model.vqvae import VQVAE
 from flatvq.quantize import (
     DataSeeding,
@@ -12,6 +12,7 @@ from flatvq.quantize import (
     FiniteScalarQuantizer,
     Gradient,
     KMeansSeeding,
+    Quantizer,
     RandomSeeding,
     Revival,
     VectorQuantizer,
@@ -36,7 +37,10 @@ def build_vqvae(
         steps: length of the training, in which revival stops; None if it will not be trained.
 
     Returns:
-        The model, on the CPU, in training mode.
+        The model, in training mode, on the CPU, its weights in torch's default dtype.
+
+    Raises:
+        FlatvqError: if this machine has not the memory for it.
 
     Example:
         >>> from flatvq.recipe import ModelRecipe, CodebookRecipe
@@ -44,18 +48,21 @@ def build_vqvae(
         >>> model(torch.rand(1, 3, 32, 32)).reconstruction.shape
         torch.Size([1, 3, 32, 32])
     """
-    quantizers = [
-        build_quantizer(level, codebook, seed=derived_seed(seed, "codebook", number), steps=steps)
-        for number, level in enumerate(model.levels)
-    ]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, "weights"))
+    require_memory(model)
+    # On the CPU whatever the default device is; the draws of another one would be other weights.
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        quantizers = [
+            build_quantizer(level, codebook, seed=derived_seed(seed, "codebook", number), steps=steps)
+            for number, level in enumerate(model.levels)
+        ]
+        # `torch.manual_seed` would also seed every GPU, whose state is not forked.
+        torch.default_generator.manual_seed(derived_seed(seed, "weights"))
         return VQVAE(model, quantizers)
 
 
 def build_quantizer(
     level: LevelRecipe, codebook: CodebookRecipe, *, seed: int, steps: int | None
-) -> nn.Module:
+) -> Quantizer:
     """Build the quantizer of one level."""
     if level.scalar_levels:
         return FiniteScalarQuantizer(level.scalar_levels)

@@ -9,12 +9,15 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-__all__ = ["LAST_STEP", "LONGEST_SIDE", "Section", "Seed", "Seeds"]
+__all__ = ["LAST_STEP", "LONGEST_SIDE", "MOST_LEVELS", "Section", "Seed", "Seeds"]
 
 LAST_STEP = 99_999_999
 """Checkpoints are named by eight digits of their step."""
 LONGEST_SIDE = 65_536
 """Pixels of a crop's side, and channels, at most: more fits no machine."""
+
+MOST_LEVELS = 16
+"""Each level halves the grid at least, and a side has at most 2 to the power of 16 pixels."""
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """What everything random follows from."""
@@ -41,7 +44,8 @@ class Section(BaseModel):
         """Refuse what pydantic would convert: `true` and '1' to 1."""
         kinds = set(_kinds(cls.model_fields[str(info.field_name)].annotation))
         if kinds & {int, float} and kinds <= {int, float, NoneType} and _has_conversion(value):
-            raise PydanticCustomError("number_type", "Input should be a decimal number, without quotes")
+            message = "Input should be a finite number in decimals, without quotes"
+            raise PydanticCustomError("number_type", message)
         return value
 
 

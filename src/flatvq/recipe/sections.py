@@ -6,12 +6,14 @@ Each class is one section of the YAML file; each field's docstring is its docume
 
 from __future__ import annotations
 
+from decimal import Decimal
 from math import prod
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from flatvq.recipe.section import LAST_STEP, LONGEST_SIDE, Section
+from flatvq.recipe.reading import shown
+from flatvq.recipe.section import LAST_STEP, LONGEST_SIDE, MOST_LEVELS, Section
 
 __all__ = [
     "CodebookRecipe",
@@ -59,8 +61,8 @@ class DataRecipe(Section):
     resize: int = Field(0, ge=0, le=LONGEST_SIDE)
     """Pixels of the shorter side to which every image is scaled first (bicubic); 0 keeps its own size."""
     white_level: int = Field(0, ge=0, le=65535)
-    """The sample value of white in files of more than 8 bits a sample that do not state it, such as 4095 for 12
-    bits stored in 16. 0: the largest value of 16 bits."""
+    """The sample value of white in files of more than 8 bits a sample that do not state it, such as 4095 for
+    12 bits stored in 16. 0: the largest value of 16 bits."""
     crop: int = Field(64, ge=16, le=LONGEST_SIDE)
     """Pixels of the side of the square crops that are trained on and evaluated."""
     flip: bool = True
@@ -91,7 +93,7 @@ class LevelRecipe(Section):
     """K, the number of codes."""
     code_dim: int = Field(64, ge=1, le=LONGEST_SIDE)
     """D, the dimension of a code."""
-    scalar_levels: tuple[int, ...] = ()
+    scalar_levels: tuple[Annotated[int, Field(le=LONGEST_SIDE)], ...] = ()
     """If given, the level is quantized without a codebook by finite scalar quantization (FSQ) with these
     levels; K is then their product and D their number."""
 
@@ -100,19 +102,20 @@ class LevelRecipe(Section):
         if self.downsample & (self.downsample - 1):
             raise ValueError(f"downsample must be a power of two, not {self.downsample}")
         if any(level < 2 for level in self.scalar_levels):
-            raise ValueError(f"scalar_levels must each be at least 2, not {list(self.scalar_levels)}")
+            raise ValueError(f"scalar_levels must each be at least 2, not {shown(list(self.scalar_levels))}")
         if self.scalar_levels:
             object.__setattr__(self, "codebook_size", prod(self.scalar_levels))
             object.__setattr__(self, "code_dim", len(self.scalar_levels))
         if self.codebook_size >= 2**63:
-            raise ValueError(f"{self.codebook_size:.3g} codes are more than indices of 64 bits can count")
+            codes = f"{Decimal(self.codebook_size):.3g} codes"
+            raise ValueError(f"{codes} are more than indices of 64 bits can count")
         return self
 
 
 class ModelRecipe(Section):
     """The autoencoder. Its levels are a list: one for a single-level model, several for a hierarchy."""
 
-    levels: tuple[LevelRecipe, ...] = Field((LevelRecipe(),), min_length=1)
+    levels: tuple[LevelRecipe, ...] = Field((LevelRecipe(),), min_length=1, max_length=MOST_LEVELS)
     """From the bottom (the finest grid) to the top."""
     hierarchy: Literal["parallel", "conditioned"] = "parallel"
     """`conditioned`: each level sees the decoded levels above it, as in VQ-VAE-2; `parallel`: it does not."""

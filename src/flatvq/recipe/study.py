@@ -139,7 +139,7 @@ class TuneRecipe(Section):
     set_aside: float = Field(0.1, gt=0, lt=1)
     """Share of the training images that trials are chosen by. The held-out images are not looked at until
     the winner is confirmed."""
-    seed: int = Field(0, ge=0, le=2**31 - 1)
+    seed: int = Field(0, ge=0, le=2_000_000_000)
     """Of the trials and of the sampler."""
     confirm_seeds: Seeds = Field((1001, 1002, 1003), min_length=2)
     """Seeds of the full-length trainings that compare the winner with the incumbent."""

@@ -10,6 +10,7 @@ from flatvq.model import build_vqvae
 from flatvq.recipe import TrialRecipe
 from flatvq.study.devices import workers_for
 from flatvq.study.plan import Plan
+from flatvq.train.launch import ALONE
 from flatvq.train.machine import cores, keep_freed_memory, machine_for
 from flatvq.train.objective import objective
 
@@ -45,11 +46,11 @@ def estimate_seconds(plan: Plan) -> float:
 
 def _seconds(recipe: TrialRecipe) -> float:
     """Time the training steps of one trial."""
-    with machine_for(recipe.train) as machine:
+    with machine_for(recipe.train, ALONE) as machine:
         model = build_vqvae(recipe.model, recipe.codebook).to(machine.device)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         crop = recipe.data.crop
-        images = torch.rand(recipe.train.batch_size, 3, crop, crop, device=machine.device)
+        images = torch.rand(recipe.train.batch_size, recipe.model.channels, crop, crop, device=machine.device)
         images = images.to(memory_format=torch.channels_last)
         times = []
         for _ in range(_STEPS):

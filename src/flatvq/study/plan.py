@@ -12,7 +12,7 @@ from typing import Any, Literal
 from flatvq.errors import FlatvqError, nearest
 from flatvq.model.capacity import Capacity, capacity_of
 from flatvq.model.matching import match, residuals
-from flatvq.model.memory import require_memory
+from flatvq.model.memory import require_memory, training_bytes
 from flatvq.recipe import Capacity as CapacityName
 from flatvq.recipe import MatchRecipe, StudyRecipe, Treatment, TrialRecipe
 
@@ -123,7 +123,7 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
         what = "arms with model.channels 1 and 3 are measured on different images"
         raise FlatvqError(what, "give all arms the same model.channels")
     for arm in arms:
-        require_memory(arm.recipe.model)
+        require_memory(arm.recipe.model, training_bytes(arm.recipe))
         _refuse_unmatched(arm, recipe.match)
     # Seed by seed, so that a study that is cut short has compared something.
     trials = [_trial(arm, seed) for seed in recipe.seeds for arm in arms]

@@ -11,16 +11,25 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.constants import default_pg_timeout
+from torch.distributed.rendezvous import rendezvous
 
 from flatvq.errors import FlatvqError
 from flatvq.recipe import TrainRecipe
+from flatvq.train.launch import Launch, launch_of
 
-__all__ = ["Machine", "cores", "keep_freed_memory", "machine_for", "repeatable"]
+__all__ = ["Machine", "cores", "keep_freed_memory", "machine_for", "processor", "repeatable"]
+
+T = TypeVar("T")
+
+# For the other processes to start, which takes seconds; torch waits for half an hour.
+_PATIENCE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,29 @@ class Machine:
         dist.all_reduce(flags)
         return bool(flags)
 
+    def gather(self, value: T) -> list[T]:
+        """Return the value of every process, by rank, in every process."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    @contextmanager
+    def shared_errors(self) -> Iterator[None]:
+        """Raise the error of one process in all of them, so that none waits for a process that has ended.
+
+        It covers FlatvqError and OSError. Every process has to enter the context.
+        """
+        error: FlatvqError | OSError | None = None
+        try:
+            yield
+        except (FlatvqError, OSError) as raised:
+            error = raised
+        for found in self.gather(error):
+            if found is not None:
+                raise found
+
     def wait(self) -> None:
         """Wait for the other processes."""
         if self.world_size > 1:
@@ -60,26 +92,42 @@ class Machine:
 
 
 @contextmanager
-def machine_for(recipe: TrainRecipe) -> Iterator[Machine]:
+def machine_for(recipe: TrainRecipe, launch: Launch | None = None) -> Iterator[Machine]:
     """Choose device and precision, and join the other processes if `torchrun` started several.
 
+    Args:
+        recipe: the training.
+        launch: which process of the training this is; None for what the environment says.
+
     Raises:
-        FlatvqError: if the recipe asks for a device that is absent, or its batch cannot be shared out.
+        FlatvqError: if the environment contradicts itself, the other processes cannot be joined, the recipe
+            asks for a device that is absent, or its batch cannot be shared out.
     """
-    world_size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    if recipe.batch_size % world_size:
-        what = f"train.batch_size {recipe.batch_size} cannot be shared by {world_size} processes"
+    launch = launch or launch_of(os.environ)
+    if recipe.batch_size % launch.world_size:
+        what = f"train.batch_size {recipe.batch_size} cannot be shared by {launch.world_size} processes"
         raise FlatvqError(what, "make it a multiple")
-    device = _device(recipe.device)
-    joined = world_size > 1 and not dist.is_initialized()
+    device = _device(recipe.device, launch.local_rank)
+    joined = launch.world_size > 1 and not dist.is_initialized()
     if joined:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        _join("nccl" if device.type == "cuda" else "gloo")
     try:
         with repeatable(device):
-            yield Machine(device, _bfloat16(recipe.precision, device), rank, world_size)
+            yield Machine(device, _bfloat16(recipe.precision, device), launch.rank, launch.world_size)
     finally:
         if joined:
             dist.destroy_process_group()
+
+
+def _join(backend: str) -> None:
+    """Join the other processes at the address in the environment."""
+    try:
+        store, rank, world_size = next(rendezvous("env://", timeout=_PATIENCE))
+        store.set_timeout(default_pg_timeout)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    except (RuntimeError, ValueError) as error:
+        what = f"cannot join the other processes ({str(error).splitlines()[0]})"
+        raise FlatvqError(what, "start them with torchrun, or unset WORLD_SIZE to train alone") from error
 
 
 def cores() -> int:
@@ -87,7 +135,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _device(wanted: str) -> torch.device:
+def processor() -> str:
+    """Return the processor's name; where the system does not give it, its architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _device(wanted: str, local_rank: int | None) -> torch.device:
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
         wanted = "cuda" if present["cuda"] else "cpu"
@@ -96,7 +152,10 @@ def _device(wanted: str) -> torch.device:
             f"train.device is {wanted!r}, which this machine does not have", "use 'auto' or 'cpu'"
         )
     if wanted == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        if (local_rank or 0) >= (gpus := torch.cuda.device_count()):
+            what = f"LOCAL_RANK is {local_rank} in the environment, and the number of GPUs is {gpus}"
+            raise FlatvqError(what, "start as many processes as there are GPUs, or unset LOCAL_RANK")
+        torch.cuda.set_device(local_rank or 0)
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device(wanted)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -15,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from flatvq.errors import FlatvqError
+from flatvq.files import AppendedFile
 
 __all__ = ["open_storage"]
 
@@ -38,7 +40,7 @@ def _journal(path: Path) -> optuna.storages.BaseStorage:
     finally:
         lock.release()
     try:
-        return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock))
+        return optuna.storages.JournalStorage(_Journal(path, lock))
     except (KeyError, TypeError, ValueError) as error:  # JSON that is not Optuna's
         raise _damaged(path, type(error).__name__) from None
 
@@ -76,6 +78,25 @@ def _database(url: str, tries: int) -> optuna.storages.BaseStorage | str:
 def _lock_of(journal: Path) -> JournalFileOpenLock:
     # Windows has no such module.
     return _KernelLock(journal) if find_spec("fcntl") else JournalFileOpenLock(str(journal))
+
+
+class _Journal(JournalFileBackend):
+    """Appends whole lines or nothing: after a part of one, on a full disk, the next would be damaged."""
+
+    def __init__(self, path: Path, lock: JournalFileOpenLock) -> None:
+        super().__init__(str(path), lock)
+        self.path, self.lock = path, lock
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append and sync; an error names the journal."""
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        self.lock.acquire()
+        try:
+            with closing(AppendedFile(self.path)) as file:
+                file.write(lines.encode())
+                file.sync()
+        finally:
+            self.lock.release()
 
 
 class _KernelLock(JournalFileOpenLock):

@@ -1,0 +1,83 @@
+"""The memory that a model and its training need at least, counted from the recipe before it is allocated."""
+
+from __future__ import annotations
+
+import os
+from math import prod
+
+from flatvq.errors import FlatvqError
+from flatvq.model.capacity import capacity_of
+from flatvq.recipe import ModelRecipe, TrialRecipe
+from flatvq.translation import in_bytes
+
+__all__ = ["model_bytes", "require_memory", "training_bytes"]
+
+_FLOAT = 4
+# Each code has a moving count, the step of its birth, and the number of its uses in an evaluation.
+_BESIDE_CODE = 4 + 8 + 8
+# A sample of a training batch: 8 bits, float32, its reconstruction and the gradient of that.
+_SAMPLE = 1 + 4 + 4 + 4
+
+
+def model_bytes(model: ModelRecipe) -> int:
+    """Return the bytes of a model's weights and codebooks.
+
+    Example:
+        >>> from flatvq.recipe import LevelRecipe
+        >>> sizes = (1_000, 1_000_000)
+        >>> [model_bytes(ModelRecipe(levels=(LevelRecipe(codebook_size=size),))) for size in sizes]
+        [3582764, 279306764]
+    """
+    capacity = capacity_of(model, prod(level.downsample for level in model.levels))
+    numbers = capacity.parameters + capacity.codebook_parameters
+    return _FLOAT * numbers + _BESIDE_CODE * sum(level.codebook_size for level in model.levels)
+
+
+def training_bytes(recipe: TrialRecipe, processes: int = 1) -> int:
+    """Return the bytes of a process' share of a batch, and of the vectors that first codes are drawn from.
+
+    The optimiser's state and what layers keep for the backward pass come on top.
+
+    Args:
+        recipe: the trial.
+        processes: that share a batch.
+
+    Example:
+        >>> from flatvq.recipe import load_recipe
+        >>> training_bytes(load_recipe("photographs").trial("single-level-naive", 0))
+        1277952
+    """
+    images = recipe.train.batch_size // processes
+    batch = _SAMPLE * recipe.model.channels * images * recipe.data.crop**2
+    seeding = recipe.codebook.seeding
+    if seeding.kind == "random":
+        return batch
+    gathered = 0
+    built_levels = capacity_of(recipe.model, recipe.data.crop).levels
+    for level, built in zip(recipe.model.levels, built_levels, strict=True):
+        if not level.scalar_levels:
+            seen = recipe.train.steps * images * prod(built.grid)
+            gathered += min(seeding.vectors_per_code * level.codebook_size, seen) * level.code_dim
+    return batch + _FLOAT * gathered
+
+
+def require_memory(model: ModelRecipe, training: int = 0) -> None:
+    """Refuse what does not fit into this machine's memory.
+
+    Args:
+        model: the recipe.
+        training: bytes of its training.
+
+    Raises:
+        FlatvqError: with the size of both.
+    """
+    if not hasattr(os, "sysconf"):  # Windows
+        return
+    present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    model_keys = "codebook_size, code_dim or width"
+    training_keys = "train.batch_size, data.crop or codebook.seeding.vectors_per_code"
+    needed = model_bytes(model)
+    for what, size, keys in (("model", needed, model_keys), ("training", needed + training, training_keys)):
+        if size > present:
+            sizes = f"{in_bytes(size)} of memory or more, and this machine has {in_bytes(present)}"
+            raise FlatvqError(f"the {what} takes {sizes}", f"lower {keys}")
