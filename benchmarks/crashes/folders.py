@@ -36,6 +36,8 @@ def damaged_files(folder: Path) -> dict[str, str]:
         if not any(part.startswith(".") for part in path.relative_to(folder).parts):
             try:
                 _read(path)
+            except FileNotFoundError:  # removed since by a worker that outlived its command
+                continue
             except Exception as error:
                 found[str(path.relative_to(folder))] = f"{type(error).__name__}: {error}"
     return found

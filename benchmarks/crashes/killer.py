@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
+import platform
 import shutil
 import struct
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -25,8 +25,8 @@ _CONTROL = struct.Struct("<QQIi1024s1024s")
 
 def missing() -> str | None:
     """Return what the library needs and this system does not have; None if it has all."""
-    if sys.platform != "linux":
-        return "LD_PRELOAD and /proc, as on Linux"
+    if platform.libc_ver()[0] != "glibc":
+        return "Linux with glibc"
     return None if shutil.which("cc") else "a C compiler named cc"
 
 
