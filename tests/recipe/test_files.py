@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from flatvq.errors import FlatvqError
-from flatvq.recipe import StudyRecipe, TrialRecipe, load_recipe, load_trial, parse
+from flatvq.recipe import StudyRecipe, TrialRecipe, dump_yaml, load_recipe, load_trial, parse
+
+ROOT = Path(__file__).parents[2]
+RECORDED = sorted(ROOT.glob("results/**/*.yaml"))
 
 
 def refused(name: str, *overrides: str) -> str:
@@ -186,6 +189,19 @@ def test_a_damaged_recipe_of_a_run_is_refused(tmp_path: Path, content: bytes, me
         load_trial(tmp_path)
     assert message in str(error.value)
     assert str(tmp_path / "recipe.json") in str(error.value)
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_recipes_of_the_record_are_read(path: Path) -> None:
+    assert load_recipe(str(path)).arms
+
+
+@pytest.mark.parametrize("title", ["1e3", "yes", "2024-01-01", "a: b", "née", "~", "two\nlines"])
+def test_a_recipe_that_a_study_writes_down_is_read_again(tmp_path: Path, title: str) -> None:
+    recipe = parse(
+        StudyRecipe, {"title": title, "arms": {"1": {}, "on": {}}, "train": {"learning_rate": 1e-5}}
+    )
+    assert load_recipe(written(tmp_path, dump_yaml(recipe.model_dump(mode="json")))) == recipe
 
 
 def test_a_study_recipe_that_was_written_down_is_the_same() -> None:

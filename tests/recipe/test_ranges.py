@@ -67,7 +67,6 @@ def test_no_number_takes_everything(key: str) -> None:
         ("train.steps", 10**8, "'train.steps' is 100000000"),
         ("train.steps", 0, "'train.steps' is 0"),
         ("evaluate.samples", 10**9, "'evaluate.samples' is 1000000000"),
-        ("match.capacities", [], "give at least 1"),
         ("match.tolerance", 1e6, "'match.tolerance' is 1000000.0"),
         (
             "compare",

@@ -18,6 +18,7 @@ from flatvq.recipe.sections import (
     Treatment,
     UpdateRecipe,
 )
+from flatvq.recipe.strict_yaml import dump_yaml
 from flatvq.recipe.study import (
     ArmRecipe,
     Capacity,
@@ -46,6 +47,7 @@ __all__ = [
     "TrialRecipe",
     "TuneRecipe",
     "UpdateRecipe",
+    "dump_yaml",
     "load_recipe",
     "load_trial",
     "merge",

@@ -77,7 +77,7 @@ class MatchRecipe(Section):
 
     reference: str = ""
     """The arm that the others are matched to; empty: the first."""
-    capacities: tuple[Capacity, ...] = Field(("bits",), min_length=1)
+    capacities: tuple[Capacity, ...] = ("bits",)
     """What has to agree within `tolerance`."""
     tolerance: float = Field(0.01, gt=0, le=1)
     """Largest relative difference that counts as matched."""

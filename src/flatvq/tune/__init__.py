@@ -7,7 +7,7 @@ from flatvq.tune.confirm import INCUMBENT, TUNED, confirming_study
 from flatvq.tune.record import best_of, tune_record, write_record
 from flatvq.tune.search import Asked, Search
 from flatvq.tune.space import changed, check_space, space_of, suggested, values_of
-from flatvq.tune.storage import open_storage
+from flatvq.tune.storage import open_storage, telling_failures
 
 __all__ = [
     "INCUMBENT",
@@ -21,6 +21,7 @@ __all__ = [
     "open_storage",
     "space_of",
     "suggested",
+    "telling_failures",
     "tune_record",
     "values_of",
     "write_record",

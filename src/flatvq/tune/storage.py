@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -15,10 +16,10 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from flatvq.errors import FlatvqError
+from flatvq.errors import FlatvqError, StorageError
 from flatvq.files import AppendedFile
 
-__all__ = ["open_storage"]
+__all__ = ["open_storage", "telling_failures"]
 
 _PATIENCE_SECONDS = 1.0
 
@@ -30,6 +31,23 @@ def open_storage(folder: Path, url: str | None) -> optuna.storages.BaseStorage |
         FlatvqError: if there is no such database, or the journal is damaged.
     """
     return _journal(folder.resolve() / "journal.log") if url is None else _database(url, tries=3)
+
+
+@contextmanager
+def telling_failures(url: str | None) -> Iterator[None]:
+    """Tell of a database that fails while a search runs.
+
+    Args:
+        url: the storage's.
+
+    Raises:
+        StorageError: with what the database said.
+    """
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        what = f"the storage {url!r} failed ({_first_line(error)})"
+        raise StorageError(what, "run the same command again when it works") from error
 
 
 def _journal(path: Path) -> optuna.storages.BaseStorage:
@@ -70,9 +88,14 @@ def _database(url: str, tries: int) -> optuna.storages.BaseStorage | str:
         if tries > 1 and isinstance(error, (SQLAlchemyError, StorageInternalError)):
             time.sleep(_PATIENCE_SECONDS)
             return _database(url, tries - 1)
-        raise FlatvqError(
-            f"cannot open the storage {url!r} ({type(error).__name__})", "see Optuna's documentation of URLs"
-        ) from None
+        what = f"cannot open the storage {url!r} ({_first_line(error)})"
+        raise FlatvqError(what, "see Optuna's documentation of URLs") from None
+
+
+def _first_line(error: Exception) -> str:
+    """Return what the database said; Optuna's own errors are raised from it."""
+    said = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    return f"{type(said).__name__}: {(str(said).splitlines() or [''])[0]}"
 
 
 def _lock_of(journal: Path) -> JournalFileOpenLock:
