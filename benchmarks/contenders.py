@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
 from flatvq.model import VQVAE, build_vqvae
-from flatvq.quantize import Quantized, RandomSeeding, Revival, VectorQuantizer
+from flatvq.quantize import Quantized, Quantizer, RandomSeeding, Revival, VectorQuantizer
 from flatvq.quantize.seeding import KMeansSeeding
 from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, RevivalRecipe, TrainRecipe
 from flatvq.train.machine import machine_for, repeatable
@@ -29,20 +29,24 @@ _ROUNDING = 1e-5
 Call = Callable[[], object]
 
 
-class PeerQuantizer(nn.Module):
-    """The peer behind flatvq's protocol of a quantizer, so that both have the same network around them."""
+class PeerQuantizer(Quantizer):
+    """The peer as a quantizer of flatvq, so that both have the same network around them."""
 
     def __init__(self, codebook_size: int, code_dim: int) -> None:
         super().__init__()
-        self.codebook_size, self.code_dim = codebook_size, code_dim
-        self.layer = peer_quantizer(codebook_size, code_dim, accept_image_fmap=True)
+        self.codebook_size, self.code_dim, self.input_dim = codebook_size, code_dim, code_dim
+        self.layer = peer_quantizer(codebook_size, code_dim)
 
-    def forward(self, latents: Tensor) -> Quantized:
-        """Quantize [B, D, h, w]; the peer's loss is the commitment loss."""
-        quantized, indices, loss = self.layer(latents)
-        return Quantized(
-            quantized, indices, loss.new_zeros(()), loss.sum(), latents.detach(), quantized.detach()
-        )
+    def _quantize(self, flat: Tensor, valid: Tensor | None) -> Quantized:
+        """Quantize [N, D]; the peer's loss is the commitment loss."""
+        quantized, indices, loss = self.layer(flat)
+        zero, codes = loss.new_zeros(()), quantized.detach()
+        return Quantized(quantized, indices, zero, loss.sum(), flat.detach(), codes)
+
+    def _decode(self, indices: Tensor) -> Tensor:
+        """Look up int64 [N]."""
+        codes: Tensor = self.layer.get_codes_from_indices(indices)
+        return codes
 
 
 def peer_quantizer(codebook_size: int, code_dim: int, **options: object) -> VectorQuantize:
