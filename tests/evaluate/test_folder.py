@@ -57,30 +57,30 @@ def test_an_image_too_small_for_ssim_is_measured_otherwise_and_named(
     model: VQVAE, write_images: WriteImages
 ) -> None:
     folder = write_images((64, 64), (8, 8), (64, 48), (200, 180))
-    found = evaluate_folder(model, folder, crop=None, resize=0)
-    assert found["images"] == 4
-    assert found["ssim"] is None
-    assert found["ms_ssim"] is None
+    result = evaluate_folder(model, folder, crop=None, resize=0)
+    assert result["images"] == 4
+    assert result["ssim"] is None
+    assert result["ms_ssim"] is None
     errors = [
         np.mean((np.float64(pixels) - stored) ** 2) / 255**2
         for pixels, stored in (reconstructed(model, path) for path in sorted(folder.iterdir()))
     ]
-    assert found["mse"] == pytest.approx(np.mean(errors))
-    assert found["psnr_db"] == pytest.approx(np.mean(-10 * np.log10(errors)))
-    undefined = {file["name"]: file["reason"] for file in found["files"]}
-    assert {file["fate"] for file in found["files"]} == {"undefined"}
-    assert {file["split"] for file in found["files"]} == {"evaluation"}
+    assert result["mse"] == pytest.approx(np.mean(errors))
+    assert result["psnr_db"] == pytest.approx(np.mean(-10 * np.log10(errors)))
+    undefined = {file["name"]: file["reason"] for file in result["files"]}
+    assert {file["fate"] for file in result["files"]} == {"undefined"}
+    assert {file["split"] for file in result["files"]} == {"evaluation"}
     assert undefined == {
         "0-64x64.png": "too small for MS-SSIM, so there is no mean",
         "1-8x8.png": "too small for SSIM and MS-SSIM, so there is no mean",
         "2-64x48.png": "too small for MS-SSIM, so there is no mean",
     }
-    json.dumps(found, allow_nan=False)
+    json.dumps(result, allow_nan=False)
 
 
 def test_ssim_of_images_that_are_large_enough_is_given(model: VQVAE, write_images: WriteImages) -> None:
     folder = write_images((64, 64), (12, 16))
-    found = evaluate_folder(model, folder, crop=None, resize=0)
+    result = evaluate_folder(model, folder, crop=None, resize=0)
     expected = [
         structural_similarity(
             *reconstructed(model, path), gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
@@ -88,29 +88,29 @@ def test_ssim_of_images_that_are_large_enough_is_given(model: VQVAE, write_image
         )
         for path in sorted(folder.iterdir())
     ]  # fmt: skip
-    assert found["ssim"] == pytest.approx(np.mean(expected), abs=1e-3)
+    assert result["ssim"] == pytest.approx(np.mean(expected), abs=1e-3)
     # MS-SSIM is defined for none of them: that is the split's size, and no file stands out.
-    assert (found["ms_ssim"], found["files"]) == (None, [])
+    assert (result["ms_ssim"], result["files"]) == (None, [])
 
 
 def test_a_folder_of_small_images_alone_has_no_ssim(model: VQVAE, write_images: WriteImages) -> None:
-    found = evaluate_folder(model, write_images((8, 8), (8, 8)), crop=None, resize=0)
-    assert (found["ssim"], found["ms_ssim"], found["files"]) == (None, None, [])
-    assert found["psnr_db"] > 0
+    result = evaluate_folder(model, write_images((8, 8), (8, 8)), crop=None, resize=0)
+    assert (result["ssim"], result["ms_ssim"], result["files"]) == (None, None, [])
+    assert result["psnr_db"] > 0
 
 
 def test_lpips_is_given_where_it_is_defined_and_names_what_is_too_small(
     model: VQVAE, write_images: WriteImages, perceptual_weights: Path
 ) -> None:
     folder = write_images((64, 64), (32, 40))
-    found = evaluate_folder(model, folder, crop=None, resize=0, weights=perceptual_weights)
+    result = evaluate_folder(model, folder, crop=None, resize=0, weights=perceptual_weights)
     lpips = load_lpips(find_weights(perceptual_weights))
     distances = []
     for path in sorted(folder.iterdir()):
         pair = [torch.from_numpy(x).permute(2, 0, 1)[None] / 255 for x in reconstructed(model, path)]
         distances.append(float(lpips(*pair)))
-    assert found["lpips"] == pytest.approx(np.mean(distances), rel=1e-5)
-    assert found["rfid"] > 0
+    assert result["lpips"] == pytest.approx(np.mean(distances), rel=1e-5)
+    assert result["rfid"] > 0
 
     Image.new("RGB", (28, 28), "red").save(folder / "icon.png")
     with_icon = evaluate_folder(model, folder, crop=None, resize=0, weights=perceptual_weights)
@@ -122,9 +122,9 @@ def test_lpips_is_given_where_it_is_defined_and_names_what_is_too_small(
 
 
 def test_one_image_has_no_rfid(model: VQVAE, write_images: WriteImages, perceptual_weights: Path) -> None:
-    found = evaluate_folder(model, write_images((64, 64)), crop=None, resize=0, weights=perceptual_weights)
-    assert found["rfid"] is None
-    assert found["lpips"] > 0
+    result = evaluate_folder(model, write_images((64, 64)), crop=None, resize=0, weights=perceptual_weights)
+    assert result["rfid"] is None
+    assert result["lpips"] > 0
 
 
 def test_perceptual_metrics_leave_a_model_in_training_as_it_was(

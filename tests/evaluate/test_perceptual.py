@@ -318,15 +318,15 @@ def test_frechet_distance_with_fewer_images_than_features_is_zero_on_itself_and_
 
 
 @pytest.mark.parametrize(
-    ("features", "told"),
+    ("features", "message"),
     [
         (torch.zeros(5), r"features of shape \[5\] have 1 axis, not \[B, F\]"),
         (torch.zeros(0, 5), "no features to summarise"),
         (torch.tensor([[1.0, float("nan")]]), "NaN or infinity in the features"),
     ],
 )
-def test_features_without_statistics_are_refused(features, told):
-    with pytest.raises(FlatvqError, match=told):
+def test_features_without_statistics_are_refused(features, message):
+    with pytest.raises(FlatvqError, match=message):
         FeatureStatistics.of(features)
 
 

@@ -128,7 +128,7 @@ def test_every_module_is_back_in_its_own_mode_afterwards() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "told"),
+    ("images", "message"),
     [
         (
             [("a.png", np.zeros((32, 32), np.uint8))],
@@ -148,8 +148,8 @@ def test_every_module_is_back_in_its_own_mode_afterwards() -> None:
     ],
 )
 @pytest.mark.usefixtures("unchecked")
-def test_what_is_no_named_image_is_refused_by_name(images: object, told: str) -> None:
-    with pytest.raises(FlatvqError, match=told):
+def test_what_is_no_named_image_is_refused_by_name(images: object, message: str) -> None:
+    with pytest.raises(FlatvqError, match=message):
         evaluate(model(), images)  # type: ignore[arg-type]
 
 
@@ -161,11 +161,11 @@ def test_batches_of_no_images_are_refused() -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_only_8_bit_batches_are_reconstructed() -> None:
     built = model().eval()
-    for original, told in (
+    for original, message in (
         (torch.rand(1, 3, 32, 32), "images of dtype float32 are not of 8 bits"),
         (torch.zeros(3, 32, 32, dtype=torch.uint8), r"3 axes, not \[B, 3, H, W\]: add a batch axis"),
     ):
-        with pytest.raises(FlatvqError, match=told):
+        with pytest.raises(FlatvqError, match=message):
             reconstruct(built, original)
 
 
@@ -188,7 +188,7 @@ def test_a_model_of_one_channel_is_measured_on_the_luma_that_pillow_computes() -
     built = build_vqvae(ModelRecipe(levels=(level,), width=8, residual_width=4, channels=1), codebook)
     built(torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(0)))
     images = pictures((64, 64), (64, 64), (30, 64))
-    found = evaluate(built.eval(), images, keep=[0, 2])
+    result = evaluate(built.eval(), images, keep=[0, 2])
     lumas = [np.array(Image.fromarray(pixels).convert("L")) for _, pixels in images]
     padded = [np.pad(luma, ((0, -luma.shape[0] % 4), (0, 0)), mode="edge") for luma in lumas]
     with torch.no_grad():
@@ -198,15 +198,17 @@ def test_a_model_of_one_channel_is_measured_on_the_luma_that_pillow_computes() -
         for output, luma in zip(outputs, lumas, strict=True)
     ]
     psnr = [peak_signal_noise_ratio(*pair, data_range=255) for pair in zip(lumas, stored, strict=True)]
-    assert found.psnr_db == pytest.approx(psnr)
+    assert result.psnr_db == pytest.approx(psnr)
     expected = structural_similarity(
         lumas[0], stored[0], gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255,
         full=True,
     )[1][5:-5, 5:-5].mean()  # fmt: skip
-    assert found.ssim[0] == pytest.approx(expected)
+    assert result.ssim[0] == pytest.approx(expected)
     # Bits are per pixel, not per sample: 4 bits for 4 x 4 pixels.
-    assert found.record()["bits_per_pixel"] == pytest.approx(sum([1024, 1024, 512]) / sum([4096, 4096, 1920]))
-    for sample, number in zip(found.samples, (0, 2), strict=True):
+    assert result.record()["bits_per_pixel"] == pytest.approx(
+        sum([1024, 1024, 512]) / sum([4096, 4096, 1920])
+    )
+    for sample, number in zip(result.samples, (0, 2), strict=True):
         np.testing.assert_array_equal(sample.original, lumas[number])
         np.testing.assert_array_equal(sample.reconstruction, stored[number])
 
@@ -221,14 +223,14 @@ def test_figures_do_not_depend_on_the_callers_autocast_and_defaults(defaults: st
         if defaults == "double precision":
             torch.set_default_dtype(torch.float64)
         with contexts.get(defaults, nullcontext()):
-            found = evaluate(built, images).record()
+            result = evaluate(built, images).record()
     finally:
         torch.set_default_dtype(before)
-    assert found == expected
+    assert result == expected
 
 
 def test_the_smallest_images_are_measured() -> None:
     images = pictures((1, 1), (3, 1))
-    found = evaluate(model(), images)
-    assert found.ssim == found.ms_ssim == (None, None)
-    assert all(value > 0 for value in found.psnr_db)
+    result = evaluate(model(), images)
+    assert result.ssim == result.ms_ssim == (None, None)
+    assert all(value > 0 for value in result.psnr_db)

@@ -82,7 +82,7 @@ def test_another_process_encodes_the_same_and_can_train() -> None:
     model = train(new(), range(5)).eval()
     expected = model.encode(images())
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found = pool.apply(VQVAE.encode, (model, images()))
+        encoded = pool.apply(VQVAE.encode, (model, images()))
         returned = pool.apply(copy.copy, (model,))
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(encoded, expected, strict=True))
     assert_equal_state(train(returned.train(), range(5, 8)), train(model.train(), range(5, 8)))

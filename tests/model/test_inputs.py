@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from flatvq.errors import FlatvqError
-from flatvq.model import VQVAE, build_vqvae
+from flatvq.model import VQVAE, VQVAEOutput, build_vqvae
 from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, SeedingRecipe, TrainRecipe
 from flatvq.train.objective import objective
 
@@ -56,7 +56,7 @@ def test_an_image_without_its_batch_axis_is_refused_whatever_its_size(flat: VQVA
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         (images(2, 32, 32, 3), r"size 32 in axis 1, not \[B, 3, H, W\]: put the channels first"),
         (images(2, 1, 32, 32), r"size 1 in axis 1, not \[B, 3, H, W\]"),
@@ -81,28 +81,28 @@ def test_an_image_without_its_batch_axis_is_refused_whatever_its_size(flat: VQVA
     ],
 )
 def test_what_are_no_images_of_the_model_is_refused_in_one_line(
-    model: VQVAE, given: object, told: str
+    model: VQVAE, given: object, message: str
 ) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for mode in (True, False):
         model.train(mode)
         for call in (model, model.encode):
-            with pytest.raises(FlatvqError, match=told) as caught:
+            with pytest.raises(FlatvqError, match=message) as caught:
                 call(given)
             assert "\n" not in str(caught.value)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize(
-    ("scale", "told"),
+    ("scale", "message"),
     [
         (lambda x: 255 * x, r"images range from 0.* to 25\d, not from 0 to 1: divide them by 255"),
         (lambda x: 2 * x - 1, r"images range from -\S+ to \S+, not from 0 to 1: .*\(images \+ 1\) / 2"),
         (lambda x: x.masked_fill(x > 0.9, float("inf")), "to inf, not from 0 to 1"),
     ],
 )
-def test_images_on_another_scale_are_not_encoded(model: VQVAE, scale, told: str) -> None:
-    with pytest.raises(FlatvqError, match=told):
+def test_images_on_another_scale_are_not_encoded(model: VQVAE, scale, message: str) -> None:
+    with pytest.raises(FlatvqError, match=message):
         model.encode(scale(images(2, 3, 32, 32)))
 
 
@@ -129,7 +129,7 @@ def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ([zeros(2, 8, 8)], "indices of 1 levels do not fit a model of 2: pass one tensor per level"),
         ([zeros(2, 8, 8)] * 3, "indices of 3 levels do not fit a model of 2"),
@@ -156,8 +156,8 @@ def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
         ([zeros(2, 8, 8) > 0, zeros(2, 4, 4)], r"indices\[0\] of dtype bool are not integers"),
     ],
 )
-def test_indices_of_no_images_are_refused_in_one_line(model: VQVAE, given: object, told: str) -> None:
-    with pytest.raises(FlatvqError, match=told) as caught:
+def test_indices_of_no_images_are_refused_in_one_line(model: VQVAE, given: object, message: str) -> None:
+    with pytest.raises(FlatvqError, match=message) as caught:
         model.decode(given)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
@@ -178,7 +178,7 @@ BOTTOM, TOP = (2, 8, 8, 8), (2, 4, 4, 4)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         (codes(BOTTOM), "codes of 1 levels do not fit a model of 2"),
         (torch.zeros(BOTTOM), "codes of type Tensor are not a list with one tensor per level"),
@@ -189,8 +189,8 @@ BOTTOM, TOP = (2, 8, 8, 8), (2, 4, 4, 4)
         ([torch.zeros(BOTTOM), torch.empty(TOP, device="meta")], r"codes\[1\] on meta do not fit .* on cpu"),
     ],
 )
-def test_codes_of_no_images_are_refused_in_one_line(model: VQVAE, given: object, told: str) -> None:
-    with pytest.raises(FlatvqError, match=told) as caught:
+def test_codes_of_no_images_are_refused_in_one_line(model: VQVAE, given: object, message: str) -> None:
+    with pytest.raises(FlatvqError, match=message) as caught:
         model.decode_codes(given)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
@@ -226,10 +226,19 @@ def test_an_empty_batch_trains_with_losses_of_zero_and_changes_no_code(model: VQ
 def test_the_objective_refuses_other_images_than_the_models(flat: VQVAE) -> None:
     pictures = images(2, 3, 32, 32)
     output = flat(pictures)
-    for other, told in (
+    for other, message in (
         (pictures[0], r"images of shape \[3, 32, 32\] have 3 axes, not \[2, 3, 32, 32\]"),
         (pictures[:1], "have size 1 in axis 0"),
         ((255 * pictures).to(torch.uint8), "images of dtype uint8 are not floating-point"),
     ):
-        with pytest.raises(FlatvqError, match=told):
+        with pytest.raises(FlatvqError, match=message):
             objective(output, other, TrainRecipe())
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float16, 2.0**-13), (torch.float64, 1e-30)])
+def test_the_objective_keeps_the_squares_of_small_errors(dtype: torch.dtype, error: float) -> None:
+    """2^-26 is below what float16 holds, 1e-60 below what float32 holds."""
+    blank = torch.zeros(1, 3, 4, 4, dtype=dtype)
+    losses = objective(VQVAEOutput(blank + error, ()), blank, TrainRecipe())
+    assert float(losses.reconstruction) == pytest.approx(error**2, rel=1e-6)
+    assert float(losses.total) == pytest.approx(4 * error**2, rel=1e-6)

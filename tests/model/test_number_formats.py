@@ -72,10 +72,10 @@ def test_a_converted_model_reconstructs_as_before_but_for_rounding(levels: str, 
     model = trained(levels).eval()
     with torch.no_grad():
         expected = model(images()).reconstruction
-        found = model.to(dtype)(images())
-    assert found.reconstruction.dtype == dtype
+        result = model.to(dtype)(images())
+    assert result.reconstruction.dtype == dtype
     # A cell whose nearest code changes with the rounding shows as an error of the picture's own size.
-    error = (found.reconstruction.double() - expected.double()).abs()
+    error = (result.reconstruction.double() - expected.double()).abs()
     typical = {torch.float16: 1e-3, torch.bfloat16: 1e-2, torch.float64: 1e-6}[dtype]
     assert float(error.median()) < typical
     assert float((error > 10 * typical).double().mean()) < 0.2
@@ -139,8 +139,8 @@ def test_images_of_any_precision_go_into_a_float32_model(given: torch.dtype) -> 
     model = trained().eval()
     batch = images().to(given)
     with torch.no_grad():
-        found, expected = model(batch), model(batch.float())
-    assert torch.equal(found.reconstruction, expected.reconstruction)
+        result, expected = model(batch), model(batch.float())
+    assert torch.equal(result.reconstruction, expected.reconstruction)
 
 
 # --- autocast, default dtype, memory layout
@@ -217,8 +217,8 @@ def test_a_converted_tokenizer_is_saved_and_loaded_in_float32(dtype: torch.dtype
 def test_a_model_is_built_on_the_cpu_with_the_same_weights_whatever_the_default_device() -> None:
     expected = new().state_dict()
     with torch.device("meta"):
-        found = new().state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+        result = new().state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in result.items())
 
 
 @pytest.mark.parametrize("update", UPDATES)
@@ -257,10 +257,10 @@ def test_memory_layouts_give_the_same_images(levels: str) -> None:
         expected = model(batch)
         strided = torch.empty(4, 3, 32, 64)[..., ::2].copy_(batch)
         for given in (batch.to(memory_format=torch.channels_last), strided, batch.flip(-1).flip(-1)):
-            found = model(given)
-            torch.testing.assert_close(found.reconstruction, expected.reconstruction, rtol=0, atol=1e-5)
+            result = model(given)
+            torch.testing.assert_close(result.reconstruction, expected.reconstruction, rtol=0, atol=1e-5)
         model.to(memory_format=torch.channels_last)
-        found = model(batch.to(memory_format=torch.channels_last))
-    torch.testing.assert_close(found.reconstruction, expected.reconstruction, rtol=0, atol=1e-5)
-    for ours, theirs in zip(found.levels, expected.levels, strict=True):
+        result = model(batch.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(result.reconstruction, expected.reconstruction, rtol=0, atol=1e-5)
+    for ours, theirs in zip(result.levels, expected.levels, strict=True):
         assert torch.equal(ours.indices, theirs.indices)

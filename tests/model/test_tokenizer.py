@@ -162,9 +162,9 @@ def reweigh(folder, change):
     [
         (lambda folder: drop(folder, "config.json"), "holds no config.json"),
         (lambda folder: drop(folder, "model.safetensors"), "holds no model.safetensors"),
-        (lambda folder: truncate(folder, "config.json"), "config.json' is not JSON"),
-        (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"), "config.json' is not JSON"),
-        (lambda folder: (folder / "config.json").write_text("[1]"), "has format None"),
+        (lambda folder: truncate(folder, "config.json"), "config.json' is damaged"),
+        (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"), "config.json' is damaged"),
+        (lambda folder: (folder / "config.json").write_text("[1]"), "has format empty"),
         (lambda folder: truncate(folder, "model.safetensors"), "model.safetensors' is damaged"),
         (lambda folder: reconfigure(folder, format=1), "has format 1, and flatvq .* reads format 2"),
         (lambda folder: reconfigure(folder, model={"widht": 8}), "did you mean 'width'"),

@@ -52,13 +52,13 @@ def evaluate_folder(
     Raises:
         FlatvqError: if the folder holds no readable image, or the weights are not what they should be.
     """
-    found = open_folder(folder, crop=crop or model.factor, resize=resize, white_level=white_level)
+    opened = open_folder(folder, crop=crop or model.factor, resize=resize, white_level=white_level)
     networks = None if weights is None else perceptual.find_weights(weights)
 
     def images() -> Iterable[NamedImage]:
         if crop is not None:
-            return evaluation_crops(found.images, crop)
-        return zip(found.images.names, map(found.images.load, range(len(found.images))), strict=True)
+            return evaluation_crops(opened.images, crop)
+        return zip(opened.images.names, map(opened.images.load, range(len(opened.images))), strict=True)
 
     measured = evaluate(model, images(), batch_size=1 if crop is None else 64)
     figures = measured.record()
@@ -74,11 +74,11 @@ def evaluate_folder(
         "white_level": white_level,
         **figures,
         "measured_on": measured_on(
-            found.images.fingerprint, tokenizer, networks.files if networks is not None else ()
+            opened.images.fingerprint, tokenizer, networks.files if networks is not None else ()
         ),
         "files": [
             asdict(fate)
-            for fate in (*found.fates, *found.images.late_fates, *_too_small(measured.names, per_image))
+            for fate in (*opened.fates, *opened.images.late_fates, *_too_small(measured.names, per_image))
         ],
     }
 
@@ -115,7 +115,7 @@ def _perceptual(
             rebuilt.append(features(stored))
     measured = {"lpips": mean_over_all(distances)} if lpips is not None else {}
     if features is not None:
-        statistics = [FeatureStatistics.of(torch.cat(found)) for found in (real, rebuilt)]
+        statistics = [FeatureStatistics.of(torch.cat(side)) for side in (real, rebuilt)]
         # One image has no covariance.
         measured["rfid"] = frechet_distance(*statistics) if len(real) > 1 else None
     return measured, distances

@@ -16,7 +16,7 @@ from flatvq.quantize.checks import has_values
 from flatvq.recipe import ModelRecipe
 from flatvq.shapes import Axis, require_axes, require_floating, require_integers
 
-__all__ = ["codes_for", "images_for", "indices_for", "require_unit_range"]
+__all__ = ["codes_for", "images_for", "require_indices", "require_unit_range"]
 
 # Interpolation and noise may leave [0, 1] by less than this; images in [-1, 1] or in 0..255 leave it by more.
 _SLACK = 0.5
@@ -62,15 +62,12 @@ def require_unit_range(images: Tensor) -> None:
         raise FlatvqError(f"images range from {low:.3g} to {high:.3g}, not from 0 to 1", remedy)
 
 
-def indices_for(model: ModelRecipe, indices: Sequence[Tensor]) -> list[Tensor]:
-    """Check the indices of every level.
+def require_indices(model: ModelRecipe, indices: Sequence[Tensor]) -> None:
+    """Check the indices of every level, but for their values, which the quantizers check.
 
     Args:
         model: the recipe.
         indices: integers [B, h, w] for each level, bottom first.
-
-    Returns:
-        The indices as int64.
 
     Raises:
         FlatvqError: if number of levels, axes, dtype or grids do not fit the model.
@@ -78,7 +75,6 @@ def indices_for(model: ModelRecipe, indices: Sequence[Tensor]) -> list[Tensor]:
     _require_levels(model, indices, "indices", [("B", "h", "w")] * len(model.levels))
     for number, level in enumerate(indices):
         require_integers(level, f"indices[{number}]")
-    return [level.long() for level in indices]
 
 
 def codes_for(model: ModelRecipe, codes: Sequence[Tensor], like: Tensor) -> list[Tensor]:

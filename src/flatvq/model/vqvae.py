@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
 from flatvq.model.blocks import build
-from flatvq.model.inputs import codes_for, images_for, indices_for, require_unit_range
+from flatvq.model.inputs import codes_for, images_for, require_indices, require_unit_range
 from flatvq.model.layout import DecoderLayout, layout_of
 from flatvq.quantize import Quantized, Quantizer
 from flatvq.recipe import ModelRecipe
@@ -160,9 +160,11 @@ class VQVAE(nn.Module):
             FlatvqError: if number of levels, axes, dtype or grids are not those of one batch, or an index is
                 outside [0, K).
         """
+        require_indices(self.recipe, indices)
         quantizers = cast("Iterable[Quantizer]", self.quantizers)
-        levels = zip(quantizers, indices_for(self.recipe, indices), strict=True)
-        return self.decode_codes([quantizer.codes(level) for quantizer, level in levels])
+        return self.decode_codes(
+            [quantizer.codes(level) for quantizer, level in zip(quantizers, indices, strict=True)]
+        )
 
     def decode_codes(
         self, codes: Sequence[Float[Tensor, "batch _ _ _"]]
