@@ -13,6 +13,10 @@ from typing import ClassVar
 __all__ = ["FlatvqError", "MissingExtraError", "NonFiniteError", "StorageError", "nearest"]
 
 
+# Characters of each half of an error; a file may hold a key or value of any length.
+_LONGEST = 4000
+
+
 class FlatvqError(Exception):
     r"""A mistake in what flatvq was given, in one line: control characters are escaped.
 
@@ -85,5 +89,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Escape what a terminal does not print, line breaks among it."""
+    """Escape what a terminal does not print, such as line breaks, and leave out the middle of a long text."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

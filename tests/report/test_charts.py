@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flatvq.records import load_study
 from flatvq.report.curves import loss_chart, validation_chart
 from flatvq.report.forest import groups
 from flatvq.report.palette import looks
 from flatvq.report.runs import load_run
-from flatvq.report.studyfile import load_study
 from flatvq.report.svg import Scale, span
 from flatvq.report.usage import panels
 

@@ -149,7 +149,7 @@ def test_damaged_codes_and_pictures_are_survived(study_folder):
     (run / "samples/0-reconstruction.png").write_bytes(b"\x89PNG nonsense")
     Image.new("RGB", (8, 8)).save(run / "samples/1-reconstruction.png")
     page = write_report(study_folder).read_text()
-    assert "holds no code counts" in page
+    assert "codes.json&#39; holds no valid" in page
     assert page.count('<span class="missing">missing</span>') == 2
 
 
@@ -167,7 +167,7 @@ def test_noisy_large_pictures_stay_within_the_budget(study_folder):
     ("text", "words"),
     [
         (None, "no study.json"),
-        ("{", "is not JSON"),
+        ("{", "is damaged"),
         ("[]", "has format None"),
         ('{"format": 2}', "has format 2"),
         ('{"format": 1, "margin_db": "wide"}', "holds no valid 'margin_db'"),

@@ -24,6 +24,7 @@ from PIL import Image
 from flatvq.errors import FlatvqError
 from flatvq.model.capacity import capacity_of
 from flatvq.recipe import KnobRecipe, LevelRecipe, ModelRecipe, TrialRecipe, load_recipe
+from flatvq.records import Comparison, Look, Search
 from flatvq.report.tuning import history_chart, tuning_sentence
 from flatvq.tune import changed, open_storage, space_of, suggested, values_of
 from flatvq.tune.search import _collapsed
@@ -90,10 +91,11 @@ def test_a_range_without_values_is_refused(knob: dict[str, float]) -> None:
 
 def test_a_collapsed_level_is_named_once_it_had_time() -> None:
     recipe = hierarchy(256, 64)
-    look = {"step": 400, "levels": [{"perplexity": 200.0}, {"perplexity": 3.0}]}
-    assert _collapsed(recipe, look) == 1
-    assert _collapsed(recipe, {**look, "step": 200}) is None
-    assert _collapsed(recipe, {**look, "levels": [{"perplexity": 200.0}, {"perplexity": 4.0}]}) is None
+    look = {"step": 400, "psnr_db": 20.0, "levels": [{"perplexity": 200.0}, {"perplexity": 3.0}]}
+    assert _collapsed(recipe, Look(**look)) == 1
+    assert _collapsed(recipe, Look(**{**look, "step": 200})) is None
+    more = [{"perplexity": 200.0}, {"perplexity": 4.0}]
+    assert _collapsed(recipe, Look(**{**look, "levels": more})) is None
 
 
 # --- the whole
@@ -399,25 +401,26 @@ def test_a_wrong_storage_is_one_line(recipe: Path, tmp_path: Path) -> None:
 
 
 def test_a_winner_is_believed_only_if_it_is_better() -> None:
-    found = {"difference": 0.4, "interval90": [0.2, 0.6], "seeds": 3}
+    found = {"question": "asked", "a": "tuned", "b": "incumbent", "margin": 0.1}
+    found |= {"difference": 0.4, "interval90": [0.2, 0.6], "seeds": 3}
     said = {
-        verdict: tuning_sentence({**found, "verdict": verdict})
+        verdict: tuning_sentence(Comparison(**found, verdict=verdict))
         for verdict in ("better", "worse", "equivalent", "inconclusive")
     }
     believed = [verdict for verdict, sentence in said.items() if "is believed" in sentence]
     assert believed == ["better"]
     assert "+0.40 dB, 90 % interval +0.20 to +0.60, 3 seeds" in said["better"]
-    alone = tuning_sentence({**found, "verdict": "inconclusive", "interval90": None, "seeds": 1})
+    alone = tuning_sentence(Comparison(**{**found, "interval90": None, "seeds": 1}, verdict="inconclusive"))
     assert "no interval, 1 seed. The incumbent stays" in alone
 
 
 def test_the_line_of_the_history_is_the_best_so_far() -> None:
     trials = [
-        {"number": number, "state": "done", "psnr_db": value, "looks": []}
+        {"number": number, "state": "done", "psnr_db": value, "looks": [], "values": {}}
         for number, value in enumerate([20.0, 22.0, 21.0, 23.0])
     ]
     trials.append({"number": 4, "state": "given up", "psnr_db": None, "looks": [[10, 19.0], [20, 19.5]]})
-    picture = history_chart({"trials": trials})
+    picture = history_chart(Search(format=1, name="search", steps=20, space={}, trials=trials))
     assert picture is not None
     assert "the best of 4 finished trials reached 23.00 dB" in picture
     assert "trial 4: 19.50 dB, given up" in picture

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flatvq.cli import tables
-from flatvq.cli.folders import writable
+from flatvq.cli.folders import default_folder, writable
 from flatvq.cli.progress import watching
 from flatvq.cli.tables import console
-from flatvq.data import open_data
+from flatvq.data.reasons import printable
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.files import write_text
 from flatvq.recipe import StudyRecipe, load_recipe
+from flatvq.records import Comparison, load_search
 from flatvq.report import tuning_sentence, write_report, write_tuning
-from flatvq.study import Outcome, plan_study, planned_trial, run_trials, write_study
+from flatvq.study import Outcome, StudyData, plan_study, planned_trial, run_trials, write_study
 from flatvq.study.devices import workers_for
+from flatvq.train.identity import Identity
 
 __all__ = ["tuned"]
 
@@ -43,42 +46,47 @@ def tuned(name: str, arm: str, out: Path | None, storage: str | None, overrides:
     space = recipe.tune.space or tune.space_of(incumbent)
     asked = tune.Asked(f"{Path(name).stem}-{incumbent.arm}", incumbent, recipe.tune, space)
     tune.check_space(asked.base, space)
-    folder = writable(out or Path("tunes") / asked.name)
-    search = tune.Search(asked, folder, tune.open_storage(folder, storage))
-    open_data(asked.base.data)  # a mistake in the data is told before anything is trained
-    search.run(workers_for(recipe, recipe.tune.trials), _Lines(recipe.tune.trials).show)
-    best = tune.best_of(search)
-    record = tune.tune_record(search)
+    folder = writable(out or default_folder("tunes", name, incumbent.arm))
+    with tune.telling_failures(storage):
+        search = tune.Search(asked, folder, tune.open_storage(folder, storage))
+        search.run(workers_for(recipe, recipe.tune.trials), _Lines(recipe.tune.trials).show)
+        best = tune.best_of(search)
+        record = tune.tune_record(search)
     tune.write_record(folder, record, None)
     if best is None:
         last = record["trials"][-1]
         what = f"no trial of '{folder}' finished; the last was {last['state']} ({last['why']})"
         raise FlatvqError(what, "train longer (tune.length, train.steps), or try more of them (tune.trials)")
-    study = _confirmed(tune.confirming_study(asked, best.params, recipe), folder / "confirm")
+    study = _confirmed(tune.confirming_study(asked, best.params, recipe), folder / "confirm", search.identity)
     (comparison,) = study["comparisons"] or [None]
     tune.write_record(folder, record, comparison)
-    _write_recipe(folder / "tuned.yaml", comparison)
+    _write_recipe(folder / "tuned.yaml", load_search(folder).confirmed)
     console.print(f"Report: {write_tuning(folder)}\nRecipe: {folder / 'tuned.yaml'}")
     return comparison is None
 
 
-def _confirmed(recipe: StudyRecipe, folder: Path) -> dict[str, Any]:
+def _confirmed(recipe: StudyRecipe, folder: Path, identity: Identity) -> dict[str, Any]:
     plan = plan_study(recipe, "confirm")
     tables.show_plan(plan)
     folder.mkdir(parents=True, exist_ok=True)
+    data = StudyData(plan)
+    if mismatch := identity.mismatch(data.identity):
+        raise mismatch.error(f"the search '{folder.parent}' was", "choose another --out")
+    data.check(folder, "choose another --out")
     with watching(plan) as watch:
-        outcomes = run_trials(plan, folder, watch)
-    study = write_study(plan, outcomes, open_data(plan.recipe.data), folder)
+        outcomes = run_trials(plan, folder, data, watch)
+    tables.show_failures(outcomes)
+    study = write_study(plan, outcomes, data, folder)
     tables.show_study(study)
     write_report(folder)
     return study
 
 
-def _write_recipe(path: Path, comparison: dict[str, Any] | None) -> None:
+def _write_recipe(path: Path, comparison: Comparison | None) -> None:
     """Write the confirming study as a recipe whose head says how it went."""
     recipe = (path.parent / "confirm" / "recipe.yaml").read_text(encoding="utf-8")
-    head = f"# flatvq train {path} --arm tuned\n# Found by flatvq tune. {tuning_sentence(comparison)}\n"
-    write_text(path, head + recipe)
+    command = shlex.join(["flatvq", "train", printable(str(path)), "--arm", "tuned"])
+    write_text(path, f"# {command}\n# Found by flatvq tune. {tuning_sentence(comparison)}\n{recipe}")
 
 
 class _Lines:

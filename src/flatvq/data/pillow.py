@@ -5,18 +5,19 @@ Pillow's plugins raise nearly any exception on a damaged file, so whatever they 
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError, _imaging
 
 from flatvq.data.conversion import Conversion, NotAnImageError, Rejected
 from flatvq.data.depth import depth_notes, is_deep, refuse_unknown_ranges, to_eight_bits
@@ -116,6 +117,7 @@ def opened(stream: BinaryIO) -> Iterator[ImageFile.ImageFile]:
         Rejected: if it is damaged or too large.
     """
     _mute_pillow()
+    _mute_libtiff()
     try:
         with Image.open(stream, formats=_formats()) as image:
             if image.width * image.height > LARGEST_PIXELS:
@@ -197,6 +199,18 @@ def _mute_pillow() -> None:
     ours = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)
     if ours not in warnings.filters:
         warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+
+
+@cache
+def _mute_libtiff() -> None:
+    """Keep libtiff from printing what is wrong with a file, which Pillow raises as well.
+
+    Its functions are reached through Pillow, as those of libjpeg are (`flatvq.data.native`).
+    """
+    with suppress(OSError, AttributeError):
+        pillow = ctypes.CDLL(_imaging.__file__)
+        pillow.TIFFSetErrorHandler(None)
+        pillow.TIFFSetWarningHandler(None)
 
 
 def _why_unidentified(stream: BinaryIO) -> str:

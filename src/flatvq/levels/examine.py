@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,8 @@ from flatvq.levels.replaced import replaced
 from flatvq.levels.told import told_by_below
 from flatvq.levels.worth import Worth, beside, worth
 from flatvq.model import load_tokenizer
-from flatvq.recipe import ModelRecipe, TrialRecipe, parse
+from flatvq.recipe import ModelRecipe, TrialRecipe, load_trial
+from flatvq.records import read_metrics
 from flatvq.train.identity import Identity, mismatch_of
 from flatvq.train.launch import ALONE
 from flatvq.train.machine import Machine, keep_freed_memory, machine_for
@@ -107,16 +107,17 @@ def _refuse_others(run: Path, identity: Identity) -> None:
     """Refuse a run that was not trained on these images, or whose tokenizer is not the one it ended with."""
     if mismatch := mismatch_of(run, identity):
         raise mismatch.error(f"'{run}' was", "train it again")
+    again = f"write them again with `flatvq train {run}`"
+    found = read_metrics(run).measured_on
+    measured = "unknown" if found is None else str(found.tokenizer)
     try:
-        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-        measured = str(metrics["measured_on"]["tokenizer"])
         present = tokenizer_hash(run / "model")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"cannot read the tokenizer of '{run}' or its metrics.json ({type(error).__name__})"
-        raise FlatvqError(what, f"write them again with `flatvq train {run}`") from None
+    except OSError as error:
+        what = f"cannot read the tokenizer of '{run}' ({type(error).__name__})"
+        raise FlatvqError(what, again) from None
     if measured != present:
         what = f"'{run / 'model'}' has weights {present[:8]}, and metrics.json is of weights {measured[:8]}"
-        raise FlatvqError(what, f"write them again with `flatvq train {run}`")
+        raise FlatvqError(what, again)
 
 
 def _worth(found: Worth) -> dict[str, float]:
@@ -124,11 +125,7 @@ def _worth(found: Worth) -> dict[str, float]:
 
 
 def _recipe(run: Path) -> TrialRecipe:
-    path = run / "recipe.json"
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FlatvqError(f"cannot read '{path}' ({type(error).__name__})", "name a run's folder") from None
+    recipe = load_trial(run)
     if not (run / "model").is_dir():
         raise FlatvqError(f"'{run}' is not finished", f"`flatvq train {run}` goes on with it")
-    return parse(TrialRecipe, tree, str(path))
+    return recipe

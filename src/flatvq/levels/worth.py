@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2, prod
 from pathlib import Path
-from typing import Any
 
-from flatvq.errors import FlatvqError
 from flatvq.levels.refit import Refitted
 from flatvq.model.capacity import capacity_of
 from flatvq.recipe import ModelRecipe
+from flatvq.records import load_study
 
 __all__ = ["Worth", "beside", "worth"]
 
@@ -87,27 +85,21 @@ def beside(run: Path) -> Path | None:
         FlatvqError: if the study's record is damaged.
     """
     whole = run.resolve()
-    study = whole.parent.parent.parent
-    if not (study / "study.json").is_file():
+    folder = whole.parent.parent.parent
+    if not (folder / "study.json").is_file():
         return None
-    try:
-        return _beside(whole, study, json.loads((study / "study.json").read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise FlatvqError(f"'{study / 'study.json'}' holds no study", "run the study again") from None
-
-
-def _beside(run: Path, study: Path, record: dict[str, Any]) -> Path | None:
-    own = next((one for one in record["trials"] if study / one["run"] == run), None)
+    study = load_study(folder)
+    own = next((trial for trial in study.trials if trial.folder(folder) == whole), None)
     if own is None:
         return None
-    single = {one["name"] for one in record["arms"] if one["levels"] == 1}
-    pairs = [(one["a"], one["b"]) for one in record["comparisons"] if one["question"] == "hierarchy"]
-    others = [a if b == own["arm"] else b for a, b in pairs if own["arm"] in (a, b)]
+    single = {arm.name for arm in study.arms if len(arm.level_table) == 1}
+    pairs = [(one.a, one.b) for one in study.comparisons if one.question == "hierarchy"]
+    others = [a if b == own.arm else b for a, b in pairs if own.arm in (a, b)]
     finished = (
-        study / one["run"]
+        trial.folder(folder)
         for other in others
         if other in single
-        for one in record["trials"]
-        if (one["arm"], one["seed"], one["status"]) == (other, own["seed"], "done")
+        for trial in study.trials
+        if trial.done and (trial.arm, trial.seed) == (other, own.seed)
     )
     return next((found for found in finished if (found / "model").is_dir()), None)

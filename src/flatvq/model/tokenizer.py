@@ -17,23 +17,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors import torch as safetensors
-from torch import Tensor
 
 from flatvq import __version__
-from flatvq.errors import FlatvqError, NonFiniteError
+from flatvq.errors import FlatvqError
 from flatvq.files import write_bytes
 from flatvq.model.build import build_vqvae
+from flatvq.model.memory import model_bytes
 from flatvq.model.vqvae import VQVAE
+from flatvq.model.weights import describe_kind, require_alike, require_finite, tensors_of
 from flatvq.quantize import VectorQuantizer
 from flatvq.recipe import CodebookRecipe, ModelRecipe, parse
+from flatvq.recipe.reading import shown
+from flatvq.recipe.strict_json import load_json
+from flatvq.translation import in_bytes
 
 __all__ = ["load_tokenizer", "save_tokenizer"]
 
 # Raise it when a reader of the old one would go wrong: 2 since what steers a codebook is in buffers.
 FORMAT = 2
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_AGAIN = "copy or train the tokenizer again"
+_TOGETHER = "keep config.json and model.safetensors of one tokenizer together"
+# Bytes of a float32 over those of the smallest number that weights may be written as.
+_PRECISIONS = 4
 
 
 def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) -> None:
@@ -77,7 +84,7 @@ def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) 
             "the model has no weights, as it is on the meta device", "load some before saving it"
         )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    _require_finite(tensors, "the model")
+    require_finite(tensors, "the model", "train it again")
     head = {"format": FORMAT, "flatvq": __version__}
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
@@ -110,11 +117,14 @@ def load_tokenizer(folder: str | Path, device: str | torch.device = "cpu") -> VQ
 run's model folder
     """
     place = Path(folder)
+    origin = f"'{place / _WEIGHTS}'"
     recipe, codebook = _recipes(_read_config(place), f"'{place / _CONFIG}'")
+    content = _read(place, _WEIGHTS)
+    tensors = tensors_of(content, origin, _AGAIN)
+    _require_room(recipe, content, place)
     model = build_vqvae(recipe, codebook).float()  # whatever the default dtype
-    tensors = _read_weights(place)
-    _check_weights(tensors, model.state_dict(), place)
-    _require_finite(tensors, f"'{place / _WEIGHTS}'")
+    require_alike(tensors, model.state_dict(), describe_kind, origin, _TOGETHER)
+    require_finite(tensors, origin, "train it again")
     model.load_state_dict(tensors)
     try:
         return model.to(device).eval()
@@ -132,49 +142,23 @@ def _recipes(config: Mapping[str, Any], origin: str) -> tuple[ModelRecipe, Codeb
 
 
 def _read_config(place: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(_read(place, _CONFIG))
-    except ValueError:
-        raise FlatvqError(f"'{place / _CONFIG}' is not JSON", "copy or train the tokenizer again") from None
+    origin = f"'{place / _CONFIG}'"
+    config = load_json(_read(place, _CONFIG), origin, _AGAIN)
     written = config.get("format") if isinstance(config, dict) else None
     if written != FORMAT:
         raise FlatvqError(
-            f"'{place / _CONFIG}' has format {written!r}, and flatvq {__version__} reads format {FORMAT}",
+            f"{origin} has format {shown(written)}, and flatvq {__version__} reads format {FORMAT}",
             "load it with the flatvq that wrote it",
         )
     return dict(config)
 
 
-def _read_weights(place: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.load(_read(place, _WEIGHTS))
-    except SafetensorError:
-        raise FlatvqError(f"'{place / _WEIGHTS}' is damaged", "copy or train the tokenizer again") from None
-
-
-def _check_weights(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: Path) -> None:
-    """Name the first tensor that is not as the config's model has it."""
-    for name in sorted(given.keys() | expected.keys()):
-        has, needs = (_described(tensors.get(name)) for tensors in (given, expected))
-        if has != needs:
-            raise FlatvqError(
-                f"'{place / _WEIGHTS}' has {has} for {name!r}, and the config's model {needs}",
-                "keep config.json and model.safetensors of one tokenizer together",
-            )
-
-
-def _described(tensor: Tensor | None) -> str:
-    """Say what has to agree: the shape, and whether there are fractions; not how many bits they have."""
-    if tensor is None:
-        return "nothing"
-    kind = "numbers" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
-    return f"{kind} of shape {list(tensor.shape)}"
-
-
-def _require_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
-    for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
-            raise NonFiniteError(f"{origin} holds NaN or infinity in {name!r}", "train it again")
+def _require_room(recipe: ModelRecipe, content: bytes, place: Path) -> None:
+    """Refuse a model far larger than its weights, in half precision or not, before memory is taken for it."""
+    needed = model_bytes(recipe)
+    if needed > _PRECISIONS * len(content):
+        sizes = f"{in_bytes(len(content))}, and the config's model takes {in_bytes(needed)}"
+        raise FlatvqError(f"'{place / _WEIGHTS}' has {sizes}", _TOGETHER)
 
 
 def _searches(model: VQVAE) -> list[tuple[type, object]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flatvq.records import Arm, Study, Trial
 from flatvq.report.palette import Look
-from flatvq.report.studyfile import Arm, Study, Trial
 from flatvq.report.summary import Spread, mean, spread
 from flatvq.report.words import changes, level_name
 

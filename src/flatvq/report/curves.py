@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from flatvq.report.palette import Look
-from flatvq.report.records import Point
+from flatvq.report.points import Point
 from flatvq.report.runs import Run
 from flatvq.report.summary import mean_curve, thin
 from flatvq.report.svg import Frame, Scale, drawing, polyline, span

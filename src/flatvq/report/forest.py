@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from flatvq.report.studyfile import Comparison, Study
+from flatvq.records import Comparison, Study
 from flatvq.report.svg import Frame, Scale, drawing, span, tag
 from flatvq.report.words import short, signed
 

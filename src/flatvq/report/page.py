@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from flatvq.files import write_text
+from flatvq.records import Study, load_search, load_study
 from flatvq.report import words
 from flatvq.report.arms import view_arm
 from flatvq.report.bits import bits_rows
@@ -17,8 +19,7 @@ from flatvq.report.forest import groups
 from flatvq.report.palette import looks
 from flatvq.report.runs import Run, load_run
 from flatvq.report.samples import gallery
-from flatvq.report.studyfile import Study, load_study
-from flatvq.report.tuning import history_chart, importance_bars, load_tuning, tuning_sentence
+from flatvq.report.tuning import history_chart, importance_bars, tuning_sentence
 from flatvq.report.usage import panels
 
 __all__ = ["write_report", "write_tuning"]
@@ -60,14 +61,14 @@ def write_tuning(folder: Path) -> Path:
     Raises:
         FlatvqError: if tune.json is missing or does not hold a search.
     """
-    tuning = load_tuning(folder)
+    search = load_search(folder)
     context = {
-        "tuning": tuning,
-        "trials": sorted(tuning["trials"], key=lambda trial: trial["number"]),
-        "counts": Counter(trial["state"] for trial in tuning["trials"]),
-        "sentence": tuning_sentence(tuning["confirmed"]),
-        "history": history_chart(tuning),
-        "importance": importance_bars(tuning),
+        "tuning": search,
+        "trials": sorted(search.trials, key=lambda trial: trial.number),
+        "counts": Counter(trial.state for trial in search.trials),
+        "sentence": tuning_sentence(search.confirmed),
+        "history": history_chart(search),
+        "importance": importance_bars(search),
     }
     return _written(folder, _environment().get_template("tune.html").render(context))
 
@@ -78,7 +79,9 @@ def _written(folder: Path, text: str) -> Path:
     return target
 
 
+@cache
 def _environment() -> Environment:
+    """Return the templates, compiled once."""
     loader = PackageLoader("flatvq", "report")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flatvq.report.studyfile import Arm
+from flatvq.records import Arm
 
 __all__ = ["Look", "looks"]
 

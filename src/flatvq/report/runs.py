@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from flatvq.errors import FlatvqError
-from flatvq.report.records import JsonLines, Point, last_of, load_jsonl, points, read_json
-from flatvq.report.studyfile import Trial
+from flatvq.records import JsonLines, Trial, read_codes, read_rows
+from flatvq.report.points import Point, last_of, points
 
 __all__ = ["Run", "load_run"]
 
@@ -67,16 +67,17 @@ def load_run(study_folder: Path, trial: Trial) -> Run:
     Returns:
         Its records; what is missing or damaged is said in `notes` and left empty.
     """
-    folder = study_folder / trial.run
-    if PurePath(trial.run).is_absolute() or ".." in PurePath(trial.run).parts:
-        return _nothing(trial, f"its folder {trial.run!r} lies outside of the study")
+    try:
+        folder = trial.folder(study_folder)
+    except FlatvqError as error:
+        return _nothing(trial, error.what)
     if not folder.is_dir():
         return _nothing(trial, f"its folder {trial.run!r} is missing")
     notes: list[str] = []
-    lines = _or_note(lambda: load_jsonl(folder / "records.jsonl"), JsonLines([], truncated=False), notes)
+    lines = _or_note(lambda: read_rows(folder / "records.jsonl"), JsonLines([], truncated=False), notes)
     if lines.truncated:
         notes.append("the last line of records.jsonl was cut off and is dropped")
-    counts = _or_note(lambda: _counts(folder / "codes.json"), NO_COUNTS, notes) if trial.done else NO_COUNTS
+    counts = _or_note(lambda: _counts(folder), NO_COUNTS, notes) if trial.done else NO_COUNTS
     samples = folder / "samples"
     return Run(
         trial=trial,
@@ -99,8 +100,5 @@ def _or_note(read: Callable[[], T], otherwise: T, notes: list[str]) -> T:
         return otherwise
 
 
-def _counts(path: Path) -> Counts:
-    try:
-        return tuple(tuple(int(count) for count in level["counts"]) for level in read_json(path)["levels"])
-    except (KeyError, TypeError, ValueError):
-        raise FlatvqError(f"{path.name!r} holds no code counts", "evaluate the trial again") from None
+def _counts(run: Path) -> Counts:
+    return tuple(level.counts for level in read_codes(run).levels)

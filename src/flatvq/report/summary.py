@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from flatvq.report.records import Point
+from flatvq.report.points import Point
 
 __all__ = ["Spread", "mean", "mean_curve", "spread", "thin"]
 

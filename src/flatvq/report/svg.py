@@ -13,7 +13,7 @@ from math import ceil, floor, log10
 
 from markupsafe import Markup, escape
 
-from flatvq.report.records import Point
+from flatvq.report.points import Point
 from flatvq.report.words import short
 
 __all__ = ["Frame", "Scale", "drawing", "polyline", "span", "tag"]
@@ -26,13 +26,12 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
         >>> tag("text", "a < b", x="50%", text_anchor="middle", class_="tick")
         Markup('<text x="50%" text-anchor="middle" class="tick">a &lt; b</text>')
     """
-    pairs = Markup().join(
-        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), value)
+    pairs = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
         for key, value in attributes.items()
         if value != ""
     )
-    inside = Markup().join(escape(child) for child in children)
-    return Markup("<{}{}>{}</{}>").format(name, pairs, inside, name)
+    return Markup(f"<{name}{pairs}>{''.join(map(escape, children))}</{name}>")
 
 
 def drawing(title: str, description: str, height: int, *children: str, kind: str = "plot") -> Markup:

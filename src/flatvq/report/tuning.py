@@ -2,64 +2,43 @@
 
 from __future__ import annotations
 
-import json
 from itertools import accumulate
-from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
-from flatvq.errors import FlatvqError
+from flatvq.records import Comparison, Search
 from flatvq.report.svg import Frame, Scale, drawing, polyline, span, tag
 
-__all__ = ["history_chart", "importance_bars", "load_tuning", "tuning_sentence"]
+__all__ = ["history_chart", "importance_bars", "tuning_sentence"]
 
 _HEIGHT, _BAR = 240, 26
 
 
-def load_tuning(folder: Path) -> dict[str, Any]:
-    """Read a search's tune.json.
-
-    Raises:
-        FlatvqError: if it is missing or holds something else.
-    """
-    path = folder / "tune.json"
-    try:
-        tuning = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FlatvqError(
-            f"cannot read '{path}' ({type(error).__name__})", "name a search's folder"
-        ) from None
-    if not isinstance(tuning, dict) or tuning.get("format") != 1:
-        raise FlatvqError(f"'{path}' is not the record of a search", "name a search's folder")
-    return tuning
-
-
-def tuning_sentence(confirmed: dict[str, Any] | None) -> str:
+def tuning_sentence(confirmed: Comparison | None) -> str:
     """Say whether the winner is to be believed.
 
     Args:
-        confirmed: the comparison of the winner with the incumbent, as `study.json` holds it.
+        confirmed: the comparison of the winner with the incumbent.
 
     Example:
         >>> tuning_sentence(None)
         'The winner was not compared with the incumbent: nothing is confirmed.'
     """
-    if confirmed is None:
+    if confirmed is None or confirmed.difference is None:
         return "The winner was not compared with the incumbent: nothing is confirmed."
-    interval = confirmed["interval90"]
+    interval = confirmed.interval
     sure = f"90 % interval {interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "no interval"
-    seeds = f"{confirmed['seeds']} seed{'s' if confirmed['seeds'] > 1 else ''}"
-    kept = "The tuned recipe is believed." if confirmed["verdict"] == "better" else "The incumbent stays."
+    seeds = f"{confirmed.seeds} seed{'s' if confirmed.seeds > 1 else ''}"
+    kept = "The tuned recipe is believed." if confirmed.verdict == "better" else "The incumbent stays."
     return (
-        f"On fresh seeds, tuned against incumbent: {confirmed['verdict']}, "
-        f"{confirmed['difference']:+.2f} dB, {sure}, {seeds}. {kept}"
+        f"On fresh seeds, tuned against incumbent: {confirmed.verdict}, "
+        f"{confirmed.difference:+.2f} dB, {sure}, {seeds}. {kept}"
     )
 
 
-def history_chart(tuning: dict[str, Any]) -> Markup | None:
+def history_chart(search: Search) -> Markup | None:
     """Draw each trial's PSNR by number, those given up at what they had reached, and the best so far."""
-    points = [(one["number"], _reached(one), one["state"]) for one in tuning["trials"]]
+    points = [(one.number, one.reached, one.state) for one in search.trials]
     known = [(number, value, state) for number, value, state in points if value is not None]
     done = [(number, value) for number, value, state in known if state == "done"]
     if not done:
@@ -88,16 +67,9 @@ def history_chart(tuning: dict[str, Any]) -> Markup | None:
     return drawing("PSNR of each trial, and the best so far", said, _HEIGHT + 26, axes, curve, *dots)
 
 
-def _reached(trial: dict[str, Any]) -> float | None:
-    """What a trial came to; of one that was given up, its last look."""
-    if trial["psnr_db"] is not None:
-        return float(trial["psnr_db"])
-    return float(trial["looks"][-1][1]) if trial["looks"] else None
-
-
-def importance_bars(tuning: dict[str, Any]) -> Markup | None:
+def importance_bars(search: Search) -> Markup | None:
     """Draw the share of each hyper-parameter, the largest on top."""
-    shares = sorted(tuning["importances"].items(), key=lambda item: -item[1])
+    shares = sorted(search.importances.items(), key=lambda item: -item[1])
     if not shares:
         return None
     most = max(share for _, share in shares) or 1.0

@@ -9,13 +9,15 @@ OUT/codes.parquet             arm, seed, level, counts: how often each code was 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from flatvq.errors import FlatvqError
 from flatvq.files import write_bytes, write_json
+from flatvq.recipe import load_trial
+from flatvq.records import Trial, load_study, read_codes, read_images, read_rows
+from flatvq.records.study import Identity as RecordedIdentity
 from flatvq.train.identity import Identity, read_identity
 
 __all__ = ["pack"]
@@ -40,10 +42,14 @@ def pack(study: Path, out: Path) -> list[Path]:
     """
     import pyarrow as pa
 
-    trials = list(_finished(study))
-    if not trials:
+    found = load_study(study)
+    runs = [(trial, trial.folder(study)) for trial in found.trials if trial.done]
+    if not runs:
         raise FlatvqError(f"no trial of '{study}' is finished", "run the study again")
-    runs = [(trial, study / trial["run"]) for trial in trials]
+    for trial, run in runs:
+        if not (run / "metrics.json").is_file():
+            raise FlatvqError(f"'{run}' is gone", "a study is packed with its runs")
+        _refuse_others(run, found.arm(trial.arm).identity or found.identity)
     tables = {
         "images": pa.Table.from_pylist([row for trial, run in runs for row in _images(trial, run)]),
         "history": pa.Table.from_pylist([row for trial, run in runs for row in _history(trial, run)]),
@@ -60,23 +66,7 @@ def _copied(source: Path, path: Path) -> Path:
     return path
 
 
-def _finished(study: Path) -> Iterator[Row]:
-    try:
-        tree = json.loads((study / "study.json").read_text(encoding="utf-8"))
-        trials, arms = tree["trials"], {arm["name"]: arm for arm in tree["arms"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"'{study}' holds no study ({type(error).__name__})"
-        raise FlatvqError(what, "name the folder of a finished study") from None
-    for trial in trials:
-        if trial["status"] == "done":
-            run = study / trial["run"]
-            if not (run / "metrics.json").is_file():
-                raise FlatvqError(f"'{run}' is gone", "a study is packed with its runs")
-            _refuse_others(run, arms[trial["arm"]].get("identity") or tree.get("identity"))
-            yield trial
-
-
-def _refuse_others(run: Path, identity: Row | None) -> None:
+def _refuse_others(run: Path, identity: RecordedIdentity | None) -> None:
     """Refuse a run of another identity than the study's; older studies and their runs have none."""
     stored = read_identity(run)
     if stored is None and identity is None:
@@ -84,44 +74,37 @@ def _refuse_others(run: Path, identity: Row | None) -> None:
     if stored is None or identity is None:
         what = f"of study.json and '{run}' only one says which images it is of"
         raise FlatvqError(what, "run the study again")
-    differ = Identity.model_validate(identity).differences(stored, f"'{run}' has")
+    differ = Identity(**identity.model_dump()).differences(stored, f"'{run}' has")
     if differ:
         raise FlatvqError(f"study.json has {'; '.join(differ.values())}", "run the study again")
 
 
-def _recipes(runs: Sequence[tuple[Row, Path]], path: Path) -> Path:
-    resolved = {}
-    for trial, run in runs:
-        recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-        resolved[trial["arm"]] = {key: value for key, value in recipe.items() if key != "seed"}
-    write_json(path, resolved)
+def _recipes(runs: Sequence[tuple[Trial, Path]], path: Path) -> Path:
+    recipes = {trial.arm: load_trial(run).model_dump(mode="json", exclude={"seed"}) for trial, run in runs}
+    write_json(path, recipes)
     return path
 
 
-def _images(trial: Row, run: Path) -> Iterator[Row]:
-    import pyarrow.parquet as pq
-
-    for row in pq.read_table(run / "images.parquet").to_pylist():
-        yield {"arm": trial["arm"], "seed": trial["seed"], **row}
+def _images(trial: Trial, run: Path) -> Iterator[Row]:
+    for row in read_images(run):
+        yield {"arm": trial.arm, "seed": trial.seed, **row}
 
 
-def _codes(trial: Row, run: Path) -> Iterator[Row]:
-    levels = json.loads((run / "codes.json").read_text(encoding="utf-8"))["levels"]
-    for number, level in enumerate(levels):
-        yield {"arm": trial["arm"], "seed": trial["seed"], "level": number, "counts": level["counts"]}
+def _codes(trial: Trial, run: Path) -> Iterator[Row]:
+    for number, level in enumerate(read_codes(run).levels):
+        yield {"arm": trial.arm, "seed": trial.seed, "level": number, "counts": list(level.counts)}
 
 
-def _history(trial: Row, run: Path) -> Iterator[Row]:
+def _history(trial: Trial, run: Path) -> Iterator[Row]:
     # After a resume a step may stand twice: the last one counts.
     last = {}
-    for line in (run / "records.jsonl").read_bytes().split(b"\n")[:-1]:
-        record = json.loads(line)
+    for record in read_rows(run / "records.jsonl").rows:
         if record["kind"] in _KINDS:
             last[record["kind"], record["step"], record.get("level")] = record
     for (kind, step, level), record in last.items():
         for at, name, value in _numbers(record):
             where = {"kind": kind, "step": step, "level": level if at is None else at}
-            yield {"arm": trial["arm"], "seed": trial["seed"], **where, "name": name, "value": float(value)}
+            yield {"arm": trial.arm, "seed": trial.seed, **where, "name": name, "value": float(value)}
 
 
 def _numbers(record: Row) -> Iterator[tuple[int | None, str, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 import flatvq
 from flatvq.data import DataSplit, Fate
 from flatvq.files import write_json, write_text
-from flatvq.recipe import DataRecipe
+from flatvq.recipe import DataRecipe, dump_yaml
+from flatvq.records import read_metrics
 from flatvq.study.collapse import collapse_of
 from flatvq.study.data import StudyData
 from flatvq.study.plan import Plan, PlannedArm
@@ -69,7 +68,7 @@ def write_study(plan: Plan, outcomes: Sequence[Outcome], data: StudyData, folder
         "verdict": asdict(study_verdict(plan, compared, trials)),
     }
     tree = recipe.model_dump(mode="json")
-    write_text(folder / "recipe.yaml", yaml.safe_dump(tree, sort_keys=False))
+    write_text(folder / "recipe.yaml", dump_yaml(tree))
     write_json(folder / "study.json", study)
     return study
 
@@ -108,14 +107,14 @@ def _trial(outcome: Outcome, folder: Path) -> dict[str, Any]:
         "levels": [],
     }
     if outcome.status == "done":
-        metrics = json.loads((folder / run / "metrics.json").read_text())
-        record |= {key: metrics[key] for key in _MEASURES}
+        metrics = read_metrics(folder / run)
+        record |= metrics.model_dump(include=set(_MEASURES))
         record["levels"] = [
             {
-                **{key: level[key] for key in _LEVEL},
-                "collapse": collapse_of(level, level["grid"], metrics["images"]),
+                **level.model_dump(include=set(_LEVEL)),
+                "collapse": collapse_of(level.model_dump(), level.grid, metrics.images),
             }
-            for level in metrics["levels"]
+            for level in metrics.levels
         ]
     return record
 
@@ -138,8 +137,8 @@ def _files(data: DataSplit, outcomes: Sequence[Outcome], folder: Path) -> list[d
     found = dict.fromkeys(data.fates)
     for outcome in outcomes:
         if outcome.status == "done":
-            metrics = json.loads((folder / outcome.trial.run / "metrics.json").read_text())
-            found |= dict.fromkeys(Fate(**fate) for fate in metrics["files"])
+            files = read_metrics(folder / outcome.trial.run).files
+            found |= dict.fromkeys(Fate(**file.model_dump()) for file in files)
     return [asdict(fate) for fate in found]
 
 

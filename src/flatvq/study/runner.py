@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
 
+from flatvq.errors import FlatvqError
 from flatvq.files import write_json
 from flatvq.model.capacity import capacity_of
+from flatvq.records import parse_row, read_metrics
 from flatvq.study import worker
 from flatvq.study.data import StudyData
 from flatvq.study.devices import gpus_for, least_busy, workers_for
@@ -21,7 +22,7 @@ from flatvq.train.identity import Identity, assign
 from flatvq.train.machine import cores
 from flatvq.train.trial import is_finished
 
-__all__ = ["Outcome", "RunningTrial", "StudyProgress", "StudyStopped", "run_trials"]
+__all__ = ["Outcome", "RunningTrial", "StudyProgress", "StudyStopped", "run_trials", "standing"]
 
 _POLL_SECONDS = 0.5
 
@@ -106,13 +107,13 @@ def run_trials(
     Raises:
         StudyStopped: on Ctrl-C or SIGTERM, after every running trial has written a checkpoint.
     """
-    progress = StudyProgress([_standing(trial, folder) for trial in plan.trials])
+    progress = StudyProgress([standing(trial, folder) for trial in plan.trials])
     waiting = [outcome for outcome in _in_turn(progress.outcomes) if outcome.status != "done"]
     workers = workers_for(plan.recipe, len(plan.trials))
     gpus = gpus_for(plan.recipe.train.device)
     threads = max(1, cores() // workers)
     running: list[RunningTrial] = []
-    before = signal.signal(signal.SIGTERM, _raise_stopped)
+    before = {number: signal.signal(number, _raise_stopped) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -123,14 +124,18 @@ def run_trials(
             wait([trial.process.sentinel for trial in running], _POLL_SECONDS)
             running = [trial for trial in running if not trial.finished()]
             watch(progress)
-    except (KeyboardInterrupt, StudyStopped):
+    except BaseException as error:
+        # Whatever ends the study, such as a full disk: the trials write checkpoints.
         for trial in running:
             trial.process.terminate()
         for trial in running:
             trial.process.join()
-        raise StudyStopped from None
+        if isinstance(error, KeyboardInterrupt | StudyStopped):
+            raise StudyStopped from None
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return progress.outcomes
 
 
@@ -195,7 +200,8 @@ def _ending(code: int, run: Path) -> str:
     return f"ended with exit code {code}; see {run / 'log.txt'}"
 
 
-def _standing(trial: Trial, folder: Path) -> Outcome:
+def standing(trial: Trial, folder: Path) -> Outcome:
+    """Tell from the records in a study's folder how a trial stands."""
     outcome = Outcome(trial)
     run = folder / trial.run
     if is_finished(run):
@@ -207,7 +213,7 @@ def _standing(trial: Trial, folder: Path) -> Outcome:
 
 def _complete(outcome: Outcome, run: Path) -> None:
     outcome.status, outcome.step = "done", outcome.steps
-    outcome.psnr_db = _read(run / "metrics.json").get("psnr_db")
+    outcome.psnr_db = read_metrics(run).psnr_db
 
 
 def _follow(outcome: Outcome, run: Path) -> None:
@@ -219,18 +225,8 @@ def _follow(outcome: Outcome, run: Path) -> None:
         file.seek(max(0, path.stat().st_size - 8192))
         lines = file.read().split(b"\n")
     for line in lines[1:]:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        outcome.step = int(record.get("step", outcome.step))
-        if record.get("kind") == "validation":
-            outcome.psnr_db = record["psnr_db"]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        tree = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return tree if isinstance(tree, dict) else {}
+        with suppress(FlatvqError):  # the last line may not be whole yet
+            row = parse_row(line)
+            outcome.step = row["step"]
+            if row["kind"] == "validation":
+                outcome.psnr_db = row.get("psnr_db")

@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
 from flatvq.files import remove_folder, remove_leftovers, replacing_folder
+from flatvq.model.weights import describe_exactly, require_alike, require_finite, tensors_of
+from flatvq.records import Record, read_record
+from flatvq.records.reading import Format, Step, read_file
 
 __all__ = ["load_checkpoint", "newest_checkpoints", "prune_checkpoints", "save_checkpoint"]
 
 _KEPT = 2
+# What Adam and AdamW keep of each weight.
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+class _State(Record):
+    """state.json."""
+
+    format: Format
+    step: Step
 
 
 def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
@@ -38,7 +48,7 @@ def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.
     Raises:
         OSError: if it cannot be written, such as on a full disk; the checkpoints before it are unchanged.
     """
-    path = folder / f"step-{step:08d}"
+    path = folder / _name(step)
     with replacing_folder(path) as place:
         weights = {key: value.contiguous() for key, value in model.state_dict().items()}
         (place / "model.safetensors").write_bytes(save(weights))
@@ -58,7 +68,11 @@ def prune_checkpoints(folder: Path) -> None:
 
 def newest_checkpoints(folder: Path) -> list[Path]:
     """List the complete checkpoints of a run, newest first."""
-    return sorted(folder.glob("step-*"), reverse=True)
+    return sorted(folder.glob("step-" + 8 * "[0-9]"), reverse=True)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -73,18 +87,21 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         Optimiser steps done.
 
     Raises:
-        FlatvqError: if a file is missing, damaged, or of another model.
+        FlatvqError: if a file is missing, damaged, or of another model or step; nothing is changed then.
     """
-    try:
-        # All is read before anything is changed: a half-damaged checkpoint must not leave half its weights.
-        step = int(json.loads((path / "state.json").read_text())["step"])
-        weights = load_file(path / "model.safetensors")
-        moments = load_file(path / "optimizer.safetensors")
-        model.load_state_dict(weights)
-        _restore(optimizer, moments)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        what = f"checkpoint '{path}' cannot be read ({type(error).__name__})"
-        raise FlatvqError(what, "delete that folder to go on from the one before it") from error
+    remedy = "delete that folder to go on from the one before it"
+    step = read_record(_State, path / "state.json", remedy).step
+    paths = [path / "model.safetensors", path / "optimizer.safetensors"]
+    weights, flat = (tensors_of(read_file(file), f"'{file}'", remedy) for file in paths)
+    # All is checked before anything is changed: a damaged checkpoint must not leave a part of its weights.
+    if path.name != _name(step):
+        raise FlatvqError(f"checkpoint '{path}' is of step {step}", remedy)
+    require_alike(weights, model.state_dict(), describe_exactly, f"'{paths[0]}'", remedy)
+    moments = _moments(flat, optimizer, f"'{paths[1]}'", remedy)
+    for tensors, file in zip((weights, flat), paths, strict=True):
+        require_finite(tensors, f"'{file}'", remedy)
+    model.load_state_dict(weights)
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return step
 
 
@@ -95,14 +112,20 @@ def _flat_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _restore(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
+def _moments(
+    flat: dict[str, Tensor], optimizer: torch.optim.Optimizer, origin: str, remedy: str
+) -> dict[int, dict[str, Tensor]]:
+    """Return the moments by number of the parameter, each as large as its parameter."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    slots: dict[int, dict[str, Any]] = {}
-    for name, value in flat.items():
-        index, _, key = name.partition(".")
-        parameter = parameters[int(index)]
-        # Files hold the plain layout; the moments have to lie in memory as their weights do, or
-        # vector instructions would meet them in another order.
-        alike = value.shape == parameter.shape
-        slots.setdefault(int(index), {})[key] = torch.empty_like(parameter).copy_(value) if alike else value
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    numbers = {name.partition(".")[0] for name in flat}
+    trained = {number: weight for number, weight in enumerate(parameters) if str(number) in numbers}
+    expected = {
+        f"{number}.{key}": torch.zeros((), dtype=torch.float32) if key == "step" else weight
+        for number, weight in trained.items()
+        for key in _MOMENTS
+    }
+    require_alike(flat, expected, describe_exactly, origin, remedy)
+    # Files hold the plain layout; the moments have to lie in memory as their weights do, or
+    # vector instructions would meet them in another order.
+    laid_out = {name: torch.empty_like(like).copy_(flat[name]) for name, like in expected.items()}
+    return {number: {key: laid_out[f"{number}.{key}"] for key in _MOMENTS} for number in trained}

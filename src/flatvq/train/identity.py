@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 import flatvq
 from flatvq.data import DataSplit, ImageSet
 from flatvq.data.reasons import printable
@@ -26,6 +24,7 @@ from flatvq.errors import FlatvqError
 from flatvq.evaluate.protocol import protocol_id
 from flatvq.files import write_json
 from flatvq.recipe import TrialRecipe
+from flatvq.records import Record, read_record
 from flatvq.train.machine import Machine
 from flatvq.train.protocol import TRAINING_PROTOCOL
 
@@ -36,10 +35,8 @@ _NAME = "identity.json"
 _DIGITS = 8
 
 
-class Images(BaseModel):
+class Images(Record):
     """The images of one side."""
-
-    model_config = ConfigDict(frozen=True)
 
     images: int
     """How many."""
@@ -74,7 +71,7 @@ class Mismatch:
         return FlatvqError(f"{where} {self.what}", " or ".join([*self.remedies, otherwise]))
 
 
-class Identity(BaseModel):
+class Identity(Record):
     """What decides a run's result beside its recipe.
 
     Example:
@@ -88,8 +85,6 @@ class Identity(BaseModel):
         'runs/a' was begun with training images 9 (01234567), now 8 (98765432): restore the images of \
 folder 'pictures' or choose another --out
     """
-
-    model_config = ConfigDict(frozen=True)
 
     flatvq: str
     """Version of flatvq."""
@@ -172,13 +167,7 @@ def read_identity(run: Path) -> Identity | None:
         FlatvqError: if the file is damaged or cannot be read.
     """
     path = run / _NAME
-    try:
-        return Identity.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError) as error:
-        what = f"cannot read '{path}' ({type(error).__name__})"
-        raise FlatvqError(what, "restore it, or train in another folder") from None
+    return read_record(Identity, path, "restore it, or train in another folder") if path.exists() else None
 
 
 def mismatch_of(run: Path, now: Identity) -> Mismatch | None:

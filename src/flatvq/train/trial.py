@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,10 @@ from flatvq.evaluate.provenance import measured_on
 from flatvq.evaluate.split import Evaluation, evaluate
 from flatvq.files import write_bytes, write_json
 from flatvq.model import save_tokenizer
+from flatvq.model.capacity import capacity_of
+from flatvq.model.memory import require_memory, training_bytes
 from flatvq.recipe import TrialRecipe, load_trial
+from flatvq.records import read_metrics, read_status
 from flatvq.train.identity import Identity, agree_on, begin
 from flatvq.train.interrupt import StopRequest, stop_requests
 from flatvq.train.journal import Journal
@@ -60,6 +62,7 @@ def run_trial(
     run.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     with machine_for(recipe.train) as machine, stop_requests() as stop, ExitStack() as held:
+        require_memory(recipe.model, training_bytes(recipe, machine.world_size))
         first = machine.rank == 0
         with machine.shared_errors():
             if first:
@@ -70,12 +73,17 @@ def run_trial(
 
 
 def is_finished(run: Path) -> bool:
-    """Tell whether the run in a folder ended with its final evaluation."""
+    """Tell whether the run in a folder ended with the final evaluation of the model of its recipe.
+
+    A run whose records are damaged has not ended: it goes on from its last checkpoint and writes them again.
+    """
     try:
-        status = json.loads((run / "status.json").read_text(encoding="utf-8"))["status"]
-    except (OSError, ValueError, KeyError, TypeError):
+        status, metrics, recipe = read_status(run), read_metrics(run), load_trial(run)
+    except FlatvqError:
         return False
-    return bool(status == "done") and (run / "metrics.json").exists()
+    built = capacity_of(recipe.model, recipe.data.crop).levels
+    measured = [(level.grid, level.codebook_size, level.code_dim) for level in metrics.levels]
+    return status.status == "done" and measured == [astuple(level) for level in built]
 
 
 def _run(

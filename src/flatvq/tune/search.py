@@ -22,10 +22,11 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.trial import Trial as Suggestion
 
 from flatvq.data import open_data
-from flatvq.errors import FlatvqError
+from flatvq.errors import FlatvqError, StorageError
 from flatvq.model.capacity import capacity_of
 from flatvq.quantize.randomness import derived_seed
-from flatvq.recipe import KnobRecipe, TrialRecipe, TuneRecipe, parse
+from flatvq.recipe import KnobRecipe, TrialRecipe, TuneRecipe, load_trial
+from flatvq.records import Look, check_record, read_rows
 from flatvq.study.collapse import perplexity_share
 from flatvq.study.devices import gpus_for, least_busy
 from flatvq.study.plan import Trial, trial_key
@@ -205,7 +206,8 @@ class Search:
         gpus = gpus_for(self.asked.base.train.device)
         waiting = self._left_behind()
         running: list[_Attempt] = []
-        before = signal.signal(signal.SIGTERM, _raise_stopped)
+        stops = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, _raise_stopped) for number in stops}
         try:
             while True:
                 while len(running) < workers and (waiting or self._wanted(len(running))):
@@ -218,14 +220,17 @@ class Search:
                 wait([attempt.running.process.sentinel for attempt in running], _POLL_SECONDS)
                 running = [attempt for attempt in running if not attempt.ended(self.study)]
                 watch(self, [attempt.running.outcome for attempt in running])
-        except (KeyboardInterrupt, StudyStopped):
+        except BaseException as error:
             for attempt in running:
                 attempt.running.process.terminate()
             for attempt in running:
                 attempt.running.process.join()
-            raise StudyStopped from None
+            if isinstance(error, KeyboardInterrupt | StudyStopped):
+                raise StudyStopped from None
+            raise
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _wanted(self, running: int) -> bool:
         return self.ended + running < self.asked.tune.trials
@@ -253,7 +258,7 @@ class Search:
         """Start a trial's process; one whose values make no recipe ends at once."""
         if "run" in suggestion.user_attrs:
             run = Path(suggestion.user_attrs["run"])
-            recipe = parse(TrialRecipe, json.loads((self.folder / run / "recipe.json").read_text()), str(run))
+            recipe = load_trial(self.folder / run)
         else:
             try:
                 recipe = changed(self.asked.base, suggested(suggestion, self.asked.space))
@@ -292,6 +297,9 @@ class _Attempt:
         if not over:
             return False
         outcome = self.running.outcome
+        if self.running.process.exitcode == StorageError.exit_code:
+            # The trial has not ended: the same command takes it up again.
+            raise StorageError(f"trial {self.suggestion.number} stopped", str(outcome.error))
         if outcome.status == "done" and outcome.psnr_db is not None:
             study.tell(self.suggestion, outcome.psnr_db)
         else:
@@ -304,40 +312,40 @@ class _Attempt:
         looks = _validations(self.running.run / "records.jsonl")
         news, self.told = looks[self.told :], len(looks)
         for look in news:
-            if look["step"] not in self.reported:
-                self.suggestion.report(look["psnr_db"], look["step"])
+            if look.step not in self.reported:
+                self.suggestion.report(look.psnr_db, look.step)
         for look in news:
             level = _collapsed(self.running.outcome.trial.recipe, look)
             if level is not None:
-                return f"collapsed: level {level} at step {look['step']}"
+                return f"collapsed: level {level} at step {look.step}"
         return "below the median" if looks and self.suggestion.should_prune() else None
 
 
 def _identities(attributes: Mapping[str, Any]) -> list[Identity]:
     """Return the identities that a storage holds of a search."""
     records = [value for key, value in attributes.items() if key.startswith(_IDENTITY) and value is not None]
-    return [Identity.model_validate(record) for record in records]
+    where, remedy = "the storage of the search", "choose another --out or --storage"
+    return [check_record(Identity, record, where, remedy) for record in records]
 
 
-def _collapsed(recipe: TrialRecipe, look: dict[str, Any]) -> int | None:
+def _collapsed(recipe: TrialRecipe, look: Look) -> int | None:
     """Name the first level whose codes are hardly used; None while it is too early to tell."""
-    if look["step"] < _PATIENCE * recipe.train.steps:
+    if look.step < _PATIENCE * recipe.train.steps:
         return None
     levels = capacity_of(recipe.model, recipe.data.crop).levels
-    for number, (level, seen) in enumerate(zip(levels, look["levels"], strict=True)):
+    for number, (level, seen) in enumerate(zip(levels, look.levels, strict=False)):
         images = recipe.evaluate.validation_images
-        if perplexity_share(seen["perplexity"], level.codebook_size, level.grid, images) < _COLLAPSED:
+        if perplexity_share(seen.perplexity, level.codebook_size, level.grid, images) < _COLLAPSED:
             return number
     return None
 
 
-def _validations(path: Path) -> list[dict[str, Any]]:
+def _validations(path: Path) -> list[Look]:
     """Read the looks at validation images, one a step, in order; a cut-off last line is left for later."""
-    found: dict[int, dict[str, Any]] = {}
-    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
-        record = json.loads(line)
-        if record["kind"] == "validation":
-            found[record["step"]] = record
+    rows = read_rows(path).rows if path.exists() else []
+    remedy = "choose another --out"
+    looks = [check_record(Look, row, f"'{path}'", remedy) for row in rows if row["kind"] == "validation"]
+    found = {look.step: look for look in looks}
     return [found[step] for step in sorted(found)]
 
 

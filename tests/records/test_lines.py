@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatvq.errors import FlatvqError
-from flatvq.report import read_jsonl
-from flatvq.report.records import last_of, load_jsonl, points
+from flatvq.records import load_jsonl, read_jsonl
 
 OBJECTS = st.dictionaries(
     st.text(), st.none() | st.integers() | st.text() | st.floats(allow_nan=False, width=32)
@@ -56,16 +55,4 @@ def test_a_damaged_line_before_the_last_is_an_error(tmp_path: Path):
 def test_what_is_not_finite_reads_as_no_number(tmp_path: Path):
     path = tmp_path / "records.jsonl"
     path.write_text('{"step": 1, "loss": NaN}\n{"step": 2, "loss": 1e999}\n{"step": 3, "loss": 4}\n')
-    assert points(read_jsonl(path), "loss") == [(3.0, 4.0)]
-
-
-def test_the_last_record_of_a_step_and_level_counts():
-    rows = [
-        {"kind": "revival", "step": 50, "level": 0, "revived": 1},
-        {"kind": "revival", "step": 100, "level": 0, "revived": 2},
-        {"kind": "train", "step": 50, "loss": 1.0},
-        {"kind": "revival", "step": 50, "level": 1, "revived": 3},
-        {"kind": "revival", "step": 50, "level": 0, "revived": 4},
-        {"kind": "revival", "level": 0, "revived": 5},
-    ]
-    assert [row["revived"] for row in last_of(rows, "revival")] == [4, 3, 2]
+    assert [row["loss"] for row in read_jsonl(path)] == [None, None, 4]

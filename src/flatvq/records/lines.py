@@ -1,0 +1,143 @@
+"""records.jsonl: what happened in a run, a JSON object a line."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from flatvq.errors import FlatvqError
+from flatvq.recipe.strict_json import load_json
+from flatvq.records.reading import Decibels, Number, Record, Several, Share, Step, check_record, read_file
+
+__all__ = ["JsonLines", "Look", "Row", "load_jsonl", "parse_row", "read_jsonl", "read_rows"]
+
+_REMEDY = "remove that line"
+
+
+class Row(Record):
+    """A line of records.jsonl; what a kind has beside this are numbers, text and flags."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Number | str | bool | None]
+
+    kind: str
+    step: Step
+    level: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    levels: Several[dict[str, Number | None]] = ()
+    psnr_db: Decibels | None = None
+
+
+class LookLevel(Record):
+    """How one codebook was used over the held-out crops that were looked at."""
+
+    perplexity: Number
+    usage: Share | None = None
+    quantization_error: Number | None = None
+
+
+class Look(Record):
+    """A record of kind `validation`: a look at held-out crops while the run was trained."""
+
+    step: Step
+    psnr_db: Decibels
+    levels: Several[LookLevel]
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """The objects of a JSON-lines file, and whether its last line was cut off and dropped."""
+
+    rows: list[dict[str, Any]]
+    truncated: bool
+
+
+def read_rows(path: Path) -> JsonLines:
+    """Read a run's records.jsonl; a last line that a kill cut off is dropped.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The records in the file's order, each with the values of a `Row`.
+
+    Raises:
+        FlatvqError: if the file cannot be read, or a line before the last is damaged.
+    """
+    lines = load_jsonl(path)
+    for number, row in enumerate(lines.rows, start=1):
+        check_record(Row, row, f"record {number} of {str(path)!r}", _REMEDY)
+    return lines
+
+
+def parse_row(line: bytes) -> dict[str, Any]:
+    """Read one line of a run's records.jsonl.
+
+    Raises:
+        FlatvqError: if it is damaged.
+    """
+    row = _object(line, "the record")
+    check_record(Row, row, "the record", _REMEDY)
+    return row
+
+
+def load_jsonl(path: Path) -> JsonLines:
+    """Read a file of one JSON object a line; a last line that a kill cut off is dropped.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The objects in the file's order, and whether a last line was dropped.
+
+    Raises:
+        FlatvqError: if the file cannot be read, or a line before the last is damaged.
+    """
+    lines = [line for line in read_file(path).split(b"\n") if line.strip()]
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(_object(line, f"record {number} of {str(path)!r}"))
+        except FlatvqError:
+            if number < len(lines):
+                raise
+            return JsonLines(rows, truncated=True)
+    return JsonLines(rows, truncated=False)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read a file of one JSON object a line; a cut-off last line is dropped with a word in the log.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The objects in the file's order.
+
+    Raises:
+        FlatvqError: if the file cannot be read, or a line before the last is damaged.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "records.jsonl"
+        ...     _ = path.write_text('{"kind": "train", "step": 1}' + chr(10) + '{"kind": "tra')
+        ...     logging.disable(logging.WARNING)
+        ...     read_jsonl(path)
+        ...     logging.disable(logging.NOTSET)
+        [{'kind': 'train', 'step': 1}]
+    """
+    lines = load_jsonl(path)
+    if lines.truncated:
+        logging.getLogger(__name__).warning("%s: the last line was cut off and is dropped", path)
+    return lines.rows
+
+
+def _object(line: bytes, origin: str) -> dict[str, Any]:
+    value = load_json(line, origin, _REMEDY, non_finite_is_null=True)
+    if not isinstance(value, dict):
+        raise FlatvqError(f"{origin} is not a JSON object", _REMEDY)
+    return value
