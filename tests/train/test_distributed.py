@@ -80,7 +80,7 @@ def test_two_processes_train_as_one(tmp_path: Path, small_recipe) -> None:
             value, alone[key], rtol=1e-3, atol=1e-3, msg=lambda text, k=key: f"{k}: {text}"
         )
     # The test has to have gone through what it is about.
-    assert int(first["quantizers.0.codebook._extra_state"][2]) == 6, "no revival happened"
+    assert int(first["quantizers.0.codebook.last_event_step"]) == 6, "no revival happened"
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch, small_recipe) -> None:

@@ -138,11 +138,11 @@ class Trainer:
         """Write a checkpoint, unless a codebook still gathers first vectors: starting over is exact then."""
         seeded = all(book.seeded for _, book in self._codebooks())
         if seeded and self._saved != self.step:
-            if not self.journal.silent:
-                self.journal.sync()
-                save_checkpoint(self.checkpoints, self.step, self.model, self.optimizer)
+            with self.machine.shared_errors():
+                if not self.journal.silent:
+                    self.journal.sync()
+                    save_checkpoint(self.checkpoints, self.step, self.model, self.optimizer)
             self._saved = self.step
-        self.machine.wait()
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.recipe.train.steps
@@ -181,17 +181,19 @@ class Trainer:
         return losses, norm
 
     def _validate(self) -> None:
-        """Look at some held-out crops; the first process does it for all."""
-        if not self.journal.silent:
-            recipe = self.recipe.evaluate
-            crops = evaluation_crops(self.data.validation, self.recipe.data.crop, recipe.validation_images)
-            found = evaluate(self.model, crops, batch_size=recipe.batch_size, structure=False).record()
-            keys = ("usage", "perplexity", "quantization_error")
-            levels = [{key: level[key] for key in keys} for level in found["levels"]]
-            self.journal.record(
-                "validation", step=self.step, psnr_db=found["psnr_db"], mse=found["mse"], levels=levels
-            )
-        self.machine.wait()
+        """Evaluate some held-out crops; the first process does it for all."""
+        with self.machine.shared_errors():
+            if not self.journal.silent:
+                recipe = self.recipe.evaluate
+                crops = evaluation_crops(
+                    self.data.validation, self.recipe.data.crop, recipe.validation_images
+                )
+                found = evaluate(self.model, crops, batch_size=recipe.batch_size, structure=False).record()
+                keys = ("usage", "perplexity", "quantization_error")
+                levels = [{key: level[key] for key in keys} for level in found["levels"]]
+                self.journal.record(
+                    "validation", step=self.step, psnr_db=found["psnr_db"], mse=found["mse"], levels=levels
+                )
 
     def _record_training(self, losses: Losses, norm: float, images_per_second: float) -> None:
         parts = {name: float(value.detach()) for name, value in vars(losses).items()}

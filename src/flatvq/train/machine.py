@@ -85,11 +85,6 @@ class Machine:
             if found is not None:
                 raise found
 
-    def wait(self) -> None:
-        """Wait for the other processes."""
-        if self.world_size > 1:
-            dist.barrier()
-
 
 @contextmanager
 def machine_for(recipe: TrainRecipe, launch: Launch | None = None) -> Iterator[Machine]:
