@@ -59,7 +59,7 @@ def explained(error: BaseException) -> FlatvqError | None:
     if isinstance(error, FlatvqError):
         return error
     if isinstance(error, OSError) and error.errno is not None:
-        return _cannot(error.errno, error.filename)
+        return _cannot(error.errno, error.strerror or os.strerror(error.errno), error.filename)
     return _beyond_memory(error)
 
 
@@ -89,12 +89,12 @@ def in_bytes(number: int) -> str:
     return f"{number / 1000**power:,.1f} {unit}" if power else f"{number} {unit}"
 
 
-def _cannot(number: int, path: object) -> FlatvqError:
+def _cannot(number: int, reason: str, path: object) -> FlatvqError:
     kind = StorageError if number in _STORAGE else FlatvqError
     remedy = _STORAGE.get(number) or _REMEDIES.get(number) or "check the path"
     act = "write" if number in _STORAGE or number == errno.EROFS else "use"
-    name = f"{act} {os.fsdecode(path)!r}" if isinstance(path, str | bytes) else "go on"
-    return kind(f"cannot {name} ({os.strerror(number).lower()})", remedy)
+    name = f"{act} {os.fsdecode(path)!r}" if isinstance(path, str | bytes | os.PathLike) else "go on"
+    return kind(f"cannot {name} ({reason[0].lower()}{reason[1:]})", remedy)
 
 
 def _beyond_memory(error: BaseException) -> FlatvqError | None:
