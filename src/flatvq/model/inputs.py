@@ -54,7 +54,7 @@ def require_unit_range(images: Tensor) -> None:
         Traceback (most recent call last):
         flatvq.errors.FlatvqError: images range from 0 to 255, not from 0 to 1: divide them by 255
     """
-    if images.numel() == 0 or not has_values(images):
+    if not has_values(images) or images.numel() == 0:
         return
     low, high = torch.stack(torch.aminmax(images)).tolist()
     if low < -_SLACK or high > 1 + _SLACK:
