@@ -309,8 +309,12 @@ def test_images_too_small_are_refused_with_the_smallest_size():
 
 
 def test_images_without_pixels_are_refused():
-    with pytest.raises(FlatvqError, match="MSE is not defined for images of 0 x 5 pixels"):
-        mse(torch.zeros(2, 3, 0, 5), torch.zeros(2, 3, 0, 5))
+    for shape, message in (
+        ((2, 3, 0, 5), "3 channels of 0 x 5 pixels"),
+        ((2, 0, 5, 5), "0 channels of 5 x 5"),
+    ):
+        with pytest.raises(FlatvqError, match=f"MSE is not defined for {message}"):
+            mse(torch.zeros(shape), torch.zeros(shape))
 
 
 def test_only_floating_point_images_are_rounded_to_8_bits():

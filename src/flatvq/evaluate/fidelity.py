@@ -287,9 +287,10 @@ def _pair(images: Tensor, references: Tensor, side: int = 1, metric: str = "MSE"
             f"cannot compare images of {kinds[0]} with {kinds[1]}",
             "pass real numbers of one scale on one device",
         )
-    if min(images.shape[1:]) < 1 or min(images.shape[2:]) < side:
+    channels, height, width = images.shape[1:]
+    if channels < 1 or min(height, width) < side:
         raise FlatvqError(
-            f"{metric} is not defined for images of {images.shape[2]} x {images.shape[3]} pixels",
+            f"{metric} is not defined for {channels} channels of {height} x {width} pixels",
             f"evaluate images of at least {side} x {side}",
         )
     return _double(images), _double(references)
