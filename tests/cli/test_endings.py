@@ -215,19 +215,16 @@ def test_a_study_that_nobody_reads_stops_its_trials(place: Path) -> None:
         (["train", "tiny.yaml", "--out", "taken"], "cannot read 'taken/recipe.json' (is a directory)"),
         (["report", "study"], "no study.json in 'study'"),
         (["train", "tiny.yaml", "--set", "model.levels.0.codebook_size=100000000000"], "TB of memory"),
-        (["evaluate", "large", "--data", "pictures"], "TB of memory or more"),
         (["capacity", "a\nb.yaml"], "cannot read recipe 'a\\nb.yaml'"),
     ],
 )
 def test_what_cannot_be_used_is_named(place: Path, flatvq, words: list[str], message: str) -> None:
     Path("file").touch()
-    for folder in ("run", "made", "taken/recipe.json", "study/study.json", "large"):
+    for folder in ("run", "made", "taken/recipe.json", "study/study.json"):
         Path(folder).mkdir(parents=True)
     for name in ("..yaml", "-x.yaml", "NUL.yaml"):
         Path(name).write_bytes(Path("tiny.yaml").read_bytes())
     Path("made/recipe.json").write_text("{}")
-    levels = [{"codebook_size": 10**11, "code_dim": 4}]
-    Path("large/config.json").write_text(json.dumps({"format": 2, "model": {"levels": levels}}))
     code, _, err = flatvq(*words)
     assert code == 2
     assert message in err
