@@ -143,6 +143,7 @@ def bad_exif() -> bytes:
 FRAMES = [Image.fromarray(COLOUR), Image.fromarray(255 - COLOUR)]
 JPEG = encoded(COLOUR, "JPEG", quality=100, subsampling=0)
 PNG = encoded(COLOUR, "PNG")
+DEFLATED = encoded(COLOUR, "TIFF", compression="tiff_deflate")
 ADOBE = flat_inks(200, 30, 60, 20)
 ADOBE_JPEG = encoded(Image.new("CMYK", (32, 32), (200, 30, 60, 20)), "JPEG", quality=100)
 PALETTE, PALETTE_SHOWN = palette_with_hole()
@@ -330,6 +331,8 @@ CASES = [
     Case("truncated.png", PNG[: len(PNG) // 2], "unreadable", "damaged"),
     Case("truncated.tif", encoded(COLOUR, "TIFF")[:200], "unreadable"),
     Case("many samples.tif", tiff_with_many_samples(), "unreadable"),
+    # libtiff prints what is wrong with these, unless it is kept from it.
+    Case("deflated.tif", DEFLATED[:60] + bytes(20) + DEFLATED[80:], "unreadable", "damaged"),
     Case("flipped bits.png", PNG[:200] + bytes(64) + PNG[264:], "unreadable", "damaged"),
     Case("magic only.png", PNG[:8], "unreadable"),
     Case("magic only.jpg", JPEG[:3], "unreadable"),

@@ -165,6 +165,19 @@ def reweigh(folder, change):
         (lambda folder: truncate(folder, "config.json"), "config.json' is damaged"),
         (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"), "config.json' is damaged"),
         (lambda folder: (folder / "config.json").write_text("[1]"), "has format empty"),
+        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "nested too deeply"),
+        (lambda folder: (folder / "config.json").write_text('{"format": 2, "format": 2}'), "'format' twice"),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(
+                (folder / "model.safetensors").read_bytes().replace(b'"F32"', b'"F4" ', 1)
+            ),
+            "model.safetensors' is damaged",
+        ),
+        # Refused before memory is taken for it: 60 GB of weights.
+        (
+            lambda folder: reconfigure(folder, model={**CONFIG["model"], "width": 65536}),
+            r"model.safetensors' has [\d.]+ kB, and the config's model takes [\d,.]+ [GT]B",
+        ),
         (lambda folder: truncate(folder, "model.safetensors"), "model.safetensors' is damaged"),
         (lambda folder: reconfigure(folder, format=1), "has format 1, and flatvq .* reads format 2"),
         (lambda folder: reconfigure(folder, model={"widht": 8}), "did you mean 'width'"),

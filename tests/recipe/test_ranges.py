@@ -79,6 +79,13 @@ def test_no_number_takes_everything(key: str) -> None:
             "9.22e+18 codes are more than indices of 64 bits can count",
         ),
         ("model.levels.0.scalar_levels", [8, 1], "scalar_levels must each be at least 2"),
+        ("model.levels.0.scalar_levels", [2**17], "'model.levels.0.scalar_levels.0' is 131072"),
+        (
+            "model.levels.0.codebook_size",
+            10**400,
+            "1.00e+400 codes are more than indices of 64 bits can count",
+        ),
+        ("model.levels", [{"downsample": 2}] * 17, "'model.levels' is [{'downsample': 2}"),
         ("model.levels.0.scalar_levels", ["a", "b"], "finite number in decimals"),
         ("model.levels.0.scalar_levels", 8, "write a list, such as [8]"),
         ("model.levels.0.scalar_levels", [None], "'model.levels.0.scalar_levels.0' is empty"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -150,6 +152,17 @@ def test_damaged_codes_and_pictures_are_survived(study_folder):
     Image.new("RGB", (8, 8)).save(run / "samples/1-reconstruction.png")
     page = write_report(study_folder).read_text()
     assert "codes.json&#39; holds no valid" in page
+    assert page.count('<span class="missing">missing</span>') == 2
+
+
+def test_a_picture_that_claims_to_be_huge_is_missing(study_folder):
+    run = study_folder / "runs/two-level-naive/seed-0"
+    for number, width in ((0, 2**15), (1, 2**31 - 1)):
+        path = run / f"samples/{number}-original.png"
+        content = path.read_bytes()
+        header = b"IHDR" + struct.pack(">II", width, 2**15) + content[24:29]
+        path.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
+    page = write_report(study_folder).read_text()
     assert page.count('<span class="missing">missing</span>') == 2
 
 

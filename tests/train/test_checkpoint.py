@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from flatvq.errors import FlatvqError
@@ -58,9 +60,76 @@ def test_a_state_without_a_step_changes_nothing(tmp_path: Path, state: str) -> N
     (path / "state.json").write_text(state)
     model, optimizer = _trained(4)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    with pytest.raises(FlatvqError, match="delete that folder to go on from the one before it"):
+    with pytest.raises(FlatvqError, match=r"state\.json' (is damaged|holds no)"):
         load_checkpoint(path, model, optimizer)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def _with(path: Path, name: str, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    tensors = load_file(path / name)
+    change(tensors)
+    save_file(tensors, path / name)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "state.json' holds no valid 'step'": lambda path: (path / "state.json").write_text(
+        '{"format": 1, "step": true}'
+    ),
+    "is of step 5": lambda path: (path / "state.json").write_text('{"format": 1, "step": 5}'),
+    "has int32 of shape [4] for 'bias', and the model float32 of shape [4]": lambda path: _with(
+        path, "model.safetensors", lambda tensors: tensors.update(bias=tensors["bias"].int())
+    ),
+    "holds NaN or infinity in 'weight'": lambda path: _with(
+        path, "model.safetensors", lambda tensors: tensors["weight"][0].fill_(float("nan"))
+    ),
+    "has float32 of shape [4] for '7.exp_avg', and the model nothing": lambda path: _with(
+        path, "optimizer.safetensors", lambda tensors: tensors.update({"7.exp_avg": torch.zeros(4)})
+    ),
+    "has float32 of shape [4] for '-1.exp_avg', and the model nothing": lambda path: _with(
+        path, "optimizer.safetensors", lambda tensors: tensors.update({"-1.exp_avg": torch.zeros(4)})
+    ),
+    "has nothing for '1.exp_avg_sq', and the model float32 of shape [4]": lambda path: _with(
+        path, "optimizer.safetensors", lambda tensors: tensors.pop("1.exp_avg_sq")
+    ),
+    "has float32 of shape [1] for '0.exp_avg', and the model float32 of shape [4, 4]": lambda path: _with(
+        path, "optimizer.safetensors", lambda tensors: tensors.update({"0.exp_avg": torch.zeros(1)})
+    ),
+    "optimizer.safetensors' is damaged": lambda path: (path / "optimizer.safetensors").write_bytes(b"x" * 9),
+}
+
+
+@pytest.mark.parametrize("named", DAMAGES)
+def test_a_damaged_checkpoint_changes_nothing(tmp_path: Path, named: str) -> None:
+    path = save_checkpoint(tmp_path, 3, *_trained(4))
+    DAMAGES[named](path)
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.Adam(model.parameters())
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(FlatvqError, match=re.escape(named)):
+        load_checkpoint(path, model, optimizer)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not optimizer.state
+
+
+def test_what_a_checkpoint_holds_is_restored(tmp_path: Path) -> None:
+    model, optimizer = _trained(4)
+    path = save_checkpoint(tmp_path, 3, model, optimizer)
+    other, restored = _trained(4)
+    assert load_checkpoint(path, other, restored) == 3
+    assert torch.equal(other.weight, model.weight)
+    for slot, expected in zip(restored.state.values(), optimizer.state.values(), strict=True):
+        assert slot.keys() == expected.keys()
+        assert all(torch.equal(slot[key], expected[key]) for key in slot)
+
+
+def test_a_folder_that_is_no_checkpoint_takes_no_checkpoint_s_place(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, *_trained(4))
+    (tmp_path / "step-00000001.old").mkdir()
+    (tmp_path / "step-best").mkdir()
+    prune_checkpoints(tmp_path)
+    assert [path.name for path in newest_checkpoints(tmp_path)] == ["step-00000002", "step-00000001"]
+    assert (tmp_path / "step-best").exists()
 
 
 def test_two_checkpoints_are_kept_and_leftovers_removed(tmp_path: Path) -> None:

@@ -156,8 +156,8 @@ def read_images(run: Path) -> list[dict[str, Any]]:
     content = pa.BufferReader(read_file(path))
     schema = pa.schema([("image", pa.string()), *((name, pa.float64()) for name in _COLUMNS)])
     try:
-        table = pq.read_table(content, columns=schema.names, use_threads=False)
-        if table.schema.types != schema.types:
+        table = pq.read_table(content, use_threads=False)
+        if (table.schema.names, table.schema.types) != (schema.names, schema.types):
             raise FlatvqError(f"{str(path)!r} has other columns than {', '.join(schema.names)}", _again(run))
         table.validate(full=True)
         return list(table.to_pylist())

@@ -14,11 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from flatvq.data.conversion import Rejected
+from flatvq.data.pillow import opened, to_rgb
+
 __all__ = ["Embedded", "amplification", "differences", "embed", "error_picture", "psnr_db", "read_picture"]
 
 Pixels = NDArray[np.uint8]
 """[H, W, 3] levels of 8 bits."""
 
+LARGEST = 2**24
+"""Pixels of a picture; no larger one is read."""
 BUDGET = 1_300_000
 """Bytes of all pictures together, before base64 adds a third."""
 
@@ -49,11 +54,11 @@ class Embedded:
 
 
 def read_picture(path: Path) -> Pixels | None:
-    """Read a picture as [H, W, 3] of 8 bits; None where there is none that can be read."""
+    """Read a picture as [H, W, 3] of 8 bits; None where there is none that can be read and shown."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError):
+        with path.open("rb") as file, opened(file) as image:
+            return np.asarray(to_rgb(image)) if image.width * image.height <= LARGEST else None
+    except (OSError, Rejected):
         return None
 
 

@@ -10,6 +10,7 @@ OUT/codes.parquet             arm, seed, level, counts: how often each code was 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,11 @@ def _written(path: Path, table: Any) -> Path:
 
     names = pa.dictionary(pa.int32(), pa.string())
     narrow = {pa.float64(): pa.float32(), pa.int64(): pa.int32(), pa.string(): names}
-    fields = [pa.field(field.name, narrow.get(field.type, field.type)) for field in table.schema]
+    for number, field in enumerate(table.schema):
+        with suppress(pa.ArrowInvalid):  # seeds may have more than 32 bits
+            narrowed = table.column(number).cast(narrow.get(field.type, field.type))
+            table = table.set_column(number, field.name, narrowed)
     content = pa.BufferOutputStream()
-    pq.write_table(table.cast(pa.schema(fields)), content, compression="zstd")
+    pq.write_table(table, content, compression="zstd")
     write_bytes(path, memoryview(content.getvalue()))
     return path

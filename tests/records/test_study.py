@@ -1,0 +1,122 @@
+"""study.json and tune.json: what is not as docs/records.md has it is neither rendered nor packed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flatvq.errors import FlatvqError
+from flatvq.records import load_search, load_study
+from flatvq.study import pack
+
+ROOT = Path(__file__).parents[2]
+STUDIES = sorted((ROOT / "results").rglob("study.json"))
+SEARCH = ROOT / "results" / "tune-single" / "tune.json"
+
+Edit = Callable[[dict[str, Any]], object]
+
+
+def _edited(path: Path, folder: Path, edit: Edit) -> Path:
+    tree = json.loads(path.read_text())
+    edit(tree)
+    (folder / path.name).write_text(json.dumps(tree))
+    return folder
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parent.name)
+def test_every_committed_study_is_read(path: Path) -> None:
+    tree, study = json.loads(path.read_text()), load_study(path.parent)
+    assert [trial.psnr_db for trial in study.trials] == [trial["psnr_db"] for trial in tree["trials"]]
+    assert [one.per_seed for one in study.comparisons] == [
+        tuple(one["per_seed"]) for one in tree["comparisons"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (lambda tree: tree["trials"][0].update(psnr_db="25.1"), "trials.0.psnr_db"),
+        (lambda tree: tree["trials"][0].update(psnr_db=True), "trials.0.psnr_db"),
+        (lambda tree: tree["trials"][0].update(psnr_db=10**400), "trials.0.psnr_db"),
+        (lambda tree: tree["trials"][0].update(psnr_db=1e6), "trials.0.psnr_db"),
+        (lambda tree: tree["trials"][1].update(seed="0"), "trials.1.seed"),
+        (lambda tree: tree["trials"][1].update(seed=1.0), "trials.1.seed"),
+        (lambda tree: tree["trials"][0]["levels"][0].update(usage=1.5), "trials.0.levels.0.usage"),
+        (
+            lambda tree: tree["trials"][0]["levels"][0].update(codebook_size=0),
+            "trials.0.levels.0.codebook_size",
+        ),
+        (lambda tree: tree["arms"][0].update(parameters=-1), "arms.0.parameters"),
+        (lambda tree: tree["arms"][0].update(level_table=[]), "arms.0.level_table"),
+        (lambda tree: tree["comparisons"][0].update(interval90=[0.1]), "comparisons.0.interval90.1"),
+        (lambda tree: tree["comparisons"][0].update(per_seed={"0": 1}), "comparisons.0.per_seed"),
+        (lambda tree: tree.update(margin_db="0.1"), "margin_db"),
+        (lambda tree: tree.update(trials={}), "trials"),
+        (lambda tree: tree.update(format=True), "format"),
+        (lambda tree: tree.pop("verdict"), "verdict"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(tmp_path: Path, edit: Edit, named: str) -> None:
+    folder = _edited(STUDIES[0], tmp_path, edit)
+    with pytest.raises(FlatvqError, match=re.escape(f"study.json' holds no valid '{named}'")):
+        load_study(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"format": 1, "format": 1}', "the key 'format' twice"),
+        (b'{"a":' * 50_000, "nested too deeply"),
+        (b'{"format": ' + b"9" * 5000 + b"}", "is damaged"),
+        (b'{"format": "' + b"x" * 50_000 + b'"}', "has format xxxx"),
+        (b'{"format": 1, "title": "\\ud83d"}', "text that is not Unicode"),
+    ],
+)
+def test_a_damaged_file_is_one_short_line(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "study.json").write_bytes(content)
+    with pytest.raises(FlatvqError, match=re.escape(said)) as caught:
+        load_study(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("run", ["../elsewhere", "/etc", "runs/../../x", "runs\0x"])
+def test_a_run_outside_of_the_study_is_not_packed(tmp_path: Path, run: str) -> None:
+    folder = _edited(STUDIES[0], tmp_path, lambda tree: tree["trials"][0].update(run=run))
+    with pytest.raises(FlatvqError, match="lies outside of the study"):
+        pack(folder, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (lambda tree: tree["trials"][0].update(psnr_db="23"), "trials.0.psnr_db"),
+        (lambda tree: tree["trials"][0].update(looks=[[100]]), "trials.0.looks.0.1"),
+        (lambda tree: tree["trials"][0].update(state="ended"), "trials.0.state"),
+        (lambda tree: tree["trials"][0].update(values=[1]), "trials.0.values"),
+        (lambda tree: tree.update(space=["x"]), "space"),
+        (lambda tree: tree.update(importances={"x": "1"}), "importances.x"),
+        (lambda tree: tree["confirmed"].update(difference="0.1"), "confirmed.difference"),
+        (lambda tree: tree.update(format=2), "format"),
+    ],
+)
+def test_a_search_with_a_value_of_another_kind_is_refused(tmp_path: Path, edit: Edit, named: str) -> None:
+    assert load_search(SEARCH.parent).trials
+    folder = _edited(SEARCH, tmp_path, edit)
+    with pytest.raises(FlatvqError, match=re.escape(f"tune.json' holds no valid '{named}'")):
+        load_search(folder)
+
+
+def test_a_trial_that_was_given_up_reached_its_last_look(tmp_path: Path) -> None:
+    def give_up(tree: dict[str, Any]) -> None:
+        tree["trials"][0] |= {"state": "given up", "psnr_db": None, "looks": [[100, 18.5], [200, 19.25]]}
+        tree["trials"][1] |= {"state": "failed", "psnr_db": None, "looks": []}
+
+    first, second, *_ = load_search(_edited(SEARCH, tmp_path, give_up)).trials
+    assert (first.reached, second.reached) == (19.25, None)
