@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import jaxtyping
 import pytest
 import torch
 
 from flatvq.quantize.randomness import generator
-
-
-@pytest.fixture
-def unchecked():
-    """Let wrong shapes through to flatvq's own checks, as they get there outside the tests."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

@@ -99,6 +99,7 @@ def has_values(tensor: Tensor) -> bool:
         or tensor.is_meta
         or type(tensor) not in (Tensor, torch.nn.Parameter)
         or is_functorch_wrapped_tensor(tensor)
+        or (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
     )
 
 

@@ -122,6 +122,6 @@ class _Lattice(NamedTuple):
         half_range = floats([(level - 1) / 2 + 5e-4 for level in levels])
         offset = floats([0.5 if level % 2 == 0 else 0.0 for level in levels])
         half = floats([float(level // 2) for level in levels])
-        whole = torch.tensor([levels, places], device="cpu")
-        constants = *whole, half, half_range, offset, torch.atanh(offset / half_range)
+        integers = [torch.tensor(values, device="cpu") for values in (levels, places)]
+        constants = *integers, half, half_range, offset, torch.atanh(offset / half_range)
         return cls(*(constant.to(device) for constant in constants))
