@@ -143,6 +143,8 @@ def bad_exif() -> bytes:
 FRAMES = [Image.fromarray(COLOUR), Image.fromarray(255 - COLOUR)]
 JPEG = encoded(COLOUR, "JPEG", quality=100, subsampling=0)
 PNG = encoded(COLOUR, "PNG")
+FAX = encoded(Image.fromarray(GREY > 99), "TIFF", compression="group4")
+JP2 = encoded(COLOUR, "JPEG2000")
 DEFLATED = encoded(COLOUR, "TIFF", compression="tiff_deflate")
 ADOBE = flat_inks(200, 30, 60, 20)
 ADOBE_JPEG = encoded(Image.new("CMYK", (32, 32), (200, 30, 60, 20)), "JPEG", quality=100)
@@ -331,8 +333,11 @@ CASES = [
     Case("truncated.png", PNG[: len(PNG) // 2], "unreadable", "damaged"),
     Case("truncated.tif", encoded(COLOUR, "TIFF")[:200], "unreadable"),
     Case("many samples.tif", tiff_with_many_samples(), "unreadable"),
-    # libtiff prints what is wrong with these, unless it is kept from it.
+    # libtiff prints what is wrong with these, unless it is kept from it; Pillow takes the second for sound.
     Case("deflated.tif", DEFLATED[:60] + bytes(20) + DEFLATED[80:], "unreadable", "damaged"),
+    Case("fax.tif", FAX[:40] + bytes(12) + FAX[52:], "unreadable", "damaged (an error in Fax4Decode)"),
+    # It claims a box of 3.9 GiB.
+    Case("long.jp2", JP2.replace(b"\0\0\0\x2djp2h", b"\xf8\0\0\x2djp2h"), "unreadable", "but only got"),
     Case("flipped bits.png", PNG[:200] + bytes(64) + PNG[264:], "unreadable", "damaged"),
     Case("magic only.png", PNG[:8], "unreadable"),
     Case("magic only.jpg", JPEG[:3], "unreadable"),

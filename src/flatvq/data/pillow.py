@@ -5,20 +5,20 @@ Pillow's plugins raise nearly any exception on a damaged file, so whatever they 
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
-from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError, _imaging
+from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
+from flatvq.data import libtiff
 from flatvq.data.conversion import Conversion, NotAnImageError, Rejected
 from flatvq.data.depth import depth_notes, is_deep, refuse_unknown_ranges, to_eight_bits
 from flatvq.data.reasons import reason_of
@@ -117,13 +117,15 @@ def opened(stream: BinaryIO) -> Iterator[ImageFile.ImageFile]:
         Rejected: if it is damaged or too large.
     """
     _mute_pillow()
-    _mute_libtiff()
+    libtiff.listen()
     try:
-        with Image.open(stream, formats=_formats()) as image:
+        with Image.open(_Bounded(stream), formats=_formats()) as image:
             if image.width * image.height > LARGEST_PIXELS:
                 raise _too_large(f"{image.width} x {image.height} pixels")
             refuse_unknown_ranges(image)
             yield image
+        if error := libtiff.error_since():
+            raise Rejected(f"damaged (an error in {error})")
     except Rejected:
         raise
     except UnidentifiedImageError:
@@ -182,6 +184,26 @@ def is_upright(image: Image.Image) -> bool:
     return _orientation(image) not in _UPRIGHT
 
 
+class _Bounded:
+    """A file of which no more is asked than it holds: Python takes memory for what is asked.
+
+    A damaged file may claim a part of any length.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._end = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes, or what is left."""
+        left = max(0, self._end - self._stream.tell())
+        return self._stream.read(left if size < 0 else min(size, left))
+
+
 @cache
 def _formats() -> tuple[str, ...]:
     """Return those of the formats that this build of Pillow reads: `Image.open` fails on the others."""
@@ -201,18 +223,6 @@ def _mute_pillow() -> None:
         warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
 
 
-@cache
-def _mute_libtiff() -> None:
-    """Keep libtiff from printing what is wrong with a file, which Pillow raises as well.
-
-    Its functions are reached through Pillow, as those of libjpeg are (`flatvq.data.native`).
-    """
-    with suppress(OSError, AttributeError):
-        pillow = ctypes.CDLL(_imaging.__file__)
-        pillow.TIFFSetErrorHandler(None)
-        pillow.TIFFSetWarningHandler(None)
-
-
 def _why_unidentified(stream: BinaryIO) -> str:
     """Say why Pillow opens a file as none of the formats: it drops what their plugins raise."""
     stream.seek(0)
@@ -222,7 +232,7 @@ def _why_unidentified(stream: BinaryIO) -> str:
         if accepts is not None and accepts(head) is True:
             stream.seek(0)
             try:
-                plugin(stream, "")
+                plugin(cast("BinaryIO", _Bounded(stream)), "")
             except Exception as error:
                 return f"{name} data that Pillow cannot read ({_one_line(error)})"
     return "holds no image of a known format"

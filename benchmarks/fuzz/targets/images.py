@@ -1,0 +1,69 @@
+"""Readers of images."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.fuzz.targets.base import Target
+from flatvq.data.sets import Pixels, Region
+
+if TYPE_CHECKING:
+    from flatvq.data.conversion import Conversion
+
+__all__ = ["Images"]
+
+CROP = 16
+
+
+class Images(Target):
+    """Images of every format, by both ways of decoding."""
+
+    pattern = "images/*"
+
+    def read(self, changed: Sequence[Path]) -> str:
+        """As `flatvq evaluate` and `flatvq train` do, at sizes and white levels that follow from the file."""
+        from flatvq.data.conversion import Conversion
+        from flatvq.data.folder import open_folder
+
+        path = changed[0]
+        chosen = zlib.crc32(path.read_bytes())
+        conversion = Conversion(CROP, (0, 0, 16, 40)[chosen % 4], (0, 0, 0, 4095)[chosen // 4 % 4])
+        folder = Path("mutated")
+        folder.mkdir(exist_ok=True)
+        copy = path.rename(folder / path.name)
+        try:
+            decoded_alike(copy, conversion)
+            opened = open_folder(folder, CROP, conversion.resize, conversion.white_level)
+        finally:
+            copy.unlink(missing_ok=True)
+        fates = [fate.fate for fate in opened.fates]
+        return fates[0] if fates else "used"
+
+
+def decoded_alike(path: Path, conversion: Conversion) -> None:
+    """Decode an image in both ways, and a part of it; see that they agree where they read it."""
+    from flatvq.data.conversion import Rejected
+    from flatvq.data.decoding import decode, decode_for_training
+    from flatvq.data.sets import whole
+
+    found: list[Pixels] = []
+    for way, wanted in ((decode, whole), (decode_for_training, whole), (decode_for_training, centre)):
+        with path.open("rb") as stream, suppress(Rejected):
+            found.append(way(stream, conversion, wanted))
+    if len(found) == 3:
+        exact, quick, part = found
+        assert exact.shape == quick.shape, f"decoded to {exact.shape} and {quick.shape}"
+        assert (centre(*quick.shape[:2]).of(quick) == part).all(), "a part differs from the whole"
+    for pixels in found:
+        assert pixels.dtype.name == "uint8"
+        assert pixels.shape[2] == 3
+        assert min(pixels.shape[:2]) >= CROP
+
+
+def centre(height: int, width: int) -> Region:
+    """Return the middle of an image."""
+    return Region((height - CROP) // 2, (width - CROP) // 2, CROP, CROP)
