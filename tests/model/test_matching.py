@@ -172,3 +172,12 @@ def test_a_goal_out_of_reach_is_told_by_the_residuals():
     assert match(coarse, capacity_of(one_level(1024), 256), 256, ["bits"], 0.01).residuals["bits"] < -0.9
     silent = capacity_of(one_level(1), 256)
     assert match(one_level(1024), silent, 256, ["bits"], 0.01).residuals["bits"] > 1
+
+
+def test_widths_of_a_vast_reference_stay_within_those_of_a_recipe():
+    vast = capacity_of(one_level(256, width=65536, residual_width=65536, residual_blocks=1000), 256)
+    # Counted for every width, a thousand blocks would take hours.
+    for model in (one_level(256, residual_blocks=0), one_level(256, width=2, residual_width=1000)):
+        matched = match(model, vast, 256, ["parameters", "multiply_adds"], 0.01).model
+        assert matched.width <= 65536
+        assert matched.residual_width <= 65536

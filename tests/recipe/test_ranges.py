@@ -64,6 +64,8 @@ def test_no_number_takes_everything(key: str) -> None:
         ("seeds", [3, 3], "seeds must differ, not [3, 3] under 'seeds'"),
         ("tune.confirm_seeds", [7, 7], "seeds must differ, not [7, 7] under 'tune.confirm_seeds'"),
         ("tune.confirm_seeds", [-7, 7], "'tune.confirm_seeds.0' is -7"),
+        ("seeds", list(range(10_001)), "1 arms with 10001 seeds are 10,001 trials, more than 10,000"),
+        ("arms", {f"a{number}": {} for number in range(257)}, "'arms' is {'a0': {}, 'a1': {}"),
         ("train.steps", 10**8, "'train.steps' is 100000000"),
         ("train.steps", 0, "'train.steps' is 0"),
         ("evaluate.samples", 10**9, "'evaluate.samples' is 1000000000"),

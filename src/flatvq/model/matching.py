@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from math import ceil, floor, fsum, hypot, inf, log, log2
 
 from flatvq.model.capacity import Capacity, capacity_of
 from flatvq.recipe import Capacity as CapacityName
 from flatvq.recipe import ModelRecipe, parse, set_key
+from flatvq.recipe.section import LONGEST_SIDE
 
 __all__ = ["Matched", "match", "residuals"]
 
@@ -97,11 +97,13 @@ def match(
         {'levels.0.codebook_size': (1024, 5793)}
     """
     left = residuals(capacity_of(model, size), reference)
-    target = _Target(reference, size, tuple(name for name in capacities if name != "bits"))
+    spent = [name for name in capacities if name != "bits"]
     changes: dict[str, tuple[int, int]] = {}
     if "bits" in capacities and abs(left["bits"]) > tolerance:
         changes |= _codebook_changes(model, reference, size)
-    if any(abs(left[name]) > tolerance for name in target.names):
+    if any(abs(left[name]) > tolerance for name in spent):
+        costs = tuple(_Cost(model, size, name) for name in spent)
+        target = _Target(costs, tuple(int(getattr(reference, name)) for name in spent))
         changes |= _width_changes(model, target, tolerance)
     changed = _changed(model, changes)
     return Matched(changed, changes, residuals(capacity_of(changed, size), reference))
@@ -148,68 +150,100 @@ def _bits(sizes: list[int], cells: list[int]) -> float:
     return fsum(number * log2(size) for size, number in zip(sizes, cells, strict=True))
 
 
+class _Cost:
+    """A capacity of a model as its widths change: linear in the residual width, quadratic in the width.
+
+    Every layer has as many channels as the width or half of it, as the residual width, or as many as neither
+    changes. So the capacities of five small models give that of any, in whole numbers.
+
+    Args:
+        model: whose widths change.
+        size: of the image.
+        name: `parameters` or `multiply_adds`.
+    """
+
+    def __init__(self, model: ModelRecipe, size: int | tuple[int, int], name: CapacityName) -> None:
+        def at(width: int, residual_width: int) -> int:
+            widths = {"width": width, "residual_width": residual_width}
+            return int(getattr(capacity_of(model.model_copy(update=widths), size), name))
+
+        one, two, three = (at(width, 1) for width in (2, 4, 6))
+        self.base, self.slope, self.bend = one, two - one, three - 2 * two + one
+        self.each = at(2, 2) - one
+        self.each_slope = at(4, 2) - two - self.each
+
+    def __call__(self, width: int, residual_width: int) -> int:
+        """Return the capacity at an even width."""
+        steps = width // 2 - 1
+        narrowest = self.base + steps * self.slope + steps * (steps - 1) // 2 * self.bend
+        return narrowest + (residual_width - 1) * (self.each + steps * self.each_slope)
+
+
+@dataclass(frozen=True)
+class _Widths:
+    """What can be changed to match parameters and multiply-adds."""
+
+    width: int
+    residual_width: int
+
+
 @dataclass(frozen=True)
 class _Target:
     """What the widths are to reach."""
 
-    reference: Capacity
-    size: int | tuple[int, int]
-    names: tuple[CapacityName, ...]
+    costs: tuple[_Cost, ...]
+    goals: tuple[int, ...]
 
-    def off(self, model: ModelRecipe) -> list[float]:
+    def off(self, at: _Widths) -> list[float]:
         """Return the relative difference of each capacity asked for; all grow with either width."""
-        left = residuals(capacity_of(model, self.size), self.reference)
-        return [left[name] for name in self.names]
+        spent = (cost(at.width, at.residual_width) for cost in self.costs)
+        return [_relative(value, goal) for value, goal in zip(spent, self.goals, strict=True)]
 
-    def worst(self, model: ModelRecipe) -> float:
+    def worst(self, at: _Widths) -> float:
         """Return the largest of them, without its sign."""
-        return max(abs(difference) for difference in self.off(model))
+        return max(abs(difference) for difference in self.off(at))
 
 
 def _width_changes(model: ModelRecipe, target: _Target, tolerance: float) -> dict[str, tuple[int, int]]:
     """Choose the least change that matches, or that comes nearest, give or take the tolerance."""
+    own = _Widths(model.width, model.residual_width)
 
-    def change(other: ModelRecipe) -> float:
-        return hypot(log(other.width / model.width), log(other.residual_width / model.residual_width))
+    def change(other: _Widths) -> float:
+        return hypot(log(other.width / own.width), log(other.residual_width / own.residual_width))
 
-    candidates = [_best_at(model, width, target) for width in _widths(model, target)]
+    candidates = [_best_at(own, width, target) for width in _even_widths(target)]
     nearest = min(target.worst(candidate) for candidate in candidates)
     allowed = tolerance if nearest <= tolerance else nearest + tolerance
     best = min((one for one in candidates if target.worst(one) <= allowed), key=change)
     return {
-        name: (getattr(model, name), getattr(best, name))
+        name: (getattr(own, name), getattr(best, name))
         for name in ("width", "residual_width")
-        if getattr(model, name) != getattr(best, name)
+        if getattr(own, name) != getattr(best, name)
     }
 
 
-def _best_at(model: ModelRecipe, width: int, target: _Target) -> ModelRecipe:
+def _best_at(own: _Widths, width: int, target: _Target) -> _Widths:
     """Choose the residual width that serves a width best.
 
     All capacities are linear in it. One is met where its difference is zero; of two, the larger difference is
     least where they are equal and opposite. Both are roots of the sum; the best integer is next to the root.
     It is at most the width, or in the model's own proportion: blocks that bulge are another design.
     """
-    at = [_resized(model, width, residual_width) for residual_width in (1, 2)]
-    first, second = (sum(target.off(candidate)) for candidate in at)
+    first, second = (sum(target.off(_Widths(width, residual_width))) for residual_width in (1, 2))
     if first == second:  # there are no residual blocks
-        return _resized(model, width, model.residual_width)
+        return _Widths(width, own.residual_width)
     root = 1 - first / (second - first)
-    widest = max(width, width * model.residual_width // model.width)
+    widest = min(max(width, width * own.residual_width // own.width), LONGEST_SIDE)
     nearest = {min(max(1, round_(root)), widest) for round_ in (floor, ceil)}
-    return min((_resized(model, width, candidate) for candidate in sorted(nearest)), key=target.worst)
+    return min((_Widths(width, candidate) for candidate in sorted(nearest)), key=target.worst)
 
 
-def _widths(model: ModelRecipe, target: _Target) -> Iterator[int]:
+def _even_widths(target: _Target) -> Iterator[int]:
     """Yield even widths up to the first that exceeds every target however narrow its residual blocks are."""
-    for width in count(2, step=2):
+    for width in range(2, LONGEST_SIDE + 1, 2):
         yield width
-        if min(target.off(_resized(model, width, 1))) > 0:
+        if min(target.off(_Widths(width, 1))) > 0:
             return
-
-
-def _resized(model: ModelRecipe, width: int, residual_width: int) -> ModelRecipe:
-    return model.model_copy(update={"width": width, "residual_width": residual_width})
 
 
 def _changed(model: ModelRecipe, changes: dict[str, tuple[int, int]]) -> ModelRecipe:

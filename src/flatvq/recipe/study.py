@@ -30,6 +30,8 @@ __all__ = [
     "TuneRecipe",
 ]
 
+_MOST_TRIALS = 10_000
+
 Capacity = Literal["bits", "parameters", "multiply_adds"]
 
 
@@ -164,7 +166,7 @@ class StudyRecipe(Sections):
 
     title: str = ""
     """One line that says what the study asks."""
-    arms: dict[str, ArmRecipe] = Field({"default": ArmRecipe()}, min_length=1)
+    arms: dict[str, ArmRecipe] = Field({"default": ArmRecipe()}, min_length=1, max_length=256)
     """Diffs by name, against the sections above. A name becomes a folder's: at most 64 characters."""
     seeds: Seeds = Field((0, 1, 2), min_length=1)
     """The seeds; each arm is trained once with each."""
@@ -179,6 +181,14 @@ class StudyRecipe(Sections):
     """What `flatvq tune` does."""
     workers: int = Field(0, ge=0, le=10_000)
     """Trials at the same time; 0: one per core on a CPU, one per GPU."""
+
+    @model_validator(mode="after")
+    def _trials_can_be_listed(self) -> Self:
+        number = len(self.arms) * len(self.seeds)
+        if number > _MOST_TRIALS:
+            what = f"{len(self.arms)} arms with {len(self.seeds)} seeds are {number:,} trials"
+            raise ValueError(f"{what}, more than {_MOST_TRIALS:,}")
+        return self
 
     @model_validator(mode="after")
     def _names_become_folders(self) -> Self:
