@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fuzz.child import LIMIT_BYTES, LIMIT_SECONDS, Batch, files_of, made
+from benchmarks.fuzz.child import LIMIT_SECONDS, Batch, files_of, made
 from benchmarks.fuzz.runner import ROOT, batches_of, merged, run, write_corpus_in
 from benchmarks.fuzz.targets import TARGETS
 
@@ -87,6 +87,7 @@ def _found(corpus: Path, folder: Path, target: str, seed: int, count: int) -> di
         "seconds": round(found.seconds, 1),
         "process_bytes": found.process_bytes,
         "input_bytes": found.input_bytes,
+        "limit_bytes": TARGETS[target].limit_bytes,
     }
 
 
@@ -98,7 +99,7 @@ def _head() -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine_record(),
         "packages": {name: version(name) for name in PACKAGES},
-        "limits": {"seconds": LIMIT_SECONDS, "bytes": LIMIT_BYTES},
+        "limit_seconds": LIMIT_SECONDS,
     }
 
 

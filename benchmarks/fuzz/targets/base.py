@@ -41,6 +41,8 @@ class Target(ABC):
 
     pattern: str
     """Of the files that may be mutated, relative to the corpus."""
+    limit_bytes = 2**30
+    """Memory that an input may take."""
 
     def __init__(self) -> None:
         self.valid = {path: path.read_bytes() for path in self._paths()}
