@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
 from flatvq.model import VQVAE, build_vqvae
-from flatvq.quantize import Quantized, Quantizer, RandomSeeding, Revival, VectorQuantizer
-from flatvq.quantize.seeding import KMeansSeeding
-from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, RevivalRecipe, TrainRecipe
+from flatvq.quantize import DeadCodeReplacement, Quantized, Quantizer, RandomInit, VectorQuantizer
+from flatvq.quantize.init import KMeansInit
+from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, ReplacementRecipe, TrainRecipe
 from flatvq.train.machine import machine_for, repeatable
 from flatvq.train.objective import objective
 from flatvq.train.optimizer import optimizer_for
@@ -63,15 +63,15 @@ def eval_pair(
     Returns:
         The contenders, and what was checked.
     """
-    ours = VectorQuantizer(codebook_size, vectors.shape[1], seeding=RandomSeeding()).eval()
+    ours = VectorQuantizer(codebook_size, vectors.shape[1], init=RandomInit()).eval()
     if codes is not None:
-        ours.codebook.codes.data.copy_(codes)
+        ours.codebook.weight.data.copy_(codes)
     peer = peer_quantizer(codebook_size, vectors.shape[1], kmeans_init=False).eval()
     ours, peer = ours.to(vectors.device), peer.to(vectors.device)
-    peer._codebook.embed.data.copy_(ours.codebook.codes[None])
+    peer._codebook.embed.data.copy_(ours.codebook.weight[None])
     with torch.no_grad():
         found, theirs = ours(vectors).indices, peer(vectors)[1]
-        same = _agreement(vectors, ours.codebook.codes, found, theirs)
+        same = _agreement(vectors, ours.codebook.weight, found, theirs)
     return {"flatvq": _without_gradients(ours, vectors), "other": _without_gradients(peer, vectors)}, same
 
 
@@ -89,10 +89,13 @@ def _agreement(vectors: Tensor, codes: Tensor, found: Tensor, theirs: Tensor) ->
 
 
 def training_pair(vectors: Tensor, codebook_size: int) -> tuple[dict[str, Call], str]:
-    """Take training steps of the quantizers alone: forward, moving averages, revival, backward."""
+    """Take training steps of the quantizers alone: forward, moving averages, replacement, backward."""
     size, dim = codebook_size, vectors.shape[1]
     ours = VectorQuantizer(
-        size, dim, seeding=KMeansSeeding(vectors_per_code=1), revival=Revival(every=1, fraction=0.05)
+        size,
+        dim,
+        init=KMeansInit(vectors_per_code=1),
+        replacement=DeadCodeReplacement(every=1, fraction=0.05),
     )
     ours, peer = ours.to(vectors.device), peer_quantizer(size, dim).to(vectors.device)
     return {"flatvq": _step(ours, vectors), "other": _step(peer, vectors)}, _same_step(vectors, codebook_size)
@@ -101,11 +104,11 @@ def training_pair(vectors: Tensor, codebook_size: int) -> tuple[dict[str, Call],
 def _same_step(vectors: Tensor, codebook_size: int) -> str:
     """Check that one training step from the same codes gives the same codes, loss and gradient."""
     size, dim = codebook_size, vectors.shape[1]
-    ours = VectorQuantizer(size, dim, seeding=RandomSeeding())
+    ours = VectorQuantizer(size, dim, init=RandomInit())
     peer = peer_quantizer(size, dim, kmeans_init=False, threshold_ema_dead_code=0)
     ours, peer = ours.to(vectors.device), peer.to(vectors.device)
-    peer._codebook.embed.data.copy_(ours.codebook.codes[None])
-    peer._codebook.embed_avg.data.copy_(ours.codebook.codes[None])
+    peer._codebook.embed.data.copy_(ours.codebook.weight[None])
+    peer._codebook.embed_avg.data.copy_(ours.codebook.weight[None])
     peer._codebook.cluster_size.data.fill_(1.0)
     a, b = vectors.clone().requires_grad_(), vectors.clone().requires_grad_()
     out, (quantized, indices, loss) = ours(a), peer(b)
@@ -117,7 +120,7 @@ def _same_step(vectors: Tensor, codebook_size: int) -> str:
     assert float(same.float().mean()) > 0.999, "the sides disagree on indices"
     torch.testing.assert_close(a.grad[same], b.grad[same], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(out.commitment_loss, loss.sum(), rtol=1e-4, atol=1e-6)
-    moved = (ours.codebook.codes - peer._codebook.embed[0]).abs().amax(dim=1)
+    moved = (ours.codebook.weight - peer._codebook.embed[0]).abs().amax(dim=1)
     # A vector that went to another code in a tie moves two codes.
     assert int((moved > 1e-3).sum()) <= 2 * int((~same).sum()), "the sides update codes differently"
     return "one step from the same codes gives the same indices, loss, gradient and codes up to rounding"
@@ -168,7 +171,7 @@ def model_recipe(levels: int, codebook_size: int, code_dim: int) -> ModelRecipe:
 def flatvq_step(model: ModelRecipe, images: Tensor, *, compiled: bool = False) -> Call:
     """Train as `flatvq train` does: channels last, bfloat16 where the processor is fast at it."""
     recipe = TrainRecipe(batch_size=len(images), learning_rate=3e-4)
-    codebook = CodebookRecipe(revival=RevivalRecipe(every=1, fraction=0.05))
+    codebook = CodebookRecipe(replacement=ReplacementRecipe(every=1, fraction=0.05))
     with machine_for(recipe) as machine:
         net = build_vqvae(model, codebook).to(machine.device)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -186,7 +189,7 @@ def flatvq_step(model: ModelRecipe, images: Tensor, *, compiled: bool = False) -
             optimizer.step()
 
     # Until enough vectors are gathered, each step seeds anew.
-    while not compiled and not all(cast("VectorQuantizer", q).codebook.seeded for q in net.quantizers):
+    while not compiled and not all(cast("VectorQuantizer", q).codebook.initialized for q in net.quantizers):
         call()
     return call
 

@@ -24,7 +24,7 @@ from benchmarks.contenders import (
 )
 from benchmarks.timing import alternate, compared
 from flatvq import kernels
-from flatvq.quantize import RandomSeeding, Revival, VectorQuantizer
+from flatvq.quantize import DeadCodeReplacement, RandomInit, VectorQuantizer
 
 __all__ = ["measure"]
 
@@ -94,7 +94,9 @@ def _waiting(call: Call, device: torch.device) -> Callable[[], None]:
 
 def _memory(size: int, dim: int, device: torch.device) -> dict[str, Any]:
     """Measure what a training step of the quantizer takes beyond what was there."""
-    ours = VectorQuantizer(size, dim, seeding=RandomSeeding(), revival=Revival(every=1, fraction=0.05))
+    ours = VectorQuantizer(
+        size, dim, init=RandomInit(), replacement=DeadCodeReplacement(every=1, fraction=0.05)
+    )
     peer = peer_quantizer(size, dim, kmeans_init=False)
     case: dict[str, Any] = {"case": f"peak memory of a training step, N {N}, K {size}, D {dim}"}
     for name, quantizer in {"flatvq_bytes": ours, "other_bytes": peer}.items():

@@ -56,7 +56,7 @@ def claims(records: Mapping[str, Record], levels: Mapping[str, Any]) -> list[Cla
 def _collapse(record: Record, budgets: Sequence[Matching]) -> Iterator[Claim]:
     of = "Collapse limits single-level models"
     for model, name in (("single", "One level"), ("parallel", "Two parallel levels")):
-        text = f"{name} with seeding and revival against without: a gain"
+        text = f"{name} with init and replacement against without: a gain"
         yield Claim(of, text, "gain", record.pair(f"{model}-both", f"{model}-nothing"))
     for budget in budgets:
         if pair := budget.pair("naive", "parallel"):
@@ -65,13 +65,13 @@ def _collapse(record: Record, budgets: Sequence[Matching]) -> Iterator[Claim]:
 
 
 def _mending(record: Record) -> Iterator[Claim]:
-    of = "Seeding from data and the reset of inactive codes mend collapse"
+    of = "Init from data and the reset of inactive codes mend collapse"
     for model, name in (("single", "one level"), ("parallel", "two parallel levels")):
-        for arm, what in (("seeding", "Seeding from data"), ("revival", "Revival")):
+        for arm, what in (("init", "Init from data"), ("replacement", "DeadCodeReplacement")):
             text = f"{what} alone, {name}: a gain"
             yield Claim(of, text, "gain", record.pair(f"{model}-{arm}", f"{model}-nothing"))
-        text = f"Seeding from data on top of revival, {name}: a gain"
-        yield Claim(of, text, "gain", record.pair(f"{model}-both", f"{model}-revival"))
+        text = f"Init from data on top of replacement, {name}: a gain"
+        yield Claim(of, text, "gain", record.pair(f"{model}-both", f"{model}-replacement"))
 
 
 def _width(record: Record) -> Iterator[Claim]:

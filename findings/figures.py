@@ -98,7 +98,7 @@ def _factorial(record: Record) -> Any:
     from matplotlib import pyplot as plt
 
     figure, grid = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    columns = ("nothing", "seeding", "revival", "both")
+    columns = ("nothing", "init", "replacement", "both")
     for colour, model in zip(_COLOURS, ("single", "parallel", "conditioned"), strict=False):
         arms = [f"{model}-{column}" for column in columns]
         _dots(grid[0], columns, [record.values(arm, _psnr) for arm in arms], colour, model)

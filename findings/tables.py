@@ -60,8 +60,8 @@ def arms_table(record: Record) -> list[str]:
 
 def factorial_table(record: Record) -> list[str]:
     """Show models by interventions: PSNR, and the codes in use by level."""
-    columns = ("nothing", "seeding", "revival", "both")
-    rows = ["| | nothing | seeding | revival | both |", "|---|---|---|---|---|"]
+    columns = ("nothing", "init", "replacement", "both")
+    rows = ["| | nothing | init | replacement | both |", "|---|---|---|---|---|"]
     for model in ("single", "parallel", "conditioned"):
         cells = []
         for column in columns:

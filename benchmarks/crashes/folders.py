@@ -19,7 +19,7 @@ __all__ = ["damaged_files", "results"]
 _TIMES = frozenset({"created", "seconds", "images_per_second"})
 # Logs, locks and TensorBoard's copy of the records.
 _LEFT_OUT = frozenset({"log.txt", ".lock", "journal.log", "journal.log.lock", "tensorboard"})
-_KINDS = ("train", "validation", "seeding", "revival")
+_KINDS = ("train", "validation", "init", "replacement")
 
 
 def damaged_files(folder: Path) -> dict[str, str]:

@@ -27,12 +27,12 @@ _TRAIN: dict[str, Any] = {
 _RECIPE: dict[str, Any] = {
     "data": {"source": "folder", "crop": 16, "validation_share": 0.25},
     "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 8, "code_dim": 2}]},
-    "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}, "revival": {"every": 2}},
+    "codebook": {"init": {"kind": "data", "vectors_per_code": 1}, "replacement": {"every": 2}},
     "train": _TRAIN,
     "evaluate": {"samples": 1},
 }
 _STUDY = {
-    "arms": {"plain": {}, "other": {"codebook": {"revival": {"every": 3}}}},
+    "arms": {"plain": {}, "other": {"codebook": {"replacement": {"every": 3}}}},
     "seeds": [0],
     "workers": 2,
 }

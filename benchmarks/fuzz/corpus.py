@@ -28,7 +28,7 @@ RECIPE: dict[str, Any] = {
     "title": "A study to mutate",
     "data": {"source": "folder", "path": "pictures", "crop": 16, "validation_share": 0.3},
     "model": {"width": 2, "residual_width": 1, "residual_blocks": 1},
-    "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}, "revival": {"every": 1, "stop": 1.0}},
+    "codebook": {"init": {"kind": "data", "vectors_per_code": 1}, "replacement": {"every": 1, "stop": 1.0}},
     "train": {
         "steps": 4,
         "batch_size": 2,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.contenders import flatvq_step, model_recipe, peer_quantizer, peer_step
-from flatvq.quantize import RandomSeeding, Revival, VectorQuantizer
+from flatvq.quantize import DeadCodeReplacement, RandomInit, VectorQuantizer
 
 __all__ = ["CASES", "QUICK", "peak", "run", "summary"]
 
@@ -84,7 +84,7 @@ def peak(call: Callable[[], object]) -> dict[str, Any]:
 def _quantizer_step(side: str, size: int, dim: int, count: int) -> Callable[[], None]:
     # Random first codes on both sides: the step is what is measured, not k-means.
     quantizer: Any = (
-        VectorQuantizer(size, dim, seeding=RandomSeeding(), revival=Revival(every=1, fraction=0.05))
+        VectorQuantizer(size, dim, init=RandomInit(), replacement=DeadCodeReplacement(every=1, fraction=0.05))
         if side == "flatvq"
         else peer_quantizer(size, dim, kmeans_init=False)
     )

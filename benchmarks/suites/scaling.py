@@ -14,7 +14,7 @@ from benchmarks.contenders import flatvq_step, model_recipe
 from benchmarks.timing import alternate, spread
 from flatvq.evaluate import evaluate
 from flatvq.model import build_vqvae
-from flatvq.quantize import RandomSeeding, Revival, VectorQuantizer
+from flatvq.quantize import DeadCodeReplacement, RandomInit, VectorQuantizer
 from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe
 
 __all__ = ["run"]
@@ -59,7 +59,9 @@ def _powers(first: int, last: int) -> list[int]:
 
 
 def _quantizer(count: int, size: int, dim: int) -> Call:
-    quantizer = VectorQuantizer(size, dim, seeding=RandomSeeding(), revival=Revival(every=1, fraction=0.05))
+    quantizer = VectorQuantizer(
+        size, dim, init=RandomInit(), replacement=DeadCodeReplacement(every=1, fraction=0.05)
+    )
     vectors = torch.randn(count, dim, requires_grad=True)
 
     def call() -> None:

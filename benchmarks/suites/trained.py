@@ -66,4 +66,4 @@ def latents(count: int) -> tuple[Tensor, Tensor]:
     assert len(vectors) == count
     quantizer = model.quantizers[0]
     assert isinstance(quantizer, VectorQuantizer)
-    return vectors, quantizer.codebook.codes.detach().clone()
+    return vectors, quantizer.codebook.weight.detach().clone()

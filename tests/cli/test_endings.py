@@ -39,7 +39,7 @@ def recipe(place: Path, **extra: Any) -> None:
     tree = {
         "data": {"source": "folder", "path": "pictures", "crop": 32, "validation_share": 0.3},
         "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 16, "code_dim": 4}]},
-        "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}},
+        "codebook": {"init": {"kind": "data", "vectors_per_code": 1}},
         "train": {"steps": 2, "batch_size": 2, "device": "cpu", "compile": "never"},
         "evaluate": {"samples": 1},
         "seeds": [0],

@@ -95,7 +95,7 @@ def test_a_file_that_turns_out_unreadable_when_it_is_drawn_is_named(tmp_path: Pa
             "validation_share": 0.3,
         },
         "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 16, "code_dim": 4}]},
-        "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}},
+        "codebook": {"init": {"kind": "data", "vectors_per_code": 1}},
         "train": {"steps": 12, "batch_size": 4},
         "seeds": [0],
     }
@@ -119,7 +119,7 @@ def test_a_study_survives_them_and_names_each(tmp_path: Path, monkeypatch, capsy
     recipe = {
         "data": {"source": "folder", "path": str(folder), "crop": 32, "validation_share": 0.3},
         "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 16, "code_dim": 4}]},
-        "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}},
+        "codebook": {"init": {"kind": "data", "vectors_per_code": 1}},
         "train": {"steps": 12, "batch_size": 4},
         "seeds": [0],
     }

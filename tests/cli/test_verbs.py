@@ -48,14 +48,14 @@ def recipe_file(folder: Path, **extra: object) -> str:
     tree = {
         "data": {"source": "folder", "path": str(folder), "crop": 32, "validation_share": 0.3},
         "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 16, "code_dim": 4}]},
-        "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}, "revival": {"every": 2}},
+        "codebook": {"init": {"kind": "data", "vectors_per_code": 1}, "replacement": {"every": 2}},
         "train": {"steps": 6, "batch_size": 2, "validate_every": 3},
         "evaluate": {"samples": 1},
         "seeds": [0, 1],
         "workers": 2,
         "arms": {
             "healthy": {},
-            "naive": {"codebook": {"seeding": {"kind": "random"}, "revival": None}},
+            "naive": {"codebook": {"init": {"kind": "random"}, "replacement": None}},
         },
         **extra,
     }
@@ -167,7 +167,7 @@ def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
     code, out, _ = flatvq("recipes")
     assert all(name in out for name in ("photographs", "imagenet-sample", "imagenet-256"))
     assert flatvq("recipes", "photographs")[1].startswith("# flatvq study photographs")
-    assert "codebook.revival.fraction" in flatvq("recipes", "--fields")[1]
+    assert "codebook.replacement.fraction" in flatvq("recipes", "--fields")[1]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
         ),
         (["study", "photographs", "--set", "seeds={a: 1}"], "write a list"),
         (["study", "photographs", "--set", "model.levels=[]"], "give at least 1"),
-        (["study", "photographs", "--set", "codebook.seeding=kmeans"], "keys of its own: distribution, kind"),
+        (["study", "photographs", "--set", "codebook.init=kmeans"], "keys of its own: distribution, kind"),
         (["study", "photographs", "--set", "arms=5"], "'arms' is 5"),
         (["study", "photographs", "--set", "train.learning_rate=inf"], "should be a finite number"),
         (["train", "photographs", "--arm", "tow-level-naive"], "did you mean 'two-level-naive'?"),
@@ -319,9 +319,9 @@ def test_a_packed_study_holds_what_its_runs_hold(flatvq, folder: Path, tmp_path:
             assert told["validation", look["step"], None, "psnr_db"] == pytest.approx(look["psnr_db"])
             level = told["validation", look["step"], 0, "perplexity"]
             assert level == pytest.approx(look["levels"][0]["perplexity"])
-        events = [record for record in records if record["kind"] == "revival"]
+        events = [record for record in records if record["kind"] == "replacement"]
         assert bool(events) == (trial["arm"] == "healthy")
         for event in events:
-            assert told["revival", event["step"], 0, "revived"] == event["revived"]
+            assert told["replacement", event["step"], 0, "replaced"] == event["replaced"]
     code, _, err = flatvq("pack", "nowhere", "packed")
     assert (code, err.count("\n")) == (2, 1)

@@ -15,7 +15,7 @@ from skimage.metrics import structural_similarity
 from flatvq.evaluate import evaluate_folder
 from flatvq.evaluate.perceptual import find_weights, load_lpips
 from flatvq.model import VQVAE, build_vqvae
-from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, SeedingRecipe
+from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe
 
 WriteImages = Callable[..., Path]
 
@@ -23,7 +23,7 @@ WriteImages = Callable[..., Path]
 @pytest.fixture
 def model() -> VQVAE:
     level = LevelRecipe(codebook_size=16, code_dim=4)
-    codebook = CodebookRecipe(seeding=SeedingRecipe(kind="data", vectors_per_code=1), revival=None)
+    codebook = CodebookRecipe(init=InitRecipe(kind="data", vectors_per_code=1), replacement=None)
     built = build_vqvae(ModelRecipe(levels=(level,), width=8, residual_width=4), codebook)
     built(torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     return built.eval()

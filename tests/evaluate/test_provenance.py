@@ -16,13 +16,13 @@ import flatvq
 from flatvq import cli
 from flatvq.data import open_folder
 from flatvq.model import build_vqvae, save_tokenizer
-from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, SeedingRecipe
+from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch) -> Path:
     """The working folder: `tokenizer`, and two pictures in `pictures`."""
-    codebook = CodebookRecipe(seeding=SeedingRecipe(kind="data", vectors_per_code=1), revival=None)
+    codebook = CodebookRecipe(init=InitRecipe(kind="data", vectors_per_code=1), replacement=None)
     recipe = ModelRecipe(levels=(LevelRecipe(codebook_size=16, code_dim=4),), width=8, residual_width=4)
     model = build_vqvae(recipe, codebook)
     model(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))

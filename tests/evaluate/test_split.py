@@ -16,14 +16,14 @@ from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.evaluate import evaluate, evaluate_folder
 from flatvq.evaluate.split import reconstruct
 from flatvq.model import VQVAE, build_vqvae
-from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, SeedingRecipe
+from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe
 
 
 def model() -> VQVAE:
     """A model that has seen nothing, with codes near its latents so that several are used."""
     bottom = LevelRecipe(codebook_size=16, code_dim=4)
     levels = (bottom, LevelRecipe(downsample=2, codebook_size=8, code_dim=4))
-    codebook = CodebookRecipe(seeding=SeedingRecipe(kind="data", vectors_per_code=1), revival=None)
+    codebook = CodebookRecipe(init=InitRecipe(kind="data", vectors_per_code=1), replacement=None)
     built = build_vqvae(ModelRecipe(levels=levels, width=8, residual_width=4), codebook)
     built(torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     return built
@@ -77,7 +77,7 @@ def test_the_quantization_error_is_relative_to_the_latents_variance() -> None:
         batch = torch.stack([torch.from_numpy(p).permute(2, 0, 1).float() / 255 for _, p in images])
         found = built(batch).levels[0]
     z = found.latents.movedim(1, -1).flatten(0, -2).double()
-    e = found.codes.movedim(1, -1).flatten(0, -2).double()
+    e = found.code_vectors.movedim(1, -1).flatten(0, -2).double()
     expected = (z - e).square().sum(1).mean() / (z - z.mean(0)).square().sum(1).mean()
     assert level["quantization_error"] == pytest.approx(float(expected))
 
@@ -184,7 +184,7 @@ def test_structure_that_was_not_measured_has_no_value() -> None:
 
 def test_a_model_of_one_channel_is_measured_on_the_luma_that_pillow_computes() -> None:
     level = LevelRecipe(codebook_size=16, code_dim=4)
-    codebook = CodebookRecipe(seeding=SeedingRecipe(kind="data", vectors_per_code=1), revival=None)
+    codebook = CodebookRecipe(init=InitRecipe(kind="data", vectors_per_code=1), replacement=None)
     built = build_vqvae(ModelRecipe(levels=(level,), width=8, residual_width=4, channels=1), codebook)
     built(torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(0)))
     images = pictures((64, 64), (64, 64), (30, 64))

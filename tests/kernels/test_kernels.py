@@ -137,12 +137,14 @@ def test_they_are_turned_off_with_the_compiled_search(monkeypatch: pytest.Monkey
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="there is a GPU, which all tests of the quantizers use")
 def test_quantizers_learn_with_them_what_they_learn_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flatvq.quantize import KMeansSeeding, Revival, VectorQuantizer
+    from flatvq.quantize import DeadCodeReplacement, KMeansInit, VectorQuantizer
 
     def learned() -> list[torch.Tensor]:
-        quantizer = VectorQuantizer(20, 4, seeding=KMeansSeeding(4), revival=Revival(every=2, fraction=0.5))
+        quantizer = VectorQuantizer(
+            20, 4, init=KMeansInit(4), replacement=DeadCodeReplacement(every=2, fraction=0.5)
+        )
         outs = [quantizer(normal(300, 4, purpose=step) + 30).indices for step in range(4)]
-        return [*outs, quantizer.codebook.codes]
+        return [*outs, quantizer.codebook.weight]
 
     plain, calls = learned(), []
     monkeypatch.setattr(kernels, "available", lambda device: not calls.append(device))

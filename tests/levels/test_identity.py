@@ -21,7 +21,7 @@ LEVEL = {"codebook_size": 4, "code_dim": 4}
 RECIPE = {
     "data": {"source": "folder", "path": "pictures", "crop": 16, "validation_share": 0.3},
     "model": {"width": 8, "residual_width": 4, "residual_blocks": 1},
-    "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}},
+    "codebook": {"init": {"kind": "data", "vectors_per_code": 1}},
     "train": {"steps": 2, "batch_size": 2, "precision": "float32", "compile": "never"},
     "evaluate": {"samples": 1},
     "arms": {

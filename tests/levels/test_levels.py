@@ -119,7 +119,7 @@ def test_the_codes_of_one_image_are_not_shuffled(pixels) -> None:
 def test_psnr_is_that_of_decoded_indices(pixels) -> None:
     model = built(two_levels())
     indices = encoded(model, pixels)
-    found = mean_psnr(model.decode_codes, codes_of(model, indices), pixels)
+    found = mean_psnr(model.decode_code_vectors, codes_of(model, indices), pixels)
     assert found == pytest.approx(psnr_by_hand(model, indices, pixels), abs=1e-4)
 
 
@@ -157,7 +157,7 @@ def brightness_coder(recipe: ModelRecipe, images: torch.Tensor) -> VQVAE:
             vectors = model(images).levels[level].latents.permute(0, 2, 3, 1).flatten(0, 2)
             size = quantizer.codebook_size
             codes = vectors[:: len(vectors) // size][:size]
-            quantizer.codebook.set_codes(codes if size > 1 else torch.zeros_like(codes))
+            quantizer.codebook.set_code_vectors(codes if size > 1 else torch.zeros_like(codes))
     return model
 
 

@@ -34,7 +34,7 @@ class PlainQuantizer(Quantizer):
             codebook_loss=functional.mse_loss(codes, flat.detach()),
             commitment_loss=functional.mse_loss(flat, codes.detach()),
             latents=flat.detach(),
-            codes=codes.detach(),
+            code_vectors=codes.detach(),
         )
 
     def _decode(self, indices: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import nn
 
 from flatvq.model import VQVAE, build_vqvae
 from flatvq.quantize import VectorQuantizer
-from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, SeedingRecipe
+from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe
 
 LEVELS = {
     "one-level": (LevelRecipe(codebook_size=16, code_dim=4),),
@@ -50,7 +50,7 @@ def save(folder: Path) -> None:
     """Write two programs for each model, and what the model itself gives."""
     for name, levels in LEVELS.items():
         recipe = ModelRecipe(levels=levels, hierarchy="conditioned", width=8, residual_width=4)
-        model = build_vqvae(recipe, CodebookRecipe(seeding=SeedingRecipe(kind="data", vectors_per_code=1)))
+        model = build_vqvae(recipe, CodebookRecipe(init=InitRecipe(kind="data", vectors_per_code=1)))
         model(images(4))
         model.eval()
         batch = torch.export.Dim("batch")

@@ -10,7 +10,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from flatvq.model import VQVAE, build_vqvae
-from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, SeedingRecipe, TrainRecipe
+from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe, TrainRecipe
 from flatvq.train.objective import objective
 
 LEVELS = (LevelRecipe(codebook_size=16, code_dim=4), LevelRecipe(downsample=2, scalar_levels=(5, 4)))
@@ -22,8 +22,8 @@ def images(purpose: int = 0) -> torch.Tensor:
 
 
 def new(update: str = "ema") -> VQVAE:
-    seeding = SeedingRecipe(kind="kmeans", vectors_per_code=2)
-    codebook = CodebookRecipe(seeding=seeding, update={"kind": update}, revival={"every": 3})
+    init = InitRecipe(kind="kmeans", vectors_per_code=2)
+    codebook = CodebookRecipe(init=init, update={"kind": update}, replacement={"every": 3})
     return build_vqvae(ModelRecipe(levels=LEVELS, width=8, residual_width=4), codebook)
 
 
@@ -70,7 +70,7 @@ def test_averaged_weights_can_be_trained_on(update: str) -> None:
     assert bool(averaged.module.eval().encode(images())[0].unique().numel() > 1)
     tuned = new(update)
     tuned.load_state_dict(averaged.module.state_dict())
-    codes = tuned.quantizers[0].codebook.codes
+    codes = tuned.quantizers[0].codebook.weight
     before = codes.detach().clone()
     train(tuned, range(12, 13))
     moved = float((codes.detach() - before).norm() / before.norm())

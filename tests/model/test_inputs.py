@@ -11,12 +11,12 @@ from PIL import Image
 
 from flatvq.errors import FlatvqError
 from flatvq.model import VQVAE, VQVAEOutput, build_vqvae
-from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, SeedingRecipe, TrainRecipe
+from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe, TrainRecipe
 from flatvq.train.objective import objective
 
 # With 32 px images the bottom grid is 8 x 8, as large as the code dimension.
 LEVELS = (LevelRecipe(codebook_size=16, code_dim=8), LevelRecipe(downsample=2, codebook_size=8, code_dim=4))
-CODEBOOK = CodebookRecipe(seeding=SeedingRecipe(kind="data", vectors_per_code=1), revival=None)
+CODEBOOK = CodebookRecipe(init=InitRecipe(kind="data", vectors_per_code=1), replacement=None)
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -191,7 +191,7 @@ BOTTOM, TOP = (2, 8, 8, 8), (2, 4, 4, 4)
 )
 def test_codes_of_no_images_are_refused_in_one_line(model: VQVAE, given: object, message: str) -> None:
     with pytest.raises(FlatvqError, match=message) as caught:
-        model.decode_codes(given)  # type: ignore[arg-type]
+        model.decode_code_vectors(given)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 
@@ -208,7 +208,7 @@ def test_an_empty_batch_goes_through_every_method(model: VQVAE) -> None:
 
 def test_an_empty_batch_trains_with_losses_of_zero_and_changes_no_code(model: VQVAE) -> None:
     model.train()
-    before = [quantizer.codebook.codes.clone() for quantizer in model.quantizers]
+    before = [quantizer.codebook.weight.clone() for quantizer in model.quantizers]
     none = torch.zeros(0, 3, 32, 32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -217,7 +217,7 @@ def test_an_empty_batch_trains_with_losses_of_zero_and_changes_no_code(model: VQ
     assert [float(loss.detach()) for loss in vars(losses).values()] == [0.0] * 4
     assert all(p.grad is None or bool((p.grad == 0).all()) for p in model.parameters())
     for quantizer, codes_before in zip(model.quantizers, before, strict=True):
-        torch.testing.assert_close(quantizer.codebook.codes, codes_before)
+        torch.testing.assert_close(quantizer.codebook.weight, codes_before)
 
 
 # --- the objective

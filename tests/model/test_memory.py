@@ -51,12 +51,12 @@ def test_a_training_takes_its_batch_and_the_vectors_that_codes_are_drawn_from() 
         return training_bytes(load_recipe("photographs", overrides).trial("two-level-healthy", 0))
 
     batch = 4 * 3 * 32 * 32 * 13
-    random = "codebook.seeding.kind=random"
+    random = "codebook.init.kind=random"
     assert taken(random) == batch
     assert taken(random, "model.channels=1") == batch // 3
     # 4 vectors of 64 dimensions for each of the 256 codes; the upper level sees but 10 x 4 x 4 x 4.
     assert taken() == batch + 4 * 64 * (4 * 256 + 640)
-    assert taken("codebook.seeding.vectors_per_code=1000000") == batch + 4 * 64 * (10 * 4 * 64 + 640)
+    assert taken("codebook.init.vectors_per_code=1000000") == batch + 4 * 64 * (10 * 4 * 64 + 640)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flatvq.model import VQVAE, build_vqvae, load_tokenizer, save_tokenizer
-from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, SeedingRecipe, TrainRecipe
+from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe, TrainRecipe
 from flatvq.train.objective import objective
 
 LEVELS = {
@@ -28,8 +28,8 @@ def images(batch: int = 4, purpose: int = 0) -> torch.Tensor:
 
 def new(levels: str = "codebooks", update: str = "ema") -> VQVAE:
     recipe = ModelRecipe(levels=LEVELS[levels], hierarchy="conditioned", width=8, residual_width=4)
-    seeding = SeedingRecipe(kind="kmeans", vectors_per_code=2)
-    return build_vqvae(recipe, CodebookRecipe(seeding=seeding, update={"kind": update}))
+    init = InitRecipe(kind="kmeans", vectors_per_code=2)
+    return build_vqvae(recipe, CodebookRecipe(init=init, update={"kind": update}))
 
 
 def trained(levels: str = "codebooks", update: str = "ema") -> VQVAE:

@@ -5,10 +5,10 @@ import copy
 import torch
 
 from flatvq.quantize import (
-    DataSeeding,
+    DataInit,
+    DeadCodeReplacement,
     Ema,
     Gradient,
-    Revival,
     VectorQuantizer,
     rotation_trick,
     straight_through,
@@ -25,8 +25,8 @@ def learn(update, metric, estimator):
         update=update,
         metric=metric,
         estimator=estimator,
-        seeding=DataSeeding(vectors_per_code=8),
-        revival=Revival(every=2, fraction=0.5),
+        init=DataInit(vectors_per_code=8),
+        replacement=DeadCodeReplacement(every=2, fraction=0.5),
     )
     copied = copy.deepcopy(plain)
     graphs = []

@@ -6,28 +6,28 @@ import torch
 from torch import Tensor, nn
 
 from flatvq.quantize import (
+    DeadCodeReplacement,
     Ema,
     FiniteScalarQuantizer,
     Gradient,
-    KMeansSeeding,
+    KMeansInit,
     Quantizer,
-    Revival,
     VectorQuantizer,
     rotation_trick,
 )
 
-INIT = KMeansSeeding(vectors_per_code=2)
-OFTEN = Revival(every=2, fraction=0.8)
+INIT = KMeansInit(vectors_per_code=2)
+OFTEN = DeadCodeReplacement(every=2, fraction=0.8)
 
 BUILDERS = {
-    "ema": lambda: VectorQuantizer(16, 4, seeding=INIT, revival=OFTEN),
-    "ema, cosine": lambda: VectorQuantizer(16, 4, seeding=INIT, metric="cosine", revival=OFTEN),
-    "ema, projected": lambda: VectorQuantizer(16, 4, seeding=INIT, input_dim=6, estimator=rotation_trick),
-    "gradient": lambda: VectorQuantizer(16, 4, seeding=INIT, update=Gradient(), revival=OFTEN),
+    "ema": lambda: VectorQuantizer(16, 4, init=INIT, replacement=OFTEN),
+    "ema, cosine": lambda: VectorQuantizer(16, 4, init=INIT, metric="cosine", replacement=OFTEN),
+    "ema, projected": lambda: VectorQuantizer(16, 4, init=INIT, input_dim=6, estimator=rotation_trick),
+    "gradient": lambda: VectorQuantizer(16, 4, init=INIT, update=Gradient(), replacement=OFTEN),
     "gradient, cosine, projected": lambda: VectorQuantizer(
-        16, 4, seeding=INIT, update=Gradient(), metric="cosine", input_dim=6
+        16, 4, init=INIT, update=Gradient(), metric="cosine", input_dim=6
     ),
-    "fast ema": lambda: VectorQuantizer(16, 4, seeding=INIT, update=Ema(0.5)),
+    "fast ema": lambda: VectorQuantizer(16, 4, init=INIT, update=Ema(0.5)),
     "scalar": lambda: FiniteScalarQuantizer([8, 5, 2]),
 }
 
@@ -56,4 +56,4 @@ class Encode(nn.Module):
 
     def forward(self, inputs):
         out = self.quantizer(inputs)
-        return out.indices, out.quantized, self.quantizer.codes(out.indices)
+        return out.indices, out.quantized, self.quantizer.decode_indices(out.indices)

@@ -17,18 +17,18 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from flatvq.quantize import (
-    DataSeeding,
+    DataInit,
+    DeadCodeReplacement,
     Ema,
     Gradient,
-    KMeansSeeding,
-    Revival,
+    KMeansInit,
     UsageCounter,
     VectorQuantizer,
 )
 from flatvq.quantize.randomness import generator
 
 STEPS = 12
-OFTEN = Revival(every=3, fraction=0.8, share=0.5, grace=2)
+OFTEN = DeadCodeReplacement(every=3, fraction=0.8, share=0.5, grace=2)
 # Vectors of rank 0 and rank 1 at each step: ragged, and sometimes none.
 SIZES = [
     (40, 3),
@@ -53,7 +53,7 @@ def batch(step: int) -> torch.Tensor:
 
 def ragged(rank: int, world_size: int, masked: bool, **arguments: object) -> dict[str, object]:
     """Train on this rank's share of each batch, as vectors of its own or behind a mask."""
-    quantizer = VectorQuantizer(12, 4, revival=OFTEN, **arguments)
+    quantizer = VectorQuantizer(12, 4, replacement=OFTEN, **arguments)
     path = []
     for step in range(STEPS):
         vectors, (first, _) = batch(step), SIZES[step]
@@ -70,47 +70,45 @@ def ragged(rank: int, world_size: int, masked: bool, **arguments: object) -> dic
 def own_group(rank: int, world_size: int) -> torch.Tensor:
     """Train a codebook of this process alone, in a group of its own, with its own number of steps."""
     groups = [dist.new_group([number]) for number in range(world_size)] if world_size > 1 else [None]
-    quantizer = VectorQuantizer(8, 4, process_group=groups[rank], seeding=KMeansSeeding(2))
+    quantizer = VectorQuantizer(8, 4, process_group=groups[rank], init=KMeansInit(2))
     for step in range(3 + rank):
         quantizer(torch.randn(20, 4, generator=generator(rank, "own", step)))
-    return quantizer.codebook.codes
+    return quantizer.codebook.weight
 
 
 def loaded_on_the_first(rank: int, world_size: int) -> dict[str, torch.Tensor]:
     """Load a trained codebook on rank 0 only; DDP broadcasts it."""
-    trained = VectorQuantizer(8, 4, seeding=KMeansSeeding(2))
-    trained.codebook.set_codes(torch.randn(8, 4, generator=generator(0, "codes")) + 10)
-    model = nn.Sequential(nn.Linear(4, 4), VectorQuantizer(8, 4, seeding=KMeansSeeding(2), seed=rank))
+    trained = VectorQuantizer(8, 4, init=KMeansInit(2))
+    trained.codebook.set_code_vectors(torch.randn(8, 4, generator=generator(0, "codes")) + 10)
+    model = nn.Sequential(nn.Linear(4, 4), VectorQuantizer(8, 4, init=KMeansInit(2), seed=rank))
     if rank == 0:
         model[1].load_state_dict(trained.state_dict())
     parallel = DistributedDataParallel(model) if world_size > 1 else model
-    before = model[1].codebook.codes.clone()
+    before = model[1].codebook.weight.clone()
     parallel(torch.randn(6, 4, generator=generator(0, "images")))
-    return {"before": before, "after": model[1].codebook.codes.clone(), "given": trained.codebook.codes}
+    return {"before": before, "after": model[1].codebook.weight.clone(), "given": trained.codebook.weight}
 
 
 class Toy(nn.Module):
     """An encoder and a quantizer with a loss."""
 
-    def __init__(self, update: Ema | Gradient, seeding: KMeansSeeding | DataSeeding) -> None:
+    def __init__(self, update: Ema | Gradient, init: KMeansInit | DataInit) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.encoder = nn.Linear(3, 6)
-        self.quantizer = VectorQuantizer(12, 4, input_dim=6, update=update, seeding=seeding, revival=OFTEN)
+        self.quantizer = VectorQuantizer(12, 4, input_dim=6, update=update, init=init, replacement=OFTEN)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         out = self.quantizer(self.encoder(inputs))
         return out.quantized.square().mean() + out.codebook_loss + 0.25 * out.commitment_loss
 
 
-def sharded(
-    rank: int, update: Ema | Gradient, seeding: KMeansSeeding | DataSeeding, how: str
-) -> dict[str, object]:
+def sharded(rank: int, update: Ema | Gradient, init: KMeansInit | DataInit, how: str) -> dict[str, object]:
     """Train under DDP, FSDP2, or FSDP2 with gathered weights in bfloat16."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    toy = Toy(update, seeding)
+    toy = Toy(update, init)
     if how == "ddp":
         call: nn.Module = DistributedDataParallel(toy)
     else:
@@ -150,9 +148,9 @@ def main() -> None:
     seen: dict[str, object] = {}
     for masked in (False, True):
         for name, arguments in {
-            "ema": {"update": Ema(0.9), "seeding": KMeansSeeding(2)},
-            "over steps": {"update": Ema(0.9), "seeding": DataSeeding(9)},
-            "gradient": {"update": Gradient(0.9), "seeding": KMeansSeeding(2)},
+            "ema": {"update": Ema(0.9), "init": KMeansInit(2)},
+            "over steps": {"update": Ema(0.9), "init": DataInit(9)},
+            "gradient": {"update": Gradient(0.9), "init": KMeansInit(2)},
         }.items():
             seen[f"{name}, masked" if masked else name] = ragged(rank, world_size, masked, **arguments)
     if world_size > 1:
@@ -160,10 +158,10 @@ def main() -> None:
         seen["loaded"] = loaded_on_the_first(rank, world_size)
         seen["counted"] = counted(rank)
         for update in (Ema(0.9), Gradient(0.9)):
-            for seeding in (KMeansSeeding(1), DataSeeding(5)):
+            for init in (KMeansInit(1), DataInit(5)):
                 for how in ("ddp", "fsdp2", "bfloat16"):
-                    key = type(update).__name__, type(seeding).__name__, how
-                    seen[str(key)] = sharded(rank, update, seeding, how)
+                    key = type(update).__name__, type(init).__name__, how
+                    seen[str(key)] = sharded(rank, update, init, how)
     else:
         seen["own"] = [own_group_alone(number) for number in range(2)]
     torch.save(seen, folder / f"{rank}-of-{world_size}.pt")
@@ -173,10 +171,10 @@ def main() -> None:
 
 def own_group_alone(number: int) -> torch.Tensor:
     """Train what `own_group` trains, without any process group."""
-    quantizer = VectorQuantizer(8, 4, seeding=KMeansSeeding(2))
+    quantizer = VectorQuantizer(8, 4, init=KMeansInit(2))
     for step in range(3 + number):
         quantizer(torch.randn(20, 4, generator=generator(number, "own", step)))
-    return quantizer.codebook.codes
+    return quantizer.codebook.weight
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from flatvq.quantize import (
-    DataSeeding,
+    DataInit,
+    DeadCodeReplacement,
     Ema,
     Gradient,
-    KMeansSeeding,
-    Revival,
+    KMeansInit,
     VectorQuantizer,
     rotation_trick,
     straight_through,
@@ -53,12 +53,12 @@ def test_learns_what_it_learns_on_the_cpu(device, metric, update, estimator, nor
         "metric": metric,
         "update": update,
         "estimator": estimator,
-        "seeding": DataSeeding(vectors_per_code=20),
-        "revival": Revival(every=3, fraction=0.5),
+        "init": DataInit(vectors_per_code=20),
+        "replacement": DeadCodeReplacement(every=3, fraction=0.5),
     }
     ours, seen = learn(device, normal, **options)
     expected, reference = learn(torch.device("cpu"), normal, **options)
-    assert ours.codebook.codes.device.type == device.type
+    assert ours.codebook.weight.device.type == device.type
     for (indices, quantized, gradient), (nearest, codes, slope) in zip(seen, reference, strict=True):
         # A vector that lies between two codes within rounding may go to either.
         same = indices == nearest
@@ -69,15 +69,20 @@ def test_learns_what_it_learns_on_the_cpu(device, metric, update, estimator, nor
         type(event) for event in expected.codebook.events
     ]
     assert len(ours.codebook.events) >= 3
-    moved = (ours.codebook.codes.detach().cpu() - expected.codebook.codes.detach()).abs().amax(dim=1)
+    moved = (ours.codebook.weight.detach().cpu() - expected.codebook.weight.detach()).abs().amax(dim=1)
     assert float(moved.median()) < 1e-3
 
 
 @pytest.mark.usefixtures("repeatable")
-@pytest.mark.parametrize("seeding", [DataSeeding(20), KMeansSeeding(20)], ids=["data", "kmeans"])
+@pytest.mark.parametrize("init", [DataInit(20), KMeansInit(20)], ids=["data", "kmeans"])
 @pytest.mark.parametrize("update", [Ema(), Gradient()], ids=["ema", "gradient"])
-def test_every_run_gives_the_same_bits(device, update, seeding, normal):
-    options = {"update": update, "seeding": seeding, "revival": Revival(every=2, fraction=0.5), "dim": 16}
+def test_every_run_gives_the_same_bits(device, update, init, normal):
+    options = {
+        "update": update,
+        "init": init,
+        "replacement": DeadCodeReplacement(every=2, fraction=0.5),
+        "dim": 16,
+    }
     (one, first), (other, second) = (learn(device, normal, **options) for _ in range(2))
     for name, value in one.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
@@ -100,7 +105,7 @@ def test_sums_of_a_collapsed_codebook_are_the_same_bits_too(device, normal):
 
 
 def test_state_moves_between_devices(device, normal):
-    ours, _ = learn(device, normal, seeding=DataSeeding(20))
+    ours, _ = learn(device, normal, init=DataInit(20))
     moved, here = ours.cpu().eval(), normal(500, 6, purpose=99)
     there = VectorQuantizer(64, 4, input_dim=6).to(device)
     there.load_state_dict(moved.state_dict())

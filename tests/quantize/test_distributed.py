@@ -67,14 +67,14 @@ def test_two_halves_are_one_whole(results, scenario):
 
 
 def test_the_scenarios_have_something_to_show(results):
-    """No comparison above is empty: seeds are drawn, codes revived, codes and encoder moved."""
+    """No comparison above is empty: seeds are drawn, codes replaced, codes and encoder moved."""
     for scenario, result in results[2].items():
         kinds = {event[0]: event for event in result["events"]}
-        assert ("SeedingEvent" in kinds) == ("random" not in scenario)
+        assert ("InitEvent" in kinds) == ("random" not in scenario)
         if "uneven" not in scenario and "random" not in scenario:
-            assert sum(event[3] for event in result["events"] if event[0] == "RevivalEvent") > 3
+            assert sum(event[3] for event in result["events"] if event[0] == "ReplacementEvent") > 3
         if "over steps" in scenario:
-            assert kinds["SeedingEvent"][1:4] == (2, "DataSeeding", 600)
+            assert kinds["InitEvent"][1:4] == (2, "DataInit", 600)
         start, end = result["path"][0], result["path"][-1]
         assert not torch.equal(start["codes"], end["codes"])
         assert not torch.equal(start["weights"], end["weights"])

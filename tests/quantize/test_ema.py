@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from flatvq.errors import FlatvqError
-from flatvq.quantize import Ema, Gradient, RandomSeeding, VectorQuantizer
+from flatvq.quantize import Ema, Gradient, RandomInit, VectorQuantizer
 
 
 class PaperEma:
@@ -48,8 +48,8 @@ def same(one, other):
 @pytest.mark.parametrize(("gamma", "epsilon"), [(0.99, 1e-5), (0.6, 0.1)])
 def test_follows_the_papers_equations(metric, gamma, epsilon, normal):
     update = Ema(decay=gamma, epsilon=epsilon)
-    quantizer = VectorQuantizer(7, 3, metric=metric, update=update, seeding=RandomSeeding())
-    paper = PaperEma(quantizer.codebook.codes, gamma, epsilon, unit_length=metric == "cosine")
+    quantizer = VectorQuantizer(7, 3, metric=metric, update=update, init=RandomInit())
+    paper = PaperEma(quantizer.codebook.weight, gamma, epsilon, unit_length=metric == "cosine")
     for step in range(8):
         latents = normal(2, 3, 5, 4, purpose=step) + 0.3 * step
         indices = paper.step(latents.movedim(1, -1).reshape(-1, 3))
@@ -61,17 +61,17 @@ def test_follows_the_papers_equations(metric, gamma, epsilon, normal):
 
 
 def test_gradient_mode_counts_the_same_way(normal):
-    arguments = {"codebook_size": 6, "code_dim": 3, "seeding": RandomSeeding()}
+    arguments = {"codebook_size": 6, "code_dim": 3, "init": RandomInit()}
     ema, gradient = (VectorQuantizer(**arguments, update=kind(decay=0.9)) for kind in (Ema, Gradient))
     latents = normal(40, 3)
     assert torch.equal(ema(latents).indices, gradient(latents).indices)
     assert torch.equal(ema.codebook.counts, gradient.codebook.counts)
-    assert not torch.equal(ema.codebook.codes, gradient.codebook.codes)
+    assert not torch.equal(ema.codebook.weight, gradient.codebook.weight)
 
 
 @pytest.mark.parametrize("update", [Ema(), Gradient()])
 def test_state_moves_in_training_and_never_in_eval(update, normal):
-    quantizer = VectorQuantizer(8, 3, update=update, seeding=RandomSeeding())
+    quantizer = VectorQuantizer(8, 3, update=update, init=RandomInit())
     fresh = state(quantizer)
     quantizer.eval()(normal(50, 3))
     assert same(state(quantizer), fresh)
@@ -104,16 +104,16 @@ def test_bfloat16_latents_give_a_float32_codebook_and_bfloat16_codes(normal):
     latents = normal(40, 3, dtype=torch.bfloat16)
     out = quantizer(latents)
     assert out.quantized.dtype == torch.bfloat16
-    assert out.latents.dtype == out.codes.dtype == out.commitment_loss.dtype == torch.float32
+    assert out.latents.dtype == out.code_vectors.dtype == out.commitment_loss.dtype == torch.float32
     assert torch.equal(out.latents, latents.float())
-    assert quantizer.codebook.codes.dtype == torch.float32
+    assert quantizer.codebook.weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_codes_that_are_never_used_stay_finite_and_cosine_codes_keep_their_length(metric):
     # With 0.5^t the float32 state of an unused code underflows after 150 steps.
-    quantizer = VectorQuantizer(4, 3, metric=metric, update=Ema(decay=0.5), seeding=RandomSeeding())
-    first = quantizer.codebook.codes.clone()
+    quantizer = VectorQuantizer(4, 3, metric=metric, update=Ema(decay=0.5), init=RandomInit())
+    first = quantizer.codebook.weight.clone()
     for _ in range(400):
         out = quantizer(torch.tensor([[1.0, 0.2, 0.1]]))
     codes = quantizer.codebook.code_vectors

@@ -10,42 +10,40 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.quantize import (
-    DataSeeding,
+    DataInit,
+    DeadCodeReplacement,
     Ema,
     Gradient,
-    KMeansSeeding,
-    RandomSeeding,
-    Revival,
-    SeedingEvent,
+    InitEvent,
+    KMeansInit,
+    RandomInit,
     VectorQuantizer,
 )
 
 UPDATES = pytest.mark.parametrize("update", [Ema(), Gradient()])
-SEEDINGS = pytest.mark.parametrize("seeding", [KMeansSeeding(2), DataSeeding(2), RandomSeeding()])
+SEEDINGS = pytest.mark.parametrize("init", [KMeansInit(2), DataInit(2), RandomInit()])
 METRICS = pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 
 
 def moved(quantizer, vectors):
     """Train one step; return by which share of their length the codes moved."""
-    before = quantizer.codebook.codes.detach().clone()
+    before = quantizer.codebook.weight.detach().clone()
     quantizer.train()(vectors)
-    return float((quantizer.codebook.codes.detach() - before).norm() / before.norm())
+    return float((quantizer.codebook.weight.detach() - before).norm() / before.norm())
 
 
 @UPDATES
 @pytest.mark.parametrize("arguments", [{}, {"use_buffers": True, "multi_avg_fn": get_ema_multi_avg_fn(0.9)}])
 def test_training_goes_on_from_an_averaged_model(update, arguments, normal):
     def new():
-        return nn.Sequential(
-            nn.Conv2d(3, 4, 1), VectorQuantizer(16, 4, update=update, seeding=KMeansSeeding(2))
-        )
+        return nn.Sequential(nn.Conv2d(3, 4, 1), VectorQuantizer(16, 4, update=update, init=KMeansInit(2)))
 
     model = new()
     averaged = AveragedModel(model, **arguments)  # before the codebook is initialized
     for step in range(40):
         model(normal(8, 3, 4, 4, purpose=step))
         averaged.update_parameters(model)
-    assert averaged.module[1].codebook.seeded
+    assert averaged.module[1].codebook.initialized
     tuned = new()
     tuned.load_state_dict(averaged.module.state_dict())
     for one in (tuned[1], averaged.module[1]):
@@ -56,11 +54,11 @@ def test_training_goes_on_from_an_averaged_model(update, arguments, normal):
 @UPDATES
 @METRICS
 @SEEDINGS
-def test_set_codes_starts_from_them(update, metric, seeding, normal):
-    quantizer = VectorQuantizer(16, 4, update=update, metric=metric, seeding=seeding)
+def test_set_codes_starts_from_them(update, metric, init, normal):
+    quantizer = VectorQuantizer(16, 4, update=update, metric=metric, init=init)
     codes = normal(16, 4) + 10
-    quantizer.codebook.set_codes(codes)
-    assert quantizer.codebook.events == [SeedingEvent(0, "set_codes", 16, 0)]
+    quantizer.codebook.set_code_vectors(codes)
+    assert quantizer.codebook.events == [InitEvent(0, "set_code_vectors", 16, 0)]
     expected = nn.functional.normalize(codes) if metric == "cosine" else codes
     torch.testing.assert_close(quantizer.codebook.code_vectors.detach(), expected)
     assert quantizer(codes).indices.tolist() == list(range(16))
@@ -69,10 +67,10 @@ def test_set_codes_starts_from_them(update, metric, seeding, normal):
 
 
 def test_set_codes_in_the_middle_of_a_training_starts_their_counts_anew(normal):
-    quantizer = VectorQuantizer(16, 4, revival=Revival(every=1, fraction=0.9, grace=3))
+    quantizer = VectorQuantizer(16, 4, replacement=DeadCodeReplacement(every=1, fraction=0.9, grace=3))
     for step in range(5):
         quantizer(normal(100, 4, purpose=step))
-    quantizer.codebook.set_codes(normal(16, 4, purpose=9))
+    quantizer.codebook.set_code_vectors(normal(16, 4, purpose=9))
     assert quantizer.codebook.counts.tolist() == [1.0] * 16
     assert quantizer.codebook.births.tolist() == [5] * 16
 
@@ -90,50 +88,50 @@ def test_codes_that_do_not_fit_are_refused(codes, error):
     quantizer = VectorQuantizer(16, 4)
     before = copy.deepcopy(quantizer.state_dict())
     with pytest.raises(error):
-        quantizer.codebook.set_codes(codes)
+        quantizer.codebook.set_code_vectors(codes)
     assert all(torch.equal(value, before[name]) for name, value in quantizer.state_dict().items())
 
 
 @UPDATES
 @SEEDINGS
-def test_a_state_dict_with_codes_alone_is_a_pretrained_codebook(update, seeding, normal):
-    quantizer = VectorQuantizer(16, 4, update=update, seeding=seeding)
+def test_a_state_dict_with_codes_alone_is_a_pretrained_codebook(update, init, normal):
+    quantizer = VectorQuantizer(16, 4, update=update, init=init)
     codes = normal(16, 4) + 10
-    missing = quantizer.load_state_dict({"codebook.codes": codes}, strict=False).missing_keys
-    assert "codebook.is_seeded" in missing
-    assert quantizer.codebook.seeded
+    missing = quantizer.load_state_dict({"codebook.weight": codes}, strict=False).missing_keys
+    assert "codebook.is_initialized" in missing
+    assert quantizer.codebook.initialized
     assert moved(quantizer, codes) < 1e-6
-    assert torch.equal(quantizer.codebook.codes.detach().round(decimals=4), codes.round(decimals=4))
+    assert torch.equal(quantizer.codebook.weight.detach().round(decimals=4), codes.round(decimals=4))
 
 
 def test_a_state_dict_without_codes_leaves_the_codebook_as_it_is(normal):
-    quantizer = VectorQuantizer(16, 4, input_dim=6, seeding=KMeansSeeding(2))
+    quantizer = VectorQuantizer(16, 4, input_dim=6, init=KMeansInit(2))
     quantizer.load_state_dict({"project_in.bias": torch.zeros(4)}, strict=False)
-    assert not quantizer.codebook.seeded
+    assert not quantizer.codebook.initialized
 
 
 def test_codes_copied_into_a_codebook_without_init_are_kept(normal):
-    quantizer, codes = VectorQuantizer(16, 4, seeding=RandomSeeding()), normal(16, 4) * 3 + 10
-    quantizer.codebook.codes.copy_(codes)
+    quantizer, codes = VectorQuantizer(16, 4, init=RandomInit()), normal(16, 4) * 3 + 10
+    quantizer.codebook.weight.copy_(codes)
     assert moved(quantizer, codes) < 1e-6
 
 
-@pytest.mark.parametrize("seeding", [KMeansSeeding(2), DataSeeding(2)])
+@pytest.mark.parametrize("init", [KMeansInit(2), DataInit(2)])
 @UPDATES
-def test_codes_copied_before_an_init_from_data_are_not_silently_replaced(seeding, update, normal):
-    quantizer, codes = VectorQuantizer(16, 4, seeding=seeding, update=update), normal(16, 4)
+def test_codes_copied_before_an_init_from_data_are_not_silently_replaced(init, update, normal):
+    quantizer, codes = VectorQuantizer(16, 4, init=init, update=update), normal(16, 4)
     with torch.no_grad():
-        quantizer.codebook.codes.copy_(codes)
-    with pytest.raises(FlatvqError, match="set_codes"):
+        quantizer.codebook.weight.copy_(codes)
+    with pytest.raises(FlatvqError, match="set_code_vectors"):
         quantizer(normal(100, 4))
-    assert torch.equal(quantizer.codebook.codes, codes)
+    assert torch.equal(quantizer.codebook.weight, codes)
 
 
 def test_an_untrained_state_dict_of_another_seed_is_initialized_as_ever(normal):
-    quantizer = VectorQuantizer(16, 4, seeding=KMeansSeeding(2), seed=0)
-    quantizer.load_state_dict(VectorQuantizer(16, 4, seeding=KMeansSeeding(2), seed=1).state_dict())
+    quantizer = VectorQuantizer(16, 4, init=KMeansInit(2), seed=0)
+    quantizer.load_state_dict(VectorQuantizer(16, 4, init=KMeansInit(2), seed=1).state_dict())
     quantizer(normal(100, 4))
-    assert [event.method for event in quantizer.codebook.events] == ["KMeansSeeding"]
+    assert [event.method for event in quantizer.codebook.events] == ["KMeansInit"]
 
 
 # --- frozen codebooks
@@ -142,9 +140,9 @@ def test_an_untrained_state_dict_of_another_seed_is_initialized_as_ever(normal):
 @UPDATES
 @SEEDINGS
 @METRICS
-def test_a_frozen_codebook_stays_as_it_is_in_training_mode(update, seeding, metric, normal):
+def test_a_frozen_codebook_stays_as_it_is_in_training_mode(update, init, metric, normal):
     quantizer = VectorQuantizer(
-        16, 4, update=update, seeding=seeding, metric=metric, revival=Revival(every=2, fraction=2.0)
+        16, 4, update=update, init=init, metric=metric, replacement=DeadCodeReplacement(every=2, fraction=2.0)
     )
     for step in range(3):
         quantizer(normal(100, 4, purpose=step))
@@ -166,14 +164,14 @@ def test_a_frozen_codebook_stays_as_it_is_in_training_mode(update, seeding, metr
 
 @UPDATES
 def test_freezing_travels_with_the_state_dict_and_can_be_undone(update, normal):
-    first, second = (VectorQuantizer(16, 4, update=update, seeding=KMeansSeeding(2)) for _ in range(2))
+    first, second = (VectorQuantizer(16, 4, update=update, init=KMeansInit(2)) for _ in range(2))
     first(normal(100, 4))
     first.codebook.freeze()
     second.load_state_dict(first.state_dict())
     assert second.codebook.frozen
     assert moved(second, normal(100, 4, purpose=1)) == 0
-    assert not second.codebook.codes.requires_grad
+    assert not second.codebook.weight.requires_grad
     second.codebook.freeze(False)
-    assert second.codebook.codes.requires_grad == isinstance(update, Gradient)
+    assert second.codebook.weight.requires_grad == isinstance(update, Gradient)
     second.train()(normal(100, 4, purpose=1))
     assert second.codebook.step == first.codebook.step + 1

@@ -66,7 +66,7 @@ def test_what_is_no_tensor_is_refused(name, other):
     with pytest.raises(FlatvqError, match="not a tensor"):
         trained(name)(other)
     with pytest.raises(FlatvqError, match="not a tensor"):
-        trained(name).codes(other)
+        trained(name).decode_indices(other)
 
 
 @EVERY
@@ -99,7 +99,7 @@ def test_latents_on_another_device_are_refused(name):
     with pytest.raises(FlatvqError, match="on meta"):
         quantizer(torch.zeros(2, quantizer.input_dim, device="meta"))
     with pytest.raises(FlatvqError, match="on meta"):
-        quantizer.codes(torch.zeros(2, dtype=torch.int64, device="meta"))
+        quantizer.decode_indices(torch.zeros(2, dtype=torch.int64, device="meta"))
 
 
 # --- indices
@@ -111,7 +111,7 @@ def test_indices_outside_the_codebook_are_refused(name, offset):
     quantizer = trained(name)
     bad = quantizer.codebook_size + offset if offset >= 0 else offset
     with pytest.raises(FlatvqError, match=f"index {bad} is outside a codebook of {quantizer.codebook_size}"):
-        quantizer.codes(torch.tensor([[0, bad]]))
+        quantizer.decode_indices(torch.tensor([[0, bad]]))
 
 
 @EVERY
@@ -119,14 +119,14 @@ def test_indices_outside_the_codebook_are_refused(name, offset):
 @pytest.mark.usefixtures("unchecked")
 def test_indices_that_are_no_integers_are_refused(name, dtype):
     with pytest.raises(FlatvqError, match="not integers"):
-        trained(name).codes(torch.zeros(2, 3, dtype=dtype))
+        trained(name).decode_indices(torch.zeros(2, 3, dtype=dtype))
 
 
 @EVERY
 @pytest.mark.usefixtures("unchecked")
 def test_an_index_without_an_axis_is_refused(name):
     with pytest.raises(FlatvqError, match=r"\[B, \*grid\]"):
-        trained(name).codes(torch.tensor(0))
+        trained(name).decode_indices(torch.tensor(0))
 
 
 @EVERY
@@ -134,7 +134,9 @@ def test_an_index_without_an_axis_is_refused(name):
 def test_any_integers_are_indices(name, dtype):
     quantizer = trained(name).eval()
     out = quantizer(latents(quantizer.input_dim, 2, 3, 3))
-    torch.testing.assert_close(quantizer.codes(out.indices.to(dtype)), out.quantized, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        quantizer.decode_indices(out.indices.to(dtype)), out.quantized, rtol=0, atol=1e-6
+    )
 
 
 # --- number formats
@@ -154,7 +156,7 @@ def test_state_stays_float32_and_outputs_follow_the_inputs(name, dtype, train):
     assert torch.equal(out.indices, expected.indices)
     assert torch.equal(out.quantized, expected.quantized.to(dtype))
     assert same(state(quantizer), state(plain))
-    assert quantizer.codes(out.indices).dtype == torch.float32
+    assert quantizer.decode_indices(out.indices).dtype == torch.float32
 
 
 @EVERY
@@ -180,7 +182,7 @@ def test_torch_s_default_dtype_changes_nothing(name, dtype):
     try:
         found = trained(name)
         out = found.eval()(latents(found.input_dim, 2, 3, 3))
-        codes = found.codes(out.indices)
+        codes = found.decode_indices(out.indices)
     finally:
         torch.set_default_dtype(torch.float32)
     if "projected" not in name:  # a linear layer draws its weights in the default dtype's own way
@@ -270,7 +272,7 @@ def test_masked_positions_neither_teach_nor_count(name, train):
         assert torch.equal(out.indices[mask], expected.indices)
         assert out.indices[~mask].unique().tolist() == [-1]
         torch.testing.assert_close(out.quantized.movedim(1, -1)[mask], expected.quantized)
-        for filled in (out.quantized, out.codes, out.latents):
+        for filled in (out.quantized, out.code_vectors, out.latents):
             assert not filled.movedim(1, -1)[~mask].any()
         torch.testing.assert_close(out.commitment_loss, expected.commitment_loss)
         torch.testing.assert_close(out.codebook_loss, expected.codebook_loss)
@@ -288,8 +290,8 @@ def test_masked_positions_neither_teach_nor_count(name, train):
 def test_padding_is_decoded_as_zeros(name):
     quantizer = trained(name).eval()
     mask = torch.tensor([[True, False, True]])
-    codes = quantizer.codes(torch.tensor([[3, -1, 2]]), mask=mask)
-    torch.testing.assert_close(codes[..., 0], quantizer.codes(torch.tensor([3])), rtol=0, atol=1e-6)
+    codes = quantizer.decode_indices(torch.tensor([[3, -1, 2]]), mask=mask)
+    torch.testing.assert_close(codes[..., 0], quantizer.decode_indices(torch.tensor([3])), rtol=0, atol=1e-6)
     assert not codes[..., 1].any()
 
 
@@ -303,7 +305,7 @@ def test_masks_that_do_not_fit_are_refused(name, mask):
     with pytest.raises(FlatvqError, match="mask"):
         quantizer(latents(quantizer.input_dim, 2, 3), mask=mask)
     with pytest.raises(FlatvqError, match="mask"):
-        quantizer.codes(torch.zeros(2, 3, dtype=torch.int64), mask=mask)
+        quantizer.decode_indices(torch.zeros(2, 3, dtype=torch.int64), mask=mask)
 
 
 # --- state
@@ -401,7 +403,7 @@ def test_training_mode_is_refused_where_nothing_learned_could_be_kept(name):
 
 def test_the_operator_follows_torch_s_rules():
     quantizer = trained("ema").eval()
-    arguments = latents(4, 9), quantizer.codebook.codes
+    arguments = latents(4, 9), quantizer.codebook.weight
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.flatvq.look_up.default, arguments, test_utils=tests)
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from flatvq.quantize import seeding
-from flatvq.quantize.seeding import kmeans
+from flatvq.quantize import init
+from flatvq.quantize.init import kmeans
 
 
 def rng(seed=0):
@@ -80,7 +80,7 @@ def test_starts_are_spread_out():
 
 def test_means_without_vectors_move_to_the_farthest(monkeypatch):
     vectors = torch.tensor([[0.0], [1.0], [2.0], [10.0]])
-    monkeypatch.setattr(seeding, "_plus_plus", lambda *_: torch.tensor([[1.0], [50.0], [60.0]]))
+    monkeypatch.setattr(init, "_plus_plus", lambda *_: torch.tensor([[1.0], [50.0], [60.0]]))
     # All belong to the first, whose mean becomes 3.25; 10 is the farthest from there, then 0.
     assert kmeans(vectors, 3, 1, rng()).flatten().tolist() == [3.25, 10.0, 0.0]
     assert kmeans(vectors, 3, 2, rng()).flatten().tolist() == [2.0, 10.0, 0.5]

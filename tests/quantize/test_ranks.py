@@ -9,7 +9,7 @@ import torch
 from tests.quantize.ranks import SIZES
 
 from flatvq.errors import FlatvqError
-from flatvq.quantize import Gradient, KMeansSeeding, VectorQuantizer
+from flatvq.quantize import Gradient, KMeansInit, VectorQuantizer
 
 pytestmark = pytest.mark.slow
 
@@ -77,20 +77,20 @@ def test_usage_is_counted_over_processes(seen):
 
 
 @pytest.mark.parametrize("update", ["Ema", "Gradient"])
-@pytest.mark.parametrize("seeding", ["KMeansSeeding", "DataSeeding"])
-def test_fsdp2_trains_what_ddp_trains(seen, update, seeding):
-    whole, sharded = (seen[0][str((update, seeding, how))] for how in ("ddp", "fsdp2"))
+@pytest.mark.parametrize("init", ["KMeansInit", "DataInit"])
+def test_fsdp2_trains_what_ddp_trains(seen, update, init):
+    whole, sharded = (seen[0][str((update, init, how))] for how in ("ddp", "fsdp2"))
     assert whole["events"] == sharded["events"]
     assert len(whole["events"]) == 3
     assert whole["events"][-1][2] > 0  # codes were replaced
     for name, expected in whole["state"].items():
         torch.testing.assert_close(sharded["state"][name], expected, rtol=1e-4, atol=1e-5)
-        assert torch.equal(sharded["state"][name], seen[1][str((update, seeding, "fsdp2"))]["state"][name])
+        assert torch.equal(sharded["state"][name], seen[1][str((update, init, "fsdp2"))]["state"][name])
 
 
 @pytest.mark.parametrize("update", ["Ema", "Gradient"])
 def test_fsdp2_in_bfloat16_keeps_its_state_in_float32(seen, update):
-    whole, sharded = (seen[0][str((update, "KMeansSeeding", how))] for how in ("ddp", "bfloat16"))
+    whole, sharded = (seen[0][str((update, "KMeansInit", how))] for how in ("ddp", "bfloat16"))
     assert len(sharded["events"]) == len(whole["events"])
     for name, expected in whole["state"].items():
         assert sharded["state"][name].dtype == expected.dtype, name
@@ -100,7 +100,7 @@ def test_fsdp1_is_refused_for_codes_that_learn_by_gradients():
     # FSDP1 needs a GPU; this is the mark that it leaves on a parameter.
     from torch.distributed.fsdp._common_utils import _set_fsdp_flattened
 
-    quantizer = VectorQuantizer(8, 4, update=Gradient(), seeding=KMeansSeeding(1))
-    _set_fsdp_flattened(quantizer.codebook.codes)
+    quantizer = VectorQuantizer(8, 4, update=Gradient(), init=KMeansInit(1))
+    _set_fsdp_flattened(quantizer.codebook.weight)
     with pytest.raises(FlatvqError, match="FSDP1"):
         quantizer(torch.randn(20, 4, generator=torch.Generator().manual_seed(0)))

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatvq.quantize.distributed import Ranks
-from flatvq.quantize.revival import replacements
+from flatvq.quantize.replacement import replacements
 
 
 def rows(tensor):

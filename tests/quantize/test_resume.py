@@ -5,12 +5,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from flatvq.quantize import (
-    DataSeeding,
+    DataInit,
+    DeadCodeReplacement,
     Ema,
     Gradient,
-    KMeansSeeding,
-    RandomSeeding,
-    Revival,
+    KMeansInit,
+    RandomInit,
     VectorQuantizer,
     rotation_trick,
 )
@@ -19,12 +19,12 @@ from flatvq.quantize.randomness import generator
 STEPS = 20
 STATE = {
     *("codes", "counts", "births", "step_count", "last_event_step"),
-    *("drawn_checksum", "is_seeded", "is_frozen"),
+    *("init_checksum", "is_initialized", "is_frozen"),
 }
 
 
-def build(metric, update, seeding):
-    revival = Revival(every=3, start=2, stop=17, fraction=0.7, share=0.4, grace=4)
+def build(metric, update, init):
+    replacement = DeadCodeReplacement(every=3, start=2, stop=17, fraction=0.7, share=0.4, grace=4)
     torch.manual_seed(0)
     return VectorQuantizer(
         12,
@@ -33,8 +33,8 @@ def build(metric, update, seeding):
         metric=metric,
         update=update,
         estimator=rotation_trick,
-        seeding=seeding,
-        revival=revival,
+        init=init,
+        replacement=replacement,
     )
 
 
@@ -52,18 +52,18 @@ def train(quantizer, first, last):
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("update", [Ema(decay=0.9), Gradient(decay=0.9)])
-@pytest.mark.parametrize("seeding", [RandomSeeding(), DataSeeding(2), KMeansSeeding(2)])
+@pytest.mark.parametrize("init", [RandomInit(), DataInit(2), KMeansInit(2)])
 @pytest.mark.parametrize("stop", [1, 9, 13])
-def test_resumed_is_bitwise_the_same(metric, update, seeding, stop, tmp_path):
-    whole = build(metric, update, seeding)
+def test_resumed_is_bitwise_the_same(metric, update, init, stop, tmp_path):
+    whole = build(metric, update, init)
     train(whole, 0, STEPS)
-    assert sum(getattr(event, "revived", 0) for event in whole.codebook.events) > 3
+    assert sum(getattr(event, "replaced", 0) for event in whole.codebook.events) > 3
 
-    before = build(metric, update, seeding)
+    before = build(metric, update, init)
     train(before, 0, stop)
     save_file(before.state_dict(), tmp_path / "quantizer.safetensors")
     torch.manual_seed(123)
-    after = build(metric, update, seeding)
+    after = build(metric, update, init)
     after.load_state_dict(load_file(tmp_path / "quantizer.safetensors"))
     train(after, stop, STEPS)
 
@@ -74,7 +74,7 @@ def test_resumed_is_bitwise_the_same(metric, update, seeding, stop, tmp_path):
 
 
 def test_a_state_dict_holds_tensors_only_and_all_of_the_codebook():
-    quantizer = build("euclidean", Ema(), KMeansSeeding(2))
+    quantizer = build("euclidean", Ema(), KMeansInit(2))
     train(quantizer, 0, 5)
     state = quantizer.state_dict()
     assert all(isinstance(value, torch.Tensor) for value in state.values())
@@ -82,8 +82,8 @@ def test_a_state_dict_holds_tensors_only_and_all_of_the_codebook():
     assert names == STATE
 
 
-def test_a_resumed_codebook_is_not_seeded_again(normal):
-    first, second = (VectorQuantizer(8, 3, seeding=KMeansSeeding(1)) for _ in range(2))
+def test_a_resumed_codebook_is_not_initialized_again(normal):
+    first, second = (VectorQuantizer(8, 3, init=KMeansInit(1)) for _ in range(2))
     first(normal(50, 3))
     second.load_state_dict(first.state_dict())
     second(normal(50, 3, purpose=1) + 100)

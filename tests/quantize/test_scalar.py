@@ -44,7 +44,7 @@ def test_agrees_with_numpy(levels, normal):
 @LEVELS
 def test_indices_and_codes_are_a_bijection(levels):
     quantizer = FiniteScalarQuantizer(levels)
-    codes = quantizer.codes(every_index(levels))
+    codes = quantizer.decode_indices(every_index(levels))
     assert quantizer.codebook_size == len(codes) == math.prod(levels)
     assert len({tuple(code) for code in codes.tolist()}) == len(codes)
     digits = np.stack(np.unravel_index(every_index(levels).numpy(), levels, order="F"), axis=1)
@@ -56,15 +56,15 @@ def test_indices_and_codes_are_a_bijection(levels):
 def test_forward_reaches_every_code_and_agrees_with_codes(levels):
     quantizer = FiniteScalarQuantizer(levels)
     # The middle of each level's interval, by the inverse of the squashing.
-    codes = quantizer.codes(every_index(levels)).double().numpy()
+    codes = quantizer.decode_indices(every_index(levels)).double().numpy()
     half_width = (np.array(levels) - 1) / 2 + MARGIN
     offset = np.where(np.array(levels) % 2 == 0, 0.5, 0.0)
     inside = np.clip((codes * (np.array(levels) // 2) + offset) / half_width, -1 + 1e-9, 1 - 1e-9)
     latents = torch.from_numpy(np.arctanh(inside) - np.arctanh(offset / half_width))
     out = quantizer(latents)
     assert torch.equal(out.indices, every_index(levels))
-    assert torch.equal(out.quantized, quantizer.codes(out.indices).double())
-    assert torch.equal(out.codes, quantizer.codes(out.indices))
+    assert torch.equal(out.quantized, quantizer.decode_indices(out.indices).double())
+    assert torch.equal(out.code_vectors, quantizer.decode_indices(out.indices))
 
 
 @pytest.mark.parametrize("count", [*range(2, 12), 64, 65])
@@ -89,9 +89,9 @@ def test_shapes(grid, normal):
     quantizer = FiniteScalarQuantizer([8, 5, 5])
     latents = normal(2, 3, *grid)
     out = quantizer(latents)
-    assert out.quantized.shape == out.latents.shape == out.codes.shape == latents.shape
+    assert out.quantized.shape == out.latents.shape == out.code_vectors.shape == latents.shape
     assert out.indices.shape == (2, *grid)
-    assert quantizer.codes(out.indices).shape == latents.shape
+    assert quantizer.decode_indices(out.indices).shape == latents.shape
     as_vectors = quantizer(latents.movedim(1, -1).reshape(-1, 3))
     assert torch.equal(out.indices.flatten(), as_vectors.indices)
 
@@ -114,13 +114,13 @@ def test_losses_are_zero_and_the_result_is_detached_where_it_is_for_looking_at(n
     assert float(out.codebook_loss) == float(out.commitment_loss) == 0.0
     assert out.quantized.requires_grad
     assert not out.latents.requires_grad
-    assert not out.codes.requires_grad
+    assert not out.code_vectors.requires_grad
 
 
 def test_error_between_latents_and_codes_is_at_most_half_a_level(normal):
     out = FiniteScalarQuantizer([5, 8])(3 * normal(1000, 2))
     # Levels are 1 / 2 and 1 / 4 apart. The squashing reaches past the outermost ones by half a level at most.
-    error = (out.latents - out.codes).abs().max(dim=0).values
+    error = (out.latents - out.code_vectors).abs().max(dim=0).values
     assert float(error[0]) <= 0.25
     assert float(error[1]) <= 0.125
 
@@ -158,4 +158,4 @@ def test_the_most_codes_that_int64_can_number():
     fsq = FiniteScalarQuantizer([8] * 21)
     out = fsq(torch.full((1, 21), 30.0))
     assert out.indices.tolist() == [2**63 - 1]
-    assert torch.equal(fsq.codes(out.indices), out.quantized)
+    assert torch.equal(fsq.decode_indices(out.indices), out.quantized)

@@ -6,12 +6,12 @@ import pytest
 
 from flatvq.errors import FlatvqError
 from flatvq.quantize import (
-    DataSeeding,
+    DataInit,
+    DeadCodeReplacement,
     Ema,
     Gradient,
-    KMeansSeeding,
-    RandomSeeding,
-    Revival,
+    KMeansInit,
+    RandomInit,
     VectorQuantizer,
 )
 
@@ -23,17 +23,17 @@ CASES = [
     *[(Ema, {"decay": value}) for value in SHARES],
     *[(Ema, {"epsilon": value}) for value in (-1.0, math.nan, math.inf)],
     *[(Gradient, {"decay": value}) for value in SHARES],
-    *[(Revival, {"every": value}) for value in (0, -1, *NOT_WHOLE)],
-    *[(Revival, {"start": value}) for value in (-1, *NOT_WHOLE)],
-    *[(Revival, {"stop": value}) for value in (-1, 1.5, math.nan)],
-    *[(Revival, {"grace": value}) for value in (-3, *NOT_WHOLE)],
-    *[(Revival, {"fraction": value}) for value in NOT_POSITIVE],
-    *[(Revival, {"share": value}) for value in (*NOT_POSITIVE, 1.5)],
-    *[(Revival, {"count": value}) for value in NOT_POSITIVE[:-1]],
-    *[(DataSeeding, {"vectors_per_code": value}) for value in (0, *NOT_WHOLE)],
-    *[(KMeansSeeding, {"vectors_per_code": value}) for value in (0, *NOT_WHOLE)],
-    *[(KMeansSeeding, {"iterations": value}) for value in (-1, *NOT_WHOLE)],
-    *[(RandomSeeding, {"distribution": value}) for value in ("gaussian", "", "Normal")],
+    *[(DeadCodeReplacement, {"every": value}) for value in (0, -1, *NOT_WHOLE)],
+    *[(DeadCodeReplacement, {"start": value}) for value in (-1, *NOT_WHOLE)],
+    *[(DeadCodeReplacement, {"stop": value}) for value in (-1, 1.5, math.nan)],
+    *[(DeadCodeReplacement, {"grace": value}) for value in (-3, *NOT_WHOLE)],
+    *[(DeadCodeReplacement, {"fraction": value}) for value in NOT_POSITIVE],
+    *[(DeadCodeReplacement, {"share": value}) for value in (*NOT_POSITIVE, 1.5)],
+    *[(DeadCodeReplacement, {"count": value}) for value in NOT_POSITIVE[:-1]],
+    *[(DataInit, {"vectors_per_code": value}) for value in (0, *NOT_WHOLE)],
+    *[(KMeansInit, {"vectors_per_code": value}) for value in (0, *NOT_WHOLE)],
+    *[(KMeansInit, {"iterations": value}) for value in (-1, *NOT_WHOLE)],
+    *[(RandomInit, {"distribution": value}) for value in ("gaussian", "", "Normal")],
 ]
 
 
@@ -58,5 +58,5 @@ def test_sizes_of_a_vector_quantizer_are_whole_numbers(name, value):
 def test_settings_in_range_are_taken():
     Ema(decay=1e-9, epsilon=0.0)
     Gradient(decay=1 - 1e-9)
-    Revival(every=1, start=0, stop=0, fraction=1e-9, share=1.0, grace=0, count=1e9)
-    KMeansSeeding(vectors_per_code=1, iterations=0)
+    DeadCodeReplacement(every=1, start=0, stop=0, fraction=1e-9, share=1.0, grace=0, count=1e9)
+    KMeansInit(vectors_per_code=1, iterations=0)

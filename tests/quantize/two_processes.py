@@ -17,12 +17,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from flatvq.quantize import (
-    DataSeeding,
+    DataInit,
+    DeadCodeReplacement,
     Ema,
     Gradient,
-    KMeansSeeding,
-    RandomSeeding,
-    Revival,
+    KMeansInit,
+    RandomInit,
     VectorQuantizer,
     rotation_trick,
 )
@@ -30,25 +30,25 @@ from flatvq.quantize.randomness import generator
 
 STEPS = 12
 BATCH = 16
-OFTEN = Revival(every=3, fraction=0.8, share=0.5, grace=2)
+OFTEN = DeadCodeReplacement(every=3, fraction=0.8, share=0.5, grace=2)
 
 SCENARIOS = {
-    "random, ema": {"seeding": RandomSeeding(), "update": Ema(0.9)},
-    "kmeans, ema": {"seeding": KMeansSeeding(4), "update": Ema(0.9), "revival": OFTEN},
+    "random, ema": {"init": RandomInit(), "update": Ema(0.9)},
+    "kmeans, ema": {"init": KMeansInit(4), "update": Ema(0.9), "replacement": OFTEN},
     "kmeans, ema, cosine": {
-        "seeding": KMeansSeeding(4),
+        "init": KMeansInit(4),
         "update": Ema(0.9),
-        "revival": OFTEN,
+        "replacement": OFTEN,
         "metric": "cosine",
         "estimator": rotation_trick,
     },
     # 24 codes x 25 = 600 of 288 vectors a step: three steps of gathering.
-    "data over steps, ema": {"seeding": DataSeeding(25), "update": Ema(0.9), "revival": OFTEN},
-    "kmeans, gradient": {"seeding": KMeansSeeding(4), "update": Gradient(0.9), "revival": OFTEN},
+    "data over steps, ema": {"init": DataInit(25), "update": Ema(0.9), "replacement": OFTEN},
+    "kmeans, gradient": {"init": KMeansInit(4), "update": Gradient(0.9), "replacement": OFTEN},
     "data over steps, gradient, cosine": {
-        "seeding": DataSeeding(25),
+        "init": DataInit(25),
         "update": Gradient(0.9),
-        "revival": OFTEN,
+        "replacement": OFTEN,
         "metric": "cosine",
     },
     # Filled in below: k-means that rounds differently on each process, as sums on GPUs do.
@@ -71,11 +71,11 @@ class Toy(nn.Module):
         return loss, out.indices
 
 
-class UnevenKMeans(KMeansSeeding):
+class UnevenKMeans(KMeansInit):
     def draw(self, vectors, codebook_size, random):
         drawn = super().draw(vectors, codebook_size, random)
         if dist.is_initialized():
-            drawn.codes.mul_(1 + 1e-6 * dist.get_rank())
+            drawn.code_vectors.mul_(1 + 1e-6 * dist.get_rank())
         return drawn
 
 
@@ -93,7 +93,7 @@ def train(rank, world_size, arguments):
         loss.backward()
         optimizer.step()
         seen = {
-            "codes": book.codes,
+            "codes": book.weight,
             "counts": book.counts,
             "births": book.births,
             "weights": toy.encoder.weight,
@@ -110,7 +110,7 @@ def main() -> None:
         dist.init_process_group(
             "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world_size
         )
-    SCENARIOS["uneven rounding, ema"]["seeding"] = UnevenKMeans(4)
+    SCENARIOS["uneven rounding, ema"]["init"] = UnevenKMeans(4)
     results = {name: train(rank, world_size, arguments) for name, arguments in SCENARIOS.items()}
     torch.save(results, folder / f"{rank}-of-{world_size}.pt")
     if world_size > 1:

@@ -85,7 +85,7 @@ def test_a_path_that_cannot_be_read(tmp_path: Path) -> None:
         ("train.steps", "1e400", "'train.steps' is inf"),
         ("train.learning_rate", ".nan", "should be a finite number"),
         ("train.learning_rate", "false", "'train.learning_rate' is false"),
-        ("codebook.revival.count", "yes", "'codebook.revival.count' is 'yes'"),
+        ("codebook.replacement.count", "yes", "'codebook.replacement.count' is 'yes'"),
         ("seeds", "[0, true]", "'seeds' is [0, True]"),
         ("seeds", "['0', 1]", "finite number in decimals, without quotes"),
         ("model.channels", "true", "'model.channels' is true"),
@@ -154,10 +154,10 @@ def test_a_section_may_be_overridden_before_its_keys() -> None:
 
 
 def test_a_key_may_be_set_where_the_file_has_none_or_null(tmp_path: Path) -> None:
-    name = written(tmp_path, "codebook: {revival: null}\n")
-    revival = load_recipe(name, ["codebook.revival.every=7"]).codebook.revival
-    assert revival is not None
-    assert revival.every == 7
+    name = written(tmp_path, "codebook: {replacement: null}\n")
+    replacement = load_recipe(name, ["codebook.replacement.every=7"]).codebook.replacement
+    assert replacement is not None
+    assert replacement.every == 7
 
 
 def test_the_recipe_of_a_run_is_read_again(tmp_path: Path) -> None:

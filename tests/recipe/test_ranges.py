@@ -17,7 +17,7 @@ def refusal(dotted: str, value: object) -> str | None:
     """Return why a value is refused; None if it is taken."""
     tree: dict[str, Any] = {
         "model": {"levels": [{}]},
-        "codebook": {"revival": {}},
+        "codebook": {"replacement": {}},
         "tune": {"space": {"x": {}}},
     }
     tree["tune"]["space"]["x"] = {"low": 1, "high": 2}
@@ -93,7 +93,11 @@ def test_no_number_takes_everything(key: str) -> None:
         ("model.levels.0.scalar_levels", [None], "'model.levels.0.scalar_levels.0' is empty"),
         ("model.levels.0.codebook_size", 2**63, "more than indices of 64 bits can count"),
         ("model.levels.0.downsample", 2**4000, "'model.levels.0.downsample' is 131820409343"),
-        ("codebook.revival.start", 800, "codebook.revival.start is 800, but revival stops at step 800"),
+        (
+            "codebook.replacement.start",
+            800,
+            "codebook.replacement.start is 800, but replacement stops at step 800",
+        ),
         ("tune.space.x.choices", [1, 2], "choices exclude low, high, log and whole"),
         ("tune.space", {"x": {"choices": [[1], 2]}}, "[1] is no value to choose"),
         ("tune.space", {"x": {"choices": [float("nan")]}}, "nan is no value to choose"),
@@ -115,7 +119,7 @@ def test_what_makes_no_sense_is_refused(key: str, value: object, message: str) -
 def test_the_largest_that_makes_sense_is_taken() -> None:
     assert refusal("train.steps", 99_999_999) is None
     assert refusal("seeds", [0, 2**63 - 1]) is None
-    assert refusal("codebook.revival.start", 799) is None
+    assert refusal("codebook.replacement.start", 799) is None
     assert refusal("model.levels.0.scalar_levels", [8] * 20) is None
 
 

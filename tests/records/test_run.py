@@ -118,7 +118,7 @@ def test_counts_are_whole_numbers(tmp_path: Path, counts: str) -> None:
         '{"kind": "validation", "step": 1, "levels": [1]}',
         '{"kind": "validation", "step": 1, "levels": [{"usage": "1"}]}',
         '{"kind": ["train"], "step": 1}',
-        '{"kind": "revival", "step": 1, "level": 1.5}',
+        '{"kind": "replacement", "step": 1, "level": 1.5}',
     ],
 )
 def test_a_damaged_record_is_named_by_its_number(tmp_path: Path, row: str) -> None:

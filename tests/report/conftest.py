@@ -71,10 +71,10 @@ def records(rng: np.random.Generator, name: str, final: float) -> list[dict[str,
     healthy, levels, _ = ARMS[name]
     rows: list[dict[str, Any]] = [{"kind": "start", "step": 0, "device": "cpu", "precision": "float32"}]
     for index, (grid, size, _) in enumerate(levels):
-        method = "KMeansSeeding" if healthy else "RandomSeeding"
+        method = "KMeansInit" if healthy else "RandomInit"
         gathered = min(8 * size, 32 * grid * grid) if healthy else 0
         rows.append(
-            {"kind": "seeding", "step": 0, "level": index, "method": method, "vectors": gathered, "filled": 0}
+            {"kind": "init", "step": 0, "level": index, "method": method, "vectors": gathered, "filled": 0}
         )
     for step in range(10, STEPS + 1, 10):
         loss = 0.06 * exp(-step / 90) + 10 ** (-final / 10) + float(rng.normal(0, 1e-4))
@@ -91,11 +91,11 @@ def records(rng: np.random.Generator, name: str, final: float) -> list[dict[str,
                 inactive = int(size * 0.3 * exp(-step / 160))
                 survived = None if step == 50 else 1 - 0.5 * exp(-step / 200)
                 row = {
-                    "kind": "revival",
+                    "kind": "replacement",
                     "step": step,
                     "level": index,
                     "inactive": inactive,
-                    "revived": inactive,
+                    "replaced": inactive,
                 }
                 rows.append({**row, "survived": survived})
     return [*rows, {"kind": "stop", "step": STEPS, "reason": "finished"}]

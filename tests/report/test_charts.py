@@ -135,24 +135,27 @@ def test_the_histogram_falls_and_tells_the_unused(study, runs):
         downs = [int(point.split(",")[1]) for point in line.get("points").split()]
         falling = downs[1:-1] if line.get("class") == "area" else downs
         assert falling == sorted(falling)
-    assert "no revival event" in panel.facts
+    assert "no replacement event" in panel.facts
     assert [heading for heading, _ in panel.drawings] == [
         "times used, codes by rank",
         "perplexity over steps",
     ]
 
 
-def test_revivals_are_counted_from_the_events(study, runs):
+def test_replacements_are_counted_from_the_events(study, runs):
     arm = study.arms[1]
     mine = [run for run in runs if run.trial.arm == arm.name]
     bottom = panels(study, arm, mine, looks(study.arms)[arm.name])[0]
-    revived = np.mean([sum(row["revived"] for row in run.of_level("revival", 0)) for run in mine])
+    replaced = np.mean([sum(row["replaced"] for row in run.of_level("replacement", 0)) for run in mine])
     survived = [
-        row["survived"] for run in mine for row in run.of_level("revival", 0) if row["survived"] is not None
+        row["survived"]
+        for run in mine
+        for row in run.of_level("replacement", 0)
+        if row["survived"] is not None
     ]
-    alive = f"{100 * np.mean(survived):.0f} % of newborns alive at the next event"
-    assert f"{revived:.0f} codes revived per trial, {alive}" in bottom.facts
-    assert "seeded by kmeans from 2,048 vectors" in bottom.facts
+    alive = f"{100 * np.mean(survived):.0f} % of them active at the next event"
+    assert f"{replaced:.0f} codes replaced per trial, {alive}" in bottom.facts
+    assert "initialized by kmeans from 2,048 vectors" in bottom.facts
 
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e6), st.integers(2, 8))

@@ -20,7 +20,7 @@ SEED = 2**40
 TREE: dict[str, Any] = {
     "data": {"source": "folder", "crop": 16, "validation_share": 0.4},
     "model": {"width": 4, "residual_width": 2, "residual_blocks": 1},
-    "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}},
+    "codebook": {"init": {"kind": "data", "vectors_per_code": 1}},
     "train": {"steps": 2, "batch_size": 2, "precision": "float32", "compile": "never"},
     "arms": {"one": {"model": {"levels": [{"codebook_size": 8, "code_dim": 2}]}}},
     "seeds": [SEED],

@@ -56,19 +56,19 @@ def test_one_seed_has_no_interval_and_no_verdict() -> None:
 def test_one_means_against_collapse_is_neither_naive_nor_healthy() -> None:
     plan = plan_study(load_recipe("imagenet-64"), "imagenet-64")
     pairs = {(pair.a, pair.b): pair for pair in plan.comparisons}
-    hierarchy = [pairs[f"single-{kind}", f"parallel-{kind}"] for kind in ("seeding", "revival", "nothing")]
+    hierarchy = [pairs[f"single-{kind}", f"parallel-{kind}"] for kind in ("init", "replacement", "nothing")]
     found = study_verdict(plan, [Compared(pair, compare(BETTER, [0.0] * 3, 0.1)) for pair in hierarchy])
-    naive, seeded, revived = found.sentence.split(" With ")
+    naive, initialized, replaced = found.sentence.split(" With ")
     assert naive.startswith("With naive codebooks, single-nothing")
-    assert seeded.startswith("codebooks seeded from data and not revived, single-seeding")
-    assert revived.startswith("codebooks revived and not seeded from data, single-revival")
+    assert initialized.startswith("codebooks initialized from data and not replaced, single-init")
+    assert replaced.startswith("codebooks replaced and not initialized from data, single-replacement")
     assert (found.naive, found.healthy) == ("better", None)
     # An intervention's gain: the arm with more means comes first.
     for more, fewer in (
-        ("both", "seeding"),
-        ("both", "revival"),
-        ("seeding", "nothing"),
-        ("revival", "nothing"),
+        ("both", "init"),
+        ("both", "replacement"),
+        ("init", "nothing"),
+        ("replacement", "nothing"),
     ):
         assert (f"single-{more}", f"single-{fewer}") in pairs
 

@@ -30,7 +30,7 @@ def photographs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_recipe(photographs: Path) -> SmallRecipe:
-    """A two-level trial of a second or two that goes through seeding, revival, validation and checkpoints."""
+    """A two-level trial of a second or two, with init, replacement, validation and checkpoints."""
 
     def make(**train: object) -> TrialRecipe:
         return _small_recipe(photographs, train)
@@ -58,7 +58,7 @@ def _small_recipe(folder: Path, train: dict[str, object]) -> TrialRecipe:
                 "residual_width": 4,
                 "levels": [{**level, "code_dim": 4} for level in levels],
             },
-            "codebook": {"seeding": {"kind": "kmeans", "vectors_per_code": 20}, "revival": {"every": 6}},
+            "codebook": {"init": {"kind": "kmeans", "vectors_per_code": 20}, "replacement": {"every": 6}},
             "train": settings,
             "evaluate": {"samples": 2},
             "seed": 3,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flatvq.data import open_data
-from flatvq.quantize import KMeansSeeding, Quantized, Quantizer, Revival, VectorQuantizer
+from flatvq.quantize import DeadCodeReplacement, KMeansInit, Quantized, Quantizer, VectorQuantizer
 from flatvq.train.interrupt import StopRequest
 from flatvq.train.journal import Journal
 from flatvq.train.loop import Trainer
@@ -24,25 +24,27 @@ class Residual(Quantizer):
         super().__init__()
         self.codebook_size, self.code_dim, self.input_dim = size * size, dim, dim
         self.stages = torch.nn.ModuleList(
-            VectorQuantizer(size, dim, seeding=KMeansSeeding(200), revival=Revival(every=3), seed=seed)
+            VectorQuantizer(
+                size, dim, init=KMeansInit(200), replacement=DeadCodeReplacement(every=3), seed=seed
+            )
             for seed in range(2)
         )
 
     def _quantize(self, flat: torch.Tensor, valid: torch.Tensor | None) -> Quantized:
         first = self.stages[0](flat)
-        second = self.stages[1](flat - first.codes)
+        second = self.stages[1](flat - first.code_vectors)
         return Quantized(
             quantized=first.quantized + second.quantized,
             indices=first.indices * self.stages[0].codebook_size + second.indices,
             codebook_loss=first.codebook_loss,
             commitment_loss=first.commitment_loss,
             latents=first.latents,
-            codes=first.codes + second.codes,
+            code_vectors=first.code_vectors + second.code_vectors,
         )
 
     def _decode(self, indices: torch.Tensor) -> torch.Tensor:
         size = self.stages[0].codebook_size
-        return self.stages[0].codes(indices // size) + self.stages[1].codes(indices % size)
+        return self.stages[0].decode_indices(indices // size) + self.stages[1].decode_indices(indices % size)
 
 
 @pytest.fixture
@@ -64,13 +66,11 @@ def test_codebooks_inside_another_quantizer_are_recorded_and_checkpoints_wait_fo
     checkpoints = []
     trainer.train(StopRequest(), lambda done, total: checkpoints.append((done, trainer.checkpoints.is_dir())))
     records = [json.loads(line) for line in (trainer.journal.run / "records.jsonl").read_text().splitlines()]
-    seeded = [
-        (record["level"], record["step"], record["vectors"])
-        for record in records
-        if record["kind"] == "seeding"
+    initialized = [
+        (record["level"], record["step"], record["vectors"]) for record in records if record["kind"] == "init"
     ]
     # 200 x 4 vectors at 8 x 8 x 4 a step: the fourth step completes both codebooks of the bottom level.
-    assert [one for one in seeded if one[0] == 0] == [(0, 3, 800), (0, 3, 800)]
-    assert {record["level"] for record in records if record["kind"] == "revival"} >= {0}
-    last = max(step for _, step, _ in seeded)
+    assert [one for one in initialized if one[0] == 0] == [(0, 3, 800), (0, 3, 800)]
+    assert {record["level"] for record in records if record["kind"] == "replacement"} >= {0}
+    last = max(step for _, step, _ in initialized)
     assert next(done for done, there in checkpoints if there) == last + 1

@@ -65,7 +65,7 @@ def _train(folder: Path, processes: int) -> list[dict[str, torch.Tensor]]:
 
 
 def test_two_processes_train_as_one(tmp_path: Path, small_recipe) -> None:
-    # Steps enough to gather, seed and update both codebooks and to revive at step 6; not so many that
+    # Steps enough to gather, seed and update both codebooks and to replace at step 6; not so many that
     # rounding, amplified by every nearest-code decision, makes two trainings of it.
     recipe: TrialRecipe = small_recipe(steps=10, validate_every=100)
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.model_dump(mode="json")))
@@ -80,7 +80,7 @@ def test_two_processes_train_as_one(tmp_path: Path, small_recipe) -> None:
             value, alone[key], rtol=1e-3, atol=1e-3, msg=lambda text, k=key: f"{k}: {text}"
         )
     # The test has to have gone through what it is about.
-    assert int(first["quantizers.0.codebook.last_event_step"]) == 6, "no revival happened"
+    assert int(first["quantizers.0.codebook.last_event_step"]) == 6, "no replacement happened"
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch, small_recipe) -> None:

@@ -60,7 +60,7 @@ def recipe(pictures: Path) -> TrialRecipe:
                 "residual_blocks": 1,
                 "levels": [{"codebook_size": 8, "code_dim": 4}],
             },
-            "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}},
+            "codebook": {"init": {"kind": "data", "vectors_per_code": 1}},
             "train": {"steps": 4, "batch_size": 2, "checkpoint_every": 2, "precision": "float32"},
             "evaluate": {"samples": 1},
         },

@@ -31,7 +31,7 @@ def test_events_hold_the_numbers_of_the_records(tmp_path: Path, small_recipe) ->
     usage = {event.step: event.value for event in events.Scalars("validation/levels/1/usage")}
     looks = [record for record in records if record["kind"] == "validation"]
     assert usage == pytest.approx({record["step"]: record["levels"][1]["usage"] for record in looks})
-    assert events.Scalars("revival/0/inactive"), "each level's revivals under its own name"
+    assert events.Scalars("replacement/0/inactive"), "each level's replacements under its own name"
 
 
 def test_numbers_that_json_does_not_know_are_null(tmp_path: Path) -> None:
@@ -108,4 +108,4 @@ def test_a_level_keeps_its_number_beside_one_without_a_codebook(tmp_path: Path, 
     run = tmp_path / "run"
     run_trial(mixed, run)
     records = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
-    assert {record["level"] for record in records if record["kind"] == "seeding"} == {1}
+    assert {record["level"] for record in records if record["kind"] == "init"} == {1}

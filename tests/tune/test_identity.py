@@ -129,7 +129,7 @@ def test_tune_continued_on_other_images(pictures: Path, tmp_path: Path, monkeypa
             "residual_blocks": 1,
             "levels": [{"codebook_size": 8, "code_dim": 4}],
         },
-        "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}},
+        "codebook": {"init": {"kind": "data", "vectors_per_code": 1}},
         "train": {"steps": 4, "batch_size": 2, "precision": "float32", "compile": "never"},
         "evaluate": {"samples": 1},
         "tune": {

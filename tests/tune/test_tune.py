@@ -32,7 +32,7 @@ from flatvq.tune.search import _collapsed
 KNOBS = {
     "code_dim": {"choices": [2, 4]},
     "train.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
-    "codebook.revival.every": {"low": 1, "high": 4, "whole": True},
+    "codebook.replacement.every": {"low": 1, "high": 4, "whole": True},
 }
 
 
@@ -69,8 +69,8 @@ def test_every_candidate_has_the_bits_of_the_incumbent(sizes: list[int], seed: i
         level.downsample for level in recipe.model.levels
     ]
     assert candidate.train.learning_rate == values["train.learning_rate"]
-    assert candidate.codebook.revival is not None
-    assert candidate.codebook.revival.every == values["codebook.revival.every"]
+    assert candidate.codebook.replacement is not None
+    assert candidate.codebook.replacement.every == values["codebook.replacement.every"]
 
 
 def test_the_incumbents_own_values_change_nothing() -> None:
@@ -111,7 +111,7 @@ def recipe(tmp_path: Path) -> Path:
     tree = {
         "data": {"source": "folder", "path": "pictures", "crop": 32, "validation_share": 0.3},
         "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 16, "code_dim": 4}]},
-        "codebook": {"seeding": {"kind": "data", "vectors_per_code": 1}, "revival": {"every": 2}},
+        "codebook": {"init": {"kind": "data", "vectors_per_code": 1}, "replacement": {"every": 2}},
         "train": {"steps": 20, "batch_size": 2},
         "evaluate": {"samples": 1},
         "tune": {"trials": 5, "set_aside": 0.2, "confirm_seeds": [7, 8], "space": KNOBS},

@@ -117,7 +117,7 @@ class _LevelTally:
 
     def add(self, level: Quantized) -> None:
         # On the CPU, for not every accelerator knows float64.
-        latents, codes = level.latents.cpu().double(), level.codes.cpu().double()
+        latents, codes = level.latents.cpu().double(), level.code_vectors.cpu().double()
         self.usage.add(level.indices)
         self.grids.add((level.indices.shape[1], level.indices.shape[2]))
         self.error += float((latents - codes).square().sum())

@@ -54,7 +54,7 @@ def codes_of(model: VQVAE, indices: Sequence[Tensor]) -> list[Tensor]:
 
 def codes_of_level(model: VQVAE, level: int, indices: Tensor) -> Tensor:
     """Look the codes of one level up: [B, D, h, w]."""
-    return cast("Quantizer", model.quantizers[level]).codes(indices)
+    return cast("Quantizer", model.quantizers[level]).decode_indices(indices)
 
 
 @torch.no_grad()

@@ -55,13 +55,13 @@ def replaced(model: VQVAE, pixels: Tensor, seed: int = 0) -> tuple[Replaced, ...
     if len(pixels) < 2:
         raise FlatvqError("codes of one image cannot be shuffled", "give at least two images")
     indices = encoded(model, pixels)
-    whole = mean_psnr(model.decode_codes, codes_of(model, indices), pixels)
+    whole = mean_psnr(model.decode_code_vectors, codes_of(model, indices), pixels)
     found = []
     for level, grid in enumerate(indices):
         for by, codes in _replacements(model, level, grid, seed).items():
             changed = codes_of(model, indices)
             changed[level] = codes
-            psnr = mean_psnr(model.decode_codes, changed, pixels)
+            psnr = mean_psnr(model.decode_code_vectors, changed, pixels)
             found.append(Replaced(level, by, psnr, whole - psnr))
     return tuple(found)
 

@@ -7,20 +7,20 @@ import torch
 from flatvq.model.memory import require_memory
 from flatvq.model.vqvae import VQVAE
 from flatvq.quantize import (
-    DataSeeding,
+    DataInit,
+    DeadCodeReplacement,
     Ema,
     FiniteScalarQuantizer,
     Gradient,
-    KMeansSeeding,
+    KMeansInit,
     Quantizer,
-    RandomSeeding,
-    Revival,
+    RandomInit,
     VectorQuantizer,
     rotation_trick,
     straight_through,
 )
 from flatvq.quantize.randomness import derived_seed
-from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, RevivalRecipe, SeedingRecipe
+from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe, ReplacementRecipe
 
 __all__ = ["build_quantizer", "build_vqvae"]
 
@@ -34,7 +34,7 @@ def build_vqvae(
         model: the architecture.
         codebook: what is done to every codebook.
         seed: the first weights and all draws of the codebooks follow from it.
-        steps: length of the training, in which revival stops; None if it will not be trained.
+        steps: length of the training, in which replacement stops; None if it will not be trained.
 
     Returns:
         The model, in training mode, on the CPU, its weights in torch's default dtype.
@@ -73,22 +73,22 @@ def build_quantizer(
         metric=codebook.metric,
         update=Ema(decay) if codebook.update.kind == "ema" else Gradient(decay),
         estimator=rotation_trick if codebook.estimator == "rotation" else straight_through,
-        seeding=_seeding(codebook.seeding),
-        revival=_revival(codebook.revival, steps),
+        init=_init(codebook.init),
+        replacement=_replacement(codebook.replacement, steps),
         seed=seed,
     )
 
 
-def _seeding(recipe: SeedingRecipe) -> RandomSeeding | DataSeeding | KMeansSeeding:
+def _init(recipe: InitRecipe) -> RandomInit | DataInit | KMeansInit:
     if recipe.kind == "random":
-        return RandomSeeding(recipe.distribution)
-    kind = DataSeeding if recipe.kind == "data" else KMeansSeeding
+        return RandomInit(recipe.distribution)
+    kind = DataInit if recipe.kind == "data" else KMeansInit
     return kind(recipe.vectors_per_code)
 
 
-def _revival(recipe: RevivalRecipe | None, steps: int | None) -> Revival | None:
+def _replacement(recipe: ReplacementRecipe | None, steps: int | None) -> DeadCodeReplacement | None:
     if recipe is None:
         return None
     stop = None if steps is None else round(recipe.stop * steps)
     bound = (recipe.fraction, recipe.share, recipe.grace, recipe.count)
-    return Revival(recipe.every, recipe.start, stop, *bound)
+    return DeadCodeReplacement(recipe.every, recipe.start, stop, *bound)

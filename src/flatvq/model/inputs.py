@@ -16,7 +16,7 @@ from flatvq.quantize.checks import has_values
 from flatvq.recipe import ModelRecipe
 from flatvq.shapes import Axis, require_axes, require_floating, require_integers
 
-__all__ = ["codes_for", "images_for", "require_indices", "require_unit_range"]
+__all__ = ["code_vectors_for", "images_for", "require_indices", "require_unit_range"]
 
 # Interpolation and noise may leave [0, 1] by less than this; images in [-1, 1] or in 0..255 leave it by more.
 _SLACK = 0.5
@@ -77,7 +77,7 @@ def require_indices(model: ModelRecipe, indices: Sequence[Tensor]) -> None:
         require_integers(level, f"indices[{number}]")
 
 
-def codes_for(model: ModelRecipe, codes: Sequence[Tensor], like: Tensor) -> list[Tensor]:
+def code_vectors_for(model: ModelRecipe, codes: Sequence[Tensor], like: Tensor) -> list[Tensor]:
     """Check the codes of every level and convert them to a model's number format.
 
     Args:

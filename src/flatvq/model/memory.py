@@ -49,15 +49,15 @@ def training_bytes(recipe: TrialRecipe, processes: int = 1) -> int:
     """
     images = recipe.train.batch_size // processes
     batch = _SAMPLE * recipe.model.channels * images * recipe.data.crop**2
-    seeding = recipe.codebook.seeding
-    if seeding.kind == "random":
+    init = recipe.codebook.init
+    if init.kind == "random":
         return batch
     gathered = 0
     built_levels = capacity_of(recipe.model, recipe.data.crop).levels
     for level, built in zip(recipe.model.levels, built_levels, strict=True):
         if not level.scalar_levels:
             seen = recipe.train.steps * images * prod(built.grid)
-            gathered += min(seeding.vectors_per_code * level.codebook_size, seen) * level.code_dim
+            gathered += min(init.vectors_per_code * level.codebook_size, seen) * level.code_dim
     return batch + _FLOAT * gathered
 
 
@@ -75,7 +75,7 @@ def require_memory(model: ModelRecipe, training: int = 0) -> None:
         return
     present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     model_keys = "codebook_size, code_dim or width"
-    training_keys = "train.batch_size, data.crop or codebook.seeding.vectors_per_code"
+    training_keys = "train.batch_size, data.crop or codebook.init.vectors_per_code"
     needed = model_bytes(model)
     for what, size, keys in (("model", needed, model_keys), ("training", needed + training, training_keys)):
         if size > present:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
 from flatvq.model.blocks import build
-from flatvq.model.inputs import codes_for, images_for, require_indices, require_unit_range
+from flatvq.model.inputs import code_vectors_for, images_for, require_indices, require_unit_range
 from flatvq.model.layout import DecoderLayout, layout_of
 from flatvq.quantize import Quantized, Quantizer
 from flatvq.recipe import ModelRecipe
@@ -162,11 +162,11 @@ class VQVAE(nn.Module):
         """
         require_indices(self.recipe, indices)
         quantizers = cast("Iterable[Quantizer]", self.quantizers)
-        return self.decode_codes(
-            [quantizer.codes(level) for quantizer, level in zip(quantizers, indices, strict=True)]
+        return self.decode_code_vectors(
+            [quantizer.decode_indices(level) for quantizer, level in zip(quantizers, indices, strict=True)]
         )
 
-    def decode_codes(
+    def decode_code_vectors(
         self, codes: Sequence[Float[Tensor, "batch _ _ _"]]
     ) -> Float[Tensor, "batch channels _ _"]:
         """Turn the codes themselves into images: those of some indices, or any others.
@@ -180,7 +180,7 @@ class VQVAE(nn.Module):
         Raises:
             FlatvqError: if number of levels, axes, dtype, device or grids are not those of one batch.
         """
-        return self._decode(codes_for(self.recipe, codes, _weight(self.decoders)))
+        return self._decode(code_vectors_for(self.recipe, codes, _weight(self.decoders)))
 
     def _images(self, images: Tensor) -> Tensor:
         return images_for(self.recipe, images, _weight(self.encoders))

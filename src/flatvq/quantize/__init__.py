@@ -1,31 +1,32 @@
 """Quantizers as PyTorch modules, usable in anybody's model, and the statistics of their codebooks."""
 
-from flatvq.quantize.codebook import Codebook, SeedingEvent
+from flatvq.deprecation import renamed_exports
+from flatvq.quantize.codebook import Codebook, InitEvent
 from flatvq.quantize.ema import Ema, Gradient
 from flatvq.quantize.estimators import rotation_trick, straight_through
+from flatvq.quantize.init import DataInit, KMeansInit, RandomInit
 from flatvq.quantize.module import Quantizer
+from flatvq.quantize.replacement import DeadCodeReplacement, ReplacementEvent
 from flatvq.quantize.result import Quantized
-from flatvq.quantize.revival import Revival, RevivalEvent
 from flatvq.quantize.scalar import FiniteScalarQuantizer
 from flatvq.quantize.search import nearest_codes
-from flatvq.quantize.seeding import DataSeeding, KMeansSeeding, RandomSeeding
 from flatvq.quantize.usage import CodeUsage, UsageCounter, code_usage
 from flatvq.quantize.vector import VectorQuantizer
 
 __all__ = [
     "CodeUsage",
     "Codebook",
-    "DataSeeding",
+    "DataInit",
+    "DeadCodeReplacement",
     "Ema",
     "FiniteScalarQuantizer",
     "Gradient",
-    "KMeansSeeding",
+    "InitEvent",
+    "KMeansInit",
     "Quantized",
     "Quantizer",
-    "RandomSeeding",
-    "Revival",
-    "RevivalEvent",
-    "SeedingEvent",
+    "RandomInit",
+    "ReplacementEvent",
     "UsageCounter",
     "VectorQuantizer",
     "code_usage",
@@ -33,3 +34,15 @@ __all__ = [
     "rotation_trick",
     "straight_through",
 ]
+
+__getattr__ = renamed_exports(
+    __name__,
+    {
+        "KMeansSeeding": "KMeansInit",
+        "DataSeeding": "DataInit",
+        "RandomSeeding": "RandomInit",
+        "SeedingEvent": "InitEvent",
+        "Revival": "DeadCodeReplacement",
+        "RevivalEvent": "ReplacementEvent",
+    },
+)

@@ -14,35 +14,38 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from flatvq.deprecation import renamed_attribute
 from flatvq.errors import FlatvqError
 from flatvq.quantize.checks import require_finite
 from flatvq.quantize.distributed import Ranks
 from flatvq.quantize.ema import Ema, Update, ema_step
+from flatvq.quantize.init import DataInit, Init, RandomInit, random_codes
 from flatvq.quantize.operator import learn_in_graph, look_up_operator, register, require_learning
 from flatvq.quantize.precision import Float32Module
 from flatvq.quantize.randomness import generator
-from flatvq.quantize.recomputation import RecentCodes, in_backward_pass, may_run_again
-from flatvq.quantize.revival import Revival, RevivalEvent, replacements
+from flatvq.quantize.recomputation import RecentCodeVectors, in_backward_pass, may_run_again
+from flatvq.quantize.replacement import DeadCodeReplacement, ReplacementEvent, replacements
 from flatvq.quantize.search import look_up
-from flatvq.quantize.seeding import DataSeeding, RandomSeeding, Seeding, random_codes
 from flatvq.quantize.sharding import full, is_sharded, write_rows
 from flatvq.quantize.sums import code_sums
 from flatvq.shapes import require_axes, require_floating
 
-__all__ = ["Codebook", "SeedingEvent"]
+__all__ = ["Codebook", "InitEvent"]
 
 # The step of the last event before there was any.
 _NEVER = -1
+# Keys of state dicts that version 0.1 wrote.
+_OLD_KEYS = {"codes": "weight", "is_seeded": "is_initialized", "drawn_checksum": "init_checksum"}
 
 
 @dataclass(frozen=True)
-class SeedingEvent:
+class InitEvent:
     """How the first codes were chosen."""
 
     step: int
     """Training step, counted from 0, at which the final draw happened."""
     method: str
-    """Class name of the seeding; `set_codes` for codes that the user gave."""
+    """Class name of the init; `set_code_vectors` for codes that the user gave."""
     vectors: int
     """Encoder outputs that the draw was made from."""
     filled: int
@@ -60,14 +63,14 @@ class Codebook(Float32Module):
         size: K.
         dim: D.
         update: moving averages or gradients.
-        seeding: where the first codes come from.
-        revival: when inactive codes are replaced; None for never.
+        init: where the first codes come from.
+        replacement: when inactive codes are replaced; None for never.
         constrain: applied to codes before they are compared with vectors, such as scaling to unit length.
         seed: all draws follow from it and the step.
         process_group: the processes that train the codebook together; None for all.
     """
 
-    codes: Tensor
+    weight: Tensor
     """float32 [K, D], before `constrain`: a buffer with `Ema`, a parameter with `Gradient`."""
     counts: Tensor
     """float32 [K]: moving average of the vectors per step of each code."""
@@ -77,10 +80,10 @@ class Codebook(Float32Module):
     """int64: `step`."""
     last_event_step: Tensor
     """int64: the step of the last replacement; -1 before the first."""
-    drawn_checksum: Tensor
+    init_checksum: Tensor
     """int64: checksum of the random codes that the codebook started with."""
-    is_seeded: Tensor
-    """bool: `seeded`."""
+    is_initialized: Tensor
+    """bool: `initialized`."""
     is_frozen: Tensor
     """bool: `frozen`."""
 
@@ -89,31 +92,31 @@ class Codebook(Float32Module):
         size: int,
         dim: int,
         update: Update,
-        seeding: Seeding,
-        revival: Revival | None,
+        init: Init,
+        replacement: DeadCodeReplacement | None,
         constrain: Callable[[Tensor], Tensor],
         seed: int,
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
         super().__init__()
         self.size, self.dim = size, dim
-        self.update, self.seeding, self.revival = update, seeding, revival
+        self.update, self.init, self.replacement = update, init, replacement
         self.constrain, self.seed, self.ranks = constrain, seed, Ranks(process_group)
-        self.events: list[SeedingEvent | RevivalEvent] = []
+        self.events: list[InitEvent | ReplacementEvent] = []
         """What happened, in order; whoever records it may empty the list."""
         self._gathered: list[Tensor] = []
-        self._recent = RecentCodes()
+        self._recent = RecentCodeVectors()
         self._sharded: Tensor | None = None
-        codes = torch.empty(size, dim, dtype=torch.float32)
+        weight = torch.empty(size, dim, dtype=torch.float32)
         if isinstance(update, Ema):
-            self.register_buffer("codes", codes)
+            self.register_buffer("weight", weight)
         else:
-            self.codes = nn.Parameter(codes)
+            self.weight = nn.Parameter(weight)
         self.register_buffer("counts", torch.empty(size, dtype=torch.float32))
         self.register_buffer("births", torch.empty(size, dtype=torch.int64))
-        for name in ("step_count", "last_event_step", "drawn_checksum"):
+        for name in ("step_count", "last_event_step", "init_checksum"):
             self.register_buffer(name, torch.empty((), dtype=torch.int64))
-        for name in ("is_seeded", "is_frozen"):
+        for name in ("is_initialized", "is_frozen"):
             self.register_buffer(name, torch.empty((), dtype=torch.bool))
         self.reset_parameters()
         self.number = register(self)
@@ -121,19 +124,23 @@ class Codebook(Float32Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Return to the state of a new codebook, as is needed after `to_empty`."""
-        method = self.seeding.distribution if isinstance(self.seeding, RandomSeeding) else "normal"
+        method = self.init.distribution if isinstance(self.init, RandomInit) else "normal"
         first = self.constrain(random_codes(self.size, self.dim, method, generator(self.seed, "seeding", 0)))
-        device = self.codes.device
-        write_rows(self.codes, self._sharded, torch.arange(self.size, device=device), first.to(device))
+        device = self.weight.device
+        write_rows(self.weight, self._sharded, torch.arange(self.size, device=device), first.to(device))
         # One virtual vector stands behind each new code, so that none starts at 0 / 0.
         self.counts.fill_(1.0)
         self.births.zero_()
         self.step_count.zero_()
         self.last_event_step.fill_(_NEVER)
-        self.drawn_checksum.fill_(_checksum(first))
-        self.is_seeded.fill_(isinstance(self.seeding, RandomSeeding))
+        self.init_checksum.fill_(_checksum(first))
+        self.is_initialized.fill_(isinstance(self.init, RandomInit))
         self.is_frozen.fill_(False)
         self._gathered.clear()
+
+    codes = renamed_attribute("codes", "weight")
+    seeded = renamed_attribute("seeded", "initialized")
+    set_codes = renamed_attribute("set_codes", "set_code_vectors")
 
     @property
     def step(self) -> int:
@@ -141,9 +148,9 @@ class Codebook(Float32Module):
         return int(self.step_count)
 
     @property
-    def seeded(self) -> bool:
+    def initialized(self) -> bool:
         """Whether the codes are initialized. Until then each batch replaces them."""
-        return bool(self.is_seeded)
+        return bool(self.is_initialized)
 
     @property
     def frozen(self) -> bool:
@@ -153,10 +160,10 @@ class Codebook(Float32Module):
     @property
     def code_vectors(self) -> Tensor:
         """float32 [K, D]: the codes as they are compared with vectors and returned for them."""
-        return self.constrain(self.codes.float())
+        return self.constrain(self.weight.float())
 
     @torch.no_grad()
-    def set_codes(self, codes: Tensor) -> None:
+    def set_code_vectors(self, codes: Tensor) -> None:
         """Start from given codes, such as a pretrained codebook; no init from data follows.
 
         Args:
@@ -169,7 +176,7 @@ class Codebook(Float32Module):
         Example:
             >>> from flatvq.quantize import VectorQuantizer
             >>> quantizer = VectorQuantizer(2, 1)
-            >>> quantizer.codebook.set_codes(torch.tensor([[1.0], [5.0]]))
+            >>> quantizer.codebook.set_code_vectors(torch.tensor([[1.0], [5.0]]))
             >>> quantizer(torch.tensor([[4.0]])).codes.tolist()
             [[5.0]]
         """
@@ -178,9 +185,9 @@ class Codebook(Float32Module):
         require_finite(codes, "codes")
         every = torch.arange(self.size, device=self.counts.device)
         self._place(every, codes.to(self.counts))
-        self.is_seeded.fill_(True)
+        self.is_initialized.fill_(True)
         self._gathered.clear()
-        self.events.append(SeedingEvent(self.step, "set_codes", self.size, 0))
+        self.events.append(InitEvent(self.step, "set_code_vectors", self.size, 0))
 
     def freeze(self, frozen: bool = True) -> None:
         """Keep the codebook as it is in training mode too; `freeze(False)` lets it learn again.
@@ -188,8 +195,8 @@ class Codebook(Float32Module):
         The state dict holds this setting.
         """
         self.is_frozen.fill_(frozen)
-        if isinstance(self.codes, nn.Parameter):
-            self.codes.requires_grad_(not frozen)
+        if isinstance(self.weight, nn.Parameter):
+            self.weight.requires_grad_(not frozen)
 
     def look_up(self, vectors: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Find the nearest code of each vector; in training mode, learn from the vectors.
@@ -240,75 +247,75 @@ class Codebook(Float32Module):
 
     def _prepare(self, vectors: Tensor) -> None:
         """Initialize the codebook, or replace inactive codes if it is time; before the search."""
-        if not self.seeded:
+        if not self.initialized:
             require_finite(vectors, "latents")
             self._seed(vectors)
-        elif self.revival is not None and self.revival.due(step := self.step):
+        elif self.replacement is not None and self.replacement.due(step := self.step):
             require_finite(vectors, "latents")
-            self._revive(vectors, self.revival, step)
+            self._replace(vectors, self.replacement, step)
 
     def _observe(self, vectors: Tensor, indices: Tensor) -> None:
         """Update the moving averages after the search, and count the step."""
         # Until the final draw the codes are provisional: the next batch replaces them.
-        if self.seeded:
+        if self.initialized:
             statistics = code_sums(vectors, indices, self.size)
             self.ranks.sum(*statistics)
             if not len(vectors) and not statistics[0].any():
                 return  # no process has a vector: this is no step
             if isinstance(self.update, Ema):
-                ema_step(self.codes, self.counts, statistics, self.update)
+                ema_step(self.weight, self.counts, statistics, self.update)
             else:
                 self.counts.lerp_(statistics[0], 1 - self.update.decay)
         self.step_count += 1
 
     def _seed(self, vectors: Tensor) -> None:
-        assert not isinstance(self.seeding, RandomSeeding)
+        assert not isinstance(self.init, RandomInit)
         step = self.step
         if step == 0:
             self._require_drawn_codes()
-        missing = self.size * self.seeding.vectors_per_code - sum(len(rows) for rows in self._gathered)
+        missing = self.size * self.init.vectors_per_code - sum(len(rows) for rows in self._gathered)
         counts = self.ranks.counts_of(vectors)
         order = torch.randperm(sum(counts), generator=generator(self.seed, "gathering", step), device="cpu")
         self._gathered.append(self.ranks.take(vectors, order[:missing].to(vectors.device), counts))
         pool = torch.cat(self._gathered)
         complete = missing <= sum(counts)
         # Codes that serve until the next batch need not be clustered.
-        seeding = self.seeding if complete else DataSeeding()
-        drawn = seeding.draw(pool, self.size, generator(self.seed, "seeding", step))
+        init = self.init if complete else DataInit()
+        drawn = init.draw(pool, self.size, generator(self.seed, "seeding", step))
         # Sums on a GPU need not be bitwise the same on every process.
-        self._place(torch.arange(self.size, device=vectors.device), self.ranks.from_first(drawn.codes))
+        self._place(torch.arange(self.size, device=vectors.device), self.ranks.from_first(drawn.code_vectors))
         if complete:
-            self.is_seeded.fill_(True)
+            self.is_initialized.fill_(True)
             self._gathered.clear()
-            method = type(self.seeding).__name__
-            self.events.append(SeedingEvent(step, method, len(pool), drawn.filled))
+            method = type(self.init).__name__
+            self.events.append(InitEvent(step, method, len(pool), drawn.filled))
 
     def _require_drawn_codes(self) -> None:
         """Refuse to replace codes that the user wrote into a codebook that waits for its init from data."""
-        codes = self._sharded if self._sharded is not None else self.codes
-        if _checksum(full(codes)) != int(self.drawn_checksum):
+        codes = self._sharded if self._sharded is not None else self.weight
+        if _checksum(full(codes)) != int(self.init_checksum):
             raise FlatvqError(
-                f"{type(self.seeding).__name__} is about to replace codes that were written by hand",
-                "pass them to codebook.set_codes() to start from them, or use seeding=RandomSeeding()",
+                f"{type(self.init).__name__} is about to replace codes that were written by hand",
+                "pass them to codebook.set_code_vectors() to start from them, or use init=RandomInit()",
             )
 
-    def _revive(self, vectors: Tensor, revival: Revival, step: int) -> None:
+    def _replace(self, vectors: Tensor, replacement: DeadCodeReplacement, step: int) -> None:
         counts = self.ranks.counts_of(vectors)
         if not any(counts):
             return
         age = step - self.births
         use = self._use(age)
-        active = use >= revival.least_use(sum(counts), self.size)
+        active = use >= replacement.least_use(sum(counts), self.size)
         newborn = self.births == self.last_event_step
         survived = float(active[newborn].float().mean()) if bool(newborn.any()) else None
-        replaceable = (~active & (age >= revival.grace)).nonzero().flatten()
-        most = max(1, int(revival.share * self.size))
+        replaceable = (~active & (age >= replacement.grace)).nonzero().flatten()
+        most = max(1, int(replacement.share * self.size))
         least_used = use[replaceable].argsort(stable=True)[:most]
         fresh = replacements(vectors, len(least_used), self.seed, step, self.ranks, counts)
         rows = replaceable[least_used[: len(fresh)]]
         self._place(rows, fresh)
         self.last_event_step.fill_(step)
-        self.events.append(RevivalEvent(step, int((~active).sum()), len(rows), survived))
+        self.events.append(ReplacementEvent(step, int((~active).sum()), len(rows), survived))
 
     def _use(self, age: Tensor) -> Tensor:
         """Vectors per step of each code since its birth [K]: the counts without the virtual vector.
@@ -321,13 +328,13 @@ class Codebook(Float32Module):
 
     def _place(self, rows: Tensor, codes: Tensor) -> None:
         """Put new codes into rows, with the state that belongs to them."""
-        write_rows(self.codes, self._sharded, rows, self.constrain(codes))
+        write_rows(self.weight, self._sharded, rows, self.constrain(codes))
         self.counts[rows] = 1.0
         self.births[rows] = self.step_count
 
     def __setattr__(self, name: str, value: Any) -> None:
         # FSDP2 sets the parameter to the sharded one and to gathered ones in turn.
-        if name == "codes" and is_sharded(value):
+        if name == "weight" and is_sharded(value):
             object.__setattr__(self, "_sharded", value)
         super().__setattr__(name, value)
 
@@ -337,16 +344,19 @@ class Codebook(Float32Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         """Take given codes for an initialized codebook where the state dict does not say."""
+        for old, new in _OLD_KEYS.items():
+            if prefix + old in state_dict:
+                state_dict[prefix + new] = state_dict.pop(prefix + old)
         super()._load_from_state_dict(state_dict, prefix, *others)
         self._gathered.clear()
         with torch.no_grad():
-            if prefix + "codes" in state_dict and prefix + "is_seeded" not in state_dict:
-                self.is_seeded.fill_(True)
+            if prefix + "weight" in state_dict and prefix + "is_initialized" not in state_dict:
+                self.is_initialized.fill_(True)
                 if prefix + "counts" not in state_dict:
                     self.counts.fill_(1.0)
                     self.births.fill_(self.step)
-        if isinstance(self.codes, nn.Parameter) and not self.is_frozen.is_meta:
-            self.codes.requires_grad_(not self.frozen)
+        if isinstance(self.weight, nn.Parameter) and not self.is_frozen.is_meta:
+            self.weight.requires_grad_(not self.frozen)
 
 
 def _checksum(codes: Tensor) -> int:

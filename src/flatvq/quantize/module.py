@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from flatvq.deprecation import renamed_attribute
 from flatvq.quantize.checks import require_indices, require_mask
 from flatvq.quantize.precision import Float32Module
 from flatvq.quantize.result import Quantized
@@ -65,10 +66,10 @@ class Quantizer(Float32Module):
                 valid = mask.flatten()
                 flat = torch.where(valid[:, None], flat, 0.0)
             out = self._quantize(flat, valid)
-            quantized, indices, codes, fixed = out.quantized, out.indices, out.codes, out.latents
+            quantized, indices, chosen, fixed = out.quantized, out.indices, out.code_vectors, out.latents
             if valid is not None:
-                quantized, fixed, codes = (
-                    torch.where(valid[:, None], vectors, 0.0) for vectors in (quantized, fixed, codes)
+                quantized, fixed, chosen = (
+                    torch.where(valid[:, None], vectors, 0.0) for vectors in (quantized, fixed, chosen)
                 )
                 indices = torch.where(valid, indices, -1)
         return Quantized(
@@ -77,10 +78,10 @@ class Quantizer(Float32Module):
             codebook_loss=out.codebook_loss,
             commitment_loss=out.commitment_loss,
             latents=_channel_first(fixed, grid),
-            codes=_channel_first(codes, grid),
+            code_vectors=_channel_first(chosen, grid),
         )
 
-    def codes(
+    def decode_indices(
         self, indices: Integer[Tensor, "b *grid"], mask: Bool[Tensor, "b *grid"] | None = None
     ) -> Float[Tensor, "b c *grid"]:
         """Look up indices: the values that `forward` returns as `quantized` for them.
@@ -107,6 +108,8 @@ class Quantizer(Float32Module):
             valid = mask.flatten()
             vectors = self._decode(torch.where(valid, flat, 0))
             return _channel_first(torch.where(valid[:, None], vectors, 0.0), indices.shape)
+
+    codes = renamed_attribute("codes", "decode_indices")
 
     @abstractmethod
     def _quantize(self, flat: Tensor, valid: Tensor | None) -> Quantized:

@@ -31,7 +31,7 @@ _LookUp = tuple[Tensor, Tensor, Tensor]
 
 _library: Any = torch.library.Library("flatvq", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
-    "look_up(Tensor vectors, Tensor codebook) -> (Tensor indices, Tensor codes, Tensor error)",
+    "look_up(Tensor vectors, Tensor codebook) -> (Tensor indices, Tensor code_vectors, Tensor error)",
     tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order),
 )
 _library.impl("look_up", look_up, "CompositeExplicitAutograd")
@@ -42,8 +42,8 @@ look_up_operator = torch.ops.flatvq.look_up.default
 
 def _fake_look_up(vectors: Tensor, codebook: Tensor) -> _LookUp:
     indices = vectors.new_empty(vectors.shape[0], dtype=torch.int64)
-    codes = codebook.new_empty(vectors.shape[0], codebook.shape[1])
-    return indices, codes, codebook.new_empty(())
+    code_vectors = codebook.new_empty(vectors.shape[0], codebook.shape[1])
+    return indices, code_vectors, codebook.new_empty(())
 
 
 torch.library.register_fake("flatvq::look_up", _fake_look_up, lib=_library)
@@ -58,21 +58,25 @@ def _vmap_look_up(
         vectors.expand(batches, *vectors.shape) if in_dims[0] is None else vectors.movedim(in_dims[0], 0)
     )
     if in_dims[1] is None:
-        indices, codes, _ = look_up_operator(vectors.flatten(0, 1), codebook)
-        indices, codes = indices.view(vectors.shape[:2]), codes.view(vectors.shape)
-        error = (vectors - codes).square().mean(dim=(1, 2)) if vectors.numel() else codes.new_zeros(batches)
+        indices, code_vectors, _ = look_up_operator(vectors.flatten(0, 1), codebook)
+        indices, code_vectors = indices.view(vectors.shape[:2]), code_vectors.view(vectors.shape)
+        error = (
+            (vectors - code_vectors).square().mean(dim=(1, 2))
+            if vectors.numel()
+            else code_vectors.new_zeros(batches)
+        )
     else:
         each = [
             look_up_operator(*pair) for pair in zip(vectors, codebook.movedim(in_dims[1], 0), strict=True)
         ]
-        indices, codes, error = (torch.stack(part) for part in zip(*each, strict=True))
-    return (indices, codes, error), (0, 0, 0)
+        indices, code_vectors, error = (torch.stack(part) for part in zip(*each, strict=True))
+    return (indices, code_vectors, error), (0, 0, 0)
 
 
 torch.library.register_vmap("flatvq::look_up", _vmap_look_up, lib=_library)
 
 
-_STATE = ("codes", "counts", "births", "step_count", "last_event_step", "is_seeded")
+_STATE = ("weight", "counts", "births", "step_count", "last_event_step", "is_initialized")
 # Operators take tensors and numbers, but no objects.
 _books: WeakValueDictionary[int, Any] = WeakValueDictionary()
 _numbers = count()
@@ -110,8 +114,8 @@ def learn_in_graph(book: nn.Module, number: int, vectors: Tensor, mask: Tensor |
 @torch.library.custom_op(
     "flatvq::learn",
     mutates_args=_STATE,
-    schema="(Tensor vectors, Tensor? mask, Tensor(a!) codes, Tensor(b!) counts, Tensor(c!) births, "
-    "Tensor(d!) step_count, Tensor(e!) last_event_step, Tensor(f!) is_seeded, int book) "
+    schema="(Tensor vectors, Tensor? mask, Tensor(a!) weight, Tensor(b!) counts, Tensor(c!) births, "
+    "Tensor(d!) step_count, Tensor(e!) last_event_step, Tensor(f!) is_initialized, int book) "
     "-> (Tensor, Tensor, Tensor)",
 )
 def _learn(vectors: Tensor, mask: Tensor | None, *state_and_number: Any) -> _LookUp:
@@ -122,7 +126,7 @@ def _learn(vectors: Tensor, mask: Tensor | None, *state_and_number: Any) -> _Loo
 
 
 @_learn.register_fake
-def _(vectors: Tensor, mask: Tensor | None, codes: Tensor, *others: Any) -> _LookUp:
+def _(vectors: Tensor, mask: Tensor | None, code_vectors: Tensor, *others: Any) -> _LookUp:
     return (
         vectors.new_empty(vectors.shape[0], dtype=torch.int64),
         torch.empty_like(vectors),

@@ -35,7 +35,7 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
         A generator that yields the same numbers for the same arguments, on every machine and process.
 
     Example:
-        >>> a, b = generator(0, "revival", 7), generator(0, "revival", 7)
+        >>> a, b = generator(0, "replacement", 7), generator(0, "replacement", 7)
         >>> bool((torch.randperm(5, generator=a) == torch.randperm(5, generator=b)).all())
         True
     """

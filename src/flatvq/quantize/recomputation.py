@@ -17,7 +17,7 @@ from torch import Tensor
 
 from flatvq.errors import FlatvqError
 
-__all__ = ["RecentCodes", "in_backward_pass", "may_run_again"]
+__all__ = ["RecentCodeVectors", "in_backward_pass", "may_run_again"]
 
 # Forward passes that may wait for their backward pass: gradient accumulation and pipeline stages.
 _LIMIT = 16
@@ -41,25 +41,25 @@ def may_run_again() -> bool:
 @dataclass
 class _Pass:
     checksum: int
-    codes: Tensor
+    code_vectors: Tensor
     repeated: bool = False
 
 
-class RecentCodes:
+class RecentCodeVectors:
     """The codes that the latest forward passes searched, for those that run again."""
 
     def __init__(self) -> None:
         self._passes: deque[_Pass] = deque(maxlen=_LIMIT)
 
-    def keep(self, vectors: Tensor, codes: Tensor) -> None:
+    def keep(self, vectors: Tensor, code_vectors: Tensor) -> None:
         """Remember what a forward pass searched.
 
         Args:
             vectors: float32 [N, D].
-            codes: float32 [K, D]; copied.
+            code_vectors: float32 [K, D]; copied.
         """
         waiting = [one for one in self._passes if not one.repeated]
-        self._passes = deque([*waiting, _Pass(_checksum(vectors), codes.clone())], maxlen=_LIMIT)
+        self._passes = deque([*waiting, _Pass(_checksum(vectors), code_vectors.clone())], maxlen=_LIMIT)
 
     def of(self, vectors: Tensor) -> Tensor:
         """Return the codes [K, D] that a forward pass over the same vectors searched.
@@ -83,7 +83,7 @@ class RecentCodes:
                 "run the backward passes earlier, or keep the quantizer outside activation checkpointing",
             )
         candidates[0].repeated = True
-        return candidates[0].codes
+        return candidates[0].code_vectors
 
 
 def _checksum(vectors: Tensor) -> int:

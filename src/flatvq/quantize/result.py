@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flatvq.deprecation import renamed_attribute
+
 __all__ = ["Quantized"]
 
 
@@ -30,9 +32,11 @@ class Quantized:
     latents: Tensor
     """The quantizer's input in the space of the codes, detached: float32 [B, code_dim, *grid] or
     [N, code_dim]. Zero at masked positions."""
-    codes: Tensor
-    """The code of each position in the same space and shape: detached, before any projection back. Zero at
-    masked positions."""
+    code_vectors: Tensor
+    """The code vector of each position, in the space and shape of `latents`: detached, before any projection
+    back. Zero at masked positions."""
+
+    codes = renamed_attribute("codes", "code_vectors")
 
 
 # Programs of torch.export and transforms of torch.func may return it.

@@ -40,7 +40,7 @@ class FiniteScalarQuantizer(Quantizer):
         >>> out = fsq(torch.zeros(1, 4, 2, 2))
         >>> out.indices.shape, fsq.codebook_size
         (torch.Size([1, 2, 2]), 1000)
-        >>> bool((fsq.codes(out.indices) == out.quantized).all())
+        >>> bool((fsq.decode_indices(out.indices) == out.quantized).all())
         True
     """
 
@@ -74,7 +74,7 @@ class FiniteScalarQuantizer(Quantizer):
             codebook_loss=zero,
             commitment_loss=zero,
             latents=bounded.detach() / lattice.half,
-            codes=quantized.detach(),
+            code_vectors=quantized.detach(),
         )
 
     def _decode(self, indices: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """How much of a codebook is used: dataset-wide statistics from one pooled histogram.
 
 Perplexity is that of the histogram pooled over the whole split, never a mean over batches; measure it in eval
-mode with the codebook frozen, since training batches count codes that were revived a moment ago.
+mode with the codebook frozen, since training batches count codes that were replaced a moment ago.
 """
 
 from __future__ import annotations

@@ -12,16 +12,17 @@ import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from flatvq.deprecation import renamed_arguments
 from flatvq.errors import FlatvqError
 from flatvq.quantize.checks import whole
 from flatvq.quantize.codebook import Codebook
 from flatvq.quantize.commitment import commitment_loss
 from flatvq.quantize.ema import Ema, Update
 from flatvq.quantize.estimators import Estimator, needs_gradient, straight_through
+from flatvq.quantize.init import Init, KMeansInit
 from flatvq.quantize.module import Quantizer
+from flatvq.quantize.replacement import DeadCodeReplacement
 from flatvq.quantize.result import Quantized
-from flatvq.quantize.revival import Revival
-from flatvq.quantize.seeding import KMeansSeeding, Seeding
 
 __all__ = ["VectorQuantizer"]
 
@@ -39,7 +40,7 @@ class VectorQuantizer(Quantizer):
     moving averages, and the replacement of inactive codes. In eval mode nothing changes. A forward pass that
     activation checkpointing repeats learns once.
 
-    `codebook.set_codes` starts from given codes; `codebook.freeze` keeps the codebook as it is.
+    `codebook.set_code_vectors` starts from given codes; `codebook.freeze` keeps the codebook as it is.
 
     Args:
         codebook_size: K.
@@ -49,8 +50,8 @@ class VectorQuantizer(Quantizer):
         metric: `euclidean`, or `cosine`: vectors and codes are scaled to unit length (same source).
         update: `Ema(...)` or `Gradient(...)`.
         estimator: `straight_through` or `rotation_trick`.
-        seeding: `RandomSeeding(...)`, `DataSeeding(...)` or `KMeansSeeding(...)`.
-        revival: `Revival(...)`, or None for none.
+        init: `RandomInit(...)`, `DataInit(...)` or `KMeansInit(...)`.
+        replacement: `DeadCodeReplacement(...)`, or None for none.
         seed: all draws of the codebook follow from it and the step.
         process_group: the processes that train the codebook together; None for all. They may hold different
             numbers of vectors. The losses are means over this process's own.
@@ -68,6 +69,7 @@ class VectorQuantizer(Quantizer):
         16
     """
 
+    @renamed_arguments(seeding="init", revival="replacement")
     def __init__(
         self,
         codebook_size: int,
@@ -77,8 +79,8 @@ class VectorQuantizer(Quantizer):
         metric: Literal["euclidean", "cosine"] = "euclidean",
         update: Update | None = None,
         estimator: Estimator = straight_through,
-        seeding: Seeding | None = None,
-        revival: Revival | None = None,
+        init: Init | None = None,
+        replacement: DeadCodeReplacement | None = None,
         seed: int = 0,
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
@@ -95,8 +97,8 @@ class VectorQuantizer(Quantizer):
             codebook_size,
             code_dim,
             update or Ema(),
-            seeding or KMeansSeeding(),
-            revival,
+            init or KMeansInit(),
+            replacement,
             self._scaled,
             whole("seed", seed, 0),
             process_group,
@@ -114,9 +116,9 @@ class VectorQuantizer(Quantizer):
         indices, chosen, error = self.codebook.look_up(fixed, valid)  # eq. 1 and 2
         commitment = commitment_loss(vectors, chosen, error, valid)  # eq. 3, third term, without beta
         codebook_loss = commitment.detach()  # eq. 3, second term: the same value
-        if torch.is_grad_enabled() and needs_gradient(self.codebook.codes):
+        if torch.is_grad_enabled() and needs_gradient(self.codebook.weight):
             # From a copy: a later forward pass may replace codes before this one's backward pass.
-            learned = F.embedding(indices, self._scaled(self.codebook.codes.float().clone()))
+            learned = F.embedding(indices, self._scaled(self.codebook.weight.float().clone()))
             codebook_loss = commitment_loss(learned, fixed, error, valid)
         return Quantized(
             quantized=_linear(self.project_out, self.estimator(vectors, chosen)),
@@ -124,7 +126,7 @@ class VectorQuantizer(Quantizer):
             codebook_loss=codebook_loss,
             commitment_loss=commitment,
             latents=fixed,
-            codes=chosen,
+            code_vectors=chosen,
         )
 
     def _decode(self, indices: Tensor) -> Tensor:

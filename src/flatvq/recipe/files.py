@@ -10,6 +10,7 @@ from typing import Any
 from flatvq.errors import FlatvqError, nearest
 from flatvq.paths import expanded
 from flatvq.recipe.reading import parse, set_key
+from flatvq.recipe.renamed import current_key, current_keys
 from flatvq.recipe.strict_json import load_json
 from flatvq.recipe.strict_yaml import load_yaml
 from flatvq.recipe.study import StudyRecipe, TrialRecipe
@@ -55,6 +56,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
     if not isinstance(tree, dict):
         what = f"{origin} {'is empty' if tree is None else 'is not a mapping of keys to values'}"
         raise FlatvqError(what, "see `flatvq recipes photographs` for an example")
+    if "codebook" in tree:
+        tree = {**tree, "codebook": _current(tree["codebook"], origin)}
     before: dict[str, str] = {}
     for override in overrides:
         key, value = _key_and_value(override)
@@ -65,6 +68,13 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
         before[key] = override
         tree = set_key(tree, key, value)
     return parse(StudyRecipe, tree, origin)
+
+
+def _current(codebook: Any, origin: str) -> Any:
+    try:
+        return current_keys(codebook)
+    except ValueError as error:
+        raise FlatvqError(f"{error} under 'codebook'", f"change it in {origin}") from None
 
 
 def recipe_text(name: str) -> str:
@@ -115,4 +125,4 @@ def _key_and_value(override: str) -> tuple[str, Any]:
         raise FlatvqError(f"override {override!r} is not key=value", "write it like train.steps=2000")
     if not value.strip():
         raise FlatvqError(f"override {override!r} has no value", "write null for none, or '\"\"' for no text")
-    return key.strip(), load_yaml(value, f"override {override!r}")
+    return current_key(key.strip()), load_yaml(value, f"override {override!r}")

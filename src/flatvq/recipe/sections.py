@@ -8,28 +8,29 @@ from __future__ import annotations
 
 from decimal import Decimal
 from math import prod
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from flatvq.recipe.reading import shown
+from flatvq.recipe.renamed import current_keys
 from flatvq.recipe.section import LAST_STEP, LONGEST_SIDE, MOST_LEVELS, Section
 
 __all__ = [
     "CodebookRecipe",
     "DataRecipe",
     "EvaluateRecipe",
+    "InitRecipe",
     "LevelRecipe",
     "ModelRecipe",
-    "RevivalRecipe",
-    "SeedingRecipe",
+    "ReplacementRecipe",
     "TrainRecipe",
     "Treatment",
     "UpdateRecipe",
 ]
 
-Treatment = Literal["naive", "seeded", "revived", "healthy"]
-"""What is done against collapse: nothing, seeding from data alone, revival alone, or both."""
+Treatment = Literal["naive", "init", "replacement", "healthy"]
+"""Measures against collapse: none, init from data alone, dead-code replacement alone, or both."""
 
 
 class DataRecipe(Section):
@@ -129,7 +130,7 @@ class ModelRecipe(Section):
     """Residual blocks per encoder and per decoder."""
 
 
-class SeedingRecipe(Section):
+class InitRecipe(Section):
     """How a codebook gets its first codes."""
 
     kind: Literal["random", "data", "kmeans"] = "kmeans"
@@ -150,13 +151,13 @@ class UpdateRecipe(Section):
     """Decay of the moving averages."""
 
 
-class RevivalRecipe(Section):
+class ReplacementRecipe(Section):
     """When inactive codes are replaced by encoder outputs of the current batch."""
 
     every: int = Field(50, ge=1, le=LAST_STEP)
     """Steps between two events."""
     start: int = Field(0, ge=0, le=LAST_STEP)
-    """First step at which an event may happen; before the step at which revival stops."""
+    """First step at which an event may happen; before the step at which replacement stops."""
     stop: float = Field(0.8, gt=0, le=1)
     """Share of the training after which no event happens any more, so that the last codes settle."""
     fraction: float = Field(0.1, gt=0, le=1_000_000)
@@ -167,30 +168,35 @@ class RevivalRecipe(Section):
     share: float = Field(1.0, gt=0, le=1)
     """At most this share of the codebook is replaced in one event."""
     grace: int = Field(0, ge=0, le=LAST_STEP)
-    """Steps for which a newborn, or a freshly seeded code, is left alone."""
+    """Steps for which a newborn, or a freshly initialized code, is left alone."""
 
 
 class CodebookRecipe(Section):
     """What is done to every codebook of the model: the same on every level and in every arm that says so."""
 
-    seeding: SeedingRecipe = SeedingRecipe()
+    init: InitRecipe = InitRecipe()
     """How the first codes are chosen."""
     update: UpdateRecipe = UpdateRecipe()
     """How codes follow the data."""
-    revival: RevivalRecipe | None = RevivalRecipe()
+    replacement: ReplacementRecipe | None = ReplacementRecipe()
     """Replacement of inactive codes; null for none."""
     metric: Literal["euclidean", "cosine"] = "euclidean"
     """Distance of the nearest-code search."""
     estimator: Literal["straight-through", "rotation"] = "straight-through"
     """How the gradient passes the quantizer."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_current_keys(cls, tree: Any) -> Any:
+        return current_keys(tree)
+
     @property
     def treatment(self) -> Treatment:
-        """What works against collapse: seeding from data, the revival of inactive codes, both or neither."""
-        seeded, revived = self.seeding.kind != "random", self.revival is not None
-        if seeded and revived:
+        """Measures against collapse: init from data, dead-code replacement, both or neither."""
+        from_data, replacement = self.init.kind != "random", self.replacement is not None
+        if from_data and replacement:
             return "healthy"
-        return "seeded" if seeded else "revived" if revived else "naive"
+        return "init" if from_data else "replacement" if replacement else "naive"
 
 
 class TrainRecipe(Section):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from math import isfinite, prod
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from flatvq.errors import nearest
 from flatvq.paths import name_fault, same_name
 from flatvq.recipe.reading import merge, parse, shown
+from flatvq.recipe.renamed import current_keys
 from flatvq.recipe.section import Section, Seed, Seeds
 from flatvq.recipe.sections import (
     CodebookRecipe,
@@ -55,13 +56,13 @@ class Sections(Section):
         return self
 
     @model_validator(mode="after")
-    def _revival_can_happen(self) -> Self:
-        revival = self.codebook.revival
-        if revival is not None and revival.start:
-            stop = round(revival.stop * self.train.steps)
-            if revival.start >= stop:
-                what = f"codebook.revival.start is {revival.start}"
-                raise ValueError(f"{what}, but revival stops at step {stop}")
+    def _replacement_can_happen(self) -> Self:
+        replacement = self.codebook.replacement
+        if replacement is not None and replacement.start:
+            stop = round(replacement.stop * self.train.steps)
+            if replacement.start >= stop:
+                what = f"codebook.replacement.start is {replacement.start}"
+                raise ValueError(f"{what}, but replacement stops at step {stop}")
         return self
 
 
@@ -159,6 +160,11 @@ class ArmRecipe(Section):
     codebook: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
     evaluate: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("codebook", mode="before")
+    @classmethod
+    def _with_current_keys(cls, codebook: Any) -> Any:
+        return current_keys(codebook)
 
 
 class StudyRecipe(Sections):

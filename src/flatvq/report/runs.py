@@ -1,4 +1,4 @@
-"""What a trial wrote while it ran: curves, seeding, revivals, code counts, samples. Each may be absent."""
+"""What a trial wrote while it ran: curves, init, replacements, code counts, samples. Each may be absent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 Counts = tuple[tuple[int, ...], ...]
 NO_COUNTS: Counts = ()
 
-KINDS = ("validation", "train", "seeding", "revival")
+KINDS = ("validation", "train", "init", "replacement")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Run:
     Attributes:
         trial: the trial's line in study.json.
         samples: folder of its sample pictures, None if there is none.
-        records: validation, train, seeding and revival records, by kind.
+        records: validation, train, init and replacement records, by kind.
         counts: how often each code was used, by level; empty where codes.json is missing.
         notes: what is missing or damaged, for the reader of the page.
     """
@@ -53,7 +53,7 @@ class Run:
         return points(rows, key)
 
     def of_level(self, kind: str, level: int) -> list[dict[str, Any]]:
-        """Return the seeding or revival records of one level."""
+        """Return the init or replacement records of one level."""
         return [row for row in self.records[kind] if row.get("level", 0) == level]
 
 

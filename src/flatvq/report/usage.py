@@ -1,4 +1,4 @@
-"""How each codebook was used: counts by rank, perplexity over time, revivals, seeding."""
+"""How each codebook was used: counts by rank, perplexity over time, replacements, init."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = ["Panel", "panels"]
 HEIGHT = 112
 MOST_POINTS = 60
 _KINDS = {
-    "codes": "the encoder’s vectors share few codes; revival mends that",
-    "latents": "the encoder gives few different vectors, so that none are left to revive codes with; "
+    "codes": "the encoder’s vectors share few codes; dead-code replacement mends that",
+    "latents": "the encoder gives few different vectors, so that none are left to replace codes with; "
     "a weaker commitment or a longer warm-up may help",
 }
 
@@ -58,25 +58,25 @@ def _panel(study: Study, arm: Arm, level: int, runs: Sequence[Run], look: Look) 
     where = f"{arm.name}, {name}"
     found = [t.levels[level] for t in study.done(arm.name) if t.levels and level < len(t.levels)]
     perplexity = _line(arm, look, runs, [run.level_curve(level, "perplexity") for run in runs])
-    events = [run.of_level("revival", level) for run in runs]
-    revived = _line(arm, look, runs, [points(rows, "revived") for rows in events])
+    events = [run.of_level("replacement", level) for run in runs]
+    replaced = _line(arm, look, runs, [points(rows, "replaced") for rows in events])
     survived = _line(arm, look, runs, [points(rows, "survived") for rows in events])
-    most = max([1.0, *(value for curve in revived.seeds for _, value in curve)])
+    most = max([1.0, *(value for curve in replaced.seeds for _, value in curve)])
     last = max([0.0, *(step for run in runs for step, _ in run.curve("validation", "step"))])
-    drawings_of_revival = [
-        ("codes revived over steps", _steps(f"Codes revived in {where}", revived, 1.05 * most, last)),
-        ("newborns alive at the next event", _steps(f"Survival in {where}", survived, 1.0, last)),
+    drawings_of_replacement = [
+        ("codes replaced over steps", _steps(f"Codes replaced in {where}", replaced, 1.05 * most, last)),
+        ("share of new codes active at the next event", _steps(f"Survival in {where}", survived, 1.0, last)),
     ]
     return Panel(
         heading=f"{name}, grid {built.grid[0]} × {built.grid[1]}, K {number(built.codebook_size)}",
-        facts=[*_facts(found), *_collapses(found), *_seeding(runs, level), *_revivals(events)],
+        facts=[*_facts(found), *_collapses(found), *_init(runs, level), *_replacements(events)],
         drawings=[
             ("times used, codes by rank", _histogram(where, level, runs, look)),
             (
                 "perplexity over steps",
                 _steps(f"Perplexity of {where}", perplexity, float(built.codebook_size), last),
             ),
-            *(drawings_of_revival if any(events) else []),
+            *(drawings_of_replacement if any(events) else []),
         ],
     )
 
@@ -103,26 +103,26 @@ def _collapses(found: Sequence[TrialLevel]) -> list[str]:
     ]
 
 
-def _seeding(runs: Sequence[Run], level: int) -> list[str]:
-    rows = [row for run in runs for row in run.of_level("seeding", level)]
-    return list(dict.fromkeys(_seeded(row) for row in rows)) or ["no seeding record"]
+def _init(runs: Sequence[Run], level: int) -> list[str]:
+    rows = [row for run in runs for row in run.of_level("init", level)]
+    return list(dict.fromkeys(_initialized(row) for row in rows)) or ["no init record"]
 
 
-def _seeded(row: dict[str, Any]) -> str:
-    method = said(row.get("method")).removesuffix("Seeding").lower() or "an unnamed method"
+def _initialized(row: dict[str, Any]) -> str:
+    method = said(row.get("method")).removesuffix("Init").lower() or "an unnamed method"
     vectors, filled = (points([row], key) for key in ("vectors", "filled"))
     source = f" from {number(vectors[0][1])} vectors" if vectors and vectors[0][1] else ""
     made_up = f", {number(filled[0][1])} codes made up by jitter" if filled and filled[0][1] else ""
-    return f"seeded by {method}{source}{made_up}"
+    return f"initialized by {method}{source}{made_up}"
 
 
-def _revivals(events: Sequence[list[dict[str, Any]]]) -> list[str]:
+def _replacements(events: Sequence[list[dict[str, Any]]]) -> list[str]:
     if not any(events):
-        return ["no revival event"]
-    total = [sum(int(value) for _, value in points(rows, "revived")) for rows in events if rows]
+        return ["no replacement event"]
+    total = [sum(int(value) for _, value in points(rows, "replaced")) for rows in events if rows]
     alive = mean(value for rows in events for _, value in points(rows, "survived"))
     return [
-        f"{number(mean(total))} codes revived per trial, {percent(alive)} of newborns alive at the next event"
+        f"{number(mean(total))} codes replaced per trial, {percent(alive)} of them active at the next event"
     ]
 
 

@@ -17,7 +17,7 @@ from flatvq.train.objective import objective
 __all__ = ["estimate_seconds"]
 
 _STEPS = 4
-# Start of the interpreter, decoding, seeding and the final evaluation.
+# Start of the interpreter, decoding, init and the final evaluation.
 _OVERHEAD_SECONDS = 8.0
 
 

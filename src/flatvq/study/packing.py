@@ -23,7 +23,7 @@ from flatvq.train.identity import Identity, read_identity
 
 __all__ = ["pack"]
 
-_KINDS = ("train", "validation", "seeding", "revival")
+_KINDS = ("train", "validation", "init", "replacement")
 Row = dict[str, Any]
 
 

@@ -21,7 +21,7 @@ __all__ = ["Comparison", "Plan", "PlannedArm", "Trial", "plan_study", "planned_a
 Question = Literal["hierarchy", "intervention", "asked"]
 
 # How many means against collapse a treatment has.
-_MEANS: dict[Treatment, int] = {"naive": 0, "seeded": 1, "revived": 1, "healthy": 2}
+_MEANS: dict[Treatment, int] = {"naive": 0, "init": 1, "replacement": 1, "healthy": 2}
 
 
 @dataclass(frozen=True)

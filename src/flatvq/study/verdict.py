@@ -20,8 +20,8 @@ _MOST_CLAUSES = 4
 
 _CONDITIONS: dict[Treatment, str] = {
     "naive": "With naive codebooks",
-    "seeded": "With codebooks seeded from data and not revived",
-    "revived": "With codebooks revived and not seeded from data",
+    "init": "With init from data and no dead-code replacement",
+    "replacement": "With dead-code replacement and random init",
     "healthy": "With healthy codebooks",
 }
 

@@ -21,7 +21,7 @@ from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.evaluate.split import evaluate
 from flatvq.model import build_vqvae
 from flatvq.model.pixels import with_channels
-from flatvq.quantize import Codebook, RevivalEvent
+from flatvq.quantize import Codebook, ReplacementEvent
 from flatvq.recipe import TrialRecipe
 from flatvq.train.checkpoint import (
     load_checkpoint,
@@ -136,8 +136,8 @@ class Trainer:
 
     def checkpoint(self) -> None:
         """Write a checkpoint, unless a codebook still gathers first vectors: starting over is exact then."""
-        seeded = all(book.seeded for _, book in self._codebooks())
-        if seeded and self._saved != self.step:
+        initialized = all(book.initialized for _, book in self._codebooks())
+        if initialized and self._saved != self.step:
             with self.machine.shared_errors():
                 if not self.journal.silent:
                     self.journal.sync()
@@ -210,7 +210,7 @@ class Trainer:
     def _record_codebooks(self) -> None:
         for number, book in self._codebooks():
             for event in book.events:
-                kind = "revival" if isinstance(event, RevivalEvent) else "seeding"
+                kind = "replacement" if isinstance(event, ReplacementEvent) else "init"
                 self.journal.record(kind, **asdict(event), level=number)
             book.events.clear()
 

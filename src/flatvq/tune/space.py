@@ -23,7 +23,7 @@ CODE_DIM, UPPER_BITS = "code_dim", "upper_bits"
 
 
 def space_of(recipe: TrialRecipe) -> dict[str, KnobRecipe]:
-    """Return the usual space around a recipe: how codes are shaped, seeded, moved and revived, and the rate.
+    """Return the default search space around a recipe: the codebook's hyper-parameters and the learning rate.
 
     Example:
         >>> "upper_bits" in space_of(TrialRecipe()), space_of(TrialRecipe())["code_dim"].choices[:3]
@@ -34,10 +34,10 @@ def space_of(recipe: TrialRecipe) -> dict[str, KnobRecipe]:
         CODE_DIM: KnobRecipe(choices=(2, 4, 8, 16, 32, 64, 128)),
         "train.learning_rate": KnobRecipe(low=rate / 4, high=rate * 4, log=True),
         "train.commitment_weight": KnobRecipe(low=0.02, high=2.0, log=True),
-        "codebook.seeding.kind": KnobRecipe(choices=("data", "kmeans")),
-        "codebook.revival.every": KnobRecipe(low=5, high=200, log=True, whole=True),
-        "codebook.revival.fraction": KnobRecipe(low=0.02, high=1.0, log=True),
-        "codebook.revival.stop": KnobRecipe(low=0.5, high=1.0),
+        "codebook.init.kind": KnobRecipe(choices=("data", "kmeans")),
+        "codebook.replacement.every": KnobRecipe(low=5, high=200, log=True, whole=True),
+        "codebook.replacement.fraction": KnobRecipe(low=0.02, high=1.0, log=True),
+        "codebook.replacement.stop": KnobRecipe(low=0.5, high=1.0),
         "codebook.update.decay": KnobRecipe(low=0.9, high=0.995),
     }
     if len(recipe.model.levels) > 1:

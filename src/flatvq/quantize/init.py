@@ -20,11 +20,11 @@ from flatvq.quantize.search import nearest_codes
 from flatvq.quantize.sums import code_sums
 
 __all__ = [
-    "DataSeeding",
-    "KMeansSeeding",
-    "RandomSeeding",
-    "Seeded",
-    "Seeding",
+    "DataInit",
+    "Init",
+    "Initialized",
+    "KMeansInit",
+    "RandomInit",
     "distinct_rows",
     "kmeans",
     "random_codes",
@@ -34,7 +34,7 @@ Distribution = Literal["normal", "uniform", "kaiming"]
 
 
 @dataclass(frozen=True)
-class RandomSeeding:
+class RandomInit:
     """Codes that know nothing of the data, in one of the three ways that common code uses.
 
     Args:
@@ -53,7 +53,7 @@ class RandomSeeding:
 
 
 @dataclass(frozen=True)
-class DataSeeding:
+class DataInit:
     """Codes are encoder outputs of the first training batches, drawn without replacement.
 
     Args:
@@ -63,15 +63,15 @@ class DataSeeding:
     vectors_per_code: int = 8
 
     def __post_init__(self) -> None:
-        whole("DataSeeding(vectors_per_code)", self.vectors_per_code, 1)
+        whole("DataInit(vectors_per_code)", self.vectors_per_code, 1)
 
-    def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Seeded:
+    def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Initialized:
         """Choose `codebook_size` different rows of [M, D]."""
         return _completed(_shuffled(distinct_rows(vectors), random)[:codebook_size], codebook_size, random)
 
 
 @dataclass(frozen=True)
-class KMeansSeeding:
+class KMeansInit:
     """Codes are the means of k-means over encoder outputs of the first training batches.
 
     Args:
@@ -83,10 +83,10 @@ class KMeansSeeding:
     iterations: int = 10
 
     def __post_init__(self) -> None:
-        whole("KMeansSeeding(vectors_per_code)", self.vectors_per_code, 1)
-        whole("KMeansSeeding(iterations)", self.iterations, 0)
+        whole("KMeansInit(vectors_per_code)", self.vectors_per_code, 1)
+        whole("KMeansInit(iterations)", self.iterations, 0)
 
-    def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Seeded:
+    def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Initialized:
         """Cluster the rows of [M, D] into `codebook_size` means."""
         distinct = distinct_rows(vectors)
         if len(distinct) <= codebook_size:
@@ -95,14 +95,14 @@ class KMeansSeeding:
         return _completed(distinct_rows(means), codebook_size, random)
 
 
-Seeding = RandomSeeding | DataSeeding | KMeansSeeding
+Init = RandomInit | DataInit | KMeansInit
 
 
 @dataclass(frozen=True)
-class Seeded:
+class Initialized:
     """The first codes."""
 
-    codes: Tensor
+    code_vectors: Tensor
     """float32 [K, D]: all different, none of them zero."""
     filled: int
     """How many were made up by jitter because there were too few different vectors."""
@@ -212,7 +212,7 @@ def _shuffled(vectors: Tensor, random: torch.Generator) -> Tensor:
     return vectors[torch.randperm(len(vectors), generator=random, device="cpu").to(vectors.device)]
 
 
-def _completed(codes: Tensor, codebook_size: int, random: torch.Generator) -> Seeded:
+def _completed(codes: Tensor, codebook_size: int, random: torch.Generator) -> Initialized:
     """Make up what is missing from jittered copies, so that no two codes are the same and none is zero."""
     filled = codebook_size - len(codes)
     models, scale = codes.new_zeros(1, codes.shape[1]), 1.0
@@ -227,4 +227,4 @@ def _completed(codes: Tensor, codebook_size: int, random: torch.Generator) -> Se
         codes = distinct_rows(torch.cat([codes, copies]))
         # Where the jitter rounded away beside large values, a wider one does not.
         scale *= 2
-    return Seeded(codes, filled)
+    return Initialized(codes, filled)

@@ -1,7 +1,7 @@
-"""Revival: inactive codes are replaced by encoder outputs of the current batch, on a schedule.
+"""Dead-code replacement: encoder outputs of the current batch replace inactive codes, on a schedule.
 
-A code is inactive when its moving count falls below a fraction of uniform use, so that the rule means
-the same at every batch size, grid and codebook size.
+A code is inactive when its moving count falls below a fraction of uniform use. This rule means the same at
+every batch size, grid and codebook size.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from flatvq.quantize.checks import real, whole
 from flatvq.quantize.distributed import Ranks
+from flatvq.quantize.init import distinct_rows
 from flatvq.quantize.randomness import generator
-from flatvq.quantize.seeding import distinct_rows
 
-__all__ = ["Revival", "RevivalEvent", "replacements"]
+__all__ = ["DeadCodeReplacement", "ReplacementEvent", "replacements"]
 
 
 @dataclass(frozen=True)
-class Revival:
+class DeadCodeReplacement:
     """When and how inactive codes are replaced.
 
     Args:
@@ -30,11 +30,11 @@ class Revival:
         stop: step from which none happens any more; None for never.
         fraction: a code is inactive below this fraction of uniform use, which is vectors per step / K.
         count: if given, a code is inactive below this many vectors per step instead, whatever the batch and
-            K. `Revival(every=1, count=2.0)` is the policy of the reference's code, and the one that
-            vector-quantize-pytorch has as `threshold_ema_dead_code=2`.
+            K. `DeadCodeReplacement(every=1, count=2.0)` is the policy of the reference's code, and of
+            vector-quantize-pytorch with `threshold_ema_dead_code=2`.
         share: at most this share of the codebook, but at least one code, is replaced in one event, the least
             used first.
-        grace: steps for which a code is left alone after its birth, by seeding or by revival.
+        grace: steps for which a code is left alone after its birth, by init or by replacement.
     """
 
     every: int = 50
@@ -46,22 +46,24 @@ class Revival:
     count: float | None = None
 
     def __post_init__(self) -> None:
-        whole("Revival(every)", self.every, 1)
-        whole("Revival(start)", self.start, 0)
-        whole("Revival(grace)", self.grace, 0)
+        whole("DeadCodeReplacement(every)", self.every, 1)
+        whole("DeadCodeReplacement(start)", self.start, 0)
+        whole("DeadCodeReplacement(grace)", self.grace, 0)
         if self.stop is not None:
-            whole("Revival(stop)", self.stop, 0)
-        real("Revival(fraction)", self.fraction, above=0.0)
-        real("Revival(share)", self.share, above=0.0, below=1.0, closed="]")
+            whole("DeadCodeReplacement(stop)", self.stop, 0)
+        real("DeadCodeReplacement(fraction)", self.fraction, above=0.0)
+        real("DeadCodeReplacement(share)", self.share, above=0.0, below=1.0, closed="]")
         if self.count is not None:
-            real("Revival(count)", self.count, above=0.0)
+            real("DeadCodeReplacement(count)", self.count, above=0.0)
 
     def least_use(self, vectors: int, codebook_size: int) -> float:
         """Return the vectors per step below which a code is inactive.
 
         Example:
-            >>> Revival(fraction=0.5).least_use(4096, 1024), Revival(count=2.0).least_use(4096, 1024)
-            (2.0, 2.0)
+            >>> DeadCodeReplacement(fraction=0.5).least_use(vectors=4096, codebook_size=1024)
+            2.0
+            >>> DeadCodeReplacement(count=3.0).least_use(vectors=4096, codebook_size=1024)
+            3.0
         """
         return self.fraction * vectors / codebook_size if self.count is None else self.count
 
@@ -69,7 +71,7 @@ class Revival:
         """Tell whether an event happens at this step, counted from 0.
 
         Example:
-            >>> [step for step in range(12) if Revival(every=3, start=4, stop=10).due(step)]
+            >>> [step for step in range(12) if DeadCodeReplacement(every=3, start=4, stop=10).due(step)]
             [6, 9]
         """
         stopped = self.stop is not None and step >= self.stop
@@ -77,14 +79,14 @@ class Revival:
 
 
 @dataclass(frozen=True)
-class RevivalEvent:
+class ReplacementEvent:
     """What one event did."""
 
     step: int
     """Training step, counted from 0."""
     inactive: int
     """Codes below the threshold."""
-    revived: int
+    replaced: int
     """How many of them were replaced."""
     survived: float | None
     """Share of the previous event's newborns that are active now; None if there were none."""

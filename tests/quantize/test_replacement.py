@@ -1,4 +1,4 @@
-"""Revival against its definition, with every hit of every code written down."""
+"""DeadCodeReplacement against its definition, with every hit of every code written down."""
 
 import pytest
 import torch
@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 
 from flatvq.errors import FlatvqError
 from flatvq.quantize import (
-    DataSeeding,
+    DataInit,
+    DeadCodeReplacement,
     Ema,
     Gradient,
-    RandomSeeding,
-    Revival,
-    RevivalEvent,
+    RandomInit,
+    ReplacementEvent,
     VectorQuantizer,
 )
-from flatvq.quantize.seeding import Seeded
+from flatvq.quantize.init import Initialized
 
 UPDATES = pytest.mark.parametrize("update", [Ema(decay=0.9), Gradient(decay=0.9)])
 METRICS = pytest.mark.parametrize("metric", ["euclidean", "cosine"])
@@ -25,14 +25,14 @@ def rows(tensor):
     return [tuple(row) for row in tensor.tolist()]
 
 
-def build(size, dim, revival, update=None, metric="euclidean", seeding=None):
+def build(size, dim, replacement, update=None, metric="euclidean", init=None):
     return VectorQuantizer(
         size,
         dim,
         update=update or Ema(decay=0.9),
         metric=metric,
-        seeding=seeding or RandomSeeding(),
-        revival=revival,
+        init=init or RandomInit(),
+        replacement=replacement,
     )
 
 
@@ -42,7 +42,7 @@ def build(size, dim, revival, update=None, metric="euclidean", seeding=None):
 @settings(max_examples=200, deadline=None)
 @given(every=st.integers(1, 20), start=st.integers(0, 50), stop=st.one_of(st.none(), st.integers(0, 120)))
 def test_schedule(every, start, stop):
-    due = [step for step in range(150) if Revival(every=every, start=start, stop=stop).due(step)]
+    due = [step for step in range(150) if DeadCodeReplacement(every=every, start=start, stop=stop).due(step)]
     expected = [step for step in range(every, 150, every) if step >= start]
     if stop is not None:
         expected = [step for step in expected if step < stop]
@@ -52,33 +52,33 @@ def test_schedule(every, start, stop):
 @UPDATES
 @METRICS
 def test_events_follow_the_schedule_in_training_only(update, metric, normal):
-    quantizer = build(16, 3, Revival(every=3, start=4, stop=12, fraction=3.0), update, metric)
+    quantizer = build(16, 3, DeadCodeReplacement(every=3, start=4, stop=12, fraction=3.0), update, metric)
     for step in range(20):
-        before = quantizer.codebook.codes.detach().clone()
+        before = quantizer.codebook.weight.detach().clone()
         quantizer.eval()(normal(40, 3, purpose=step))
-        assert torch.equal(quantizer.codebook.codes, before)
+        assert torch.equal(quantizer.codebook.weight, before)
         quantizer.train()(normal(40, 3, purpose=step))
     assert [event.step for event in quantizer.codebook.events] == [6, 9]
-    assert all(event.revived > 0 for event in quantizer.codebook.events)
+    assert all(event.replaced > 0 for event in quantizer.codebook.events)
 
 
 @pytest.mark.parametrize("arguments", [{"every": 0}, {"share": 0.0}, {"share": 1.5}])
 def test_what_is_no_schedule_is_refused(arguments):
     with pytest.raises(FlatvqError, match=str(*arguments.values())):
-        Revival(**arguments)
+        DeadCodeReplacement(**arguments)
 
 
 @UPDATES
 def test_an_absolute_count_is_the_policy_of_the_reference(update, normal):
     """Its library gives each newborn a count of the threshold, averages on, and replaces what falls below."""
     size, threshold = 12, 2.0
-    quantizer = build(size, 3, Revival(every=1, count=threshold), update)
+    quantizer = build(size, 3, DeadCodeReplacement(every=1, count=threshold), update)
     counts = torch.full((size,), threshold, dtype=torch.float64)
     for step in range(30):
         expected = (counts < threshold - 1e-6).nonzero().flatten().tolist() if step else []
         out = quantizer(normal(40, 3, purpose=step) * 0.3 + torch.tensor([1.0, step / 5, 1.0]))
         events = [event for event in quantizer.codebook.events if event.step == step]
-        assert [event.revived for event in events] == ([len(expected)] if step else [])
+        assert [event.replaced for event in events] == ([len(expected)] if step else [])
         born = (quantizer.codebook.births == step).nonzero().flatten().tolist() if step else []
         assert born == expected
         counts[expected] = threshold
@@ -108,30 +108,30 @@ class Ledger:
 @UPDATES
 @METRICS
 @pytest.mark.parametrize(
-    "revival",
+    "replacement",
     [
-        Revival(every=1, fraction=0.31),
-        Revival(every=4, fraction=0.31, share=0.2),
-        Revival(every=3, fraction=0.73, grace=7),
-        Revival(every=2, fraction=0.73, grace=4),
-        Revival(every=2, fraction=1.07, share=0.5, grace=3, start=5, stop=21),
+        DeadCodeReplacement(every=1, fraction=0.31),
+        DeadCodeReplacement(every=4, fraction=0.31, share=0.2),
+        DeadCodeReplacement(every=3, fraction=0.73, grace=7),
+        DeadCodeReplacement(every=2, fraction=0.73, grace=4),
+        DeadCodeReplacement(every=2, fraction=1.07, share=0.5, grace=3, start=5, stop=21),
     ],
 )
-def test_against_the_definition(update, metric, revival, normal):
+def test_against_the_definition(update, metric, replacement, normal):
     size, count = 12, 30
-    quantizer = build(size, 3, revival, update, metric)
+    quantizer = build(size, 3, replacement, update, metric)
     ledger, newborn = Ledger(size, 0.9), []
     for step in range(30):
         # The latents wander, so that codes fall out of use.
         latents = normal(count, 3, purpose=step) * 0.3 + torch.tensor([1.0, step / 5, 1.0])
-        if revival.due(step):
+        if replacement.due(step):
             use = [ledger.use(code) for code in range(size)]
-            active = [value >= revival.fraction * count / size for value in use]
+            active = [value >= replacement.fraction * count / size for value in use]
             ages = [len(hits) for hits in ledger.hits]
-            ready = [code for code in range(size) if not active[code] and ages[code] >= revival.grace]
-            cap = max(1, int(revival.share * size))
+            ready = [code for code in range(size) if not active[code] and ages[code] >= replacement.grace]
+            cap = max(1, int(replacement.share * size))
             replaced = sorted(ready, key=lambda code: use[code])[:cap]
-            expected = RevivalEvent(
+            expected = ReplacementEvent(
                 step,
                 active.count(False),
                 len(replaced),
@@ -139,9 +139,13 @@ def test_against_the_definition(update, metric, revival, normal):
             )
             newborn = replaced
         out = quantizer(latents)
-        if revival.due(step):
+        if replacement.due(step):
             found = quantizer.codebook.events.pop()
-            assert (found.step, found.inactive, found.revived) == (step, expected.inactive, expected.revived)
+            assert (found.step, found.inactive, found.replaced) == (
+                step,
+                expected.inactive,
+                expected.replaced,
+            )
             assert found.survived == pytest.approx(expected.survived)
             assert sorted(replaced) == (quantizer.codebook.births == step).nonzero().flatten().tolist()
             for code in replaced:
@@ -153,17 +157,21 @@ def test_against_the_definition(update, metric, revival, normal):
 def test_by_hand():
     """Four codes, eight vectors a step, so uniform use is 2 and the threshold of a half is 1."""
     quantizer = VectorQuantizer(
-        4, 1, update=Gradient(decay=0.5), seeding=RandomSeeding(), revival=Revival(every=2, fraction=0.5)
+        4,
+        1,
+        update=Gradient(decay=0.5),
+        init=RandomInit(),
+        replacement=DeadCodeReplacement(every=2, fraction=0.5),
     )
     with torch.no_grad():
-        quantizer.codebook.codes.copy_(torch.tensor([[0.0], [10.0], [20.0], [30.0]]))
+        quantizer.codebook.weight.copy_(torch.tensor([[0.0], [10.0], [20.0], [30.0]]))
     # Hits (6, 2, 0, 0) and (5, 1, 2, 0), the later weighs double: (16, 4, 4, 0) / 3.
     quantizer(torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0], [-1.0], [9.0], [11.0]]))
     quantizer(torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0], [9.0], [21.0], [22.0]]))
     # All vectors of step 2 are alike but one, and whichever is drawn is now code 3.
     quantizer(torch.tensor([[1.0]] * 7 + [[2.0]]))
-    assert quantizer.codebook.events == [RevivalEvent(2, inactive=1, revived=1, survived=None)]
-    fresh = float(quantizer.codebook.codes[3].detach())
+    assert quantizer.codebook.events == [ReplacementEvent(2, inactive=1, replaced=1, survived=None)]
+    fresh = float(quantizer.codebook.weight[3].detach())
     assert fresh in (1.0, 2.0)
     # Step 3 gives it nothing. Its hits were n = 7 + 1 or 1: (n + 2 x 0) / 3, below 1 for 1, and not for 8.
     quantizer(torch.tensor([[10.0]] * 4 + [[20.0]] * 4))
@@ -175,35 +183,35 @@ def test_by_hand():
 def test_newborns_that_nothing_uses_do_not_count_as_survivors(update, normal):
     # The moving average of a fresh code must not hide for hundreds of steps that nobody uses it.
     quantizer = VectorQuantizer(
-        8, 2, update=type(update)(decay=0.99), seeding=RandomSeeding(), revival=Revival(every=50)
+        8, 2, update=type(update)(decay=0.99), init=RandomInit(), replacement=DeadCodeReplacement(every=50)
     )
     with torch.no_grad():
-        for tensor in quantizer.codebook.codes, getattr(quantizer.codebook, "sums", torch.zeros(8, 2)):
+        for tensor in quantizer.codebook.weight, getattr(quantizer.codebook, "sums", torch.zeros(8, 2)):
             tensor[:4] += 500
     for step in range(101):
         # At step 50 the latents are elsewhere for once, and so are the newborns.
         quantizer(normal(64, 2, purpose=step) + (1000 if step == 50 else 0))
     first, second = quantizer.codebook.events
-    assert first.revived == 4
+    assert first.replaced == 4
     assert second.survived == 0.0
-    assert second.revived == 4
+    assert second.replaced == 4
 
 
 @pytest.mark.parametrize("repeats", [1, 3, 40])
 @pytest.mark.parametrize("first", [1, 2, 10])
-@pytest.mark.parametrize("seeded_from_data", [True, False])
-def test_the_rule_scales_with_the_batch(repeats, first, seeded_from_data, normal):
+@pytest.mark.parametrize("initialized_from_data", [True, False])
+def test_the_rule_scales_with_the_batch(repeats, first, initialized_from_data, normal):
     """The same latents several times over: the same codes are inactive, however early one looks."""
     codes = normal(20, 2, purpose=1) * 2
 
-    class Fixed(DataSeeding):
+    class Fixed(DataInit):
         def draw(self, vectors, codebook_size, random):
-            return Seeded(codes.clone(), 0)
+            return Initialized(codes.clone(), 0)
 
-    seeding = Fixed(1) if seeded_from_data else RandomSeeding()
-    quantizer = build(20, 2, Revival(every=first, fraction=0.31), Gradient(decay=0.9), seeding=seeding)
-    if not seeded_from_data:
-        quantizer.codebook.set_codes(codes)
+    init = Fixed(1) if initialized_from_data else RandomInit()
+    quantizer = build(20, 2, DeadCodeReplacement(every=first, fraction=0.31), Gradient(decay=0.9), init=init)
+    if not initialized_from_data:
+        quantizer.codebook.set_code_vectors(codes)
     ledger = Ledger(20, 0.9)
     for step in range(first + 1):
         latents = normal(30, 2, purpose=step + 5)
@@ -219,9 +227,9 @@ def test_the_rule_scales_with_the_batch(repeats, first, seeded_from_data, normal
 def test_the_rule_scales_with_the_codebook():
     # 8 codes or 64, of which the first 4 are used alike: at 2 or 16 times uniform use, the others at 0.
     for size in (8, 64):
-        quantizer = build(size, 1, Revival(every=5, fraction=1.9), Gradient(decay=0.9))
+        quantizer = build(size, 1, DeadCodeReplacement(every=5, fraction=1.9), Gradient(decay=0.9))
         with torch.no_grad():
-            quantizer.codebook.codes.copy_(10.0 * torch.arange(size)[:, None])
+            quantizer.codebook.weight.copy_(10.0 * torch.arange(size)[:, None])
         for _ in range(6):
             quantizer(torch.tensor([[0.0], [10.0], [20.0], [30.0]]) + torch.rand(4, 1))
         assert quantizer.codebook.events[0].inactive == size - 4
@@ -233,10 +241,10 @@ def test_the_rule_scales_with_the_codebook():
 )
 def test_share_is_an_upper_bound_but_for_a_single_code(share, size, most, normal):
     # Everything is below a threshold of 1,000 times uniform use.
-    quantizer = build(size, 2, Revival(every=1, fraction=1000.0, share=share))
+    quantizer = build(size, 2, DeadCodeReplacement(every=1, fraction=1000.0, share=share))
     quantizer(normal(200, 2))
     quantizer(normal(200, 2, purpose=1))
-    assert quantizer.codebook.events == [RevivalEvent(1, size, most, None)]
+    assert quantizer.codebook.events == [ReplacementEvent(1, size, most, None)]
 
 
 # --- what takes their place
@@ -245,7 +253,7 @@ def test_share_is_an_upper_bound_but_for_a_single_code(share, size, most, normal
 @UPDATES
 @METRICS
 def test_newborns_are_latents_of_this_batch_with_a_fresh_state(update, metric, normal):
-    quantizer = build(16, 3, Revival(every=1, fraction=1.5), update, metric)
+    quantizer = build(16, 3, DeadCodeReplacement(every=1, fraction=1.5), update, metric)
     for step in range(6):
         vectors = quantizer(normal(40, 3, purpose=step)).latents
     before = {name: tensor.clone() for name, tensor in quantizer.codebook.state_dict().items()}
@@ -258,7 +266,7 @@ def test_newborns_are_latents_of_this_batch_with_a_fresh_state(update, metric, n
     with torch.no_grad():
         book._prepare(vectors)
     born = book.births == 6
-    assert int(born.sum()) == book.events[-1].revived > 3
+    assert int(born.sum()) == book.events[-1].replaced > 3
     codes = book.code_vectors.detach()
     if metric == "euclidean":
         assert set(rows(codes[born])) <= set(rows(vectors))
@@ -272,7 +280,7 @@ def test_newborns_are_latents_of_this_batch_with_a_fresh_state(update, metric, n
 
 
 def test_a_newborn_wins_its_own_vector(normal):
-    quantizer = build(16, 3, Revival(every=1, fraction=1.5))
+    quantizer = build(16, 3, DeadCodeReplacement(every=1, fraction=1.5))
     quantizer(normal(40, 3))
     out = quantizer(normal(40, 3, purpose=1))
     born = (quantizer.codebook.births == 1).nonzero().flatten().tolist()
@@ -280,19 +288,19 @@ def test_a_newborn_wins_its_own_vector(normal):
     assert set(born) <= set(out.indices.tolist())
 
 
-def test_a_batch_with_too_few_different_latents_revives_fewer():
-    quantizer = build(16, 2, Revival(every=1, fraction=2.5))
+def test_a_batch_with_too_few_different_latents_replaces_fewer():
+    quantizer = build(16, 2, DeadCodeReplacement(every=1, fraction=2.5))
     latents = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]).repeat(20, 1)
     quantizer(latents)
     quantizer(latents)
-    assert quantizer.codebook.events[0].revived == 2
+    assert quantizer.codebook.events[0].replaced == 2
 
 
-def test_revival_keeps_a_codebook_in_use(normal):
+def test_replacement_keeps_a_codebook_in_use(normal):
     """What it is for: a codebook that starts far away is all in use in the end, and is not without."""
     used = []
-    for revival in (None, Revival(every=10, fraction=0.1)):
-        quantizer = build(64, 4, revival)
+    for replacement in (None, DeadCodeReplacement(every=10, fraction=0.1)):
+        quantizer = build(64, 4, replacement)
         for step in range(60):
             quantizer(normal(512, 4, purpose=step) * 0.1 + 7)
         used.append(len(quantizer.eval()(normal(4096, 4, purpose=99) * 0.1 + 7).indices.unique()))

@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 
 from flatvq.errors import FlatvqError
 from flatvq.quantize import (
-    DataSeeding,
+    DataInit,
     Ema,
     Gradient,
-    KMeansSeeding,
-    RandomSeeding,
-    SeedingEvent,
+    InitEvent,
+    KMeansInit,
+    RandomInit,
     VectorQuantizer,
 )
-from flatvq.quantize.seeding import distinct_rows, random_codes
+from flatvq.quantize.init import distinct_rows, random_codes
 
-FROM_DATA = pytest.mark.parametrize("seeding", [DataSeeding, KMeansSeeding])
+FROM_DATA = pytest.mark.parametrize("init", [DataInit, KMeansInit])
 
 
 def rng(seed=0):
@@ -72,7 +72,7 @@ def test_kaiming_bound_is_that_of_torch_on_an_array_with_a_leading_one(size, dim
 @pytest.mark.usefixtures("unchecked")
 def test_an_unknown_distribution_is_refused():
     with pytest.raises(FlatvqError, match="kaiming"):
-        RandomSeeding("kaimin")
+        RandomInit("kaimin")
 
 
 @settings(max_examples=200, deadline=None)
@@ -86,13 +86,13 @@ def test_distinct_rows_are_those_of_torch_in_its_order(seed, count, dim, reach):
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_random_codes_need_no_data(metric, normal):
-    quantizer = VectorQuantizer(16, 4, metric=metric, seeding=RandomSeeding(), seed=3)
-    first = quantizer.codebook.codes.clone()
-    assert quantizer.codebook.seeded
+    quantizer = VectorQuantizer(16, 4, metric=metric, init=RandomInit(), seed=3)
+    first = quantizer.codebook.weight.clone()
+    assert quantizer.codebook.initialized
     quantizer.eval()(normal(100, 4))
     quantizer.train()(normal(1000, 4))
     assert quantizer.codebook.events == []
-    assert not torch.equal(first, VectorQuantizer(16, 4, metric=metric, seed=4).codebook.codes)
+    assert not torch.equal(first, VectorQuantizer(16, 4, metric=metric, seed=4).codebook.weight)
 
 
 # --- from data
@@ -100,16 +100,16 @@ def test_random_codes_need_no_data(metric, normal):
 
 def test_data_seeds_are_rows_of_the_inputs(normal):
     vectors = normal(100, 3)
-    seeded = DataSeeding().draw(vectors, 40, rng())
-    assert seeded.filled == 0
-    assert set(rows(seeded.codes)) <= set(rows(vectors))
-    assert_all_different_and_none_zero(seeded.codes)
+    initialized = DataInit().draw(vectors, 40, rng())
+    assert initialized.filled == 0
+    assert set(rows(initialized.code_vectors)) <= set(rows(vectors))
+    assert_all_different_and_none_zero(initialized.code_vectors)
 
 
 def test_data_seeds_are_drawn_from_all_rows_alike():
     # 2,000 draws of 2 out of 10: each row comes 400 times, with a standard deviation of 18.
     vectors = torch.arange(1.0, 11.0)[:, None]
-    drawn = torch.cat([DataSeeding().draw(vectors, 2, rng(seed)).codes for seed in range(2000)])
+    drawn = torch.cat([DataInit().draw(vectors, 2, rng(seed)).code_vectors for seed in range(2000)])
     counts = drawn.flatten().long().bincount(minlength=11)[1:]
     assert int(counts.min()) > 400 - 5 * 18
     assert int(counts.max()) < 400 + 5 * 18
@@ -133,49 +133,49 @@ AWKWARD = {
 
 @FROM_DATA
 @pytest.mark.parametrize("kind", AWKWARD)
-def test_no_seed_is_zero_or_twice_there(seeding, kind, normal):
+def test_no_seed_is_zero_or_twice_there(init, kind, normal):
     vectors = AWKWARD[kind](normal)
-    seeded = seeding().draw(vectors, 32, rng())
-    assert seeded.codes.shape == (32, vectors.shape[1])
-    assert_all_different_and_none_zero(seeded.codes)
+    initialized = init().draw(vectors, 32, rng())
+    assert initialized.code_vectors.shape == (32, vectors.shape[1])
+    assert_all_different_and_none_zero(initialized.code_vectors)
     distinct = set(rows(vectors)) - {(0.0,) * vectors.shape[1]}
     if len(distinct) <= 32:
         # Whatever there is to be had is there, the rest is made up.
-        assert distinct <= set(rows(seeded.codes))
-        assert seeded.filled == 32 - len(distinct)
+        assert distinct <= set(rows(initialized.code_vectors))
+        assert initialized.filled == 32 - len(distinct)
 
 
 @FROM_DATA
-def test_many_made_up_codes_in_one_dimension_differ_too(seeding):
+def test_many_made_up_codes_in_one_dimension_differ_too(init):
     # Float32 has 2^23 numbers between 2 and 4: 4,000 draws in a hundredth of that range are bound to collide.
-    seeded = seeding().draw(torch.full((10, 1), 3.0), 4000, rng())
-    assert seeded.filled == 3999
-    assert_all_different_and_none_zero(seeded.codes)
+    initialized = init().draw(torch.full((10, 1), 3.0), 4000, rng())
+    assert initialized.filled == 3999
+    assert_all_different_and_none_zero(initialized.code_vectors)
 
 
 @FROM_DATA
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 60), size=st.integers(1, 40), reach=st.integers(0, 3))
-def test_no_seed_is_zero_or_twice_there_on_any_lattice(seeding, seed, count, size, reach):
+def test_no_seed_is_zero_or_twice_there_on_any_lattice(init, seed, count, size, reach):
     vectors = torch.randint(-reach, reach + 1, (count, 2), generator=rng(seed)).float()
-    seeded = seeding().draw(vectors, size, rng(seed))
-    assert seeded.codes.shape == (size, 2)
-    assert_all_different_and_none_zero(seeded.codes)
+    initialized = init().draw(vectors, size, rng(seed))
+    assert initialized.code_vectors.shape == (size, 2)
+    assert_all_different_and_none_zero(initialized.code_vectors)
 
 
 @FROM_DATA
-def test_the_draw_is_a_function_of_the_generator(seeding, normal):
+def test_the_draw_is_a_function_of_the_generator(init, normal):
     vectors = normal(300, 4)
-    codes = [seeding().draw(vectors, 20, rng(seed)).codes for seed in (0, 0, 1)]
+    codes = [init().draw(vectors, 20, rng(seed)).code_vectors for seed in (0, 0, 1)]
     assert torch.equal(codes[0], codes[1])
     assert not torch.equal(codes[0], codes[2])
 
 
 @FROM_DATA
 @pytest.mark.parametrize("wanted", [0, -3])
-def test_an_empty_pool_is_refused(seeding, wanted):
+def test_an_empty_pool_is_refused(init, wanted):
     with pytest.raises(FlatvqError, match=str(wanted)):
-        seeding(vectors_per_code=wanted)
+        init(vectors_per_code=wanted)
 
 
 # --- in a codebook
@@ -184,15 +184,15 @@ def test_an_empty_pool_is_refused(seeding, wanted):
 @FROM_DATA
 @pytest.mark.parametrize("update", [Ema(), Gradient()])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_seeding_waits_for_training_and_happens_once(seeding, update, metric, normal):
-    quantizer = VectorQuantizer(8, 3, metric=metric, update=update, seeding=seeding(4))
-    before = quantizer.codebook.codes.detach().clone()
+def test_init_waits_for_training_and_happens_once(init, update, metric, normal):
+    quantizer = VectorQuantizer(8, 3, metric=metric, update=update, init=init(4))
+    before = quantizer.codebook.weight.detach().clone()
     quantizer.eval()(normal(100, 3))
-    assert torch.equal(quantizer.codebook.codes, before)
+    assert torch.equal(quantizer.codebook.weight, before)
     assert quantizer.codebook.events == []
-    assert not quantizer.codebook.seeded
+    assert not quantizer.codebook.initialized
     quantizer.train()(normal(100, 3))
-    assert quantizer.codebook.events == [SeedingEvent(0, seeding.__name__, 32, 0)]
+    assert quantizer.codebook.events == [InitEvent(0, init.__name__, 32, 0)]
     for step in range(1, 4):
         quantizer(normal(100, 3, purpose=step) + 50)
     assert len(quantizer.codebook.events) == 1
@@ -200,68 +200,68 @@ def test_seeding_waits_for_training_and_happens_once(seeding, update, metric, no
         torch.testing.assert_close(quantizer.codebook.code_vectors.detach().norm(dim=1), torch.ones(8))
     elif isinstance(update, Gradient):
         # The later batches are 50 away: without an optimiser, the codes are still those of the first.
-        assert float(quantizer.codebook.codes.detach().max()) < 10
+        assert float(quantizer.codebook.weight.detach().max()) < 10
 
 
 @FROM_DATA
-def test_gathering_goes_on_until_there_are_enough_vectors(seeding, normal):
+def test_gathering_goes_on_until_there_are_enough_vectors(init, normal):
     # 8 codes x 5 = 40 vectors from batches of 12: four batches, the last only in part.
-    quantizer = VectorQuantizer(8, 3, seeding=seeding(vectors_per_code=5))
+    quantizer = VectorQuantizer(8, 3, init=init(vectors_per_code=5))
     batches = [normal(12, 3, purpose=step) for step in range(6)]
     for step, batch in enumerate(batches):
         quantizer(batch)
-        assert quantizer.codebook.seeded == (step >= 3)
+        assert quantizer.codebook.initialized == (step >= 3)
         # Until then there are provisional codes, which do not learn.
         if step < 3:
             assert quantizer.codebook.counts.tolist() == [1.0] * 8
-    assert quantizer.codebook.events == [SeedingEvent(3, seeding.__name__, 40, 0)]
+    assert quantizer.codebook.events == [InitEvent(3, init.__name__, 40, 0)]
     assert quantizer.codebook.step == 6
 
 
 def test_the_pool_holds_every_batch(normal):
     # One vector per code and as many as codes: the seeds are the pool itself.
-    quantizer = VectorQuantizer(8, 3, update=Gradient(), seeding=DataSeeding(vectors_per_code=1))
+    quantizer = VectorQuantizer(8, 3, update=Gradient(), init=DataInit(vectors_per_code=1))
     batches = [normal(3, 3, purpose=step) for step in range(3)]
     for batch in batches:
         quantizer(batch)
-    codes = set(rows(quantizer.codebook.codes))
+    codes = set(rows(quantizer.codebook.weight))
     assert len(codes) == 8
     assert set(rows(torch.cat(batches[:2]))) < codes
     assert codes < set(rows(torch.cat(batches)))
 
 
 def test_the_moving_averages_start_at_the_seeds(normal):
-    quantizer = VectorQuantizer(8, 3, update=Ema(decay=0.9), seeding=DataSeeding(1))
+    quantizer = VectorQuantizer(8, 3, update=Ema(decay=0.9), init=DataInit(1))
     latents = normal(50, 3)
     out = quantizer(latents)
-    seeds = {index: out.codes[out.indices == index][0] for index in out.indices.unique().tolist()}
+    seeds = {index: out.code_vectors[out.indices == index][0] for index in out.indices.unique().tolist()}
     for index, seed in seeds.items():
         mine = latents[out.indices == index]
         expected = (0.9 * seed + 0.1 * mine.sum(dim=0)) / (0.9 + 0.1 * len(mine))
-        torch.testing.assert_close(quantizer.codebook.codes[index], expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(quantizer.codebook.weight[index], expected, rtol=1e-4, atol=1e-4)
 
 
 @FROM_DATA
-def test_the_draw_is_a_function_of_the_codebooks_seed(seeding, normal):
+def test_the_draw_is_a_function_of_the_codebooks_seed(init, normal):
     # All 40 vectors are gathered, whatever the seed: what differs is the draw from them.
     codes = []
     for seed in (0, 0, 1):
-        quantizer = VectorQuantizer(8, 3, update=Gradient(), seeding=seeding(5), seed=seed)
+        quantizer = VectorQuantizer(8, 3, update=Gradient(), init=init(5), seed=seed)
         quantizer(normal(40, 3))
-        codes.append(sorted(rows(quantizer.codebook.codes)))
+        codes.append(sorted(rows(quantizer.codebook.weight)))
     assert codes[0] == codes[1]
     assert codes[0] != codes[2]
 
 
 @FROM_DATA
-def test_made_up_codes_are_recorded(seeding):
-    quantizer = VectorQuantizer(16, 2, seeding=seeding(1))
+def test_made_up_codes_are_recorded(init):
+    quantizer = VectorQuantizer(16, 2, init=init(1))
     quantizer(torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(20, 1))
-    assert quantizer.codebook.events == [SeedingEvent(0, seeding.__name__, 16, 14)]
+    assert quantizer.codebook.events == [InitEvent(0, init.__name__, 16, 14)]
 
 
 def test_the_gathered_vectors_are_let_go(normal):
-    quantizer = VectorQuantizer(8, 3, seeding=DataSeeding(vectors_per_code=500))
+    quantizer = VectorQuantizer(8, 3, init=DataInit(vectors_per_code=500))
     for step in range(6):
         quantizer(normal(1000, 3, purpose=step))
         # The pool of 4,000 vectors is 48 kB; the codebook itself is less than 1 kB.

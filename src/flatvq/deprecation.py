@@ -1,0 +1,101 @@
+"""Old names that still work for one minor version, with a `DeprecationWarning` that gives the new name."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from flatvq.errors import FlatvqError
+
+__all__ = ["REMOVED_IN", "renamed_arguments", "renamed_attribute", "renamed_exports"]
+
+REMOVED_IN = "0.3"
+"""The version that no longer has the old names."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _warn(old: str, new: str) -> None:
+    # Frames: this function, the wrapper that calls it, and the user's code.
+    warnings.warn(f"{old} is now {new}; flatvq {REMOVED_IN} removes it", DeprecationWarning, stacklevel=3)
+
+
+def renamed_attribute(old: str, new: str) -> Any:
+    """Return a property that reads and writes the attribute or method `new`.
+
+    Example:
+        >>> class Box:
+        ...     width = 2
+        ...     size = renamed_attribute("size", "width")
+        >>> import pytest
+        >>> with pytest.warns(DeprecationWarning, match="Box.size is now Box.width"):
+        ...     Box().size
+        2
+    """
+
+    def read(owner: Any) -> Any:
+        name = type(owner).__name__
+        _warn(f"{name}.{old}", f"{name}.{new}")
+        return getattr(owner, new)
+
+    def write(owner: Any, value: Any) -> None:
+        name = type(owner).__name__
+        _warn(f"{name}.{old}", f"{name}.{new}")
+        setattr(owner, new, value)
+
+    return property(read, write, doc=f"Deprecated name of `{new}`.")
+
+
+def renamed_arguments(**names: str) -> Callable[[F], F]:
+    """Decorate a function that still takes keyword arguments by their old names.
+
+    Args:
+        **names: the new name of each old one.
+
+    Raises:
+        FlatvqError: from the function, if an argument is passed by both names.
+
+    Example:
+        >>> import pytest
+        >>> @renamed_arguments(size="width")
+        ... def area(width, height):
+        ...     return width * height
+        >>> with pytest.warns(DeprecationWarning, match="size= is now width="):
+        ...     area(size=2, height=3)
+        6
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def call(*args: Any, **given: Any) -> Any:
+            for old in names.keys() & given.keys():
+                new = names[old]
+                if new in given:
+                    raise FlatvqError(f"{old}= and {new}= are the same argument", f"pass {new}= alone")
+                _warn(f"{old}=", f"{new}=")
+                given[new] = given.pop(old)
+            return function(*args, **given)
+
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+def renamed_exports(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a module that still exports objects by their old names.
+
+    Args:
+        module: its `__name__`.
+        names: the new name of each old one.
+    """
+
+    def read(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        _warn(f"{module}.{name}", f"{module}.{names[name]}")
+        return getattr(sys.modules[module], names[name])
+
+    return read
