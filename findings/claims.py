@@ -112,8 +112,10 @@ def _content(levels: Mapping[str, Any]) -> Iterator[Claim]:
         yield Claim(
             of, f"Decoders trained anew gain nothing with the top of a {model} hierarchy", "no gain", pair
         )
-        top = [next(worth["gain_db"] for worth in one["worth"] if worth["level"] == 1) for one in mine]
-        beside = [one["beside"]["gain_db"] for one in mine]
+        top = [
+            next(worth["gain_db"] for worth in one["marginal_gain"] if worth["level"] == 1) for one in mine
+        ]
+        beside = [one["single_level_counterpart"]["gain_db"] for one in mine]
         pair = _over_runs(f"{model}, gain of the top", top, "gain on one level", beside)
         text = f"The top's bits bring a {model} hierarchy less than as many bits bring one level"
         yield Claim(of, text, "loss", pair)

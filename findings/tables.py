@@ -119,9 +119,9 @@ def levels_table(levels: Mapping[str, Any]) -> list[str]:
     for name, found in levels.items():
         top = max(one["level"] for one in found["replaced"])
         lost = [one["loss_db"] for one in found["replaced"] if one["level"] == top]
-        (worth,) = (one for one in found["worth"] if one["level"] == top)
-        (told,) = (one for one in found["told_by_below"] if one["level"] == top)
-        beside = found["beside"]
+        (worth,) = (one for one in found["marginal_gain"] if one["level"] == top)
+        (told,) = (one for one in found["conditional_entropy"] if one["level"] == top)
+        beside = found["single_level_counterpart"]
         cells = [
             name,
             f"{min(lost):.2f} to {max(lost):.2f}",
@@ -136,7 +136,7 @@ def levels_table(levels: Mapping[str, Any]) -> list[str]:
 def searches_table(searches: Mapping[str, Any]) -> list[str]:
     """Show searches: what was tried, what won, and what the confirmation on fresh seeds says of it."""
     rows = [
-        "| search | tried, given up | the winner | tuned − default, PSNR [90 % interval] | verdict |",
+        "| search | tried, pruned | the winner | tuned − default, PSNR [90 % interval] | verdict |",
         "|---|---|---|---|---|",
     ]
     for name, found in searches.items():
@@ -145,7 +145,7 @@ def searches_table(searches: Mapping[str, Any]) -> list[str]:
         confirmed = found["confirmed"]
         cells = [
             f"[{name}](../results/{name}/tune.json)",
-            f"{len(found['trials'])}, {sum(trial['state'] == 'given up' for trial in found['trials'])}",
+            f"{len(found['trials'])}, {sum(trial['state'] == 'pruned' for trial in found['trials'])}",
             values,
             with_interval(confirmed["difference"], confirmed["interval90"]),
             confirmed["verdict"],

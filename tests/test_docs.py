@@ -123,7 +123,7 @@ def options_of_verbs() -> dict[str, set[str]]:
     """Return the options of each verb; those of the program itself under `--help`."""
     import typer.main
 
-    from flatvq.cli.verbs import app
+    from flatvq.cli.commands import app
 
     verbs = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     options = {name: {option for p in verb.params for option in p.opts} for name, verb in verbs.items()}

@@ -129,7 +129,7 @@ def test_claims_of_levels_follow_from_the_decoders(model: str) -> None:
     shown = {claim.pair.a: claim.pair.found.per_seed for claim in STORY.claims if model in claim.pair.a}
     assert shown[f"{model}, all levels"] == pytest.approx([one[None] - one[1] for one in psnr])
     # Both gains are over the bottom alone, which falls out of their difference.
-    beside = [run["beside"]["psnr_db"] for run in runs]
+    beside = [run["single_level_counterpart"]["psnr_db"] for run in runs]
     expected = [one[None] - flat for one, flat in zip(psnr, beside, strict=True)]
     assert shown[f"{model}, gain of the top"] == pytest.approx(expected)
 

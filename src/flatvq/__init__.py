@@ -1,3 +1,7 @@
 """flatvq: fair, healthy and certain comparisons of discrete image tokenizers (VQ-VAEs)."""
 
-__version__ = "0.1.0"
+from flatvq import versions
+
+__all__ = ["__version__"]
+
+__version__ = versions.VERSION

@@ -1,4 +1,4 @@
-"""A study on a folder of thirty broken, odd and hostile files: trained on, each one's fate reported."""
+"""A study on a folder of thirty broken, odd and hostile files: trained on, each one's status reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _image(mode: str = "RGB", size: tuple[int, int] = (40, 36)) -> Image.Image:
 
 
 def _hostile(folder: Path) -> dict[str, str]:
-    """Write thirty files; return the fate of each, `used` for those that are fit as they stand."""
+    """Write thirty files; return the file of each, `used` for those that are fit as they stand."""
     jpeg, png = _bytes("JPEG", _image()), _bytes("PNG", _image())
     bomb = _bytes("PNG", Image.new("1", (40_000, 40_000)))
     exif = Image.Exif()
@@ -76,7 +76,7 @@ def _hostile(folder: Path) -> dict[str, str]:
     (folder / "loop").symlink_to(folder)
     (folder / "dangling.jpg").symlink_to(folder / "gone.jpg")
     (folder / "folder.jpg").mkdir()
-    return {name: fate for name, (_, fate) in contents.items()}
+    return {name: file for name, (_, file) in contents.items()}
 
 
 def test_a_file_that_turns_out_unreadable_when_it_is_drawn_is_named(tmp_path: Path, monkeypatch) -> None:
@@ -105,7 +105,7 @@ def test_a_file_that_turns_out_unreadable_when_it_is_drawn_is_named(tmp_path: Pa
     with pytest.raises(SystemExit):
         cli.main()
     files = json.loads((made / "study.json").read_text())["data"]["files"]
-    assert [(file["name"], file["fate"]) for file in files] == [("cut.png", "unreadable")]
+    assert [(file["name"], file["status"]) for file in files] == [("cut.png", "unreadable")]
 
 
 @pytest.mark.slow
@@ -114,8 +114,8 @@ def test_a_study_survives_them_and_names_each(tmp_path: Path, monkeypatch, capsy
     folder.mkdir()
     for number in range(12):
         _image(size=(48, 40)).save(folder / f"sound-{number}.png")
-    fates = _hostile(folder)
-    assert len(fates) >= 30
+    file_statuses = _hostile(folder)
+    assert len(file_statuses) >= 30
     recipe = {
         "data": {"source": "folder", "path": str(folder), "crop": 32, "validation_share": 0.3},
         "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 16, "code_dim": 4}]},
@@ -132,17 +132,17 @@ def test_a_study_survives_them_and_names_each(tmp_path: Path, monkeypatch, capsy
     assert not ended.value.code
     study = json.loads((tmp_path / "made" / "study.json").read_text())
     assert study["trials"][0]["status"] == "done"
-    told = {file["name"]: file["fate"] for file in study["data"]["files"]}
-    groups = " ".join(name for name, fate in told.items() if fate == "skipped")
-    for name, fate in fates.items():
+    told = {file["name"]: file["status"] for file in study["data"]["files"]}
+    groups = " ".join(name for name, file in told.items() if file == "skipped")
+    for name, file in file_statuses.items():
         shown = name.replace("\n", "\\n")
         suffix = Path(name).suffix
-        if fate == "used":
+        if file == "used":
             assert shown not in told, name
-        elif fate == "skipped" and name != "bomb.png":
+        elif file == "skipped" and name != "bomb.png":
             assert shown in groups or f"*{suffix} (" in groups or "hidden" in groups, name
         else:
-            assert told[shown] == fate, name
+            assert told[shown] == file, name
     for name in ("pipe.jpg", "dangling.jpg"):
         assert name in told, name
     page = (tmp_path / "made" / "report.html").read_text()

@@ -74,8 +74,11 @@ def test_files_that_cannot_be_opened_say_why(
             return path_open(path, *args)
 
         monkeypatch.setattr(Path, "open", refuse)
-        (fate,) = open_data(recipe(folder)).fates
-        assert (fate.name, fate.reason) == ("class0/00.png", "cannot be opened (input/output error)")
+        (file,) = open_data(recipe(folder)).file_statuses
+        assert (file.name, file.reason) == (
+            "class0/00.png",
+            "cannot be opened (input/output error)",
+        )
     else:
         shutil.rmtree(folder)
         message = rf"such as '{data.training.names[0]}' \(cannot be opened \(no such file or directory\)\)"
@@ -96,8 +99,8 @@ def test_formats_that_pillow_reads_in_part_say_why(
     samples: np.ndarray, options: dict[str, object], folder: Path
 ) -> None:
     tifffile.imwrite(folder / "a.tif", samples, **options)
-    (fate,) = open_folder(folder, crop=16).fates
-    assert (fate.fate, fate.reason) == (
+    (file,) = open_folder(folder, crop=16).file_statuses
+    assert (file.status, file.reason) == (
         "unreadable",
         "TIFF data that Pillow cannot read (unknown pixel mode)",
     )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatvq.data import TrainingCrops, evaluation_crops, open_data
-from flatvq.data.sets import Wanted, cut_out, fingerprint_of, whole
+from flatvq.data.types import Wanted, cut_out, fingerprint_of, whole
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -27,7 +27,7 @@ class Coordinates:
     repeats = (1, 2, 1, 3, 4)
     digests = tuple(f"{number:032x}" for number in range(len(SIZES)))
     fingerprint = fingerprint_of(digests, repeats)
-    late_fates = ()
+    late_file_statuses = ()
     decoded = False
 
     def __len__(self) -> int:

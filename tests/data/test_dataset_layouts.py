@@ -128,10 +128,10 @@ def test_columns_of_files_and_paths(
     }[kind]
     pq.write_table(pa.table({"image": cells, "label": [0] * COUNT}), folder / "train-0.parquet")
     data = open_dataset(folder, streaming=streaming)
-    (fate,) = data.fates
-    assert (fate.name, fate.fate) == ("train/3", "unreadable")
+    (file,) = data.file_statuses
+    assert (file.name, file.status) == ("train/3", "unreadable")
     reason = "empty file" if kind == "bytes" else f"no such file or directory: '{pictures / 'absent.png'}'"
-    assert reason in fate.reason
+    assert reason in file.reason
     expected = open_dataset(write_parquet(tmp_path / "expected", [*files[:3], b"", *files[4:]]))
     assert data.training.fingerprint == expected.training.fingerprint
     assert data.training.names == expected.training.names
@@ -173,7 +173,7 @@ def test_grey_and_cmyk_rows(tmp_path: Path) -> None:
     assert np.array_equal(shown["train/0"], grey)
     assert np.abs(shown["train/1"] - colour).max() <= 1
     assert np.array_equal(shown["train/2"], grey)
-    assert {fate.name: fate.reason for fate in data.fates} == {
+    assert {file.name: file.reason for file in data.file_statuses} == {
         "train/0": "greyscale",
         "train/1": "CMYK",
         "train/2": "greyscale; more than 8 bits a sample",

@@ -23,7 +23,7 @@ from tests.data.jpegs import HEIGHT, WIDTH, file_of, photograph
 from flatvq.data import TrainingCrops, crops, decoding, open_data, pillow
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import _reduce, _reducible, decode, decode_for_training
-from flatvq.data.entries import digest_of
+from flatvq.data.manifest import digest_of
 from flatvq.recipe import DataRecipe
 
 
@@ -249,7 +249,7 @@ def test_what_fits_the_cache_is_decoded_once(jpegs: Path) -> None:
     shutil.rmtree(jpegs)
     for images in (data.training, data.validation):
         assert len({images.load(index).tobytes() for index in range(len(images))}) == len(images)
-    assert not data.late_fates
+    assert not data.late_file_statuses
 
 
 def test_an_image_that_changes_over_is_decoded_anew(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_an_image_that_changes_over_is_decoded_anew(tmp_path: Path) -> None:
     for number, file in enumerate((*files, damaged)):
         (tmp_path / f"{number}.jpg").write_bytes(file)
     data = open_data(recipe(tmp_path, validation_share=1e-9))
-    assert [fate.name for fate in data.fates] == ["3.jpg"]
+    assert [file.name for file in data.file_statuses] == ["3.jpg"]
     (name,) = data.validation.names
     assert np.array_equal(data.validation.load(0), by_pillow((tmp_path / name).read_bytes(), 40))
 

@@ -43,17 +43,17 @@ def shown(values: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Callable[..., tuple[np.ndarray, str]]:
-    """Open a file with another beside it: its pixels and the reason of its fate, without what all have."""
+    """Open a file with another beside it: its pixels and the reason of its status, without what all have."""
 
     def both(content: bytes, white_level: int = 0) -> tuple[np.ndarray, str]:
         (tmp_path / "a").write_bytes(content)
         Image.new("RGB", (24, 24), "teal").save(tmp_path / "b.png")
         folder = open_folder(tmp_path, crop=20, white_level=white_level)
         assert folder.images.names == ("a", "b.png")
-        (fate,) = folder.fates
-        assert (fate.name, fate.fate) == ("a", "converted")
+        (file,) = folder.file_statuses
+        assert (file.name, file.status) == ("a", "converted")
         usual = ("greyscale", "more than 8 bits a sample", "CMYK", "transparency, laid over white")
-        return folder.images.load(0), "; ".join(part for part in fate.reason.split("; ") if part not in usual)
+        return folder.images.load(0), "; ".join(part for part in file.reason.split("; ") if part not in usual)
 
     return both
 
@@ -65,9 +65,9 @@ def rejected(tmp_path: Path) -> Callable[..., str]:
     def reason(content: bytes, white_level: int = 0) -> str:
         (tmp_path / "a").write_bytes(content)
         Image.new("RGB", (24, 24), "teal").save(tmp_path / "b.png")
-        (fate,) = open_folder(tmp_path, crop=20, white_level=white_level).fates
-        assert (fate.name, fate.fate) == ("a", "unreadable")
-        return fate.reason
+        (file,) = open_folder(tmp_path, crop=20, white_level=white_level).file_statuses
+        assert (file.name, file.status) == ("a", "unreadable")
+        return file.reason
 
     return reason
 
@@ -328,8 +328,10 @@ def test_label_masks_of_eight_bits_are_named(suffix: str, tmp_path: Path) -> Non
     labels[20:50, 10:40] = 21
     for name, pixels in (("mask", labels), ("dark", labels * 2), ("black", labels * 0)):
         Image.fromarray(pixels).save(tmp_path / f"{name}.{suffix}")
-    fates = {fate.name.split(".")[0]: fate.reason for fate in open_folder(tmp_path, crop=16).fates}
-    assert fates == {
+    file_statuses = {
+        file.name.split(".")[0]: file.reason for file in open_folder(tmp_path, crop=16).file_statuses
+    }
+    assert file_statuses == {
         "black": "greyscale",
         "dark": "greyscale",
         "mask": "greyscale; no sample exceeds 21 of 255, as in a label mask",
@@ -346,7 +348,9 @@ def test_both_sides_of_a_recipe_have_the_white_level(tmp_path: Path) -> None:
         for index, name in enumerate(images.names):
             expected = shown(np.roll(RAMP, int(name[0]), axis=1))
             assert np.abs(images.load(index) - expected).max() <= 1
-    assert {fate.reason.split("; ")[-1] for fate in data.fates} == {"white is 4095 by data.white_level"}
+    assert {file.reason.split("; ")[-1] for file in data.file_statuses} == {
+        "white is 4095 by data.white_level"
+    }
 
 
 @pytest.mark.parametrize("value", [-1, 65536, "white"])

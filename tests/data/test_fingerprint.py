@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from flatvq.data import DataSplit, open_data, open_folder
-from flatvq.data.parts import set_aside
 from flatvq.data.photographs import Region, RegionImages
+from flatvq.data.subset import set_aside
 from flatvq.recipe import DataRecipe
 
 Picture = Callable[..., np.ndarray]

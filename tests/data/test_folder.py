@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flatvq.data import DataSplit, ImageSet, TrainingCrops, open_data
-from flatvq.data.entries import Entry
 from flatvq.data.holdout import divide
-from flatvq.data.parts import set_aside
+from flatvq.data.manifest import Entry
+from flatvq.data.subset import set_aside
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -32,7 +32,7 @@ def content(images: ImageSet) -> set[bytes]:
 
 
 def reasons(data: DataSplit) -> dict[str, tuple[str, str, str]]:
-    return {fate.name: (fate.split, fate.fate, fate.reason) for fate in data.fates}
+    return {file.name: (file.split, file.status, file.reason) for file in data.file_statuses}
 
 
 def test_sides_cover_everything_and_share_nothing(folder: Path) -> None:
@@ -108,7 +108,7 @@ def test_two_images_make_one_each_even_if_others_are_damaged(tmp_path: Path, pic
         (tmp_path / f"damaged{number}.png").write_bytes(whole[: 300 + number])
     data = split(tmp_path)
     assert len(data.training) == len(data.validation) == 1
-    assert {name for name, (_, fate, _) in reasons(data).items() if fate == "unreadable"} == {
+    assert {name for name, (_, file, _) in reasons(data).items() if file == "unreadable"} == {
         "damaged0.png",
         "damaged1.png",
     }
@@ -117,7 +117,7 @@ def test_two_images_make_one_each_even_if_others_are_damaged(tmp_path: Path, pic
 def test_too_many_unreadable(folder: Path) -> None:
     for number in range(10):
         (folder / f"bad{number}.jpg").write_text("text")
-    assert len(split(folder, max_unreadable=0.25).fates) == 10
+    assert len(split(folder, max_unreadable=0.25).file_statuses) == 10
     with pytest.raises(FlatvqError, match=r"10 of 40 images .* such as 'bad0.jpg': .* above 0.24"):
         split(folder, max_unreadable=0.24)
 
@@ -231,11 +231,11 @@ def test_damage_found_late_is_replaced_and_told(folder: Path, tmp_path: Path, pi
         (folder / names[number]).write_bytes(whole[: len(whole) // 2])
     data = split(folder, validation_path=str(held_out), cache_mib=0)
     assert data.training.names == names
-    assert not data.fates
+    assert not data.file_statuses
     for number, stand_in in zip(damaged, (2, 2, 18, 2), strict=True):
         assert np.array_equal(data.training.load(number), Image.open(folder / names[stand_in]))
     # The first was found in the place of the last as well: it is told once.
-    assert sorted((fate.name, fate.split, fate.fate) for fate in data.late_fates) == [
+    assert sorted((file.name, file.split, file.status) for file in data.late_file_statuses) == [
         (names[number], "training", "unreadable") for number in damaged
     ]
     assert (

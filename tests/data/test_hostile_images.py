@@ -1,4 +1,4 @@
-"""Every kind of file that people have in image folders has a defined fate and the right pixels."""
+"""Every kind of file that people have in image folders has a defined file and the right pixels."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ INKS = RNG.integers(0, 256, (20, 24, 4), np.uint8)
 class Case:
     name: str
     content: bytes
-    fate: str
-    """`unreadable`, `skipped`, `converted`, or `used` for no fate at all."""
+    status: str
+    """`unreadable`, `skipped`, `converted`, or `used` for no file at all."""
     reason: str = ""
     pixels: np.ndarray | None = None
     tolerance: int = 0
@@ -365,13 +365,13 @@ def good(tmp_path: Path) -> Path:
 def test_fate_and_pixels(case: Case, good: Path) -> None:
     (good / case.name).write_bytes(case.content)
     opened = open_folder(good, crop=CROP)
-    if case.fate == "used":
-        assert opened.fates == ()
+    if case.status == "used":
+        assert opened.file_statuses == ()
     else:
-        (fate,) = opened.fates
-        assert (fate.fate, fate.split) == (case.fate, "evaluation")
-        assert case.reason in fate.reason
-    if case.fate in ("used", "converted"):
+        (file,) = opened.file_statuses
+        assert (file.status, file.split) == (case.status, "evaluation")
+        assert case.reason in file.reason
+    if case.status in ("used", "converted"):
         pixels = opened.images.load(0)
         assert len(opened.images) == 2
         assert pixels.dtype == np.uint8
@@ -386,11 +386,14 @@ def test_names_and_reasons_are_printable_and_json(tmp_path: Path) -> None:
     for case in CASES:
         (tmp_path / case.name).write_bytes(case.content)
     opened = open_folder(tmp_path, crop=CROP)
-    told = [*opened.images.names, *(text for fate in opened.fates for text in vars(fate).values())]
+    told = [
+        *opened.images.names,
+        *(text for file in opened.file_statuses for text in vars(file).values()),
+    ]
     assert all(text.isprintable() for text in told)
     assert json.loads(json.dumps(told).encode()) == told
-    unreadable = {fate.name for fate in opened.fates if fate.fate == "unreadable"}
-    assert unreadable == {case.name for case in CASES if case.fate == "unreadable"}
+    unreadable = {file.name for file in opened.file_statuses if file.status == "unreadable"}
+    assert unreadable == {case.name for case in CASES if case.status == "unreadable"}
 
 
 def test_nothing_is_printed(tmp_path: Path) -> None:
@@ -403,19 +406,19 @@ def test_nothing_is_printed(tmp_path: Path) -> None:
 
 def test_pillows_own_limit_neither_warns_nor_stops(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # of 480: Pillow warns, and warnings are errors here
-    assert open_folder(good, crop=CROP).fates == ()
+    assert open_folder(good, crop=CROP).file_statuses == ()
     Image.fromarray(np.zeros((40, 30, 3), np.uint8)).save(
         good / "large.png"
     )  # twice the limit: Pillow raises
-    (fate,) = open_folder(good, crop=CROP).fates
-    assert (fate.name, fate.fate) == ("large.png", "skipped")
+    (file,) = open_folder(good, crop=CROP).file_statuses
+    assert (file.name, file.status) == ("large.png", "skipped")
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 def test_avif(good: Path) -> None:
     Image.fromarray(COLOUR).save(good / "plain.avif", quality=100, subsampling="4:4:4")
     opened = open_folder(good, crop=CROP)
-    assert opened.fates == ()
+    assert opened.file_statuses == ()
     assert np.abs(opened.images.load(0).astype(float) - COLOUR).max() <= 6
 
 

@@ -45,7 +45,7 @@ def test_every_kind_gives_all_images_once(
     assert len(data.training) + len(data.validation) == COUNT
     assert content(data.training) | content(data.validation) == {picture(n).tobytes() for n in range(COUNT)}
     assert not content(data.training) & content(data.validation)
-    assert not data.fates
+    assert not data.file_statuses
     for images in (data.training, data.validation):
         for index, name in enumerate(images.names):
             assert np.array_equal(images.load(index), picture(int(name.removeprefix("train/"))))
@@ -75,7 +75,7 @@ def test_a_split_is_held_out_without_its_copies(
     data = open_dataset(path, validation_path="test", streaming=streaming)
     assert data.validation.names == ("test/0", "test/1")
     assert len(data.training) == COUNT - 1
-    assert [(fate.name, fate.fate) for fate in data.fates] == [("train/5", "skipped")]
+    assert [(file.name, file.status) for file in data.file_statuses] == [("train/5", "skipped")]
 
 
 def test_a_limited_stream_stops_at_that_many_training_images(
@@ -106,7 +106,7 @@ def test_damaged_images_are_named(streaming: bool, tmp_path: Path, files: list[b
     files[7] = b"text"
     files[9] = b""
     data = open_dataset(write_parquet(tmp_path / "set", files), streaming=streaming)
-    assert {fate.name for fate in data.fates if fate.fate == "unreadable"} == {
+    assert {file.name for file in data.file_statuses if file.status == "unreadable"} == {
         "train/3",
         "train/7",
         "train/9",

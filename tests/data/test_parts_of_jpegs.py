@@ -23,7 +23,7 @@ from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import decode_for_training
 from flatvq.data.jpeg import plain_size
 from flatvq.data.native import can_decode_parts, decode_part
-from flatvq.data.sets import Region
+from flatvq.data.types import Region
 
 compiled = pytest.mark.skipif(not can_decode_parts(), reason="what is compiled is not there")
 

@@ -129,7 +129,7 @@ def test_ten_photographs_without_the_stereo_twin() -> None:
     assert names == {name.split("@")[0] for name in data.validation.names}
     assert len(names) == 10
     assert "motorcycle_right" not in names
-    assert not data.fates
+    assert not data.file_statuses
 
 
 def test_every_pixel_counts_about_alike() -> None:
@@ -160,8 +160,8 @@ def test_photographs_are_scaled_before_they_are_divided() -> None:
 
 def test_photographs_too_small_for_a_strip_are_trained_on_and_named() -> None:
     data = open_photographs(crop=256)
-    (fate,) = [fate for fate in data.fates if fate.name == "chelsea"]
-    assert (fate.split, fate.fate) == ("validation", "skipped")
+    (file,) = [file for file in data.file_statuses if file.name == "chelsea"]
+    assert (file.split, file.status) == ("validation", "skipped")
     assert "chelsea@0,0" in data.training.names
     with pytest.raises(FlatvqError, match=r"no bundled photograph is large enough .* data.crop 2048"):
         open_photographs(crop=2048)
@@ -170,8 +170,8 @@ def test_photographs_too_small_for_a_strip_are_trained_on_and_named() -> None:
 def test_limit_takes_the_first_regions() -> None:
     data = open_photographs(limit=3)
     assert len(data.training) == 3
-    assert {fate.reason for fate in data.fates} == {"data.limit is 3"}
-    assert {fate.name for fate in data.fates} == set(open_photographs().training.names[3:])
+    assert {file.reason for file in data.file_statuses} == {"data.limit is 3"}
+    assert {file.name for file in data.file_statuses} == set(open_photographs().training.names[3:])
 
 
 def test_the_packages_are_not_imported() -> None:

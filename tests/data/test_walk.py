@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flatvq.data import Fate, OpenedFolder, open_folder
+from flatvq.data import FileStatus, OpenedFolder, open_folder
 from flatvq.errors import FlatvqError
 
 
@@ -25,8 +25,8 @@ def opened(folder: Path) -> OpenedFolder:
     return open_folder(folder, crop=16)
 
 
-def fates(folder: Path) -> dict[str, Fate]:
-    return {fate.name: fate for fate in opened(folder).fates}
+def file_statuses(folder: Path) -> dict[str, FileStatus]:
+    return {file.name: file for file in opened(folder).file_statuses}
 
 
 def test_order_is_that_of_paths_whatever_the_nesting(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_very_deep_folders(tmp_path: Path) -> None:
 def test_folders_named_like_images_are_folders(tmp_path: Path) -> None:
     save(tmp_path / "album.jpg" / "x.png")
     assert opened(tmp_path).images.names == ("album.jpg/x.png",)
-    assert not fates(tmp_path)
+    assert not file_statuses(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no FIFOs on Windows")
@@ -58,8 +58,8 @@ def test_pipes_sockets_and_devices_are_never_opened(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)  # a socket's path must be short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.png")
-        found = fates(tmp_path)
-    assert {name: (fate.fate, fate.reason) for name, fate in found.items()} == {
+        found = file_statuses(tmp_path)
+    assert {name: (file.status, file.reason) for name, file in found.items()} == {
         "pipe.jpg": ("skipped", "a FIFO"),
         "device.png": ("skipped", "a device"),
         "socket.png": ("skipped", "a socket"),
@@ -77,7 +77,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (images / "above").symlink_to(tmp_path)
     (images / "everything").symlink_to("/")
     assert opened(images).images.names == ("again/x.png", "linked.png", "own.png")
-    assert {name for name, fate in fates(images).items() if fate.fate == "skipped"} == {
+    assert {name for name, file in file_statuses(images).items() if file.status == "skipped"} == {
         "folder/",
         "self/",
         "above/",
@@ -96,16 +96,16 @@ def test_broken_and_circular_links_are_unreadable(tmp_path: Path) -> None:
     ):
         opened(tmp_path)
     (tmp_path / "a.jpg").unlink()
-    found = fates(tmp_path)
+    found = file_statuses(tmp_path)
     assert set(found) == {"nowhere.jpg", "b.jpg"}
-    assert all(fate.fate == "unreadable" and "broken link" in fate.reason for fate in found.values())
+    assert all(file.status == "unreadable" and "broken link" in file.reason for file in found.values())
 
 
 def test_hidden_files_are_counted(tmp_path: Path) -> None:
     for name in ("x.png", ".hidden.png", ".cache/y.png", "__MACOSX/._x.png", "sub/.z.png"):
         save(tmp_path / name)
     assert opened(tmp_path).images.names == ("x.png",)
-    assert set(fates(tmp_path)) == {"hidden (4 entries)"}
+    assert set(file_statuses(tmp_path)) == {"hidden (4 entries)"}
 
 
 def test_other_files_are_counted_by_suffix(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_other_files_are_counted_by_suffix(tmp_path: Path) -> None:
     for number in range(12):
         (tmp_path / f"{number}.txt").write_text("label")
     (tmp_path / "README").write_text("text")
-    assert set(fates(tmp_path)) == {"*.txt (12 files)", "no suffix (1 files)"}
+    assert set(file_statuses(tmp_path)) == {"*.txt (12 files)", "no suffix (1 files)"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is any byte a name")
@@ -152,7 +152,7 @@ def test_files_and_folders_without_permission(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Path, "open", refuse_file)
     monkeypatch.setattr(os, "scandir", refuse_folder)
-    assert {name: (fate.fate, fate.reason) for name, fate in fates(tmp_path).items()} == {
+    assert {name: (file.status, file.reason) for name, file in file_statuses(tmp_path).items()} == {
         "locked.png": ("unreadable", "cannot be opened (permission denied)"),
         "closed/": ("unreadable", "folder cannot be listed (permission denied)"),
     }
@@ -195,8 +195,8 @@ def test_a_folder_that_vanishes_while_it_is_listed(tmp_path: Path, monkeypatch: 
         return scan
 
     monkeypatch.setattr(os, "scandir", vanish("below"))
-    assert fates(tmp_path / "images") == {
-        "below/": Fate(
+    assert file_statuses(tmp_path / "images") == {
+        "below/": FileStatus(
             "below/", "evaluation", "unreadable", "folder cannot be listed (no such file or directory)"
         )
     }

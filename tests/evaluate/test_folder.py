@@ -68,7 +68,7 @@ def test_an_image_too_small_for_ssim_is_measured_otherwise_and_named(
     assert result["mse"] == pytest.approx(np.mean(errors))
     assert result["psnr_db"] == pytest.approx(np.mean(-10 * np.log10(errors)))
     undefined = {file["name"]: file["reason"] for file in result["files"]}
-    assert {file["fate"] for file in result["files"]} == {"undefined"}
+    assert {file["status"] for file in result["files"]} == {"undefined"}
     assert {file["split"] for file in result["files"]} == {"evaluation"}
     assert undefined == {
         "0-64x64.png": "too small for MS-SSIM, so there is no mean",

@@ -46,7 +46,7 @@ def by_hand(built: VQVAE, pixels: np.ndarray) -> tuple[np.ndarray, list[np.ndarr
 def test_figures_are_those_of_the_stored_pictures_and_the_pooled_histogram() -> None:
     built, images = model(), pictures((64, 64), (64, 64), (32, 64), (64, 64))
     found = evaluate(built, images, batch_size=3, keep=[1, 2])
-    record = found.record()
+    record = found.to_dict()
     rebuilt = [by_hand(built, pixels) for _, pixels in images]
     pairs = [(p, s) for (_, p), (s, _) in zip(images, rebuilt, strict=True)]
     psnr = [peak_signal_noise_ratio(*pair, data_range=255) for pair in pairs]
@@ -71,7 +71,7 @@ def test_figures_are_those_of_the_stored_pictures_and_the_pooled_histogram() -> 
 
 def test_the_quantization_error_is_relative_to_the_latents_variance() -> None:
     built, images = model(), pictures((64, 64), (64, 64))
-    level = evaluate(built, images).record()["levels"][0]
+    level = evaluate(built, images).to_dict()["levels"][0]
     built.eval()
     with torch.no_grad():
         batch = torch.stack([torch.from_numpy(p).permute(2, 0, 1).float() / 255 for _, p in images])
@@ -111,11 +111,11 @@ def test_a_folder_with_odd_files_is_measured_and_the_odd_ones_named(tmp_path: Pa
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     built = model()
     crops = evaluate_folder(built, tmp_path, crop=32, resize=0)
-    assert (crops["images"], crops["protocol"]) == (2, "flatvq-1/crop-32/own-size")
-    assert [(file["name"], file["fate"]) for file in crops["files"]] == [("broken.png", "unreadable")]
+    assert (crops["images"], crops["evaluation_protocol"]) == (2, "flatvq-1/crop-32/own-size")
+    assert [(file["name"], file["status"]) for file in crops["files"]] == [("broken.png", "unreadable")]
     whole = evaluate_folder(built, tmp_path, crop=None, resize=0)
-    assert whole["protocol"] == "flatvq-1/whole/own-size"
-    same = evaluate(built, pictures((48, 64), (40, 40)), batch_size=1).record()
+    assert whole["evaluation_protocol"] == "flatvq-1/whole/own-size"
+    same = evaluate(built, pictures((48, 64), (40, 40)), batch_size=1).to_dict()
     assert whole["psnr_db"] == pytest.approx(same["psnr_db"])
 
 
@@ -178,7 +178,7 @@ def test_a_decoder_that_gives_nan_has_no_figures() -> None:
 
 
 def test_structure_that_was_not_measured_has_no_value() -> None:
-    record = evaluate(model(), pictures((64, 64)), structure=False).record()
+    record = evaluate(model(), pictures((64, 64)), structure=False).to_dict()
     assert (record["ssim"], record["ms_ssim"]) == (None, None)
 
 
@@ -205,7 +205,7 @@ def test_a_model_of_one_channel_is_measured_on_the_luma_that_pillow_computes() -
     )[1][5:-5, 5:-5].mean()  # fmt: skip
     assert result.ssim[0] == pytest.approx(expected)
     # Bits are per pixel, not per sample: 4 bits for 4 x 4 pixels.
-    assert result.record()["bits_per_pixel"] == pytest.approx(
+    assert result.to_dict()["bits_per_pixel"] == pytest.approx(
         sum([1024, 1024, 512]) / sum([4096, 4096, 1920])
     )
     for sample, number in zip(result.samples, (0, 2), strict=True):
@@ -216,14 +216,14 @@ def test_a_model_of_one_channel_is_measured_on_the_luma_that_pillow_computes() -
 @pytest.mark.parametrize("defaults", ["autocast", "meta device", "double precision"])
 def test_figures_do_not_depend_on_the_callers_autocast_and_defaults(defaults: str) -> None:
     built, images = model(), pictures((64, 64), (32, 50))
-    expected = evaluate(built, images).record()
+    expected = evaluate(built, images).to_dict()
     before = torch.get_default_dtype()
     contexts = {"autocast": torch.autocast("cpu", dtype=torch.bfloat16), "meta device": torch.device("meta")}
     try:
         if defaults == "double precision":
             torch.set_default_dtype(torch.float64)
         with contexts.get(defaults, nullcontext()):
-            result = evaluate(built, images).record()
+            result = evaluate(built, images).to_dict()
     finally:
         torch.set_default_dtype(before)
     assert result == expected

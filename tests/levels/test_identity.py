@@ -73,7 +73,7 @@ def test_the_answers_say_what_they_are_of(runs: tuple[Path, Path]) -> None:
     assert found == json.loads((two / "levels.json").read_text())
     assert found["identity"] == json.loads((two / "identity.json").read_text())
     assert found["tokenizer"] == weights(two)
-    assert found["beside"]["tokenizer"] == weights(one)
+    assert found["single_level_counterpart"]["tokenizer"] == weights(one)
 
 
 def test_other_images_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:

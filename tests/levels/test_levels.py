@@ -17,9 +17,9 @@ from flatvq.data import ImageSet, open_data
 from flatvq.errors import FlatvqError
 from flatvq.levels import Refitted, refit, replaced
 from flatvq.levels.codes import codes_of, encoded, mean_psnr
+from flatvq.levels.conditional_entropy import _Asked
+from flatvq.levels.marginal_gain import marginal_gain, single_level_counterpart
 from flatvq.levels.masked import CodePredictor
-from flatvq.levels.told import _Asked
-from flatvq.levels.worth import beside, worth
 from flatvq.model import VQVAE, build_vqvae
 from flatvq.recipe import (
     CodebookRecipe,
@@ -235,7 +235,7 @@ def test_worth_by_hand() -> None:
     model = two_levels(256, 16)
     flat = ModelRecipe(levels=(LevelRecipe(downsample=4, codebook_size=512, code_dim=4),))
     # 64 px: 16 x 16 cells of 8 bits and 8 x 8 cells of 4; flat: 16 x 16 cells of 9.
-    upper, beside_it = worth(model, 64, [Refitted(None, 25.0), Refitted(1, 24.0)], (flat, 24.5))
+    upper, beside_it = marginal_gain(model, 64, [Refitted(None, 25.0), Refitted(1, 24.0)], (flat, 24.5))
     assert (upper[1].bits, upper[1].gain_db) == (256, 1.0)
     assert upper[1].db_per_kilobit == pytest.approx(1000 / 256)
     assert beside_it is not None
@@ -250,7 +250,7 @@ def test_the_arm_beside_is_of_the_same_study_and_seed(tmp_path: Path) -> None:
     pairs = [("single-level-naive", "two-level-naive"), ("single-level-healthy", "two-level-healthy")]
     level = {"grid": [4, 4], "codebook_size": 8, "code_dim": 4}
     study = {
-        "format": 1,
+        "format": 2,
         "margin_db": 0.1,
         "trials": [
             {"arm": name, "seed": seed, "status": "done", "run": f"runs/{name}/seed-{seed}-abc"}
@@ -277,18 +277,18 @@ def test_the_arm_beside_is_of_the_same_study_and_seed(tmp_path: Path) -> None:
     }
     (tmp_path / "study.json").write_text(json.dumps(study))
     runs = tmp_path / "runs"
-    assert beside(runs / names[1] / "seed-1-abc") == runs / names[3] / "seed-1-abc"
-    assert beside(runs / names[0] / "seed-11-abc") == runs / names[2] / "seed-11-abc"
+    assert single_level_counterpart(runs / names[1] / "seed-1-abc") == runs / names[3] / "seed-1-abc"
+    assert single_level_counterpart(runs / names[0] / "seed-11-abc") == runs / names[2] / "seed-11-abc"
     # Runs of other recipes are in the same folders; the record has the ones that were compared.
     for name in (names[1], names[3]):
         (runs / name / "seed-1-aaa" / "model").mkdir(parents=True)
-    assert beside(runs / names[1] / "seed-1-abc") == runs / names[3] / "seed-1-abc"
-    assert beside(runs / names[1] / "seed-1-aaa") is None
+    assert single_level_counterpart(runs / names[1] / "seed-1-abc") == runs / names[3] / "seed-1-abc"
+    assert single_level_counterpart(runs / names[1] / "seed-1-aaa") is None
     (runs / names[3] / "seed-1-abc" / "model").rmdir()
-    assert beside(runs / names[1] / "seed-1-abc") is None
+    assert single_level_counterpart(runs / names[1] / "seed-1-abc") is None
     for damage in ("[]", "{", '{"trials": [{"run": 1}]}', '{"trials": 3}'):
         (tmp_path / "study.json").write_text(damage)
         with pytest.raises(FlatvqError, match=r"study\.json"):
-            beside(runs / names[0] / "seed-1-abc")
+            single_level_counterpart(runs / names[0] / "seed-1-abc")
     (tmp_path / "study.json").unlink()
-    assert beside(runs / names[0] / "seed-1-abc") is None
+    assert single_level_counterpart(runs / names[0] / "seed-1-abc") is None

@@ -76,7 +76,7 @@ def load(folder: Path, others: int) -> None:
         assert [level.dtype for level in found] == [torch.int64] * len(indices)
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, indices, strict=True)), name
         torch.testing.assert_close(decode(indices), decoded, rtol=0, atol=1e-6)
-        print("same indices:", name, "beside", len(kept), "codebooks")  # noqa: T201
+        print("same indices:", name, "single_level_counterpart", len(kept), "codebooks")  # noqa: T201
 
 
 if __name__ == "__main__":

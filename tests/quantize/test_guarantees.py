@@ -29,7 +29,7 @@ def same(one, other):
 
 
 def assert_same_output(one, other):
-    for field in ("quantized", "indices", "latents", "codes", "commitment_loss", "codebook_loss"):
+    for field in ("quantized", "indices", "latents", "code_vectors", "commitment_loss", "codebook_loss"):
         assert torch.equal(getattr(one, field), getattr(other, field)), field
 
 

@@ -275,7 +275,7 @@ def test_newborns_are_latents_of_this_batch_with_a_fresh_state(update, metric, n
     assert float(nearest.values.max()) < 1e-6
     assert len(nearest.indices.unique()) == int(born.sum())
     assert len(book.counts[born].unique()) == 1
-    for name in ("codes", "counts", "births"):
+    for name in ("weight", "counts", "births"):
         assert torch.equal(getattr(book, name)[~born], before[name][~born])
 
 

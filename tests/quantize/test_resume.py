@@ -18,7 +18,7 @@ from flatvq.quantize.randomness import generator
 
 STEPS = 20
 STATE = {
-    *("codes", "counts", "births", "step_count", "last_event_step"),
+    *("weight", "counts", "births", "step_count", "last_event_step"),
     *("init_checksum", "is_initialized", "is_frozen"),
 }
 

@@ -26,7 +26,7 @@ LEVEL = {
     "quantization_error": 0.25,
 }
 METRICS: dict[str, Any] = {
-    "protocol": "flatvq-1/crop-16/own-size",
+    "evaluation_protocol": "flatvq-1/crop-16/own-size",
     "crop": 16,
     "images": 3,
     "psnr_db": 25,
@@ -38,7 +38,7 @@ METRICS: dict[str, Any] = {
     "bits_per_pixel": 0.1875,
     "effective_bits_per_image": 28.9,
     "levels": [LEVEL],
-    "files": [{"name": "a.png", "split": "training", "fate": "converted", "reason": "greyscale"}],
+    "files": [{"name": "a.png", "split": "training", "status": "converted", "reason": "greyscale"}],
 }
 
 
@@ -46,7 +46,7 @@ def test_metrics_are_read_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text(json.dumps({**METRICS, "of a later version": [1]}))
     found = read_metrics(tmp_path)
     assert (found.psnr_db, found.ms_ssim, found.levels[0].grid) == (25.0, None, (4, 4))
-    assert found.files[0].fate == "converted"
+    assert found.files[0].status == "converted"
 
 
 @pytest.mark.parametrize(

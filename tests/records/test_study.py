@@ -57,7 +57,7 @@ def test_every_committed_study_is_read(path: Path) -> None:
         (lambda tree: tree["comparisons"][0].update(per_seed={"0": 1}), "comparisons.0.per_seed"),
         (lambda tree: tree.update(margin_db="0.1"), "margin_db"),
         (lambda tree: tree.update(trials={}), "trials"),
-        (lambda tree: tree.update(format=True), "format"),
+        (lambda tree: tree.update(title=True), "title"),
         (lambda tree: tree.pop("verdict"), "verdict"),
     ],
 )
@@ -97,13 +97,13 @@ def test_a_run_outside_of_the_study_is_not_packed(tmp_path: Path, run: str) -> N
     ("edit", "named"),
     [
         (lambda tree: tree["trials"][0].update(psnr_db="23"), "trials.0.psnr_db"),
-        (lambda tree: tree["trials"][0].update(looks=[[100]]), "trials.0.looks.0.1"),
+        (lambda tree: tree["trials"][0].update(validations=[[100]]), "trials.0.validations.0.1"),
         (lambda tree: tree["trials"][0].update(state="ended"), "trials.0.state"),
         (lambda tree: tree["trials"][0].update(values=[1]), "trials.0.values"),
         (lambda tree: tree.update(space=["x"]), "space"),
         (lambda tree: tree.update(importances={"x": "1"}), "importances.x"),
         (lambda tree: tree["confirmed"].update(difference="0.1"), "confirmed.difference"),
-        (lambda tree: tree.update(format=2), "format"),
+        (lambda tree: tree.update(format=1), "format"),
     ],
 )
 def test_a_search_with_a_value_of_another_kind_is_refused(tmp_path: Path, edit: Edit, named: str) -> None:
@@ -115,8 +115,8 @@ def test_a_search_with_a_value_of_another_kind_is_refused(tmp_path: Path, edit: 
 
 def test_a_trial_that_was_given_up_reached_its_last_look(tmp_path: Path) -> None:
     def give_up(tree: dict[str, Any]) -> None:
-        tree["trials"][0] |= {"state": "given up", "psnr_db": None, "looks": [[100, 18.5], [200, 19.25]]}
-        tree["trials"][1] |= {"state": "failed", "psnr_db": None, "looks": []}
+        tree["trials"][0] |= {"state": "pruned", "psnr_db": None, "validations": [[100, 18.5], [200, 19.25]]}
+        tree["trials"][1] |= {"state": "failed", "psnr_db": None, "validations": []}
 
     first, second, *_ = load_search(_edited(SEARCH, tmp_path, give_up)).trials
     assert (first.reached, second.reached) == (19.25, None)

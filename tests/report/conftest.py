@@ -168,15 +168,15 @@ def fabricate_study(folder: Path, seeds: Sequence[int] = (0, 1, 2), crops: int =
         "flatvq": "0.1.0",
         "created": "2026-03-01T12:00:00Z",
         "machine": {"processor": "a processor", "cores": 8, "torch": "2.13.0"},
-        "protocol": "flatvq-1",
+        "evaluation_protocol": "flatvq-1",
         "margin_db": 0.1,
         "data": {
             "source": "photographs", "training_images": 24, "validation_images": 200, "crop": CROP,
             "held_out": "The right tenth of every photograph is held out and never trained on.",
             "files": [
-                {"name": "a/broken.jpg", "split": "train", "fate": "unreadable", "reason": "truncated file"},
-                {"name": "a/grey.png", "split": "train", "fate": "converted", "reason": "grey to RGB"},
-                {"name": "b/tiny.png", "split": "validation", "fate": "skipped", "reason": "too small"},
+                {"name": "a/cut.jpg", "split": "train", "status": "unreadable", "reason": "truncated file"},
+                {"name": "a/grey.png", "split": "train", "status": "converted", "reason": "grey to RGB"},
+                {"name": "b/tiny.png", "split": "validation", "status": "skipped", "reason": "too small"},
             ],
         },
         "match": {

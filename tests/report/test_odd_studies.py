@@ -93,8 +93,8 @@ def test_hostile_names_are_escaped(study_folder, edit):
     def poison(tree):
         text = json.dumps(tree).replace("two-level-naive", "@@")
         tree |= json.loads(text.replace("@@", json.dumps(evil)[1:-1]))
-        tree["title"] = tree["verdict"]["sentence"] = tree["protocol"] = evil
-        tree["data"]["files"] = [{"name": evil, "split": evil, "fate": evil, "reason": evil}]
+        tree["title"] = tree["verdict"]["sentence"] = tree["evaluation_protocol"] = evil
+        tree["data"]["files"] = [{"name": evil, "split": evil, "status": evil, "reason": evil}]
         tree["machine"] = {evil: evil}
         fail(tree, "single-level-naive", 0, evil)
         for question in tree["comparisons"]:

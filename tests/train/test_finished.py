@@ -27,7 +27,7 @@ LEVEL = {
 }
 FIGURES = ("psnr_db", "psnr_of_mean_mse_db", "mse", "bits_per_image", "bits_per_pixel")
 METRICS = {
-    "protocol": "flatvq-1",
+    "evaluation_protocol": "flatvq-1",
     "crop": 16,
     "images": 3,
     "ssim": None,

@@ -13,8 +13,8 @@ import pytest
 
 from flatvq.errors import FlatvqError
 from flatvq.train import run_trial
+from flatvq.train.history import RecordWriter
 from flatvq.train.lock import locked
-from flatvq.train.records import RecordWriter
 from flatvq.train.tensorboard import TensorBoardEvents
 
 

@@ -30,7 +30,7 @@ def test_a_trial_of_one_channel_trains_on_luma_and_leaves_greyscale(
     run = tmp_path / "run"
     assert run_trial(grey_recipe, run)
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics["protocol"] == "flatvq-1/crop-32/own-size/grey"
+    assert metrics["evaluation_protocol"] == "flatvq-1/crop-32/own-size/grey"
     names = pq.read_table(run / "images.parquet")["image"].to_pylist()
     model = load_tokenizer(run / "model")
     assert model.recipe.channels == 1
@@ -49,7 +49,7 @@ def test_a_trial_of_one_channel_trains_on_luma_and_leaves_greyscale(
         np.testing.assert_array_equal(np.array(rebuilt), stored)
 
     whole = evaluate_folder(model, photographs, crop=None, resize=0)
-    assert whole["protocol"] == "flatvq-1/whole/own-size/grey"
+    assert whole["evaluation_protocol"] == "flatvq-1/whole/own-size/grey"
     assert whole["images"] == 24
     answers = examine(run, steps=3)
     assert {one["level"] for one in answers["replaced"]} == {0, 1}

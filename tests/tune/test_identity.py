@@ -108,7 +108,7 @@ def test_of_two_searches_that_begin_together_one_is_refused(
     (study,) = storage.get_all_studies()
     write_picture(pictures / "train", 3, seed=99)
     other = Identity.of(asked.incumbent, open_data(asked.incumbent.data))
-    storage.set_study_user_attr(study._study_id, "identity of-another", other.record())
+    storage.set_study_user_attr(study._study_id, "identity of-another", other.to_dict())
     with pytest.raises(FlatvqError, match="training images"):
         opened(asked, tmp_path / "two", url)
     assert first.identity != other

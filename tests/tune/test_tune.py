@@ -166,7 +166,7 @@ def test_two_searches_share_a_database(recipe: Path, tmp_path: Path) -> None:
     assert not trained[0] & trained[1]
     records = [json.loads((folder / "tune.json").read_text()) for folder in folders]
     longest = max((record["trials"] for record in records), key=len)
-    assert 5 <= sum(trial["state"] in ("done", "given up") for trial in longest) <= 8
+    assert 5 <= sum(trial["state"] in ("done", "pruned") for trial in longest) <= 8
     done = {f"{trial['number']:04}" for trial in longest if trial["state"] == "done"}
     assert done <= trained[0] | trained[1]
 
@@ -194,7 +194,7 @@ def check_record(record: dict, folder: Path) -> None:
     assert tuned.model.levels[0].code_dim == best["values"]["code_dim"]
     page = (folder / "made" / "report.html").read_text()
     assert f"{record['confirmed']['difference']:+.2f} dB" in page
-    assert page.count("<circle") == sum(bool(trial["looks"]) for trial in record["trials"])
+    assert page.count("<circle") == sum(bool(trial["validations"]) for trial in record["trials"])
 
 
 def finished(log: Path) -> int:
@@ -235,7 +235,7 @@ def test_a_search_in_which_nothing_finishes_says_why(recipe: Path, tmp_path: Pat
     assert (found.returncode, "Traceback" in found.stderr) == (2, False)
     told = found.stderr.splitlines()[-1]
     assert "no trial of 'made' finished; the last was" in told
-    assert json.loads((tmp_path / "made" / "tune.json").read_text())["trials"][0]["why"] in told
+    assert json.loads((tmp_path / "made" / "tune.json").read_text())["trials"][0]["reason"] in told
 
 
 HOLD = """
@@ -416,14 +416,14 @@ def test_a_winner_is_believed_only_if_it_is_better() -> None:
 
 def test_the_line_of_the_history_is_the_best_so_far() -> None:
     trials = [
-        {"number": number, "state": "done", "psnr_db": value, "looks": [], "values": {}}
+        {"number": number, "state": "done", "psnr_db": value, "validations": [], "values": {}}
         for number, value in enumerate([20.0, 22.0, 21.0, 23.0])
     ]
-    trials.append({"number": 4, "state": "given up", "psnr_db": None, "looks": [[10, 19.0], [20, 19.5]]})
+    trials.append({"number": 4, "state": "pruned", "psnr_db": None, "validations": [[10, 19.0], [20, 19.5]]})
     picture = history_chart(Search(format=1, name="search", steps=20, space={}, trials=trials))
     assert picture is not None
     assert "the best of 4 finished trials reached 23.00 dB" in picture
-    assert "trial 4: 19.50 dB, given up" in picture
+    assert "trial 4: 19.50 dB, pruned" in picture
     heights = [int(place.split(",")[1]) for place in picture.split('points="')[1].split('"')[0].split()]
     assert heights == sorted(heights, reverse=True)
     assert heights[1] == heights[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.fuzz.targets.base import Target
-from flatvq.data.sets import Pixels, Region
+from flatvq.data.types import Pixels, Region
 
 if TYPE_CHECKING:
     from flatvq.data.conversion import Conversion
@@ -42,8 +42,8 @@ class Images(Target):
             opened = open_folder(folder, CROP, conversion.resize, conversion.white_level)
         finally:
             copy.unlink(missing_ok=True)
-        fates = [fate.fate for fate in opened.fates]
-        return fates[0] if fates else "used"
+        file_statuses = [file.status for file in opened.file_statuses]
+        return file_statuses[0] if file_statuses else "used"
 
 
 def decoded_alike(path: Path, conversion: Conversion) -> None:
@@ -53,7 +53,7 @@ def decoded_alike(path: Path, conversion: Conversion) -> None:
     """
     from flatvq.data.conversion import Rejected
     from flatvq.data.decoding import decode, decode_for_training
-    from flatvq.data.sets import whole
+    from flatvq.data.types import whole
 
     found: list[Pixels] = []
     for way, wanted in ((decode, whole), (decode_for_training, whole), (decode_for_training, centre)):

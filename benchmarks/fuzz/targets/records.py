@@ -45,7 +45,7 @@ class StudyFile(Target):
 
     def read(self, changed: Sequence[Path]) -> str:
         """As `flatvq report`, `flatvq pack` and `flatvq levels` do."""
-        from flatvq.levels.worth import beside
+        from flatvq.levels.marginal_gain import single_level_counterpart
         from flatvq.report import write_report
         from flatvq.study import pack
 
@@ -53,7 +53,7 @@ class StudyFile(Target):
         return each(
             lambda: rendered(lambda: write_report(STUDY), STUDY / "study.json"),
             lambda: pack(STUDY, Path("packed")),
-            lambda: beside(run),
+            lambda: single_level_counterpart(run),
         )
 
 
@@ -70,7 +70,7 @@ class Records(Target):
         """As `flatvq report`, `flatvq pack` and `flatvq train` do."""
         from flatvq.report import write_report
         from flatvq.study import pack
-        from flatvq.train.records import RecordWriter
+        from flatvq.train.history import RecordWriter
 
         return each(
             lambda: write_report(STUDY),

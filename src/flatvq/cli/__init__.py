@@ -13,9 +13,9 @@ def main() -> None:
     """Run the command line: a mistake of the user is one line on standard error and exit code 2."""
     with interrupts(end_at_once):
         # Here, so that Ctrl-C ends these imports too.
+        from flatvq.cli.commands import app
         from flatvq.cli.endings import ending
         from flatvq.cli.output import standard_output
-        from flatvq.cli.verbs import app
 
         try:
             with standard_output():

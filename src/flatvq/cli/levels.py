@@ -15,10 +15,10 @@ def show_levels(found: dict[str, Any], run: Path) -> None:
     _replaced(found, run)
     _refitted(found)
     _told(found)
-    for one in found["worth"]:
+    for one in found["marginal_gain"]:
         console.print(f"Level {one['level']}: {one['db_per_kilobit']:.2f} dB for 1,000 of its bits.")
-    if found["beside"]:
-        other = found["beside"]
+    if found["single_level_counterpart"]:
+        other = found["single_level_counterpart"]
         console.print(f"On one level ({other['arm']}): {other['db_per_kilobit']:.2f} dB for 1,000 more bits.")
     console.print(f"Record: {run / 'levels.json'}")
 
@@ -45,7 +45,7 @@ def _refitted(found: dict[str, Any]) -> None:
 def _told(found: dict[str, Any]) -> None:
     heads = ("level", "nominal", "marginal", "alone", "given below", "share told")
     shown = new_table("Bits a code, held out", *heads)
-    for one in found["told_by_below"]:
+    for one in found["conditional_entropy"]:
         keys = ("nominal_bits", "marginal_bits", "alone_bits", "given_below_bits")
         shown.add_row(str(one["level"]), *(f"{one[key]:.2f}" for key in keys), f"{one['share']:.0%}")
     console.print(shown)

@@ -147,7 +147,7 @@ def show_metrics(metrics: dict[str, Any], folder: Path) -> None:
     console.print(table)
     files = metrics.get("files", [])
     for file in files[:_FILES_NAMED]:
-        console.print(f"  {file['fate']}: {file['name']}: {file['reason']}")
+        console.print(f"  {file['file']}: {file['name']}: {file['reason']}")
     if len(files) > _FILES_NAMED:
         console.print(f"  and {len(files) - _FILES_NAMED} more files")
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatvq.data.entries import threads
-from flatvq.data.sets import ImageSet, Pixels, Region
+from flatvq.data.manifest import threads
+from flatvq.data.types import ImageSet, Pixels, Region
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 

@@ -12,7 +12,7 @@ from flatvq.data.conversion import Conversion
 from flatvq.data.jpeg import START, plain_size
 from flatvq.data.native import can_decode_parts, decode_part
 from flatvq.data.pillow import LARGEST_PIXELS, is_upright, opened, to_rgb, upright
-from flatvq.data.sets import Pixels, Region, Wanted, cut_out, whole
+from flatvq.data.types import Pixels, Region, Wanted, cut_out, whole
 
 if TYPE_CHECKING:
     import torch

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flatvq.data.assembly import EVALUATED, Source, hold_out, keep_apart, usable
 from flatvq.data.conversion import Conversion
 from flatvq.data.decoding import decode
-from flatvq.data.entries import survey
+from flatvq.data.manifest import survey
 from flatvq.data.reasons import printable
-from flatvq.data.sets import DataSplit, Fate, ImageSet
+from flatvq.data.splits import EVALUATED, Source, hold_out, keep_apart, usable
 from flatvq.data.store import Decoder, StoredImages
+from flatvq.data.types import DataSplit, FileStatus, ImageSet
 from flatvq.data.walk import existing_folder, list_files
 from flatvq.recipe import DataRecipe
 
@@ -24,7 +24,7 @@ class OpenedFolder:
 
     images: ImageSet
     """In the order of their paths."""
-    fates: tuple[Fate, ...]
+    file_statuses: tuple[FileStatus, ...]
     """Every file that was not used as it is."""
 
 
@@ -57,7 +57,7 @@ def open_folder(path: str | Path, crop: int, resize: int = 0, white_level: int =
     converted = [entry.converted(split) for entry in found.entries if entry.notes]
     return OpenedFolder(
         images=StoredImages(found.entries, decoder, decode, split),
-        fates=(*source.survey.fates, *found.fates, *converted),
+        file_statuses=(*source.survey.file_statuses, *found.file_statuses, *converted),
     )
 
 
@@ -87,4 +87,4 @@ def _source(folder: Path, conversion: Conversion, split: str) -> Source:
     listing = list_files(folder, split)
     found = survey(listing.items, conversion, split)
     title = f"folder '{printable(str(folder))}'"
-    return Source(title, replace(found, fates=(*listing.fates, *found.fates)))
+    return Source(title, replace(found, file_statuses=(*listing.file_statuses, *found.file_statuses)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from flatvq.data.entries import Entry
+from flatvq.data.manifest import Entry
 from flatvq.errors import FlatvqError
 
 __all__ = ["Sides", "divide", "first_by_hash", "is_held_out", "without_copies"]

@@ -9,13 +9,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NoReturn
 
-from flatvq.data.assembly import Source, hold_out, keep_apart
 from flatvq.data.conversion import Conversion
-from flatvq.data.entries import Item, digest_of, survey
 from flatvq.data.holdout import is_held_out
 from flatvq.data.loading import OpenedDataset, open_dataset, quiet
+from flatvq.data.manifest import Item, digest_of, survey
 from flatvq.data.reasons import reason_of
-from flatvq.data.sets import DataSplit
+from flatvq.data.splits import Source, hold_out, keep_apart
+from flatvq.data.types import DataSplit
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import decode
 from flatvq.data.reasons import reason_of
-from flatvq.data.sets import DataSplit, Fate, Pixels, Region, Wanted, cut_out, fingerprint_of, whole
+from flatvq.data.types import DataSplit, FileStatus, Pixels, Region, Wanted, cut_out, fingerprint_of, whole
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.recipe import DataRecipe
 
@@ -133,7 +133,7 @@ class RegionImages:
         crop: pixels of the side of a crop.
     """
 
-    late_fates: tuple[Fate, ...] = ()
+    late_file_statuses: tuple[FileStatus, ...] = ()
     decoded = True
 
     def __init__(self, regions: Sequence[tuple[str, Pixels, Region]], crop: int) -> None:
@@ -167,26 +167,29 @@ def split_photographs(recipe: DataRecipe) -> DataSplit:
     crop, conversion = recipe.crop, Conversion.of(recipe)
     training: list[tuple[str, Pixels, Region]] = []
     cells: list[tuple[str, Pixels, Region]] = []
-    fates: list[Fate] = []
+    file_statuses: list[FileStatus] = []
     for name, file in _files().items():
         pixels = _decoded(file, conversion)
         plan = layout(pixels.shape[0], pixels.shape[1], crop, recipe.validation_share)
         training += [(name, pixels, region) for region in plan.training]
         cells += [(name, pixels, cell) for cell in plan.cells]
         if not plan.cells:
-            fates.append(
-                Fate(name, "validation", "skipped", f"too small to hold out a strip {crop} pixels wide")
+            file_statuses.append(
+                FileStatus(name, "validation", "skipped", f"too small to hold out a strip {crop} pixels wide")
             )
     if not cells:
         what = f"no bundled photograph is large enough to hold out crops of data.crop {crop}"
         raise FlatvqError(what, "lower data.crop, raise data.resize, or use a folder of your own")
     used = training[: recipe.limit or None]
-    fates += [
-        Fate(f"{name}@{r.top},{r.left}", "training", "skipped", f"data.limit is {recipe.limit}")
+    file_statuses += [
+        FileStatus(f"{name}@{r.top},{r.left}", "training", "skipped", f"data.limit is {recipe.limit}")
         for name, _, r in training[len(used) :]
     ]
     return DataSplit(
-        RegionImages(used, crop), RegionImages(cells, crop), _sentence(recipe, len(cells)), tuple(fates)
+        RegionImages(used, crop),
+        RegionImages(cells, crop),
+        _sentence(recipe, len(cells)),
+        tuple(file_statuses),
     )
 
 

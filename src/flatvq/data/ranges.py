@@ -19,7 +19,7 @@ from typing import IO, Any, TypeAlias, TypeVar
 import numpy as np
 from PIL import ImageFile
 
-from flatvq.data.sets import Pixels
+from flatvq.data.types import Pixels
 
 __all__ = ["FULL", "Range", "Samples", "from_start", "jpeg2000_bits", "stated_range"]
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import Decode
-from flatvq.data.entries import Entry, threads
+from flatvq.data.manifest import Entry, threads
 from flatvq.data.reasons import reason_of
-from flatvq.data.sets import Fate, Pixels, Wanted, cut_out, fingerprint_of, whole
+from flatvq.data.types import FileStatus, Pixels, Wanted, cut_out, fingerprint_of, whole
 from flatvq.errors import FlatvqError
 
 __all__ = ["Decoder", "StoredImages"]
@@ -106,13 +106,13 @@ class StoredImages:
     """An `ImageSet` of files.
 
     Where not everything fits the cache, a file may turn out unreadable in the middle of a training; then the
-    next readable one stands in for it, always the same, and `late_fates` tells.
+    next readable one stands in for it, always the same, and `late_file_statuses` tells.
 
     Args:
         entries: the images, at least one.
         decoder: decodes and keeps them; sets may share one, and its budget.
         decode: how it decodes them.
-        split: what to call the set in fates.
+        split: what to call the set in file_statuses.
     """
 
     def __init__(self, entries: Sequence[Entry], decoder: Decoder, decode: Decode, split: str) -> None:
@@ -120,14 +120,14 @@ class StoredImages:
         self._decoder = decoder
         self._decode = decode
         self._split = split
-        self._late: dict[Entry, Fate] = {}
+        self._late: dict[Entry, FileStatus] = {}
         self.names = tuple(entry.name for entry in self._entries)
         self.repeats = (1,) * len(self._entries)
         self.digests = tuple(entry.digest for entry in self._entries)
         self.fingerprint = fingerprint_of(self.digests, self.repeats)
 
     @property
-    def late_fates(self) -> tuple[Fate, ...]:
+    def late_file_statuses(self) -> tuple[FileStatus, ...]:
         """Files that turned out unreadable only when they were drawn."""
         return tuple(self._late.values())
 
@@ -150,7 +150,7 @@ class StoredImages:
             try:
                 return self._decoder.pixels(entry, self._decode, wanted)
             except Rejected as rejected:
-                self._late[entry] = Fate(entry.name, self._split, "unreadable", rejected.reason)
+                self._late[entry] = FileStatus(entry.name, self._split, "unreadable", rejected.reason)
         first = next(iter(self._late.values()))
         what = f"none of the {len(self)} {self._split} images can be read any more, such as '{first.name}'"
         raise FlatvqError(f"{what} ({first.reason})", "check the disk")

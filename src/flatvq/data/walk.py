@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from flatvq.data.entries import Item
+from flatvq.data.manifest import Item
 from flatvq.data.reasons import printable, reason_of
-from flatvq.data.sets import Fate
+from flatvq.data.types import FileStatus
 from flatvq.errors import FlatvqError
 from flatvq.paths import expanded
 
@@ -40,7 +40,7 @@ class Listing:
 
     items: tuple[Item, ...]
     """Regular files, ordered by path."""
-    fates: tuple[Fate, ...]
+    file_statuses: tuple[FileStatus, ...]
     """What is not a regular file, and hidden files by number."""
 
 
@@ -84,16 +84,16 @@ def list_files(folder: Path, split: str) -> Listing:
 
     Args:
         folder: an existing folder.
-        split: what to call the set in fates.
+        split: what to call the set in file_statuses.
 
     Returns:
-        The files in the order of their paths, and the fates of everything else.
+        The files in the order of their paths, and the status of everything else.
 
     Raises:
         FlatvqError: if the folder itself cannot be listed.
     """
     items: dict[str, Item] = {}
-    fates: dict[str, Fate] = {}
+    file_statuses: dict[str, FileStatus] = {}
     hidden = 0
     entered = set(_identities(folder))
     waiting = [""]
@@ -107,7 +107,7 @@ def list_files(folder: Path, split: str) -> Listing:
             if not below:
                 what = f"folder '{printable(str(folder))}' {reason}"
                 raise FlatvqError(what, "check the path and its permissions") from None
-            fates[below] = _fate(f"{below}/", split, f"folder {reason}")
+            file_statuses[below] = _unreadable(f"{below}/", split, f"folder {reason}")
             continue
         for child in children:
             path = f"{below}/{child.name}" if below else child.name
@@ -117,42 +117,46 @@ def list_files(folder: Path, split: str) -> Listing:
             found = _classify(child, path, split, entered)
             if isinstance(found, Item):
                 items[path] = found
-            elif isinstance(found, Fate):
-                fates[path] = found
+            elif isinstance(found, FileStatus):
+                file_statuses[path] = found
             else:
                 waiting.append(path)
-    told = [fates[path] for path in sorted(fates)]
+    told = [file_statuses[path] for path in sorted(file_statuses)]
     if hidden:
         told.append(
-            Fate(f"hidden ({hidden} entries)", split, "skipped", "named with a dot in front, or __MACOSX")
+            FileStatus(
+                f"hidden ({hidden} entries)", split, "skipped", "named with a dot in front, or __MACOSX"
+            )
         )
     return Listing(tuple(items[path] for path in sorted(items)), tuple(told))
 
 
 def _classify(
     child: os.DirEntry[str], path: str, split: str, entered: set[tuple[int, int]]
-) -> Item | Fate | None:
-    """Turn an entry of a folder into a file or a fate; None is a folder to enter."""
+) -> Item | FileStatus | None:
+    """Turn an entry of a folder into a file or a status; None is a folder to enter."""
     try:
         status = child.stat()
     except OSError as error:
         what = "broken link" if child.is_symlink() else "cannot be read"
-        return _fate(path, split, f"{what} ({reason_of(error, path)})")
+        return _unreadable(path, split, f"{what} ({reason_of(error, path)})")
     if stat.S_ISDIR(status.st_mode):
         if _identity(status) in entered:
-            return Fate(printable(path) + "/", split, "skipped", "a link to a folder that is read already")
+            return FileStatus(
+                printable(path) + "/", split, "skipped", "a link to a folder that is read already"
+            )
         entered.add(_identity(status))
         return None
     if stat.S_ISREG(status.st_mode):
         file = Path(child.path)
         return Item(printable(path), lambda: file.open("rb"), file.suffix.lower() in _CLAIMS)
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file")
-    return Fate(printable(path), split, "skipped", kind)
+    return FileStatus(printable(path), split, "skipped", kind)
 
 
-def _fate(path: str, split: str, reason: str) -> Fate:
+def _unreadable(path: str, split: str, reason: str) -> FileStatus:
     """Tell of something that may have been an image: nobody can know."""
-    return Fate(printable(path), split, "unreadable", reason)
+    return FileStatus(printable(path), split, "unreadable", reason)
 
 
 def _identities(folder: Path) -> Iterator[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """Evaluation: fidelity, usage and rate of a split, by pinned definitions."""
 
+from flatvq.evaluate.definitions import protocol_id
 from flatvq.evaluate.folder import evaluate_folder
-from flatvq.evaluate.protocol import protocol_id
 from flatvq.evaluate.split import Evaluation, evaluate
 
 __all__ = ["Evaluation", "evaluate", "evaluate_folder", "protocol_id"]

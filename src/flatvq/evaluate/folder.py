@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flatvq.data import Fate, evaluation_crops, open_folder
+from flatvq.data import FileStatus, evaluation_crops, open_folder
 from flatvq.evaluate import perceptual
 from flatvq.evaluate.batches import NamedImage, batches
+from flatvq.evaluate.definitions import protocol_id
 from flatvq.evaluate.frechet import FeatureStatistics, frechet_distance
 from flatvq.evaluate.perceptual import PerceptualWeights
-from flatvq.evaluate.protocol import protocol_id
 from flatvq.evaluate.provenance import measured_on
 from flatvq.evaluate.split import eval_mode, evaluate, mean_over_all, reconstruct
 from flatvq.model import VQVAE
@@ -61,7 +61,7 @@ def evaluate_folder(
         return zip(opened.images.names, map(opened.images.load, range(len(opened.images))), strict=True)
 
     measured = evaluate(model, images(), batch_size=1 if crop is None else 64)
-    figures = measured.record()
+    figures = measured.to_dict()
     per_image: dict[str, Sequence[float | None]] = {"SSIM": measured.ssim, "MS-SSIM": measured.ms_ssim}
     if networks is not None:
         found_by_networks, distances = _perceptual(model, images, networks)
@@ -69,7 +69,7 @@ def evaluate_folder(
         per_image["LPIPS"] = distances
     return {
         "data": str(folder),
-        "protocol": protocol_id(crop, resize, model.recipe.channels),
+        "evaluation_protocol": protocol_id(crop, resize, model.recipe.channels),
         "crop": crop,
         "white_level": white_level,
         **figures,
@@ -77,13 +77,17 @@ def evaluate_folder(
             opened.images.fingerprint, tokenizer, networks.files if networks is not None else ()
         ),
         "files": [
-            asdict(fate)
-            for fate in (*opened.fates, *opened.images.late_fates, *_too_small(measured.names, per_image))
+            asdict(file)
+            for file in (
+                *opened.file_statuses,
+                *opened.images.late_file_statuses,
+                *_too_small(measured.names, per_image),
+            )
         ],
     }
 
 
-def _too_small(names: Sequence[str], metrics: Mapping[str, Sequence[float | None]]) -> Iterator[Fate]:
+def _too_small(names: Sequence[str], metrics: Mapping[str, Sequence[float | None]]) -> Iterator[FileStatus]:
     """Name the images without a value for a metric that others have: each leaves the mean undefined."""
     partly = {
         metric: values
@@ -94,7 +98,7 @@ def _too_small(names: Sequence[str], metrics: Mapping[str, Sequence[float | None
         missing = [metric for metric, values in partly.items() if values[number] is None]
         if missing:
             reason = f"too small for {' and '.join(missing)}, so there is no mean"
-            yield Fate(name, "evaluation", "undefined", reason)
+            yield FileStatus(name, "evaluation", "undefined", reason)
 
 
 def _perceptual(

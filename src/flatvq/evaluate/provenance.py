@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import flatvq
+from flatvq.versions import TRAINING_PROTOCOL, VERSION, commit
 
 __all__ = ["file_hash", "measured_on", "tokenizer_hash"]
 
@@ -30,7 +30,9 @@ def measured_on(
         FileNotFoundError: if a file is missing.
     """
     return {
-        "flatvq": flatvq.__version__,
+        "flatvq": VERSION,
+        "commit": commit(),
+        "training_protocol": TRAINING_PROTOCOL,
         "fingerprint": fingerprint,
         "tokenizer": None if tokenizer is None else tokenizer_hash(tokenizer),
         "weights": {path.name: file_hash(path) for path in weights},

@@ -43,7 +43,7 @@ class LevelEvaluation:
     counts: tuple[int, ...]
     """The pooled histogram [K]."""
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what `metrics.json` holds of the level."""
         usage = asdict(self.usage)
         return {
@@ -86,7 +86,7 @@ class Evaluation:
     samples: tuple[Sample, ...]
     """The images that were asked for beside their reconstructions."""
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the figures of `metrics.json` (docs/records.md)."""
         errors = torch.tensor(self.mse, dtype=torch.float64, device="cpu")
         effective = sum(sum(level.counts) * level.usage.effective_bits for level in self.levels)
@@ -100,7 +100,7 @@ class Evaluation:
             "bits_per_image": float(np.mean(self.bits)),
             "bits_per_pixel": sum(self.bits) / sum(self.pixels),
             "effective_bits_per_image": effective / len(self.names),
-            "levels": [level.record() for level in self.levels],
+            "levels": [level.to_dict() for level in self.levels],
         }
 
 

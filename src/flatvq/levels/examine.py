@@ -14,10 +14,10 @@ from flatvq.errors import FlatvqError
 from flatvq.evaluate.provenance import tokenizer_hash
 from flatvq.files import write_json
 from flatvq.levels.codes import stacked
+from flatvq.levels.conditional_entropy import conditional_entropy
+from flatvq.levels.marginal_gain import MarginalGain, marginal_gain, single_level_counterpart
 from flatvq.levels.refit import refit
 from flatvq.levels.replaced import replaced
-from flatvq.levels.told import told_by_below
-from flatvq.levels.worth import Worth, beside, worth
 from flatvq.model import load_tokenizer
 from flatvq.recipe import ModelRecipe, TrialRecipe, load_trial
 from flatvq.records import read_metrics
@@ -53,7 +53,7 @@ def examine(
     if len(recipe.model.levels) < 2:
         raise FlatvqError(f"'{run}' has one level", "name the run of a hierarchy")
     steps = steps or recipe.train.steps
-    single = beside(run)
+    single = single_level_counterpart(run)
     total, done = steps * (2 + (single is not None)), 0
 
     def step() -> None:
@@ -71,24 +71,24 @@ def examine(
         model = load_tokenizer(run / "model", machine.device)
         losses = replaced(model, pixels, recipe.seed)
         decoders = refit(model, recipe, data, pixels, machine, steps, step)
-        told = told_by_below(model, recipe, data, pixels, steps, step)
+        told = conditional_entropy(model, recipe, data, pixels, steps, step)
         flat = None if single is None else _refitted_beside(single, data, pixels, machine, steps, step)
-    upper, flat_worth = worth(recipe.model, recipe.data.crop, decoders, flat)
+    upper, flat_gain = marginal_gain(recipe.model, recipe.data.crop, decoders, flat)
     answers: dict[str, Any] = {
-        "format": 1,
+        "format": 2,
         "steps": steps,
         "crops": len(pixels),
-        "identity": identity.record(),
+        "identity": identity.to_dict(),
         "tokenizer": tokenizer_hash(run / "model"),
         "replaced": [asdict(one) for one in losses],
         "refitted": [asdict(one) for one in decoders],
-        "told_by_below": [{**asdict(one), "share": one.share} for one in told],
-        "worth": [{"level": level, **_worth(one)} for level, one in upper.items()],
-        "beside": None,
+        "conditional_entropy": [{**asdict(one), "share": one.share} for one in told],
+        "marginal_gain": [{"level": level, **_gain(one)} for level, one in upper.items()],
+        "single_level_counterpart": None,
     }
-    if single is not None and flat is not None and flat_worth is not None:
+    if single is not None and flat is not None and flat_gain is not None:
         where = {"run": single.name, "arm": single.parent.name, "tokenizer": tokenizer_hash(single / "model")}
-        answers["beside"] = {**where, "psnr_db": flat[1], **_worth(flat_worth)}
+        answers["single_level_counterpart"] = {**where, "psnr_db": flat[1], **_gain(flat_gain)}
     write_json(run / "levels.json", answers)
     return answers
 
@@ -120,7 +120,7 @@ def _refuse_others(run: Path, identity: Identity) -> None:
         raise FlatvqError(what, again)
 
 
-def _worth(found: Worth) -> dict[str, float]:
+def _gain(found: MarginalGain) -> dict[str, float]:
     return {**asdict(found), "db_per_kilobit": found.db_per_kilobit}
 
 

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from safetensors import torch as safetensors
 
-from flatvq import __version__
 from flatvq.errors import FlatvqError
 from flatvq.files import write_bytes
 from flatvq.model.build import build_vqvae
@@ -31,11 +30,12 @@ from flatvq.recipe import CodebookRecipe, ModelRecipe, parse
 from flatvq.recipe.reading import shown
 from flatvq.recipe.strict_json import load_json
 from flatvq.translation import in_bytes
+from flatvq.versions import VERSION
 
 __all__ = ["load_tokenizer", "save_tokenizer"]
 
-# Raise it when a reader of the old one would go wrong: 2 since what steers a codebook is in buffers.
-FORMAT = 2
+# Raise it when an older reader would misread the folder. 3: names of the codebook's buffers.
+FORMAT = 3
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _AGAIN = "copy or train the tokenizer again"
 _TOGETHER = "keep config.json and model.safetensors of one tokenizer together"
@@ -85,7 +85,7 @@ def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) 
         )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     require_finite(tensors, "the model", "train it again")
-    head = {"format": FORMAT, "flatvq": __version__}
+    head = {"format": FORMAT, "flatvq": VERSION}
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     content = json.dumps({**config, **head}, indent=2).encode()
@@ -147,7 +147,7 @@ def _read_config(place: Path) -> dict[str, Any]:
     written = config.get("format") if isinstance(config, dict) else None
     if written != FORMAT:
         raise FlatvqError(
-            f"{origin} has format {shown(written)}, and flatvq {__version__} reads format {FORMAT}",
+            f"{origin} has format {shown(written)}, and flatvq {VERSION} reads format {FORMAT}",
             "load it with the flatvq that wrote it",
         )
     return dict(config)

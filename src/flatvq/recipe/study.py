@@ -136,7 +136,7 @@ class TuneRecipe(Section):
     """What `flatvq tune` looks for, by which images, and how what it finds is confirmed."""
 
     trials: int = Field(30, ge=1, le=1_000_000)
-    """How many settings are tried, those that are given up early among them."""
+    """Number of trials, pruned ones included."""
     length: float = Field(0.5, gt=0, le=1)
     """Steps of such a trial, as a share of `train.steps`."""
     set_aside: float = Field(0.1, gt=0, lt=1)

@@ -14,7 +14,8 @@ from flatvq.recipe.strict_json import load_json
 __all__ = [
     "Count",
     "Decibels",
-    "Format",
+    "Format1",
+    "Format2",
     "Number",
     "Pair",
     "Positive",
@@ -48,8 +49,10 @@ Positive = Annotated[int, Field(ge=1, le=2**63 - 1)]
 """How many, at least one."""
 Step = Annotated[int, Field(ge=0, le=LAST_STEP)]
 """An optimiser step."""
-Format = Annotated[int, Field(ge=1, le=1)]
-"""Of a record, as this version writes it."""
+Format1 = Annotated[int, Field(ge=1, le=1)]
+"""The format number of a record whose current format is 1."""
+Format2 = Annotated[int, Field(ge=2, le=2)]
+"""The format number of a record whose current format is 2."""
 # Pydantic calls a list in place of a tuple a conversion; JSON has lists alone.
 Several = Annotated[tuple[T, ...], Strict(False)]
 """A list."""

@@ -52,7 +52,7 @@ class FileFate(Record):
 
     name: str
     split: str
-    fate: Literal["unreadable", "skipped", "converted", "undefined"]
+    status: Literal["unreadable", "skipped", "converted", "undefined"]
     reason: str
 
 
@@ -81,7 +81,7 @@ class MeasuredOn(Record):
 class Metrics(Record):
     """metrics.json: the final evaluation; SSIM and MS-SSIM are None where an image is too small for them."""
 
-    protocol: str
+    evaluation_protocol: str
     crop: Positive | None
     images: Positive
     psnr_db: Decibels

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict
 
-from flatvq.records.reading import Count, Decibels, Format, Number, Record, Several, Step, read_record
+from flatvq.records.reading import Count, Decibels, Format2, Number, Record, Several, Step, read_record
 from flatvq.records.study import Comparison
 
 __all__ = ["Attempt", "Search", "load_search"]
@@ -17,24 +17,24 @@ class Attempt(Record):
     """One trial of a search."""
 
     number: Count
-    state: Literal["done", "given up", "failed"]
-    why: str | None = None
+    state: Literal["done", "pruned", "failed"]
+    reason: str | None = None
     psnr_db: Decibels | None = None
-    looks: Several[Annotated[tuple[Step, Decibels], Strict(False)]] = ()
+    validations: Several[Annotated[tuple[Step, Decibels], Strict(False)]] = ()
     values: dict[str, Number | str | bool | None] = Field({})
 
     @property
     def reached(self) -> float | None:
-        """The PSNR that the trial ended with, or that of its last look if it was given up."""
+        """The PSNR that the trial ended with, or that of its last validation if it was pruned."""
         if self.psnr_db is not None:
             return self.psnr_db
-        return self.looks[-1][1] if self.looks else None
+        return self.validations[-1][1] if self.validations else None
 
 
 class Search(Record):
     """A search: what could change, what was tried, and the winner against the incumbent."""
 
-    format: Format
+    format: Format2
     name: str
     steps: Step
     space: dict[str, Any]

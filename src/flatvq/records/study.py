@@ -13,7 +13,7 @@ from flatvq.recipe.strict_json import load_json
 from flatvq.records.reading import (
     Count,
     Decibels,
-    Format,
+    Format2,
     Number,
     Pair,
     Positive,
@@ -163,7 +163,7 @@ class FileFate(Record):
 
     name: str
     split: str | None = None
-    fate: str
+    status: str
     reason: str | None = None
 
 
@@ -200,13 +200,15 @@ class Verdict(Record):
 class Study(Record):
     """A study: what was asked and what came out."""
 
-    format: Format
+    format: Format2
     title: str = ""
     name: str = ""
     flatvq: str | None = None
+    commit: str | None = None
     created: str | None = None
     machine: Any = None
-    protocol: str | None = None
+    evaluation_protocol: str | None = None
+    training_protocol: int | None = None
     margin_db: Annotated[float, Field(ge=0, le=1000)]
     identity: Identity | None = None
     data: Data = Data()
@@ -250,7 +252,7 @@ def load_study(folder: Path) -> Study:
         The checked study.
 
     Raises:
-        FlatvqError: if there is no study.json, or it does not hold a study of format 1.
+        FlatvqError: if there is no study.json, or it does not hold a study of format 2.
     """
     path = folder / "study.json"
     if not path.is_file():
@@ -258,8 +260,8 @@ def load_study(folder: Path) -> Study:
     origin, remedy = repr(str(path)), "run the study again"
     tree = load_json(read_file(path), origin, remedy, non_finite_is_null=True)
     found = tree.get("format") if isinstance(tree, dict) else None
-    if found != 1:
+    if found != 2:
         raise FlatvqError(
-            f"{origin} has format {str(found)[:40]}, not 1", "use the flatvq version that wrote it"
+            f"{origin} has format {str(found)[:40]}, not 2", "use the flatvq version that wrote it"
         )
     return check_record(Study, tree, origin, remedy)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flatvq.records import Arm, Study, Trial
+from flatvq.report.formatting import changes, level_name
 from flatvq.report.palette import Look
 from flatvq.report.summary import Spread, mean, spread
-from flatvq.report.words import changes, level_name
 
 __all__ = ["ArmView", "LevelView", "Residual", "view_arm"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from flatvq.records import Arm, Study
+from flatvq.report.formatting import number
 from flatvq.report.palette import Look
 from flatvq.report.summary import mean
 from flatvq.report.svg import Scale, drawing, percent_of, tag
-from flatvq.report.words import number
 
 __all__ = ["BitsRow", "bits_rows"]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from flatvq.report.formatting import number, short
 from flatvq.report.palette import Look
 from flatvq.report.points import Point
 from flatvq.report.runs import Run
 from flatvq.report.summary import mean_curve, thin
 from flatvq.report.svg import Frame, Scale, drawing, polyline, span
-from flatvq.report.words import number, short
 
 __all__ = ["Chart", "Line", "loss_chart", "over_steps", "validation_chart"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from flatvq.records import Comparison, Study
+from flatvq.report.formatting import short, signed
 from flatvq.report.svg import Frame, Scale, drawing, span, tag
-from flatvq.report.words import short, signed
 
 __all__ = ["Group", "Row", "groups"]
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from flatvq.files import write_text
 from flatvq.records import Study, load_search, load_study
-from flatvq.report import words
+from flatvq.report import formatting
 from flatvq.report.arms import view_arm
 from flatvq.report.bits import bits_rows
 from flatvq.report.curves import loss_chart, validation_chart
@@ -25,7 +25,7 @@ from flatvq.report.usage import panels
 __all__ = ["write_report", "write_tuning"]
 
 MOST_FILES = 300
-"""File fates listed on the page; study.json has them all."""
+"""File file_statuses listed on the page; study.json has them all."""
 
 
 def write_report(study_folder: Path) -> Path:
@@ -86,8 +86,8 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters = (words.amount, words.brief, words.number, words.percent, words.said, words.signed)
-    environment.filters.update({filter_.__name__: filter_ for filter_ in filters})
+    names = ("amount", "brief", "number", "percent", "said", "signed")
+    environment.filters.update({name: getattr(formatting, name) for name in names})
     return environment
 
 
@@ -111,7 +111,7 @@ def _context(study: Study, runs: list[Run]) -> dict[str, Any]:
         },
         "bits": bits_rows(study, look_of),
         "gallery": gallery(names, runs),
-        "fates": Counter(file.fate for file in study.data.files),
+        "file_statuses": Counter(file.status for file in study.data.files),
         "most_files": MOST_FILES,
         "notes": [(run.trial, note) for run in runs for note in run.notes],
     }

@@ -13,8 +13,8 @@ from math import ceil, floor, log10
 
 from markupsafe import Markup, escape
 
+from flatvq.report.formatting import short
 from flatvq.report.points import Point
-from flatvq.report.words import short
 
 __all__ = ["Frame", "Scale", "drawing", "polyline", "span", "tag"]
 

@@ -37,7 +37,7 @@ def tuning_sentence(confirmed: Comparison | None) -> str:
 
 
 def history_chart(search: Search) -> Markup | None:
-    """Draw each trial's PSNR by number, those given up at what they had reached, and the best so far."""
+    """Draw each trial's PSNR by number, pruned ones at the value they had reached, and the best so far."""
     points = [(one.number, one.reached, one.state) for one in search.trials]
     known = [(number, value, state) for number, value, state in points if value is not None]
     done = [(number, value) for number, value, state in known if state == "done"]

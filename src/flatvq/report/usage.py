@@ -10,12 +10,12 @@ from markupsafe import Markup
 
 from flatvq.records import Arm, Study, TrialLevel
 from flatvq.report.curves import Line, over_steps
+from flatvq.report.formatting import level_name, number, percent, said
 from flatvq.report.palette import Look
 from flatvq.report.points import Point, points
 from flatvq.report.runs import Run
 from flatvq.report.summary import mean, mean_curve, thin
 from flatvq.report.svg import Frame, Scale, drawing, polyline
-from flatvq.report.words import level_name, number, percent, said
 
 __all__ = ["Panel", "panels"]
 

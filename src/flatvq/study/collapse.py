@@ -35,9 +35,9 @@ def collapse_of(level: Mapping[str, Any], grid: Sequence[int], images: int) -> C
         images: of the split: no more codes can be seen than it has cells.
 
     Returns:
-        None for a perplexity of at least a tenth of the codes. `codes`: the latents differ but share few codes,
-        which dead-code replacement mends. `latents`: the encoder gives few different latents, so there is
-        nothing to replace codes with; a weaker commitment or a longer warm-up may help.
+        None for a perplexity of at least a tenth of the codes. `codes`: the latents differ but share few
+        codes, which dead-code replacement mends. `latents`: the encoder gives few different latents, so
+        replacement has nothing to draw from; a weaker commitment or a longer warm-up may help.
 
     Example:
         >>> level = {"codebook_size": 512, "perplexity": 9.6, "quantization_error": 0.001}

@@ -38,7 +38,7 @@ class PlannedArm:
     residuals: dict[CapacityName, float]
     """Relative differences from the reference arm."""
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the arm as `study.json` holds it."""
         capacity = asdict(self.capacity)
         levels = capacity.pop("levels")

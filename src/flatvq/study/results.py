@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-import flatvq
-from flatvq.data import DataSplit, Fate
+from flatvq.data import DataSplit, FileStatus
 from flatvq.files import write_json, write_text
 from flatvq.recipe import DataRecipe, dump_yaml
 from flatvq.records import read_metrics
@@ -23,10 +22,11 @@ from flatvq.study.runner import Outcome
 from flatvq.study.statistics import compare
 from flatvq.study.verdict import Compared, study_verdict
 from flatvq.train.machine import cores, processor
+from flatvq.versions import TRAINING_PROTOCOL, VERSION, commit
 
 __all__ = ["compared_arms", "machine_record", "write_study"]
 
-FORMAT = 1
+FORMAT = 2
 _MEASURES = ("psnr_db", "ssim", "mse", "ms_ssim", "psnr_of_mean_mse_db", "effective_bits_per_image")
 _LEVEL = ("codebook_size", "usage", "perplexity", "used_codes", "codes_for_99", "quantization_error")
 
@@ -54,17 +54,19 @@ def write_study(plan: Plan, outcomes: Sequence[Outcome], data: StudyData, folder
         "format": FORMAT,
         "name": plan.name,
         "title": recipe.title,
-        "flatvq": flatvq.__version__,
+        "flatvq": VERSION,
+        "commit": commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine_record(),
-        "protocol": data.identity.evaluation_protocol,
+        "training_protocol": TRAINING_PROTOCOL,
+        "evaluation_protocol": data.identity.evaluation_protocol,
         "margin_db": recipe.margin_db,
-        "identity": data.identity.record(),
+        "identity": data.identity.to_dict(),
         "data": _data(plan.arms[0].recipe.data, data.split, _files(data.split, outcomes, folder)),
         "match": _match(plan),
         "arms": [_arm(arm, data) for arm in plan.arms],
         "trials": trials,
-        "comparisons": [one.record() for one in compared],
+        "comparisons": [one.to_dict() for one in compared],
         "verdict": asdict(study_verdict(plan, compared, trials)),
     }
     tree = recipe.model_dump(mode="json")
@@ -91,7 +93,7 @@ def compared_arms(plan: Plan, trials: Sequence[dict[str, Any]]) -> list[Compared
 
 def _arm(arm: PlannedArm, data: StudyData) -> dict[str, Any]:
     own = data.identity_of(arm.name)
-    return {**arm.record(), "identity": None if own == data.identity else own.record()}
+    return {**arm.to_dict(), "identity": None if own == data.identity else own.to_dict()}
 
 
 def _trial(outcome: Outcome, folder: Path) -> dict[str, Any]:
@@ -134,12 +136,12 @@ def _match(plan: Plan) -> dict[str, Any]:
 
 def _files(data: DataSplit, outcomes: Sequence[Outcome], folder: Path) -> list[dict[str, Any]]:
     """Gather, once each, the files that were not used as they are; some only a trial found unreadable."""
-    found = dict.fromkeys(data.fates)
+    found = dict.fromkeys(data.file_statuses)
     for outcome in outcomes:
         if outcome.status == "done":
             files = read_metrics(folder / outcome.trial.run).files
-            found |= dict.fromkeys(Fate(**file.model_dump()) for file in files)
-    return [asdict(fate) for fate in found]
+            found |= dict.fromkeys(FileStatus(**file.model_dump()) for file in files)
+    return [asdict(file) for file in found]
 
 
 def _data(recipe: DataRecipe, data: DataSplit, files: list[dict[str, Any]]) -> dict[str, Any]:

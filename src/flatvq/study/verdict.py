@@ -33,7 +33,7 @@ class Compared:
     comparison: Comparison
     difference: Difference
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what `study.json` holds of it."""
         found = self.difference
         return {

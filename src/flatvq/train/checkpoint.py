@@ -17,7 +17,7 @@ from flatvq.errors import FlatvqError
 from flatvq.files import remove_folder, remove_leftovers, replacing_folder
 from flatvq.model.weights import describe_exactly, require_alike, require_finite, tensors_of
 from flatvq.records import Record, read_record
-from flatvq.records.reading import Format, Step, read_file
+from flatvq.records.reading import Format1, Step, read_file
 
 __all__ = ["load_checkpoint", "newest_checkpoints", "prune_checkpoints", "save_checkpoint"]
 
@@ -29,7 +29,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 class _State(Record):
     """state.json."""
 
-    format: Format
+    format: Format1
     step: Step
 
 

@@ -17,16 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flatvq
 from flatvq.data import DataSplit, ImageSet
 from flatvq.data.reasons import printable
 from flatvq.errors import FlatvqError
-from flatvq.evaluate.protocol import protocol_id
+from flatvq.evaluate.definitions import protocol_id
 from flatvq.files import write_json
 from flatvq.recipe import TrialRecipe
 from flatvq.records import Record, read_record
 from flatvq.train.machine import Machine
-from flatvq.train.protocol import TRAINING_PROTOCOL
+from flatvq.versions import TRAINING_PROTOCOL, VERSION
 
 __all__ = ["Identity", "Images", "Mismatch", "agree_on", "assign", "begin", "mismatch_of", "read_identity"]
 
@@ -89,7 +88,7 @@ folder 'pictures' or choose another --out
     flatvq: str
     """Version of flatvq."""
     training_protocol: int
-    """`flatvq.train.protocol.TRAINING_PROTOCOL`."""
+    """`flatvq.versions.TRAINING_PROTOCOL`."""
     evaluation_protocol: str
     """`flatvq.evaluate.protocol_id`."""
     source: str
@@ -110,7 +109,7 @@ folder 'pictures' or choose another --out
         section = recipe.data
         paths = [f"'{printable(path)}'" for path in (section.path, section.validation_path) if path]
         return cls(
-            flatvq=flatvq.__version__,
+            flatvq=VERSION,
             training_protocol=TRAINING_PROTOCOL,
             evaluation_protocol=protocol_id(section.crop, section.resize, recipe.model.channels),
             source=" ".join([section.source, " and ".join(paths)]).strip(),
@@ -149,7 +148,7 @@ folder 'pictures' or choose another --out
             remedies.append("install the flatvq that began it" if same else f"install flatvq {self.flatvq}")
         return Mismatch(f"begun with {'; '.join(differ.values())}", tuple(remedies))
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what identity.json holds."""
         return self.model_dump(mode="json")
 
@@ -211,7 +210,7 @@ def begin(run: Path, identity: Identity) -> None:
 def assign(run: Path, identity: Identity) -> None:
     """Write the identity of a run that has none; `begin` refuses the run if it does not hold."""
     if not (run / _NAME).exists():
-        write_json(run / _NAME, identity.record())
+        write_json(run / _NAME, identity.to_dict())
 
 
 def agree_on(identity: Identity, machine: Machine) -> None:

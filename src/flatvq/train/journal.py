@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flatvq.files import write_json
-from flatvq.train.records import RecordWriter
+from flatvq.train.history import RecordWriter
 from flatvq.train.tensorboard import TensorBoardEvents
 
 __all__ = ["Journal"]

@@ -188,7 +188,7 @@ class Trainer:
                 crops = evaluation_crops(
                     self.data.validation, self.recipe.data.crop, recipe.validation_images
                 )
-                found = evaluate(self.model, crops, batch_size=recipe.batch_size, structure=False).record()
+                found = evaluate(self.model, crops, batch_size=recipe.batch_size, structure=False).to_dict()
                 keys = ("usage", "perplexity", "quantization_error")
                 levels = [{key: level[key] for key in keys} for level in found["levels"]]
                 self.journal.record(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from flatvq.data import DataSplit, evaluation_crops, evenly_spread, open_data
 from flatvq.errors import FlatvqError
-from flatvq.evaluate.protocol import protocol_id
+from flatvq.evaluate.definitions import protocol_id
 from flatvq.evaluate.provenance import measured_on
 from flatvq.evaluate.split import Evaluation, evaluate
 from flatvq.files import write_bytes, write_json
@@ -166,11 +166,11 @@ def _finish(trainer: Trainer, run: Path) -> None:
     write_json(run / "codes.json", {"levels": levels})
     config = recipe.model_dump(mode="json", include={"model", "codebook"})
     save_tokenizer(run / "model", trainer.model, config)
-    files = [asdict(fate) for fate in (*trainer.data.fates, *trainer.data.late_fates)]
+    files = [asdict(file) for file in (*trainer.data.file_statuses, *trainer.data.late_file_statuses)]
     metrics = {
-        "protocol": protocol_id(recipe.data.crop, recipe.data.resize, recipe.model.channels),
+        "evaluation_protocol": protocol_id(recipe.data.crop, recipe.data.resize, recipe.model.channels),
         "crop": recipe.data.crop,
-        **found.record(),
+        **found.to_dict(),
         "measured_on": measured_on(trainer.data.validation.fingerprint, run / "model"),
         "files": files,
     }

@@ -13,7 +13,7 @@ from flatvq.tune.search import Search
 
 __all__ = ["best_of", "tune_record", "write_record"]
 
-FORMAT = 1
+FORMAT = 2
 # Fewer finished trials say nothing of importance.
 _LEAST = 4
 
@@ -31,7 +31,7 @@ def tune_record(search: Search) -> dict[str, Any]:
         "format": FORMAT,
         "name": search.asked.name,
         "steps": search.asked.base.train.steps,
-        "identity": search.identity.record(),
+        "identity": search.identity.to_dict(),
         "space": {name: knob.model_dump(mode="json") for name, knob in search.asked.space.items()},
         "trials": [_trial(trial) for trial in search.study.get_trials() if trial.state.is_finished()],
         "best": None if best is None else best.number,
@@ -52,10 +52,10 @@ def _trial(trial: FrozenTrial) -> dict[str, Any]:
     )
     return {
         "number": trial.number,
-        "state": {"COMPLETE": "done", "PRUNED": "given up", "FAIL": "failed"}[trial.state.name],
-        "why": trial.user_attrs.get("why"),
+        "state": {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed"}[trial.state.name],
+        "reason": trial.user_attrs.get("reason"),
         "psnr_db": trial.value if trial.state == TrialState.COMPLETE else None,
-        "looks": [[step, value] for step, value in sorted(trial.intermediate_values.items())],
+        "validations": [[step, value] for step, value in sorted(trial.intermediate_values.items())],
         "values": trial.params,
         "run": trial.user_attrs.get("run"),
         "seconds": seconds,

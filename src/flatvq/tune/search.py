@@ -1,4 +1,4 @@
-"""The search: Optuna proposes settings, trials train a while, the hopeless and the collapsed are given up.
+"""The search: Optuna proposes settings; unpromising and collapsed trials are pruned.
 
 Optuna's storage holds what was tried, a file in the search's folder or a database that several machines
 share; the run folders hold the trainings. After a kill the same command takes its unfinished trials up where
@@ -173,7 +173,7 @@ class Search:
             older = Mismatch("begun without a record of its images", ())
             raise older.error(f"the search {self.asked.name!r} was", _OTHERWISE)
         self._refuse_other_identities()
-        record = self.identity.record()
+        record = self.identity.to_dict()
         key = _IDENTITY + hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
         self.study.set_user_attr(key, record)
         try:
@@ -263,7 +263,7 @@ class Search:
             try:
                 recipe = changed(self.asked.base, suggested(suggestion, self.asked.space))
             except FlatvqError as error:
-                suggestion.set_user_attr("why", str(error))
+                suggestion.set_user_attr("reason", str(error))
                 self.study.tell(suggestion, state=TrialState.FAIL)
                 return None
             run = Path("runs") / f"{suggestion.number:04}-{trial_key(recipe)}"
@@ -291,7 +291,7 @@ class _Attempt:
         if why is not None and not over:
             self.running.process.terminate()
             self.running.process.join()
-            self.suggestion.set_user_attr("why", why)
+            self.suggestion.set_user_attr("reason", why)
             study.tell(self.suggestion, state=TrialState.PRUNED)
             return True
         if not over:
@@ -303,7 +303,7 @@ class _Attempt:
         if outcome.status == "done" and outcome.psnr_db is not None:
             study.tell(self.suggestion, outcome.psnr_db)
         else:
-            self.suggestion.set_user_attr("why", outcome.error)
+            self.suggestion.set_user_attr("reason", outcome.error)
             study.tell(self.suggestion, state=TrialState.FAIL)
         return True
 

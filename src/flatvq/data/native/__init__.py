@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import features
 
-from flatvq.data.sets import Pixels, Region
+from flatvq.data.types import Pixels, Region
 
 __all__ = ["can_decode_parts", "decode_part"]
 

@@ -1,4 +1,4 @@
-"""What every source of images becomes: sets of images, and the fate of each file."""
+"""What every source of images becomes: sets of images, and the file of each file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 __all__ = [
     "DataSplit",
-    "Fate",
+    "FileStatus",
     "ImageSet",
     "Pixels",
     "Region",
@@ -66,11 +66,11 @@ def cut_out(pixels: Pixels, wanted: Wanted) -> Pixels:
 
 
 @dataclass(frozen=True)
-class Fate:
+class FileStatus:
     """What became of a file (or of a group of files) that was not used as it is.
 
     Example:
-        >>> Fate("cats/tom.jpg", "", "unreadable", "empty file").fate
+        >>> FileStatus("cats/tom.jpg", "", "unreadable", "empty file").status
         'unreadable'
     """
 
@@ -78,7 +78,7 @@ class Fate:
     """Path inside the source, printable; for a group, a pattern with a count such as `*.txt (12 files)`."""
     split: str
     """`training`, `validation` or `evaluation`; empty for what was not fit to stand on any side."""
-    fate: Literal["unreadable", "skipped", "converted", "undefined"]
+    status: Literal["unreadable", "skipped", "converted", "undefined"]
     """`unreadable`: meant as an image, but it cannot be decoded; `skipped`: left out on purpose; `converted`:
     used, but its pixels are not the file's samples as they stand; `undefined`: used, but a metric has no
     value for it."""
@@ -106,7 +106,7 @@ class ImageSet(Protocol):
         """`fingerprint_of` the digests and repeats; equal for sets of the same images in the same order."""
 
     @property
-    def late_fates(self) -> Sequence[Fate]:
+    def late_file_statuses(self) -> Sequence[FileStatus]:
         """Files that turned out unreadable only when they were drawn; it may grow."""
 
     @property
@@ -153,10 +153,10 @@ class DataSplit:
     """Evaluate on the centre crops of these."""
     held_out: str
     """A sentence that says how validation is kept apart."""
-    fates: tuple[Fate, ...]
+    file_statuses: tuple[FileStatus, ...]
     """Every file that was not used as it is, as far as it was known when the source was opened."""
 
     @property
-    def late_fates(self) -> tuple[Fate, ...]:
+    def late_file_statuses(self) -> tuple[FileStatus, ...]:
         """Files that turned out unreadable since; the next readable image of the set replaces each."""
-        return (*self.training.late_fates, *self.validation.late_fates)
+        return (*self.training.late_file_statuses, *self.validation.late_file_statuses)

@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from flatvq.data import DataSplit, TrainingCrops, evaluation_crops
-from flatvq.data.parts import set_aside
+from flatvq.data.subset import set_aside
 from flatvq.levels.codes import as_images, codes_of, codes_of_level, encoded, stacked
 from flatvq.levels.masked import CodePredictor
 from flatvq.model import VQVAE
@@ -28,7 +28,7 @@ from flatvq.quantize import code_usage
 from flatvq.quantize.randomness import derived_seed
 from flatvq.recipe import TrialRecipe
 
-__all__ = ["Told", "told_by_below"]
+__all__ = ["ConditionalEntropy", "conditional_entropy"]
 
 _RATE, _DECAY, _LOOKS, _BATCH = 1e-3, 1e-2, 20, 64
 # Share of the images that choose when to stop, and train nothing.
@@ -36,7 +36,7 @@ _CHOOSING = 0.1
 
 
 @dataclass(frozen=True)
-class Told:
+class ConditionalEntropy:
     """Cross-entropies of one level's codes on held-out images, in bits a code."""
 
     level: int
@@ -56,14 +56,14 @@ class Told:
         return 1 - self.given_below_bits / self.alone_bits if self.alone_bits > 0 else 0.0
 
 
-def told_by_below(
+def conditional_entropy(
     model: VQVAE,
     recipe: TrialRecipe,
     data: DataSplit,
     pixels: Tensor,
     steps: int,
     progress: Callable[[], None] = lambda: None,
-) -> tuple[Told, ...]:
+) -> tuple[ConditionalEntropy, ...]:
     """Train both networks for every upper level.
 
     Args:
@@ -131,13 +131,13 @@ class _Asked:
             if bits < self.best[number][0]:
                 self.best[number] = (bits, copy.deepcopy(net.state_dict()))
 
-    def found(self, indices: Sequence[Tensor]) -> Told:
+    def found(self, indices: Sequence[Tensor]) -> ConditionalEntropy:
         """Measure the best weights."""
         for net, (_, weights) in zip(self.nets, self.best, strict=True):
             net.load_state_dict(weights)
         alone, given = (self._bits(net, indices) for net in self.nets)
         marginal = code_usage(indices[self.level].flatten().bincount(minlength=self.size)).effective_bits
-        return Told(self.level, math.log2(self.size), marginal, alone, given)
+        return ConditionalEntropy(self.level, math.log2(self.size), marginal, alone, given)
 
     @torch.no_grad()
     def _bits(self, net: CodePredictor, indices: Sequence[Tensor]) -> float:

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 from flatvq.data.conversion import Conversion
 from flatvq.data.decoding import Decode, decode, decode_for_training
-from flatvq.data.entries import Entry, Survey
 from flatvq.data.holdout import Sides, divide, first_by_hash, without_copies
-from flatvq.data.sets import DataSplit, Fate
+from flatvq.data.manifest import Entry, Survey
 from flatvq.data.store import Decoder, StoredImages
+from flatvq.data.types import DataSplit, FileStatus
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
 __all__ = ["EVALUATED", "Source", "hold_out", "keep_apart", "usable"]
 
 EVALUATED = "evaluation"
-"""What fates call a set that is only evaluated, without a recipe."""
+"""What file_statuses call a set that is only evaluated, without a recipe."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class Source:
     survey: Survey
     """What it holds."""
 
-    def left_out(self, fates: Sequence[Fate] = ()) -> list[Fate]:
+    def left_out(self, file_statuses: Sequence[FileStatus] = ()) -> list[FileStatus]:
         """Return what became of images that are not used, by the survey or since, without other files."""
         return [
-            fate
-            for fate in (*self.survey.fates, *fates)
-            if fate.fate == "unreadable" or fate.name in self.survey.remedies
+            file
+            for file in (*self.survey.file_statuses, *file_statuses)
+            if file.status == "unreadable" or file.name in self.survey.remedies
         ]
 
-    def remedy(self, fate: Fate) -> str:
+    def remedy(self, file: FileStatus) -> str:
         """Say what to do about an image that is not used."""
-        return self.survey.remedies.get(fate.name, "mend or remove such files, or check their permissions")
+        return self.survey.remedies.get(file.name, "mend or remove such files, or check their permissions")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Usable:
 
     entries: tuple[Entry, ...]
     """At least one."""
-    fates: tuple[Fate, ...]
+    file_statuses: tuple[FileStatus, ...]
     """Those found damaged while decoding."""
 
 
@@ -65,7 +65,7 @@ def usable(
         wanted: the images that are wanted of it, and how each is to be decoded.
         decoder: decodes and keeps them.
         max_unreadable: largest share of unreadable files that is borne.
-        split: what to call the set in fates.
+        split: what to call the set in file_statuses.
 
     Returns:
         The images that are left.
@@ -74,9 +74,11 @@ def usable(
         FlatvqError: if nothing is left, or too many files are unreadable.
     """
     rejected = decoder.decode_all(wanted)
-    fates = tuple(Fate(entry.name, split, "unreadable", why.reason) for entry, why in rejected.items())
-    bad = [fate for fate in (*source.survey.fates, *fates) if fate.fate == "unreadable"]
-    candidates = len(source.survey.entries) + len(bad) - len(fates)
+    file_statuses = tuple(
+        FileStatus(entry.name, split, "unreadable", why.reason) for entry, why in rejected.items()
+    )
+    bad = [file for file in (*source.survey.file_statuses, *file_statuses) if file.status == "unreadable"]
+    candidates = len(source.survey.entries) + len(bad) - len(file_statuses)
     if len(bad) > max_unreadable * candidates:
         what = f"{len(bad)} of {candidates} images in {source.title} cannot be read, such as '{bad[0].name}'"
         remedy = f"{bad[0].reason}; {source.remedy(bad[0])}"
@@ -85,11 +87,11 @@ def usable(
         raise FlatvqError(what, remedy)
     kept = tuple(entry for entry in wanted if entry not in rejected)
     if kept:
-        return Usable(kept, fates)
-    if left_out := source.left_out(fates):
+        return Usable(kept, file_statuses)
+    if left_out := source.left_out(file_statuses):
         what = f"no image of {source.title} is usable, such as '{left_out[0].name}' ({left_out[0].reason})"
         raise FlatvqError(what, source.remedy(left_out[0]))
-    others = ", ".join(fate.name for fate in source.survey.fates[:3])
+    others = ", ".join(file.name for file in source.survey.file_statuses[:3])
     raise FlatvqError(f"{source.title} holds no usable image ({others or 'it is empty'})", "check the path")
 
 
@@ -118,14 +120,18 @@ def hold_out(source: Source, recipe: DataRecipe) -> DataSplit:
     left = usable(source, wanted, decoder, recipe.max_unreadable, "")
     # Again, because a side may have lost all its images to damage; the hash keeps all others where they were.
     # What changes over is then decoded once more, in the way of its new side.
-    sides = divide(left.entries, recipe.validation_share, _with_what_is_missing(source, left.fates))
+    sides = divide(left.entries, recipe.validation_share, _with_what_is_missing(source, left.file_statuses))
     sentence = (
         f"{len(sides.validation)} of {len(left.entries)} images of {source.title} are never trained on, "
         f"chosen by a hash of their content (validation_share {recipe.validation_share:g}), which keeps "
         "copies together"
     )
-    fates = (*source.survey.fates, *left.fates, *_beyond(recipe, everything, (*training, *sides.validation)))
-    return _split(sides, decoder, sentence, fates)
+    file_statuses = (
+        *source.survey.file_statuses,
+        *left.file_statuses,
+        *_beyond(recipe, everything, (*training, *sides.validation)),
+    )
+    return _split(sides, decoder, sentence, file_statuses)
 
 
 def keep_apart(training: Source, validation: Source, recipe: DataRecipe) -> DataSplit:
@@ -154,18 +160,18 @@ def keep_apart(training: Source, validation: Source, recipe: DataRecipe) -> Data
     sentence = f"{len(held.entries)} images of {validation.title}, none of them trained on"
     if copies:
         sentence += f"; {len(copies)} exact copies of them were taken out of {training.title}"
-    fates = (
-        *training.survey.fates,
+    file_statuses = (
+        *training.survey.file_statuses,
         *(
-            Fate(copy.name, "training", "skipped", f"a copy of held-out '{of.name}'")
+            FileStatus(copy.name, "training", "skipped", f"a copy of held-out '{of.name}'")
             for copy, of in copies.items()
         ),
-        *trained.fates,
+        *trained.file_statuses,
         *_beyond(recipe, own, wanted),
-        *validation.survey.fates,
-        *held.fates,
+        *validation.survey.file_statuses,
+        *held.file_statuses,
     )
-    return _split(Sides(trained.entries, held.entries), decoder, sentence, fates)
+    return _split(Sides(trained.entries, held.entries), decoder, sentence, file_statuses)
 
 
 def _to_train_on(entries: Iterable[Entry]) -> dict[Entry, Decode]:
@@ -176,9 +182,9 @@ def _to_evaluate(entries: Iterable[Entry]) -> dict[Entry, Decode]:
     return dict.fromkeys(entries, decode)
 
 
-def _with_what_is_missing(source: Source, fates: Sequence[Fate]) -> str:
+def _with_what_is_missing(source: Source, file_statuses: Sequence[FileStatus]) -> str:
     """Name a source in an error that others of its images, had they been usable, would have averted."""
-    left_out = source.left_out(fates)
+    left_out = source.left_out(file_statuses)
     if not left_out:
         return source.title
     first = left_out[0]
@@ -189,16 +195,16 @@ def _several(entries: Iterable[Entry]) -> bool:
     return len({entry.digest for entry in entries}) > 1
 
 
-def _beyond(recipe: DataRecipe, entries: Sequence[Entry], taken: Sequence[Entry]) -> list[Fate]:
+def _beyond(recipe: DataRecipe, entries: Sequence[Entry], taken: Sequence[Entry]) -> list[FileStatus]:
     left = len(entries) - len(taken)
     return (
-        [Fate(f"others ({left} images)", "training", "skipped", f"data.limit is {recipe.limit}")]
+        [FileStatus(f"others ({left} images)", "training", "skipped", f"data.limit is {recipe.limit}")]
         if left
         else []
     )
 
 
-def _split(sides: Sides, decoder: Decoder, held_out: str, fates: Iterable[Fate]) -> DataSplit:
+def _split(sides: Sides, decoder: Decoder, held_out: str, file_statuses: Iterable[FileStatus]) -> DataSplit:
     """Put the sets together; name what was converted on either side."""
     named = {"training": sides.training, "validation": sides.validation}
     converted = [entry.converted(split) for split, side in named.items() for entry in side if entry.notes]
@@ -206,5 +212,5 @@ def _split(sides: Sides, decoder: Decoder, held_out: str, fates: Iterable[Fate])
         training=StoredImages(sides.training, decoder, decode_for_training, "training"),
         validation=StoredImages(sides.validation, decoder, decode, "validation"),
         held_out=held_out,
-        fates=(*fates, *converted),
+        file_statuses=(*file_statuses, *converted),
     )

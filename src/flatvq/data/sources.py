@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from flatvq.data.folder import split_folder
 from flatvq.data.huggingface import split_dataset
-from flatvq.data.parts import set_aside
 from flatvq.data.photographs import split_photographs
-from flatvq.data.sets import DataSplit
+from flatvq.data.subset import set_aside
+from flatvq.data.types import DataSplit
 from flatvq.recipe import DataRecipe
 
 __all__ = ["open_data"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flatvq.data.crops import evenly_spread
-from flatvq.data.sets import Fate, ImageSet, Pixels, Wanted, fingerprint_of, whole
+from flatvq.data.types import FileStatus, ImageSet, Pixels, Wanted, fingerprint_of, whole
 from flatvq.errors import FlatvqError
 
 __all__ = ["set_aside"]
@@ -51,9 +51,9 @@ class _Part:
         self.fingerprint = fingerprint_of(self.digests, self.repeats)
 
     @property
-    def late_fates(self) -> Sequence[Fate]:
+    def late_file_statuses(self) -> Sequence[FileStatus]:
         """Those of the whole set."""
-        return self._images.late_fates
+        return self._images.late_file_statuses
 
     @property
     def decoded(self) -> bool:

@@ -12,11 +12,11 @@ from flatvq.model.capacity import capacity_of
 from flatvq.recipe import ModelRecipe
 from flatvq.records import load_study
 
-__all__ = ["Worth", "beside", "worth"]
+__all__ = ["MarginalGain", "marginal_gain", "single_level_counterpart"]
 
 
 @dataclass(frozen=True)
-class Worth:
+class MarginalGain:
     """What some bits add to a decoder that was trained anew with them, over one without."""
 
     bits: float
@@ -30,12 +30,12 @@ class Worth:
         return 1000 * self.gain_db / self.bits
 
 
-def worth(
+def marginal_gain(
     model: ModelRecipe,
     crop: int,
     refitted: Sequence[Refitted],
     single: tuple[ModelRecipe, float] | None = None,
-) -> tuple[dict[int, Worth], Worth | None]:
+) -> tuple[dict[int, MarginalGain], MarginalGain | None]:
     """Compare each upper level's bits with the same bits on one level.
 
     Args:
@@ -52,18 +52,18 @@ def worth(
         >>> from flatvq.recipe import LevelRecipe
         >>> levels = [LevelRecipe(downsample=factor, codebook_size=256) for factor in (4, 2)]
         >>> whole, without = Refitted(None, 25.0), Refitted(1, 24.0)
-        >>> found, _ = worth(ModelRecipe(levels=tuple(levels)), 64, [whole, without])
+        >>> found, _ = marginal_gain(ModelRecipe(levels=tuple(levels)), 64, [whole, without])
         >>> found[1].bits, found[1].gain_db, found[1].db_per_kilobit
         (512.0, 1.0, 1.953125)
     """
     whole = next(one.psnr_db for one in refitted if one.without is None)
     without = {one.without: one.psnr_db for one in refitted if one.without is not None}
     bits = [_bits(model, crop, level) for level in range(len(model.levels))]
-    upper = {level: Worth(bits[level], whole - psnr) for level, psnr in without.items()}
+    upper = {level: MarginalGain(bits[level], whole - psnr) for level, psnr in without.items()}
     if single is None or len(bits) != 2:
         return upper, None
     recipe, psnr = single
-    return upper, Worth(_bits(recipe, crop, 0) - bits[0], psnr - without[1])
+    return upper, MarginalGain(_bits(recipe, crop, 0) - bits[0], psnr - without[1])
 
 
 def _bits(model: ModelRecipe, crop: int, level: int) -> float:
@@ -71,7 +71,7 @@ def _bits(model: ModelRecipe, crop: int, level: int) -> float:
     return prod(found.grid) * log2(found.codebook_size)
 
 
-def beside(run: Path) -> Path | None:
+def single_level_counterpart(run: Path) -> Path | None:
     """Find the single-level run of the same study and seed that a hierarchy's run is compared with.
 
     Args:

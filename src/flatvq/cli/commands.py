@@ -212,7 +212,7 @@ def tune(
 ) -> None:
     """Search an arm's codebook hyper-parameters under its bits, and confirm the winner before it is believed.
 
-    Trials are judged by training images that are set aside; the collapsed and the hopeless are given up
+    Trials are judged by training images that are set aside; unpromising and collapsed trials are pruned
     early. The winner then meets the incumbent at full length, on fresh seeds and the held-out images, and is
     written out as a recipe, tuned.yaml. The recipe's section `tune` says how much of what.
     """
@@ -278,7 +278,7 @@ def capacity(
 
     arms = {name: planned_arms(load_recipe(name), size) for name in recipes}
     if as_json:
-        typer.echo(json.dumps({name: [arm.record() for arm in found] for name, found in arms.items()}))
+        typer.echo(json.dumps({name: [arm.to_dict() for arm in found] for name, found in arms.items()}))
     else:
         for name, found in arms.items():
             tables.show_capacity(name, found)

@@ -1,6 +1,6 @@
 """Files of a source, looked at: which are images, which are not, and what each holds.
 
-A source lists `Item`s; a survey turns those that hold an image into `Entry`s and gives the others a fate.
+A source lists `Item`s; a survey turns those that hold an image into `Entry`s and gives the others a status.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import BinaryIO
 from flatvq.data.conversion import Conversion, NotAnImageError, Rejected
 from flatvq.data.pillow import read_header
 from flatvq.data.reasons import reason_of
-from flatvq.data.sets import Fate
+from flatvq.data.types import FileStatus
 
 __all__ = ["Entry", "Item", "Survey", "digest_of", "survey", "threads"]
 
@@ -51,9 +51,9 @@ class Entry:
     notes: tuple[str, ...]
     """What has to be converted."""
 
-    def converted(self, split: str) -> Fate:
-        """Return the fate of an image that is used, but not as it is."""
-        return Fate(self.name, split, "converted", "; ".join(self.notes))
+    def converted(self, split: str) -> FileStatus:
+        """Return the file of an image that is used, but not as it is."""
+        return FileStatus(self.name, split, "converted", "; ".join(self.notes))
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Survey:
 
     entries: tuple[Entry, ...]
     """Its images, in the source's order."""
-    fates: tuple[Fate, ...]
+    file_statuses: tuple[FileStatus, ...]
     """Files that are not usable; other files in groups, by suffix."""
     remedies: Mapping[str, str]
     """What to do about images that are not usable, by name, if it is not to mend the files."""
@@ -74,13 +74,13 @@ def survey(items: Iterable[Item], conversion: Conversion, split: str) -> Survey:
     Args:
         items: the files.
         conversion: what images will be converted to.
-        split: what to call the set in fates.
+        split: what to call the set in file_statuses.
 
     Returns:
-        The images and the fates of all other files.
+        The images and the status of all other files.
     """
     entries: list[Entry] = []
-    fates: list[Fate] = []
+    file_statuses: list[FileStatus] = []
     remedies: dict[str, str] = {}
     others: Counter[str] = Counter()
     with ThreadPoolExecutor(threads()) as pool:
@@ -91,12 +91,12 @@ def survey(items: Iterable[Item], conversion: Conversion, split: str) -> Survey:
             elif isinstance(found, NotAnImageError) and not item.claimed:
                 others[PurePath(item.name).suffix] += 1
             else:
-                fates.append(
-                    Fate(item.name, split, "skipped" if found.skipped else "unreadable", found.reason)
+                file_statuses.append(
+                    FileStatus(item.name, split, "skipped" if found.skipped else "unreadable", found.reason)
                 )
                 if found.remedy:
                     remedies[item.name] = found.remedy
-    return Survey(tuple(entries), (*fates, *_groups(others, split)), remedies)
+    return Survey(tuple(entries), (*file_statuses, *_groups(others, split)), remedies)
 
 
 def digest_of(stream: BinaryIO) -> str:
@@ -147,9 +147,11 @@ def _look(item: Item, conversion: Conversion) -> tuple[Item, Entry | Rejected]:
     return item, Entry(item.name, item.open, digest, header.nbytes, header.notes)
 
 
-def _groups(others: Counter[str], split: str) -> Sequence[Fate]:
+def _groups(others: Counter[str], split: str) -> Sequence[FileStatus]:
     """Name files that are no images by suffix and number: a folder may hold a label file per image."""
     return [
-        Fate(f"{'*' + suffix if suffix else 'no suffix'} ({count} files)", split, "skipped", "not images")
+        FileStatus(
+            f"{'*' + suffix if suffix else 'no suffix'} ({count} files)", split, "skipped", "not images"
+        )
         for suffix, count in sorted(others.items())
     ]

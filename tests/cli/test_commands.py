@@ -132,7 +132,7 @@ def test_train_evaluate_and_go_on(flatvq, folder: Path, tmp_path: Path) -> None:
     assert not missing, "evaluate prints the same figures as the run's own record"
     code, out, _ = flatvq("evaluate", "run/model", "--data", str(folder), "--full", "--json")
     whole = json.loads(out)
-    assert (whole["crop"], whole["protocol"]) == (None, "flatvq-1/whole/own-size")
+    assert (whole["crop"], whole["evaluation_protocol"]) == (None, "flatvq-1/whole/own-size")
     assert flatvq("train", "run")[0] == 0, "a finished run goes on to its end at once"
 
 
@@ -142,11 +142,11 @@ def test_train_names_the_files_that_it_left_out(flatvq, folder: Path, tmp_path: 
     assert code == 0
     assert "unreadable: empty.png: " in out
     files = json.loads((tmp_path / "run" / "metrics.json").read_text())["files"]
-    assert [(file["name"], file["fate"]) for file in files] == [("empty.png", "unreadable")]
+    assert [(file["name"], file["status"]) for file in files] == [("empty.png", "unreadable")]
 
 
 def test_of_many_files_that_were_left_out_the_first_are_named(capsys) -> None:
-    file = {"fate": "skipped", "reason": "no image"}
+    file = {"status": "skipped", "reason": "no image"}
     files = [{**file, "name": f"{number}.txt"} for number in range(27)]
     tables.show_metrics({"levels": [], "files": files}, Path("run"))
     out = capsys.readouterr().out
@@ -273,9 +273,13 @@ def test_levels_of_a_hierarchy_beside_the_single_level_of_its_study(
     assert (code, err) == (0, "")
     assert "without level 1" in out
     found = json.loads((two / "levels.json").read_text())
-    assert (found["steps"], found["beside"]["arm"], found["beside"]["run"]) == (4, "one", one.name)
+    assert (
+        found["steps"],
+        found["single_level_counterpart"]["arm"],
+        found["single_level_counterpart"]["run"],
+    ) == (4, "one", one.name)
     # 32 px: 4 x 4 cells of 2 bits on top; 8 x 8 cells of 3 bits in place of 2 on the single level.
-    assert (found["worth"][0]["bits"], found["beside"]["bits"]) == (32, 64)
+    assert (found["marginal_gain"][0]["bits"], found["single_level_counterpart"]["bits"]) == (32, 64)
     assert [path for path, content in before.items() if path.read_bytes() != content] == []
     code, out, _ = flatvq("levels", str(two), "--steps", "4", "--json")
     assert json.loads(out) == found

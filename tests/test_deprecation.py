@@ -1,0 +1,104 @@
+"""Names of version 0.1: they work, warn, and are refused beside their new names."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import flatvq.quantize
+from flatvq.errors import FlatvqError
+from flatvq.quantize import DeadCodeReplacement, Ema, KMeansInit, RandomInit, VectorQuantizer
+from flatvq.recipe import CodebookRecipe, load_recipe
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("KMeansSeeding", "KMeansInit"),
+        ("DataSeeding", "DataInit"),
+        ("RandomSeeding", "RandomInit"),
+        ("SeedingEvent", "InitEvent"),
+        ("Revival", "DeadCodeReplacement"),
+        ("RevivalEvent", "ReplacementEvent"),
+    ],
+)
+def test_old_classes_are_the_new_ones(old, new):
+    with pytest.warns(
+        DeprecationWarning, match=rf"flatvq.quantize.{old} is now flatvq.quantize.{new}; .* 0.3"
+    ):
+        assert getattr(flatvq.quantize, old) is getattr(flatvq.quantize, new)
+    with pytest.raises(AttributeError, match="no attribute 'KMeans'"):
+        _ = flatvq.quantize.KMeans
+
+
+def test_old_arguments_and_attributes():
+    with pytest.warns(DeprecationWarning, match="is now") as warned:
+        old = VectorQuantizer(8, 2, seeding=RandomInit(), revival=DeadCodeReplacement(every=3))
+    assert {str(one.message).split(";")[0] for one in warned} == {
+        "seeding= is now init=",
+        "revival= is now replacement=",
+    }
+    assert (old.codebook.init, old.codebook.replacement) == (RandomInit(), DeadCodeReplacement(every=3))
+    new = VectorQuantizer(8, 2, init=RandomInit())
+    latents = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    out = new.eval()(latents)
+    with pytest.warns(
+        DeprecationWarning, match=r"VectorQuantizer.codes is now VectorQuantizer.decode_indices"
+    ):
+        assert torch.equal(new.codes(out.indices), out.quantized)
+    with pytest.warns(DeprecationWarning, match=r"Quantized.codes is now Quantized.code_vectors"):
+        assert out.codes is out.code_vectors
+    with pytest.warns(DeprecationWarning, match=r"Codebook.codes is now Codebook.weight"):
+        new.codebook.codes.fill_(3.0)
+    assert bool((new.codebook.weight == 3).all())
+    with pytest.warns(DeprecationWarning, match=r"Codebook.seeded is now Codebook.initialized"):
+        assert new.codebook.seeded
+    with pytest.warns(DeprecationWarning, match="set_codes is now"):
+        new.codebook.set_codes(torch.ones(8, 2))
+    assert bool((new.codebook.code_vectors == 1).all())
+
+
+def test_both_names_are_refused():
+    with pytest.raises(FlatvqError, match="seeding= and init= are the same argument"):
+        VectorQuantizer(8, 2, init=KMeansInit(), seeding=KMeansInit())
+    with pytest.raises(ValueError, match="'seeding' and 'init' are the same key"):
+        CodebookRecipe(init={}, seeding={})
+
+
+def test_an_old_state_dict_loads():
+    torch.manual_seed(0)
+    trained = VectorQuantizer(8, 2, update=Ema(0.5), init=KMeansInit(vectors_per_code=1))
+    trained(torch.randn(40, 2))
+    old_names = {"weight": "codes", "is_initialized": "is_seeded", "init_checksum": "drawn_checksum"}
+    state = {}
+    for key, value in trained.state_dict().items():
+        prefix, _, name = key.rpartition(".")
+        state[f"{prefix}.{old_names.get(name, name)}"] = value
+    assert "codebook.codes" in state
+    loaded = VectorQuantizer(8, 2, seed=4)
+    loaded.load_state_dict(state)
+    assert loaded.codebook.initialized
+    for key, value in trained.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value), key
+
+
+def test_old_recipe_keys(tmp_path):
+    path = tmp_path / "old.yaml"
+    path.write_text(
+        "codebook: {seeding: {kind: data}, revival: {every: 7}}\n"
+        "arms: {a: {codebook: {revival: null}}, b: {}}\n"
+    )
+    with pytest.warns(FutureWarning) as warned:
+        recipe = load_recipe(str(path), ["codebook.seeding.vectors_per_code=3"])
+    assert {str(one.message) for one in warned} == {
+        "the recipe key 'seeding' is now 'init'; flatvq 0.3 refuses the old name",
+        "the recipe key 'revival' is now 'replacement'; flatvq 0.3 refuses the old name",
+    }
+    init, replacement = recipe.codebook.init, recipe.codebook.replacement
+    assert (init.kind, init.vectors_per_code, replacement.every) == ("data", 3, 7)
+    assert recipe.trial("a", 0).codebook.replacement is None
+    path.write_text("codebook: {seeding: {kind: data}, init: {kind: data}}\n")
+    with pytest.raises(
+        FlatvqError, match=r"'seeding' and 'init' are the same key; give 'init' alone, under 'codebook'"
+    ):
+        load_recipe(str(path))
