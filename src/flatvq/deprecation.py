@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from flatvq.errors import FlatvqError
 
-__all__ = ["REMOVED_IN", "renamed_arguments", "renamed_attribute", "renamed_exports"]
+__all__ = ["REMOVED_IN", "HideRenamed", "renamed_arguments", "renamed_attribute", "renamed_exports"]
 
 REMOVED_IN = "0.3"
 """The version that no longer has the old names."""
@@ -46,7 +46,19 @@ def renamed_attribute(old: str, new: str) -> Any:
         _warn(f"{name}.{old}", f"{name}.{new}")
         setattr(owner, new, value)
 
-    return property(read, write, doc=f"Deprecated name of `{new}`.")
+    return _Renamed(read, write, doc=f"Deprecated name of `{new}`.")
+
+
+class _Renamed(property):
+    """An old name."""
+
+
+class HideRenamed:
+    """Base class whose `dir` leaves old names out, so that tools which read every attribute do not warn."""
+
+    def __dir__(self) -> list[str]:
+        names = super().__dir__()
+        return [name for name in names if not isinstance(getattr(type(self), name, None), _Renamed)]
 
 
 def renamed_arguments(**names: str) -> Callable[[F], F]:

@@ -56,7 +56,7 @@ def test_what_is_loaded_is_what_was_saved(model, folder):
 def test_the_folder_is_a_hub_repository(model, folder):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     config = json.loads((folder / "config.json").read_text())
-    assert config["format"] == 2
+    assert config["format"] == 3
     assert config["note"] == "kept"
     assert config["model"]["levels"][1]["scalar_levels"] == [3, 4]
     assert load_file(folder / "model.safetensors").keys() == model.state_dict().keys()

@@ -162,7 +162,7 @@ def fabricate_study(folder: Path, seeds: Sequence[int] = (0, 1, 2), crops: int =
     folder.mkdir(parents=True)
     trials = [write_trial(folder, name, seed, crops) for name in ARMS for seed in seeds]
     study = {
-        "format": 1,
+        "format": 2,
         "title": "Does a hierarchy reconstruct better than one level of the same bits?",
         "name": "photographs",
         "flatvq": "0.1.0",

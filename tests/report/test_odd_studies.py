@@ -183,7 +183,7 @@ def test_noisy_large_pictures_stay_within_the_budget(study_folder):
         ("{", "is damaged"),
         ("[]", "has format None"),
         ('{"format": 2}', "has format 2"),
-        ('{"format": 1, "margin_db": "wide"}', "holds no valid 'margin_db'"),
+        ('{"format": 2, "margin_db": "wide"}', "holds no valid 'margin_db'"),
     ],
 )
 def test_no_study_is_one_clear_line(tmp_path, text, words):

@@ -141,7 +141,6 @@ class Codebook(Float32Module):
     codes = renamed_attribute("codes", "weight")
     seeded = renamed_attribute("seeded", "initialized")
     set_codes = renamed_attribute("set_codes", "set_code_vectors")
-    __jit_unused_properties__ = ("codes", "seeded", "set_codes")
 
     @property
     def step(self) -> int:

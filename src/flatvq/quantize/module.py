@@ -110,7 +110,6 @@ class Quantizer(Float32Module):
             return _channel_first(torch.where(valid[:, None], vectors, 0.0), indices.shape)
 
     codes = renamed_attribute("codes", "decode_indices")
-    __jit_unused_properties__ = ("codes",)
 
     @abstractmethod
     def _quantize(self, flat: Tensor, valid: Tensor | None) -> Quantized:

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flatvq.deprecation import HideRenamed
+
 __all__ = ["Float32Module"]
 
 
-class Float32Module(nn.Module):
+class Float32Module(HideRenamed, nn.Module):
     """A module that follows `.to(device)` and keeps its floating-point state in float32.
 
     `.half()`, `.bfloat16()`, `.double()` and `.to(dtype)` change no bit of its parameters and buffers, and
