@@ -16,7 +16,8 @@ from findings.claims import Claim, claims
 from findings.matchings import FACTORIALS, matchings
 from findings.records import Record, read, twins
 from flatvq.recipe import load_recipe
-from flatvq.study.collapse import relapses
+from flatvq.records import load_study
+from flatvq.study.collapse import count_relapses
 from flatvq.study.statistics import mean_interval
 
 __all__ = ["Story", "render", "story"]
@@ -83,7 +84,7 @@ def render(story: Story) -> str:
         ),
         "spent": lambda arm, of: f"{story.records['imagenet-64-bits'].arm(arm)[of]:,}",
         "seeds_table": lambda record, arms: "\n".join(tables.seeds_table(record, arms)),
-        "collapsed": lambda record, arm: relapses(record.study["trials"], arm)[0],
+        "collapsed": lambda record, arm: _collapsed_trials(story.results / record.name, arm),
         "searches_table": lambda: "\n".join(tables.searches_table(story.searches)),
         "levels_table": lambda: "\n".join(tables.levels_table(story.levels)),
         "per_doubling": per_doubling,
@@ -98,6 +99,10 @@ def render(story: Story) -> str:
         "at_256": at_256,
     }
     return environment.get_template(_TEMPLATE).render(told | functions)
+
+
+def _collapsed_trials(study: Path, arm: str) -> int:
+    return count_relapses(load_study(study).trials, arm)[0]
 
 
 def _in_order(parts: Sequence[Claim]) -> list[str]:

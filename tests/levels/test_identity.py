@@ -78,14 +78,14 @@ def test_the_answers_say_what_they_are_of(runs: tuple[Path, Path]) -> None:
 
 def test_other_images_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
     write_picture(tmp_path, "new.png", 99)
-    with pytest.raises(FlatvqError, match=r"was begun with .* images \d \(\w{8}\), now .* or train it again"):
+    with pytest.raises(FlatvqError, match=r"was started with .* images \d \(\w{8}\), now .* or train it again"):
         examine(runs[0], steps=2)
     assert not (runs[0] / "levels.json").exists()
 
 
 def test_a_run_without_an_identity_is_refused(runs: tuple[Path, Path]) -> None:
     (runs[0] / "identity.json").unlink()
-    with pytest.raises(FlatvqError, match=r"begun without identity\.json"):
+    with pytest.raises(FlatvqError, match=r"started without identity\.json"):
         examine(runs[0], steps=2)
 
 
@@ -95,7 +95,7 @@ def test_a_single_level_of_other_images_is_not_compared(runs: tuple[Path, Path])
     other = {"images": 3, "fingerprint": "0123456789abcdef"}
     (one / "identity.json").write_text(json.dumps({**stored, "validation": other}))
     with pytest.raises(
-        FlatvqError, match=rf"'.*{one.name}' was begun with held-out images 3 \(01234567\), now"
+        FlatvqError, match=rf"'.*{one.name}' was started with held-out images 3 \(01234567\), now"
     ):
         examine(two, steps=2)
 

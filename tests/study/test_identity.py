@@ -1,4 +1,4 @@
-"""A study compares trials of the same images and the same flatvq, and of no others."""
+"""A study compares only trials with the same images and the same version of flatvq."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from PIL import Image
 from flatvq import cli
 from flatvq.errors import FlatvqError
 from flatvq.recipe import StudyRecipe, load_recipe, merge, parse
+from flatvq.records import Study
 from flatvq.report import write_report
 from flatvq.study import Plan, StudyData, pack, plan_study, run_trials, write_study
 
@@ -77,7 +78,7 @@ def flatvq(study: dict[str, Any], monkeypatch, capsys) -> Flatvq:
     return run
 
 
-def train(plan: Plan, folder: Path) -> dict[str, Any]:
+def train(plan: Plan, folder: Path) -> Study:
     data = StudyData(plan)
     return write_study(plan, run_trials(plan, folder, data, lambda progress: None), data, folder)
 
@@ -115,7 +116,7 @@ def test_a_study_grown_by_a_seed_on_other_images_is_refused(
     write_picture(tmp_path, 99, name="3")
     code, _, err = flatvq("study", "mine.yaml", "--set", "seeds=[0, 1, 2]", "--out", "st")
     assert (code, err.count("\n")) == (2, 1)
-    assert err.startswith("flatvq: 4 of 6 trials in 'st' cannot be continued or compared; 'runs/one/seed-0-")
+    assert err.startswith("flatvq: 4 of 6 trials in 'st' cannot be resumed or compared; 'runs/one/seed-0-")
     assert "training images" in err or "held-out images" in err
     assert err.endswith(": restore the images of folder 'pictures' or add --retrain to train them again\n")
     assert contents(tmp_path / "st") == before
@@ -134,12 +135,12 @@ def test_retrain_moves_the_old_trials_aside_and_trains_again(
     for trial in new["trials"]:
         stored = json.loads((tmp_path / "st" / trial["run"] / "identity.json").read_text())
         assert stored == new["identity"]
-        # Both were trained in this call, not taken over from before.
+        # The trial was trained in this call.
         assert trial["seconds"] is not None
-    aside = contents(tmp_path / "st" / "superseded" / "1")
+    moved_files = contents(tmp_path / "st" / "superseded" / "1")
     kept = {name: text for name, text in before.items() if not name.startswith(("recipe.yaml", "report"))}
-    assert {name: aside[name] for name in kept} == kept
-    # Nothing differs any more: nothing is trained.
+    assert {name: moved_files[name] for name in kept} == kept
+    # Nothing differs now, so nothing is trained.
     again = finished(flatvq, "--retrain")
     assert {trial["seconds"] for trial in again["trials"]} == {None}
     write_picture(tmp_path, 98)
@@ -155,7 +156,7 @@ def test_only_trials_that_differ_are_trained_again(
     code, _, err = flatvq("study", "mine.yaml", "--out", "st")
     assert (code, err.count("\n")) == (2, 1)
     assert "1 of 4 trials" in err
-    assert "begun with flatvq 0.0.1, now " in err
+    assert "started with flatvq 0.0.1, now " in err
     assert "install flatvq 0.0.1 or add --retrain" in err
     again = finished(flatvq, "--retrain")
     assert [trial["seconds"] is not None for trial in again["trials"]] == [False, True, False, False]
@@ -171,12 +172,10 @@ def test_a_trial_whose_recipe_was_edited_is_refused(
     code, _, err = flatvq("study", "mine.yaml", "--out", "st")
     assert (code, err.count("\n")) == (2, 1)
     assert "1 of 4 trials" in err
-    assert "begun with another recipe: restore its recipe.json or add --retrain" in err
+    assert "started with another recipe: restore its recipe.json or add --retrain" in err
 
 
-def test_a_trial_that_was_begun_and_not_finished_counts(
-    flatvq: Flatvq, study: dict[str, Any], tmp_path: Path
-) -> None:
+def test_an_unfinished_trial_is_refused_too(flatvq: Flatvq, study: dict[str, Any], tmp_path: Path) -> None:
     for trial in study["trials"][1:]:
         shutil.rmtree(tmp_path / "st" / trial["run"])
     run = tmp_path / "st" / study["trials"][0]["run"]
@@ -193,7 +192,7 @@ def test_trials_without_an_identity_are_refused(
     code, _, err = flatvq("study", "mine.yaml", "--out", "st")
     assert (code, err.count("\n")) == (2, 1)
     assert "4 of 4 trials" in err
-    assert "begun without identity.json" in err
+    assert "started without identity.json" in err
 
 
 def test_nothing_is_moved_while_a_trial_is_being_trained(
@@ -226,8 +225,8 @@ def test_images_that_change_while_a_study_runs(tmp_path: Path) -> None:
         if outcome.status == "failed":
             assert " images " in (outcome.error or "")
             assert ", now " in (outcome.error or "")
-    found = write_study(plan, outcomes, data, folder)
-    assert [trial["status"] for trial in found["trials"]] == status
+    record = write_study(plan, outcomes, data, folder)
+    assert [trial.status for trial in record.trials] == status
     with pytest.raises(FlatvqError, match=r"4 of 4 trials"):
         StudyData(plan).check(folder, "train them again")
 
@@ -244,7 +243,7 @@ def test_trials_of_several_identities_are_neither_compared_nor_packed(
     other = {"images": 3, "fingerprint": "0123456789abcdef"}
     edited.write_text(json.dumps({**study["identity"], "training": other}))
     before = (tmp_path / "st" / "study.json").read_bytes()
-    with pytest.raises(FlatvqError, match=r"1 of 4 trials.*begun with training images 3 \(01234567\), now"):
+    with pytest.raises(FlatvqError, match=r"1 of 4 trials.*started with training images 3 \(01234567\), now"):
         write_study(plan, outcomes, data, tmp_path / "st")
     assert (tmp_path / "st" / "study.json").read_bytes() == before
     code, _, err = flatvq("pack", "st", "mixed")
@@ -288,9 +287,11 @@ def test_arms_that_are_evaluated_on_different_images_are_not_compared(
         with pytest.raises(FlatvqError, match=named):
             StudyData(plan_study(planned(data), "two"))
     # Arms may be trained on different images.
-    found = train(plan_study(planned({"limit": 2}), "two"), tmp_path / "another")
-    one, two = found["arms"]
-    assert one["identity"] is None
-    assert two["identity"]["training"]["images"] == 2
-    assert two["identity"]["validation"] == found["identity"]["validation"]
+    record = train(plan_study(planned({"limit": 2}), "two"), tmp_path / "another")
+    one, two = record.arms
+    assert one.identity is None
+    assert record.identity is not None
+    assert two.identity is not None
+    assert two.identity.training.images == 2
+    assert two.identity.validation == record.identity.validation
     assert pack(tmp_path / "another", tmp_path / "packed")

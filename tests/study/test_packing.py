@@ -1,4 +1,4 @@
-"""What is packed of a study is what its runs recorded, and a damaged record is named."""
+"""A packed study holds the numbers that its runs recorded; a damaged record is named in the error."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ TREE: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study of one trial."""
-    folder = tmp_path_factory.mktemp("made")
+    folder = tmp_path_factory.mktemp("study")
     (folder / "pictures").mkdir()
     for number in range(6):
         Image.effect_noise((20, 24), 40 + number).save(folder / "pictures" / f"{number}.png")
@@ -43,12 +43,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def study(made: Path, tmp_path: Path) -> Path:
-    shutil.copytree(made, tmp_path / "st")
+def study(finished_study: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished_study, tmp_path / "st")
     return tmp_path / "st"
 
 
-def test_a_seed_of_more_than_32_bits_is_packed_whole(study: Path, tmp_path: Path) -> None:
+def test_a_seed_of_more_than_32_bits_keeps_all_its_bits(study: Path, tmp_path: Path) -> None:
     pack(study, tmp_path / "packed")
     for name in ("images", "history", "codes"):
         seeds = pq.read_table(tmp_path / "packed" / f"{name}.parquet")["seed"].to_pylist()
@@ -78,7 +78,7 @@ def test_the_numbers_are_those_of_the_records(study: Path, tmp_path: Path) -> No
 def test_a_damaged_record_is_named(study: Path, tmp_path: Path, name: str, content: bytes) -> None:
     (run,) = study.glob("runs/one/*")
     (run / name).resolve().write_bytes(content)
-    if name == "records.jsonl":  # of which the last line may be damaged
+    if name == "records.jsonl":  # a damaged last line is ignored
         (run / name).write_bytes(content + b'\n{"kind": "stop", "step": 2}\n')
     with pytest.raises(FlatvqError) as caught:
         pack(study, tmp_path / "packed")

@@ -240,8 +240,8 @@ def test_the_interval_covers_the_truth_nine_times_in_ten():
     [
         ([1.0, 2.0], [1.0], 0.1, "one arm has 2 seeds and the other 1"),
         ([], [], 0.1, "no seeds"),
-        ([1.0, math.nan], [1.0, 2.0], 0.1, "nan is among the first arm"),
-        ([1.0, 2.0], [1.0, -math.inf], 0.1, "-inf is among the second arm"),
+        ([1.0, math.nan], [1.0, 2.0], 0.1, "the first arm has the value nan"),
+        ([1.0, 2.0], [1.0, -math.inf], 0.1, "the second arm has the value -inf"),
         ([1.0], [1.0], 0.0, "margin 0.0 is not positive"),
         ([1.0], [1.0], -0.1, "margin -0.1 is not positive"),
         ([1.0], [1.0], math.nan, "margin nan is not positive"),

@@ -1,10 +1,11 @@
-"""The sentence follows from the comparisons: every pair of verdicts, worked out by hand."""
+"""The sentences follow from the comparisons. Every pair of verdicts is worked out by hand."""
 
 from __future__ import annotations
 
 import pytest
 
 from flatvq.recipe import load_recipe
+from flatvq.records import Trial, TrialLevel
 from flatvq.study import plan_study
 from flatvq.study.statistics import compare
 from flatvq.study.verdict import Compared, study_verdict
@@ -22,7 +23,7 @@ def verdict(naive: list[float], healthy: list[float]):
 
 
 @pytest.mark.parametrize(
-    ("naive", "healthy", "moral"),
+    ("naive", "healthy", "conclusion"),
     [
         (WORSE, EQUIVALENT, "The hierarchy's advantage went away with the collapse."),
         (WORSE, BETTER, "The hierarchy's advantage went away with the collapse."),
@@ -34,36 +35,36 @@ def verdict(naive: list[float], healthy: list[float]):
         (INCONCLUSIVE, INCONCLUSIVE, "more seeds are needed."),
     ],
 )
-def test_the_moral_is_no_more_than_the_two_verdicts_carry(naive, healthy, moral: str) -> None:
-    assert verdict(naive, healthy).sentence.endswith(moral)
+def test_the_conclusion_follows_from_the_two_verdicts(naive, healthy, conclusion: str) -> None:
+    assert verdict(naive, healthy).sentence.endswith(conclusion)
 
 
 def test_the_sentence_gives_difference_interval_margin_and_seeds() -> None:
-    found = verdict(WORSE, EQUIVALENT)
+    result = verdict(WORSE, EQUIVALENT)
     # Mean -1.1, standard deviation 0.1, t(0.95, 2) = 2.920: half width 2.920 x 0.1 / sqrt(3) = 0.169.
-    assert "single-level-naive reconstructs worse than two-level-naive (-1.10 dB" in found.sentence
-    assert "90 % interval -1.27 to -0.93, margin 0.1 dB, 3 seeds)" in found.sentence
-    assert (found.naive, found.healthy) == ("worse", "equivalent")
+    assert "single-level-naive reconstructs worse than two-level-naive (-1.10 dB" in result.sentence
+    assert "90 % interval -1.27 to -0.93, margin 0.1 dB, 3 seeds)" in result.sentence
+    assert (result.naive, result.healthy) == ("worse", "equivalent")
 
 
 def test_one_seed_has_no_interval_and_no_verdict() -> None:
     plan = plan_study(load_recipe("photographs", ["seeds=[0]"]), "photographs")
     pairs = [pair for pair in plan.comparisons if pair.question == "hierarchy"]
-    found = study_verdict(plan, [Compared(pair, compare([1.0], [0.0], 0.1)) for pair in pairs])
-    assert "is inconclusive (+1.00 dB, no interval, margin 0.1 dB, 1 seed)" in found.sentence
+    result = study_verdict(plan, [Compared(pair, compare([1.0], [0.0], 0.1)) for pair in pairs])
+    assert "is inconclusive (+1.00 dB, no interval, margin 0.1 dB, 1 seed)" in result.sentence
 
 
-def test_one_means_against_collapse_is_neither_naive_nor_healthy() -> None:
+def test_one_measure_against_collapse_is_neither_naive_nor_healthy() -> None:
     plan = plan_study(load_recipe("imagenet-64"), "imagenet-64")
     pairs = {(pair.a, pair.b): pair for pair in plan.comparisons}
     hierarchy = [pairs[f"single-{kind}", f"parallel-{kind}"] for kind in ("init", "replacement", "nothing")]
-    found = study_verdict(plan, [Compared(pair, compare(BETTER, [0.0] * 3, 0.1)) for pair in hierarchy])
-    naive, initialized, replaced = found.sentence.split(" With ")
+    result = study_verdict(plan, [Compared(pair, compare(BETTER, [0.0] * 3, 0.1)) for pair in hierarchy])
+    naive, initialized, replaced = result.sentence.split(" With ")
     assert naive.startswith("With naive codebooks, single-nothing")
     assert initialized.startswith("codebooks initialized from data and not replaced, single-init")
     assert replaced.startswith("codebooks replaced and not initialized from data, single-replacement")
-    assert (found.naive, found.healthy) == ("better", None)
-    # An intervention's gain: the arm with more means comes first.
+    assert (result.naive, result.healthy) == ("better", None)
+    # The arm with more measures against collapse comes first.
     for more, fewer in (
         ("both", "init"),
         ("both", "replacement"),
@@ -73,20 +74,21 @@ def test_one_means_against_collapse_is_neither_naive_nor_healthy() -> None:
         assert (f"single-{more}", f"single-{fewer}") in pairs
 
 
-def test_a_healthy_arm_that_collapsed_even_so_is_told() -> None:
+def test_a_healthy_arm_with_collapsed_trials_is_named() -> None:
     plan = plan_study(load_recipe("photographs"), "photographs")
     pairs = [pair for pair in plan.comparisons if pair.question == "hierarchy"]
     compared = [Compared(pair, compare(BETTER, [0.0] * 3, 0.1)) for pair in pairs]
 
-    def trial(arm: str, *collapses: str | None) -> dict:
-        return {"arm": arm, "status": "done", "levels": [{"collapse": collapse} for collapse in collapses]}
+    def trial(arm: str, *collapses: str | None, status: str = "done") -> Trial:
+        levels = tuple(TrialLevel(codebook_size=8, collapse=collapse) for collapse in collapses)
+        return Trial(arm=arm, seed=0, status=status, run="run", levels=levels)
 
     trials = [
         trial("two-level-healthy", None, "latents"),
         trial("two-level-healthy", None, None),
-        {"arm": "two-level-healthy", "status": "failed", "levels": []},
+        trial("two-level-healthy", status="failed"),
         trial("single-level-healthy", None),
-        trial("two-level-naive", "codes", "codes"),  # nothing was done for it: no surprise, no word
+        trial("two-level-naive", "codes", "codes"),  # a collapse of a naive codebook is expected
     ]
     sentence = study_verdict(plan, compared, trials).sentence
     assert sentence.count("Even so") == 1
@@ -99,8 +101,8 @@ def test_many_comparisons_are_counted() -> None:
     naive = [pair for pair in hierarchy if pair.a.endswith("nothing")]
     compared = [Compared(pair, compare(BETTER, [0.0] * 3, 0.1)) for pair in [*naive, *naive[:1]]]
     compared.append(Compared(naive[0], compare(INCONCLUSIVE, [0.0] * 3, 0.1)))
-    told = study_verdict(plan, compared).sentence
-    assert told == "With naive codebooks, of 5 comparisons: 4 better, 1 inconclusive."
+    sentence = study_verdict(plan, compared).sentence
+    assert sentence == "With naive codebooks, of 5 comparisons: 4 better, 1 inconclusive."
     assert study_verdict(plan, compared[:4]).sentence.count("With naive codebooks") == 4
 
 

@@ -141,7 +141,7 @@ def test_what_changes_rounding_alone_is_recorded_and_not_compared(finished: Path
     ("change", "named"),
     [
         (change_a_pixel, r"training images 6 \(\w{8}\), now 6 \(\w{8}\): restore"),
-        (add_an_image, r"begun with held-out images 2 \(\w{8}\), now 3 \(\w{8}\): restore"),
+        (add_an_image, r"started with held-out images 2 \(\w{8}\), now 3 \(\w{8}\): restore"),
         (swap_sides, r"training images 6 \(\w{8}\), now 2 \(\w{8}\); held-out images 2 \(\w{8}\), now 6"),
     ],
 )
@@ -182,7 +182,7 @@ def test_train_says_it_in_one_line(finished: Path, pictures: Path, monkeypatch, 
         cli.main()
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"flatvq: '{finished}' was begun with training images 6 (")
+    assert said.startswith(f"flatvq: '{finished}' was started with training images 6 (")
     assert (said.count("\n"), said[-1]) == (1, "\n")
 
 
@@ -198,7 +198,7 @@ def test_files_that_were_only_touched_or_renamed_are_the_same_images(
 def test_another_version_is_refused(recipe: TrialRecipe, finished: Path, monkeypatch) -> None:
     began = flatvq.__version__
     monkeypatch.setattr(flatvq, "__version__", "9.8.7")
-    with pytest.raises(FlatvqError, match=rf"begun with flatvq {began}, now 9\.8\.7: install flatvq {began}"):
+    with pytest.raises(FlatvqError, match=rf"started with flatvq {began}, now 9\.8\.7: install flatvq {began}"):
         run_trial(recipe, finished)
     monkeypatch.undo()
     assert run_trial(recipe, finished)
@@ -231,7 +231,7 @@ def test_a_run_without_an_identity_is_refused(recipe: TrialRecipe, finished: Pat
         shutil.rmtree(finished / "checkpoints")
     else:
         (finished / "metrics.json").unlink()
-    with pytest.raises(FlatvqError, match=r"begun without identity\.json.*choose another --out"):
+    with pytest.raises(FlatvqError, match=r"started without identity\.json.*choose another --out"):
         run_trial(recipe, finished)
     assert not (finished / "identity.json").exists()
 
@@ -337,4 +337,4 @@ def test_all_processes_refuse_a_run_of_other_images(nodes: tuple[Path, Path, Pat
     (code, said), other = two_processes(run, first, second)
     assert (code, said) == other
     assert (code, said.count("\n")) == (2, 1)
-    assert "begun with held-out images 2 (" in said
+    assert "started with held-out images 2 (" in said

@@ -18,7 +18,7 @@ from flatvq.data import open_data
 from flatvq.errors import FlatvqError
 from flatvq.recipe import TrialRecipe, TuneRecipe, parse
 from flatvq.train.identity import Identity
-from flatvq.tune import Asked, Search, open_storage, space_of
+from flatvq.tune import Search, SearchSettings, open_storage, space_of
 
 
 def write_picture(folder: Path, number: int, seed: int) -> None:
@@ -37,80 +37,84 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def asked(pictures: Path) -> Asked:
+def settings(pictures: Path) -> SearchSettings:
     paths = {"path": str(pictures / "train"), "validation_path": str(pictures / "held-out")}
     recipe = parse(TrialRecipe, {"data": {"source": "folder", "crop": 16, **paths}})
-    return Asked("mine", recipe, TuneRecipe(), space_of(recipe))
+    return SearchSettings("mine", recipe, TuneRecipe(), space_of(recipe))
 
 
-def opened(asked: Asked, folder: Path, url: str | None = None) -> Search:
+def opened(settings: SearchSettings, folder: Path, url: str | None = None) -> Search:
     folder.mkdir(exist_ok=True)
-    return Search(asked, folder, open_storage(folder, url))
+    return Search(settings, folder, open_storage(folder, url))
 
 
 @pytest.mark.parametrize("side", ["train", "held-out"])
-def test_a_search_on_other_images_is_refused(asked: Asked, pictures: Path, tmp_path: Path, side: str) -> None:
-    opened(asked, tmp_path / "made")
-    opened(asked, tmp_path / "made")
+def test_a_search_on_other_images_is_refused(
+    settings: SearchSettings, pictures: Path, tmp_path: Path, side: str
+) -> None:
+    opened(settings, tmp_path / "made")
+    opened(settings, tmp_path / "made")
     (path,) = (pictures / side).glob("[39].png")
     kept = path.read_bytes()
     write_picture(path.parent, int(path.stem), seed=99)
     named = "training images 8" if side == "train" else "held-out images 2"
     with pytest.raises(
-        FlatvqError, match=rf"^the search 'mine' was begun with {named} \(\w{{8}}\), now"
-    ) as told:
-        opened(asked, tmp_path / "made")
-    assert told.value.remedy.endswith(" or choose another --out or --storage")
-    # Not written for a moment: a kill would leave an identity that refuses the search itself.
+        FlatvqError, match=rf"^the search 'mine' was started with {named} \(\w{{8}}\), now"
+    ) as refused:
+        opened(settings, tmp_path / "made")
+    assert refused.value.remedy.endswith(" or choose another --out or --storage")
+    # A refused search never writes its identity: after a kill, it would refuse the search itself.
     assert (tmp_path / "made" / "journal.log").read_text().count('"identity ') == 2
     path.write_bytes(kept)
-    opened(asked, tmp_path / "made")
+    opened(settings, tmp_path / "made")
 
 
-def test_a_search_of_another_version_is_refused(asked: Asked, tmp_path: Path, monkeypatch) -> None:
-    opened(asked, tmp_path / "made")
+def test_a_search_of_another_version_is_refused(
+    settings: SearchSettings, tmp_path: Path, monkeypatch
+) -> None:
+    opened(settings, tmp_path / "made")
     monkeypatch.setattr(flatvq, "__version__", "9.8.7")
-    with pytest.raises(FlatvqError, match=r"begun with flatvq .*, now 9\.8\.7: install flatvq"):
-        opened(asked, tmp_path / "made")
+    with pytest.raises(FlatvqError, match=r"started with flatvq .*, now 9\.8\.7: install flatvq"):
+        opened(settings, tmp_path / "made")
 
 
-def test_a_search_from_before_identities_is_refused(asked: Asked, tmp_path: Path) -> None:
-    search = opened(asked, tmp_path / "made")
+def test_a_search_from_before_identities_is_refused(settings: SearchSettings, tmp_path: Path) -> None:
+    search = opened(settings, tmp_path / "made")
     for key in search.study.user_attrs:
         if key.startswith("identity"):
             search.study.set_user_attr(key, None)
     with pytest.raises(FlatvqError, match="without a record of its images: choose another --out"):
-        opened(asked, tmp_path / "made")
+        opened(settings, tmp_path / "made")
 
 
 def test_machines_that_share_a_storage_have_the_same_images(
-    asked: Asked, pictures: Path, tmp_path: Path
+    settings: SearchSettings, pictures: Path, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    opened(asked, tmp_path / "one", url)
-    opened(asked, tmp_path / "two", url)
+    opened(settings, tmp_path / "one", url)
+    opened(settings, tmp_path / "two", url)
     kept = (pictures / "train" / "3.png").read_bytes()
     write_picture(pictures / "train", 3, seed=99)
     with pytest.raises(FlatvqError, match="training images"):
-        opened(asked, tmp_path / "three", url)
-    # The machine that was refused leaves nothing that would refuse the others.
+        opened(settings, tmp_path / "three", url)
+    # The refused machine leaves no identity that would refuse the others.
     (pictures / "train" / "3.png").write_bytes(kept)
-    opened(asked, tmp_path / "one", url)
+    opened(settings, tmp_path / "one", url)
 
 
 def test_of_two_searches_that_begin_together_one_is_refused(
-    asked: Asked, pictures: Path, tmp_path: Path
+    settings: SearchSettings, pictures: Path, tmp_path: Path
 ) -> None:
     """The second machine reads the storage before the first has written, and writes after it."""
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    first = opened(asked, tmp_path / "one", url)
+    first = opened(settings, tmp_path / "one", url)
     storage = optuna.storages.get_storage(url)
     (study,) = storage.get_all_studies()
     write_picture(pictures / "train", 3, seed=99)
-    other = Identity.of(asked.incumbent, open_data(asked.incumbent.data))
+    other = Identity.of(settings.incumbent, open_data(settings.incumbent.data))
     storage.set_study_user_attr(study._study_id, "identity of-another", other.to_dict())
     with pytest.raises(FlatvqError, match="training images"):
-        opened(asked, tmp_path / "two", url)
+        opened(settings, tmp_path / "two", url)
     assert first.identity != other
 
 
@@ -159,8 +163,8 @@ def test_tune_continued_on_other_images(pictures: Path, tmp_path: Path, monkeypa
     assert json.loads((made / "confirm" / "study.json").read_text())["identity"] == record["identity"]
     before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
     write_picture(pictures / "held-out", 8, seed=99)
-    code, said = tune()
-    assert (code, said.count("\n")) == (2, 1)
-    assert "the search 'mine-default' was begun with held-out images 2 (" in said
+    code, message = tune()
+    assert (code, message.count("\n")) == (2, 1)
+    assert "the search 'mine-default' was started with held-out images 2 (" in message
     after = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
     assert {path.name for path, text in after.items() if before.get(path) != text} <= {"journal.log"}

@@ -1,4 +1,4 @@
-"""A search's database that fails is named with what it said."""
+"""If the database of a search fails, the error names it and contains its message."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import optuna
 import pytest
 
 from flatvq.errors import FlatvqError, StorageError
-from flatvq.tune import open_storage, telling_failures
+from flatvq.tune import open_storage, storage_errors
 
 
-def test_a_database_that_fails_during_a_search_is_told(tmp_path: Path) -> None:
+def test_a_database_that_fails_during_a_search_is_named(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     study = optuna.create_study(storage=open_storage(tmp_path, url))
@@ -22,7 +22,7 @@ def test_a_database_that_fails_during_a_search_is_told(tmp_path: Path) -> None:
         pytest.raises(
             StorageError, match=r"the storage 'sqlite:.*shared\.db' failed .*no such table: trials"
         ),
-        telling_failures(url),
+        storage_errors(url),
     ):
         study.ask()
 

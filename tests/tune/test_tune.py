@@ -1,4 +1,4 @@
-"""The search: bits stay, the hopeless are given up, a kill loses nothing, the winner is confirmed."""
+"""The search: equal bits, pruning of collapsed trials, resume after a kill, and the confirmation."""
 
 from __future__ import annotations
 
@@ -23,11 +23,20 @@ from PIL import Image
 
 from flatvq.errors import FlatvqError
 from flatvq.model.capacity import capacity_of
-from flatvq.recipe import KnobRecipe, LevelRecipe, ModelRecipe, TrialRecipe, load_recipe
-from flatvq.records import Comparison, Look, Search
+from flatvq.recipe import KnobRecipe, LevelRecipe, ModelRecipe, TrialRecipe, TuneRecipe, load_recipe
+from flatvq.records import Comparison, Look
+from flatvq.records import Search as SearchRecord
 from flatvq.report.tuning import history_chart, tuning_sentence
-from flatvq.tune import changed, open_storage, space_of, suggested, values_of
-from flatvq.tune.search import _collapsed
+from flatvq.tune import (
+    Search,
+    SearchSettings,
+    open_storage,
+    space_of,
+    suggest_values,
+    values_of,
+    with_values,
+)
+from flatvq.tune.attempt import collapsed_level
 
 KNOBS = {
     "code_dim": {"choices": [2, 4]},
@@ -52,17 +61,17 @@ def hierarchy(*sizes: int) -> TrialRecipe:
 def test_every_candidate_has_the_bits_of_the_incumbent(sizes: list[int], seed: int) -> None:
     recipe = hierarchy(*sizes)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    values = suggested(study.ask(), space_of(recipe))
+    values = suggest_values(study.ask(), space_of(recipe))
     if "upper_bits" in values:
         cells = [256, 64, 16][: len(sizes)]
-        left = sum(n * math.log2(size) for n, size in zip(cells, sizes, strict=True))
-        if (left - values["upper_bits"] * sum(cells[1:])) / 256 < math.log2(1.5):
-            with pytest.raises(FlatvqError, match="leave none for the bottom"):
-                changed(recipe, values)
+        total = sum(n * math.log2(size) for n, size in zip(cells, sizes, strict=True))
+        if (total - values["upper_bits"] * sum(cells[1:])) / 256 < math.log2(1.5):
+            with pytest.raises(FlatvqError, match="leave none for the bottom level"):
+                with_values(recipe, values)
             return
-    candidate = changed(recipe, values)
-    bits = [capacity_of(one.model, 64).bits_per_image for one in (recipe, candidate)]
-    # The bottom's K is a whole number: off by half a code at most.
+    candidate = with_values(recipe, values)
+    bits = [capacity_of(trial.model, 64).bits_per_image for trial in (recipe, candidate)]
+    # K of the bottom level is rounded by half a code at most.
     smallest = candidate.model.levels[0].codebook_size
     assert abs(bits[0] - bits[1]) <= 256 * abs(math.log2(1 - 0.5 / smallest)) + 1e-6
     assert [level.downsample for level in candidate.model.levels] == [
@@ -73,14 +82,14 @@ def test_every_candidate_has_the_bits_of_the_incumbent(sizes: list[int], seed: i
     assert candidate.codebook.replacement.every == values["codebook.replacement.every"]
 
 
-def test_the_incumbents_own_values_change_nothing() -> None:
+def test_the_values_of_the_incumbent_change_nothing() -> None:
     recipe = hierarchy(256, 64)
-    assert changed(recipe, values_of(recipe, space_of(recipe))) == recipe
+    assert with_values(recipe, values_of(recipe, space_of(recipe))) == recipe
 
 
-def test_a_key_that_no_recipe_has_is_told() -> None:
+def test_an_unknown_key_is_refused() -> None:
     with pytest.raises(FlatvqError, match="did you mean 'learning_rate'"):
-        changed(hierarchy(16), {"train.learning_rat": 1.0})
+        with_values(hierarchy(16), {"train.learning_rat": 1.0})
 
 
 @pytest.mark.parametrize("knob", [{}, {"low": 2, "high": 1}, {"low": 0, "high": 1, "log": True}])
@@ -89,16 +98,16 @@ def test_a_range_without_values_is_refused(knob: dict[str, float]) -> None:
         KnobRecipe(**knob)
 
 
-def test_a_collapsed_level_is_named_once_it_had_time() -> None:
+def test_a_collapsed_level_is_named_after_the_warm_up() -> None:
     recipe = hierarchy(256, 64)
     look = {"step": 400, "psnr_db": 20.0, "levels": [{"perplexity": 200.0}, {"perplexity": 3.0}]}
-    assert _collapsed(recipe, Look(**look)) == 1
-    assert _collapsed(recipe, Look(**{**look, "step": 200})) is None
+    assert collapsed_level(recipe, Look(**look)) == 1
+    assert collapsed_level(recipe, Look(**{**look, "step": 200})) is None
     more = [{"perplexity": 200.0}, {"perplexity": 4.0}]
-    assert _collapsed(recipe, Look(**{**look, "levels": more})) is None
+    assert collapsed_level(recipe, Look(**{**look, "levels": more})) is None
 
 
-# --- the whole
+# --- whole searches
 
 
 @pytest.fixture
@@ -127,7 +136,7 @@ def command(recipe: Path, *words: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on_and_loses_no_finished_trial(recipe: Path, tmp_path: Path) -> None:
+def test_a_killed_search_resumes_and_keeps_its_finished_trials(recipe: Path, tmp_path: Path) -> None:
     log = tmp_path / "made" / "journal.log"
     first = subprocess.Popen(command(recipe), cwd=tmp_path, start_new_session=True)
     deadline = time.monotonic() + 240
@@ -153,16 +162,16 @@ def test_a_killed_search_goes_on_and_loses_no_finished_trial(recipe: Path, tmp_p
 def test_two_searches_share_a_database(recipe: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     with ExitStack() as stack:
-        both = [
+        searches = [
             stack.enter_context(
                 subprocess.Popen([*command(recipe, "--storage", url), "--out", out], cwd=tmp_path)
             )
             for out in ("machine-0", "machine-1")
         ]
-        assert [one.wait(timeout=500) for one in both] == [0, 0]
+        assert [search.wait(timeout=500) for search in searches] == [0, 0]
     folders = [tmp_path / f"machine-{number}" for number in range(2)]
     trained = [{path.parent.name[:4] for path in folder.glob("runs/*/metrics.json")} for folder in folders]
-    # Neither trains what the other does. Together they do what was asked for, and what both had begun then.
+    # No trial runs twice. Together they run the trials of the recipe, and those that were already running.
     assert not trained[0] & trained[1]
     records = [json.loads((folder / "tune.json").read_text()) for folder in folders]
     longest = max((record["trials"] for record in records), key=len)
@@ -172,7 +181,7 @@ def test_two_searches_share_a_database(recipe: Path, tmp_path: Path) -> None:
 
 
 def check_record(record: dict, folder: Path) -> None:
-    """What was found is what the runs say; the winner is the best; the confirmation is on fresh seeds."""
+    """The record agrees with the runs; the winner is the best trial; the confirmation uses new seeds."""
     done = [trial for trial in record["trials"] if trial["state"] == "done"]
     for trial in done:
         metrics = json.loads((folder / "made" / trial["run"] / "metrics.json").read_text())
@@ -181,7 +190,7 @@ def check_record(record: dict, folder: Path) -> None:
         assert recipe["data"]["tuning_share"] == 0.2
         assert recipe["train"]["steps"] == 10
         assert recipe["train"]["learning_rate"] == trial["values"]["train.learning_rate"]
-    assert record["trials"][0]["values"]["code_dim"] == 4  # the incumbent's
+    assert record["trials"][0]["values"]["code_dim"] == 4  # that of the incumbent
     best = max(done, key=lambda trial: trial["psnr_db"])
     assert record["best"] == best["number"]
     study = json.loads((folder / "made" / "confirm" / "study.json").read_text())
@@ -219,7 +228,7 @@ def test_a_damaged_journal_is_one_line(damage: bytes, tmp_path: Path) -> None:
     assert (tmp_path / "journal.log").read_bytes() == damage
 
 
-def test_a_line_that_a_kill_cut_off_is_dropped_and_nothing_else(tmp_path: Path) -> None:
+def test_only_the_line_that_a_kill_cut_off_is_removed(tmp_path: Path) -> None:
     optuna.create_study(storage=open_storage(tmp_path, None), study_name="mine")
     before = (tmp_path / "journal.log").read_bytes()
     (tmp_path / "journal.log").write_bytes(before + b'{"op_code":')
@@ -228,14 +237,14 @@ def test_a_line_that_a_kill_cut_off_is_dropped_and_nothing_else(tmp_path: Path) 
     assert optuna.get_all_study_names(open_storage(tmp_path, None)) == ["mine", "other"]
 
 
-def test_a_search_in_which_nothing_finishes_says_why(recipe: Path, tmp_path: Path) -> None:
+def test_a_search_without_a_finished_trial_says_why(recipe: Path, tmp_path: Path) -> None:
     space = "tune.space={train.learning_rate: {choices: [1.0e+30]}}"
     words = ["--set", "tune.trials=1", "--set", space]
-    found = subprocess.run(command(recipe, *words), cwd=tmp_path, capture_output=True, text=True)
-    assert (found.returncode, "Traceback" in found.stderr) == (2, False)
-    told = found.stderr.splitlines()[-1]
-    assert "no trial of 'made' finished; the last was" in told
-    assert json.loads((tmp_path / "made" / "tune.json").read_text())["trials"][0]["reason"] in told
+    ended = subprocess.run(command(recipe, *words), cwd=tmp_path, capture_output=True, text=True)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)
+    message = ended.stderr.splitlines()[-1]
+    assert "no trial of 'made' finished; the last was" in message
+    assert json.loads((tmp_path / "made" / "tune.json").read_text())["trials"][0]["reason"] in message
 
 
 HOLD = """
@@ -248,7 +257,7 @@ print("held", flush=True)
 time.sleep(600)
 """
 
-GO_ON = """
+RESUME = """
 import optuna
 from pathlib import Path
 from flatvq.tune import open_storage
@@ -264,112 +273,100 @@ def test_a_search_killed_while_it_writes_leaves_no_lock(tmp_path: Path) -> None:
         with (tmp_path / "made" / "journal.log.lock").open() as lock, pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         holder.kill()
-    subprocess.run([sys.executable, "-c", GO_ON], cwd=tmp_path, timeout=120, check=True)
+    subprocess.run([sys.executable, "-c", RESUME], cwd=tmp_path, timeout=120, check=True)
 
 
-def test_a_trial_that_was_asked_for_and_not_begun_is_taken_up(tmp_path: Path) -> None:
-    from flatvq.recipe import TuneRecipe
-    from flatvq.tune import Asked, Search
-
+def test_a_trial_in_the_storage_that_has_not_started_is_resumed(tmp_path: Path) -> None:
     recipe = hierarchy(16)
-    asked = Asked("mine", recipe, TuneRecipe(), space_of(recipe))
-    killed = Search(asked, tmp_path, open_storage(tmp_path, None))
-    suggestion = killed._asked()
-    values = suggested(suggestion, asked.space)
-    again = Search(asked, tmp_path, open_storage(tmp_path, None))
-    (found,) = again._left_behind()
-    assert found.number == suggestion.number
-    assert suggested(found, asked.space) == values
+    settings = SearchSettings("mine", recipe, TuneRecipe(), space_of(recipe))
+    killed = Search(settings, tmp_path, open_storage(tmp_path, None))
+    suggestion = killed._new_suggestion()
+    values = suggest_values(suggestion, settings.space)
+    again = Search(settings, tmp_path, open_storage(tmp_path, None))
+    (resumed,) = again._unfinished()
+    assert resumed.number == suggestion.number
+    assert suggest_values(resumed, settings.space) == values
 
 
-def test_a_search_that_goes_on_proposes_nothing_again(tmp_path: Path) -> None:
-    from flatvq.recipe import TuneRecipe
-    from flatvq.tune import Asked, Search
-
+def test_a_resumed_search_proposes_nothing_twice(tmp_path: Path) -> None:
     recipe = hierarchy(16)
-    asked = Asked("mine", recipe, TuneRecipe(), space_of(recipe))
+    settings = SearchSettings("mine", recipe, TuneRecipe(), space_of(recipe))
     rates = []
     for _ in range(3):
-        search = Search(asked, tmp_path, open_storage(tmp_path, None))
-        rates += [suggested(search.study.ask(), asked.space)["train.learning_rate"] for _ in range(2)]
-    assert rates[0] == recipe.train.learning_rate  # the incumbent's, first and once
+        search = Search(settings, tmp_path, open_storage(tmp_path, None))
+        rates += [suggest_values(search.study.ask(), settings.space)["train.learning_rate"] for _ in range(2)]
+    assert rates[0] == recipe.train.learning_rate  # that of the incumbent, first and only once
     assert len(set(rates)) == 6
 
 
 def _proposals(folder: Path, *, killed: bool) -> list[dict[str, object]]:
-    """Let a search propose twelve settings; if it is killed, it goes on in the middle of each."""
-    from flatvq.recipe import TuneRecipe
-    from flatvq.tune import Asked, Search
-
+    """Let a search propose twelve trials; if `killed`, load it again in the middle of each."""
     folder.mkdir()
     recipe = hierarchy(16)
-    asked = Asked("mine", recipe, TuneRecipe(), space_of(recipe))
-    search = Search(asked, folder, open_storage(folder, None))
+    settings = SearchSettings("mine", recipe, TuneRecipe(), space_of(recipe))
+    search = Search(settings, folder, open_storage(folder, None))
     proposed = []
     for _ in range(12):
-        suggestion = search._asked()
+        suggestion = search._new_suggestion()
         if killed:
-            suggested(suggestion, dict(list(asked.space.items())[:3]))
-            search = Search(asked, folder, open_storage(folder, None))
-            (suggestion,) = search._left_behind()
-        values = suggested(suggestion, asked.space)
+            suggest_values(suggestion, dict(list(settings.space.items())[:3]))
+            search = Search(settings, folder, open_storage(folder, None))
+            (suggestion,) = search._unfinished()
+        values = suggest_values(suggestion, settings.space)
         proposed.append(values)
         search.study.tell(suggestion, 20.0 - abs(values["train.commitment_weight"] - 0.3))
     return proposed
 
 
-def test_a_killed_search_proposes_what_an_undisturbed_one_does(tmp_path: Path) -> None:
-    # From the ninth trial on, values are drawn together and by what the earlier ones reached.
-    undisturbed = _proposals(tmp_path / "undisturbed", killed=False)
-    assert _proposals(tmp_path / "killed", killed=True) == undisturbed
-    assert len({str(values) for values in undisturbed}) == 12
+def test_a_killed_search_proposes_what_an_uninterrupted_one_does(tmp_path: Path) -> None:
+    # From the ninth trial on, values are drawn jointly and depend on the results of earlier trials.
+    uninterrupted = _proposals(tmp_path / "uninterrupted", killed=False)
+    assert _proposals(tmp_path / "killed", killed=True) == uninterrupted
+    assert len({str(values) for values in uninterrupted}) == 12
 
 
 def test_an_incumbent_outside_the_space_is_drawn(tmp_path: Path) -> None:
-    from flatvq.recipe import KnobRecipe, TuneRecipe
-    from flatvq.tune import Asked, Search
-
     recipe = hierarchy(16)
     space = {"code_dim": KnobRecipe(choices=(2, 3)), "train.commitment_weight": KnobRecipe(low=0.1, high=1)}
-    search = Search(Asked("mine", recipe, TuneRecipe(), space), tmp_path, open_storage(tmp_path, None))
-    values = suggested(search._asked(), space)
+    search = Search(
+        SearchSettings("mine", recipe, TuneRecipe(), space), tmp_path, open_storage(tmp_path, None)
+    )
+    values = suggest_values(search._new_suggestion(), space)
     assert recipe.model.levels[0].code_dim not in (2, 3)
     assert values["code_dim"] in (2, 3)
     assert values["train.commitment_weight"] == recipe.train.commitment_weight
 
 
 def test_two_searches_that_begin_together_propose_the_incumbent_once(tmp_path: Path) -> None:
-    from flatvq.recipe import TuneRecipe
-    from flatvq.tune import Asked, Search
-
     recipe = hierarchy(16)
-    asked = Asked("mine", recipe, TuneRecipe(), space_of(recipe))
+    settings = SearchSettings("mine", recipe, TuneRecipe(), space_of(recipe))
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    both = [Search(asked, tmp_path / name, open_storage(tmp_path, url)) for name in ("one", "other")]
-    # A trial that waited there could be taken by both at once: SQLite locks no row between look and grasp.
-    assert [search.study.get_trials() for search in both] == [[], []]
-    suggestions = [search._asked() for search in both]
+    searches = [Search(settings, tmp_path / name, open_storage(tmp_path, url)) for name in ("one", "other")]
+    # A trial enqueued in the storage could be taken by both: SQLite locks no row between read and write.
+    assert [search.study.get_trials() for search in searches] == [[], []]
+    suggestions = [search._new_suggestion() for search in searches]
     assert [suggestion.number for suggestion in suggestions] == [0, 1]
-    found = [suggested(suggestion, asked.space) for suggestion in suggestions]
-    assert found[0] == values_of(recipe, asked.space)
-    assert found[1] != found[0]
+    proposed = [suggest_values(suggestion, settings.space) for suggestion in suggestions]
+    assert proposed[0] == values_of(recipe, settings.space)
+    assert proposed[1] != proposed[0]
 
 
 def test_a_search_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    from flatvq.recipe import TuneRecipe
-    from flatvq.tune import Asked, Search
-
     recipe = hierarchy(16)
-    asked = Asked("mine", recipe, TuneRecipe(), space_of(recipe))
-    Search(asked, tmp_path, open_storage(tmp_path, None))
-    Search(asked, tmp_path, open_storage(tmp_path, None))
+    settings = SearchSettings("mine", recipe, TuneRecipe(), space_of(recipe))
+    Search(settings, tmp_path, open_storage(tmp_path, None))
+    Search(settings, tmp_path, open_storage(tmp_path, None))
     longer = recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": 1234})})
     with pytest.raises(FlatvqError, match="another recipe"):
-        Search(Asked("mine", longer, TuneRecipe(), space_of(recipe)), tmp_path, open_storage(tmp_path, None))
+        Search(
+            SearchSettings("mine", longer, TuneRecipe(), space_of(recipe)),
+            tmp_path,
+            open_storage(tmp_path, None),
+        )
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--set", "tune.space={train.learning_rat: {low: 1, high: 2}}"), "did you mean 'learning_rate'"),
         (("--set", "tune.space={codebook.update.decay: {low: 0.5, high: 2}}"), "codebook.update.decay"),
@@ -377,11 +374,11 @@ def test_a_search_of_another_recipe_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_trained(
-    recipe: Path, tmp_path: Path, words: tuple[str, ...], said: str
+    recipe: Path, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
     ended = subprocess.run(command(recipe, *words), cwd=tmp_path, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
-    assert said in ended.stderr
+    assert message in ended.stderr
     assert not (tmp_path / "made").exists()
 
 
@@ -400,18 +397,19 @@ def test_a_wrong_storage_is_one_line(recipe: Path, tmp_path: Path) -> None:
     assert "nonsense://x" in ended.stderr
 
 
-def test_a_winner_is_believed_only_if_it_is_better() -> None:
-    found = {"question": "asked", "a": "tuned", "b": "incumbent", "margin": 0.1}
-    found |= {"difference": 0.4, "interval90": [0.2, 0.6], "seeds": 3}
-    said = {
-        verdict: tuning_sentence(Comparison(**found, verdict=verdict))
+def test_a_winner_is_accepted_only_if_it_is_better() -> None:
+    values = {"question": "asked", "a": "tuned", "b": "incumbent", "margin": 0.1}
+    values |= {"difference": 0.4, "interval90": [0.2, 0.6], "seeds": 3}
+    sentences = {
+        verdict: tuning_sentence(Comparison(**values, verdict=verdict))
         for verdict in ("better", "worse", "equivalent", "inconclusive")
     }
-    believed = [verdict for verdict, sentence in said.items() if "is believed" in sentence]
+    believed = [verdict for verdict, sentence in sentences.items() if "is believed" in sentence]
     assert believed == ["better"]
-    assert "+0.40 dB, 90 % interval +0.20 to +0.60, 3 seeds" in said["better"]
-    alone = tuning_sentence(Comparison(**{**found, "interval90": None, "seeds": 1}, verdict="inconclusive"))
-    assert "no interval, 1 seed. The incumbent stays" in alone
+    assert "+0.40 dB, 90 % interval +0.20 to +0.60, 3 seeds" in sentences["better"]
+    one_seed = {**values, "interval90": None, "seeds": 1}
+    sentence = tuning_sentence(Comparison(**one_seed, verdict="inconclusive"))
+    assert "no interval, 1 seed. The incumbent stays" in sentence
 
 
 def test_the_line_of_the_history_is_the_best_so_far() -> None:
@@ -420,7 +418,7 @@ def test_the_line_of_the_history_is_the_best_so_far() -> None:
         for number, value in enumerate([20.0, 22.0, 21.0, 23.0])
     ]
     trials.append({"number": 4, "state": "pruned", "psnr_db": None, "validations": [[10, 19.0], [20, 19.5]]})
-    picture = history_chart(Search(format=1, name="search", steps=20, space={}, trials=trials))
+    picture = history_chart(SearchRecord(format=2, name="search", steps=20, space={}, trials=trials))
     assert picture is not None
     assert "the best of 4 finished trials reached 23.00 dB" in picture
     assert "trial 4: 19.50 dB, pruned" in picture

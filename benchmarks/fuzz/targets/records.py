@@ -108,16 +108,16 @@ class Runs(Target):
 
     def _resumed(self) -> None:
         from flatvq.study import write_study
-        from flatvq.study.runner import standing
+        from flatvq.study.running import outcome_of
 
         self.data.check(STUDY, "train the trials again")
-        found = [standing(trial, STUDY) for trial in self.plan.trials]
-        for outcome in found:
+        outcomes = [outcome_of(trial, STUDY) for trial in self.plan.trials]
+        for outcome in outcomes:
             assert outcome.step >= 0, f"step {outcome.step}"
             assert outcome.psnr_db is None or is_number(outcome.psnr_db), f"PSNR is {outcome.psnr_db!r}"
             if outcome.status != "done":
                 outcome.status, outcome.error = "failed", "not finished"
-        write_study(self.plan, found, self.data, STUDY)
+        write_study(self.plan, outcomes, self.data, STUDY)
 
 
 class Searches(Target):

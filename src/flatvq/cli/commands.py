@@ -91,7 +91,7 @@ def study(
         raise typer.Exit(STOPPED) from None
     # Before anything is written: on a full disk that fails, too.
     tables.show_failures(outcomes)
-    tables.show_study(write_study(plan, outcomes, data, folder))
+    tables.show_study(write_study(plan, outcomes, data, folder).model_dump(mode="json"))
     typer.echo(f"Report: {write_report(folder)}\nRecord: {folder / 'study.json'}")
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)

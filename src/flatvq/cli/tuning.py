@@ -16,7 +16,7 @@ from flatvq.data.reasons import printable
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.files import write_text
 from flatvq.recipe import StudyRecipe, load_recipe
-from flatvq.records import Comparison, load_search
+from flatvq.records import Comparison, Study, load_search
 from flatvq.report import tuning_sentence, write_report, write_tuning
 from flatvq.study import Outcome, StudyData, plan_study, planned_trial, run_trials, write_study
 from flatvq.study.devices import workers_for
@@ -44,28 +44,30 @@ def tuned(name: str, arm: str, out: Path | None, storage: str | None, overrides:
     recipe = load_recipe(name, overrides)
     incumbent = planned_trial(recipe, arm or recipe.match.reference, recipe.seeds[0])
     space = recipe.tune.space or tune.space_of(incumbent)
-    asked = tune.Asked(f"{Path(name).stem}-{incumbent.arm}", incumbent, recipe.tune, space)
-    tune.check_space(asked.base, space)
+    settings = tune.SearchSettings(f"{Path(name).stem}-{incumbent.arm}", incumbent, recipe.tune, space)
+    tune.check_space(settings.base, space)
     folder = writable(out or default_folder("tunes", name, incumbent.arm))
-    with tune.telling_failures(storage):
-        search = tune.Search(asked, folder, tune.open_storage(folder, storage))
+    with tune.storage_errors(storage):
+        search = tune.Search(settings, folder, tune.open_storage(folder, storage))
         search.run(workers_for(recipe, recipe.tune.trials), _Lines(recipe.tune.trials).show)
         best = tune.best_of(search)
         record = tune.tune_record(search)
     tune.write_record(folder, record, None)
     if best is None:
-        last = record["trials"][-1]
-        what = f"no trial of '{folder}' finished; the last was {last['state']} ({last['why']})"
+        last = record.trials[-1]
+        what = f"no trial of '{folder}' finished; the last was {last.state} ({last.reason})"
         raise FlatvqError(what, "train longer (tune.length, train.steps), or try more of them (tune.trials)")
-    study = _confirmed(tune.confirming_study(asked, best.params, recipe), folder / "confirm", search.identity)
-    (comparison,) = study["comparisons"] or [None]
+    study = _confirmed(
+        tune.confirming_study(settings, best.params, recipe), folder / "confirm", search.identity
+    )
+    (comparison,) = study.comparisons or [None]
     tune.write_record(folder, record, comparison)
     _write_recipe(folder / "tuned.yaml", load_search(folder).confirmed)
     console.print(f"Report: {write_tuning(folder)}\nRecipe: {folder / 'tuned.yaml'}")
     return comparison is None
 
 
-def _confirmed(recipe: StudyRecipe, folder: Path, identity: Identity) -> dict[str, Any]:
+def _confirmed(recipe: StudyRecipe, folder: Path, identity: Identity) -> Study:
     plan = plan_study(recipe, "confirm")
     tables.show_plan(plan)
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +79,7 @@ def _confirmed(recipe: StudyRecipe, folder: Path, identity: Identity) -> dict[st
         outcomes = run_trials(plan, folder, data, watch)
     tables.show_failures(outcomes)
     study = write_study(plan, outcomes, data, folder)
-    tables.show_study(study)
+    tables.show_study(study.model_dump(mode="json"))
     write_report(folder)
     return study
 

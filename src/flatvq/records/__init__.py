@@ -8,14 +8,16 @@ from flatvq.records.lines import JsonLines, Look, Row, load_jsonl, parse_row, re
 from flatvq.records.reading import Record, check_record, read_record
 from flatvq.records.run import Codes, Metrics, Status, read_codes, read_images, read_metrics, read_status
 from flatvq.records.search import Search, load_search
-from flatvq.records.study import Arm, Comparison, Study, Trial, TrialLevel, load_study
+from flatvq.records.study import Arm, Comparison, Data, Match, Study, Trial, TrialLevel, Verdict, load_study
 
 __all__ = [
     "Arm",
     "Codes",
     "Comparison",
+    "Data",
     "JsonLines",
     "Look",
+    "Match",
     "Metrics",
     "Record",
     "Row",
@@ -24,6 +26,7 @@ __all__ = [
     "Study",
     "Trial",
     "TrialLevel",
+    "Verdict",
     "check_record",
     "load_jsonl",
     "load_search",

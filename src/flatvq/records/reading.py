@@ -16,6 +16,7 @@ __all__ = [
     "Decibels",
     "Format1",
     "Format2",
+    "Integer",
     "Number",
     "Pair",
     "Positive",
@@ -37,6 +38,8 @@ _LONGEST = 60
 
 Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 """Within the range of float32, in which everything is computed."""
+Integer = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+"""An integer that stays one; `Number` turns it into a float."""
 Decibels = Annotated[float, Field(ge=-1000, le=1000)]
 """A PSNR, or a difference of two."""
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -25,7 +25,7 @@ from flatvq.records.reading import (
 
 __all__ = [
     "Codes",
-    "FileFate",
+    "FileRecord",
     "LevelMetrics",
     "Metrics",
     "Status",
@@ -47,8 +47,8 @@ class Status(Record):
     error: str | None = None
 
 
-class FileFate(Record):
-    """A file of the data that was not used as it is."""
+class FileRecord(Record):
+    """A file of the data that could not be used, or only after a conversion."""
 
     name: str
     split: str
@@ -73,6 +73,8 @@ class MeasuredOn(Record):
     """What an evaluation depends on beside the protocol."""
 
     flatvq: str
+    commit: str | None = None
+    training_protocol: Count | None = None
     fingerprint: str
     tokenizer: str | None
     weights: dict[str, str]
@@ -94,7 +96,7 @@ class Metrics(Record):
     effective_bits_per_image: Annotated[Number, Field(ge=0)]
     levels: Several[LevelMetrics] = Field(min_length=1)
     measured_on: MeasuredOn | None = None
-    files: Several[FileFate] = ()
+    files: Several[FileRecord] = ()
 
 
 class CodeCounts(Record):

@@ -7,7 +7,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict
 
-from flatvq.records.reading import Count, Decibels, Format2, Number, Record, Several, Step, read_record
+from flatvq.records.identity import StoredIdentity
+from flatvq.records.reading import (
+    Count,
+    Decibels,
+    Format2,
+    Integer,
+    Number,
+    Record,
+    Several,
+    Step,
+    read_record,
+)
 from flatvq.records.study import Comparison
 
 __all__ = ["Attempt", "Search", "load_search"]
@@ -21,7 +32,9 @@ class Attempt(Record):
     reason: str | None = None
     psnr_db: Decibels | None = None
     validations: Several[Annotated[tuple[Step, Decibels], Strict(False)]] = ()
-    values: dict[str, Number | str | bool | None] = Field({})
+    values: dict[str, Integer | Number | str | bool | None] = Field({})
+    run: str | None = None
+    seconds: Number | None = None
 
     @property
     def reached(self) -> float | None:
@@ -37,6 +50,7 @@ class Search(Record):
     format: Format2
     name: str
     steps: Step
+    identity: StoredIdentity | None = None
     space: dict[str, Any]
     trials: Several[Attempt]
     best: Count | None = None

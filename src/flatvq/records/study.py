@@ -10,6 +10,7 @@ from pydantic import Field
 from flatvq.errors import FlatvqError, nearest
 from flatvq.recipe.section import Seed
 from flatvq.recipe.strict_json import load_json
+from flatvq.records.identity import StoredIdentity
 from flatvq.records.reading import (
     Count,
     Decibels,
@@ -24,37 +25,20 @@ from flatvq.records.reading import (
     check_record,
     read_file,
 )
+from flatvq.records.run import FileRecord
 
 __all__ = [
     "Arm",
     "Comparison",
     "Data",
-    "FileFate",
     "Level",
     "Match",
     "Study",
     "Trial",
     "TrialLevel",
+    "Verdict",
     "load_study",
 ]
-
-
-class Side(Record):
-    """The images of one side."""
-
-    images: Count
-    fingerprint: str
-
-
-class Identity(Record):
-    """What a trial was begun with."""
-
-    flatvq: str
-    training_protocol: Count
-    evaluation_protocol: str
-    source: str
-    training: Side
-    validation: Side
 
 
 class Level(Record):
@@ -72,6 +56,7 @@ class Arm(Record):
     healthy: bool
     treatment: str | None = None
     hierarchy: str | None = None
+    levels: Positive | None = None
     level_table: Several[Level] = Field(min_length=1)
     bits_per_image: Number | None = None
     bits_per_pixel: Number | None = None
@@ -79,7 +64,7 @@ class Arm(Record):
     codebook_parameters: Count | None = None
     multiply_adds: Count | None = None
     search_multiply_adds: Count | None = None
-    identity: Identity | None = None
+    identity: StoredIdentity | None = None
 
     @property
     def condition(self) -> str:
@@ -143,11 +128,13 @@ class Comparison(Record):
     question: str
     a: str
     b: str
+    metric: str | None = None
     difference: Decibels | None = None
     interval90: Pair[Number | None] | None = None
     margin: Annotated[float, Field(ge=0, le=1000)]
     seeds: Count = 0
     per_seed: Several[Decibels] = ()
+    p_equivalence: Share | None = None
     verdict: str
     seeds_needed: Count | None = None
 
@@ -158,15 +145,6 @@ class Comparison(Record):
         return None if low is None or high is None else (low, high)
 
 
-class FileFate(Record):
-    """A file of the data that was not used as it is."""
-
-    name: str
-    split: str | None = None
-    status: str
-    reason: str | None = None
-
-
 class Data(Record):
     """What was trained on and what was held out."""
 
@@ -175,7 +153,7 @@ class Data(Record):
     validation_images: Count | None = None
     crop: Positive | None = None
     held_out: str | None = None
-    files: Several[FileFate] = ()
+    files: Several[FileRecord] = ()
 
 
 class Match(Record):
@@ -185,6 +163,7 @@ class Match(Record):
     capacities: Several[str] = ()
     tolerance: Share | None = None
     nearest: bool = False
+    unmatched: Several[str] = ()
     solved: dict[str, Any] = Field({})
     residuals: dict[str, dict[str, Number | None]] = Field({})
 
@@ -210,7 +189,7 @@ class Study(Record):
     evaluation_protocol: str | None = None
     training_protocol: int | None = None
     margin_db: Annotated[float, Field(ge=0, le=1000)]
-    identity: Identity | None = None
+    identity: StoredIdentity | None = None
     data: Data = Data()
     match: Match = Match()
     arms: Several[Arm]

@@ -2,10 +2,12 @@
 
 from flatvq.study.data import StudyData
 from flatvq.study.estimate import estimate_seconds
+from flatvq.study.outcome import Outcome, StudyProgress
 from flatvq.study.packing import pack
 from flatvq.study.plan import Plan, PlannedArm, Trial, plan_study, planned_arms, planned_trial
 from flatvq.study.results import write_study
-from flatvq.study.runner import Outcome, StudyProgress, StudyStopped, run_trials
+from flatvq.study.runner import run_trials
+from flatvq.study.scheduler import StudyStopped
 
 __all__ = [
     "Outcome",

@@ -1,23 +1,35 @@
-"""Whether a level ended collapsed, whatever was done against it, and of which kind the collapse is."""
+"""Whether a trained level has a collapsed codebook, and the kind of collapse."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import prod
-from typing import Any, Literal
+from typing import Literal
 
-__all__ = ["Collapse", "collapse_of", "perplexity_share", "relapses"]
+from flatvq.records import Trial
+from flatvq.records.run import LevelMetrics
+
+__all__ = ["Collapse", "collapse_of", "count_relapses", "perplexity_share"]
 
 Collapse = Literal["codes", "latents"]
 
-# Of the codes that the split has cells for. A uniform use of a tenth of them is the mildest case.
-_SHARE = 0.1
-# Of the latents' variance: less means that the few codes in use are all that the encoder gives.
-_NOTHING_LOST = 0.01
+# A level has collapsed if its perplexity is below this share of its maximum.
+_COLLAPSED_SHARE = 0.1
+# Relative quantization error below which the few codes in use cover nearly all of the latents' variance.
+_NEGLIGIBLE_ERROR = 0.01
 
 
 def perplexity_share(perplexity: float, codebook_size: int, grid: Sequence[int], images: int) -> float:
-    """Return the perplexity over the most that it could be: K, or the cells of the split if they are fewer.
+    """Divide a perplexity by its maximum: K, or the number of cells of the split if that is smaller.
+
+    Args:
+        perplexity: the perplexity over the split.
+        codebook_size: K.
+        grid: rows and columns of the level.
+        images: the number of images of the split.
+
+    Returns:
+        The share, between 0 and 1.
 
     Example:
         >>> perplexity_share(256.0, 512, (8, 8), images=100), perplexity_share(32.0, 512, (8, 8), images=1)
@@ -26,39 +38,43 @@ def perplexity_share(perplexity: float, codebook_size: int, grid: Sequence[int],
     return perplexity / min(codebook_size, images * prod(grid))
 
 
-def collapse_of(level: Mapping[str, Any], grid: Sequence[int], images: int) -> Collapse | None:
-    """Tell whether a level's codebook has collapsed.
+def collapse_of(level: LevelMetrics, images: int) -> Collapse | None:
+    """Return the kind of collapse of a level's codebook.
 
     Args:
-        level: `codebook_size`, `perplexity` and `quantization_error` over the whole held-out split.
-        grid: its rows and columns.
-        images: of the split: no more codes can be seen than it has cells.
+        level: the metrics over the whole held-out split.
+        images: the number of images of the split.
 
     Returns:
-        None for a perplexity of at least a tenth of the codes. `codes`: the latents differ but share few
-        codes, which dead-code replacement mends. `latents`: the encoder gives few different latents, so
-        replacement has nothing to draw from; a weaker commitment or a longer warm-up may help.
+        None if the perplexity is at least a tenth of its maximum. `codes` if the latents differ but share few
+        codes; dead-code replacement prevents this. `latents` if the encoder gives few different latents, so
+        that replacement has no new vectors to draw; a smaller commitment weight or a longer warm-up may help.
 
     Example:
-        >>> level = {"codebook_size": 512, "perplexity": 9.6, "quantization_error": 0.001}
-        >>> collapse_of(level, (8, 8), images=100)
+        >>> level = LevelMetrics(
+        ...     grid=(8, 8), codebook_size=512, code_dim=64, usage=0.05, perplexity=9.6, used_codes=26,
+        ...     codes_for_99=20, quantization_error=0.001)
+        >>> collapse_of(level, images=100)
         'latents'
-        >>> collapse_of({**level, "quantization_error": 0.3}, (8, 8), images=100)
+        >>> collapse_of(level.model_copy(update={"quantization_error": 0.3}), images=100)
         'codes'
-        >>> collapse_of({**level, "perplexity": 433.0}, (8, 8), images=100) is None
+        >>> collapse_of(level.model_copy(update={"perplexity": 433.0}), images=100) is None
         True
     """
-    if perplexity_share(level["perplexity"], level["codebook_size"], grid, images) >= _SHARE:
+    if perplexity_share(level.perplexity, level.codebook_size, level.grid, images) >= _COLLAPSED_SHARE:
         return None
-    return "latents" if level["quantization_error"] < _NOTHING_LOST else "codes"
+    return "latents" if level.quantization_error < _NEGLIGIBLE_ERROR else "codes"
 
 
-def relapses(trials: Sequence[Mapping[str, Any]], arm: str) -> tuple[int, int]:
-    """Count an arm's finished trials with a collapsed level, and its finished trials.
+def count_relapses(trials: Sequence[Trial], arm: str) -> tuple[int, int]:
+    """Count the finished trials of an arm that have a collapsed level.
 
     Args:
-        trials: as `study.json` holds them.
-        arm: the arm's name.
+        trials: the trials of a study.
+        arm: the name of the arm.
+
+    Returns:
+        The number of finished trials with a collapsed level, and the number of finished trials.
     """
-    done = [trial for trial in trials if trial["arm"] == arm and trial["status"] == "done"]
-    return sum(any(level["collapse"] for level in trial["levels"]) for trial in done), len(done)
+    done = [trial for trial in trials if trial.arm == arm and trial.done]
+    return sum(any(level.collapse for level in trial.levels or ()) for trial in done), len(done)

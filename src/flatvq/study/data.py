@@ -1,4 +1,4 @@
-"""The images of a study, opened once before its trials, and the identity that every trial must have."""
+"""The images of a study, opened once before its trials, and the identity that its trials must have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flatvq.train.lock import locked
 
 __all__ = ["StudyData"]
 
-_ASIDE = "superseded"
+_SUPERSEDED = "superseded"
 _LOCK_SECONDS = 1.0
 
 
@@ -27,87 +27,92 @@ class StudyData:
         plan: the study.
 
     Raises:
-        FlatvqError: if images cannot be opened, or arms that are compared are evaluated on different images.
+        FlatvqError: if images cannot be opened, or if two arms of a comparison are evaluated on different
+            images.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         first = plan.arms[0].recipe
         self.split = open_data(first.data)
-        """The images of the first arm; most studies have the same ones in all arms."""
+        """The images of the first arm. In most studies all arms use the same images."""
         self._identities = {first.arm: Identity.of(first, self.split)}
         for arm in plan.arms[1:]:
             data = self.split if arm.recipe.data == first.data else open_data(arm.recipe.data)
             self._identities[arm.name] = Identity.of(arm.recipe, data)
-        self._refuse_different_images()
+        self._require_same_evaluation()
 
     @property
     def identity(self) -> Identity:
-        """That of the first arm's trials."""
+        """The identity of the first arm's trials."""
         return self.identity_of(self.plan.arms[0].name)
 
     def identity_of(self, arm: str) -> Identity:
-        """Return the identity of an arm's trials."""
+        """Return the identity of the trials of an arm."""
         return self._identities[arm]
 
-    def check(self, folder: Path, otherwise: str) -> None:
-        """Refuse to go on with trials of other images or another flatvq, before anything is trained.
+    def check(self, folder: Path, alternative: str) -> None:
+        """Refuse to resume a study whose trials used other images or another version of flatvq.
+
+        Call it before anything is trained.
 
         Args:
-            folder: the study's.
-            otherwise: what to do if what they began with cannot be restored.
+            folder: the folder of the study.
+            alternative: what to do if the first images or version cannot be restored, as an imperative
+                clause.
 
         Raises:
-            FlatvqError: how many trials differ, in what, and what to do.
+            FlatvqError: if such trials exist, with their number, what differs and what to do.
         """
-        differing = list(self._mismatches(folder))
-        if differing:
-            trial, mismatch = differing[0]
-            number = f"{len(differing)} of {len(self.plan.trials)} trials in '{folder}'"
-            where = f"{number} cannot be continued or compared; '{trial.run}' was"
-            raise mismatch.error(where, otherwise)
+        mismatches = list(self._mismatches(folder))
+        if mismatches:
+            trial, mismatch = mismatches[0]
+            number = f"{len(mismatches)} of {len(self.plan.trials)} trials in '{folder}'"
+            subject = f"{number} cannot be resumed or compared; '{trial.run}' was"
+            raise mismatch.error(subject, alternative)
 
     def set_aside(self, folder: Path) -> list[Path]:
-        """Move the trials that `check` refuses to FOLDER/superseded/N, and the study's record with them.
+        """Move the trials that `check` refuses, and the record of the study, to FOLDER/superseded/N.
 
         Args:
-            folder: the study's.
+            folder: the folder of the study.
 
         Returns:
-            Where the trials are now.
+            The new folders of the trials.
 
         Raises:
-            FlatvqError: if one of them is being trained.
+            FlatvqError: if one of the trials is being trained.
         """
-        differing = [trial for trial, _ in self._mismatches(folder)]
-        if not differing:
+        trials = [trial for trial, _ in self._mismatches(folder)]
+        if not trials:
             return []
-        places = (folder / _ASIDE / str(number) for number in count(1))
-        aside = next(place for place in places if not place.exists())
+        candidates = (folder / _SUPERSEDED / str(number) for number in count(1))
+        target = next(path for path in candidates if not path.exists())
         with ExitStack() as locks:
-            for trial in differing:
+            for trial in trials:
                 locks.enter_context(locked(folder / trial.run, _LOCK_SECONDS))
-            # The record goes first: it is not of the trials that will be in the folder.
-            for path in (Path("study.json"), Path("report.html"), *(trial.run for trial in differing)):
+            # study.json goes first: after a kill, it must not describe trials that are no longer there.
+            for path in (Path("study.json"), Path("report.html"), *(trial.run for trial in trials)):
                 if (folder / path).exists():
-                    (aside / path).parent.mkdir(parents=True, exist_ok=True)
-                    (folder / path).rename(aside / path)
-        return [aside / trial.run for trial in differing]
+                    (target / path).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / path).rename(target / path)
+        return [target / trial.run for trial in trials]
 
     def _mismatches(self, folder: Path) -> Iterator[tuple[Trial, Mismatch]]:
+        """Yield the trials whose runs began with another identity or recipe than the plan's."""
         for trial in self.plan.trials:
             run = folder / trial.run
             mismatch = mismatch_of(run, self.identity_of(trial.recipe.arm))
             if (run / "recipe.json").exists() and load_trial(run) != trial.recipe:
-                mismatch = Mismatch("begun with another recipe", ("restore its recipe.json",))
+                mismatch = Mismatch("started with another recipe", ("restore its recipe.json",))
             if mismatch is not None:
                 yield trial, mismatch
 
-    def _refuse_different_images(self) -> None:
+    def _require_same_evaluation(self) -> None:
         for pair in self.plan.comparisons:
             a, b = self.identity_of(pair.a), self.identity_of(pair.b)
-            differ = a.differences(b, f"{pair.b} has")
-            differ.pop("training images", None)
-            if differ:
-                what = f"arms are not evaluated alike: {pair.a} has {'; '.join(differ.values())}"
+            differences = a.differences(b, f"{pair.b} has")
+            differences.pop("training images", None)
+            if differences:
+                what = f"arms are evaluated differently: {pair.a} has {'; '.join(differences.values())}"
                 raise FlatvqError(what, "give them the same held-out images, crop and resize")

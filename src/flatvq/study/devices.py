@@ -1,4 +1,4 @@
-"""How many trials run at a time, and which GPU each of them gets."""
+"""The number of trials that run at a time, and the GPU of each."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ __all__ = ["gpus_for", "least_busy", "workers_for"]
 
 
 def workers_for(recipe: StudyRecipe, trials: int) -> int:
-    """Choose how many trials run at a time: the recipe's number, or one per core on a CPU, one per GPU.
+    """Choose how many trials run at a time.
 
     Args:
-        recipe: its `workers` and `train.device`.
-        trials: how many there are.
+        recipe: the study. Its `workers` is the number, if set; `train.device` decides otherwise.
+        trials: the number of trials.
+
+    Returns:
+        The recipe's number, or one per GPU, or one per core on a CPU; at most `trials`.
     """
     device = recipe.train.device
     automatic = len(gpus_for(device)) or (1 if device == "mps" else cores())
@@ -24,7 +27,14 @@ def workers_for(recipe: StudyRecipe, trials: int) -> int:
 
 
 def gpus_for(device: str) -> list[str]:
-    """Name the GPUs that trials may use, as CUDA_VISIBLE_DEVICES names them; none for other devices."""
+    """List the GPUs that trials may use.
+
+    Args:
+        device: `train.device` of the recipe.
+
+    Returns:
+        Their names as in CUDA_VISIBLE_DEVICES; empty for other devices.
+    """
     import torch
 
     if device not in ("auto", "cuda") or not torch.cuda.is_available():
@@ -33,11 +43,18 @@ def gpus_for(device: str) -> list[str]:
     return visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
 
 
-def least_busy(gpus: Sequence[str], taken: Sequence[str | None]) -> str | None:
-    """Choose the GPU that the fewest trials have; None if there is none.
+def least_busy(gpus: Sequence[str], in_use: Sequence[str | None]) -> str | None:
+    """Choose the GPU that the fewest trials use.
+
+    Args:
+        gpus: the GPUs to choose from.
+        in_use: the GPU of each running trial.
+
+    Returns:
+        The GPU; None if there is none.
 
     Example:
         >>> least_busy(["2", "5"], ["2", "5", "2"]), least_busy([], [None])
         ('5', None)
     """
-    return min(gpus, key=list(taken).count, default=None)
+    return min(gpus, key=list(in_use).count, default=None)

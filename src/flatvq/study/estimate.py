@@ -1,4 +1,4 @@
-"""How long a study will take, measured on a few steps of each arm."""
+"""Estimates the wall time of a study from a few steps of each arm."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from flatvq.train.objective import objective
 __all__ = ["estimate_seconds"]
 
 _STEPS = 4
-# Start of the interpreter, decoding, init and the final evaluation.
+# Per trial: start of the interpreter, decoding, initialization of codebooks and the final evaluation.
 _OVERHEAD_SECONDS = 8.0
 
 
 def estimate_seconds(plan: Plan) -> float:
     """Estimate the wall time of a study on this machine.
 
-    A few steps of each arm are run on noise with as many threads as a trial will get; one after the other, so
-    that what trials cost each other by sharing memory and caches is not in it.
+    Runs a few steps of each arm on noise, with as many threads as a trial will get. The arms run one after
+    the other, so the estimate ignores that parallel trials share memory and caches.
 
     Args:
         plan: the study.
@@ -38,14 +38,14 @@ def estimate_seconds(plan: Plan) -> float:
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, cores() // workers))
     try:
-        each = [_seconds(arm.recipe) * len(plan.recipe.seeds) for arm in plan.arms]
+        seconds = [_training_seconds(arm.recipe) * len(plan.recipe.seeds) for arm in plan.arms]
     finally:
         torch.set_num_threads(before)
-    return (sum(each) + _OVERHEAD_SECONDS * len(plan.trials)) / workers
+    return (sum(seconds) + _OVERHEAD_SECONDS * len(plan.trials)) / workers
 
 
-def _seconds(recipe: TrialRecipe) -> float:
-    """Time the training steps of one trial."""
+def _training_seconds(recipe: TrialRecipe) -> float:
+    """Estimate the seconds of all training steps of one trial."""
     with machine_for(recipe.train, ALONE) as machine:
         model = build_vqvae(recipe.model, recipe.codebook).to(machine.device)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -59,5 +59,5 @@ def _seconds(recipe: TrialRecipe) -> float:
                 output = model(images)
             objective(output, images, recipe.train).total.backward()  # type: ignore[no-untyped-call]
             times.append(time.perf_counter() - start)
-    # The first step seeds codebooks and warms caches up.
+    # The first step initializes the codebooks and warms up the caches.
     return min(times[1:]) * recipe.train.steps

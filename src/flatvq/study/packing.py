@@ -1,10 +1,10 @@
-"""A study's records, small enough to commit: everything but weights, checkpoints and pictures.
+"""Packs the records of a study into a few small files: all but weights, checkpoints and pictures.
 
-OUT/study.json, recipe.yaml   as they are
-OUT/recipes.json              the resolved recipe of each arm, as it was trained; only the seed is left out
-OUT/images.parquet            arm, seed, image, psnr_db, ssim, mse, ms_ssim: one row an image and trial
-OUT/history.parquet           arm, seed, kind, step, level, name, value: one row a number of records.jsonl
-OUT/codes.parquet             arm, seed, level, counts: how often each code was used over the held-out split
+OUT/study.json, recipe.yaml   copies
+OUT/recipes.json              the resolved recipe of each arm, without the seed
+OUT/images.parquet            arm, seed, image, psnr_db, ssim, mse, ms_ssim: one row per trial and image
+OUT/history.parquet           arm, seed, kind, step, level, name, value: one row per number of records.jsonl
+OUT/codes.parquet             arm, seed, level, counts: uses of each code over the held-out split
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from flatvq.errors import FlatvqError
 from flatvq.files import write_bytes, write_json
 from flatvq.recipe import load_trial
 from flatvq.records import Trial, load_study, read_codes, read_images, read_rows
-from flatvq.records.study import Identity as RecordedIdentity
-from flatvq.train.identity import Identity, read_identity
+from flatvq.records.identity import StoredIdentity
+from flatvq.train.identity import read_identity
 
 __all__ = ["pack"]
 
@@ -28,59 +28,59 @@ Row = dict[str, Any]
 
 
 def pack(study: Path, out: Path) -> list[Path]:
-    """Pack a study's records.
+    """Pack the records of a study.
 
     Args:
-        study: its folder.
-        out: where to; made if absent.
+        study: the folder of the study.
+        out: the folder to write to; created if it does not exist.
 
     Returns:
         The files that were written.
 
     Raises:
-        FlatvqError: if the folder holds no study, no trial is finished, or the records of one are gone or
-            are of other images or another flatvq than the study's.
+        FlatvqError: if the folder holds no study or no trial is finished; or if the records of a finished
+            trial are missing, or come from other images or another version of flatvq than study.json.
     """
     import pyarrow as pa
 
-    found = load_study(study)
-    runs = [(trial, trial.folder(study)) for trial in found.trials if trial.done]
+    record = load_study(study)
+    runs = [(trial, trial.folder(study)) for trial in record.trials if trial.done]
     if not runs:
         raise FlatvqError(f"no trial of '{study}' is finished", "run the study again")
     for trial, run in runs:
         if not (run / "metrics.json").is_file():
-            raise FlatvqError(f"'{run}' is gone", "a study is packed with its runs")
-        _refuse_others(run, found.arm(trial.arm).identity or found.identity)
+            raise FlatvqError(f"the run '{run}' is missing", "restore it, or run the study again")
+        _require_identity(run, record.arm(trial.arm).identity or record.identity)
     tables = {
         "images": pa.Table.from_pylist([row for trial, run in runs for row in _images(trial, run)]),
         "history": pa.Table.from_pylist([row for trial, run in runs for row in _history(trial, run)]),
         "codes": pa.Table.from_pylist([row for trial, run in runs for row in _codes(trial, run)]),
     }
     out.mkdir(parents=True, exist_ok=True)
-    written = [_copied(study / name, out / name) for name in ("study.json", "recipe.yaml")]
-    written.append(_recipes(runs, out / "recipes.json"))
-    return [*written, *(_written(out / f"{name}.parquet", table) for name, table in tables.items())]
+    written = [_copy(study / name, out / name) for name in ("study.json", "recipe.yaml")]
+    written.append(_write_recipes(runs, out / "recipes.json"))
+    return [*written, *(_write_table(out / f"{name}.parquet", table) for name, table in tables.items())]
 
 
-def _copied(source: Path, path: Path) -> Path:
+def _copy(source: Path, path: Path) -> Path:
     write_bytes(path, source.read_bytes())
     return path
 
 
-def _refuse_others(run: Path, identity: RecordedIdentity | None) -> None:
-    """Refuse a run of another identity than the study's; older studies and their runs have none."""
+def _require_identity(run: Path, identity: StoredIdentity | None) -> None:
+    """Refuse a run whose identity differs from that in study.json. Old studies and their runs have none."""
     stored = read_identity(run)
     if stored is None and identity is None:
         return
     if stored is None or identity is None:
-        what = f"of study.json and '{run}' only one says which images it is of"
-        raise FlatvqError(what, "run the study again")
-    differ = Identity(**identity.model_dump()).differences(stored, f"'{run}' has")
-    if differ:
-        raise FlatvqError(f"study.json has {'; '.join(differ.values())}", "run the study again")
+        without = f"'{run}'" if stored is None else "study.json"
+        raise FlatvqError(f"{without} does not record which images were used", "run the study again")
+    differences = identity.differences(stored, f"'{run}' has")
+    if differences:
+        raise FlatvqError(f"study.json has {'; '.join(differences.values())}", "run the study again")
 
 
-def _recipes(runs: Sequence[tuple[Trial, Path]], path: Path) -> Path:
+def _write_recipes(runs: Sequence[tuple[Trial, Path]], path: Path) -> Path:
     recipes = {trial.arm: load_trial(run).model_dump(mode="json", exclude={"seed"}) for trial, run in runs}
     write_json(path, recipes)
     return path
@@ -97,29 +97,29 @@ def _codes(trial: Trial, run: Path) -> Iterator[Row]:
 
 
 def _history(trial: Trial, run: Path) -> Iterator[Row]:
-    # After a resume a step may stand twice: the last one counts.
+    # A step that was repeated after a resume is recorded twice. Keep the last one.
     last = {}
     for record in read_rows(run / "records.jsonl").rows:
         if record["kind"] in _KINDS:
             last[record["kind"], record["step"], record.get("level")] = record
     for (kind, step, level), record in last.items():
-        for at, name, value in _numbers(record):
-            where = {"kind": kind, "step": step, "level": level if at is None else at}
-            yield {"arm": trial.arm, "seed": trial.seed, **where, "name": name, "value": float(value)}
+        for own_level, name, value in _numbers(record):
+            key = {"kind": kind, "step": step, "level": level if own_level is None else own_level}
+            yield {"arm": trial.arm, "seed": trial.seed, **key, "name": name, "value": float(value)}
 
 
 def _numbers(record: Row) -> Iterator[tuple[int | None, str, float]]:
-    """Go through a record's numbers, with the level that each belongs to if the record is of several."""
+    """Yield the level, name and value of each number of a record; level None outside of `levels`."""
     for name, value in record.items():
         if name == "levels":
             for number, level in enumerate(value):
-                yield from ((number, key, each) for key, each in level.items() if each is not None)
+                yield from ((number, key, entry) for key, entry in level.items() if entry is not None)
         elif name not in ("kind", "step", "level") and isinstance(value, int | float):
             yield None, name, value
 
 
-def _written(path: Path, table: Any) -> Path:
-    """Write a table, numbers in single precision, names in a dictionary."""
+def _write_table(path: Path, table: Any) -> Path:
+    """Write a table with numbers in 32 bits and names dictionary-encoded."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,13 +1,13 @@
-"""The plan of a study, fixed before the first run: arms, matched; trials; the comparisons to be made."""
+"""The plan of a study, fixed before the first run: the matched arms, the trials and the comparisons."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from flatvq.errors import FlatvqError, nearest
 from flatvq.model.capacity import Capacity, capacity_of
@@ -20,8 +20,8 @@ __all__ = ["Comparison", "Plan", "PlannedArm", "Trial", "plan_study", "planned_a
 
 Question = Literal["hierarchy", "intervention", "asked"]
 
-# How many means against collapse a treatment has.
-_MEANS: dict[Treatment, int] = {"naive": 0, "init": 1, "replacement": 1, "healthy": 2}
+# The number of measures against collapse in each treatment.
+_MEASURES: dict[Treatment, int] = {"naive": 0, "init": 1, "replacement": 1, "healthy": 2}
 
 
 @dataclass(frozen=True)
@@ -30,37 +30,23 @@ class PlannedArm:
 
     name: str
     recipe: TrialRecipe
-    """Resolved, with the study's first seed."""
+    """The resolved recipe, with the first seed of the study."""
     capacity: Capacity
-    """At the size of the crops."""
+    """The capacity for an image of the size of the crops."""
     changes: dict[str, tuple[int, int]]
-    """What the solver changed: old and new by dotted key of the model."""
+    """The changes of the solver: old and new value by dotted key of the model."""
     residuals: dict[CapacityName, float]
-    """Relative differences from the reference arm."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the arm as `study.json` holds it."""
-        capacity = asdict(self.capacity)
-        levels = capacity.pop("levels")
-        return {
-            "name": self.name,
-            "levels": len(levels),
-            "hierarchy": self.recipe.model.hierarchy,
-            "treatment": self.treatment,
-            "healthy": self.healthy,
-            **capacity,
-            "level_table": levels,
-        }
+    """Relative differences in capacity from the reference arm."""
 
     @property
     def treatment(self) -> Treatment:
-        """What is done against collapse in every codebook; scalar levels have none that could collapse."""
+        """The measures against collapse. Arms of scalar levels are `healthy`: they have no codebook."""
         scalar = all(level.scalar_levels for level in self.recipe.model.levels)
         return "healthy" if scalar else self.recipe.codebook.treatment
 
     @property
     def healthy(self) -> bool:
-        """Whether collapse is worked against in both ways."""
+        """Whether the arm has both measures against collapse: initialization and replacement."""
         return self.treatment == "healthy"
 
 
@@ -70,12 +56,12 @@ class Trial:
 
     recipe: TrialRecipe
     run: Path
-    """Its folder, relative to the study's."""
+    """The folder of the run, relative to the folder of the study."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A pair of arms; the difference is a minus b."""
+    """A planned comparison of two arms: `a` minus `b`."""
 
     question: Question
     a: str
@@ -84,33 +70,34 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a study will do."""
+    """The plan of a study."""
 
     name: str
     recipe: StudyRecipe
     arms: tuple[PlannedArm, ...]
     trials: tuple[Trial, ...]
+    """In the order of the seeds."""
     comparisons: tuple[Comparison, ...]
 
     def arm(self, name: str) -> PlannedArm:
-        """Return the arm of a name."""
+        """Return the arm with a name."""
         return next(arm for arm in self.arms if arm.name == name)
 
 
 def plan_study(recipe: StudyRecipe, name: str) -> Plan:
-    """Resolve and match the arms of a study, and refuse it if they do not match.
+    """Resolve and match the arms of a study.
 
     Args:
         recipe: the study.
-        name: what to call it.
+        name: the name of the study.
 
     Returns:
         The plan.
 
     Raises:
-        FlatvqError: if an arm is off the reference by more than the tolerance, and is not named in
-            `match.unmatched`, and the nearest was not asked for; the residual is named. Or if no two of
-            several arms can be compared.
+        FlatvqError: if an arm differs from the reference by more than the tolerance, unless it is named in
+            `match.unmatched` or the recipe sets `match.nearest`; if the arms differ in `model.channels`; if
+            this machine has not enough memory; or if no two of several arms can be compared.
 
     Example:
         >>> from flatvq.recipe import load_recipe
@@ -120,72 +107,90 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
     """
     arms = planned_arms(recipe)
     if len({arm.recipe.model.channels for arm in arms}) > 1:
-        what = "arms with model.channels 1 and 3 are measured on different images"
+        what = "arms with model.channels 1 and 3 are evaluated on different images"
         raise FlatvqError(what, "give all arms the same model.channels")
     for arm in arms:
         require_memory(arm.recipe.model, training_bytes(arm.recipe))
-        _refuse_unmatched(arm, recipe.match)
-    # Seed by seed, so that a study that is cut short has compared something.
-    trials = [_trial(arm, seed) for seed in recipe.seeds for arm in arms]
+        _require_match(arm, recipe.match)
+    # Seed by seed, so that a study that is stopped early can compare all arms over the first seeds.
+    trials = [_plan_trial(arm, seed) for seed in recipe.seeds for arm in arms]
     comparisons = _comparisons(recipe, arms)
     if len(arms) > 1 and not comparisons:
-        what = "no two arms differ in the model alone or in the codebook alone, so none would be compared"
-        raise FlatvqError(what, f"name the pairs that are meant: compare: [[{arms[0].name}, {arms[1].name}]]")
+        what = "no two arms differ only in the model or only in the codebook, so no arms would be compared"
+        raise FlatvqError(what, f"name the pairs to compare: compare: [[{arms[0].name}, {arms[1].name}]]")
     return Plan(name, recipe, arms, tuple(trials), comparisons)
 
 
 def planned_trial(recipe: StudyRecipe, arm: str, seed: int) -> TrialRecipe:
-    """Resolve and match one arm with a seed; the first arm if none is named.
+    """Resolve and match one arm, and set its seed.
+
+    Args:
+        recipe: the study.
+        arm: the name of the arm; the first arm if empty.
+        seed: the seed of the trial.
+
+    Returns:
+        The resolved recipe of the trial.
 
     Raises:
-        FlatvqError: if there is no such arm, or this machine has not the memory for its model.
+        FlatvqError: if there is no such arm, or this machine has not enough memory for its model.
     """
     name = arm or next(iter(recipe.arms))
     if name not in recipe.arms:
         raise FlatvqError(f"no arm is named {name!r}", nearest(name, recipe.arms))
-    planned = next(one for one in planned_arms(recipe) if one.name == name)
+    planned = next(candidate for candidate in planned_arms(recipe) if candidate.name == name)
     require_memory(planned.recipe.model)
     return planned.recipe.model_copy(update={"seed": seed})
 
 
 def planned_arms(recipe: StudyRecipe, size: int | None = None) -> tuple[PlannedArm, ...]:
-    """Resolve the arms of a study and match them if the recipe says so; nothing is refused.
+    """Resolve the arms of a study, and match them if the recipe sets `match.solve`.
+
+    Unlike `plan_study`, it accepts arms that do not match.
 
     Args:
         recipe: the study.
-        size: side of the image for which capacities are counted; the reference arm's crop if not given.
+        size: side of the image, in pixels, for which capacities are counted; by default the crop of the
+            reference arm.
+
+    Returns:
+        The arms, in the order of the recipe.
     """
     seed = recipe.seeds[0]
-    written = {name: recipe.trial(name, seed) for name in recipe.arms}
-    reference = written[recipe.match.reference]
-    # One size for all, so that residuals compare models and not crops.
+    resolved = {name: recipe.trial(name, seed) for name in recipe.arms}
+    reference = resolved[recipe.match.reference]
+    # One image size for all arms, so that residuals compare models and not crops.
     size = size or reference.data.crop
     target = capacity_of(reference.model, size)
     arms = []
-    for name, trial in written.items():
+    for name, trial in resolved.items():
         model, changes = trial.model, {}
         if recipe.match.solve and name not in recipe.match.unmatched:
             matched = match(model, target, size, recipe.match.capacities, recipe.match.tolerance)
             model, changes = matched.model, matched.changes
         capacity = capacity_of(model, size)
-        resolved = trial.model_copy(update={"model": model})
-        arms.append(PlannedArm(name, resolved, capacity, changes, residuals(capacity, target)))
+        matched_recipe = trial.model_copy(update={"model": model})
+        arms.append(PlannedArm(name, matched_recipe, capacity, changes, residuals(capacity, target)))
     return tuple(arms)
 
 
-def _refuse_unmatched(arm: PlannedArm, rule: MatchRecipe) -> None:
+def _require_match(arm: PlannedArm, rule: MatchRecipe) -> None:
     if arm.name in rule.unmatched or rule.nearest:
         return
-    off = {name: arm.residuals[name] for name in rule.capacities if abs(arm.residuals[name]) > rule.tolerance}
-    if off:
-        found = ", ".join(f"{name} {value:+.1%}" for name, value in off.items())
-        what = f"arm {arm.name!r} does not match {rule.reference!r}: {found} (tolerance {rule.tolerance:.1%})"
-        # What the solver could not reach, it will not reach when it is asked again.
+    too_far = {
+        name: arm.residuals[name] for name in rule.capacities if abs(arm.residuals[name]) > rule.tolerance
+    }
+    if too_far:
+        values = ", ".join(f"{name} {value:+.1%}" for name, value in too_far.items())
+        what = (
+            f"arm {arm.name!r} does not match {rule.reference!r}: {values} (tolerance {rule.tolerance:.1%})"
+        )
+        # If the solver has run, it cannot come closer. Then the user can only accept the nearest match.
         solving = "set match.nearest=true, " if rule.solve else "set match.solve=true, "
         raise FlatvqError(what, f"{solving}change its model, or name it in match.unmatched")
 
 
-def _trial(arm: PlannedArm, seed: int) -> Trial:
+def _plan_trial(arm: PlannedArm, seed: int) -> Trial:
     recipe = arm.recipe.model_copy(update={"seed": seed})
     return Trial(recipe, Path("runs") / arm.name / f"seed-{seed}-{trial_key(recipe)}")
 
@@ -193,9 +198,15 @@ def _trial(arm: PlannedArm, seed: int) -> Trial:
 def trial_key(recipe: TrialRecipe) -> str:
     """Hash the recipe of a trial, to name its folder.
 
-    Only the recipe: what else decides the result (images, version, protocols) is the trial's identity, which
-    is stored in the folder and compared (`flatvq.train.identity`). If it were hashed too, changed images
-    would give another folder, and the trial would be trained again without a message.
+    The images, the version and the protocols also decide the result, but they are not hashed. They are the
+    identity of the run, which is stored in its folder and compared (`flatvq.train.identity`). If they were
+    hashed, a study with changed images would train every trial again in a new folder, without a message.
+
+    Args:
+        recipe: the resolved recipe, with its seed.
+
+    Returns:
+        Eight hexadecimal digits.
     """
     text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -204,31 +215,34 @@ def trial_key(recipe: TrialRecipe) -> str:
 def _comparisons(recipe: StudyRecipe, arms: tuple[PlannedArm, ...]) -> tuple[Comparison, ...]:
     if recipe.compare:
         return tuple(Comparison(_question(recipe, arms, a, b) or "asked", a, b) for a, b in recipe.compare)
-    found = []
+    comparisons = []
     for first, second in combinations(arms, 2):
         question = _question(recipe, arms, first.name, second.name)
         if question is not None:
             a, b = _ordered(first, second, question)
-            found.append(Comparison(question, a.name, b.name))
-    return tuple(sorted(found, key=lambda comparison: comparison.question))
+            comparisons.append(Comparison(question, a.name, b.name))
+    return tuple(sorted(comparisons, key=lambda comparison: comparison.question))
 
 
 def _question(recipe: StudyRecipe, arms: tuple[PlannedArm, ...], a: str, b: str) -> Question | None:
-    """Tell what a pair of arms asks: they differ in the model alone, or in the codebook alone, or in more."""
-    one, two = (next(arm.recipe for arm in arms if arm.name == name) for name in (a, b))
-    if (one.data, one.train) != (two.data, two.train):
+    """Return the question that a pair of arms answers; None if the arms differ in more than one section."""
+    first, second = (next(arm.recipe for arm in arms if arm.name == name) for name in (a, b))
+    if (first.data, first.train) != (second.data, second.train):
         return None
-    if one.codebook == two.codebook and one.model != two.model:
+    if first.codebook == second.codebook and first.model != second.model:
         return "hierarchy"
-    if one.model == two.model and one.codebook != two.codebook:
+    if first.model == second.model and first.codebook != second.codebook:
         return "intervention"
     return None
 
 
 def _ordered(first: PlannedArm, second: PlannedArm, question: Question) -> tuple[PlannedArm, PlannedArm]:
-    """Put first the model of fewer levels, or the arm that is worked on: the difference is its gain."""
+    """Put the model with fewer levels, or the arm with more measures against collapse, first.
+
+    The difference, first minus second, is then the gain of that model or of the added measure.
+    """
     if question == "hierarchy":
         swap = len(first.recipe.model.levels) > len(second.recipe.model.levels)
     else:
-        swap = _MEANS[second.treatment] > _MEANS[first.treatment]
+        swap = _MEASURES[second.treatment] > _MEASURES[first.treatment]
     return (second, first) if swap else (first, second)

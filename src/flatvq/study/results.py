@@ -1,4 +1,4 @@
-"""`study.json`: what was asked and what came out, gathered from the runs (docs/records.md)."""
+"""Gathers the results of the runs into `study.json` (docs/records.md)."""
 
 from __future__ import annotations
 
@@ -11,76 +11,86 @@ from typing import Any
 
 import torch
 
-from flatvq.data import DataSplit, FileStatus
-from flatvq.files import write_json, write_text
+from flatvq import records
+from flatvq.data import DataSplit
+from flatvq.files import finite, write_json, write_text
 from flatvq.recipe import DataRecipe, dump_yaml
 from flatvq.records import read_metrics
+from flatvq.records.run import FileRecord, LevelMetrics, Metrics
 from flatvq.study.collapse import collapse_of
 from flatvq.study.data import StudyData
+from flatvq.study.outcome import Outcome
 from flatvq.study.plan import Plan, PlannedArm
-from flatvq.study.runner import Outcome
 from flatvq.study.statistics import compare
 from flatvq.study.verdict import Compared, study_verdict
 from flatvq.train.machine import cores, processor
 from flatvq.versions import TRAINING_PROTOCOL, VERSION, commit
 
-__all__ = ["compared_arms", "machine_record", "write_study"]
+__all__ = ["compare_arms", "machine_record", "write_study"]
 
 FORMAT = 2
-_MEASURES = ("psnr_db", "ssim", "mse", "ms_ssim", "psnr_of_mean_mse_db", "effective_bits_per_image")
-_LEVEL = ("codebook_size", "usage", "perplexity", "used_codes", "codes_for_99", "quantization_error")
+_TRIAL_METRICS = {"psnr_db", "ssim", "mse", "ms_ssim", "psnr_of_mean_mse_db", "effective_bits_per_image"}
+_LEVEL_METRICS = {"codebook_size", "usage", "perplexity", "used_codes", "codes_for_99", "quantization_error"}
 
 
-def write_study(plan: Plan, outcomes: Sequence[Outcome], data: StudyData, folder: Path) -> dict[str, Any]:
-    """Write `recipe.yaml` and `study.json`.
+def write_study(plan: Plan, outcomes: Sequence[Outcome], data: StudyData, folder: Path) -> records.Study:
+    """Compare the arms, and write `recipe.yaml` and `study.json`.
 
     Args:
         plan: the study.
         outcomes: one per trial.
-        data: its images.
-        folder: the study's folder.
+        data: the images of the study.
+        folder: the folder of the study.
 
     Returns:
-        What `study.json` holds.
+        The content of `study.json`.
 
     Raises:
-        FlatvqError: if a finished trial was begun with other images or another flatvq: nothing is compared.
+        FlatvqError: if a finished trial used other images or another version of flatvq. Nothing is written
+            then.
     """
     data.check(folder, "train the trials again")
-    trials = [_trial(outcome, folder) for outcome in outcomes]
-    compared = compared_arms(plan, trials)
+    trials = [_trial_record(outcome, folder) for outcome in outcomes]
+    compared = compare_arms(plan, trials)
     recipe = plan.recipe
-    study = {
-        "format": FORMAT,
-        "name": plan.name,
-        "title": recipe.title,
-        "flatvq": VERSION,
-        "commit": commit(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine_record(),
-        "training_protocol": TRAINING_PROTOCOL,
-        "evaluation_protocol": data.identity.evaluation_protocol,
-        "margin_db": recipe.margin_db,
-        "identity": data.identity.to_dict(),
-        "data": _data(plan.arms[0].recipe.data, data.split, _files(data.split, outcomes, folder)),
-        "match": _match(plan),
-        "arms": [_arm(arm, data) for arm in plan.arms],
-        "trials": trials,
-        "comparisons": [one.to_dict() for one in compared],
-        "verdict": asdict(study_verdict(plan, compared, trials)),
-    }
-    tree = recipe.model_dump(mode="json")
-    write_text(folder / "recipe.yaml", dump_yaml(tree))
-    write_json(folder / "study.json", study)
+    study = records.Study(
+        format=FORMAT,
+        name=plan.name,
+        title=recipe.title,
+        flatvq=VERSION,
+        commit=commit(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=machine_record(),
+        training_protocol=TRAINING_PROTOCOL,
+        evaluation_protocol=data.identity.evaluation_protocol,
+        margin_db=recipe.margin_db,
+        identity=data.identity,
+        data=_data_record(plan.arms[0].recipe.data, data.split, _files(data.split, outcomes, folder)),
+        match=_match_record(plan),
+        arms=tuple(_arm_record(arm, data) for arm in plan.arms),
+        trials=tuple(trials),
+        comparisons=tuple(result.to_record() for result in compared),
+        verdict=study_verdict(plan, compared, trials),
+    )
+    write_text(folder / "recipe.yaml", dump_yaml(recipe.model_dump(mode="json")))
+    write_json(folder / "study.json", study.model_dump(mode="json"))
     return study
 
 
-def compared_arms(plan: Plan, trials: Sequence[dict[str, Any]]) -> list[Compared]:
-    """Make the planned comparisons over the seeds that both arms finished."""
+def compare_arms(plan: Plan, trials: Sequence[records.Trial]) -> list[Compared]:
+    """Make the planned comparisons, each over the seeds that both arms finished.
+
+    Args:
+        plan: the study.
+        trials: its trials.
+
+    Returns:
+        The comparisons, without those whose arms have no finished seed in common.
+    """
     psnr: dict[str, dict[int, float]] = {arm.name: {} for arm in plan.arms}
     for trial in trials:
-        if trial["status"] == "done":
-            psnr[trial["arm"]][trial["seed"]] = trial["psnr_db"]
+        if trial.done and trial.psnr_db is not None:
+            psnr[trial.arm][trial.seed] = trial.psnr_db
     compared = []
     for comparison in plan.comparisons:
         a, b = psnr[comparison.a], psnr[comparison.b]
@@ -91,72 +101,80 @@ def compared_arms(plan: Plan, trials: Sequence[dict[str, Any]]) -> list[Compared
     return compared
 
 
-def _arm(arm: PlannedArm, data: StudyData) -> dict[str, Any]:
-    own = data.identity_of(arm.name)
-    return {**arm.to_dict(), "identity": None if own == data.identity else own.to_dict()}
+def _arm_record(arm: PlannedArm, data: StudyData) -> records.Arm:
+    identity = data.identity_of(arm.name)
+    capacity = asdict(arm.capacity)
+    levels = capacity.pop("levels")
+    return records.Arm(
+        name=arm.name,
+        levels=len(levels),
+        hierarchy=arm.recipe.model.hierarchy,
+        treatment=arm.treatment,
+        healthy=arm.healthy,
+        **capacity,
+        level_table=levels,
+        identity=None if identity == data.identity else identity,
+    )
 
 
-def _trial(outcome: Outcome, folder: Path) -> dict[str, Any]:
+def _trial_record(outcome: Outcome, folder: Path) -> records.Trial:
     recipe, run = outcome.trial.recipe, outcome.trial.run
-    record: dict[str, Any] = {
-        "arm": recipe.arm,
-        "seed": recipe.seed,
-        "status": outcome.status,
-        "run": run.as_posix(),
-        "error": outcome.error,
-        "seconds": outcome.seconds,
-        **dict.fromkeys(_MEASURES),
-        "levels": [],
-    }
-    if outcome.status == "done":
-        metrics = read_metrics(folder / run)
-        record |= metrics.model_dump(include=set(_MEASURES))
-        record["levels"] = [
-            {
-                **level.model_dump(include=set(_LEVEL)),
-                "collapse": collapse_of(level.model_dump(), level.grid, metrics.images),
-            }
-            for level in metrics.levels
-        ]
-    return record
+    metrics = read_metrics(folder / run) if outcome.status == "done" else None
+    return records.Trial(
+        arm=recipe.arm,
+        seed=recipe.seed,
+        status=outcome.status,
+        run=run.as_posix(),
+        error=outcome.error,
+        seconds=outcome.seconds,
+        **(metrics.model_dump(include=_TRIAL_METRICS) if metrics else {}),
+        levels=_level_records(metrics) if metrics else (),
+    )
 
 
-def _match(plan: Plan) -> dict[str, Any]:
+def _level_records(metrics: Metrics) -> tuple[records.TrialLevel, ...]:
+    def record(level: LevelMetrics) -> records.TrialLevel:
+        values = level.model_dump(include=_LEVEL_METRICS)
+        return records.TrialLevel(**values, collapse=collapse_of(level, metrics.images))
+
+    return tuple(record(level) for level in metrics.levels)
+
+
+def _match_record(plan: Plan) -> records.Match:
     rule = plan.recipe.match
-    return {
-        "reference": rule.reference,
-        "capacities": rule.capacities,
-        "tolerance": rule.tolerance,
-        "nearest": rule.nearest,
-        "unmatched": rule.unmatched,
-        "solved": {arm.name: arm.changes for arm in plan.arms if arm.changes},
-        "residuals": {arm.name: arm.residuals for arm in plan.arms},
-    }
+    return records.Match(
+        reference=rule.reference,
+        capacities=rule.capacities,
+        tolerance=rule.tolerance,
+        nearest=rule.nearest,
+        unmatched=rule.unmatched,
+        solved={arm.name: arm.changes for arm in plan.arms if arm.changes},
+        residuals=finite({arm.name: arm.residuals for arm in plan.arms}),
+    )
 
 
-def _files(data: DataSplit, outcomes: Sequence[Outcome], folder: Path) -> list[dict[str, Any]]:
-    """Gather, once each, the files that were not used as they are; some only a trial found unreadable."""
-    found = dict.fromkeys(data.file_statuses)
+def _files(data: DataSplit, outcomes: Sequence[Outcome], folder: Path) -> list[FileRecord]:
+    """Gather the statuses of files without duplicates. Some files only turn out unreadable in a trial."""
+    files = dict.fromkeys(FileRecord(**asdict(status)) for status in data.file_statuses)
     for outcome in outcomes:
         if outcome.status == "done":
-            files = read_metrics(folder / outcome.trial.run).files
-            found |= dict.fromkeys(FileStatus(**file.model_dump()) for file in files)
-    return [asdict(file) for file in found]
+            files |= dict.fromkeys(read_metrics(folder / outcome.trial.run).files)
+    return list(files)
 
 
-def _data(recipe: DataRecipe, data: DataSplit, files: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "source": recipe.source,
-        "training_images": len(data.training),
-        "validation_images": len(data.validation),
-        "crop": recipe.crop,
-        "held_out": data.held_out,
-        "files": files,
-    }
+def _data_record(recipe: DataRecipe, data: DataSplit, files: Sequence[FileRecord]) -> records.Data:
+    return records.Data(
+        source=recipe.source,
+        training_images=len(data.training),
+        validation_images=len(data.validation),
+        crop=recipe.crop,
+        held_out=data.held_out,
+        files=tuple(files),
+    )
 
 
 def machine_record() -> dict[str, Any]:
-    """Say what figures were measured on."""
+    """Describe the machine and the software on which figures are measured."""
     return {
         "processor": processor(),
         "cores": cores(),

@@ -1,7 +1,7 @@
-"""Equivalent, better, worse or inconclusive: two arms over several seeds.
+"""Compares two arms over several seeds: equivalent, better, worse or inconclusive.
 
-The seed is the unit of replication. Every number here is a seed's own mean over the held-out images; the
-images themselves are never counted as replicates, since they share one training.
+The seed is the unit of replication. Every number here is the mean of one seed over the held-out images. The
+images are not replicates, because they share one trained model.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ __all__ = ["SEEDS_CAP", "Difference", "MeanInterval", "Verdict", "compare", "mea
 Verdict = Literal["equivalent", "better", "worse", "inconclusive"]
 
 SEEDS_CAP = 1000
-"""`seeds_needed` counts no further: this value reads "a thousand or more", that is, not by more seeds."""
+"""The largest value of `seeds_needed`. It means "a thousand or more": more seeds are no practical answer."""
 
-_LEVEL = 0.90  # two one-sided tests at 5 % each are one interval of 90 %
+# Two one-sided tests at 5 % each are equivalent to one interval of 90 %.
+_LEVEL = 0.90
 
 
 @dataclass(frozen=True)
 class MeanInterval:
-    """An arm's own mean over its seeds, with Student's t interval.
+    """The mean of an arm over its seeds, with Student's t interval.
 
     Attributes:
         mean: mean over seeds.
-        interval: its confidence interval, or None for a single seed, which says nothing of the spread.
-        seeds: how many seeds there are.
-        level: the interval's confidence level.
+        interval: its confidence interval, or None for a single seed, from which no spread can be estimated.
+        seeds: the number of seeds.
+        level: the confidence level of the interval.
     """
 
     mean: float
@@ -45,20 +46,20 @@ class MeanInterval:
 
 @dataclass(frozen=True)
 class Difference:
-    """How arm a differs from arm b, and what may be said about it.
+    """The difference of two arms, a minus b, and the verdict on it.
 
     Attributes:
         mean: mean over seeds of a minus b.
         interval90: 90 % confidence interval of that mean (Student's t), or None for a single seed.
-        per_seed: a minus b of each seed, in the order given.
-        seeds: how many seeds there are.
-        margin: differences smaller than this were declared, before the runs, not to matter.
-        p_equivalence: p value of the two one-sided tests (the larger of the two); below 0.05 the
-            data reject a difference as large as the margin. None for a single seed.
+        per_seed: a minus b for each seed, in the order given.
+        seeds: the number of seeds.
+        margin: the largest difference that does not matter, chosen before the runs.
+        p_equivalence: the larger p value of the two one-sided tests; below 0.05, a difference as large as the
+            margin is rejected. None for a single seed.
         verdict: `equivalent` if the interval lies inside the margin; else `better` or `worse` if it lies
-            wholly above or below zero (higher values are better); else `inconclusive`.
-        seeds_needed: for an inconclusive verdict on at least two seeds, how many in all would settle it;
-            else None.
+            entirely above or below zero (higher values are better); else `inconclusive`.
+        seeds_needed: for an inconclusive verdict on at least two seeds, the estimated total number of seeds
+            for a conclusive one; else None.
     """
 
     mean: float
@@ -72,7 +73,7 @@ class Difference:
 
 
 def mean_interval(values: Sequence[float], level: float = _LEVEL) -> MeanInterval:
-    """Mean over seeds with its t interval: mean ± t(n - 1) s / sqrt(n).
+    """Compute the mean over seeds and its t interval: mean ± t(n - 1) s / sqrt(n).
 
     Args:
         values: one number per seed.
@@ -91,36 +92,36 @@ def mean_interval(values: Sequence[float], level: float = _LEVEL) -> MeanInterva
     """
     if not 0 < level < 1:
         raise FlatvqError(f"confidence level {level} is not between 0 and 1", "give for example 0.9")
-    sample = _Sample.of(_finite(values, "the values"))
+    sample = _Sample.of(_finite(values, "the sample"))
     return MeanInterval(sample.mean, sample.interval(level), sample.size, level)
 
 
 def compare(a: Sequence[float], b: Sequence[float], margin: float) -> Difference:
     """Test whether two arms are equivalent, seed by seed.
 
-    Two one-sided t tests on the paired differences (Schuirmann 1987; Lakens 2017), told through the interval
-    that is their equal: both reject at 5 % exactly when the 90 % interval lies inside the margin. A
-    difference may be both real and too small to matter; it is `equivalent` then, whatever its sign. Equal
-    differences in all seeds have an interval of no width, which is judged in the same way.
+    The test consists of two one-sided t tests on the paired differences (Schuirmann 1987; Lakens 2017). Both
+    reject at 5 % exactly when the 90 % interval lies inside the margin, so the interval decides. A difference
+    that is significant but smaller than the margin is `equivalent`, whatever its sign. If the difference is
+    equal in all seeds, the interval has zero width and the same rule applies.
 
-    `seeds_needed` is the smallest n, above the present one, at which the interval with the observed mean m
-    and standard deviation s would settle the question one way or the other:
+    `seeds_needed` is the smallest n, larger than the present one, at which an interval with the observed mean
+    m and standard deviation s would no longer be inconclusive:
 
         t(0.95, n - 1) s / sqrt(n) < max(margin - |m|, |m|)
 
-    It takes both for the truth, so it is an estimate to plan by and no promise: about as often as not the
-    actual seeds will ask for more. It ends at `SEEDS_CAP`, to be read as "that many or more".
+    It is an estimate for planning, since m and s are themselves estimates: about half of the time, more seeds
+    are needed. It is at most `SEEDS_CAP`, which means "that many or more".
 
     Args:
-        a: one number per seed, for which higher is better.
-        b: the same seeds' numbers of the other arm, in the same order.
+        a: one number per seed; higher is better.
+        b: the numbers of the other arm for the same seeds, in the same order.
         margin: the largest difference that does not matter, in the same unit.
 
     Returns:
         The difference and the verdict.
 
     Raises:
-        FlatvqError: if the arms have not the same, positive number of seeds, a value is not finite, or the
+        FlatvqError: if the arms have no seeds or different numbers of seeds, a value is not finite, or the
             margin is not positive.
 
     Example:
@@ -132,7 +133,7 @@ def compare(a: Sequence[float], b: Sequence[float], margin: float) -> Difference
     """
     if len(a) != len(b):
         raise FlatvqError(
-            f"one arm has {len(a)} seeds and the other {len(b)}", "compare the same seeds of both"
+            f"one arm has {len(a)} seeds and the other {len(b)}", "compare the same seeds of both arms"
         )
     if not (isfinite(margin) and margin > 0):
         raise FlatvqError(
@@ -156,7 +157,7 @@ def compare(a: Sequence[float], b: Sequence[float], margin: float) -> Difference
 
 @dataclass(frozen=True)
 class _Sample:
-    """What a t interval is made of; the deviation of a single value is None."""
+    """Size, mean and standard deviation of a sample; the deviation of a single value is None."""
 
     size: int
     mean: float
@@ -170,7 +171,7 @@ class _Sample:
     def interval(self, level: float) -> tuple[float, float] | None:
         if self.deviation is None:
             return None
-        # scipy.special is a tenth of scipy.stats to import; stdtrit is the quantile of Student's t
+        # stdtrit is the quantile of Student's t. scipy.special imports ten times faster than scipy.stats.
         from scipy.special import stdtrit
 
         half = float(stdtrit(self.size - 1, (1 + level) / 2)) * self.deviation / sqrt(self.size)
@@ -189,7 +190,7 @@ def _verdict(interval: tuple[float, float] | None, margin: float) -> Verdict:
 
 
 def _p_equivalence(sample: _Sample, margin: float) -> float | None:
-    """P value of the harder of the two one-sided tests: the one on the side where the mean lies."""
+    """Return the larger p value of the two one-sided tests: that of the bound closer to the mean."""
     if sample.deviation is None:
         return None
     distance = margin - abs(sample.mean)
@@ -206,10 +207,10 @@ def _seeds_needed(sample: _Sample, margin: float) -> int | None:
         return None
     from scipy.special import stdtrit
 
-    room = max(margin - abs(sample.mean), abs(sample.mean))
+    largest_half_width = max(margin - abs(sample.mean), abs(sample.mean))
     sizes = np.arange(sample.size + 1, max(SEEDS_CAP, sample.size + 1) + 1)
-    halves = stdtrit(sizes - 1, (1 + _LEVEL) / 2) * sample.deviation / np.sqrt(sizes)
-    enough = sizes[halves < room]
+    half_widths = stdtrit(sizes - 1, (1 + _LEVEL) / 2) * sample.deviation / np.sqrt(sizes)
+    enough = sizes[half_widths < largest_half_width]
     return int(enough[0] if len(enough) else sizes[-1])
 
 
@@ -217,7 +218,9 @@ def _finite(values: Sequence[float], name: str) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if len(array) == 0:
         raise FlatvqError(f"there are no seeds in {name}", "run at least one, better three or more")
-    wrong = array[~np.isfinite(array)]
-    if len(wrong):
-        raise FlatvqError(f"{wrong[0]} is among {name}", "leave failed trials out of the comparison")
+    non_finite = array[~np.isfinite(array)]
+    if len(non_finite):
+        raise FlatvqError(
+            f"{name} has the value {non_finite[0]}, which is not finite", "leave out failed trials"
+        )
     return array

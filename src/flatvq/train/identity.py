@@ -1,14 +1,15 @@
-"""What decides a run's result beside its recipe: the images on both sides, and the version of the code.
+"""The identity of a run: the images and the version of flatvq, which decide its result besides the recipe.
 
-    recipe.json      what was asked for: data.path and the other settings
-    identity.json    what that stood for when the run began: a fingerprint of the images, flatvq's version
+    recipe.json      the settings, such as data.path
+    identity.json    the images that data.path held when the run started, as a fingerprint; flatvq's version
 
-A run's folder is named by its recipe (`flatvq.study.plan.trial_key`). The identity is not part of that name:
-after a change of the images or of flatvq a finished run would then be trained again without a message, or be
-left behind unnoticed. Stored in the folder, it can be compared, and the difference can be named.
+A run folder is named after its recipe (`flatvq.study.plan.trial_key`). The identity is not part of the name.
+If it were, a run with changed images would start again in a new folder, without a message, and the old run
+would be left behind. Instead the identity is stored in the folder. A resumed run must have the same identity,
+and an error names what differs.
 
 The versions of torch and Python, the processor and the device change results by rounding only. They are
-recorded (`start` in records.jsonl) and not compared.
+recorded (`start` in records.jsonl) but not compared.
 """
 
 from __future__ import annotations
@@ -23,88 +24,57 @@ from flatvq.errors import FlatvqError
 from flatvq.evaluate.definitions import protocol_id
 from flatvq.files import write_json
 from flatvq.recipe import TrialRecipe
-from flatvq.records import Record, read_record
+from flatvq.records import read_record
+from flatvq.records.identity import Images, StoredIdentity
 from flatvq.train.machine import Machine
 from flatvq.versions import TRAINING_PROTOCOL, VERSION
 
 __all__ = ["Identity", "Images", "Mismatch", "agree_on", "assign", "begin", "mismatch_of", "read_identity"]
 
 _NAME = "identity.json"
-# Digits of a fingerprint that messages show.
-_DIGITS = 8
-
-
-class Images(Record):
-    """The images of one side."""
-
-    images: int
-    """How many."""
-    fingerprint: str
-    """Hash of their content (`flatvq.data.ImageSet`)."""
-
-    @classmethod
-    def of(cls, images: ImageSet) -> Images:
-        """Describe a set of images."""
-        return cls(images=len(images), fingerprint=images.fingerprint)
-
-    def __str__(self) -> str:
-        return f"{self.images} ({self.fingerprint[:_DIGITS]})"
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """How two identities differ."""
+    """The difference between the identity that a run started with and its identity now."""
 
     what: str
-    """Such as `begun with flatvq 0.1.0, now 0.2.0`."""
+    """The difference, such as `started with flatvq 0.1.0, now 0.2.0`."""
     remedies: tuple[str, ...]
-    """What restores the first one, as imperative clauses."""
+    """How to restore the first identity, as imperative clauses."""
 
-    def error(self, where: str, otherwise: str) -> FlatvqError:
-        """Make the error that refuses to go on.
+    def error(self, subject: str, alternative: str) -> FlatvqError:
+        """Make the error that refuses to resume.
 
         Args:
-            where: what has the first identity, with a verb, such as `'runs/a' was`.
-            otherwise: what to do if the first identity cannot be restored.
+            subject: what started with the first identity, with a verb, such as `'runs/a' was`.
+            alternative: what to do if the first identity cannot be restored, as an imperative clause.
         """
-        return FlatvqError(f"{where} {self.what}", " or ".join([*self.remedies, otherwise]))
+        return FlatvqError(f"{subject} {self.what}", " or ".join([*self.remedies, alternative]))
 
 
-class Identity(Record):
-    """What decides a run's result beside its recipe.
+class Identity(StoredIdentity):
+    """What decides the result of a run besides its recipe.
 
     Example:
         >>> sides = {name: Images(images=9, fingerprint="0123456789") for name in ("training", "validation")}
-        >>> head = {"training_protocol": 5, "evaluation_protocol": "flatvq-1/crop-64/own-size"}
-        >>> one = Identity(flatvq="0.1.0", **head, source="folder 'pictures'", **sides)
-        >>> other = one.model_copy(update={"training": Images(images=8, fingerprint="9876543210")})
-        >>> one.mismatch(one) is None
+        >>> versions = {"training_protocol": 5, "evaluation_protocol": "flatvq-1/crop-64/own-size"}
+        >>> first = Identity(flatvq="0.1.0", **versions, source="folder 'pictures'", **sides)
+        >>> now = first.model_copy(update={"training": Images(images=8, fingerprint="9876543210")})
+        >>> first.mismatch(first) is None
         True
-        >>> print(one.mismatch(other).error("'runs/a' was", "choose another --out"))
-        'runs/a' was begun with training images 9 (01234567), now 8 (98765432): restore the images of \
+        >>> print(first.mismatch(now).error("'runs/a' was", "choose another --out"))
+        'runs/a' was started with training images 9 (01234567), now 8 (98765432): restore the images of \
 folder 'pictures' or choose another --out
     """
 
-    flatvq: str
-    """Version of flatvq."""
-    training_protocol: int
-    """`flatvq.versions.TRAINING_PROTOCOL`."""
-    evaluation_protocol: str
-    """`flatvq.evaluate.protocol_id`."""
-    source: str
-    """Where the images were; not compared, for the recipe has it."""
-    training: Images
-    """What is trained on."""
-    validation: Images
-    """What is held out."""
-
     @classmethod
     def of(cls, recipe: TrialRecipe, data: DataSplit) -> Identity:
-        """Identify a run that begins now.
+        """Return the identity of a run that starts now.
 
         Args:
-            recipe: the run's.
-            data: the images, as they were opened from it.
+            recipe: the recipe of the run.
+            data: the images that it opens.
         """
         section = recipe.data
         paths = [f"'{printable(path)}'" for path in (section.path, section.validation_path) if path]
@@ -113,51 +83,43 @@ folder 'pictures' or choose another --out
             training_protocol=TRAINING_PROTOCOL,
             evaluation_protocol=protocol_id(section.crop, section.resize, recipe.model.channels),
             source=" ".join([section.source, " and ".join(paths)]).strip(),
-            training=Images.of(data.training),
-            validation=Images.of(data.validation),
+            training=_describe_images(data.training),
+            validation=_describe_images(data.validation),
         )
 
-    def differences(self, other: Identity, when: str) -> dict[str, str]:
-        """Say what differs in another identity of the same recipe.
+    def mismatch(self, now: Identity) -> Mismatch | None:
+        """Compare this identity, which a run started with, to the identity of the same recipe now.
 
         Args:
-            other: the other identity.
-            when: what to put before its values, such as `now`.
+            now: the identity now.
 
         Returns:
-            Clauses with both values, such as `flatvq 0.1.0, now 0.2.0`, by what differs.
+            The difference and its remedies; None if they are equal.
         """
-        named = {
-            "training images": (self.training, other.training),
-            "held-out images": (self.validation, other.validation),
-            "flatvq": (self.flatvq, other.flatvq),
-            "training protocol": (self.training_protocol, other.training_protocol),
-            "evaluation protocol": (self.evaluation_protocol, other.evaluation_protocol),
-        }
-        return {name: f"{name} {a}, {when} {b}" for name, (a, b) in named.items() if a != b}
-
-    def mismatch(self, now: Identity) -> Mismatch | None:
-        """Compare this identity, which was stored, with that of the same recipe now; None if they agree."""
-        differ = self.differences(now, "now")
-        if not differ:
+        differences = self.differences(now, "now")
+        if not differences:
             return None
-        images = differ.keys() & {"training images", "held-out images"}
+        images = differences.keys() & {"training images", "held-out images"}
         remedies = [f"restore the images of {self.source}"] if images else []
-        if differ.keys() - images:
+        if differences.keys() - images:
             same = self.flatvq == now.flatvq
-            remedies.append("install the flatvq that began it" if same else f"install flatvq {self.flatvq}")
-        return Mismatch(f"begun with {'; '.join(differ.values())}", tuple(remedies))
+            remedies.append("install the flatvq that started it" if same else f"install flatvq {self.flatvq}")
+        return Mismatch(f"started with {'; '.join(differences.values())}", tuple(remedies))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what identity.json holds."""
+        """Return the content of identity.json."""
         return self.model_dump(mode="json")
+
+
+def _describe_images(images: ImageSet) -> Images:
+    return Images(images=len(images), fingerprint=images.fingerprint)
 
 
 def read_identity(run: Path) -> Identity | None:
     """Read the identity of a run.
 
     Args:
-        run: its folder.
+        run: the folder of the run.
 
     Returns:
         The identity; None if the folder holds none.
@@ -170,36 +132,36 @@ def read_identity(run: Path) -> Identity | None:
 
 
 def mismatch_of(run: Path, now: Identity) -> Mismatch | None:
-    """Compare a run that may have begun with what it would be begun with now.
+    """Compare the identity of a run that may have started to its identity now.
 
     Args:
-        run: its folder.
+        run: the folder of the run.
         now: the identity of its recipe now.
 
     Returns:
-        How they differ; None if they agree, or the run has not begun.
+        The difference; None if there is none, or the run has not started.
 
     Raises:
-        FlatvqError: if the run's identity cannot be read.
+        FlatvqError: if the stored identity is damaged or cannot be read.
     """
     stored = read_identity(run)
     if stored is not None:
         return stored.mismatch(now)
-    # Without a checkpoint a run starts over, whatever records it has.
+    # A run without a checkpoint starts from the first step, even if it has records.
     if (run / "metrics.json").exists() or any((run / "checkpoints").glob("step-*")):
-        return Mismatch(f"begun without {_NAME}, so nothing says which images it was trained on", ())
+        return Mismatch(f"started without {_NAME}, so its training images are unknown", ())
     return None
 
 
 def begin(run: Path, identity: Identity) -> None:
-    """Give a run its identity before its first step, or see that it is the same.
+    """Store the identity of a run before its first step; check it if the run has started.
 
     Args:
-        run: its folder.
-        identity: of its recipe now.
+        run: the folder of the run.
+        identity: the identity of its recipe now.
 
     Raises:
-        FlatvqError: if the run was begun with another identity, or cannot be known to have had this one.
+        FlatvqError: if the run started with another identity, or without a stored one.
     """
     mismatch = mismatch_of(run, identity)
     if mismatch is not None:
@@ -208,23 +170,23 @@ def begin(run: Path, identity: Identity) -> None:
 
 
 def assign(run: Path, identity: Identity) -> None:
-    """Write the identity of a run that has none; `begin` refuses the run if it does not hold."""
+    """Store the identity of a run unless one is stored. `begin` refuses the run if its images are others."""
     if not (run / _NAME).exists():
         write_json(run / _NAME, identity.to_dict())
 
 
 def agree_on(identity: Identity, machine: Machine) -> None:
-    """See that all processes of a training have the same images and versions.
+    """Check that all processes of a training have the same images and versions.
 
     Args:
-        identity: this process's.
-        machine: the processes.
+        identity: the identity in this process.
+        machine: the processes. Each of them must call this function.
 
     Raises:
-        FlatvqError: in every process, if one differs from the first.
+        FlatvqError: in every process, if the identity of one differs from that of process 0.
     """
     first, *others = machine.gather(identity)
     for rank, other in enumerate(others, start=1):
-        if differ := first.differences(other, f"process {rank} has"):
-            what = f"process 0 has {'; '.join(differ.values())}"
+        if differences := first.differences(other, f"process {rank} has"):
+            what = f"process 0 has {'; '.join(differences.values())}"
             raise FlatvqError(what, "give every process the same images and the same flatvq")

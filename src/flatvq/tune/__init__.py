@@ -1,28 +1,29 @@
-"""`flatvq tune`: a search of codebook hyper-parameters under fixed bits, and its confirmation.
+"""`flatvq tune`: searches codebook hyper-parameters at equal bits, and confirms the winner.
 
-Needs Optuna, the extra `tune`.
+Needs Optuna, from the extra `tune`.
 """
 
 from flatvq.tune.confirm import INCUMBENT, TUNED, confirming_study
 from flatvq.tune.record import best_of, tune_record, write_record
-from flatvq.tune.search import Asked, Search
-from flatvq.tune.space import changed, check_space, space_of, suggested, values_of
-from flatvq.tune.storage import open_storage, telling_failures
+from flatvq.tune.search import Search
+from flatvq.tune.settings import SearchSettings
+from flatvq.tune.space import check_space, space_of, suggest_values, values_of, with_values
+from flatvq.tune.storage import open_storage, storage_errors
 
 __all__ = [
     "INCUMBENT",
     "TUNED",
-    "Asked",
     "Search",
+    "SearchSettings",
     "best_of",
-    "changed",
     "check_space",
     "confirming_study",
     "open_storage",
     "space_of",
-    "suggested",
-    "telling_failures",
+    "storage_errors",
+    "suggest_values",
     "tune_record",
     "values_of",
+    "with_values",
     "write_record",
 ]

@@ -1,35 +1,39 @@
-"""The winner against the incumbent: full length, fresh seeds, held-out images that the search never saw."""
+"""The study that confirms the winner of a search.
+
+It compares the winner to the incumbent at full length, with new seeds, on held-out images that the search did
+not use.
+"""
 
 from __future__ import annotations
 
 from flatvq.recipe import ArmRecipe, MatchRecipe, StudyRecipe, TrialRecipe
-from flatvq.tune.search import Asked
-from flatvq.tune.space import changed
+from flatvq.tune.settings import SearchSettings
+from flatvq.tune.space import with_values
 
 __all__ = ["INCUMBENT", "TUNED", "confirming_study"]
 
 INCUMBENT, TUNED = "incumbent", "tuned"
 
 
-def confirming_study(asked: Asked, values: dict[str, object], recipe: StudyRecipe) -> StudyRecipe:
-    """Make the study of two arms that decides whether the winner is believed.
+def confirming_study(settings: SearchSettings, values: dict[str, object], recipe: StudyRecipe) -> StudyRecipe:
+    """Make the study of two arms that decides whether the winner replaces the incumbent.
 
     Args:
-        asked: the search.
-        values: the winner's.
-        recipe: the study that the incumbent is an arm of; its margin holds.
+        settings: the settings of the search.
+        values: the values of the winner.
+        recipe: the study to which the incumbent belongs. Its margin is used.
 
     Returns:
-        A recipe that can be written down and run as any other; its arms match in bits, the grids being the
-        same, and codebook sizes as near as whole numbers come.
+        The recipe of the study. Its arms have the same grids, and the same bits up to the rounding of
+        codebook sizes to integers.
     """
-    incumbent = asked.incumbent
-    tuned = changed(incumbent, values)
+    incumbent = settings.incumbent
+    tuned = with_values(incumbent, values)
     return StudyRecipe(
         **{name: getattr(incumbent, name) for name in ("data", "model", "codebook", "train", "evaluate")},
-        title=f"Does what was tuned for {asked.name} reconstruct better?",
+        title=f"Does the tuned {settings.name} reconstruct better?",
         arms={INCUMBENT: ArmRecipe(), TUNED: _arm(tuned, incumbent)},
-        seeds=asked.tune.confirm_seeds,
+        seeds=settings.tune.confirm_seeds,
         match=MatchRecipe(reference=INCUMBENT, capacities=("bits",), tolerance=recipe.match.tolerance),
         margin_db=recipe.margin_db,
         compare=((TUNED, INCUMBENT),),
@@ -38,7 +42,7 @@ def confirming_study(asked: Asked, values: dict[str, object], recipe: StudyRecip
 
 
 def _arm(tuned: TrialRecipe, incumbent: TrialRecipe) -> ArmRecipe:
-    """Write the sections that differ as an arm."""
+    """Return an arm with the sections of the recipe that differ from the incumbent's."""
     sections = ("model", "codebook", "train")
     before, after = incumbent.model_dump(mode="json"), tuned.model_dump(mode="json")
     return ArmRecipe(**{name: after[name] for name in sections if after[name] != before[name]})

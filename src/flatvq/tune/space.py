@@ -1,7 +1,6 @@
-"""What a search may change, and the recipe that a choice of values makes: always of the same bits.
+"""The search space, and the recipe that results from a choice of values. All recipes have the same bits.
 
-The grids stay as they are, so one level's K follows from the bits; a hierarchy may shift bits between its
-levels.
+The grids do not change, so the bits fix K of one level. In a hierarchy, bits can move between levels.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from flatvq.recipe import KnobRecipe, ModelRecipe, TrialRecipe, parse, set_key
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["changed", "check_space", "space_of", "suggested", "values_of"]
+__all__ = ["check_space", "space_of", "suggest_values", "values_of", "with_values"]
 
 CODE_DIM, UPPER_BITS = "code_dim", "upper_bits"
 
 
 def space_of(recipe: TrialRecipe) -> dict[str, KnobRecipe]:
-    """Return the default search space around a recipe: the codebook's hyper-parameters and the learning rate.
+    """Return the default search space of a recipe: hyper-parameters of the codebook, and the learning rate.
 
     Example:
         >>> "upper_bits" in space_of(TrialRecipe()), space_of(TrialRecipe())["code_dim"].choices[:3]
@@ -46,29 +45,37 @@ def space_of(recipe: TrialRecipe) -> dict[str, KnobRecipe]:
 
 
 def check_space(recipe: TrialRecipe, space: Mapping[str, KnobRecipe]) -> None:
-    """Refuse a space with a key or a value that no recipe has, before anything is trained.
+    """Check the keys and the ends of the ranges of a space, before anything is trained.
 
     Args:
         recipe: the incumbent.
-        space: its hyper-parameters.
+        space: the hyper-parameters and their ranges.
 
     Raises:
-        FlatvqError: naming the key, and the value or the nearest known key.
+        FlatvqError: if a recipe has no such key, or a value is not valid.
     """
     for name, knob in space.items():
         if name not in (CODE_DIM, UPPER_BITS):
             low, high = (round(knob.low), round(knob.high)) if knob.whole else (knob.low, knob.high)
             ends = knob.choices or (low, high)
             for value in ends:
-                changed(recipe, {name: value})
+                with_values(recipe, {name: value})
 
 
-def suggested(trial: optuna.trial.Trial, space: Mapping[str, KnobRecipe]) -> dict[str, Any]:
-    """Have a sampler choose values."""
-    return {name: _suggested(trial, name, knob) for name, knob in space.items()}
+def suggest_values(trial: optuna.trial.Trial, space: Mapping[str, KnobRecipe]) -> dict[str, Any]:
+    """Let the sampler of a trial choose values.
+
+    Args:
+        trial: the trial in Optuna.
+        space: the hyper-parameters and their ranges.
+
+    Returns:
+        A value for each hyper-parameter of the space.
+    """
+    return {name: _suggest(trial, name, knob) for name, knob in space.items()}
 
 
-def _suggested(trial: optuna.trial.Trial, name: str, knob: KnobRecipe) -> Any:
+def _suggest(trial: optuna.trial.Trial, name: str, knob: KnobRecipe) -> Any:
     if knob.choices:
         return trial.suggest_categorical(name, knob.choices)
     if knob.whole:
@@ -76,24 +83,25 @@ def _suggested(trial: optuna.trial.Trial, name: str, knob: KnobRecipe) -> Any:
     return trial.suggest_float(name, knob.low, knob.high, log=knob.log)
 
 
-def changed(recipe: TrialRecipe, values: Mapping[str, Any]) -> TrialRecipe:
-    """Put values into a recipe, and keep its bits.
+def with_values(recipe: TrialRecipe, values: Mapping[str, Any]) -> TrialRecipe:
+    """Return a recipe with other values of hyper-parameters and the same bits.
 
     Args:
         recipe: the incumbent.
         values: by key of the space.
 
     Returns:
-        The recipe of the candidate.
+        The recipe of the candidate. If `values` has `upper_bits`, the codebook size of the bottom level is
+        chosen to keep the bits, rounded to an integer.
 
     Raises:
-        FlatvqError: if a key or value is wrong, or no codebook of the bottom keeps the bits.
+        FlatvqError: if a key or value is not valid, or no codebook of the bottom level keeps the bits.
 
     Example:
         >>> from flatvq.recipe import LevelRecipe
         >>> levels = [LevelRecipe(downsample=factor, codebook_size=256) for factor in (4, 2)]
         >>> recipe = TrialRecipe(model=ModelRecipe(levels=tuple(levels)))
-        >>> candidate = changed(recipe, {"upper_bits": 4, "code_dim": 8})
+        >>> candidate = with_values(recipe, {"upper_bits": 4, "code_dim": 8})
         >>> [(level.codebook_size, level.code_dim) for level in candidate.model.levels]
         [(512, 8), (16, 8)]
     """
@@ -105,13 +113,20 @@ def changed(recipe: TrialRecipe, values: Mapping[str, Any]) -> TrialRecipe:
         elif name != UPPER_BITS:
             tree = set_key(tree, name, value)
     if UPPER_BITS in values:
-        for level, size in enumerate(_sizes(recipe.model, recipe.data.crop, values[UPPER_BITS])):
+        for level, size in enumerate(_codebook_sizes(recipe.model, recipe.data.crop, values[UPPER_BITS])):
             tree = set_key(tree, f"model.levels.{level}.codebook_size", size)
     return parse(TrialRecipe, tree, "the space of `flatvq tune`")
 
 
 def values_of(recipe: TrialRecipe, space: Mapping[str, KnobRecipe]) -> dict[str, Any]:
-    """Read a recipe's own values, as far as a space holds them: what `changed` would have to put in.
+    """Return the values of a recipe for the keys of a space, without values that lie outside of its ranges.
+
+    Args:
+        recipe: the recipe.
+        space: the hyper-parameters and their ranges.
+
+    Returns:
+        Values that `with_values` can put into the same recipe without a change.
 
     Example:
         >>> space = {"code_dim": KnobRecipe(choices=(64,)), "train.steps": KnobRecipe(low=1, high=9)}
@@ -121,11 +136,11 @@ def values_of(recipe: TrialRecipe, space: Mapping[str, KnobRecipe]) -> dict[str,
     levels = recipe.model.levels
     special = {CODE_DIM: levels[0].code_dim, UPPER_BITS: round(log2(levels[-1].codebook_size))}
     tree = recipe.model_dump()
-    own = {name: special.get(name) or _at(tree, name) for name in space}
-    return {name: value for name, value in own.items() if _holds(space[name], value)}
+    own = {name: special.get(name) or _value_at(tree, name) for name in space}
+    return {name: value for name, value in own.items() if _contains(space[name], value)}
 
 
-def _at(tree: Any, dotted: str) -> Any:
+def _value_at(tree: Any, dotted: str) -> Any:
     for part in dotted.split("."):
         if isinstance(tree, list | tuple):
             tree = tree[int(part)] if part.isdigit() and int(part) < len(tree) else None
@@ -134,19 +149,21 @@ def _at(tree: Any, dotted: str) -> Any:
     return tree
 
 
-def _holds(knob: KnobRecipe, value: Any) -> bool:
+def _contains(knob: KnobRecipe, value: Any) -> bool:
     if knob.choices:
         return value in knob.choices
     return isinstance(value, int | float) and knob.low <= value <= knob.high
 
 
-def _sizes(model: ModelRecipe, crop: int, upper_bits: int) -> list[int]:
-    """Give every upper level 2^bits codes, and the bottom as many as keep the bits of an image."""
+def _codebook_sizes(model: ModelRecipe, crop: int, upper_bits: int) -> list[int]:
+    """Return codebook sizes: 2^upper_bits on upper levels; at the bottom, the size that keeps the bits."""
     levels = capacity_of(model, crop).levels
     cells = [prod(level.grid) for level in levels]
-    whole = sum(count * log2(level.codebook_size) for count, level in zip(cells, levels, strict=True))
-    left = whole - upper_bits * sum(cells[1:])
-    bottom = round(2 ** min(left / cells[0], 20))
+    bits = sum(count * log2(level.codebook_size) for count, level in zip(cells, levels, strict=True))
+    bottom_bits = bits - upper_bits * sum(cells[1:])
+    bottom = round(2 ** min(bottom_bits / cells[0], 20))
     if bottom < 2:
-        raise FlatvqError(f"{upper_bits} bits a code above leave none for the bottom", "lower `upper_bits`")
+        raise FlatvqError(
+            f"{upper_bits} bits per upper code leave none for the bottom level", "lower `upper_bits`"
+        )
     return [bottom, *[2**upper_bits] * (len(cells) - 1)]

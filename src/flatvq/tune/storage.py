@@ -1,4 +1,4 @@
-"""Where a search keeps what was tried: a file in its folder, or a database that several machines share."""
+"""The storage of a search: a file in its folder, or a database that several machines share."""
 
 from __future__ import annotations
 
@@ -19,35 +19,39 @@ from sqlalchemy.exc import SQLAlchemyError
 from flatvq.errors import FlatvqError, StorageError
 from flatvq.files import AppendedFile
 
-__all__ = ["open_storage", "telling_failures"]
+__all__ = ["open_storage", "storage_errors"]
 
-_PATIENCE_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
 
 
 def open_storage(folder: Path, url: str | None) -> optuna.storages.BaseStorage | str:
-    """Open the storage of a search: a journal in its folder, or the database of a URL.
+    """Open the storage of a search.
+
+    Args:
+        folder: the folder of the search, for the journal.
+        url: the URL of a database; None for a journal in the folder.
 
     Raises:
-        FlatvqError: if there is no such database, or the journal is damaged.
+        FlatvqError: if the database cannot be opened, or the journal is damaged.
     """
     return _journal(folder.resolve() / "journal.log") if url is None else _database(url, tries=3)
 
 
 @contextmanager
-def telling_failures(url: str | None) -> Iterator[None]:
-    """Tell of a database that fails while a search runs.
+def storage_errors(url: str | None) -> Iterator[None]:
+    """Turn errors of the database while a search runs into one error with its message.
 
     Args:
-        url: the storage's.
+        url: the URL of the storage.
 
     Raises:
-        StorageError: with what the database said.
+        StorageError: if the database fails in the context.
     """
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
         what = f"the storage {url!r} failed ({_first_line(error)})"
-        raise StorageError(what, "run the same command again when it works") from error
+        raise StorageError(what, "repair it, then run the same command again") from error
 
 
 def _journal(path: Path) -> optuna.storages.BaseStorage:
@@ -59,59 +63,70 @@ def _journal(path: Path) -> optuna.storages.BaseStorage:
         lock.release()
     try:
         return optuna.storages.JournalStorage(_Journal(path, lock))
-    except (KeyError, TypeError, ValueError) as error:  # JSON that is not Optuna's
+    except (KeyError, TypeError, ValueError) as error:  # valid JSON, but not a log of Optuna
         raise _damaged(path, type(error).__name__) from None
 
 
 def _check(path: Path) -> None:
-    """Drop a last line that a kill cut off, since the next would run on from it; refuse other damage."""
+    """Remove a last line that a kill cut off, since the next line would be appended to it.
+
+    Raises:
+        FlatvqError: if another line is damaged.
+    """
     content = path.read_bytes() if path.exists() else b""
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        os.truncate(path, len(whole))
-    for number, line in enumerate(whole.splitlines(), start=1):
+    complete = content[: content.rfind(b"\n") + 1]
+    if complete != content:
+        os.truncate(path, len(complete))
+    for number, line in enumerate(complete.splitlines(), start=1):
         try:
             json.loads(line)
         except ValueError:
             raise _damaged(path, f"line {number}") from None
 
 
-def _damaged(path: Path, how: str) -> FlatvqError:
-    return FlatvqError(f"the journal '{path}' is damaged ({how})", "mend it, or choose another --out")
+def _damaged(path: Path, detail: str) -> FlatvqError:
+    return FlatvqError(f"the journal '{path}' is damaged ({detail})", "repair it, or choose another --out")
 
 
 def _database(url: str, tries: int) -> optuna.storages.BaseStorage | str:
     try:
         return optuna.storages.get_storage(url)
-    except Exception as error:  # whatever the database's driver raises
-        # Two searches that come first at the same time both make the tables, and one of them fails.
+    except Exception as error:  # drivers raise errors of any type
+        # Two searches that open a new database at the same time both create its tables, and one fails.
         if tries > 1 and isinstance(error, (SQLAlchemyError, StorageInternalError)):
-            time.sleep(_PATIENCE_SECONDS)
+            time.sleep(_RETRY_SECONDS)
             return _database(url, tries - 1)
         what = f"cannot open the storage {url!r} ({_first_line(error)})"
-        raise FlatvqError(what, "see Optuna's documentation of URLs") from None
+        raise FlatvqError(what, "see the documentation of Optuna for valid URLs") from None
 
 
 def _first_line(error: Exception) -> str:
-    """Return what the database said; Optuna's own errors are raised from it."""
-    said = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
-    return f"{type(said).__name__}: {(str(said).splitlines() or [''])[0]}"
+    """Return the first line of the error of the database, from which Optuna raises its own error."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    return f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0]}"
 
 
 def _lock_of(journal: Path) -> JournalFileOpenLock:
-    # Windows has no such module.
+    # Windows has no fcntl.
     return _KernelLock(journal) if find_spec("fcntl") else JournalFileOpenLock(str(journal))
 
 
 class _Journal(JournalFileBackend):
-    """Appends whole lines or nothing: after a part of one, on a full disk, the next would be damaged."""
+    """Appends complete lines or nothing.
+
+    A part of a line, written to a disk that fills up, would damage the line that is appended next.
+    """
 
     def __init__(self, path: Path, lock: JournalFileOpenLock) -> None:
         super().__init__(str(path), lock)
         self.path, self.lock = path, lock
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append and sync; an error names the journal."""
+        """Append the lines and force them to the disk.
+
+        Raises:
+            OSError: if they cannot be written; it names the journal.
+        """
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         self.lock.acquire()
         try:
@@ -123,10 +138,10 @@ class _Journal(JournalFileBackend):
 
 
 class _KernelLock(JournalFileOpenLock):
-    """A lock that the kernel lets go of, however its holder ends.
+    """A lock that the kernel releases when its process ends, even by SIGKILL.
 
-    Optuna's own locks are files: a search that is killed while it writes leaves one behind, and the next
-    search waits for it for half a minute, or forever where the journal's path is relative.
+    The locks of Optuna are files. A search that is killed while it writes leaves its lock file behind, and
+    the next search waits half a minute for it, or forever if the path of the journal is relative.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -135,7 +150,7 @@ class _KernelLock(JournalFileOpenLock):
         self.held: IO[bytes] | None = None
 
     def acquire(self) -> bool:
-        """Wait for it, and take it."""
+        """Wait for the lock and take it."""
         import fcntl
 
         self.held = self.path.open("wb")
@@ -143,7 +158,7 @@ class _KernelLock(JournalFileOpenLock):
         return True
 
     def release(self) -> None:
-        """Let others take it."""
+        """Release the lock."""
         assert self.held is not None
         self.held.close()
         self.held = None
