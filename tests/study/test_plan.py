@@ -72,7 +72,7 @@ def test_pairs_that_differ_in_one_thing_are_compared() -> None:
 
 def test_arms_of_which_no_two_can_be_compared_are_refused_before_anything_trains() -> None:
     arms = {"two": {"model": {"levels": TWO}}, "one": {"train": {"learning_rate": 0.1}}}
-    with pytest.raises(FlatvqError, match=r"none would be compared") as raised:
+    with pytest.raises(FlatvqError, match=r"no arms would be compared") as raised:
         plan_study(recipe(arms=arms, match={"solve": True}), "pair")
     assert "compare: [[two, one]]" in str(raised.value)
     asked = plan_study(recipe(arms=arms, match={"solve": True}, compare=[["two", "one"]]), "pair")
