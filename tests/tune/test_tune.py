@@ -23,8 +23,8 @@ from PIL import Image
 
 from flatvq.errors import FlatvqError
 from flatvq.model.capacity import capacity_of
-from flatvq.recipe import KnobRecipe, LevelRecipe, ModelRecipe, TrialRecipe, load_recipe
-from flatvq.records import Comparison, Look, Search
+from flatvq.recipe import LevelRecipe, ModelRecipe, ParameterRange, TrialRecipe, load_recipe
+from flatvq.records import Comparison, Search, Validation
 from flatvq.report.tuning import history_chart, tuning_sentence
 from flatvq.tune import changed, open_storage, space_of, suggested, values_of
 from flatvq.tune.search import _collapsed
@@ -32,7 +32,7 @@ from flatvq.tune.search import _collapsed
 KNOBS = {
     "code_dim": {"choices": [2, 4]},
     "train.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
-    "codebook.replacement.every": {"low": 1, "high": 4, "whole": True},
+    "codebook.replacement.every": {"low": 1, "high": 4, "integer": True},
 }
 
 
@@ -86,16 +86,16 @@ def test_a_key_that_no_recipe_has_is_told() -> None:
 @pytest.mark.parametrize("knob", [{}, {"low": 2, "high": 1}, {"low": 0, "high": 1, "log": True}])
 def test_a_range_without_values_is_refused(knob: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="range"):
-        KnobRecipe(**knob)
+        ParameterRange(**knob)
 
 
 def test_a_collapsed_level_is_named_once_it_had_time() -> None:
     recipe = hierarchy(256, 64)
     look = {"step": 400, "psnr_db": 20.0, "levels": [{"perplexity": 200.0}, {"perplexity": 3.0}]}
-    assert _collapsed(recipe, Look(**look)) == 1
-    assert _collapsed(recipe, Look(**{**look, "step": 200})) is None
+    assert _collapsed(recipe, Validation(**look)) == 1
+    assert _collapsed(recipe, Validation(**{**look, "step": 200})) is None
     more = [{"perplexity": 200.0}, {"perplexity": 4.0}]
-    assert _collapsed(recipe, Look(**{**look, "levels": more})) is None
+    assert _collapsed(recipe, Validation(**{**look, "levels": more})) is None
 
 
 # --- the whole
@@ -326,11 +326,12 @@ def test_a_killed_search_proposes_what_an_undisturbed_one_does(tmp_path: Path) -
 
 
 def test_an_incumbent_outside_the_space_is_drawn(tmp_path: Path) -> None:
-    from flatvq.recipe import KnobRecipe, TuneRecipe
+    from flatvq.recipe import ParameterRange, TuneRecipe
     from flatvq.tune import Asked, Search
 
     recipe = hierarchy(16)
-    space = {"code_dim": KnobRecipe(choices=(2, 3)), "train.commitment_weight": KnobRecipe(low=0.1, high=1)}
+    weight = ParameterRange(low=0.1, high=1)
+    space = {"code_dim": ParameterRange(choices=(2, 3)), "train.commitment_weight": weight}
     search = Search(Asked("mine", recipe, TuneRecipe(), space), tmp_path, open_storage(tmp_path, None))
     values = suggested(search._asked(), space)
     assert recipe.model.levels[0].code_dim not in (2, 3)
