@@ -277,7 +277,7 @@ def test_an_arm_does_not_leave_the_study(place: Path, flatvq, name: str) -> None
     before = sorted(place.rglob("*"))
     code, _, err = flatvq("study", "tiny.yaml", "--out", "made")
     assert code == 2
-    assert "has to be a folder's name" in only_line(err)
+    assert "cannot be a folder name" in only_line(err)
     assert sorted(place.rglob("*")) == before
 
 

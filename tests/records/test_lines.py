@@ -36,7 +36,7 @@ def test_a_dropped_line_is_reported(tmp_path: Path, caplog):
     path.write_text('{"step": 1}\n{"step": 2')
     with caplog.at_level(logging.WARNING):
         assert read_jsonl(path) == [{"step": 1}]
-    assert "cut off" in caplog.text
+    assert "incomplete last line" in caplog.text
     caplog.clear()
     path.write_text('{"step": 1}\n')
     assert read_jsonl(path) == [{"step": 1}]

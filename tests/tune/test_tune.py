@@ -23,8 +23,8 @@ from PIL import Image
 
 from flatvq.errors import FlatvqError
 from flatvq.model.capacity import capacity_of
-from flatvq.recipe import KnobRecipe, LevelRecipe, ModelRecipe, TrialRecipe, TuneRecipe, load_recipe
-from flatvq.records import Comparison, Look
+from flatvq.recipe import LevelRecipe, ModelRecipe, ParameterRange, TrialRecipe, TuneRecipe, load_recipe
+from flatvq.records import Comparison, Validation
 from flatvq.records import Search as SearchRecord
 from flatvq.report.tuning import history_chart, tuning_sentence
 from flatvq.tune import (
@@ -41,7 +41,7 @@ from flatvq.tune.attempt import collapsed_level
 KNOBS = {
     "code_dim": {"choices": [2, 4]},
     "train.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
-    "codebook.replacement.every": {"low": 1, "high": 4, "whole": True},
+    "codebook.replacement.every": {"low": 1, "high": 4, "integer": True},
 }
 
 
@@ -95,16 +95,16 @@ def test_an_unknown_key_is_refused() -> None:
 @pytest.mark.parametrize("knob", [{}, {"low": 2, "high": 1}, {"low": 0, "high": 1, "log": True}])
 def test_a_range_without_values_is_refused(knob: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="range"):
-        KnobRecipe(**knob)
+        ParameterRange(**knob)
 
 
 def test_a_collapsed_level_is_named_after_the_warm_up() -> None:
     recipe = hierarchy(256, 64)
     look = {"step": 400, "psnr_db": 20.0, "levels": [{"perplexity": 200.0}, {"perplexity": 3.0}]}
-    assert collapsed_level(recipe, Look(**look)) == 1
-    assert collapsed_level(recipe, Look(**{**look, "step": 200})) is None
+    assert collapsed_level(recipe, Validation(**look)) == 1
+    assert collapsed_level(recipe, Validation(**{**look, "step": 200})) is None
     more = [{"perplexity": 200.0}, {"perplexity": 4.0}]
-    assert collapsed_level(recipe, Look(**{**look, "levels": more})) is None
+    assert collapsed_level(recipe, Validation(**{**look, "levels": more})) is None
 
 
 # --- whole searches
@@ -327,7 +327,10 @@ def test_a_killed_search_proposes_what_an_uninterrupted_one_does(tmp_path: Path)
 
 def test_an_incumbent_outside_the_space_is_drawn(tmp_path: Path) -> None:
     recipe = hierarchy(16)
-    space = {"code_dim": KnobRecipe(choices=(2, 3)), "train.commitment_weight": KnobRecipe(low=0.1, high=1)}
+    space = {
+        "code_dim": ParameterRange(choices=(2, 3)),
+        "train.commitment_weight": ParameterRange(low=0.1, high=1),
+    }
     search = Search(
         SearchSettings("mine", recipe, TuneRecipe(), space), tmp_path, open_storage(tmp_path, None)
     )

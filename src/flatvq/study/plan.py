@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from flatvq.errors import FlatvqError, nearest
 from flatvq.model.capacity import Capacity, capacity_of
@@ -37,6 +37,20 @@ class PlannedArm:
     """The changes of the solver: old and new value by dotted key of the model."""
     residuals: dict[CapacityName, float]
     """Relative differences in capacity from the reference arm."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arm as `study.json` holds it, without its identity."""
+        capacity = asdict(self.capacity)
+        levels = capacity.pop("levels")
+        return {
+            "name": self.name,
+            "levels": len(levels),
+            "hierarchy": self.recipe.model.hierarchy,
+            "treatment": self.treatment,
+            "healthy": self.healthy,
+            **capacity,
+            "level_table": levels,
+        }
 
     @property
     def treatment(self) -> Treatment:

@@ -14,6 +14,7 @@ import torch
 from flatvq import records
 from flatvq.data import DataSplit
 from flatvq.files import finite, write_json, write_text
+from flatvq.metrics import LEVEL_METRICS, TRIAL_METRICS
 from flatvq.recipe import DataRecipe, dump_yaml
 from flatvq.records import read_metrics
 from flatvq.records.run import FileRecord, LevelMetrics, Metrics
@@ -29,8 +30,6 @@ from flatvq.versions import TRAINING_PROTOCOL, VERSION, commit
 __all__ = ["compare_arms", "machine_record", "write_study"]
 
 FORMAT = 2
-_TRIAL_METRICS = {"psnr_db", "ssim", "mse", "ms_ssim", "psnr_of_mean_mse_db", "effective_bits_per_image"}
-_LEVEL_METRICS = {"codebook_size", "usage", "perplexity", "used_codes", "codes_for_99", "quantization_error"}
 
 
 def write_study(plan: Plan, outcomes: Sequence[Outcome], data: StudyData, folder: Path) -> records.Study:
@@ -103,18 +102,7 @@ def compare_arms(plan: Plan, trials: Sequence[records.Trial]) -> list[Compared]:
 
 def _arm_record(arm: PlannedArm, data: StudyData) -> records.Arm:
     identity = data.identity_of(arm.name)
-    capacity = asdict(arm.capacity)
-    levels = capacity.pop("levels")
-    return records.Arm(
-        name=arm.name,
-        levels=len(levels),
-        hierarchy=arm.recipe.model.hierarchy,
-        treatment=arm.treatment,
-        healthy=arm.healthy,
-        **capacity,
-        level_table=levels,
-        identity=None if identity == data.identity else identity,
-    )
+    return records.Arm(**arm.to_dict(), identity=None if identity == data.identity else identity)
 
 
 def _trial_record(outcome: Outcome, folder: Path) -> records.Trial:
@@ -127,15 +115,16 @@ def _trial_record(outcome: Outcome, folder: Path) -> records.Trial:
         run=run.as_posix(),
         error=outcome.error,
         seconds=outcome.seconds,
-        **(metrics.model_dump(include=_TRIAL_METRICS) if metrics else {}),
+        **{key: metrics.value(key) if metrics else None for key in TRIAL_METRICS},
         levels=_level_records(metrics) if metrics else (),
     )
 
 
 def _level_records(metrics: Metrics) -> tuple[records.TrialLevel, ...]:
     def record(level: LevelMetrics) -> records.TrialLevel:
-        values = level.model_dump(include=_LEVEL_METRICS)
-        return records.TrialLevel(**values, collapse=collapse_of(level, metrics.images))
+        values = {key: level.value(key) for key in LEVEL_METRICS}
+        kind = collapse_of(level, metrics.images)
+        return records.TrialLevel(codebook_size=level.codebook_size, **values, collapse=kind)
 
     return tuple(record(level) for level in metrics.levels)
 

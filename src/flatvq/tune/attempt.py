@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from flatvq.errors import StorageError
 from flatvq.model.capacity import capacity_of
 from flatvq.recipe import TrialRecipe
-from flatvq.records import Look, check_record, read_rows
+from flatvq.records import Validation, check_record, read_rows
 from flatvq.study.collapse import perplexity_share
 from flatvq.study.running import RunningTrial
 from flatvq.tune.settings import WARM_UP
@@ -91,7 +91,7 @@ class RunningAttempt:
         return "below the median" if validations and self.suggestion.should_prune() else None
 
 
-def collapsed_level(recipe: TrialRecipe, validation: Look) -> int | None:
+def collapsed_level(recipe: TrialRecipe, validation: Validation) -> int | None:
     """Return the first level whose codebook has collapsed.
 
     Args:
@@ -111,12 +111,12 @@ def collapsed_level(recipe: TrialRecipe, validation: Look) -> int | None:
     return None
 
 
-def _read_validations(path: Path) -> list[Look]:
+def _read_validations(path: Path) -> list[Validation]:
     """Read the validations of a run, one per step, ordered by step. A cut-off last line is ignored."""
     rows = read_rows(path).rows if path.exists() else []
     remedy = "choose another --out"
     validations = [
-        check_record(Look, row, f"'{path}'", remedy) for row in rows if row["kind"] == "validation"
+        check_record(Validation, row, f"'{path}'", remedy) for row in rows if row["kind"] == "validation"
     ]
     # A step that was repeated after a resume is recorded twice. Keep the last one.
     by_step = {validation.step: validation for validation in validations}

@@ -40,7 +40,7 @@ def tune_record(search: Search) -> records.Search:
         name=search.settings.name,
         steps=search.settings.base.train.steps,
         identity=search.identity,
-        space={name: knob.model_dump(mode="json") for name, knob in search.settings.space.items()},
+        space={name: span.model_dump(mode="json") for name, span in search.settings.space.items()},
         trials=tuple(_attempt(trial) for trial in ended),
         best=None if best is None else best.number,
         importances=_importances(search.study),

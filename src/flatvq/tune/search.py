@@ -79,7 +79,7 @@ class Search:
         The trials of such a search could not be compared with those of this one.
         """
         self._claim_identity()
-        space = {name: knob.model_dump(mode="json") for name, knob in self.settings.space.items()}
+        space = {name: span.model_dump(mode="json") for name, span in self.settings.space.items()}
         own = {"base": self.settings.base.model_dump(mode="json"), "space": space}
         stored = self.study.user_attrs.get("asked")
         if stored is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flatvq.recipe import KnobRecipe, TrialRecipe, TuneRecipe
+from flatvq.recipe import ParameterRange, TrialRecipe, TuneRecipe
 
 __all__ = ["WARM_UP", "SearchSettings", "warm_up_steps"]
 
@@ -25,7 +25,7 @@ class SearchSettings:
     """The arm to improve, matched, with its full number of steps."""
     tune: TuneRecipe
     """The number and length of trials, the seed, and the share of images that are set aside."""
-    space: dict[str, KnobRecipe]
+    space: dict[str, ParameterRange]
     """The hyper-parameters that may change, and their ranges."""
 
     @property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatvq.errors import FlatvqError
 from flatvq.model.capacity import capacity_of
-from flatvq.recipe import KnobRecipe, ModelRecipe, TrialRecipe, parse, set_key
+from flatvq.recipe import ModelRecipe, ParameterRange, TrialRecipe, parse, set_key
 
 if TYPE_CHECKING:
     import optuna
@@ -21,7 +21,7 @@ __all__ = ["check_space", "space_of", "suggest_values", "values_of", "with_value
 CODE_DIM, UPPER_BITS = "code_dim", "upper_bits"
 
 
-def space_of(recipe: TrialRecipe) -> dict[str, KnobRecipe]:
+def space_of(recipe: TrialRecipe) -> dict[str, ParameterRange]:
     """Return the default search space of a recipe: hyper-parameters of the codebook, and the learning rate.
 
     Example:
@@ -30,21 +30,21 @@ def space_of(recipe: TrialRecipe) -> dict[str, KnobRecipe]:
     """
     rate = recipe.train.learning_rate
     space = {
-        CODE_DIM: KnobRecipe(choices=(2, 4, 8, 16, 32, 64, 128)),
-        "train.learning_rate": KnobRecipe(low=rate / 4, high=rate * 4, log=True),
-        "train.commitment_weight": KnobRecipe(low=0.02, high=2.0, log=True),
-        "codebook.init.kind": KnobRecipe(choices=("data", "kmeans")),
-        "codebook.replacement.every": KnobRecipe(low=5, high=200, log=True, whole=True),
-        "codebook.replacement.fraction": KnobRecipe(low=0.02, high=1.0, log=True),
-        "codebook.replacement.stop": KnobRecipe(low=0.5, high=1.0),
-        "codebook.update.decay": KnobRecipe(low=0.9, high=0.995),
+        CODE_DIM: ParameterRange(choices=(2, 4, 8, 16, 32, 64, 128)),
+        "train.learning_rate": ParameterRange(low=rate / 4, high=rate * 4, log=True),
+        "train.commitment_weight": ParameterRange(low=0.02, high=2.0, log=True),
+        "codebook.init.kind": ParameterRange(choices=("data", "kmeans")),
+        "codebook.replacement.every": ParameterRange(low=5, high=200, log=True, integer=True),
+        "codebook.replacement.fraction": ParameterRange(low=0.02, high=1.0, log=True),
+        "codebook.replacement.stop": ParameterRange(low=0.5, high=1.0),
+        "codebook.update.decay": ParameterRange(low=0.9, high=0.995),
     }
     if len(recipe.model.levels) > 1:
-        space[UPPER_BITS] = KnobRecipe(low=2, high=12, whole=True)
+        space[UPPER_BITS] = ParameterRange(low=2, high=12, integer=True)
     return space
 
 
-def check_space(recipe: TrialRecipe, space: Mapping[str, KnobRecipe]) -> None:
+def check_space(recipe: TrialRecipe, space: Mapping[str, ParameterRange]) -> None:
     """Check the keys and the ends of the ranges of a space, before anything is trained.
 
     Args:
@@ -54,15 +54,15 @@ def check_space(recipe: TrialRecipe, space: Mapping[str, KnobRecipe]) -> None:
     Raises:
         FlatvqError: if a recipe has no such key, or a value is not valid.
     """
-    for name, knob in space.items():
+    for name, span in space.items():
         if name not in (CODE_DIM, UPPER_BITS):
-            low, high = (round(knob.low), round(knob.high)) if knob.whole else (knob.low, knob.high)
-            ends = knob.choices or (low, high)
+            low, high = (round(span.low), round(span.high)) if span.integer else (span.low, span.high)
+            ends = span.choices or (low, high)
             for value in ends:
                 with_values(recipe, {name: value})
 
 
-def suggest_values(trial: optuna.trial.Trial, space: Mapping[str, KnobRecipe]) -> dict[str, Any]:
+def suggest_values(trial: optuna.trial.Trial, space: Mapping[str, ParameterRange]) -> dict[str, Any]:
     """Let the sampler of a trial choose values.
 
     Args:
@@ -72,15 +72,15 @@ def suggest_values(trial: optuna.trial.Trial, space: Mapping[str, KnobRecipe]) -
     Returns:
         A value for each hyper-parameter of the space.
     """
-    return {name: _suggest(trial, name, knob) for name, knob in space.items()}
+    return {name: _suggest(trial, name, span) for name, span in space.items()}
 
 
-def _suggest(trial: optuna.trial.Trial, name: str, knob: KnobRecipe) -> Any:
-    if knob.choices:
-        return trial.suggest_categorical(name, knob.choices)
-    if knob.whole:
-        return trial.suggest_int(name, round(knob.low), round(knob.high), log=knob.log)
-    return trial.suggest_float(name, knob.low, knob.high, log=knob.log)
+def _suggest(trial: optuna.trial.Trial, name: str, span: ParameterRange) -> Any:
+    if span.choices:
+        return trial.suggest_categorical(name, span.choices)
+    if span.integer:
+        return trial.suggest_int(name, round(span.low), round(span.high), log=span.log)
+    return trial.suggest_float(name, span.low, span.high, log=span.log)
 
 
 def with_values(recipe: TrialRecipe, values: Mapping[str, Any]) -> TrialRecipe:
@@ -118,7 +118,7 @@ def with_values(recipe: TrialRecipe, values: Mapping[str, Any]) -> TrialRecipe:
     return parse(TrialRecipe, tree, "the space of `flatvq tune`")
 
 
-def values_of(recipe: TrialRecipe, space: Mapping[str, KnobRecipe]) -> dict[str, Any]:
+def values_of(recipe: TrialRecipe, space: Mapping[str, ParameterRange]) -> dict[str, Any]:
     """Return the values of a recipe for the keys of a space, without values that lie outside of its ranges.
 
     Args:
@@ -129,7 +129,7 @@ def values_of(recipe: TrialRecipe, space: Mapping[str, KnobRecipe]) -> dict[str,
         Values that `with_values` can put into the same recipe without a change.
 
     Example:
-        >>> space = {"code_dim": KnobRecipe(choices=(64,)), "train.steps": KnobRecipe(low=1, high=9)}
+        >>> space = {"code_dim": ParameterRange(choices=(64,)), "train.steps": ParameterRange(low=1, high=9)}
         >>> values_of(TrialRecipe(), space)
         {'code_dim': 64}
     """
@@ -149,10 +149,10 @@ def _value_at(tree: Any, dotted: str) -> Any:
     return tree
 
 
-def _contains(knob: KnobRecipe, value: Any) -> bool:
-    if knob.choices:
-        return value in knob.choices
-    return isinstance(value, int | float) and knob.low <= value <= knob.high
+def _contains(span: ParameterRange, value: Any) -> bool:
+    if span.choices:
+        return value in span.choices
+    return isinstance(value, int | float) and span.low <= value <= span.high
 
 
 def _codebook_sizes(model: ModelRecipe, crop: int, upper_bits: int) -> list[int]:
