@@ -1,0 +1,65 @@
+"""study.json is written through the schema that reads it, and no value is lost or converted on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flatvq import records
+from flatvq.recipe import load_recipe
+from flatvq.records import load_study
+from flatvq.study import plan_study
+from flatvq.study.results import compare_arms
+from flatvq.study.statistics import compare
+from flatvq.study.verdict import Compared
+
+STUDIES = sorted((Path(__file__).parents[2] / "results").rglob("study.json"))
+
+
+def texts(value: object) -> str:
+    """JSON in which 1 and 1.0 differ."""
+    return json.dumps(value, sort_keys=True)
+
+
+def test_the_record_of_an_arm_holds_all_that_is_known_of_it() -> None:
+    (arm, *_) = plan_study(load_recipe("photographs"), "photographs").arms
+    expected = {**arm.to_dict(), "identity": None}
+    written = records.Arm(**expected).model_dump(mode="json")
+    assert texts(written) == texts(json.loads(texts(expected))), "an integer became a float, or the reverse"
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parent.name)
+def test_a_committed_study_is_the_same_when_it_is_written_again(path: Path) -> None:
+    tree = json.loads(path.read_text())
+    written = load_study(path.parent).model_dump(mode="json")
+    for key in ("arms", "trials", "comparisons", "match", "data", "verdict"):
+        assert texts(_only_keys_of(tree[key], written[key])) == texts(tree[key])
+
+
+def _only_keys_of(before: Any, after: Any) -> Any:
+    """Drop the keys of `after` that `before` does not have: older studies lack some."""
+    if isinstance(before, dict):
+        return {key: _only_keys_of(value, after[key]) for key, value in before.items()}
+    if isinstance(before, list):
+        return [_only_keys_of(*pair) for pair in zip(before, after, strict=True)]
+    return after
+
+
+def test_arms_are_compared_over_the_seeds_that_both_finished() -> None:
+    plan = plan_study(load_recipe("photographs", ["seeds=[3, 1, 2]"]), "photographs")
+    pair = plan.comparisons[0]
+
+    def trial(arm: str, seed: int, psnr: float | None) -> records.Trial:
+        status = "failed" if psnr is None else "done"
+        return records.Trial(arm=arm, seed=seed, status=status, run="run", psnr_db=psnr)
+
+    trials = [trial(pair.a, 1, 25.5), trial(pair.a, 2, None), trial(pair.a, 3, 25.0)]
+    trials += [trial(pair.b, 1, 24.5), trial(pair.b, 2, 20.0), trial(pair.b, 3, 24.9)]
+    (result,) = compare_arms(plan, trials)
+    assert result == Compared(pair, compare([25.0, 25.5], [24.9, 24.5], plan.recipe.margin_db))
+    record = result.to_record()
+    assert (record.a, record.b, record.metric, record.seeds) == (pair.a, pair.b, "psnr_db", 2)
+    assert record.per_seed == pytest.approx((0.1, 1.0))
