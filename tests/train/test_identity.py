@@ -197,7 +197,7 @@ def test_files_that_were_only_touched_or_renamed_are_the_same_images(
 
 def test_another_version_is_refused(recipe: TrialRecipe, finished: Path, monkeypatch) -> None:
     began = flatvq.__version__
-    monkeypatch.setattr(flatvq, "__version__", "9.8.7")
+    monkeypatch.setattr("flatvq.train.identity.VERSION", "9.8.7")
     with pytest.raises(FlatvqError, match=rf"started with flatvq {began}, now 9\.8\.7: install flatvq {began}"):
         run_trial(recipe, finished)
     monkeypatch.undo()

@@ -73,7 +73,7 @@ def test_a_search_of_another_version_is_refused(
     settings: SearchSettings, tmp_path: Path, monkeypatch
 ) -> None:
     opened(settings, tmp_path / "made")
-    monkeypatch.setattr(flatvq, "__version__", "9.8.7")
+    monkeypatch.setattr("flatvq.train.identity.VERSION", "9.8.7")
     with pytest.raises(FlatvqError, match=r"started with flatvq .*, now 9\.8\.7: install flatvq"):
         opened(settings, tmp_path / "made")
 

@@ -23,7 +23,7 @@ from flatvq.model import VQVAE, build_vqvae
 from flatvq.quantize.randomness import derived_seed
 from flatvq.recipe import TrialRecipe
 from flatvq.train.machine import Machine
-from flatvq.train.objective import learning_rate
+from flatvq.train.objective import RECONSTRUCTION_WEIGHT, learning_rate
 from flatvq.train.optimizer import optimizer_for
 
 __all__ = ["Refitted", "refit"]
@@ -107,7 +107,7 @@ def _step(
     rate: float,
     clip_norm: float,
 ) -> None:
-    loss = 4 * F.mse_loss(decoded.float(), images)  # on the [-1, 1] scale, as in training
+    loss = RECONSTRUCTION_WEIGHT * F.mse_loss(decoded.float(), images)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(decoder.parameters(), clip_norm or math.inf)

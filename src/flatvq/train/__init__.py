@@ -1,4 +1,4 @@
-"""Training: objective, loop, checkpoints; resumable to the very same bits."""
+"""Training: objective, loop and checkpoints. A resumed training gives bit-identical weights."""
 
 from flatvq.train.trial import run_trial
 

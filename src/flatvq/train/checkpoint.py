@@ -1,7 +1,7 @@
-"""Checkpoints: weights and optimiser state as safetensors, the rest as JSON; written whole or not at all.
+"""Checkpoints: weights and optimizer state as safetensors, the step as JSON.
 
-A checkpoint is a folder `step-NNNNNNNN`, written and removed atomically: after a kill at any instant it is
-there with all its files or not at all. Nothing is ever unpickled.
+A checkpoint is a folder `step-NNNNNNNN`. It is written and removed atomically: after a kill at any instant,
+it either exists with all its files or does not exist. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ from flatvq.records.reading import Format1, Step, read_file
 __all__ = ["load_checkpoint", "newest_checkpoints", "prune_checkpoints", "save_checkpoint"]
 
 _KEPT = 2
-# What Adam and AdamW keep of each weight.
+# The state of Adam and AdamW for each weight.
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class _State(Record):
-    """state.json."""
+    """The content of state.json."""
 
     format: Format1
     step: Step
 
 
 def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
-    """Write a checkpoint and drop all but the newest two.
+    """Write a checkpoint, and remove all but the newest two.
 
     Args:
-        folder: the run's `checkpoints` folder.
-        step: optimiser steps done.
-        model: with its codebooks' state.
+        folder: the `checkpoints` folder of the run.
+        step: the number of optimizer steps done.
+        model: the model. The state of its codebooks is saved with its weights.
         optimizer: Adam or AdamW.
 
     Returns:
-        The checkpoint's folder.
+        The folder of the checkpoint.
 
     Raises:
-        OSError: if it cannot be written, such as on a full disk; the checkpoints before it are unchanged.
+        OSError: if it cannot be written, for example on a full disk. Earlier checkpoints are unchanged.
     """
     path = folder / _name(step)
-    with replacing_folder(path) as place:
+    with replacing_folder(path) as temporary:
         weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-        (place / "model.safetensors").write_bytes(save(weights))
-        (place / "optimizer.safetensors").write_bytes(save(_flat_state(optimizer)))
-        (place / "state.json").write_text(json.dumps({"format": 1, "step": step}))
+        (temporary / "model.safetensors").write_bytes(save(weights))
+        (temporary / "optimizer.safetensors").write_bytes(save(_flat_state(optimizer)))
+        (temporary / "state.json").write_text(json.dumps({"format": 1, "step": step}))
     prune_checkpoints(folder)
     return path
 
 
 def prune_checkpoints(folder: Path) -> None:
-    """Remove all but the newest two checkpoints, and what a kill left of others."""
+    """Remove all but the newest two checkpoints, and temporary files of killed processes."""
     if folder.is_dir():
         remove_leftovers(folder)
         for old in newest_checkpoints(folder)[_KEPT:]:
@@ -76,26 +76,27 @@ def _name(step: int) -> str:
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restore model and optimiser.
+    """Restore a model and its optimizer.
 
     Args:
-        path: a checkpoint's folder.
-        model: of the same recipe.
-        optimizer: over that model's parameters.
+        path: the folder of the checkpoint.
+        model: a model of the same recipe.
+        optimizer: an optimizer of the parameters of `model`.
 
     Returns:
-        Optimiser steps done.
+        The number of optimizer steps done.
 
     Raises:
-        FlatvqError: if a file is missing, damaged, or of another model or step; nothing is changed then.
+        FlatvqError: if a file is missing or damaged, or belongs to another model or step. The model and the
+            optimizer are unchanged then.
     """
-    remedy = "delete that folder to go on from the one before it"
+    remedy = "delete that folder to resume from the checkpoint before it"
     step = read_record(_State, path / "state.json", remedy).step
     paths = [path / "model.safetensors", path / "optimizer.safetensors"]
     weights, flat = (tensors_of(read_file(file), f"'{file}'", remedy) for file in paths)
-    # All is checked before anything is changed: a damaged checkpoint must not leave a part of its weights.
+    # Check everything before changing anything, so that a damaged checkpoint cannot be loaded in part.
     if path.name != _name(step):
-        raise FlatvqError(f"checkpoint '{path}' is of step {step}", remedy)
+        raise FlatvqError(f"checkpoint '{path}' holds the state of step {step}", remedy)
     require_alike(weights, model.state_dict(), describe_exactly, f"'{paths[0]}'", remedy)
     moments = _moments(flat, optimizer, f"'{paths[1]}'", remedy)
     for tensors, file in zip((weights, flat), paths, strict=True):
@@ -115,7 +116,7 @@ def _flat_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def _moments(
     flat: dict[str, Tensor], optimizer: torch.optim.Optimizer, origin: str, remedy: str
 ) -> dict[int, dict[str, Tensor]]:
-    """Return the moments by number of the parameter, each as large as its parameter."""
+    """Check the optimizer state of a file, and return it by the number of the parameter."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     numbers = {name.partition(".")[0] for name in flat}
     trained = {number: weight for number, weight in enumerate(parameters) if str(number) in numbers}
@@ -125,7 +126,7 @@ def _moments(
         for key in _MOMENTS
     }
     require_alike(flat, expected, describe_exactly, origin, remedy)
-    # Files hold the plain layout; the moments have to lie in memory as their weights do, or
-    # vector instructions would meet them in another order.
+    # Files hold contiguous tensors. The moments need the memory layout of their weights: with another layout,
+    # vectorized loops would process the elements in another order, and results would differ by rounding.
     laid_out = {name: torch.empty_like(like).copy_(flat[name]) for name, like in expected.items()}
     return {number: {key: laid_out[f"{number}.{key}"] for key in _MOMENTS} for number in trained}

@@ -1,7 +1,7 @@
-"""Whether a training is compiled: where it is long enough to repay that, by a rule that was measured.
+"""Decides whether a training is compiled: if it is long enough to save more time than compiling takes.
 
-Compiled code rounds otherwise than eager code. So the rule looks at recipe and machine, and
-not at a clock: a resumed run has to come to the same answer.
+Compiled code rounds differently from eager code. So that a resumed run makes the same decision, the rule uses
+only the recipe and the machine, and measures no time.
 """
 
 from __future__ import annotations
@@ -18,45 +18,52 @@ from flatvq.train.machine import Machine, cpu_has
 
 __all__ = ["compiles", "repays"]
 
-# Measured (docs/performance.md): the share of a step that compiling saves beside bfloat16 and channels last,
-# and where AMX makes the convolutions fast; the seconds that it takes; and the multiply-adds, forwards and
-# backwards, that a core does in a second.
-_SAVED, _SAVED_BESIDE_AMX, _SECONDS, _RATE = 0.03, 0.12, 20.0, 1.6e11
+# Measured values (docs/performance.md).
+# The share of a step that compiling saves, with bfloat16 and channels last.
+_SAVED_SHARE = 0.03
+# The same on processors with AMX, which speeds up the convolutions but not the rest.
+_SAVED_SHARE_AMX = 0.12
+_COMPILE_SECONDS = 20.0
+# Multiply-adds per second and core, of forward and backward passes.
+_MULTIPLY_ADDS_PER_SECOND = 1.6e11
 
 
 def compiles(recipe: TrialRecipe, machine: Machine) -> bool:
-    """Decide, by `train.compile`.
+    """Decide whether to compile a training.
 
     Args:
-        recipe: the trial.
-        machine: where it will run.
+        recipe: the trial. `train.compile` is `never`, `always` or `auto`.
+        machine: the machine on which it runs.
 
     Returns:
-        For `auto`: True on a CPU, in one process, where there is a C++ compiler and the run repays it.
+        Whether to compile. For `auto`: True on a CPU, in one process, if there is a C++ compiler and the
+        training is long enough.
 
     Raises:
-        FlatvqError: if compiling is asked for on a CPU without a C++ compiler.
+        FlatvqError: if `train.compile` is `always`, on a CPU without a C++ compiler.
     """
-    asked, on_cpu = recipe.train.compile, machine.device.type == "cpu"
-    if asked == "never":
+    setting, on_cpu = recipe.train.compile, machine.device.type == "cpu"
+    if setting == "never":
         return False
-    able = not on_cpu or _has_compiler()
-    if asked == "always":
-        if not able:
+    can_compile = not on_cpu or _has_compiler()
+    if setting == "always":
+        if not can_compile:
             what = "train.compile is 'always', but there is no C++ compiler"
             raise FlatvqError(what, "install g++, or set train.compile=auto")
         return True
     amx = machine.bfloat16 and cpu_has("amx_bf16")
-    saved = _SAVED_BESIDE_AMX if amx else _SAVED
-    return on_cpu and able and machine.world_size == 1 and repays(recipe, torch.get_num_threads(), saved)
+    saved = _SAVED_SHARE_AMX if amx else _SAVED_SHARE
+    return (
+        on_cpu and can_compile and machine.world_size == 1 and repays(recipe, torch.get_num_threads(), saved)
+    )
 
 
 def repays(recipe: TrialRecipe, threads: int, saved: float) -> bool:
-    """Tell whether compiling saves twice the time that it takes.
+    """Return whether compiling saves at least twice the time that it takes.
 
     Args:
         recipe: the trial.
-        threads: that it computes with.
+        threads: the number of threads of the training.
         saved: the share of a step that compiled code saves.
 
     Example:
@@ -66,9 +73,10 @@ def repays(recipe: TrialRecipe, threads: int, saved: float) -> bool:
         [False, True]
     """
     # The backward pass takes twice the multiply-adds of the forward pass.
-    work = 3 * capacity_of(recipe.model, recipe.data.crop).multiply_adds
-    seconds = recipe.train.steps * recipe.train.batch_size * work / (_RATE * threads)
-    return saved * seconds > 2 * _SECONDS
+    per_image = 3 * capacity_of(recipe.model, recipe.data.crop).multiply_adds
+    images = recipe.train.steps * recipe.train.batch_size
+    seconds = images * per_image / (_MULTIPLY_ADDS_PER_SECOND * threads)
+    return saved * seconds > 2 * _COMPILE_SECONDS
 
 
 def _has_compiler() -> bool:

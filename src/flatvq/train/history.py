@@ -1,4 +1,4 @@
-"""Writing a run's records: JSON lines that are only ever appended."""
+"""Writes the records of a run: a file of JSON lines that is only appended to."""
 
 from __future__ import annotations
 
@@ -14,26 +14,30 @@ __all__ = ["RecordWriter"]
 class RecordWriter:
     """Appends records to a file of JSON lines (docs/records.md).
 
-    A last line that a kill cut off is removed when the file is opened again, so that the next record starts
-    on a line of its own.
+    Opening the file removes a last line that a kill cut off, so that the next record starts on a new line.
 
     Args:
-        path: the file; made if it does not exist.
+        path: the file; created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
         self.dropped = _drop_cut_line(path)
-        """Bytes of a cut-off last line that were removed."""
+        """The number of bytes of the cut-off last line that were removed."""
         self._file = AppendedFile(path)
 
     def write(self, kind: str, **values: Any) -> dict[str, Any]:
-        """Append one record and hand it to the kernel, so that a killed process loses none.
+        """Append one record and pass it to the kernel, so that a killed process does not lose it.
+
+        Args:
+            kind: the kind of the record.
+            values: its other keys and values.
 
         Returns:
-            The values as they were written: NaN and infinity are null.
+            The values as written. NaN and infinity are None.
 
         Raises:
-            OSError: if it cannot be written, such as on a full disk; the file ends with the record before it.
+            OSError: if it cannot be written, for example on a full disk. The file then ends with the record
+                before it.
         """
         written: dict[str, Any] = finite(values)
         line = json.dumps({"kind": kind, **written}, allow_nan=False) + "\n"
@@ -50,11 +54,12 @@ class RecordWriter:
 
 
 def _drop_cut_line(path: Path) -> int:
+    """Remove a last line without a line end; return the number of bytes removed."""
     if not path.exists():
         return 0
     content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
+    complete = content.rfind(b"\n") + 1
+    if complete < len(content):
         with path.open("r+b") as file:
-            file.truncate(whole)
-    return len(content) - whole
+            file.truncate(complete)
+    return len(content) - complete

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a request that the training loop looks at between two steps."""
+"""Turns SIGTERM and Ctrl-C into a request to stop, which the training loop checks between two steps."""
 
 from __future__ import annotations
 
@@ -12,31 +12,35 @@ __all__ = ["StopRequest", "stop_requests"]
 
 
 class StopRequest:
-    """Whether, and by which signal, the training was asked to stop."""
+    """Whether a signal has asked the training to stop; true if so."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        """The signal; None if none came."""
 
     def __bool__(self) -> bool:
-        """Tell whether a signal came."""
+        """Return whether a signal came."""
         return self.signal is not None
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn SIGTERM and SIGINT into a request while the context lasts; a second SIGINT interrupts at once."""
+    """Turn SIGTERM and SIGINT into a request while the context lasts.
+
+    A second SIGINT raises KeyboardInterrupt.
+    """
     request = StopRequest()
-    # Python delivers signals to the main thread alone; elsewhere there is nothing to catch.
+    # Only the main thread can set signal handlers.
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def record(number: int, frame: FrameType | None) -> None:
         if request and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal = signal.Signals(number)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, record) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield request
     finally:

@@ -1,24 +1,27 @@
-"""What a run writes down as it goes; of several processes the first speaks for all."""
+"""Writes the records and the status of a run. Only rank 0 writes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flatvq.files import write_json
+from flatvq.records import Status
 from flatvq.train.history import RecordWriter
 from flatvq.train.tensorboard import TensorBoardEvents
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "RunStatus"]
+
+RunStatus = Literal["running", "stopped", "done", "failed"]
 
 
 class Journal:
-    """A run's records and status (docs/records.md).
+    """Writes the records and the status of a run (docs/records.md).
 
     Args:
-        run: the run folder.
-        steps: steps in all.
-        silent: write nothing, in every process but the first.
+        run: the folder of the run.
+        steps: the total number of steps.
+        silent: whether to write nothing, as on every rank but 0.
     """
 
     def __init__(self, run: Path, steps: int, *, silent: bool) -> None:
@@ -29,25 +32,39 @@ class Journal:
             self.record("dropped", step=0, bytes=self._records.dropped)
 
     def record(self, kind: str, **values: Any) -> None:
-        """Append a record."""
+        """Append a record.
+
+        Args:
+            kind: the kind of the record.
+            values: its other keys and values.
+        """
         if self._records is not None:
             written = self._records.write(kind, **values)
             if self._events is not None:
                 self._events.write(kind, written)
 
-    def status(self, status: str, step: int, error: str | None = None) -> None:
-        """Replace the run's status."""
+    def status(self, status: RunStatus, step: int, error: str | None = None) -> None:
+        """Replace the status of the run.
+
+        Args:
+            status: the new status.
+            step: the number of steps done.
+            error: why the run failed.
+        """
         if not self.silent:
-            tree = {"status": status, "step": step, "steps": self.steps, "error": error}
-            write_json(self.run / "status.json", tree)
+            record = Status(status=status, step=step, steps=self.steps, error=error)
+            write_json(self.run / "status.json", record.model_dump(mode="json"))
 
     def mirror_to_tensorboard(self, step: int) -> None:
-        """Write events for TensorBoard too, from this step on."""
+        """Also write the records as TensorBoard events, from this step on."""
         if not self.silent:
             self._events = TensorBoardEvents(self.run / "tensorboard", step)
 
     def sync(self) -> None:
-        """Force the records to the disk: those of the steps before a checkpoint must outlast it."""
+        """Force the records to the disk.
+
+        Call it before writing a checkpoint, so that no checkpoint exists without the records of its steps.
+        """
         if self._records is not None:
             self._records.sync()
 

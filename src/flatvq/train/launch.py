@@ -1,7 +1,7 @@
-"""What the environment says about the processes of a training: the variables that `torchrun` sets.
+"""Reads the environment variables that `torchrun` sets for the processes of a training.
 
-Schedulers and shells leave such variables behind. What does not fit together is refused, and processes that
-train alone remove them.
+Schedulers and shells can leave such variables behind. Variables that contradict each other are refused, and a
+process that trains alone removes them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from flatvq.errors import FlatvqError
 __all__ = ["ALONE", "Launch", "forget_launch", "launch_of"]
 
 _VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_MOST = 1_000_000
+_MAX_PROCESSES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -24,28 +24,28 @@ class Launch:
     """One process of a training."""
 
     rank: int = 0
-    """This process's number."""
+    """The number of this process."""
     world_size: int = 1
-    """How many processes there are."""
+    """The number of processes."""
     local_rank: int | None = None
-    """This process's number on its machine."""
+    """The number of this process on its machine; None if unknown."""
 
 
 ALONE = Launch()
-"""A process without others."""
+"""A single process."""
 
 
 def launch_of(environment: Mapping[str, str]) -> Launch:
     """Read the variables that `torchrun` sets.
 
     Args:
-        environment: of this process.
+        environment: the environment variables of this process.
 
     Returns:
-        Which process this is; `ALONE` if no variable is set.
+        The rank of this process and the number of processes; `ALONE` if no variable is set.
 
     Raises:
-        FlatvqError: if a variable is malformed, contradicts another, or one that belongs to it is not set.
+        FlatvqError: if a variable is malformed or contradicts another, or if a required one is not set.
 
     Example:
         >>> launch_of({}) == ALONE
@@ -55,9 +55,9 @@ def launch_of(environment: Mapping[str, str]) -> Launch:
         flatvq.errors.FlatvqError: WORLD_SIZE is '4' in the environment, but RANK is not set: start with \
 torchrun, or unset WORLD_SIZE
     """
-    world_size = _number(environment, "WORLD_SIZE", 1, _MOST)
-    rank = _number(environment, "RANK", 0, _MOST)
-    local_rank = _number(environment, "LOCAL_RANK", 0, _MOST)
+    world_size = _number(environment, "WORLD_SIZE", 1, _MAX_PROCESSES)
+    rank = _number(environment, "RANK", 0, _MAX_PROCESSES)
+    local_rank = _number(environment, "LOCAL_RANK", 0, _MAX_PROCESSES)
     if world_size is None:
         if rank:
             raise _refused(environment, "RANK", "but WORLD_SIZE is not set")
@@ -73,7 +73,7 @@ torchrun, or unset WORLD_SIZE
 
 
 def forget_launch() -> None:
-    """Remove the variables from this process's environment: it trains alone, whatever it inherited."""
+    """Remove the variables from the environment of this process, so that it trains alone."""
     for name in _VARIABLES:
         os.environ.pop(name, None)
 
@@ -83,7 +83,7 @@ def _number(environment: Mapping[str, str], name: str, least: int, most: int) ->
     if text is None:
         return None
     if not re.fullmatch("[0-9]{1,9}", text) or not least <= int(text) <= most:
-        raise _refused(environment, name, f"which is no whole number from {least} to {most}")
+        raise _refused(environment, name, f"which is not an integer from {least} to {most}")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""One process at a time in a run folder."""
+"""Locks a run folder, so that only one process at a time trains in it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,30 @@ from flatvq.errors import FlatvqError
 
 __all__ = ["locked"]
 
-# A study that was killed leaves trials that are writing their last checkpoint: worth a moment's wait.
-_PATIENCE_SECONDS = 30.0
+# After a study is killed, its trials may still be writing their last checkpoints. Wait for them.
+_TIMEOUT_SECONDS = 30.0
 
 
 @contextmanager
-def locked(run: Path, patience: float = _PATIENCE_SECONDS) -> Iterator[None]:
-    """Hold a run folder while the context lasts; the kernel lets go of it however the process ends.
+def locked(run: Path, timeout: float = _TIMEOUT_SECONDS) -> Iterator[None]:
+    """Lock a run folder while the context lasts. The kernel releases the lock if the process is killed.
+
+    On Windows the folder is not locked.
+
+    Args:
+        run: the folder of the run.
+        timeout: seconds to wait for another process that holds the lock.
 
     Raises:
-        FlatvqError: if another process holds it for longer than the patience, in seconds.
+        FlatvqError: if another process still holds the lock after the timeout.
     """
     try:
         import fcntl
-    except ImportError:  # not on Windows, where two trainings in one folder are the user's to avoid
+    except ImportError:  # on Windows
         yield
         return
     with (run / ".lock").open("w") as file:
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

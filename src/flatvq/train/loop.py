@@ -1,6 +1,6 @@
-"""The training loop: a pure function of recipe and data, however often it is interrupted.
+"""The training loop. Its result depends only on the recipe and the data, not on interruptions.
 
-Axes: B batch (this process's share), H W rows and columns.
+Axes: B batch (the share of this process), H W rows and columns.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from flatvq.train.optimizer import optimizer_for
 __all__ = ["Trainer"]
 
 Progress = Callable[[int, int], None]
-"""Called with steps done and steps in all."""
+"""Called with the number of steps done and the total number of steps."""
 
 
 class Trainer:
-    """One process of one trial.
+    """Trains one trial in one process.
 
     Args:
         recipe: the trial.
-        data: its photographs.
-        machine: where this process works.
-        journal: where what happens is written down.
+        data: the images.
+        machine: the device and rank of this process.
+        journal: writes the records.
     """
 
     def __init__(self, recipe: TrialRecipe, data: DataSplit, machine: Machine, journal: Journal) -> None:
@@ -57,27 +57,27 @@ class Trainer:
         self.model = build_vqvae(recipe.model, recipe.codebook, seed=recipe.seed, steps=recipe.train.steps)
         self.model.to(machine.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = optimizer_for(self.model, recipe.train)
-        # Once: going through all modules takes 2 % of a small model's step.
+        # Listed once, since traversing all modules takes 2 % of the step of a small model.
         self._parameters = list(self.model.parameters())
         self.step = 0
-        """Steps done."""
+        """The number of steps done."""
         self._saved: int | None = None  # the step of the newest checkpoint
         self._parallel: nn.Module = self.model
         if machine.world_size > 1:
-            # Codebooks keep themselves equal over processes; broadcasting their buffers would only cost time.
+            # The codebooks synchronize themselves, so their buffers need no broadcast.
             self._parallel = DistributedDataParallel(self.model, forward_sync_buffers=False)
         self.compiled = compiles(recipe, machine)
-        """Whether training steps run compiled; evaluation never does."""
-        # The call is compiled, and not the modules: those are evaluated and saved as they are.
+        """Whether training steps are compiled. Evaluation is not."""
+        # Compile the call instead of the modules, which are evaluated and saved without compiling.
         self._forward = torch.compile(self._parallel.__call__) if self.compiled else self._parallel
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of this run's checkpoints."""
+        """The folder of the checkpoints of this run."""
         return self.journal.run / "checkpoints"
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint that can be read, if there is one."""
+        """Load the newest checkpoint that is not damaged, if there is one. Damaged ones are recorded."""
         for path in newest_checkpoints(self.checkpoints):
             try:
                 self.step = self._saved = load_checkpoint(path, self.model, self.optimizer)
@@ -85,20 +85,21 @@ class Trainer:
             except FlatvqError as error:
                 self.journal.record("damaged", step=self.step, checkpoint=path.name, error=str(error))
         if not self.journal.silent:
-            prune_checkpoints(self.checkpoints)  # a kill may have come before it
+            prune_checkpoints(self.checkpoints)  # the last process may have been killed before it did
 
     def train(self, stop: StopRequest, progress: Progress) -> bool:
         """Train to the last step.
 
         Args:
-            stop: looked at between two steps.
-            progress: told of steps done and in all.
+            stop: the request to stop, checked between two steps.
+            progress: called after each step.
 
         Returns:
-            True if the last step was done, False if a stop was asked for; then a checkpoint was written.
+            True if the last step was done; False if it stopped on request, after writing a checkpoint.
 
         Raises:
-            NonFiniteError: if a loss or gradient is not finite, with step, files and last good checkpoint.
+            NonFiniteError: if a loss or gradient is not finite. The message has the step, the files of the
+                batch and the last checkpoint.
         """
         recipe, total = self.recipe.train, self.recipe.train.steps
         crops = TrainingCrops(
@@ -109,7 +110,7 @@ class Trainer:
             rank=self.machine.rank,
             world_size=self.machine.world_size,
         )
-        # While a GPU computes, this process has time to spare.
+        # While a GPU computes, the CPU can prepare the next batches.
         ahead = True if self.machine.device.type != "cpu" else None
         images, seconds = 0, 0.0
         self._parallel.train()
@@ -135,7 +136,10 @@ class Trainer:
         return True
 
     def checkpoint(self) -> None:
-        """Write a checkpoint, unless a codebook still gathers first vectors: starting over is exact then."""
+        """Write a checkpoint of this step, unless it is already written or a codebook is not yet initialized.
+
+        A run that stops before its codebooks are initialized starts again from step 0, with the same result.
+        """
         initialized = all(book.initialized for _, book in self._codebooks())
         if initialized and self._saved != self.step:
             with self.machine.shared_errors():
@@ -149,7 +153,7 @@ class Trainer:
 
     def _checked_step(self, batch: Batch) -> tuple[Losses, float]:
         try:
-            return self._optimise(batch)
+            return self._optimize(batch)
         except NonFiniteError as error:
             newest = newest_checkpoints(self.checkpoints)
             last = f"the last good checkpoint is {newest[0]}" if newest else "there is no checkpoint yet"
@@ -158,7 +162,7 @@ class Trainer:
             )
             raise NonFiniteError(what, "lower train.learning_rate or set train.clip_norm") from error
 
-    def _optimise(self, batch: Batch) -> tuple[Losses, float]:
+    def _optimize(self, batch: Batch) -> tuple[Losses, float]:
         recipe = self.recipe.train
         pixels = batch.pixels.to(self.machine.device, non_blocking=True)
         pixels = with_channels(pixels, self.recipe.model.channels)
@@ -166,33 +170,33 @@ class Trainer:
         with self.machine.autocast():
             output = self._forward(images)
         losses = objective(output, images, recipe)
-        for parameter in self._parameters:  # what the optimiser's `zero_grad` does, without its bookkeeping
+        for parameter in self._parameters:  # as `zero_grad` of the optimizer, without its overhead
             parameter.grad = None
         losses.total.backward()  # type: ignore[no-untyped-call]
-        length = nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm or math.inf)
-        # Once a step, and not before everything is on its way to a GPU, the host waits for it.
-        loss, norm = torch.stack([losses.total.detach(), length]).tolist()
+        gradient_norm = nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm or math.inf)
+        # The only synchronization with a GPU in a step, after all its work is queued.
+        loss, norm = torch.stack([losses.total.detach(), gradient_norm]).tolist()
         for name, value in ("loss", loss), ("gradient", norm):
             if not math.isfinite(value):
-                raise NonFiniteError(f"the {name} is not finite", "look at the batch")
+                raise NonFiniteError(f"the {name} is not finite", "check the images of the batch")
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, recipe)
         self.optimizer.step()
         return losses, norm
 
     def _validate(self) -> None:
-        """Evaluate some held-out crops; the first process does it for all."""
+        """Evaluate some held-out crops and record the result. Only rank 0 evaluates."""
         with self.machine.shared_errors():
             if not self.journal.silent:
                 recipe = self.recipe.evaluate
                 crops = evaluation_crops(
                     self.data.validation, self.recipe.data.crop, recipe.validation_images
                 )
-                found = evaluate(self.model, crops, batch_size=recipe.batch_size, structure=False).to_dict()
+                result = evaluate(self.model, crops, batch_size=recipe.batch_size, structure=False).to_dict()
                 keys = ("usage", "perplexity", "quantization_error")
-                levels = [{key: level[key] for key in keys} for level in found["levels"]]
+                levels = [{key: level[key] for key in keys} for level in result["levels"]]
                 self.journal.record(
-                    "validation", step=self.step, psnr_db=found["psnr_db"], mse=found["mse"], levels=levels
+                    "validation", step=self.step, psnr_db=result["psnr_db"], mse=result["mse"], levels=levels
                 )
 
     def _record_training(self, losses: Losses, norm: float, images_per_second: float) -> None:
@@ -208,6 +212,7 @@ class Trainer:
         )
 
     def _record_codebooks(self) -> None:
+        """Record the initializations and replacements of this step."""
         for number, book in self._codebooks():
             for event in book.events:
                 kind = "replacement" if isinstance(event, ReplacementEvent) else "init"
@@ -215,7 +220,7 @@ class Trainer:
             book.events.clear()
 
     def _codebooks(self) -> Iterator[tuple[int, Codebook]]:
-        """Yield each codebook of any quantizer with the number of its level, from the bottom up."""
+        """Yield each codebook of each quantizer with the number of its level, bottom first."""
         for number, quantizer in enumerate(self.model.quantizers):
             for module in quantizer.modules():
                 if isinstance(module, Codebook):

@@ -1,4 +1,4 @@
-"""The one place where losses are weighted and added."""
+"""The training loss: the weights of its parts, and the learning rate schedule."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from flatvq.model import VQVAEOutput
 from flatvq.recipe import TrainRecipe
 from flatvq.shapes import require_axes, require_floating
 
-__all__ = ["Losses", "learning_rate", "objective"]
+__all__ = ["RECONSTRUCTION_WEIGHT", "Losses", "learning_rate", "objective"]
 
-# Reconstruction error is weighed on the [-1, 1] scale of the reference's inputs, twice as wide as [0, 1].
-_SCALE = 2.0**2
+RECONSTRUCTION_WEIGHT = 2.0**2
+"""Weight of the mean squared error on the [0, 1] scale.
+
+The reference computes the error on inputs in [-1, 1]. This range is twice as wide, so the squared error is
+four times as large.
+"""
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The total and its unweighted parts, scalars."""
+    """The total loss and its unweighted parts, all scalars."""
 
     total: Tensor
-    """What is minimised."""
+    """The weighted sum, which training minimizes."""
     reconstruction: Tensor
     """Mean squared error on the [0, 1] scale."""
     commitment: Tensor
@@ -34,37 +38,45 @@ class Losses:
 
 
 def objective(output: VQVAEOutput, images: Tensor, recipe: TrainRecipe) -> Losses:
-    """Add reconstruction, commitment and codebook loss (van den Oord et al. 2017, eq. 3).
+    """Compute the loss of a VQ-VAE (van den Oord et al. 2017, eq. 3) and its parts.
 
     Args:
-        output: of the model.
-        images: its input, [B, C, H, W] in [0, 1].
-        recipe: the weights.
+        output: the output of the model.
+        images: the input of the model, [B, C, H, W] in [0, 1].
+        recipe: the weights of commitment and codebook loss.
 
     Returns:
-        MSE x 4 (the [-1, 1] scale) + beta x commitment + weight x codebook, in float32 or the model's double
-        precision. An empty batch has losses of zero.
+        The total, 4 x MSE (`RECONSTRUCTION_WEIGHT`) + beta x commitment + weight x codebook, and its parts,
+        in float32 or higher precision. All losses of an empty batch are zero.
 
     Raises:
-        FlatvqError: if the images are not those of the output: of another shape, or not floating-point.
+        FlatvqError: if the images have another shape than the reconstruction, or are not floating-point.
     """
     require_axes(images, "images", *output.reconstruction.shape)
     require_floating(images, "images", "convert 8-bit images with images.float() / 255")
-    # In half precision the squares of small errors would be lost.
+    # In half precision, squares of small errors would underflow.
     precision = torch.promote_types(output.reconstruction.dtype, torch.float32)
     reconstructed, images = output.reconstruction.to(precision), images.to(precision)
-    # The mean over no pixels would be NaN; their sum is zero, with a graph.
+    # The mean over no pixels is NaN. Their sum is zero and has a gradient.
     reconstruction = F.mse_loss(reconstructed, images) if images.numel() else reconstructed.sum()
     commitment = sum([level.commitment_loss for level in output.levels], reconstruction.new_zeros(()))
     codebook = sum([level.codebook_loss for level in output.levels], reconstruction.new_zeros(()))
     total = (
-        _SCALE * reconstruction + recipe.commitment_weight * commitment + recipe.codebook_weight * codebook
+        RECONSTRUCTION_WEIGHT * reconstruction
+        + recipe.commitment_weight * commitment
+        + recipe.codebook_weight * codebook
     )
     return Losses(total, reconstruction, commitment, codebook)
 
 
 def learning_rate(step: int, recipe: TrainRecipe) -> float:
-    """Return the learning rate of a step, counted from 0: a pure function, so that nothing has to be resumed.
+    """Return the learning rate of a step.
+
+    It depends only on the arguments, so that a resumed training needs no scheduler state.
+
+    Args:
+        step: the number of the step, from 0.
+        recipe: the learning rate, schedule, warm-up and number of steps.
 
     Example:
         >>> recipe = TrainRecipe(steps=100, learning_rate=1.0, warmup_steps=10, schedule="cosine")

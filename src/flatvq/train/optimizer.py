@@ -1,4 +1,4 @@
-"""The optimiser of a training."""
+"""The optimizer of a training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ __all__ = ["optimizer_for"]
 
 
 def optimizer_for(model: nn.Module, recipe: TrainRecipe) -> torch.optim.Optimizer:
-    """Make Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), fused: one pass over each weight.
+    """Make Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019).
 
     Args:
-        model: whose weights are trained; on its device already.
-        recipe: which optimiser, its first learning rate and weight decay.
+        model: the model to train. It must already be on its device.
+        recipe: the optimizer, the learning rate and the weight decay.
+
+    Returns:
+        The optimizer. It is fused: it reads each weight once per step.
 
     Example:
         >>> type(optimizer_for(nn.Linear(2, 2), TrainRecipe(optimizer="adamw"))).__name__

@@ -1,4 +1,4 @@
-"""A run's records as TensorBoard events: every number of a record becomes a scalar at its step."""
+"""Writes the records of a run as TensorBoard events: each number becomes a scalar at its step."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["TensorBoardEvents"]
 
 
 class TensorBoardEvents:
-    """Writes events beside the records, in the calling thread: an error reaches the caller at once.
+    """Writes TensorBoard events in the calling thread, so that an error is raised at once.
 
     Args:
-        folder: where the event files go.
-        step: the step at which this process starts; TensorBoard hides the events beyond it of an earlier one.
+        folder: the folder for the event files.
+        step: the step at which this process starts. TensorBoard hides later events of earlier processes.
 
     Raises:
         MissingExtraError: if TensorBoard is not installed.
@@ -36,7 +36,7 @@ class TensorBoardEvents:
             raise MissingExtraError("TensorBoard events", "tensorboard", extra="tensorboard") from None
         self._event, self._summary = Event, Summary
         folder.mkdir(exist_ok=True)
-        # TensorBoard reads the files of a run in the order of their names.
+        # TensorBoard reads the files of a run in the order of their names, so the name starts with the time.
         name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
         self._file = AppendedFile(folder / name)
         self._records = RecordWriter(self._file)
@@ -44,7 +44,12 @@ class TensorBoardEvents:
         self._append(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, kind: str, values: Mapping[str, Any]) -> None:
-        """Write one record: `train/loss`, `validation/levels/0/usage`, and so on."""
+        """Write one record as scalars, such as `train/loss` and `validation/levels/0/usage`.
+
+        Args:
+            kind: the kind of the record.
+            values: its other keys and values.
+        """
         scalars = [self._summary.Value(tag=name, simple_value=x) for name, x in _scalars(kind, values)]
         self._append(step=values["step"], summary=self._summary(value=scalars))
 
@@ -58,9 +63,9 @@ class TensorBoardEvents:
 
 
 def _scalars(name: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Flatten a record into named numbers."""
+    """Flatten a record into names and numbers."""
     if isinstance(value, Mapping):
-        # The two levels of one event have the same step: the level belongs into the name.
+        # Records of several levels can have the same kind and step, so the name contains the level.
         prefix = f"{name}/{value['level']}" if "level" in value else name
         for key, item in value.items():
             if key not in ("step", "level"):

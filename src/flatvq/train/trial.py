@@ -1,4 +1,4 @@
-"""One trial from recipe to record: train, evaluate on the whole held-out split, hand over the tokenizer."""
+"""Runs one trial: trains it, evaluates it on the whole held-out split, and saves the tokenizer."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from flatvq.errors import FlatvqError
 from flatvq.evaluate.definitions import protocol_id
 from flatvq.evaluate.provenance import measured_on
 from flatvq.evaluate.split import Evaluation, evaluate
-from flatvq.files import write_bytes, write_json
+from flatvq.files import finite, write_bytes, write_json
 from flatvq.model import save_tokenizer
 from flatvq.model.capacity import capacity_of
 from flatvq.model.memory import require_memory, training_bytes
 from flatvq.recipe import TrialRecipe, load_trial
-from flatvq.records import read_metrics, read_status
+from flatvq.records import Codes, Metrics, check_record, read_metrics, read_status
+from flatvq.records.run import CodeCounts
 from flatvq.train.identity import Identity, agree_on, begin
 from flatvq.train.interrupt import StopRequest, stop_requests
 from flatvq.train.journal import Journal
@@ -41,23 +42,23 @@ def run_trial(
     data: DataSplit | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> bool:
-    """Train a trial to its end, or go on with one that was interrupted.
+    """Train and evaluate a trial. A run that was interrupted resumes from its last checkpoint.
 
-    Under `torchrun` every process calls this; the first one writes.
+    Under `torchrun` every process calls this function, and only rank 0 writes.
 
     Args:
-        recipe: the resolved trial.
-        run: its folder (docs/records.md); made if absent.
-        data: its photographs; opened from the recipe if not given.
-        progress: called after each step with the steps done and the steps in all.
+        recipe: the resolved recipe.
+        run: the folder of the run (docs/records.md); created if it does not exist.
+        data: the images; by default they are opened from the recipe.
+        progress: called after each step with the number of steps done and the total number of steps.
 
     Returns:
-        True if the trial is done; False if SIGTERM or Ctrl-C stopped it after a checkpoint.
+        True if the trial is done; False if SIGTERM or Ctrl-C stopped it, after it wrote a checkpoint.
 
     Raises:
-        FlatvqError: if the folder holds another recipe's run, or one that was begun with other images or
-            another flatvq (`flatvq.train.identity`), the data cannot be read, or training diverged. All
-            processes raise it.
+        FlatvqError: if the folder holds a run of another recipe, or one that started with other images or
+            another version of flatvq (`flatvq.train.identity`); if the images cannot be read; or if the
+            training diverged. Every process raises it.
     """
     run.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
@@ -73,17 +74,17 @@ def run_trial(
 
 
 def is_finished(run: Path) -> bool:
-    """Tell whether the run in a folder ended with the final evaluation of the model of its recipe.
+    """Return whether the run in a folder ended with a final evaluation of the model of its recipe.
 
-    A run whose records are damaged has not ended: it goes on from its last checkpoint and writes them again.
+    A run with damaged records is unfinished. It resumes from its last checkpoint and writes them again.
     """
     try:
         status, metrics, recipe = read_status(run), read_metrics(run), load_trial(run)
     except FlatvqError:
         return False
     built = capacity_of(recipe.model, recipe.data.crop).levels
-    measured = [(level.grid, level.codebook_size, level.code_dim) for level in metrics.levels]
-    return status.status == "done" and measured == [astuple(level) for level in built]
+    evaluated = [(level.grid, level.codebook_size, level.code_dim) for level in metrics.levels]
+    return status.status == "done" and evaluated == [astuple(level) for level in built]
 
 
 def _run(
@@ -94,13 +95,13 @@ def _run(
     stop: StopRequest,
     progress: Callable[[int, int], None],
 ) -> bool:
-    """Train and evaluate, keeping the status up to date."""
+    """Train and evaluate, and keep the status up to date."""
     trainer = None
     try:
-        # A finished run stays finished until it is known to have the same images as before.
+        # The status of a finished run changes only after its images are known to be the same as before.
         if not is_finished(journal.run):
             journal.status("running", 0)
-        images = _opened(recipe, data, machine, journal.run)
+        images = _open_images(recipe, data, machine, journal.run)
         journal.status("running", 0)
         trainer = Trainer(recipe, images, machine, journal)
         trainer.resume()
@@ -126,14 +127,14 @@ def _run(
         journal.status("done", trainer.step)
     except Exception as error:
         if not is_finished(journal.run):
-            with suppress(OSError):  # on a full disk this fails too; the first error is the one to report
+            with suppress(OSError):  # fails too on a full disk; the first error is raised below
                 journal.status("failed", trainer.step if trainer else 0, cause_of(error))
         raise
     return True
 
 
-def _opened(recipe: TrialRecipe, data: DataSplit | None, machine: Machine, run: Path) -> DataSplit:
-    """Open the images, the same ones in all processes and the same ones that the run was begun with."""
+def _open_images(recipe: TrialRecipe, data: DataSplit | None, machine: Machine, run: Path) -> DataSplit:
+    """Open the images. They must be the same in all processes, and the same as when the run started."""
     with machine.shared_errors():
         data = data or open_data(recipe.data)
         identity = Identity.of(recipe, data)
@@ -145,7 +146,7 @@ def _opened(recipe: TrialRecipe, data: DataSplit | None, machine: Machine, run: 
 
 
 def _claim(run: Path, recipe: TrialRecipe) -> None:
-    """Make the folder this recipe's, or see that it is."""
+    """Write recipe.json; check it if the run has started."""
     path = run / "recipe.json"
     if not path.exists():
         write_json(path, recipe.model_dump(mode="json"))
@@ -155,48 +156,56 @@ def _claim(run: Path, recipe: TrialRecipe) -> None:
 
 
 def _finish(trainer: Trainer, run: Path) -> None:
-    """Evaluate on the whole held-out split and write what the trial leaves behind."""
+    """Evaluate on the whole held-out split, and write the results and the tokenizer.
+
+    metrics.json is written last.
+    """
     recipe = trainer.recipe
     crops = evaluation_crops(trainer.data.validation, recipe.data.crop)
     keep = evenly_spread(len(trainer.data.validation), recipe.evaluate.samples)
-    found = evaluate(trainer.model, crops, batch_size=recipe.evaluate.batch_size, keep=keep)
-    _write_pictures(run / "samples", found)
-    _write_images(run / "images.parquet", found)
-    levels = [{"codebook_size": len(level.counts), "counts": level.counts} for level in found.levels]
-    write_json(run / "codes.json", {"levels": levels})
+    evaluation = evaluate(trainer.model, crops, batch_size=recipe.evaluate.batch_size, keep=keep)
+    _write_pictures(run / "samples", evaluation)
+    _write_images(run / "images.parquet", evaluation)
+    codes = Codes(
+        levels=tuple(
+            CodeCounts(codebook_size=len(level.counts), counts=level.counts) for level in evaluation.levels
+        )
+    )
+    write_json(run / "codes.json", codes.model_dump(mode="json"))
     config = recipe.model_dump(mode="json", include={"model", "codebook"})
     save_tokenizer(run / "model", trainer.model, config)
     files = [asdict(file) for file in (*trainer.data.file_statuses, *trainer.data.late_file_statuses)]
-    metrics = {
+    tree = {
         "evaluation_protocol": protocol_id(recipe.data.crop, recipe.data.resize, recipe.model.channels),
         "crop": recipe.data.crop,
-        **found.to_dict(),
+        **evaluation.to_dict(),
         "measured_on": measured_on(trainer.data.validation.fingerprint, run / "model"),
         "files": files,
     }
-    write_json(run / "metrics.json", metrics)
+    metrics = check_record(Metrics, finite(tree), "the final evaluation", "train the trial again")
+    write_json(run / "metrics.json", metrics.model_dump(mode="json"))
 
 
-def _write_pictures(folder: Path, found: Evaluation) -> None:
+def _write_pictures(folder: Path, evaluation: Evaluation) -> None:
     folder.mkdir(exist_ok=True)
-    for number, sample in enumerate(found.samples):
+    for number, sample in enumerate(evaluation.samples):
         for name in ("original", "reconstruction"):
             content = BytesIO()
             Image.fromarray(getattr(sample, name)).save(content, "PNG")
             write_bytes(folder / f"{number}-{name}.png", content.getvalue())
 
 
-def _write_images(path: Path, found: Evaluation) -> None:
+def _write_images(path: Path, evaluation: Evaluation) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns: dict[str, Any] = {
-        "image": found.names,
-        "psnr_db": found.psnr_db,
-        "ssim": pa.array(found.ssim, pa.float64()),
-        "mse": found.mse,
+        "image": evaluation.names,
+        "psnr_db": evaluation.psnr_db,
+        "ssim": pa.array(evaluation.ssim, pa.float64()),
+        "mse": evaluation.mse,
     }
-    table = pa.table({**columns, "ms_ssim": pa.array(found.ms_ssim, pa.float64())})
+    table = pa.table({**columns, "ms_ssim": pa.array(evaluation.ms_ssim, pa.float64())})
     content = pa.BufferOutputStream()
     pq.write_table(table, content)
     write_bytes(path, memoryview(content.getvalue()))
