@@ -75,7 +75,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "state.json' holds no valid 'step'": lambda path: (path / "state.json").write_text(
         '{"format": 1, "step": true}'
     ),
-    "is of step 5": lambda path: (path / "state.json").write_text('{"format": 1, "step": 5}'),
+    "holds the state of step 5": lambda path: (path / "state.json").write_text('{"format": 1, "step": 5}'),
     "has int32 of shape [4] for 'bias', and the model float32 of shape [4]": lambda path: _with(
         path, "model.safetensors", lambda tensors: tensors.update(bias=tensors["bias"].int())
     ),

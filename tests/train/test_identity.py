@@ -23,6 +23,7 @@ from flatvq.errors import FlatvqError
 from flatvq.recipe import TrialRecipe, parse
 from flatvq.train import run_trial
 from flatvq.train.identity import read_identity
+from flatvq.versions import commit
 
 HEAD = 64 * 1024
 
@@ -97,7 +98,7 @@ def swap_sides(pictures: Path) -> None:
     (pictures / "other").rename(pictures / "held-out")
 
 
-def test_the_identity_says_what_was_trained_on(finished: Path, pictures: Path) -> None:
+def test_the_identity_holds_the_fingerprints_of_the_images(finished: Path, pictures: Path) -> None:
     stored = json.loads((finished / "identity.json").read_text())
     digests = {
         side: [
@@ -106,10 +107,10 @@ def test_the_identity_says_what_was_trained_on(finished: Path, pictures: Path) -
         ]
         for side, folder in (("training", "train"), ("validation", "held-out"))
     }
-    for side, found in digests.items():
-        text = "".join(f"{digest} 1\n" for digest in found)
+    for side, hashes in digests.items():
+        text = "".join(f"{digest} 1\n" for digest in hashes)
         fingerprint = hashlib.sha256(text.encode()).hexdigest()[:32]
-        assert stored.pop(side) == {"images": len(found), "fingerprint": fingerprint}
+        assert stored.pop(side) == {"images": len(hashes), "fingerprint": fingerprint}
     assert stored == {
         "flatvq": flatvq.__version__,
         "training_protocol": 5,
@@ -120,13 +121,15 @@ def test_the_identity_says_what_was_trained_on(finished: Path, pictures: Path) -
     weights = (finished / "model" / "model.safetensors").read_bytes()
     assert metrics["measured_on"] == {
         "flatvq": flatvq.__version__,
+        "commit": commit(),
+        "training_protocol": 5,
         "fingerprint": fingerprint,
         "tokenizer": hashlib.sha256(weights).hexdigest(),
         "weights": {},
     }
 
 
-def test_what_changes_rounding_alone_is_recorded_and_not_compared(finished: Path) -> None:
+def test_what_changes_only_rounding_is_recorded_but_not_compared(finished: Path) -> None:
     (start,) = (
         json.loads(line)
         for line in (finished / "records.jsonl").read_text().splitlines()
@@ -196,9 +199,11 @@ def test_files_that_were_only_touched_or_renamed_are_the_same_images(
 
 
 def test_another_version_is_refused(recipe: TrialRecipe, finished: Path, monkeypatch) -> None:
-    began = flatvq.__version__
+    version = flatvq.__version__
     monkeypatch.setattr("flatvq.train.identity.VERSION", "9.8.7")
-    with pytest.raises(FlatvqError, match=rf"started with flatvq {began}, now 9\.8\.7: install flatvq {began}"):
+    with pytest.raises(
+        FlatvqError, match=rf"started with flatvq {version}, now 9\.8\.7: install flatvq {version}"
+    ):
         run_trial(recipe, finished)
     monkeypatch.undo()
     assert run_trial(recipe, finished)

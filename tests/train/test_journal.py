@@ -74,7 +74,7 @@ def test_events_on_a_full_disk_raise_at_once(tmp_path: Path, capfd: pytest.Captu
         events.write("train", {"step": 2, **{f"number {number}": 0.5 for number in range(99)}})
     events.close()
     assert "tfevents" in caught.value.filename
-    assert capfd.readouterr().err == "", "no thread of its own prints a traceback"
+    assert capfd.readouterr().err == "", "no background thread prints a traceback"
 
 
 def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
@@ -92,15 +92,15 @@ def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> Non
         assert other.stdout.readline() == "held\n"
         with (
             pytest.raises(FlatvqError, match="another process is training in"),
-            locked(tmp_path, patience=0.3),
+            locked(tmp_path, timeout=0.3),
         ):
             pass
         other.kill()
-    with locked(tmp_path, patience=5.0):
+    with locked(tmp_path, timeout=5.0):
         pass
 
 
-def test_a_level_keeps_its_number_beside_one_without_a_codebook(tmp_path: Path, small_recipe) -> None:
+def test_a_level_keeps_its_number_next_to_one_without_a_codebook(tmp_path: Path, small_recipe) -> None:
     recipe = small_recipe(steps=8)
     bottom, top = recipe.model.levels
     scalar = type(bottom)(downsample=4, scalar_levels=(5, 5))

@@ -27,7 +27,7 @@ ADDRESS = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
         ({"MASTER_ADDR": "", "MASTER_PORT": "any"}, ALONE),
     ],
 )
-def test_what_fits_together_is_read(environment: dict[str, str], launch: Launch) -> None:
+def test_consistent_variables_are_read(environment: dict[str, str], launch: Launch) -> None:
     assert launch_of(environment) == launch
 
 
@@ -41,7 +41,7 @@ def test_what_fits_together_is_read(environment: dict[str, str], launch: Launch)
         ({"RANK": "7"}, "RANK is '7' in the environment, but WORLD_SIZE is not set"),
         ({"RANK": "7", "WORLD_SIZE": "2", **ADDRESS}, "RANK is '7' in the environment, but WORLD_SIZE is 2"),
         ({"RANK": "1", "WORLD_SIZE": "1"}, "but WORLD_SIZE is 1"),
-        ({"WORLD_SIZE": ""}, "WORLD_SIZE is '' in the environment, which is no whole number"),
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE is '' in the environment, which is not an integer"),
         ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0'"),
         ({"WORLD_SIZE": "-1"}, "WORLD_SIZE is '-1'"),
         ({"WORLD_SIZE": "2.0"}, "WORLD_SIZE is '2.0'"),
@@ -63,22 +63,22 @@ def test_leftovers_are_refused_by_name(environment: dict[str, str], message: str
     assert "start with torchrun, or unset " in str(refused.value)
 
 
-def test_a_process_alone_forgets_what_it_inherited(monkeypatch) -> None:
+def test_a_process_that_trains_alone_removes_the_variables(monkeypatch) -> None:
     for name, value in {"WORLD_SIZE": "4", "RANK": "9", "LOCAL_RANK": "x", **ADDRESS}.items():
         monkeypatch.setenv(name, value)
     forget_launch()
     assert launch_of(os.environ) == ALONE
 
 
-def test_processes_that_never_come_are_waited_for_minutes_and_not_half_an_hour(monkeypatch) -> None:
+def test_processes_that_never_start_are_waited_for_five_minutes(monkeypatch) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert machine._PATIENCE.total_seconds() == 300
-    monkeypatch.setattr(machine, "_PATIENCE", machine._PATIENCE / 300)
+    assert machine._JOIN_TIMEOUT.total_seconds() == 300
+    monkeypatch.setattr(machine, "_JOIN_TIMEOUT", machine._JOIN_TIMEOUT / 300)
     with (
         pytest.raises(FlatvqError, match=r"cannot join the other processes \(Timed out .* unset WORLD_SIZE"),
         machine.machine_for(TrainRecipe(device="cpu")),

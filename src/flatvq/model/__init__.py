@@ -1,4 +1,4 @@
-"""The autoencoder of any number of levels, what it may spend, and the tokenizer that a user loads."""
+"""The autoencoder with any number of levels, its capacity, and saved tokenizers."""
 
 from flatvq.model.build import build_vqvae
 from flatvq.model.capacity import Capacity, LevelCapacity, capacity_of

@@ -1,13 +1,13 @@
-"""The parts of the autoencoder, each a plain list of layers: encoder, projection, decoder, upsampler.
+"""The parts of the autoencoder as lists of layers: encoder, projection, decoder and upsampler.
 
-A part is described once, as data. Its layers can become PyTorch modules (`build`) and can be counted
-(`parameters`, `multiply_adds`), so that a model and its stated capacity cannot drift apart, and counting
-takes no memory.
+The description of a part is data. From it, PyTorch modules are built (`build`), and parameters and
+multiply-adds are counted (`parameters`, `multiply_adds`). So a model always agrees with its stated capacity,
+and counting allocates no weights.
 
 The layout is that of the VQ-VAE's published code (van den Oord et al. 2017, arXiv 1711.00937, section 4.1:
-strided 4x4 convolutions, then residual blocks of 3x3, ReLU, 1x1), generalised to any power of two.
+strided 4x4 convolutions, then residual blocks of 3x3, ReLU, 1x1), generalized to strides of any power of two.
 
-Axes: B batch, C channels, H W rows and columns of the grid that a layer works on.
+Axes: B batch, C channels, H W rows and columns of the input grid of a layer.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution with bias; with `stride` 2 it halves the grid or, `transposed`, doubles it.
+    """A convolution with bias. `stride` 2 halves the sides of the grid, or doubles them if `transposed`.
 
     Example:
         >>> Conv(3, 64, kernel=4, stride=2).build()
@@ -56,20 +56,24 @@ class Conv:
 
     @property
     def convs(self) -> tuple[Conv, ...]:
-        """Itself."""
+        """The convolution itself."""
         return (self,)
 
     @property
     def weights(self) -> int:
-        """Number of weights, without the biases."""
+        """The number of weights, without biases."""
         return self.inputs * self.outputs * self.kernel**2
 
     def cells_after(self, cells: int) -> int:
-        """Cells (H x W) of the grid that comes out, from those of the grid that goes in."""
+        """Return the number of cells (H x W) of the output grid.
+
+        Args:
+            cells: the number of cells of the input grid.
+        """
         return cells * self.stride**2 if self.transposed else cells // self.stride**2
 
     def build(self) -> nn.Module:
-        """Make the PyTorch module, padded so that only the stride changes the grid."""
+        """Make the PyTorch module. Its padding keeps the size of the grid, except for the stride."""
         kind = TransposedConv2d if self.transposed else nn.Conv2d
         padding = (self.kernel - 1) // 2
         return kind(self.inputs, self.outputs, self.kernel, stride=self.stride, padding=padding)
@@ -77,11 +81,11 @@ class Conv:
 
 @dataclass(frozen=True)
 class Relu:
-    """A rectifier, which overwrites its input: in every part it is the only reader of the layer before it."""
+    """A rectifier. It overwrites its input, which no other layer of a part reads."""
 
     @property
     def convs(self) -> tuple[Conv, ...]:
-        """None."""
+        """No convolution."""
         return ()
 
     def build(self) -> nn.Module:
@@ -91,14 +95,14 @@ class Relu:
 
 @dataclass(frozen=True)
 class Residual:
-    """A residual block, `width` channels wide with `hidden` channels inside."""
+    """A residual block with `width` channels outside and `hidden` channels inside."""
 
     width: int
     hidden: int
 
     @property
     def convs(self) -> tuple[Conv, ...]:
-        """The 3x3 convolution in and the 1x1 convolution out."""
+        """The first convolution, 3x3, and the second, 1x1."""
         return Conv(self.width, self.hidden, kernel=3), Conv(self.hidden, self.width, kernel=1)
 
     def build(self) -> nn.Module:
@@ -107,7 +111,7 @@ class Residual:
 
 
 Layer: TypeAlias = Conv | Relu | Residual
-"""What a part is made of. Each builds its module and lists its `convs`, which are all that is counted."""
+"""A layer of a part. It builds its module, and lists its `convs`, which hold all of its weights."""
 
 
 class ResidualBlock(nn.Module):
@@ -119,18 +123,18 @@ class ResidualBlock(nn.Module):
         self.body = nn.Sequential(nn.ReLU(), inner, nn.ReLU(inplace=True), outer)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        """Add the block's correction to its input."""
+        """Return the input plus the output of the body."""
         total: Tensor = x + self.body(x)
         return total
 
 
 def encoder(inputs: int, stride: int, model: ModelRecipe) -> tuple[Layer, ...]:
-    """From a grid of `inputs` channels to one `stride` times smaller of `model.width` channels.
+    """Describe an encoder, from `inputs` channels to `model.width` channels on a `stride` times smaller grid.
 
     Args:
-        inputs: channels that go in.
+        inputs: the number of input channels.
         stride: a power of two, at least 2.
-        model: gives width, residual width and number of residual blocks.
+        model: the width, residual width and number of residual blocks.
 
     Example:
         >>> model = ModelRecipe(width=128, residual_width=64, residual_blocks=2)
@@ -144,20 +148,20 @@ def encoder(inputs: int, stride: int, model: ModelRecipe) -> tuple[Layer, ...]:
 
 
 def projection(inputs: int, code_dim: int) -> tuple[Layer, ...]:
-    """From features to the space of codes, cell by cell."""
+    """Describe a 1x1 convolution from features to latents of dimension `code_dim`."""
     return (Conv(inputs, code_dim, kernel=1),)
 
 
 def decoder(inputs: int, outputs: int, stride: int, model: ModelRecipe) -> tuple[Layer, ...]:
-    """From a grid of `inputs` channels to one `stride` times larger of `outputs` channels.
+    """Describe a decoder: from `inputs` channels to `outputs` channels on a grid `stride` times larger.
 
-    The encoder's mirror.
+    It mirrors the encoder.
 
     Args:
-        inputs: channels that go in.
-        outputs: channels that come out.
+        inputs: the number of input channels.
+        outputs: the number of output channels.
         stride: a power of two, at least 2.
-        model: gives width, residual width and number of residual blocks.
+        model: the width, residual width and number of residual blocks.
 
     Example:
         >>> build(decoder(64, 3, 4, ModelRecipe(residual_blocks=0)))
@@ -170,7 +174,7 @@ def decoder(inputs: int, outputs: int, stride: int, model: ModelRecipe) -> tuple
         )
     """
     doublings = _halvings(stride)
-    # Seen from the fine end: half the width on the second finest grid, the full width on all coarser ones.
+    # From the finest grid on: half the width on the second finest grid, the full width on all coarser grids.
     fine = [outputs, model.width // 2, *[model.width] * doublings][:doublings]
     channels = [*fine, model.width]
     up = [_doubling(a, b) for a, b in pairwise(reversed(channels))]
@@ -179,7 +183,7 @@ def decoder(inputs: int, outputs: int, stride: int, model: ModelRecipe) -> tuple
 
 
 def upsampler(channels: int, factor: int) -> tuple[Layer, ...]:
-    """From a level's codes to a grid `factor` times larger: linear, a transposed convolution per doubling."""
+    """Describe an upsampler of code vectors to a grid `factor` times larger, by transposed convolutions."""
     return (_doubling(channels, channels),) * _halvings(factor)
 
 
@@ -189,7 +193,7 @@ def build(layers: Sequence[Layer]) -> nn.Sequential:
 
 
 def parameters(layers: Sequence[Layer]) -> int:
-    """Count weights and biases of a part."""
+    """Count the weights and biases of a part."""
     return sum(conv.weights + conv.outputs for layer in layers for conv in layer.convs)
 
 
@@ -198,7 +202,7 @@ def multiply_adds(layers: Sequence[Layer], cells: int) -> int:
 
     Args:
         layers: the part.
-        cells: H x W of the grid that goes in.
+        cells: the number of cells, H x W, of the input grid.
 
     Example:
         >>> multiply_adds([Conv(3, 64, kernel=4, stride=2)], cells=256 * 256) == 3 * 64 * 4 * 4 * 128 * 128
@@ -207,7 +211,7 @@ def multiply_adds(layers: Sequence[Layer], cells: int) -> int:
     total = 0
     for conv in (conv for layer in layers for conv in layer.convs):
         after = conv.cells_after(cells)
-        # Every weight is used once per cell of the coarser of the two grids (padding counted as work done).
+        # Each weight is used once per cell of the coarser of the two grids. Padding is counted too.
         total += conv.weights * min(cells, after)
         cells = after
     return total

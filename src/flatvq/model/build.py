@@ -1,4 +1,4 @@
-"""From recipes to modules: the one place that reads a codebook recipe."""
+"""Builds models and quantizers from recipes."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ def build_vqvae(
 
     Args:
         model: the architecture.
-        codebook: what is done to every codebook.
-        seed: the first weights and all draws of the codebooks follow from it.
-        steps: length of the training, in which replacement stops; None if it will not be trained.
+        codebook: the settings of all codebooks.
+        seed: the seed of the first weights and of all random draws of the codebooks.
+        steps: the number of training steps, from which the end of replacement is computed; None if the model
+            will not be trained.
 
     Returns:
-        The model, in training mode, on the CPU, its weights in torch's default dtype.
+        The model, in training mode, on the CPU, with weights in the default dtype of torch.
 
     Raises:
-        FlatvqError: if this machine has not the memory for it.
+        FlatvqError: if this machine has not enough memory for it.
 
     Example:
         >>> from flatvq.recipe import ModelRecipe, CodebookRecipe
@@ -49,13 +50,13 @@ def build_vqvae(
         torch.Size([1, 3, 32, 32])
     """
     require_memory(model)
-    # On the CPU whatever the default device is; the draws of another one would be other weights.
+    # Always on the CPU: another device would draw other weights from the same seed.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         quantizers = [
             build_quantizer(level, codebook, seed=derived_seed(seed, "codebook", number), steps=steps)
             for number, level in enumerate(model.levels)
         ]
-        # `torch.manual_seed` would also seed every GPU, whose state is not forked.
+        # `torch.manual_seed` would also seed the GPUs, whose random state is not forked here.
         torch.default_generator.manual_seed(derived_seed(seed, "weights"))
         return VQVAE(model, quantizers)
 
@@ -63,7 +64,14 @@ def build_vqvae(
 def build_quantizer(
     level: LevelRecipe, codebook: CodebookRecipe, *, seed: int, steps: int | None
 ) -> Quantizer:
-    """Build the quantizer of one level."""
+    """Build the quantizer of one level.
+
+    Args:
+        level: the level.
+        codebook: the settings of all codebooks.
+        seed: the seed of the random draws of this codebook.
+        steps: the number of training steps; None if the model will not be trained.
+    """
     if level.scalar_levels:
         return FiniteScalarQuantizer(level.scalar_levels)
     decay = codebook.update.decay
@@ -90,5 +98,12 @@ def _replacement(recipe: ReplacementRecipe | None, steps: int | None) -> DeadCod
     if recipe is None:
         return None
     stop = None if steps is None else round(recipe.stop * steps)
-    bound = (recipe.fraction, recipe.share, recipe.grace, recipe.count)
-    return DeadCodeReplacement(recipe.every, recipe.start, stop, *bound)
+    return DeadCodeReplacement(
+        every=recipe.every,
+        start=recipe.start,
+        stop=stop,
+        fraction=recipe.fraction,
+        share=recipe.share,
+        grace=recipe.grace,
+        count=recipe.count,
+    )

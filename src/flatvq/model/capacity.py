@@ -1,4 +1,4 @@
-"""What a model may spend: bits, parameters and multiply-adds, counted from its recipe."""
+"""The capacity of a model: bits, parameters and multiply-adds, counted from its recipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Capacity", "LevelCapacity", "capacity_of"]
 
 @dataclass(frozen=True)
 class LevelCapacity:
-    """One level's grid and codes."""
+    """The grid and the codebook of one level."""
 
     grid: tuple[int, int]
     """Rows and columns."""
@@ -27,39 +27,39 @@ class LevelCapacity:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a model spends on an image of a given size."""
+    """The capacity of a model for an image of a given size."""
 
     bits_per_image: float
-    """Nominal: the sum over levels of h x w x log2 K."""
+    """Nominal bits: the sum over levels of h x w x log2 K."""
     bits_per_pixel: float
-    """The same over H x W."""
+    """`bits_per_image` divided by H x W."""
     parameters: int
-    """Weights and biases, without codebooks."""
+    """Number of weights and biases, without codebooks."""
     codebook_parameters: int
-    """The sum over codebooks of K x D; finite scalar quantization has none."""
+    """The sum over codebooks of K x D. Finite scalar quantization has no codebook."""
     multiply_adds: int
-    """Of the convolutions in one forward pass (encode and decode) of one image."""
+    """Multiply-adds of the convolutions in one forward pass (encode and decode) of one image."""
     search_multiply_adds: int
-    """Of the nearest-code searches of one image: the sum over codebooks of h x w x K x D."""
+    """Multiply-adds of the nearest-code searches of one image: the sum over codebooks of h x w x K x D."""
     levels: tuple[LevelCapacity, ...]
     """Bottom first."""
 
 
 def capacity_of(model: ModelRecipe, size: int | tuple[int, int]) -> Capacity:
-    """Count what a model spends, exactly and without building it.
+    """Count the capacity of a model exactly, without building it.
 
     Args:
         model: the recipe.
         size: side of a square image, or (height, width), in pixels.
 
     Returns:
-        Its capacity.
+        The capacity.
 
     Raises:
         FlatvqError: if a side is not a multiple of the model's total downsampling.
 
     Example:
-        The single-level model of Reyhanian and Wiskott's published recipe:
+        The single-level model of the recipe published by Reyhanian and Wiskott:
 
         >>> from flatvq.recipe import LevelRecipe
         >>> capacity = capacity_of(ModelRecipe(levels=(LevelRecipe(codebook_size=1024),)), 256)
@@ -89,14 +89,14 @@ def capacity_of(model: ModelRecipe, size: int | tuple[int, int]) -> Capacity:
 
 
 def _parts(model: ModelRecipe, cells: list[int]) -> Iterator[tuple[tuple[Layer, ...], int]]:
-    """Yield each part with the cells (h x w) of the grid that it starts from.
+    """Yield each part with the number of cells (h x w) of its input grid.
 
     Args:
         model: the recipe.
-        cells: the image's, then each level's.
+        cells: the number of pixels of the image, then the number of cells of each level, bottom first.
     """
     layout = layout_of(model)
-    yield from zip(layout.encoders, cells, strict=False)  # none starts from the top's grid
+    yield from zip(layout.encoders, cells, strict=False)  # no encoder starts from the top grid
     yield from zip(layout.projections, cells[1:], strict=True)
     for level, decoder in enumerate(layout.decoders):
         yield decoder.trunk, cells[level + 1]

@@ -1,4 +1,4 @@
-"""Checks and conversions of what a model receives: images, indices and codes.
+"""Checks and converts the inputs of a model: images, indices and code vectors.
 
 Axes: B batch, C channels, H W rows and columns of pixels, h w rows and columns of a level's grid, D code dim.
 """
@@ -18,12 +18,12 @@ from flatvq.shapes import Axis, require_axes, require_floating, require_integers
 
 __all__ = ["code_vectors_for", "images_for", "require_indices", "require_unit_range"]
 
-# Interpolation and noise may leave [0, 1] by less than this; images in [-1, 1] or in 0..255 leave it by more.
+# Interpolation and noise exceed [0, 1] by less than this, images in [-1, 1] or [0, 255] by more.
 _SLACK = 0.5
 
 
 def images_for(model: ModelRecipe, images: Tensor, like: Tensor) -> Tensor:
-    """Check a batch of images and convert it to a model's number format.
+    """Check a batch of images, and convert it to the number format of a model.
 
     Args:
         model: the recipe.
@@ -44,7 +44,9 @@ def images_for(model: ModelRecipe, images: Tensor, like: Tensor) -> Tensor:
 
 
 def require_unit_range(images: Tensor) -> None:
-    """Refuse images that are plainly on another scale than [0, 1], where their values can be read.
+    """Refuse images that are clearly not on the scale [0, 1].
+
+    In compiled or exported graphs nothing is checked, because values cannot be read there.
 
     Raises:
         FlatvqError: if a value is below -0.5 or above 1.5.
@@ -63,7 +65,7 @@ def require_unit_range(images: Tensor) -> None:
 
 
 def require_indices(model: ModelRecipe, indices: Sequence[Tensor]) -> None:
-    """Check the indices of every level, but for their values, which the quantizers check.
+    """Check the shapes and dtypes of the indices of all levels. The quantizers check their values.
 
     Args:
         model: the recipe.
@@ -78,7 +80,7 @@ def require_indices(model: ModelRecipe, indices: Sequence[Tensor]) -> None:
 
 
 def code_vectors_for(model: ModelRecipe, codes: Sequence[Tensor], like: Tensor) -> list[Tensor]:
-    """Check the codes of every level and convert them to a model's number format.
+    """Check the code vectors of all levels, and convert them to the number format of a model.
 
     Args:
         model: the recipe.
@@ -86,7 +88,7 @@ def code_vectors_for(model: ModelRecipe, codes: Sequence[Tensor], like: Tensor) 
         like: a weight of the model.
 
     Returns:
-        The codes in the dtype of `like`.
+        The code vectors in the dtype of `like`.
 
     Raises:
         FlatvqError: if number of levels, axes, dtype, device or grids do not fit the model.
@@ -101,9 +103,9 @@ def code_vectors_for(model: ModelRecipe, codes: Sequence[Tensor], like: Tensor) 
 def _require_levels(
     model: ModelRecipe, given: Sequence[Tensor], name: str, axes: Sequence[tuple[Axis, ...]]
 ) -> None:
-    """Refuse what is not one tensor per level, all of the same images."""
+    """Check that there is one tensor per level, and that all belong to the same images."""
     count = len(axes)
-    if not isinstance(given, Sequence):  # a tensor is none
+    if not isinstance(given, Sequence):  # a tensor is not a sequence
         what = f"{name} of type {type(given).__name__} are not a list with one tensor per level"
         raise FlatvqError(what, f"pass [{', '.join(f'level{number}' for number in range(count))}]")
     if len(given) != count:
@@ -123,7 +125,7 @@ def _require_levels(
 
 
 def _require_device(tensor: Tensor, name: str, like: Tensor) -> None:
-    """Refuse a tensor on another device than a weight, except for sharded weights, which may be offloaded."""
+    """Refuse a tensor on another device than a weight. Sharded weights may be offloaded and are skipped."""
     if tensor.device != like.device and type(like) in (Tensor, nn.Parameter):
         what = f"{name} on {tensor.device} do not fit a model on {like.device}"
         raise FlatvqError(what, f"move them with .to('{like.device}')")

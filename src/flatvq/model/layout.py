@@ -1,4 +1,4 @@
-"""Which parts a recipe's model has, which grids they work on: one description for any number of levels."""
+"""The parts of a model and their grids, for any number of levels."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["DecoderLayout", "Layout", "grids_of", "layout_of"]
 
 @dataclass(frozen=True)
 class DecoderLayout:
-    """Decodes the codes of one level and of all levels above it to the grid below."""
+    """The parts that decode the code vectors of a level and of all levels above it to the grid below."""
 
     upsamplers: tuple[tuple[blocks.Layer, ...], ...]
-    """For each level above, from its own grid to this level's."""
+    """For each level above, from its grid to the grid of this level."""
     trunk: tuple[blocks.Layer, ...]
-    """From this level's grid to the grid below: the image's, for the bottom level."""
+    """From the grid of this level to the grid below. For the bottom level that is the image."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ class Layout:
     """The parts of a model, bottom level first."""
 
     encoders: tuple[tuple[blocks.Layer, ...], ...]
-    """For each level, from the features of the level below (the image, for the bottom) to its own."""
+    """For each level, from the features of the level below (at the bottom, the image) to its features."""
     projections: tuple[tuple[blocks.Layer, ...], ...]
-    """For each level, from its features (and, conditioned, the decoded levels above) to its latents."""
+    """For each level, from its features (if conditioned, with the decoded levels above) to its latents."""
     decoders: tuple[DecoderLayout, ...]
-    """The image's decoder; in a conditioned hierarchy, one more for each upper level."""
+    """The decoder of the image. A conditioned hierarchy has one more for each upper level."""
 
 
 def layout_of(model: ModelRecipe) -> Layout:
-    """Lay out the parts of a model.
+    """Describe the parts of a model.
 
     Args:
         model: the recipe.
@@ -54,7 +54,7 @@ def layout_of(model: ModelRecipe) -> Layout:
     strides = [level.downsample for level in model.levels]
     dims = [level.code_dim for level in model.levels]
     inputs = [model.channels] + [model.width] * (len(dims) - 1)
-    outputs = [model.channels, *dims[:-1]]  # what is decoded for a level has as many channels as its codes
+    outputs = [model.channels, *dims[:-1]]  # channels below
     decoded = range(len(dims) if model.hierarchy == "conditioned" else 1)
     seen = [model.width + (dim if level + 1 in decoded else 0) for level, dim in enumerate(dims)]
     return Layout(
@@ -74,14 +74,14 @@ def layout_of(model: ModelRecipe) -> Layout:
 
 
 def grids_of(model: ModelRecipe, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """Return (rows, columns) of each level's grid of codes, bottom first.
+    """Return the rows and columns of the grid of each level, bottom first.
 
     Args:
         model: the recipe.
         size: (height, width) of the image in pixels.
 
     Raises:
-        FlatvqError: if a side is not a positive multiple of the model's total downsampling.
+        FlatvqError: if a side is not a positive multiple of the total downsampling of the model.
 
     Example:
         >>> grids_of(ModelRecipe(), (64, 96))

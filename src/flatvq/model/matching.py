@@ -1,7 +1,7 @@
-"""Change a model as little as possible so that it spends what a reference spends.
+"""Changes a model as little as possible so that its capacity matches a reference.
 
-The codebook sizes set the bits, the widths set parameters and multiply-adds, and neither touches the other:
-so the two are solved apart.
+The codebook sizes determine the bits. The widths determine parameters and multiply-adds. Neither affects the
+other, so the two are solved separately.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from flatvq.recipe.section import LONGEST_SIDE
 
 __all__ = ["Matched", "match", "residuals"]
 
-# A codebook of one code says nothing, and one of more codes than this fits no machine: where the bits ask for
-# less or more, the residual says what is left.
+# A codebook of one code carries no information, and one of more codes than this fits no machine. If the bits
+# need a size outside of this range, the residual shows the remaining difference.
 _SMALLEST_CODEBOOK, _LARGEST_CODEBOOK = 2, 2**24
 
 Residuals = dict[CapacityName, float]
@@ -27,14 +27,14 @@ Residuals = dict[CapacityName, float]
 
 @dataclass(frozen=True)
 class Matched:
-    """A model, matched as nearly as integers allow."""
+    """A matched model."""
 
     model: ModelRecipe
     """The model after the changes."""
     changes: dict[str, tuple[int, int]]
-    """Old and new value by dotted key, such as `levels.0.codebook_size`; empty if nothing had to change."""
+    """Old and new value by dotted key, such as `levels.0.codebook_size`; empty if nothing changed."""
     residuals: Residuals
-    """What is left on each capacity, asked for or not: relative differences from the reference."""
+    """The remaining relative difference from the reference, for every capacity."""
 
 
 def residuals(capacity: Capacity, reference: Capacity) -> Residuals:
@@ -42,7 +42,7 @@ def residuals(capacity: Capacity, reference: Capacity) -> Residuals:
 
     Returns:
         `bits`, `parameters` (without codebooks) and `multiply_adds` (without searches) of the first, each as
-        a relative difference from the reference: 0.01 is one per cent more.
+        a relative difference from the reference: 0.01 is one percent more.
 
     Example:
         >>> from flatvq.recipe import LevelRecipe
@@ -65,31 +65,31 @@ def match(
 ) -> Matched:
     """Match a model to a reference.
 
-    A capacity within the tolerance is left alone. One outside it is changed:
+    A capacity within the tolerance is not changed. The others are changed as follows:
 
-    - bits, as near to equality as integers allow, by `codebook_size`: all levels' by one factor, except that
-      the last to be rounded make up for what rounding the others left. Levels without a codebook
-      (`scalar_levels`) stay.
-    - parameters and multiply-adds by the least change of `width` and `residual_width`, as ratios. Where both
-      capacities are asked for, the larger difference of the two counts. Where the tolerance is out of reach,
-      it is counted from the nearest that can be had.
+    - Bits: by `codebook_size`, as close to equality as integers allow. All sizes change by one factor, and
+      those rounded last compensate for the rounding of the others. Levels without a codebook
+      (`scalar_levels`) do not change.
+    - Parameters and multiply-adds: by the smallest change of `width` and `residual_width`, measured as
+      ratios. If both capacities are matched, the larger of the two differences counts. If no widths are
+      within the tolerance, it is added to the smallest difference that can be reached.
 
     Args:
-        model: what to change.
-        reference: what to match, of the same size.
+        model: the model to change.
+        reference: the capacity to match, for the same image size.
         size: side of a square image, or (height, width), in pixels.
         capacities: which of `bits`, `parameters`, `multiply_adds` to match.
-        tolerance: largest relative difference that counts as matched. It may turn out not to be reachable:
-            see the residuals.
+        tolerance: the largest relative difference that counts as matched. It is not always reachable; see
+            the residuals.
 
     Returns:
-        The changed model, what was changed, and what is left on every capacity.
+        The changed model, the changes, and the remaining differences.
 
     Raises:
-        FlatvqError: if a side is not a multiple of the model's total downsampling.
+        FlatvqError: if a side is not a multiple of the total downsampling of the model.
 
     Example:
-        One grid instead of the two of 1024 codes each in Reyhanian and Wiskott's published recipe:
+        One grid instead of the two of 1024 codes each in the recipe published by Reyhanian and Wiskott:
 
         >>> from flatvq.recipe import LevelRecipe
         >>> two = ModelRecipe(levels=(LevelRecipe(downsample=4), LevelRecipe(downsample=2)))
@@ -114,11 +114,12 @@ def match(
 def _codebook_changes(
     model: ModelRecipe, reference: Capacity, size: int | tuple[int, int]
 ) -> dict[str, tuple[int, int]]:
-    """Scale the codebooks to the reference's bits."""
+    """Scale the codebooks to the bits of the reference."""
     capacity = capacity_of(model, size)
     area = [level.grid[0] * level.grid[1] for level in capacity.levels]
     levels = [n for n, level in enumerate(model.levels) if not level.scalar_levels]
-    # A code more changes the bits by about cells / K: where that is least comes last, to take the rest.
+    # One more code changes the bits by about cells / K. The level where this is smallest comes last, so that
+    # it can compensate for the rounding of the others.
     levels.sort(key=lambda n: area[n] / model.levels[n].codebook_size, reverse=True)
     old = [model.levels[n].codebook_size for n in levels]
     cells = [area[n] for n in levels]
@@ -133,9 +134,9 @@ def _codebook_changes(
 
 
 def _scaled(sizes: list[int], cells: list[int], bits: float) -> Iterator[list[int]]:
-    """Yield codebook sizes around the common factor at which they carry the bits.
+    """Yield codebook sizes near the common factor at which they carry the bits.
 
-    The first is rounded both ways, and each time the others are scaled to the bits that remain.
+    The first size is rounded up and down. For each of the two, the others are scaled to the remaining bits.
     """
     if not sizes:
         yield []
@@ -153,14 +154,14 @@ def _bits(sizes: list[int], cells: list[int]) -> float:
 
 
 class _Cost:
-    """A capacity of a model as its widths change: linear in the residual width, quadratic in the width.
+    """A capacity as a function of the widths: linear in the residual width, quadratic in the width.
 
-    Every layer has as many channels as the width or half of it, as the residual width, or as many as neither
-    changes. So the capacities of five small models give that of any, in whole numbers.
+    The number of channels of each layer is the width, half of it, the residual width, or a constant. So the
+    capacities of five small models determine that of any widths, in integers.
 
     Args:
-        model: whose widths change.
-        size: of the image.
+        model: the model whose widths change.
+        size: the size of the image.
         name: `parameters` or `multiply_adds`.
     """
 
@@ -177,7 +178,7 @@ class _Cost:
         self.each_slope = at(4, 2) - two - self.each
 
     def __call__(self, width: int, residual_width: int) -> int:
-        """Return the capacity at an even width."""
+        """Return the capacity for an even width and a residual width."""
         steps = width // 2 - 1
         narrowest = self.base + steps * self.slope + steps * (steps - 1) // 2 * self.bend
         return narrowest + (residual_width - 1) * (self.each + steps * self.each_slope)
@@ -185,7 +186,7 @@ class _Cost:
 
 @dataclass(frozen=True)
 class _Widths:
-    """What can be changed to match parameters and multiply-adds."""
+    """The widths, which can change to match parameters and multiply-adds."""
 
     width: int
     residual_width: int
@@ -193,23 +194,23 @@ class _Widths:
 
 @dataclass(frozen=True)
 class _Target:
-    """What the widths are to reach."""
+    """The capacities to match, and their values in the reference."""
 
     costs: tuple[_Cost, ...]
     goals: tuple[int, ...]
 
     def off(self, at: _Widths) -> list[float]:
-        """Return the relative difference of each capacity asked for; all grow with either width."""
+        """Return the relative difference of each capacity to match. All increase with either width."""
         spent = (cost(at.width, at.residual_width) for cost in self.costs)
         return [_relative(value, goal) for value, goal in zip(spent, self.goals, strict=True)]
 
     def worst(self, at: _Widths) -> float:
-        """Return the largest of them, without its sign."""
+        """Return the largest absolute relative difference."""
         return max(abs(difference) for difference in self.off(at))
 
 
 def _width_changes(model: ModelRecipe, target: _Target, tolerance: float) -> dict[str, tuple[int, int]]:
-    """Choose the least change that matches, or that comes nearest, give or take the tolerance."""
+    """Choose the smallest change within the tolerance, or within the tolerance of the closest match."""
     own = _Widths(model.width, model.residual_width)
 
     def change(other: _Widths) -> float:
@@ -227,11 +228,12 @@ def _width_changes(model: ModelRecipe, target: _Target, tolerance: float) -> dic
 
 
 def _best_at(own: _Widths, width: int, target: _Target) -> _Widths:
-    """Choose the residual width that serves a width best.
+    """Choose the best residual width for a width.
 
-    All capacities are linear in it. One is met where its difference is zero; of two, the larger difference is
-    least where they are equal and opposite. Both are roots of the sum; the best integer is next to the root.
-    It is at most the width, or in the model's own proportion: blocks that bulge are another design.
+    All capacities are linear in it. One capacity matches where its difference is zero. The larger difference
+    of two is smallest where they are equal and opposite. Both are roots of the sum of differences, and the
+    best integer is next to the root. The residual width is limited to the width, or to the ratio in the
+    original model if that is larger: blocks that are wider inside would be another design.
     """
     first, second = (sum(target.off(_Widths(width, residual_width))) for residual_width in (1, 2))
     if first == second:  # there are no residual blocks
@@ -243,7 +245,7 @@ def _best_at(own: _Widths, width: int, target: _Target) -> _Widths:
 
 
 def _even_widths(target: _Target) -> Iterator[int]:
-    """Yield even widths up to the first that exceeds every target however narrow its residual blocks are."""
+    """Yield even widths, up to the first that exceeds every target with the narrowest residual blocks."""
     for width in range(2, LONGEST_SIDE + 1, 2):
         yield width
         if min(target.off(_Widths(width, 1))) > 0:

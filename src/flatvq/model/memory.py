@@ -1,4 +1,4 @@
-"""The memory that a model and its training need at least, counted from the recipe before it is allocated."""
+"""The minimum memory of a model and its training, computed from the recipe before anything is allocated."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from flatvq.translation import in_bytes
 __all__ = ["model_bytes", "require_memory", "training_bytes"]
 
 _FLOAT = 4
-# Each code has a moving count, the step of its birth, and the number of its uses in an evaluation.
-_BESIDE_CODE = 4 + 8 + 8
-# A sample of a training batch: 8 bits, float32, its reconstruction and the gradient of that.
-_SAMPLE = 1 + 4 + 4 + 4
+# For each code: its moving count, the step of its last replacement, and its number of uses in an evaluation.
+_STATE_PER_CODE = 4 + 8 + 8
+# For each value of a training batch: uint8, float32, its reconstruction, and the gradient of that.
+_BYTES_PER_VALUE = 1 + 4 + 4 + 4
 
 
 def model_bytes(model: ModelRecipe) -> int:
-    """Return the bytes of a model's weights and codebooks.
+    """Return the size of the weights and codebooks of a model in bytes.
 
     Example:
         >>> from flatvq.recipe import LevelRecipe
@@ -30,17 +30,18 @@ def model_bytes(model: ModelRecipe) -> int:
     """
     capacity = capacity_of(model, prod(level.downsample for level in model.levels))
     numbers = capacity.parameters + capacity.codebook_parameters
-    return _FLOAT * numbers + _BESIDE_CODE * sum(level.codebook_size for level in model.levels)
+    return _FLOAT * numbers + _STATE_PER_CODE * sum(level.codebook_size for level in model.levels)
 
 
 def training_bytes(recipe: TrialRecipe, processes: int = 1) -> int:
-    """Return the bytes of a process' share of a batch, and of the vectors that first codes are drawn from.
+    """Return the minimum memory of a training in one process, in bytes, without the model.
 
-    The optimiser's state and what layers keep for the backward pass come on top.
+    It counts the share of a batch and the vectors from which codebooks are initialized. The state of the
+    optimizer and the activations for the backward pass are not counted.
 
     Args:
         recipe: the trial.
-        processes: that share a batch.
+        processes: the number of processes that share a batch.
 
     Example:
         >>> from flatvq.recipe import load_recipe
@@ -48,7 +49,7 @@ def training_bytes(recipe: TrialRecipe, processes: int = 1) -> int:
         1277952
     """
     images = recipe.train.batch_size // processes
-    batch = _SAMPLE * recipe.model.channels * images * recipe.data.crop**2
+    batch = _BYTES_PER_VALUE * recipe.model.channels * images * recipe.data.crop**2
     init = recipe.codebook.init
     if init.kind == "random":
         return batch
@@ -56,28 +57,30 @@ def training_bytes(recipe: TrialRecipe, processes: int = 1) -> int:
     built_levels = capacity_of(recipe.model, recipe.data.crop).levels
     for level, built in zip(recipe.model.levels, built_levels, strict=True):
         if not level.scalar_levels:
-            seen = recipe.train.steps * images * prod(built.grid)
-            gathered += min(init.vectors_per_code * level.codebook_size, seen) * level.code_dim
+            available = recipe.train.steps * images * prod(built.grid)
+            gathered += min(init.vectors_per_code * level.codebook_size, available) * level.code_dim
     return batch + _FLOAT * gathered
 
 
 def require_memory(model: ModelRecipe, training: int = 0) -> None:
-    """Refuse what does not fit into this machine's memory.
+    """Check that a model and its training fit into the memory of this machine.
+
+    Windows is not checked.
 
     Args:
         model: the recipe.
-        training: bytes of its training.
+        training: `training_bytes` of its training.
 
     Raises:
-        FlatvqError: with the size of both.
+        FlatvqError: if they do not fit, with both sizes.
     """
     if not hasattr(os, "sysconf"):  # Windows
         return
-    present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     model_keys = "codebook_size, code_dim or width"
     training_keys = "train.batch_size, data.crop or codebook.init.vectors_per_code"
     needed = model_bytes(model)
     for what, size, keys in (("model", needed, model_keys), ("training", needed + training, training_keys)):
-        if size > present:
-            sizes = f"{in_bytes(size)} of memory or more, and this machine has {in_bytes(present)}"
+        if size > installed:
+            sizes = f"{in_bytes(size)} of memory or more, and this machine has {in_bytes(installed)}"
             raise FlatvqError(f"the {what} takes {sizes}", f"lower {keys}")

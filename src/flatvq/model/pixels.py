@@ -1,4 +1,4 @@
-"""Between the three channels of the data and the one or three of a model.
+"""Converts images to the number of channels of a model, one or three.
 
 Axes: H W rows and columns.
 """
@@ -12,20 +12,20 @@ from flatvq.errors import FlatvqError
 
 __all__ = ["with_channels"]
 
-# ITU-R 601-2 in 16-bit fixed point, with Pillow's rounding. The weights sum to 2^16, so that grey stays grey.
+# ITU-R 601-2 in 16-bit fixed point, with the rounding of Pillow. The weights sum to 2^16: gray is unchanged.
 _RED, _GREEN, _BLUE = 19595, 38470, 7471
 
 
 def with_channels(pixels: Tensor, channels: int) -> Tensor:
-    """Convert 8-bit images to one channel or to three, as Pillow's `convert("L")` and `convert("RGB")` do.
+    """Convert 8-bit images to one or three channels, as `convert("L")` and `convert("RGB")` of Pillow do.
 
     Args:
         pixels: uint8 [..., 3, H, W] or [..., 1, H, W].
         channels: 1 or 3.
 
     Returns:
-        uint8 [..., channels, H, W]; the input itself if it has as many channels. One channel is the luma of
-        three, 0.299 R + 0.587 G + 0.114 B; three channels are equal ones.
+        uint8 [..., channels, H, W]; the input itself if the number of channels is the same. One channel is
+        the luma 0.299 R + 0.587 G + 0.114 B. Three channels are three copies of one.
 
     Raises:
         FlatvqError: if the dtype is not uint8, or the images have another number of channels.

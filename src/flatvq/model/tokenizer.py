@@ -1,12 +1,12 @@
-"""A trained tokenizer in a folder: the weights and the recipe that rebuilds the model around them.
+"""Saves and loads a trained tokenizer: a folder with its weights and the recipe of its model.
 
-The layout is that of a model repository on the Hugging Face hub, so the folder can be uploaded as it is:
+The folder has the layout of a model repository on the Hugging Face hub, and can be uploaded without changes:
 
     FOLDER/
-      config.json         `format`, `flatvq` (the version that wrote it), the recipe's `model` and `codebook`
+      config.json         `format`, `flatvq` (the version that wrote it), `model` and `codebook` of the recipe
       model.safetensors   parameters and buffers by name
 
-Both are data only: nothing is ever unpickled.
+Both files contain only data. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -34,27 +34,30 @@ from flatvq.versions import VERSION
 
 __all__ = ["load_tokenizer", "save_tokenizer"]
 
-# Raise it when an older reader would misread the folder. 3: names of the codebook's buffers.
+# Increase it if an older version would misread the folder. 3: names of the buffers of codebooks.
 FORMAT = 3
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _AGAIN = "copy or train the tokenizer again"
 _TOGETHER = "keep config.json and model.safetensors of one tokenizer together"
-# Bytes of a float32 over those of the smallest number that weights may be written as.
-_PRECISIONS = 4
+# The size of a float32 divided by the size of the smallest number that weights can be stored as.
+_MAX_SIZE_RATIO = 4
 
 
 def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) -> None:
-    """Write a tokenizer. A folder with a config.json holds all of it, whenever the process is killed.
+    """Write a tokenizer.
+
+    A folder with a config.json holds a complete tokenizer, even if the process is killed.
 
     Args:
-        folder: where to; made if it is not there.
+        folder: the folder; created if it does not exist.
         model: the tokenizer.
-        config: what JSON can hold, with the resolved recipe's `model` and `codebook` sections; other keys are
-            kept for the reader.
+        config: a JSON object with the sections `model` and `codebook` of the resolved recipe. Other keys are
+            stored unchanged.
 
     Raises:
-        FlatvqError: if the config has no `model` section, or its sections are not those of the model; if the
-            model is none, such as a wrapper around one, or has no weights, as on the meta device.
+        FlatvqError: if the config has no `model` section, or its sections do not describe the model; if
+            `model` is not a VQVAE, for example a wrapper around one; or if it has no weights, as on the meta
+            device.
         NonFiniteError: if a weight is NaN or infinite.
 
     Example:
@@ -70,9 +73,9 @@ def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) 
     """
     if not isinstance(model, VQVAE):
         what = f"a model of type {type(model).__name__} is not a VQVAE"
-        raise FlatvqError(what, "pass the one inside, such as model.module")
+        raise FlatvqError(what, "pass the wrapped model, such as model.module")
     recipe, codebook = _recipes(config, "the config")
-    # What a reader will build must take these weights and search as this model does.
+    # The model that a reader builds must have these weights and search codes in the same way.
     if recipe != model.recipe or _searches(build_vqvae(recipe, codebook)) != _searches(model):
         raise FlatvqError(
             "the config's model and codebook sections are not those of the model",
@@ -81,7 +84,7 @@ def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) 
     state = model.state_dict()
     if any(tensor.is_meta for tensor in state.values()):
         raise FlatvqError(
-            "the model has no weights, as it is on the meta device", "load some before saving it"
+            "the model has no weights, as it is on the meta device", "load weights before saving it"
         )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     require_finite(tensors, "the model", "train it again")
@@ -90,7 +93,7 @@ def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) 
     place.mkdir(parents=True, exist_ok=True)
     content = json.dumps({**config, **head}, indent=2).encode()
     if (place / _CONFIG).exists() and (place / _CONFIG).read_bytes() != content:
-        (place / _CONFIG).unlink()  # or a kill could leave it beside the weights of another model
+        (place / _CONFIG).unlink()  # a kill must not leave the old config with the new weights
     write_bytes(place / _WEIGHTS, safetensors.save(tensors, metadata={"format": "pt"}))
     write_bytes(place / _CONFIG, content)
 
@@ -99,22 +102,22 @@ def load_tokenizer(folder: str | Path, device: str | torch.device = "cpu") -> VQ
     """Read a tokenizer that `save_tokenizer` wrote.
 
     Args:
-        folder: what holds config.json and model.safetensors, such as a run's `model` folder.
-        device: where the model shall live.
+        folder: the folder with config.json and model.safetensors, such as the `model` folder of a run.
+        device: the device for the model.
 
     Returns:
-        The model, in eval mode, in float32 whatever torch's default device and dtype.
+        The model, in eval mode and float32, regardless of the default device and dtype of torch.
 
     Raises:
-        FlatvqError: if a file is missing or damaged, the format is not known, the weights are not those of
-            the config's model, or there is no such device.
+        FlatvqError: if a file is missing or damaged, the format is unknown, the weights do not fit the model
+            of the config, or the device is not available.
         NonFiniteError: if a weight is NaN or infinite.
 
     Example:
         >>> load_tokenizer("nowhere")
         Traceback (most recent call last):
-        flatvq.errors.FlatvqError: 'nowhere' holds no config.json: give the folder of a tokenizer, such as a \
-run's model folder
+        flatvq.errors.FlatvqError: 'nowhere' holds no config.json: give the folder of a tokenizer, such as \
+the model folder of a run
     """
     place = Path(folder)
     origin = f"'{place / _WEIGHTS}'"
@@ -122,19 +125,19 @@ run's model folder
     content = _read(place, _WEIGHTS)
     tensors = tensors_of(content, origin, _AGAIN)
     _require_room(recipe, content, place)
-    model = build_vqvae(recipe, codebook).float()  # whatever the default dtype
+    model = build_vqvae(recipe, codebook).float()  # the default dtype may be another
     require_alike(tensors, model.state_dict(), describe_kind, origin, _TOGETHER)
     require_finite(tensors, origin, "train it again")
     model.load_state_dict(tensors)
     try:
         return model.to(device).eval()
-    except (RuntimeError, AssertionError):  # what torch raises depends on the device that is not there
+    except (RuntimeError, AssertionError):  # the type of the error depends on the device
         raise FlatvqError(f"device '{device}' is not available", "use 'cpu'") from None
 
 
 def _recipes(config: Mapping[str, Any], origin: str) -> tuple[ModelRecipe, CodebookRecipe]:
     if "model" not in config:
-        raise FlatvqError(f"{origin} has no section 'model'", "give the resolved recipe's")
+        raise FlatvqError(f"{origin} has no section 'model'", "add that of the resolved recipe")
     return (
         parse(ModelRecipe, config["model"], origin),
         parse(CodebookRecipe, config.get("codebook", {}), origin),
@@ -144,25 +147,25 @@ def _recipes(config: Mapping[str, Any], origin: str) -> tuple[ModelRecipe, Codeb
 def _read_config(place: Path) -> dict[str, Any]:
     origin = f"'{place / _CONFIG}'"
     config = load_json(_read(place, _CONFIG), origin, _AGAIN)
-    written = config.get("format") if isinstance(config, dict) else None
-    if written != FORMAT:
+    version = config.get("format") if isinstance(config, dict) else None
+    if version != FORMAT:
         raise FlatvqError(
-            f"{origin} has format {shown(written)}, and flatvq {VERSION} reads format {FORMAT}",
+            f"{origin} has format {shown(version)}, and flatvq {VERSION} reads format {FORMAT}",
             "load it with the flatvq that wrote it",
         )
     return dict(config)
 
 
 def _require_room(recipe: ModelRecipe, content: bytes, place: Path) -> None:
-    """Refuse a model far larger than its weights, in half precision or not, before memory is taken for it."""
+    """Refuse a config whose model is far larger than the weights file, before memory is allocated for it."""
     needed = model_bytes(recipe)
-    if needed > _PRECISIONS * len(content):
+    if needed > _MAX_SIZE_RATIO * len(content):
         sizes = f"{in_bytes(len(content))}, and the config's model takes {in_bytes(needed)}"
         raise FlatvqError(f"'{place / _WEIGHTS}' has {sizes}", _TOGETHER)
 
 
 def _searches(model: VQVAE) -> list[tuple[type, object]]:
-    """What decides the indices of each level beside the weights: the kind of quantizer and the metric."""
+    """Return the type of quantizer and the metric of each level, which determine how codes are searched."""
     return [
         (type(quantizer), quantizer.codebook.constrain if isinstance(quantizer, VectorQuantizer) else None)
         for quantizer in model.quantizers
@@ -173,7 +176,7 @@ def _read(place: Path, name: str) -> bytes:
     try:
         return (place / name).read_bytes()
     except FileNotFoundError:
-        remedy = "give the folder of a tokenizer, such as a run's model folder"
+        remedy = "give the folder of a tokenizer, such as the model folder of a run"
         raise FlatvqError(f"'{place}' holds no {name}", remedy) from None
     except OSError as error:
         raise FlatvqError(f"cannot read '{place / name}' ({error.strerror})", "check the path") from None

@@ -1,4 +1,4 @@
-"""A transposed convolution whose bias gradient costs what a sum costs."""
+"""A transposed convolution with a fast gradient of its bias on the CPU."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["TransposedConv2d"]
 class TransposedConv2d(nn.ConvTranspose2d):
     """PyTorch's `ConvTranspose2d`, with another backward pass on the CPU.
 
-    oneDNN computes the gradient of a transposed convolution's bias with reference code, which takes a quarter
-    of the layer's time; here it is a sum over batch, rows and columns. Values, other gradients and parameters
-    are those of the parent class. Groups, dilation and output padding are not for this class.
+    oneDNN computes the gradient of the bias with slow reference code, which takes a quarter of the time of
+    the layer. This class computes it as a sum over batch, rows and columns. Outputs, other gradients and
+    parameters are those of the parent class. Groups, dilation and output padding are not supported.
 
     Example:
         >>> layer = TransposedConv2d(8, 3, kernel_size=4, stride=2, padding=1)
@@ -26,7 +26,7 @@ class TransposedConv2d(nn.ConvTranspose2d):
 
     def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Map [B, C, H, W] to [B, C', H', W']."""
-        # `torch.func` transforms PyTorch's own operator.
+        # `torch.func` transforms only the operator of PyTorch.
         transformed = torch._C._are_functorch_transforms_active()
         if images.device.type != "cpu" or not torch.is_grad_enabled() or self.bias is None or transformed:
             return super().forward(images, output_size)
@@ -38,7 +38,7 @@ class TransposedConv2d(nn.ConvTranspose2d):
 
 
 class _Transposed(torch.autograd.Function):
-    """Forward as ever; backward without oneDNN's bias."""
+    """The forward pass of PyTorch, and a backward pass that does not use oneDNN for the bias."""
 
     @staticmethod
     def forward(
@@ -57,8 +57,8 @@ class _Transposed(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, weight = ctx.saved_tensors
         stride, padding = ctx.geometry
-        wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False]
+        needed = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False]
         to_images, to_weight, _ = torch.ops.aten.convolution_backward(
-            gradient, images, weight, None, stride, padding, [1, 1], True, [0, 0], 1, wanted
+            gradient, images, weight, None, stride, padding, [1, 1], True, [0, 0], 1, needed
         )
         return to_images, to_weight, gradient.sum((0, 2, 3)), None, None

@@ -1,4 +1,4 @@
-"""The vector-quantised autoencoder. Its levels are a list: one, or several for a hierarchy.
+"""The vector-quantized autoencoder, with one level or a hierarchy of several levels.
 
 Axes: B batch, C channels (1 or 3), H W rows and columns of pixels, h w rows and columns of a level's grid, D
 code dim.
@@ -27,17 +27,17 @@ __all__ = ["VQVAE", "VQVAEOutput"]
 
 @dataclass(frozen=True)
 class VQVAEOutput:
-    """What a forward pass gives."""
+    """The output of a forward pass."""
 
     reconstruction: Float[Tensor, "batch channels height width"]
-    """On the images' [0, 1] scale, not clamped, so that its gradient is the loss's alone; in the dtype of the
-    model's weights, or of the autocast."""
+    """The images on the [0, 1] scale, in the dtype of the weights or of autocast. They are not clamped, since
+    that would change gradients."""
     levels: tuple[Quantized, ...]
-    """What each level's quantizer returned, bottom first."""
+    """The output of the quantizer of each level, bottom first."""
 
 
 class VQVAE(nn.Module):
-    """An autoencoder through one or several grids of codes.
+    """An autoencoder with one or several grids of codes.
 
     With two levels, a bottom (0) and a top (1)::
 
@@ -61,23 +61,23 @@ class VQVAE(nn.Module):
                                           └───────────┬────────────┘
                                                       ▼ reconstruction
 
-    - One level: the parts numbered 0 alone. z = E(x), k = argmin_j |z - e_j|, x' = D(e_k): van den Oord
+    - One level: only the parts numbered 0. z = E(x), k = argmin_j |z - e_j|, x' = D(e_k): van den Oord
       et al. (2017, arXiv 1711.00937), figure 1 and equations 1 and 2.
-    - `parallel` hierarchy: without the dotted path, so that no level sees another's codes. The hierarchy of
-      Reyhanian and Wiskott's public code (2026, arXiv 2601.22244).
+    - `parallel` hierarchy: without the dotted path, so that no level depends on the codes of another. This is
+      the hierarchy of the public code of Reyhanian and Wiskott (2026, arXiv 2601.22244).
     - `conditioned` hierarchy: with the dotted path. e_top = Q(E_top(x)), e_bottom = Q(E_bottom(x, e_top)),
       x' = D(e_top, e_bottom): VQ-VAE-2, Razavi et al. (2019, arXiv 1906.00446), algorithm 1.
 
-    Every level above is encoded from the *continuous* features of the level below. A decoder takes the codes
-    of its level and, upsampled to its grid and concatenated, of all levels above.
+    Each upper level is encoded from the *continuous* features of the level below. A decoder takes the code
+    vectors of its level, concatenated with those of all levels above, upsampled to its grid.
 
     Args:
-        recipe: widths, levels and the kind of hierarchy.
-        quantizers: one per level, bottom first, with the recipe's `codebook_size` and `code_dim`, and no
-            projection from another dimension.
+        recipe: the widths, the levels and the kind of hierarchy.
+        quantizers: one per level, bottom first, with the `codebook_size` and `code_dim` of the recipe, and
+            without a projection from another dimension.
 
     Raises:
-        FlatvqError: if the quantizers are not those of the recipe.
+        FlatvqError: if the quantizers do not fit the recipe.
 
     Example:
         >>> from flatvq.quantize import FiniteScalarQuantizer
@@ -107,17 +107,20 @@ class VQVAE(nn.Module):
 
     @property
     def factor(self) -> int:
-        """Total downsampling: height and width of images must be multiples of it."""
+        """The total downsampling. Height and width of images must be multiples of it."""
         return prod(level.downsample for level in self.recipe.levels)
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> VQVAEOutput:
-        """Reconstruct images through their codes.
+        """Encode, quantize and decode images.
 
-        In training mode the quantizers learn from the images too.
+        In training mode this also updates the codebooks.
 
         Args:
             images: [B, C, H, W] in [0, 1]; C as in the recipe, H and W multiples of `factor`. They are
                 converted to the dtype of the weights.
+
+        Returns:
+            The reconstruction, and the output of each quantizer.
 
         Raises:
             FlatvqError: if axes, dtype, device or size do not fit.
@@ -129,7 +132,7 @@ class VQVAE(nn.Module):
     def encode(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> tuple[Int64[Tensor, "batch _ _"], ...]:
-        """Turn images into indices.
+        """Encode images to indices.
 
         Args:
             images: [B, C, H, W] in [0, 1]; C as in the recipe, H and W multiples of `factor`.
@@ -138,8 +141,8 @@ class VQVAE(nn.Module):
             [B, h, w] for each level, bottom first.
 
         Raises:
-            FlatvqError: if axes, dtype, device or size do not fit, or the values are on another scale: below
-                -0.5 or above 1.5. Inside compiled or exported graphs values are not checked.
+            FlatvqError: if axes, dtype, device or size do not fit, or a value is below -0.5 or above 1.5 and so
+                on another scale. In compiled or exported graphs, values are not checked.
         """
         checked = self._images(images)
         require_unit_range(checked)
@@ -148,16 +151,16 @@ class VQVAE(nn.Module):
     def decode(
         self, indices: Sequence[Integer[Tensor, "batch _ _"]]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Turn indices back into images.
+        """Decode indices to images.
 
         Args:
             indices: integers [B, h, w] for each level, bottom first, as `encode` returns them.
 
         Returns:
-            [B, C, H, W] in about [0, 1], not clamped, in the dtype of the weights.
+            [B, C, H, W], approximately in [0, 1] but not clamped, in the dtype of the weights.
 
         Raises:
-            FlatvqError: if number of levels, axes, dtype or grids are not those of one batch, or an index is
+            FlatvqError: if number of levels, axes, dtype or grids do not belong to one batch, or an index is
                 outside [0, K).
         """
         require_indices(self.recipe, indices)
@@ -169,16 +172,16 @@ class VQVAE(nn.Module):
     def decode_code_vectors(
         self, codes: Sequence[Float[Tensor, "batch _ _ _"]]
     ) -> Float[Tensor, "batch channels _ _"]:
-        """Turn the codes themselves into images: those of some indices, or any others.
+        """Decode code vectors to images. They need not be vectors of the codebook.
 
         Args:
             codes: [B, D, h, w] for each level, bottom first. They are converted to the dtype of the weights.
 
         Returns:
-            [B, C, H, W] in about [0, 1], not clamped, in the dtype of the weights.
+            [B, C, H, W], approximately in [0, 1] but not clamped, in the dtype of the weights.
 
         Raises:
-            FlatvqError: if number of levels, axes, dtype, device or grids are not those of one batch.
+            FlatvqError: if the number of levels, axes, dtype, device or grids do not belong to one batch.
         """
         return self._decode(code_vectors_for(self.recipe, codes, _weight(self.decoders)))
 
@@ -186,12 +189,12 @@ class VQVAE(nn.Module):
         return images_for(self.recipe, images, _weight(self.encoders))
 
     def _quantize(self, images: Tensor) -> tuple[Quantized, ...]:
-        """Encode bottom-up, then quantize top-down, so that a level can see the codes above it."""
+        """Encode from the bottom up, then quantize from the top down: a level can use the codes above it."""
         below = 2 * images - 1
         features = [below := encoder(below) for encoder in self.encoders]
         levels: list[Quantized] = []
         for level in reversed(range(len(features))):
-            # Only a conditioned hierarchy has a decoder for the level above: elsewhere the slice is empty.
+            # Only a conditioned hierarchy has a decoder for the level above. Otherwise the slice is empty.
             hints = [
                 decoder([q.quantized for q in levels]) for decoder in self.decoders[level + 1 : level + 2]
             ]
@@ -205,12 +208,12 @@ class VQVAE(nn.Module):
 
 
 def _weight(parts: nn.ModuleList) -> Tensor:
-    """Return a weight, whose device and dtype are those that a part computes in."""
+    """Return the first weight of the first part. Its device and dtype are those of the computation."""
     return next(parts[0].parameters())
 
 
 class _Decoder(nn.Module):
-    """Codes of a level and of all levels above it, bottom first, to the grid below."""
+    """Decodes the code vectors of a level and of all levels above it, bottom first, to the grid below."""
 
     def __init__(self, layout: DecoderLayout) -> None:
         super().__init__()

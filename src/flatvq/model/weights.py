@@ -1,4 +1,4 @@
-"""Reading safetensors files, and checking that they hold what a model needs."""
+"""Reads safetensors files, and checks that their tensors fit a model."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def tensors_of(content: bytes, origin: str, remedy: str) -> dict[str, Tensor]:
     """Read all tensors of a safetensors file.
 
     Args:
-        content: the file's bytes.
-        origin: what to call the file in an error.
-        remedy: what to do about a file that is damaged.
+        content: the bytes of the file.
+        origin: the name of the file in error messages.
+        remedy: what to do if the file is damaged.
 
     Raises:
-        FlatvqError: if it is damaged, or holds a dtype that torch does not have.
+        FlatvqError: if the file is damaged, or has a dtype that torch does not support.
     """
     try:
         return safetensors.load(content)
@@ -37,29 +37,29 @@ def require_alike(
     origin: str,
     remedy: str,
 ) -> None:
-    """Refuse tensors that do not have the names, shapes and dtypes of a model's; name the first.
+    """Check that tensors have the names, shapes and dtypes of a model.
 
     Args:
-        given: what a file holds.
-        expected: what the model has.
-        describe: `describe_exactly`, or `describe_kind` if any number of bits will do.
-        origin: what to call the file in an error.
-        remedy: what to do about other tensors.
+        given: the tensors of a file.
+        expected: the tensors of the model.
+        describe: `describe_exactly`, or `describe_kind` to accept any precision.
+        origin: the name of the file in error messages.
+        remedy: what to do if the tensors differ.
 
     Raises:
-        FlatvqError: with the tensor's name and what it is on both sides.
+        FlatvqError: if a tensor differs. The message names the first one and describes both sides.
     """
     for name in sorted(given.keys() | expected.keys()):
-        has, needs = describe(given.get(name)), describe(expected.get(name))
-        if has != needs:
-            raise FlatvqError(f"{origin} has {has} for {name[:80]!r}, and the model {needs}", remedy)
+        actual, required = describe(given.get(name)), describe(expected.get(name))
+        if actual != required:
+            raise FlatvqError(f"{origin} has {actual} for {name[:80]!r}, and the model {required}", remedy)
 
 
 def require_finite(tensors: Mapping[str, Tensor], origin: str, remedy: str) -> None:
-    """Refuse tensors with NaN or infinity; name the first.
+    """Check that all values of tensors are finite.
 
     Raises:
-        NonFiniteError: with the tensor's name.
+        NonFiniteError: if a value is NaN or infinite. The message names the first such tensor.
     """
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
@@ -67,7 +67,7 @@ def require_finite(tensors: Mapping[str, Tensor], origin: str, remedy: str) -> N
 
 
 def describe_exactly(tensor: Tensor | None) -> str:
-    """Say a tensor's dtype and shape.
+    """Describe the dtype and shape of a tensor.
 
     Example:
         >>> import torch
@@ -80,7 +80,7 @@ def describe_exactly(tensor: Tensor | None) -> str:
 
 
 def describe_kind(tensor: Tensor | None) -> str:
-    """Say a tensor's shape and whether it holds fractions, of whatever number of bits.
+    """Describe the shape of a floating-point tensor without its precision; other tensors exactly.
 
     Example:
         >>> import torch
