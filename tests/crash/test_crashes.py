@@ -1,4 +1,4 @@
-"""Commands killed in the middle of a write, and run again: nothing is lost, nothing half-written is used.
+"""Commands that are killed during a write and run again: nothing is lost, and no partial file is used.
 
 `python -m benchmarks.crashes` does the same at hundreds of instants; its record is results/crashes.json.
 """
@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 RECORD = Path(__file__).parents[2] / "results" / "crashes.json"
 pytestmark = pytest.mark.skipif(missing() is not None, reason=f"needs {missing()}")
 
-# What happens to each command: the accident, the call that it comes at, its path, and which of such calls.
+# For each command: the accident, the system call at which it happens, the path, and the index of the call.
 INSTANTS = {
     "train": [
         ("disk full", "write", "records.jsonl", 4),
@@ -55,17 +55,19 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
 
 
 def _number(run: Undisturbed, call: str, pattern: str, which: int) -> int:
-    found = [write.number for write in run.writes if write.call == call and fnmatch(write.path, pattern)]
-    return found[which]
+    numbers = [write.number for write in run.writes if write.call == call and fnmatch(write.path, pattern)]
+    return numbers[which]
 
 
 @pytest.mark.parametrize("name", INSTANTS)
-def test_a_disturbed_command_that_is_run_again_ends_as_an_undisturbed_one(matrix: Matrix, name: str) -> None:
+def test_a_disturbed_command_that_is_run_again_ends_like_an_undisturbed_one(
+    matrix: Matrix, name: str
+) -> None:
     run = matrix.undisturbed(SCENARIOS[name])
     for turn, (accident, *where) in enumerate(INSTANTS[name]):
         instant = matrix.disturb(run, accident, _number(run, *where), again=20 if turn == 1 else 0)
         assert instant.faults == ()
-        if name in ("train", "report"):  # others have workers, whose writes come in another order each time
+        if name in ("train", "report"):  # the others have workers, whose writes have no fixed order
             assert instant.write is not None
             assert instant.write.call == where[0]
 
@@ -76,21 +78,27 @@ def test_a_program_is_killed_in_the_middle_of_a_write(tmp_path: Path) -> None:
         "import os, pathlib; out = pathlib.Path('out'); out.mkdir(); (out / 'a').write_bytes(b'1234');"
         "(out / 'a').rename(out / 'b'); pathlib.Path('elsewhere').touch(); os.truncate(out / 'b', 0)"
     )
-    for at, left in [(0, {"b": b""}), (1, None), (3, {"a": b"12"}), (4, {"a": b"1234"}), (5, {"b": b"1234"})]:
+    for at, remaining in [
+        (0, {"b": b""}),
+        (1, None),
+        (3, {"a": b"12"}),
+        (4, {"a": b"1234"}),
+        (5, {"b": b"1234"}),
+    ]:
         killer.arm(out, at)
         done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=killer.environment)
         assert done.returncode == (-9 if at else 0)
         calls = ["mkdir", "open", "write", "rename", "truncate"]
         assert [write.call for write in killer.writes()] == calls[: at or None]
-        found = {path.name: path.read_bytes() for path in out.iterdir()} if out.exists() else None
-        assert found == left
+        contents = {path.name: path.read_bytes() for path in out.iterdir()} if out.exists() else None
+        assert contents == remaining
         for path in out.glob("*"):
             path.unlink()
         if out.exists():
             out.rmdir()
 
 
-def test_a_half_written_file_is_noticed(tmp_path: Path) -> None:
+def test_a_partial_file_is_detected(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "a.png")
     pq.write_table(pa.table({"a": [1, 2, 3]}), tmp_path / "a.parquet")
     save_file({"a": torch.ones(9)}, tmp_path / "a.safetensors")
@@ -99,7 +107,7 @@ def test_a_half_written_file_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: {b: 1}")
     (tmp_path / "a.html").write_text("<html></html>")
     assert damaged_files(tmp_path) == {}
-    # Of records a kill may cut off the last one, and temporary files may be cut off anywhere.
+    # A kill may cut off the last record of a file, and temporary files at any place.
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a"')
     (tmp_path / ".a.json.1-1.partial").write_text("{")
     assert damaged_files(tmp_path) == {}

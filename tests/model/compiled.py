@@ -1,4 +1,4 @@
-"""Takes compiled training steps of whole models in float32 beside plain ones; see test_compile.py."""
+"""Compares compiled training steps of whole models in float32 to eager ones; see test_compile.py."""
 
 import copy
 
@@ -38,12 +38,12 @@ if __name__ == "__main__":
         torch._dynamo.reset()
         plain = build_vqvae(recipe, CodebookRecipe()).to(memory_format=torch.channels_last)
         copied = copy.deepcopy(plain)
-        found = step(torch.compile(copied.__call__), copied, images)
-        torch.testing.assert_close(found, step(plain, plain, images), rtol=1e-3, atol=1e-5)
+        compiled = step(torch.compile(copied.__call__), copied, images)
+        torch.testing.assert_close(compiled, step(plain, plain, images), rtol=1e-3, atol=1e-5)
         plain.eval()
         with torch.no_grad():
             indices = plain.encode(images)
-            # Without a code generator, which would round otherwise: every bit has to be the same.
+            # This backend generates no code, so there is no other rounding, and all bits must be equal.
             encode, decode = (
                 torch.compile(call, fullgraph=True, backend="aot_eager")
                 for call in (plain.encode, plain.decode)

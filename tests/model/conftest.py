@@ -1,4 +1,4 @@
-"""A quantizer of a few lines, and recipes of any small model."""
+"""A minimal quantizer, and a strategy for recipes of small models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flatvq.recipe import LevelRecipe, ModelRecipe
 
 
 class PlainQuantizer(Quantizer):
-    """The textbook layer: all distances, the least of them, the straight-through gradient."""
+    """The textbook quantizer: all distances, argmin, straight-through gradient."""
 
     def __init__(self, codebook_size: int, code_dim: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class PlainQuantizer(Quantizer):
         self.codebook = nn.Parameter(torch.randn(codebook_size, code_dim))
 
     def _quantize(self, flat: Tensor, valid: Tensor | None) -> Quantized:
-        # Without a matrix product, which a counter of multiply-adds would see.
+        # Without a matrix product, which the FLOP counter would count.
         distances = torch.cdist(flat, self.codebook, compute_mode="donot_use_mm_for_euclid_dist")
         indices = distances.argmin(dim=-1)
         codes = self._decode(indices)
@@ -52,7 +52,7 @@ def plain_model() -> Callable[[ModelRecipe], VQVAE]:
 
 @pytest.fixture(scope="session")
 def recipes() -> st.SearchStrategy[ModelRecipe]:
-    """Any small model: one to three levels, either hierarchy, strides up to 8, odd residual widths."""
+    """Small models: one to three levels, either hierarchy, strides up to 8, odd residual widths."""
     level = st.builds(
         LevelRecipe,
         downsample=st.sampled_from([2, 4, 8]),

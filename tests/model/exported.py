@@ -1,4 +1,4 @@
-"""Exports encoding and decoding, or runs what was exported, in a process of its own; see test_export.py."""
+"""Exports encoder and decoder programs, or runs them in another process; see test_export.py."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ LEVELS = {
 
 
 class Encode(nn.Module):
-    """Images to indices."""
+    """Encodes images to indices."""
 
     def __init__(self, model: VQVAE) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Encode(nn.Module):
 
 
 class Decode(nn.Module):
-    """Indices to images."""
+    """Decodes indices to images."""
 
     def __init__(self, model: VQVAE) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ def images(batch: int, side: int = 32) -> torch.Tensor:
 
 
 def save(folder: Path) -> None:
-    """Write two programs for each model, and what the model itself gives."""
+    """Write the two programs of each model, and the outputs of the model."""
     for name, levels in LEVELS.items():
         recipe = ModelRecipe(levels=levels, hierarchy="conditioned", width=8, residual_width=4)
         model = build_vqvae(recipe, CodebookRecipe(init=InitRecipe(kind="data", vectors_per_code=1)))
@@ -66,15 +66,15 @@ def save(folder: Path) -> None:
 
 
 def load(folder: Path, others: int) -> None:
-    """Run the programs on another batch size, with other codebooks alive in this process."""
+    """Run the programs with another batch size, in a process that also holds other codebooks."""
     kept = [VectorQuantizer(8, 4, metric="cosine") for _ in range(others)]
     for name in LEVELS:
         indices, decoded = torch.load(folder / f"{name}.pt")
         encode = torch.export.load(folder / f"{name}-encode.pt2").module()
         decode = torch.export.load(folder / f"{name}-decode.pt2").module()
-        found = encode(images(5))
-        assert [level.dtype for level in found] == [torch.int64] * len(indices)
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, indices, strict=True)), name
+        encoded = encode(images(5))
+        assert [level.dtype for level in encoded] == [torch.int64] * len(indices)
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(encoded, indices, strict=True)), name
         torch.testing.assert_close(decode(indices), decoded, rtol=0, atol=1e-6)
         print("same indices:", name, "single_level_counterpart", len(kept), "codebooks")  # noqa: T201
 

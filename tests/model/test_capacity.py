@@ -23,7 +23,7 @@ def network_parameters(model):
 @pytest.mark.parametrize(
     ("recipe", "parameters", "multiply_adds_g"),
     [
-        # The published code's models, as they were counted from that code, in G rounded to three decimals.
+        # The models of the published code. Multiply-adds were counted from that code, in G to three decimals.
         (ModelRecipe(width=128, residual_width=64), 826_691, 3.456),
         (ModelRecipe(width=144, residual_width=72), 1_033_699, 4.313),
         (ModelRecipe(width=128, residual_width=64, levels=(BOTTOM, TOP)), 1_343_491, 4.211),
@@ -37,14 +37,16 @@ def test_reference_models_have_their_published_size(recipe, parameters, multiply
     assert network_parameters(build_vqvae(recipe, CodebookRecipe())) == parameters
 
 
-def test_vqvae2_as_its_paper_configures_it():
+def test_vqvae2_as_configured_in_its_paper():
     # Razavi et al. 2019, table 1: 128 hidden units, 64 residual units, 2 blocks, K 512, D 64.
     # Weights and biases:
     blocks = 2 * ((128 * 64 * 9 + 64) + (64 * 128 + 128))
     to_half = (3 * 64 * 16 + 64) + (64 * 128 * 16 + 128)
     encoder_bottom = to_half + (128 * 128 * 9 + 128) + blocks
     encoder_top = (128 * 64 * 16 + 64) + (64 * 128 * 9 + 128) + blocks
-    projections = (128 * 64 + 64) + ((128 + 64) * 64 + 64)  # the bottom's also sees the 64 decoded channels
+    projections = (128 * 64 + 64) + (
+        (128 + 64) * 64 + 64
+    )  # that of the bottom also takes the 64 decoded channels
     decoder_top = (64 * 128 * 9 + 128) + blocks + (128 * 64 * 16 + 64)
     upsampler = 64 * 64 * 16 + 64
     decoder = ((64 + 64) * 128 * 9 + 128) + blocks + (128 * 64 * 16 + 64) + (64 * 3 * 16 + 3)
@@ -64,7 +66,7 @@ def test_vqvae2_as_its_paper_configures_it():
 def test_counts_agree_with_the_module(data, recipes, plain_model):
     recipe = data.draw(recipes)
     rows, columns = data.draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
-    with torch.device("meta"):  # shapes alone: no arithmetic, no memory
+    with torch.device("meta"):  # shapes only, without arithmetic or memory
         model = plain_model(recipe).eval()
         images = torch.empty(1, 3, rows * model.factor, columns * model.factor)
         with FlopCounterMode(display=False) as counter:

@@ -1,4 +1,4 @@
-"""Models of one channel, and the conversion of 8-bit images to and from it."""
+"""Models of one channel, and the conversion of 8-bit images to and from one channel."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def chw(pixels: np.ndarray) -> torch.Tensor:
 # --- conversion
 
 
-def test_every_colour_of_a_lattice_has_the_luma_that_pillow_gives_it() -> None:
-    """All 52 x 52 x 52 colours of steps of 5, so that every rounding occurs."""
+def test_the_luma_of_a_grid_of_colors_is_that_of_pillow() -> None:
+    """All 52 x 52 x 52 colors in steps of 5, so that every rounding occurs."""
     steps = np.arange(0, 256, 5, dtype=np.uint8)
     colours = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(52, -1, 3)
     expected = np.array(Image.fromarray(colours).convert("L"))
@@ -34,12 +34,12 @@ def test_every_colour_of_a_lattice_has_the_luma_that_pillow_gives_it() -> None:
 
 
 @given(pixels=hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))))
-def test_any_image_has_the_luma_that_pillow_gives_it(pixels: np.ndarray) -> None:
+def test_the_luma_of_any_image_is_that_of_pillow(pixels: np.ndarray) -> None:
     expected = np.array(Image.fromarray(pixels).convert("L"))
     np.testing.assert_array_equal(with_channels(chw(pixels), 1)[0].numpy(), expected)
 
 
-def test_grey_comes_through_unchanged_and_back() -> None:
+def test_gray_images_are_unchanged_in_both_directions() -> None:
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     colour = with_channels(levels, 3)
     expected = np.array(Image.fromarray(levels[0, 0].numpy()).convert("RGB"))
@@ -48,7 +48,7 @@ def test_grey_comes_through_unchanged_and_back() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_with_the_channels_asked_for_are_returned_as_they_are(channels: int) -> None:
+def test_images_with_the_right_number_of_channels_are_returned_unchanged(channels: int) -> None:
     pixels = torch.randint(256, (2, channels, 5, 4), dtype=torch.uint8)
     assert with_channels(pixels, channels) is pixels
 
@@ -83,13 +83,13 @@ def test_a_model_of_one_channel_has_one_at_both_ends(hierarchy: str) -> None:
         model(torch.rand(2, 3, 32, 48))
 
 
-def test_one_channel_changes_the_first_and_last_convolution_and_no_bit() -> None:
+def test_one_channel_changes_only_the_first_and_last_convolution_and_no_bits() -> None:
     colour = ModelRecipe(levels=LEVELS, width=8, residual_width=4)
     grey = parse(ModelRecipe, merge(colour.model_dump(), {"channels": 1}), "the recipe")
     of_colour, of_grey = capacity_of(colour, 32), capacity_of(grey, 32)
     assert of_grey.bits_per_image == of_colour.bits_per_image
     assert of_grey.bits_per_pixel == of_colour.bits_per_pixel
-    # Two channels less: 4 x 4 weights to and from half the width, and two biases of the last convolution.
+    # Two channels fewer: 4 x 4 weights to and from half the width, and two biases of the last convolution.
     assert of_colour.parameters - of_grey.parameters == 2 * (2 * 4 * 16) + 2
     assert of_colour.multiply_adds - of_grey.multiply_adds == 2 * (2 * 4 * 16) * 16**2
     model = build_vqvae(grey, CodebookRecipe())

@@ -1,4 +1,4 @@
-"""A whole model compiles in float32 too, where latents are views of what a convolution gave."""
+"""A whole model compiles in float32, where latents are views of the output of a convolution."""
 
 import os
 import shutil
@@ -10,8 +10,8 @@ import pytest
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on the CPU")
-def test_a_compiled_float32_step_is_the_plain_one(tmp_path):
-    # In a process of its own: the hook that checks shapes in tests blocks the compiler.
+def test_a_compiled_float32_step_equals_the_eager_one(tmp_path):
+    # In another process: the hook that checks shapes in tests blocks the compiler.
     script = Path(__file__).parent / "compiled.py"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)

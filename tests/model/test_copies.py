@@ -43,7 +43,7 @@ def assert_equal_state(ours: VQVAE, theirs: VQVAE) -> None:
 
 @pytest.mark.parametrize("update", UPDATES)
 @pytest.mark.parametrize("steps", [0, 1, 7])
-def test_a_deep_copy_is_a_model_of_its_own_that_learns_the_same(update: str, steps: int) -> None:
+def test_a_deep_copy_is_independent_and_trains_the_same(update: str, steps: int) -> None:
     model = train(new(update), range(steps))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     copied = copy.deepcopy(model)
@@ -53,7 +53,7 @@ def test_a_deep_copy_is_a_model_of_its_own_that_learns_the_same(update: str, ste
 
 
 @pytest.mark.parametrize("update", UPDATES)
-def test_training_goes_on_from_a_state_dict_as_in_the_model_itself(update: str) -> None:
+def test_training_resumes_from_a_state_dict_as_in_the_original_model(update: str) -> None:
     model = train(new(update), range(5))
     loaded = new(update)
     loaded.load_state_dict(model.state_dict())
@@ -74,7 +74,7 @@ def test_averaged_weights_can_be_trained_on(update: str) -> None:
     before = codes.detach().clone()
     train(tuned, range(12, 13))
     moved = float((codes.detach() - before).norm() / before.norm())
-    # A step moves codes by a few per cent; a new draw of the codebook would move them by their own size.
+    # A step moves codes by a few percent. A new initialization would move them by as much as their norm.
     assert moved < 0.2
 
 

@@ -1,4 +1,4 @@
-"""Encoding and decoding are programs of `torch.export` that run in any process."""
+"""Encoder and decoder can be exported by `torch.export`, and the programs run in any process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 def run(*arguments: object) -> str:
-    # In processes of their own: the hook that checks shapes in tests would be exported too.
+    # In other processes: the hook that checks shapes in tests would be exported too.
     script = Path(__file__).parent / "exported.py"
     command = [sys.executable, "-W", "error", script, *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

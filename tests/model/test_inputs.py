@@ -1,4 +1,4 @@
-"""What a model accepts, and what it says of anything else."""
+"""The inputs that a model accepts, and its errors for all others."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def flat() -> VQVAE:
 
 
 @pytest.mark.parametrize("side", [24, 32])
-def test_an_image_without_its_batch_axis_is_refused_whatever_its_size(flat: VQVAE, side: int) -> None:
+def test_an_image_without_a_batch_axis_is_refused_for_any_size(flat: VQVAE, side: int) -> None:
     image = images(3, side, side)
     for call in (flat, flat.encode):
         with pytest.raises(FlatvqError) as caught:
@@ -80,7 +80,7 @@ def test_an_image_without_its_batch_axis_is_refused_whatever_its_size(flat: VQVA
         ),
     ],
 )
-def test_what_are_no_images_of_the_model_is_refused_in_one_line(
+def test_images_that_do_not_fit_the_model_are_refused_in_one_line(
     model: VQVAE, given: object, message: str
 ) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -106,8 +106,8 @@ def test_images_on_another_scale_are_not_encoded(model: VQVAE, scale, message: s
         model.encode(scale(images(2, 3, 32, 32)))
 
 
-def test_images_a_little_beyond_the_scale_are_encoded(model: VQVAE) -> None:
-    wide = 1.5 * images(2, 3, 32, 32) - 0.25  # such as interpolation and noise give
+def test_images_slightly_outside_the_scale_are_encoded(model: VQVAE) -> None:
+    wide = 1.5 * images(2, 3, 32, 32) - 0.25  # as after interpolation or noise
     with torch.no_grad():
         expected = model(wide).levels
     for indices, level in zip(model.encode(wide), expected, strict=True):
@@ -156,7 +156,7 @@ def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
         ([zeros(2, 8, 8) > 0, zeros(2, 4, 4)], r"indices\[0\] of dtype bool are not integers"),
     ],
 )
-def test_indices_of_no_images_are_refused_in_one_line(model: VQVAE, given: object, message: str) -> None:
+def test_indices_that_do_not_fit_are_refused_in_one_line(model: VQVAE, given: object, message: str) -> None:
     with pytest.raises(FlatvqError, match=message) as caught:
         model.decode(given)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
@@ -189,13 +189,15 @@ BOTTOM, TOP = (2, 8, 8, 8), (2, 4, 4, 4)
         ([torch.zeros(BOTTOM), torch.empty(TOP, device="meta")], r"codes\[1\] on meta do not fit .* on cpu"),
     ],
 )
-def test_codes_of_no_images_are_refused_in_one_line(model: VQVAE, given: object, message: str) -> None:
+def test_code_vectors_that_do_not_fit_are_refused_in_one_line(
+    model: VQVAE, given: object, message: str
+) -> None:
     with pytest.raises(FlatvqError, match=message) as caught:
         model.decode_code_vectors(given)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 
-# --- nothing to encode
+# --- empty batches
 
 
 def test_an_empty_batch_goes_through_every_method(model: VQVAE) -> None:
@@ -223,7 +225,7 @@ def test_an_empty_batch_trains_with_losses_of_zero_and_changes_no_code(model: VQ
 # --- the objective
 
 
-def test_the_objective_refuses_other_images_than_the_models(flat: VQVAE) -> None:
+def test_the_objective_refuses_images_of_another_shape(flat: VQVAE) -> None:
     pictures = images(2, 3, 32, 32)
     output = flat(pictures)
     for other, message in (
@@ -237,7 +239,7 @@ def test_the_objective_refuses_other_images_than_the_models(flat: VQVAE) -> None
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float16, 2.0**-13), (torch.float64, 1e-30)])
 def test_the_objective_keeps_the_squares_of_small_errors(dtype: torch.dtype, error: float) -> None:
-    """2^-26 is below what float16 holds, 1e-60 below what float32 holds."""
+    """2^-26 underflows in float16, 1e-60 in float32."""
     blank = torch.zeros(1, 3, 4, 4, dtype=dtype)
     losses = objective(VQVAEOutput(blank + error, ()), blank, TrainRecipe())
     assert float(losses.reconstruction) == pytest.approx(error**2, rel=1e-6)

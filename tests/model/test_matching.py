@@ -41,7 +41,7 @@ def test_several_levels_are_scaled_by_one_factor():
     downsample=st.sampled_from([2, 4]),
 )
 @settings(max_examples=40, deadline=None)
-def test_bits_end_nearer_than_by_rounding_each_level_apart(sizes, reference, downsample):
+def test_bits_are_closer_than_with_each_level_rounded_separately(sizes, reference, downsample):
     levels = tuple(
         LevelRecipe(codebook_size=size, downsample=factor)
         for size, factor in zip(sizes, (4, downsample), strict=True)
@@ -61,7 +61,7 @@ def test_bits_end_nearer_than_by_rounding_each_level_apart(sizes, reference, dow
     assert abs(matched.residuals["bits"]) <= error(apart) + 1e-12
 
 
-def test_the_finest_step_takes_up_the_rounding():
+def test_the_smallest_step_compensates_for_the_rounding():
     # One code more is 64 x log2(4/3) = 27 bits on the top, and 256 x log2(1001/1000) = 0.4 on the bottom.
     levels = (LevelRecipe(codebook_size=1000), LevelRecipe(downsample=2, codebook_size=3))
     target = capacity_of(one_level(1700), 64)
@@ -69,12 +69,12 @@ def test_the_finest_step_takes_up_the_rounding():
     assert abs(matched.residuals["bits"]) * target.bits_per_image < 0.2
 
 
-def test_levels_without_a_codebook_stay():
+def test_levels_without_a_codebook_do_not_change():
     mixed = ModelRecipe(
         levels=(LevelRecipe(scalar_levels=(8, 8)), LevelRecipe(downsample=2, codebook_size=4))
     )
     matched = match(mixed, capacity_of(one_level(128), 64), 64, ["bits"], 0.01)
-    # 256 cells of 6 bits stay; 64 cells carry the other 256 bits.
+    # 256 cells of 6 bits do not change; 64 cells carry the other 256 bits.
     assert matched.changes == {"levels.1.codebook_size": (4, 16)}
     scalar = ModelRecipe(levels=(LevelRecipe(scalar_levels=(8, 8)),))
     left_alone = match(scalar, capacity_of(one_level(128), 64), 64, ["bits"], 0.01)
@@ -82,7 +82,7 @@ def test_levels_without_a_codebook_stay():
     assert left_alone.residuals["bits"] == pytest.approx(6 / 7 - 1)
 
 
-def test_what_is_within_the_tolerance_is_left_alone():
+def test_a_capacity_within_the_tolerance_is_not_changed():
     reference = capacity_of(one_level(1000), 64)
     for names in (["bits"], ["bits", "parameters", "multiply_adds"]):
         matched = match(one_level(1010), reference, 64, names, 0.01)
@@ -92,7 +92,7 @@ def test_what_is_within_the_tolerance_is_left_alone():
     assert match(one_level(1010), reference, 64, ["bits"], 1e-6).model == one_level(1000)
 
 
-def test_only_what_is_asked_for_changes():
+def test_only_the_named_capacities_are_matched():
     reference = capacity_of(two_level(256, width=64, residual_width=32), 64)
     matched = match(one_level(256, width=64, residual_width=32), reference, 64, ["multiply_adds"], 0.01)
     assert matched.changes == {"width": (64, 76), "residual_width": (32, 35)}
@@ -103,7 +103,7 @@ def test_only_what_is_asked_for_changes():
 
 def test_the_published_models_of_equal_cost():
     # 128/32 of two levels costs what 128/64 of one level does, to the last multiply-add (3.456 G), but halves
-    # one number; 112/63 is nearer to the model as it was.
+    # one width; 112/63 is closer to the original model.
     matched = match(two_level(512), capacity_of(one_level(512), 256), 256, ["multiply_adds"], 0.01)
     assert matched.changes == {"width": (128, 112), "residual_width": (64, 63)}
     assert abs(matched.residuals["multiply_adds"]) <= 0.01
@@ -125,7 +125,7 @@ def test_bits_and_cost_are_solved_together():
 )
 @settings(max_examples=15, deadline=None)
 def test_widths_are_the_best_of_all(start, goal, names, tolerance):
-    """Against every even width and every residual width up to it (or to the start's proportion)."""
+    """Compare with every even width and every residual width up to it (or up to the original ratio)."""
     model = one_level(16, code_dim=4, width=2 * start[0], residual_width=start[1])
     reference = capacity_of(two_level(16, code_dim=4, width=2 * goal[0], residual_width=goal[1]), 32)
 
@@ -148,7 +148,7 @@ def test_widths_are_the_best_of_all(start, goal, names, tolerance):
     nearest = min(everything.values())
     allowed = tolerance if nearest <= tolerance else nearest + tolerance
     assert chosen <= allowed
-    # Of each width the best counts; of those that are allowed, the least change is taken.
+    # The best residual width of each width is a candidate. The smallest change of those allowed wins.
     best = {width: min((v, r) for (w, r), v in everything.items() if w == width) for width in range(2, 32, 2)}
 
     def change(width, residual_width):
@@ -158,8 +158,8 @@ def test_widths_are_the_best_of_all(start, goal, names, tolerance):
     assert change(matched.model.width, matched.model.residual_width) == pytest.approx(least)
 
 
-def test_a_goal_out_of_reach_is_told_by_the_residuals():
-    # The top level's layers have many weights and few cells: one level cannot have both of its counts.
+def test_the_residuals_show_a_goal_that_cannot_be_reached():
+    # The layers of the top level have many weights and few cells. One level cannot match both counts.
     reference = capacity_of(two_level(256), 256)
     matched = match(one_level(256), reference, 256, ["parameters", "multiply_adds"], 0.01)
     assert max(abs(matched.residuals[name]) for name in ("parameters", "multiply_adds")) > 0.05
@@ -167,16 +167,16 @@ def test_a_goal_out_of_reach_is_told_by_the_residuals():
     no_blocks = one_level(256, residual_blocks=0)
     assert "residual_width" not in match(no_blocks, reference, 256, ["parameters"], 1e-4).changes
 
-    # 16 cells would need 2^640 codes each to say what 64x64 cells of 1024 codes say.
+    # 16 cells would need 2^640 codes each to carry the bits of 64x64 cells of 1024 codes.
     coarse = ModelRecipe(levels=(LevelRecipe(downsample=64),))
     assert match(coarse, capacity_of(one_level(1024), 256), 256, ["bits"], 0.01).residuals["bits"] < -0.9
     silent = capacity_of(one_level(1), 256)
     assert match(one_level(1024), silent, 256, ["bits"], 0.01).residuals["bits"] > 1
 
 
-def test_widths_of_a_vast_reference_stay_within_those_of_a_recipe():
+def test_widths_for_a_huge_reference_stay_valid_in_a_recipe():
     vast = capacity_of(one_level(256, width=65536, residual_width=65536, residual_blocks=1000), 256)
-    # Counted for every width, a thousand blocks would take hours.
+    # Counting a thousand blocks for every width would take hours.
     for model in (one_level(256, residual_blocks=0), one_level(256, width=2, residual_width=1000)):
         matched = match(model, vast, 256, ["parameters", "multiply_adds"], 0.01).model
         assert matched.width <= 65536

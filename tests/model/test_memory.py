@@ -1,4 +1,4 @@
-"""What does not fit into this machine's memory is refused before anything is allocated."""
+"""Models and trainings larger than the memory are refused before anything is allocated."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def bytes_of(module: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("kind", ["ema", "gradient"])
-def test_a_model_takes_at_least_what_is_counted(kind: str) -> None:
+def test_a_model_needs_at_least_the_counted_memory(kind: str) -> None:
     levels = tuple(LevelRecipe(downsample=2, codebook_size=size, code_dim=8) for size in (300, 70))
     recipe = ModelRecipe(width=16, residual_width=8, levels=levels)
     model = build_vqvae(recipe, CodebookRecipe(update={"kind": kind}))  # type: ignore[arg-type]
     in_use = 8 * (300 + 70)  # counts of an evaluation
-    # Beside these there are a few numbers a codebook, such as its step.
+    # Each codebook has a few more numbers, such as its step.
     assert 0 <= bytes_of(model) + in_use - model_bytes(recipe) < 200
 
 
-def test_what_does_not_fit_is_refused_with_both_sizes() -> None:
+def test_a_model_that_does_not_fit_is_refused_with_both_sizes() -> None:
     recipe = ModelRecipe(levels=(LevelRecipe(codebook_size=10**11, code_dim=4),))
     with pytest.raises(
         FlatvqError, match=r"the model takes 3\.6 TB of memory or more, and this machine has \d"
@@ -45,7 +45,7 @@ def test_a_training_is_added_to_its_model() -> None:
         require_memory(ModelRecipe(), left + 1)
 
 
-def test_a_training_takes_its_batch_and_the_vectors_that_codes_are_drawn_from() -> None:
+def test_a_training_needs_its_batch_and_the_vectors_for_initialization() -> None:
     def taken(*overrides: str) -> int:
         overrides = ("train.batch_size=4", "train.steps=10", "data.crop=32", "data.resize=0", *overrides)
         return training_bytes(load_recipe("photographs", overrides).trial("two-level-healthy", 0))
@@ -54,7 +54,7 @@ def test_a_training_takes_its_batch_and_the_vectors_that_codes_are_drawn_from() 
     random = "codebook.init.kind=random"
     assert taken(random) == batch
     assert taken(random, "model.channels=1") == batch // 3
-    # 4 vectors of 64 dimensions for each of the 256 codes; the upper level sees but 10 x 4 x 4 x 4.
+    # 4 vectors of 64 dimensions for each of the 256 codes; the upper level has only 10 x 4 x 4 x 4.
     assert taken() == batch + 4 * 64 * (4 * 256 + 640)
     assert taken("codebook.init.vectors_per_code=1000000") == batch + 4 * 64 * (10 * 4 * 64 + 640)
 

@@ -1,4 +1,4 @@
-"""Whole models in other number formats and memory layouts; codebooks keep their float32 state."""
+"""Models in other number formats and memory layouts. Codebooks keep their state in float32."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def trained(levels: str = "codebooks", update: str = "ema") -> VQVAE:
 
 
 def train_step(model: VQVAE, batch: torch.Tensor) -> torch.Tensor:
-    """Take one step of plain gradient descent; return the total loss."""
+    """Take one step of gradient descent; return the total loss."""
     losses = objective(model(batch), batch, TrainRecipe())
     model.zero_grad()
     losses.total.backward()
@@ -68,13 +68,13 @@ def default_dtype(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
 
 @pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("dtype", FORMATS)
-def test_a_converted_model_reconstructs_as_before_but_for_rounding(levels: str, dtype: torch.dtype) -> None:
+def test_a_converted_model_reconstructs_the_same_up_to_rounding(levels: str, dtype: torch.dtype) -> None:
     model = trained(levels).eval()
     with torch.no_grad():
         expected = model(images()).reconstruction
         result = model.to(dtype)(images())
     assert result.reconstruction.dtype == dtype
-    # A cell whose nearest code changes with the rounding shows as an error of the picture's own size.
+    # A cell whose nearest code changes by rounding gives an error as large as the pixel values.
     error = (result.reconstruction.double() - expected.double()).abs()
     typical = {torch.float16: 1e-3, torch.bfloat16: 1e-2, torch.float64: 1e-6}[dtype]
     assert float(error.median()) < typical
@@ -83,9 +83,7 @@ def test_a_converted_model_reconstructs_as_before_but_for_rounding(levels: str, 
 
 @pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("dtype", FORMATS)
-def test_what_a_converted_model_encodes_it_decodes_to_its_reconstruction(
-    levels: str, dtype: torch.dtype
-) -> None:
+def test_a_converted_model_decodes_its_indices_to_its_reconstruction(levels: str, dtype: torch.dtype) -> None:
     model = trained(levels).eval().to(dtype)
     with torch.no_grad():
         output = model(images())
@@ -118,7 +116,7 @@ def test_a_converted_model_trains(levels: str, update: str, dtype: torch.dtype, 
     model = start(levels, update).to(dtype)
     losses = [train_step(model, images(purpose=step)) for step in range(4)]
     assert all(loss.isfinite() for loss in losses)
-    # Half precision squares small errors in float32.
+    # The loss is computed in float32.
     assert {loss.dtype for loss in losses} == {torch.promote_types(dtype, torch.float32)}
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -188,7 +186,7 @@ def saved(model: VQVAE, folder) -> None:
 
 @pytest.mark.parametrize("default_dtype", FORMATS, indirect=True)
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_a_tokenizer_is_loaded_in_float32_on_the_cpu_whatever_the_defaults(
+def test_a_tokenizer_is_loaded_in_float32_on_the_cpu_for_any_defaults(
     default_dtype: torch.dtype, device: str, tmp_path
 ) -> None:
     torch.set_default_dtype(torch.float32)
@@ -214,7 +212,7 @@ def test_a_converted_tokenizer_is_saved_and_loaded_in_float32(dtype: torch.dtype
         assert torch.equal(value, original.float() if original.is_floating_point() else original), name
 
 
-def test_a_model_is_built_on_the_cpu_with_the_same_weights_whatever_the_default_device() -> None:
+def test_a_model_is_built_on_the_cpu_with_the_same_weights_for_any_default_device() -> None:
     expected = new().state_dict()
     with torch.device("meta"):
         result = new().state_dict()
@@ -224,7 +222,7 @@ def test_a_model_is_built_on_the_cpu_with_the_same_weights_whatever_the_default_
 @pytest.mark.parametrize("update", UPDATES)
 @pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("assign", [False, True])
-def test_weights_go_into_a_model_from_the_meta_device(levels: str, update: str, assign: bool) -> None:
+def test_a_model_on_the_meta_device_can_load_weights(levels: str, update: str, assign: bool) -> None:
     model = trained(levels, update)
     expected = [level.clone() for level in model.eval().encode(images())]
     with torch.no_grad():
@@ -239,7 +237,7 @@ def test_weights_go_into_a_model_from_the_meta_device(levels: str, update: str, 
     train_step(empty.train(), images())
 
 
-def test_building_a_model_draws_from_no_generator_of_the_user() -> None:
+def test_building_a_model_leaves_the_random_state_of_the_user_unchanged() -> None:
     def states() -> list[torch.Tensor]:
         accelerators = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         return [torch.random.get_rng_state(), *accelerators]

@@ -33,7 +33,7 @@ def model():
     model = build_vqvae(RECIPE, CODEBOOK, seed=3)
     model(
         torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    )  # something to have learned from
+    )  # so that the codebook is trained
     return model.eval()
 
 
@@ -43,7 +43,7 @@ def folder(model, tmp_path):
     return tmp_path / "deep" / "model"
 
 
-def test_what_is_loaded_is_what_was_saved(model, folder):
+def test_the_loaded_model_equals_the_saved_one(model, folder):
     loaded = load_tokenizer(str(folder))
     assert not loaded.training
     assert loaded.recipe == RECIPE
@@ -104,7 +104,7 @@ def test_a_config_of_another_model_is_not_saved(model, tmp_path):
     not_the_models = [
         ({**CONFIG, "model": {**CONFIG["model"], **other}}, "are not those of") for other in others
     ]
-    # Without its section, a codebook would be searched by another metric.
+    # Without the codebook section, codes would be searched by another metric.
     no_codebook = {"model": CONFIG["model"]}
     for config, what in (
         *not_the_models,
@@ -122,7 +122,7 @@ def test_a_config_of_another_model_is_not_saved(model, tmp_path):
     "wrap", [AveragedModel, partial(torch.compile, backend="eager"), torch.nn.Sequential]
 )
 def test_a_wrapper_of_a_model_is_not_saved(model, tmp_path, wrap):
-    with pytest.raises(FlatvqError, match="is not a VQVAE: pass the one inside"):
+    with pytest.raises(FlatvqError, match="is not a VQVAE: pass the wrapped model"):
         save_tokenizer(tmp_path / "never", wrap(model), CONFIG)
     assert not (tmp_path / "never").exists()
 
@@ -158,7 +158,7 @@ def reweigh(folder, change):
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda folder: drop(folder, "config.json"), "holds no config.json"),
         (lambda folder: drop(folder, "model.safetensors"), "holds no model.safetensors"),
@@ -173,13 +173,13 @@ def reweigh(folder, change):
             ),
             "model.safetensors' is damaged",
         ),
-        # Refused before memory is taken for it: 60 GB of weights.
+        # 60 GB of weights, refused before memory is allocated.
         (
             lambda folder: reconfigure(folder, model={**CONFIG["model"], "width": 65536}),
             r"model.safetensors' has [\d.]+ kB, and the config's model takes [\d,.]+ [GT]B",
         ),
         (lambda folder: truncate(folder, "model.safetensors"), "model.safetensors' is damaged"),
-        (lambda folder: reconfigure(folder, format=1), "has format 1, and flatvq .* reads format 2"),
+        (lambda folder: reconfigure(folder, format=1), "has format 1, and flatvq .* reads format 3"),
         (lambda folder: reconfigure(folder, model={"widht": 8}), "did you mean 'width'"),
         (
             lambda folder: reconfigure(folder, model={**CONFIG["model"], "width": 10}),
@@ -203,9 +203,9 @@ def reweigh(folder, change):
         ),
     ],
 )
-def test_damage_is_told_in_one_line(folder, damage, told):
+def test_damage_is_reported_in_one_line(folder, damage, message):
     damage(folder)
-    with pytest.raises(FlatvqError, match=told) as caught:
+    with pytest.raises(FlatvqError, match=message) as caught:
         load_tokenizer(folder)
     assert "\n" not in str(caught.value)
 
@@ -224,6 +224,6 @@ def test_nothing_is_unpickled(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
-def test_a_device_that_is_not_there(folder, device):
+def test_a_missing_device_is_refused(folder, device):
     with pytest.raises(FlatvqError, match=f"device '{device}' is not available"):
         load_tokenizer(folder, device)

@@ -1,4 +1,4 @@
-"""The transposed convolution against PyTorch's own: values, gradients, formats, and where it steps aside."""
+"""The transposed convolution compared to that of PyTorch: values, gradients, number formats."""
 
 import pytest
 import torch
@@ -18,14 +18,14 @@ def _pair(dtype=torch.float64):
 def test_values_and_gradients_are_those_of_pytorch(memory):
     images = torch.randn(3, 6, 5, 7, dtype=torch.float64).to(memory_format=memory)
     upstream = torch.randn(3, 4, 10, 14, dtype=torch.float64)
-    found = []
+    results = []
     for layer in _pair():
         inputs = images.clone().requires_grad_()
         out = layer(inputs)
         out.backward(upstream)
-        found.append((out.detach(), inputs.grad, layer.weight.grad, layer.bias.grad))
-    for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a, b)  # float64: sums differ in their order only
+        results.append((out.detach(), inputs.grad, layer.weight.grad, layer.bias.grad))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)  # float64: only the order of sums differs
 
 
 def test_autograd_agrees_with_finite_differences():
@@ -46,7 +46,7 @@ def test_under_autocast_it_computes_in_bfloat16_and_learns_in_float32():
     assert outs[0].dtype == outs[1].dtype == torch.bfloat16
     assert torch.equal(*outs)
     assert ours.weight.grad.dtype == ours.bias.grad.dtype == torch.float32
-    # bfloat16 keeps 8 bits: 2^-8 of the largest value.
+    # bfloat16 has 8 significant bits: 2^-8 of the largest value.
     for name in ("weight", "bias"):
         a, b = getattr(ours, name).grad, getattr(theirs, name).grad
         assert float((a - b).abs().max()) < 2**-7 * float(b.abs().max()), name
@@ -68,10 +68,10 @@ def test_without_gradients_it_is_the_parent_class():
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # PyTorch calls it for forward mode
-def test_functional_transforms_give_what_pytorch_gives():
+def test_functional_transforms_give_the_same_as_pytorch():
     images = torch.randn(3, 6, 5, 7, dtype=torch.float64)
 
-    def found(layer):
+    def outputs(layer):
         weights = dict(layer.named_parameters())
 
         def loss(weights, image):
@@ -81,6 +81,6 @@ def test_functional_transforms_give_what_pytorch_gives():
         _, along = torch.func.jvp(layer, (images,), (images.cos(),))
         return [*per_image.values(), along]
 
-    ours, theirs = (found(layer) for layer in _pair())
+    ours, theirs = (outputs(layer) for layer in _pair())
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b)

@@ -45,7 +45,7 @@ def test_gradients_reach_every_parameter(recipe, plain_model):
 
 
 @pytest.mark.parametrize("recipe", VARIANTS)
-def test_decoding_what_was_encoded_is_the_forward_pass(recipe, plain_model):
+def test_encode_and_decode_give_the_forward_pass(recipe, plain_model):
     model = plain_model(recipe).eval()
     images = torch.rand(2, 3, 32, 48)
     with torch.no_grad():
@@ -60,7 +60,7 @@ def test_decoding_what_was_encoded_is_the_forward_pass(recipe, plain_model):
 
 @pytest.mark.parametrize(("hierarchy", "depends"), [("parallel", False), ("conditioned", True)])
 @pytest.mark.parametrize("levels", [TWO, THREE])
-def test_lower_indices_depend_on_upper_codes_only_where_conditioned(levels, hierarchy, depends, plain_model):
+def test_lower_indices_depend_on_upper_codes_only_if_conditioned(levels, hierarchy, depends, plain_model):
     model = plain_model(ModelRecipe(levels=levels, hierarchy=hierarchy, width=8, residual_width=3)).eval()
     images = torch.rand(4, 3, 64, 64)
     before = model.encode(images)
@@ -72,7 +72,7 @@ def test_lower_indices_depend_on_upper_codes_only_where_conditioned(levels, hier
 
 
 def span(cell: int, widenings: list[str]) -> tuple[int, int]:
-    """First and last position that a cell reaches, by hand.
+    """Return the first and last position that a cell affects, computed by hand.
 
     A 3x3 convolution reaches one further; a transposed 4x4 of stride 2 sends i to 2i - 1 ... 2i + 2.
     """
@@ -118,7 +118,7 @@ def test_moving_a_code_by_a_cell_moves_its_effect_by_the_factor(plain_model):
 
 
 def test_two_conditioned_levels_are_vqvae2_step_by_step(plain_model):
-    """Against Razavi et al. 2019, algorithm 1, written out with plain convolutions on the same weights."""
+    """Compare to Razavi et al. 2019, algorithm 1, written with plain convolutions of the same weights."""
     recipe = ModelRecipe(levels=TWO, hierarchy="conditioned", width=8, residual_width=3, residual_blocks=1)
     model = plain_model(recipe).eval()
     images = torch.rand(2, 3, 32, 48)
@@ -152,19 +152,19 @@ def test_two_conditioned_levels_are_vqvae2_step_by_step(plain_model):
     assert torch.equal(output.levels[0].indices, q_bottom.indices)
     assert torch.equal(output.levels[1].indices, q_top.indices)
     torch.testing.assert_close(output.reconstruction, (image + 1) / 2, atol=1e-6, rtol=0)
-    assert next(weights["encoders"], None) is None  # all were used
+    assert next(weights["encoders"], None) is None  # all weights were used
 
 
 @given(data=st.data())
 @settings(max_examples=20, deadline=None)
-def test_any_recipe_and_any_fitting_size_goes_through(data, recipes, plain_model):
+def test_any_recipe_works_with_any_fitting_size(data, recipes, plain_model):
     recipe = data.draw(recipes)
     model = plain_model(recipe).eval()
     images = torch.rand(data.draw(st.integers(1, 2)), 3, model.factor, 2 * model.factor)
     assert model.decode(model.encode(images)).shape == images.shape
 
 
-def test_a_size_that_does_not_fit_is_told_with_a_remedy(plain_model):
+def test_a_size_that_does_not_fit_is_refused_with_a_remedy(plain_model):
     model = plain_model(ModelRecipe(levels=TWO, width=8))
     assert model.factor == 8
     with pytest.raises(FlatvqError, match=r"30x64 pixels .* multiples of 8, such as 24x64"):
@@ -176,7 +176,7 @@ def test_a_size_that_does_not_fit_is_told_with_a_remedy(plain_model):
 @pytest.mark.parametrize(
     "grids", [[(4, 4)], [(4, 4), (4, 4)], [(4, 6), (2, 2)], [(4, 4), (2, 2), (1, 1)], []]
 )
-def test_indices_of_no_image_are_refused(grids, plain_model):
+def test_indices_that_belong_to_no_image_are_refused(grids, plain_model):
     model = plain_model(ModelRecipe(levels=TWO, width=8))
     with pytest.raises(FlatvqError):
         model.decode([torch.zeros(1, *grid, dtype=torch.int64) for grid in grids])

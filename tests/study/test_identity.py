@@ -58,7 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study(made: Path, tmp_path: Path, monkeypatch) -> dict[str, Any]:
-    """What the finished study holds; the working folder is a copy of `made`."""
+    """The record of the finished study. The working folder is a copy of `made`."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return json.loads((tmp_path / "st" / "study.json").read_text())

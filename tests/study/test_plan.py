@@ -1,4 +1,4 @@
-"""The plan: matching, refusal, trial keys and which pairs are compared."""
+"""The plan of a study: matching, refusals, trial keys and the pairs to compare."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_an_unmatched_pair_is_refused_with_its_residual() -> None:
         plan_study(recipe(), "pair")
 
 
-def test_the_solver_mends_it_and_says_what_it_changed() -> None:
+def test_the_solver_matches_the_arms_and_lists_its_changes() -> None:
     plan = plan_study(recipe(match={"solve": True}), "pair")
     arm = plan.arm("one")
     assert arm.changes == {"levels.0.codebook_size": (1024, 5793)}
@@ -37,23 +37,23 @@ def test_the_solver_mends_it_and_says_what_it_changed() -> None:
     assert abs(arm.residuals["bits"]) < 1e-4
 
 
-def test_an_unmatched_pair_runs_if_it_is_asked_for_by_name() -> None:
+def test_an_unmatched_arm_is_accepted_if_it_is_named() -> None:
     plan = plan_study(recipe(match={"unmatched": ["one"]}), "pair")
     assert plan.arm("one").residuals["bits"] == pytest.approx(-0.2)
 
 
-def test_what_the_solver_cannot_reach_is_refused_all_the_same() -> None:
+def test_an_arm_that_the_solver_cannot_match_is_refused() -> None:
     scalar = {"model": {"levels": [{"downsample": 4, "scalar_levels": [8, 5, 5, 5]}]}}
     with pytest.raises(FlatvqError, match="arm 'one' does not match 'two': bits"):
         plan_study(recipe(arms={"one": scalar}, match={"solve": True}), "pair")
 
 
-def test_the_nearest_is_admitted_if_it_is_asked_for() -> None:
+def test_the_closest_match_is_accepted_if_the_recipe_says_so() -> None:
     everything = {"capacities": ["bits", "parameters", "multiply_adds"], "solve": True}
     with pytest.raises(FlatvqError, match=r"multiply_adds \+.*set match.nearest=true"):
         plan_study(recipe(match=everything), "pair")
     one = plan_study(recipe(match={**everything, "nearest": True}), "pair").arm("one")
-    # One level has few weights for its multiply-adds: it stays below in the one and above in the other.
+    # One level has few weights for its multiply-adds: it has fewer parameters and more multiply-adds.
     assert one.residuals["parameters"] == pytest.approx(-one.residuals["multiply_adds"], abs=0.02)
     assert abs(one.residuals["bits"]) < 1e-4
     with pytest.raises(FlatvqError, match="nearest"):
@@ -75,16 +75,16 @@ def test_arms_of_which_no_two_can_be_compared_are_refused_before_anything_trains
     with pytest.raises(FlatvqError, match=r"no arms would be compared") as raised:
         plan_study(recipe(arms=arms, match={"solve": True}), "pair")
     assert "compare: [[two, one]]" in str(raised.value)
-    asked = plan_study(recipe(arms=arms, match={"solve": True}, compare=[["two", "one"]]), "pair")
-    assert [(one.a, one.b) for one in asked.comparisons] == [("two", "one")]
+    named = plan_study(recipe(arms=arms, match={"solve": True}, compare=[["two", "one"]]), "pair")
+    assert [(pair.a, pair.b) for pair in named.comparisons] == [("two", "one")]
 
 
-def test_asked_pairs_keep_their_order() -> None:
+def test_named_pairs_keep_their_order() -> None:
     plan = plan_study(recipe(compare=[["two", "one"]], match={"solve": True}), "pair")
-    assert [(c.question, c.a, c.b) for c in plan.comparisons] == [("hierarchy", "two", "one")]
+    assert [(pair.question, pair.a, pair.b) for pair in plan.comparisons] == [("hierarchy", "two", "one")]
 
 
-def test_a_trial_folder_is_named_by_what_its_figures_depend_on() -> None:
+def test_a_trial_folder_is_named_after_its_recipe() -> None:
     base = plan_study(recipe(match={"solve": True}), "a")
     same = plan_study(recipe(match={"solve": True}, margin_db=0.2, title="other"), "b")
     other = plan_study(recipe(match={"solve": True}, train={"learning_rate": 1e-4}), "c")
@@ -109,7 +109,7 @@ def test_an_unknown_arm_names_the_nearest() -> None:
         planned_trial(load_recipe("photographs"), "single-level-naiv", 0)
 
 
-def test_arms_of_grey_and_of_colour_are_refused_by_name() -> None:
+def test_arms_with_one_and_three_channels_are_refused() -> None:
     grey = {"model": {"levels": ONE, "channels": 1}}
     with pytest.raises(FlatvqError, match=r"channels 1 and 3 .* give all arms the same"):
         plan_study(recipe(arms={"one": grey}, match={"solve": True}, compare=[["two", "one"]]), "pair")

@@ -9,7 +9,7 @@ from scipy import stats
 from flatvq.errors import FlatvqError
 from flatvq.study.statistics import SEEDS_CAP, compare, mean_interval
 
-# decibels on a grid of 1/64, so that sums and differences are exact and properties hold to the bit
+# Decibels in steps of 1/64, so that sums and differences are exact and properties hold for every bit.
 decibels = st.integers(20 * 64, 30 * 64).map(lambda n: n / 64)
 arms = st.integers(1, 8).flatmap(
     lambda n: st.tuples(
@@ -49,7 +49,7 @@ def test_both_one_sided_tests_reject_exactly_when_the_verdict_is_equivalent(ab, 
     if result.p_equivalence is None:
         assert result.verdict == "inconclusive"
     else:
-        assume(abs(result.p_equivalence - 0.05) > 1e-9)  # rounding may tip the balance
+        assume(abs(result.p_equivalence - 0.05) > 1e-9)  # rounding may decide here
         assert (result.verdict == "equivalent") == (result.p_equivalence < 0.05)
 
 
@@ -80,9 +80,9 @@ def test_mean_interval_agrees_with_scipy(values, level):
     ("differences", "margin", "verdict"),
     [
         ([0.01, -0.01, 0.0], 0.1, "equivalent"),
-        ([0.04, 0.05, 0.06], 0.1, "equivalent"),  # surely above zero, and surely too little to matter
+        ([0.04, 0.05, 0.06], 0.1, "equivalent"),  # significantly above zero, but within the margin
         ([0.30, 0.31, 0.32], 0.1, "better"),
-        ([0.08, 0.10, 0.12], 0.1, "better"),  # above zero, and not inside the margin
+        ([0.08, 0.10, 0.12], 0.1, "better"),  # above zero, and not within the margin
         ([-0.30, -0.31, -0.32], 0.1, "worse"),
         ([0.5, -0.5, 0.1], 0.1, "inconclusive"),
     ],
@@ -97,7 +97,7 @@ def test_verdicts(differences, margin, verdict):
     ("mean", "verdict"), [(0.1686, "better"), (0.1685, "inconclusive"), (-0.1686, "worse")]
 )
 def test_better_and_worse_begin_where_the_interval_leaves_zero(mean, verdict):
-    """With s 0.1 and three seeds the interval reaches 2.91999 * 0.1 / sqrt(3) = 0.16859 to either side."""
+    """With s 0.1 and three seeds, the half width of the interval is 2.91999 * 0.1 / sqrt(3) = 0.16859."""
     assert compare([mean - 0.1, mean, mean + 0.1], [0.0, 0.0, 0.0], margin=0.05).verdict == verdict
 
 
@@ -122,7 +122,7 @@ def test_shifting_both_arms_changes_nothing(ab, margin, shift):
 
 
 @given(arms, margins, st.sampled_from([0.25, 2.0, 1024.0]))
-def test_another_unit_changes_the_numbers_and_not_the_verdict(ab, margin, scale):
+def test_another_unit_changes_the_numbers_but_not_the_verdict(ab, margin, scale):
     a, b = ab
     small = compare(a, b, margin)
     large = compare([x * scale for x in a], [x * scale for x in b], margin * scale)
@@ -167,7 +167,7 @@ def test_one_seed_decides_nothing():
         (-1.0, "worse", 1.0),
     ],
 )
-def test_equal_differences_have_an_interval_of_no_width(difference, verdict, p):
+def test_equal_differences_have_an_interval_of_zero_width(difference, verdict, p):
     result = compare([25.0 + difference] * 3, [25.0] * 3, margin=0.25)
     assert result.interval90 == (difference, difference)
     assert (result.verdict, result.p_equivalence, result.seeds_needed) == (verdict, p, None)
@@ -182,7 +182,7 @@ def settled(mean, deviation, n, margin):
 
 
 @given(arms, margins)
-def test_seeds_needed_is_the_first_number_that_settles_it(ab, margin):
+def test_seeds_needed_is_the_smallest_conclusive_number(ab, margin):
     a, b = ab
     result = compare(a, b, margin)
     if result.seeds_needed is None:
@@ -208,12 +208,12 @@ def test_seeds_needed_ends_at_the_cap():
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_arms_that_differ_by_the_margin_are_called_equivalent_at_most_one_time_in_twenty(seeds):
-    """The error that the test promises to bound; 2,000 studies leave it a standard error of 0.5 %."""
+    """The test bounds this error at 5 %. With 2,000 studies its standard error is 0.5 %."""
     rng = np.random.default_rng(seeds)
     studies = rng.normal(0.1, 0.03, (2000, seeds))
     wrong = np.mean([compare(study, np.zeros(seeds), 0.1).verdict == "equivalent" for study in studies])
     assert wrong < 0.05 + 3 * 0.005
-    assert wrong > 0.02  # and is not bought by never saying so
+    assert wrong > 0.02  # the test does call arms equivalent
 
 
 def test_equal_arms_are_called_better_or_worse_at_most_one_time_in_ten():
@@ -232,7 +232,7 @@ def test_the_interval_covers_the_truth_nine_times_in_ten():
     assert covered / 2000 == pytest.approx(0.90, abs=3 * 0.0067)
 
 
-# --- mistakes
+# --- invalid input
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_the_interval_covers_the_truth_nine_times_in_ten():
         ([1.0], [1.0], math.nan, "margin nan is not positive"),
     ],
 )
-def test_mistakes_are_told_in_a_line(a, b, margin, message):
+def test_invalid_input_is_refused_in_one_line(a, b, margin, message):
     with pytest.raises(FlatvqError, match=message) as error:
         compare(a, b, margin)
     assert "\n" not in str(error.value)

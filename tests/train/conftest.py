@@ -1,4 +1,4 @@
-"""Small trainings on photographs made up on the spot."""
+"""Small trainings on generated images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SmallRecipe = Callable[..., TrialRecipe]
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
-    """A folder of 24 small pictures with structure: gradients, edges and grain."""
+    """A folder of 24 small images with gradients, edges and noise."""
     folder = tmp_path / "photographs"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -30,7 +30,7 @@ def photographs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_recipe(photographs: Path) -> SmallRecipe:
-    """A two-level trial of a second or two, with init, replacement, validation and checkpoints."""
+    """A two-level trial of about two seconds, with init, replacement, validation and checkpoints."""
 
     def make(**train: object) -> TrialRecipe:
         return _small_recipe(photographs, train)

@@ -1,4 +1,4 @@
-"""Checkpoints: what full disks, damage and kills leave of them."""
+"""Checkpoints after a full disk, damage and kills."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _names(folder: Path) -> set[str]:
 
 
 @pytest.mark.usefixtures("small_files")
-def test_a_full_disk_leaves_the_checkpoints_before(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_earlier_checkpoints(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, *_trained(4))
     with pytest.raises(OSError, match="File too large") as caught:
         save_checkpoint(tmp_path, 2, *_trained(30))
@@ -111,7 +111,7 @@ def test_a_damaged_checkpoint_changes_nothing(tmp_path: Path, named: str) -> Non
     assert not optimizer.state
 
 
-def test_what_a_checkpoint_holds_is_restored(tmp_path: Path) -> None:
+def test_a_checkpoint_is_restored(tmp_path: Path) -> None:
     model, optimizer = _trained(4)
     path = save_checkpoint(tmp_path, 3, model, optimizer)
     other, restored = _trained(4)
@@ -122,7 +122,7 @@ def test_what_a_checkpoint_holds_is_restored(tmp_path: Path) -> None:
         assert all(torch.equal(slot[key], expected[key]) for key in slot)
 
 
-def test_a_folder_that_is_no_checkpoint_takes_no_checkpoint_s_place(tmp_path: Path) -> None:
+def test_a_folder_with_another_name_is_not_a_checkpoint(tmp_path: Path) -> None:
     for step in (1, 2):
         save_checkpoint(tmp_path, step, *_trained(4))
     (tmp_path / "step-00000001.old").mkdir()

@@ -1,4 +1,4 @@
-"""The trainer keeps books of every codebook, whichever quantizer owns it."""
+"""The trainer records the events of every codebook, in any quantizer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flatvq.train.machine import Machine
 
 
 class Residual(Quantizer):
-    """Two vector quantizers, the second of what the first leaves: two codebooks on one level."""
+    """Two vector quantizers, the second for the residual of the first: two codebooks on one level."""
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Trainings on each device of this machine: interrupted or not, the same bits, and a tokenizer in the end."""
+"""Trainings on each device of this machine: bit-identical after an interruption, and saved tokenizers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from flatvq.train import run_trial
 def _results(run: Path) -> dict[str, bytes]:
     newest = max((run / "checkpoints").glob("step-*"))
     tensors = {**load_file(newest / "model.safetensors"), **load_file(newest / "optimizer.safetensors")}
-    found = {key: value.tobytes() for key, value in tensors.items()}
-    return {**found, "metrics": (run / "metrics.json").read_bytes()}
+    arrays = {key: value.tobytes() for key, value in tensors.items()}
+    return {**arrays, "metrics": (run / "metrics.json").read_bytes()}
 
 
 def _stop_at(step: int):
@@ -31,7 +31,9 @@ def _stop_at(step: int):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_interrupted_or_not_the_same_bits(device, precision: str, tmp_path: Path, small_recipe) -> None:
+def test_an_interrupted_training_is_bit_identical(
+    device, precision: str, tmp_path: Path, small_recipe
+) -> None:
     recipe = small_recipe(device=device.type, precision=precision)
     assert run_trial(recipe, tmp_path / "whole")
     assert not run_trial(recipe, tmp_path / "stopped", progress=_stop_at(17))
@@ -42,18 +44,18 @@ def test_interrupted_or_not_the_same_bits(device, precision: str, tmp_path: Path
     assert start["precision"] == precision
 
 
-def test_what_asked_for_determinism_is_put_back(device, tmp_path: Path, small_recipe) -> None:
+def test_the_settings_for_determinism_are_restored(device, tmp_path: Path, small_recipe) -> None:
     run_trial(small_recipe(device=device.type, steps=2), tmp_path / "run")
     assert not torch.are_deterministic_algorithms_enabled()
     assert not torch.backends.cudnn.deterministic
 
 
-def test_it_learns_and_hands_over_a_tokenizer(device, tmp_path: Path, small_recipe) -> None:
+def test_it_trains_and_saves_a_tokenizer(device, tmp_path: Path, small_recipe) -> None:
     figures = []
     for kind in (device.type, "cpu"):
         assert run_trial(small_recipe(device=kind, steps=120), tmp_path / kind)
         figures.append(json.loads((tmp_path / kind / "metrics.json").read_text())["psnr_db"])
-    # Rounding makes it another training of the same kind; three seeds lie further apart.
+    # Other rounding acts like another seed; three seeds differ by more.
     assert figures[0] == pytest.approx(figures[1], abs=1)
     tokenizer = load_tokenizer(tmp_path / device.type / "model", str(device))
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)

@@ -1,4 +1,4 @@
-"""Two processes with half the batch each are one process with all of it."""
+"""Two processes with half of the batch each train like one process with the whole batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from flatvq.recipe import TrialRecipe
 
-# What each process does: train as `run_trial` would, and leave its whole state behind.
+# The program of each process: train as `run_trial` does, and save the whole state.
 PROCESS = """
 import json, sys
 from pathlib import Path
@@ -65,8 +65,8 @@ def _train(folder: Path, processes: int) -> list[dict[str, torch.Tensor]]:
 
 
 def test_two_processes_train_as_one(tmp_path: Path, small_recipe) -> None:
-    # Steps enough to gather, seed and update both codebooks and to replace at step 6; not so many that
-    # rounding, amplified by every nearest-code decision, makes two trainings of it.
+    # Enough steps to initialize and update both codebooks, and to replace codes at step 6. Few enough that
+    # rounding, which each nearest-code decision amplifies, does not make the trainings diverge.
     recipe: TrialRecipe = small_recipe(steps=10, validate_every=100)
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.model_dump(mode="json")))
     (alone,) = _train(tmp_path, 1)
@@ -74,12 +74,12 @@ def test_two_processes_train_as_one(tmp_path: Path, small_recipe) -> None:
     assert first.keys() == second.keys() == alone.keys()
     for key, value in first.items():
         assert torch.equal(value, second[key]), f"ranks differ in {key}"
-        # Sums of two halves round otherwise than the sum of the whole, and Adam turns the last bits of a
-        # gradient near zero into steps of up to the learning rate: 10 x 3e-4 at the worst.
+        # The sum of two halves rounds differently from the sum of the batch, and Adam turns the last bits of
+        # a gradient near zero into steps of up to the learning rate: 10 x 3e-4 at the worst.
         torch.testing.assert_close(
             value, alone[key], rtol=1e-3, atol=1e-3, msg=lambda text, k=key: f"{k}: {text}"
         )
-    # The test has to have gone through what it is about.
+    # Check that the trainings reached a replacement.
     assert int(first["quantizers.0.codebook.last_event_step"]) == 6, "no replacement happened"
 
 

@@ -1,4 +1,4 @@
-"""What makes training fast leaves its outcome alone: bfloat16, compiled steps, and the rule that compiles."""
+"""bfloat16 and compiled steps do not change the result of a training; the rule that decides on compiling."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _trained(recipe: TrialRecipe, run: Path) -> float:
 
 
 def _apart(folder: Path, recipe: TrialRecipe) -> None:
-    """Train whole and halved in a process without the hook that checks shapes, which blocks the compiler."""
+    """Train with and without an interruption, without the shape checks, which block the compiler."""
     folder.mkdir()
     (folder / "recipe.json").write_text(json.dumps(recipe.model_dump(mode="json")))
     script = Path(__file__).parent / "compiled.py"
@@ -64,7 +64,7 @@ def test_bfloat16_and_compiling_stay_within_the_spread_of_seeds(tmp_path: Path, 
     ]
     assert [start["compiled"] for start in starts] == [True, True, True]
     assert abs(_psnr(runs[0]) - rounded[0]) < spread, "both trained with seed 3"
-    # A compiled training goes on to the very same bits, too.
+    # A compiled training is bit-identical after an interruption, too.
     states = []
     for run in runs:
         newest = max((run / "checkpoints").glob("step-*"))
@@ -96,7 +96,7 @@ def test_the_rule_is_the_saved_share_against_the_cost(small_recipe, monkeypatch)
 @pytest.mark.parametrize(
     ("bfloat16", "amx", "expected"), [(True, True, 4), (True, False, 1), (False, True, 1)]
 )
-def test_compiling_is_trusted_to_save_more_where_amx_is_at_work(
+def test_compiling_saves_a_larger_share_with_amx(
     small_recipe, monkeypatch, bfloat16: bool, amx: bool, expected: int
 ) -> None:
     seen = []

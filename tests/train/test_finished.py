@@ -1,4 +1,4 @@
-"""A run is finished only if its records say so and can be believed."""
+"""A run is finished only if its records say so and are not damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run goes on only with the images and the flatvq that it began with."""
+"""A run resumes only with the images and the version of flatvq that it started with."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def change_a_pixel(pictures: Path) -> None:
     pixels[-1, -1, 0] ^= 1
     Image.fromarray(pixels).save(path)
     assert path.read_bytes() != before
-    assert path.read_bytes()[:HEAD] == before[:HEAD], "the change is in the head"
+    assert path.read_bytes()[:HEAD] == before[:HEAD], "the change is in the first part"
 
 
 def add_an_image(pictures: Path) -> None:
@@ -169,7 +169,7 @@ def test_other_images_are_refused_in_one_line(
     assert str(raised.value).count("\n") == 0
     assert str(pictures / "train") in raised.value.remedy
     after = contents(finished)
-    # A run that was not finished has failed now; nothing else is touched.
+    # An unfinished run now has the status failed; nothing else has changed.
     assert {path.name for path, content in after.items() if before.get(path) != content} == (
         set() if ended else {"status.json"}
     )
@@ -178,15 +178,15 @@ def test_other_images_are_refused_in_one_line(
     assert run_trial(recipe, finished)
 
 
-def test_train_says_it_in_one_line(finished: Path, pictures: Path, monkeypatch, capsys) -> None:
+def test_the_command_refuses_in_one_line(finished: Path, pictures: Path, monkeypatch, capsys) -> None:
     change_a_pixel(pictures)
     monkeypatch.setattr(sys, "argv", ["flatvq", "train", str(finished)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"flatvq: '{finished}' was started with training images 6 (")
-    assert (said.count("\n"), said[-1]) == (1, "\n")
+    output = capsys.readouterr().err
+    assert output.startswith(f"flatvq: '{finished}' was started with training images 6 (")
+    assert (output.count("\n"), output[-1]) == (1, "\n")
 
 
 def test_files_that_were_only_touched_or_renamed_are_the_same_images(
@@ -241,7 +241,7 @@ def test_a_run_without_an_identity_is_refused(recipe: TrialRecipe, finished: Pat
     assert not (finished / "identity.json").exists()
 
 
-def test_a_run_that_never_reached_a_checkpoint_begins_now(recipe: TrialRecipe, finished: Path) -> None:
+def test_a_run_without_a_checkpoint_starts_again(recipe: TrialRecipe, finished: Path) -> None:
     for path in (finished / "identity.json", finished / "metrics.json"):
         path.unlink()
     shutil.rmtree(finished / "checkpoints")
@@ -282,7 +282,7 @@ except FlatvqError as error:
 
 
 def two_processes(run: Path, *folders: Path) -> list[tuple[int, str]]:
-    """Train with a process in each of two folders; return exit codes and what was printed."""
+    """Train with one process in each of two folders; return their exit codes and outputs."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -317,21 +317,21 @@ def nodes(recipe: TrialRecipe, pictures: Path, tmp_path: Path) -> tuple[Path, Pa
 def test_processes_with_different_images_stop_together(nodes: tuple[Path, Path, Path]) -> None:
     run, first, second = nodes
     change_a_pixel(second)
-    (code, said), other = two_processes(run, first, second)
-    assert (code, said) == other
-    assert (code, said.count("\n")) == (2, 1)
-    assert "process 0 has training images 6 (" in said
-    assert ", process 1 has 6 (" in said
+    (code, output), other = two_processes(run, first, second)
+    assert (code, output) == other
+    assert (code, output.count("\n")) == (2, 1)
+    assert "process 0 has training images 6 (" in output
+    assert ", process 1 has 6 (" in output
     assert not (run / "identity.json").exists()
 
 
 def test_all_processes_stop_if_one_has_no_images(nodes: tuple[Path, Path, Path]) -> None:
     run, first, second = nodes
     (second / "train").rename(second / "elsewhere")
-    (code, said), other = two_processes(run, first, second)
-    assert (code, said) == other
-    assert (code, said.count("\n")) == (2, 1)
-    assert "no folder at" in said
+    (code, output), other = two_processes(run, first, second)
+    assert (code, output) == other
+    assert (code, output.count("\n")) == (2, 1)
+    assert "no folder at" in output
 
 
 def test_all_processes_refuse_a_run_of_other_images(nodes: tuple[Path, Path, Path]) -> None:
@@ -339,7 +339,7 @@ def test_all_processes_refuse_a_run_of_other_images(nodes: tuple[Path, Path, Pat
     assert [code for code, _ in two_processes(run, first, second)] == [0, 0]
     for node in (first, second):
         add_an_image(node)
-    (code, said), other = two_processes(run, first, second)
-    assert (code, said) == other
-    assert (code, said.count("\n")) == (2, 1)
-    assert "started with held-out images 2 (" in said
+    (code, output), other = two_processes(run, first, second)
+    assert (code, output) == other
+    assert (code, output.count("\n")) == (2, 1)
+    assert "started with held-out images 2 (" in output

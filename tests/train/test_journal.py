@@ -1,4 +1,4 @@
-"""Records, TensorBoard events, and one process at a time in a folder."""
+"""Records, TensorBoard events, and the lock of a run folder."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def test_events_hold_the_numbers_of_the_records(tmp_path: Path, small_recipe) ->
     usage = {event.step: event.value for event in events.Scalars("validation/levels/1/usage")}
     looks = [record for record in records if record["kind"] == "validation"]
     assert usage == pytest.approx({record["step"]: record["levels"][1]["usage"] for record in looks})
-    assert events.Scalars("replacement/0/inactive"), "each level's replacements under its own name"
+    assert events.Scalars("replacement/0/inactive"), "the level is part of the name"
 
 
-def test_numbers_that_json_does_not_know_are_null(tmp_path: Path) -> None:
+def test_nan_and_infinity_are_written_as_null(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path / "records.jsonl")
     written = writer.write("train", step=1, loss=float("nan"), levels=[{"x": float("inf")}])
     writer.close()
@@ -53,7 +53,7 @@ def full_disk() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("full_disk")
-def test_records_on_a_full_disk_end_with_the_last_whole_one(tmp_path: Path) -> None:
+def test_records_on_a_full_disk_end_with_the_last_complete_one(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     writer = RecordWriter(path)
     for step in range(15):

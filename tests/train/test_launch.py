@@ -1,4 +1,4 @@
-"""Variables of torchrun that fit together, and those that something else left behind."""
+"""Environment variables of torchrun: consistent ones, and those that other programs left behind."""
 
 from __future__ import annotations
 

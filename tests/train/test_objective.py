@@ -1,4 +1,4 @@
-"""Weights multiply losses in one place; the learning rate is a function of the step."""
+"""The weighted loss, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def test_the_total_is_the_weighted_sum_worked_by_hand() -> None:
     images = torch.rand(2, 3, 16, 16)
     output = model(images)
     losses = objective(output, images, TrainRecipe(commitment_weight=0.5, codebook_weight=2.0))
-    # On the [-1, 1] scale every error is twice as large, and its square four times.
+    # On the [-1, 1] scale an error is twice as large, and its square four times.
     scaled = ((2 * output.reconstruction - 1) - (2 * images - 1)).square().mean()
-    commitment = sum(found.commitment_loss for found in output.levels)
-    codebook = sum(found.codebook_loss for found in output.levels)
+    commitment = sum(level.commitment_loss for level in output.levels)
+    codebook = sum(level.codebook_loss for level in output.levels)
     torch.testing.assert_close(losses.total, scaled + 0.5 * commitment + 2.0 * codebook)
     torch.testing.assert_close(losses.reconstruction, scaled / 4)
 

@@ -1,4 +1,4 @@
-"""A trial of greyscale images from recipe to record."""
+"""A trial on grayscale images, from recipe to record."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_colour_and_greyscale_files_of_the_same_luma_train_the_same_weights(
     pictures = [Image.open(path).convert("L") for path in sorted(photographs.iterdir())]
     weights = []
     for mode in ("L", "RGB"):
-        # Which side a file is on must not depend on its content here.
+        # The split of a file must not depend on its content here.
         sides = {name: tmp_path / mode / name for name in ("path", "validation_path")}
         for number, picture in enumerate(pictures):
             folder = sides["validation_path" if number < 4 else "path"]

@@ -1,4 +1,4 @@
-"""A run killed at any instant and resumed ends with bitwise the weights of a run never killed."""
+"""A run that is killed at any instant and resumed ends with the same bits as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flatvq.study import worker
 
 KILLS = 20
 
-# Children come from a server that has imported everything: a kill then hits the training, not the imports.
+# Child processes are forked from a server that has imported everything, so that kills hit the training.
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["flatvq.study.worker", "pyarrow.parquet"])
 
@@ -29,7 +29,7 @@ def _one_thread_in_children(monkeypatch) -> None:
 
 
 def _start(run: Path, recipe: TrialRecipe):
-    """Train in a process of its own, as a study does."""
+    """Train in another process, as a study does."""
     run.mkdir(exist_ok=True)
     if not (run / "recipe.json").exists():
         (run / "recipe.json").write_text(json.dumps(recipe.model_dump(mode="json")))
@@ -39,12 +39,12 @@ def _start(run: Path, recipe: TrialRecipe):
 
 
 def _results(run: Path) -> dict[str, bytes]:
-    """Weights, codebooks and optimiser state of the last checkpoint, and the final figures, as bytes."""
+    """Weights, codebooks and optimizer state of the last checkpoint, and the final metrics, as bytes."""
     newest = max((run / "checkpoints").glob("step-*"))
     tensors = {**load_file(newest / "model.safetensors"), **load_file(newest / "optimizer.safetensors")}
-    found = {key: value.tobytes() for key, value in tensors.items()}
+    arrays = {key: value.tobytes() for key, value in tensors.items()}
     return {
-        **found,
+        **arrays,
         "metrics": (run / "metrics.json").read_bytes(),
         "codes": (run / "codes.json").read_bytes(),
     }
@@ -54,11 +54,11 @@ def _records(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
 
 
-def test_twenty_kills_leave_no_trace(tmp_path: Path, small_recipe) -> None:
+def test_twenty_kills_change_no_bit(tmp_path: Path, small_recipe) -> None:
     recipe = small_recipe(steps=150, checkpoint_every=3)
     undisturbed = tmp_path / "undisturbed"
     first = _start(undisturbed, recipe)
-    first.join()  # starts the server and warms the caches up
+    first.join()  # starts the server and warms up the caches
     assert first.exitcode == 0
     again = time.perf_counter()
     warm = _start(tmp_path / "warm", recipe)
@@ -85,11 +85,11 @@ def test_twenty_kills_leave_no_trace(tmp_path: Path, small_recipe) -> None:
         resumed_at |= {record["step"] for record in _records(run) if record["kind"] == "start"}
         losses = {(r["step"], r["loss"]) for r in _records(run) if r["kind"] == "train"}
         assert len(losses) == recipe.train.steps, "a step was trained twice, with different losses"
-    # Otherwise the kills all came before the first checkpoint or after the last, and showed nothing.
+    # Otherwise all kills came before the first checkpoint or after the last, and the test showed nothing.
     assert len(resumed_at - {0, recipe.train.steps}) >= 4
 
 
-def test_sigterm_writes_a_checkpoint_and_the_rest_follows_exactly(tmp_path: Path, small_recipe) -> None:
+def test_a_run_stopped_by_sigterm_resumes_bit_identically(tmp_path: Path, small_recipe) -> None:
     recipe = small_recipe(checkpoint_every=1000)
     expected = tmp_path / "undisturbed"
     assert _finish(_start(expected, recipe)) == 0
@@ -117,7 +117,7 @@ def _records_so_far(run: Path) -> list[str]:
     return (run / "records.jsonl").read_text().splitlines()
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path: Path, small_recipe) -> None:
+def test_a_damaged_newest_checkpoint_is_skipped(tmp_path: Path, small_recipe) -> None:
     recipe = small_recipe()
     run, expected = tmp_path / "run", tmp_path / "undisturbed"
     assert _finish(_start(expected, recipe)) == 0
@@ -132,18 +132,18 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path: Path, small_recipe
     assert [record["checkpoint"] for record in damaged] == [newest.name]
 
 
-def test_a_half_damaged_only_checkpoint_leaves_no_trace(tmp_path: Path, small_recipe) -> None:
+def test_a_partly_damaged_only_checkpoint_is_not_used(tmp_path: Path, small_recipe) -> None:
     recipe = small_recipe(steps=20, checkpoint_every=20)
     run, expected = tmp_path / "run", tmp_path / "undisturbed"
     assert _finish(_start(expected, recipe)) == 0
     assert _finish(_start(run, recipe)) == 0
-    # The weights can still be read; nothing of them may be left when training starts over.
+    # The weights are intact, but must not be used when training starts again.
     (run / "checkpoints" / "step-00000020" / "optimizer.safetensors").write_bytes(b"damaged")
     assert _finish(_start(run, recipe)) == 0
     assert _results(run) == _results(expected)
 
 
-def test_a_cut_off_last_record_is_dropped_with_a_word(tmp_path: Path, small_recipe) -> None:
+def test_a_cut_off_last_record_is_dropped_and_recorded(tmp_path: Path, small_recipe) -> None:
     recipe = small_recipe(steps=10)
     run = tmp_path / "run"
     assert _finish(_start(run, recipe)) == 0

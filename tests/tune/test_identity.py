@@ -12,7 +12,6 @@ import pytest
 import yaml
 from PIL import Image
 
-import flatvq
 from flatvq import cli
 from flatvq.data import open_data
 from flatvq.errors import FlatvqError

@@ -141,8 +141,8 @@ class VQVAE(nn.Module):
             [B, h, w] for each level, bottom first.
 
         Raises:
-            FlatvqError: if axes, dtype, device or size do not fit, or a value is below -0.5 or above 1.5 and so
-                on another scale. In compiled or exported graphs, values are not checked.
+            FlatvqError: if axes, dtype, device or size do not fit, or a value is below -0.5 or above 1.5,
+                which means another scale. In compiled or exported graphs, values are not checked.
         """
         checked = self._images(images)
         require_unit_range(checked)
