@@ -112,7 +112,7 @@ def test_hostile_names_are_escaped(study_folder, edit):
 @pytest.mark.parametrize(
     ("remove", "words"),
     [
-        ("samples", "Without pictures of seed 0: two-level-healthy."),
+        ("samples", "No pictures of seed 0: two-level-healthy."),
         ("codes.json", "codes.json"),
         ("records.jsonl", "cannot read"),
         ("", "is missing"),
@@ -142,7 +142,7 @@ def test_a_run_outside_of_the_study_is_not_read(study_folder, edit):
 def test_a_cut_off_record_is_noted(study_folder):
     path = study_folder / "runs/two-level-naive/seed-0/records.jsonl"
     path.write_text(path.read_text() + '{"kind": "vali')
-    assert "was cut off and is dropped" in write_report(study_folder).read_text()
+    assert "the incomplete last line of records.jsonl was dropped" in write_report(study_folder).read_text()
 
 
 def test_damaged_codes_and_pictures_are_survived(study_folder):
@@ -182,7 +182,7 @@ def test_noisy_large_pictures_stay_within_the_budget(study_folder):
         (None, "no study.json"),
         ("{", "is damaged"),
         ("[]", "has format None"),
-        ('{"format": 2}', "has format 2"),
+        ('{"format": 1}', "has format 1"),
         ('{"format": 2, "margin_db": "wide"}', "holds no valid 'margin_db'"),
     ],
 )

@@ -63,7 +63,7 @@ def test_every_trial_is_listed(study_folder, tables):
     study = json.loads((study_folder / "study.json").read_text())
     listed = [(row[0], row[1], row[3], row[8]) for row in tables(page)["trial-table"][1:]]
     assert listed == [
-        (t["arm"], str(t["seed"]), f"{t['psnr_db']:.3f}", f"{t['effective_bits_per_image']:,.0f}")
+        (t["arm"], str(t["seed"]), f"{t['psnr_db']:.2f}", f"{t['effective_bits_per_image']:,.0f}")
         for t in study["trials"]
     ]
 

@@ -26,7 +26,7 @@ def test_psnr_agrees_with_scikit_image():
 def test_pictures_that_fit_come_back_bit_for_bit():
     picture = np.random.default_rng(2).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     written = embed([picture])
-    assert written.words == "shown without loss"
+    assert written.encoding == "shown without loss"
     assert np.array_equal(np.asarray(opened(written.uris[0]).convert("RGB")), picture)
 
 
@@ -36,7 +36,7 @@ def test_a_small_budget_is_kept_for_all_pictures_alike():
     written = embed(pictures, budget=80_000)
     assert sum(len(uri) for uri in written.uris) < 80_000 * 4 / 3 + 200
     assert {opened(uri).size for uri in written.uris} == {(160, 160)}
-    assert written.words.startswith("scaled to 160 pixels")
+    assert written.encoding.startswith("scaled to 160 pixels")
 
 
 def test_errors_are_absolute_amplified_and_clipped():
