@@ -211,7 +211,7 @@ def test_a_study_that_nobody_reads_stops_its_trials(place: Path) -> None:
         (["study", "./-x.yaml"], "a folder cannot be named after recipe './-x.yaml': '-x' starts with '-'"),
         (["study", "./NUL.yaml"], "is the name of a device on Windows: rename the file, or give --out"),
         (["tune", "./NUL.yaml"], "is the name of a device on Windows: rename the file, or give --out"),
-        (["train", "made", "--set", "seed=1"], "a run that goes on keeps its recipe"),
+        (["train", "made", "--set", "seed=1"], "a resumed run keeps its recipe"),
         (["train", "tiny.yaml", "--out", "taken"], "cannot read 'taken/recipe.json' (is a directory)"),
         (["report", "study"], "no study.json in 'study'"),
         (["train", "tiny.yaml", "--set", "model.levels.0.codebook_size=100000000000"], "TB of memory"),
