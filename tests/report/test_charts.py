@@ -1,4 +1,4 @@
-"""Where marks are drawn, against the scale read back from the axis's own labels."""
+"""Positions of marks, checked against a scale that is fitted to the tick labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def value_of(label: str) -> float:
 
 
 def axis(svg: ET.Element, place: str) -> np.poly1d:
-    """Fit place -> value through the tick labels of an axis, `x` in percent or `y` in pixels."""
+    """Fit position -> value through the tick labels of an axis, `x` in percent or `y` in pixels."""
     ticks = [t for t in svg.iter("text") if (t.get("text-anchor") == "end") == (place == "y")]
     places = [float(str(t.get(place)).rstrip("%")) for t in ticks]
     return np.poly1d(np.polyfit(places, [value_of(str(t.text)) for t in ticks], 1))
@@ -43,7 +43,7 @@ def runs(study_folder, study):
     return [load_run(study_folder, trial) for trial in study.trials]
 
 
-def test_comparisons_are_drawn_where_the_axis_says(study):
+def test_comparisons_are_drawn_at_their_values(study):
     for group in groups(study):
         scale = axis(ET.fromstring(group.axis), "x")
         for row in group.rows:
@@ -63,12 +63,12 @@ def test_comparisons_are_drawn_where_the_axis_says(study):
 
 
 def test_hierarchy_questions_come_first_and_seeds_are_named(study):
-    found = groups(study)
-    assert [group.heading.split("?")[0] for group in found] == [
+    questions = groups(study)
+    assert [group.heading.split("?")[0] for group in questions] == [
         "Does the hierarchy help",
         "Do the measures against codebook collapse help",
     ]
-    titles = re.findall(r"<title>(seed \d+): ", found[0].rows[0].strip)
+    titles = re.findall(r"<title>(seed \d+): ", questions[0].rows[0].strip)
     assert titles == ["seed 0", "seed 1", "seed 2"]
 
 
@@ -96,7 +96,7 @@ def test_the_validation_curve_is_the_mean_over_seeds(study, runs, study_folder):
     assert axis(svg, "y")(260 * down / 1000) == pytest.approx(final, abs=0.01)
 
 
-def test_a_step_that_occurs_twice_counts_once_and_last(study, study_folder):
+def test_the_last_record_of_a_step_is_drawn(study, study_folder):
     path = study_folder / study.trials[0].run / "records.jsonl"
     again = {"kind": "validation", "step": 600, "psnr_db": 99.0, "levels": []}
     path.write_text(path.read_text() + json.dumps(again) + "\n")
@@ -105,7 +105,7 @@ def test_a_step_that_occurs_twice_counts_once_and_last(study, study_folder):
     assert len({step for step, _ in curve}) == len(curve)
 
 
-def test_values_left_below_the_picture_are_counted(study, runs):
+def test_values_below_the_chart_are_counted(study, runs):
     chart = validation_chart(runs, styles_of(study.arms))
     svg = ET.fromstring(chart.picture)
     thin = [p for p in svg.iter("polyline") if p.get("class") == "line thin"]
@@ -159,7 +159,7 @@ def test_replacements_are_counted_from_the_events(study, runs):
 
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e6), st.integers(2, 8))
-def test_linear_ticks_are_few_even_and_inside(low, width, most):
+def test_linear_ticks_are_few_evenly_spaced_and_inside(low, width, most):
     ticks = Scale(low, low + width).ticks(most)
     assert 2 <= len(ticks) <= max(most + 1, 6)
     assert np.diff(ticks) == pytest.approx(ticks[1] - ticks[0])

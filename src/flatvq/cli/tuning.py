@@ -96,7 +96,7 @@ def _write_recipe(path: Path, comparison: Comparison | None) -> None:
     """Write the recipe of the confirming study, with the result in the leading comment."""
     recipe = (path.parent / "confirm" / "recipe.yaml").read_text(encoding="utf-8")
     command = shlex.join(["flatvq", "train", printable(str(path)), "--arm", "tuned"])
-    write_text(path, f"# {command}\n# Found by flatvq tune. {tuning_sentence(comparison)}\n{recipe}")
+    write_text(path, f"# {command}\n# Written by flatvq tune. {tuning_sentence(comparison)}\n{recipe}")
 
 
 class _Lines:
