@@ -234,7 +234,7 @@ def test_a_search_in_which_nothing_finishes_says_why(recipe: Path, tmp_path: Pat
     found = subprocess.run(command(recipe, *words), cwd=tmp_path, capture_output=True, text=True)
     assert (found.returncode, "Traceback" in found.stderr) == (2, False)
     told = found.stderr.splitlines()[-1]
-    assert "no trial of 'made' finished; the last was" in told
+    assert "no trial of 'made' finished; the last one" in told
     assert json.loads((tmp_path / "made" / "tune.json").read_text())["trials"][0]["reason"] in told
 
 
@@ -401,18 +401,18 @@ def test_a_wrong_storage_is_one_line(recipe: Path, tmp_path: Path) -> None:
     assert "nonsense://x" in ended.stderr
 
 
-def test_a_winner_is_believed_only_if_it_is_better() -> None:
+def test_a_winner_is_confirmed_only_if_it_is_better() -> None:
     found = {"question": "asked", "a": "tuned", "b": "incumbent", "margin": 0.1}
     found |= {"difference": 0.4, "interval90": [0.2, 0.6], "seeds": 3}
     said = {
         verdict: tuning_sentence(Comparison(**found, verdict=verdict))
         for verdict in ("better", "worse", "equivalent", "inconclusive")
     }
-    believed = [verdict for verdict, sentence in said.items() if "is believed" in sentence]
-    assert believed == ["better"]
+    confirmed = [verdict for verdict, sentence in said.items() if "is confirmed" in sentence]
+    assert confirmed == ["better"]
     assert "+0.40 dB, 90 % interval +0.20 to +0.60, 3 seeds" in said["better"]
     alone = tuning_sentence(Comparison(**{**found, "interval90": None, "seeds": 1}, verdict="inconclusive"))
-    assert "no interval, 1 seed. The incumbent stays" in alone
+    assert "no interval, 1 seed. The tuned recipe is not confirmed" in alone
 
 
 def test_the_line_of_the_history_is_the_best_so_far() -> None:
@@ -421,7 +421,7 @@ def test_the_line_of_the_history_is_the_best_so_far() -> None:
         for number, value in enumerate([20.0, 22.0, 21.0, 23.0])
     ]
     trials.append({"number": 4, "state": "pruned", "psnr_db": None, "validations": [[10, 19.0], [20, 19.5]]})
-    picture = history_chart(Search(format=1, name="search", steps=20, space={}, trials=trials))
+    picture = history_chart(Search(format=2, name="search", steps=20, space={}, trials=trials))
     assert picture is not None
     assert "the best of 4 finished trials reached 23.00 dB" in picture
     assert "trial 4: 19.50 dB, pruned" in picture
