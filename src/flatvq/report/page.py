@@ -120,5 +120,6 @@ def _context(study: Study, runs: list[Run]) -> dict[str, Any]:
         "gallery": gallery(names, runs),
         "file_counts": Counter(file.status for file in study.data.files),
         "max_files": MAX_FILES,
+        "has_runs": any(run.has_folder for run in runs),
         "notes": [(run.trial, note) for run in runs for note in run.notes],
     }

@@ -31,6 +31,7 @@ class Run:
         records: validation, train, init and replacement records, by kind.
         counts: number of uses of each code, by level; empty if `codes.json` is missing.
         notes: missing and damaged files, for the report.
+        has_folder: whether the folder of the run exists.
     """
 
     trial: Trial
@@ -38,6 +39,7 @@ class Run:
     records: dict[str, list[dict[str, Any]]]
     counts: Counts
     notes: tuple[str, ...]
+    has_folder: bool = True
 
     def curve(self, kind: str, key: str) -> list[Point]:
         """Return a value of the run over steps."""
@@ -89,7 +91,8 @@ def load_run(study_folder: Path, trial: Trial) -> Run:
 
 
 def _empty(trial: Trial, note: str) -> Run:
-    return Run(trial, samples=None, records={kind: [] for kind in KINDS}, counts=(), notes=(note,))
+    records: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    return Run(trial, samples=None, records=records, counts=(), notes=(note,), has_folder=False)
 
 
 def _read_or_note(read: Callable[[], T], default: T, notes: list[str]) -> T:
