@@ -44,7 +44,7 @@ class CapacityKind:
     Args:
         key: its name in a recipe's `match.capacities` and in the residuals of `study.json`.
         attribute: its attribute of `Capacity`, and its key in an arm of `study.json`.
-        label: its name in a sentence and beside a residual.
+        label: its name in sentences and next to residuals.
         heading: its name in a table's head, with the unit.
         format: how its values are written.
         solved_by: what the matching solver changes to match it: the codebook sizes, or the widths. With None,

@@ -67,7 +67,7 @@ TRIAL_METRICS = _by_key(
         "psnr_of_mean_mse_db",
         "PSNR of mean MSE",
         "dB",
-        NumberFormat(digits=3),
+        NumberFormat(digits=2),
         minimum=-1000,
         maximum=1000,
         tables=("trials",),

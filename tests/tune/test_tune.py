@@ -243,7 +243,7 @@ def test_a_search_without_a_finished_trial_says_why(recipe: Path, tmp_path: Path
     ended = subprocess.run(command(recipe, *words), cwd=tmp_path, capture_output=True, text=True)
     assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)
     message = ended.stderr.splitlines()[-1]
-    assert "no trial of 'made' finished; the last was" in message
+    assert "no trial of 'made' finished; the last one" in message
     assert json.loads((tmp_path / "made" / "tune.json").read_text())["trials"][0]["reason"] in message
 
 
@@ -400,19 +400,19 @@ def test_a_wrong_storage_is_one_line(recipe: Path, tmp_path: Path) -> None:
     assert "nonsense://x" in ended.stderr
 
 
-def test_a_winner_is_accepted_only_if_it_is_better() -> None:
+def test_a_winner_is_confirmed_only_if_it_is_better() -> None:
     values = {"question": "asked", "a": "tuned", "b": "incumbent", "margin": 0.1}
     values |= {"difference": 0.4, "interval90": [0.2, 0.6], "seeds": 3}
     sentences = {
         verdict: tuning_sentence(Comparison(**values, verdict=verdict))
         for verdict in ("better", "worse", "equivalent", "inconclusive")
     }
-    believed = [verdict for verdict, sentence in sentences.items() if "is believed" in sentence]
-    assert believed == ["better"]
+    confirmed = [verdict for verdict, sentence in sentences.items() if "is confirmed" in sentence]
+    assert confirmed == ["better"]
     assert "+0.40 dB, 90 % interval +0.20 to +0.60, 3 seeds" in sentences["better"]
     one_seed = {**values, "interval90": None, "seeds": 1}
     sentence = tuning_sentence(Comparison(**one_seed, verdict="inconclusive"))
-    assert "no interval, 1 seed. The incumbent stays" in sentence
+    assert "no interval, 1 seed. The tuned recipe is not confirmed" in sentence
 
 
 def test_the_line_of_the_history_is_the_best_so_far() -> None:

@@ -4,6 +4,7 @@ Each class of this package is a section of a recipe. An unknown key is an error 
 known key. The `arms` of a study are diffs against the other sections of the file.
 """
 
+from flatvq.deprecation import renamed_exports
 from flatvq.recipe.files import load_recipe, load_trial, recipe_text, shipped_recipes
 from flatvq.recipe.reading import merge, parse, set_key
 from flatvq.recipe.sections import (
@@ -56,3 +57,5 @@ __all__ = [
     "set_key",
     "shipped_recipes",
 ]
+
+__getattr__ = renamed_exports(__name__, {"KnobRecipe": "ParameterRange"})

@@ -118,7 +118,7 @@ def _remedy(kind: type[BaseModel], path: list[str], detail: ErrorDetails) -> str
             example = f", such as [{shown(value)}]" if isinstance(value, int | float | str) else ""
             return f"write a list{example}"
         case "model_type":
-            return f"give it keys: {', '.join(sorted(_fields_at(kind, path)))}"
+            return f"write a mapping with the keys {', '.join(sorted(_fields_at(kind, path)))}"
         case "dict_type":
             return "write a mapping of keys to values"
         case "too_short":

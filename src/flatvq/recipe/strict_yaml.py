@@ -57,7 +57,7 @@ def load_yaml(text: str, origin: str) -> Any:
 
 
 def dump_yaml(tree: Any) -> str:
-    r"""Write a tree as YAML that readers of YAML 1.1 and 1.2 read alike.
+    r"""Write a tree as YAML that parsers of YAML 1.1 and 1.2 read identically.
 
     Example:
         >>> dump_yaml({"title": "1e3", "path": "on", "steps": 10})
@@ -146,7 +146,15 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes strings that YAML 1.1 or 1.2 would read as another type."""
+    """Quotes strings that YAML 1.1 or 1.2 would read as another type or with other line breaks."""
+
+    def represent_str(self, text: str) -> ScalarNode:
+        """Write text with the line breaks of YAML 1.1 in double quotes, which escape them."""
+        has_breaks = any(char in text for char in "\x85\u2028\u2029")
+        return self.represent_scalar(f"{_TAG}str", text, style='"' if has_breaks else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 # Without the resolvers and constructors of yaml.SafeLoader.

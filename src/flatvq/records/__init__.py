@@ -4,6 +4,7 @@ Values are not converted: a file with a value of another type or range than docs
 that names the first such value. NaN and infinity, which JSON does not define, are read as null.
 """
 
+from flatvq.deprecation import renamed_exports
 from flatvq.records.lines import JsonLines, Row, Validation, load_jsonl, parse_row, read_jsonl, read_rows
 from flatvq.records.reading import Record, check_record, read_record
 from flatvq.records.run import Codes, Metrics, Status, read_codes, read_images, read_metrics, read_status
@@ -40,3 +41,5 @@ __all__ = [
     "read_rows",
     "read_status",
 ]
+
+__getattr__ = renamed_exports(__name__, {"Look": "Validation"})

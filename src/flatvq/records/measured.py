@@ -77,5 +77,6 @@ class Sized(Measured):
     @classmethod
     def ranges(cls) -> dict[str, Range]:
         """Return the valid range of each capacity and detail."""
-        details = [kind.detail for kind in CAPACITIES.values() if kind.detail]
-        return {entry.attribute: (0, 2**63) for entry in (*CAPACITIES.values(), *details)}
+        keys = [kind.attribute for kind in CAPACITIES.values()]
+        keys += [kind.detail.attribute for kind in CAPACITIES.values() if kind.detail]
+        return dict.fromkeys(keys, (0, 2**63))
