@@ -41,10 +41,10 @@ def test_the_luma_of_any_image_is_that_of_pillow(pixels: np.ndarray) -> None:
 
 def test_gray_images_are_unchanged_in_both_directions() -> None:
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    colour = with_channels(levels, 3)
+    color = with_channels(levels, 3)
     expected = np.array(Image.fromarray(levels[0, 0].numpy()).convert("RGB"))
-    np.testing.assert_array_equal(colour[0].permute(1, 2, 0).numpy(), expected)
-    assert torch.equal(with_channels(colour, 1), levels)
+    np.testing.assert_array_equal(color[0].permute(1, 2, 0).numpy(), expected)
+    assert torch.equal(with_channels(color, 1), levels)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -84,17 +84,17 @@ def test_a_model_of_one_channel_has_one_at_both_ends(hierarchy: str) -> None:
 
 
 def test_one_channel_changes_only_the_first_and_last_convolution_and_no_bits() -> None:
-    colour = ModelRecipe(levels=LEVELS, width=8, residual_width=4)
-    grey = parse(ModelRecipe, merge(colour.model_dump(), {"channels": 1}), "the recipe")
-    of_colour, of_grey = capacity_of(colour, 32), capacity_of(grey, 32)
-    assert of_grey.bits_per_image == of_colour.bits_per_image
-    assert of_grey.bits_per_pixel == of_colour.bits_per_pixel
+    color = ModelRecipe(levels=LEVELS, width=8, residual_width=4)
+    gray = parse(ModelRecipe, merge(color.model_dump(), {"channels": 1}), "the recipe")
+    of_color, of_gray = capacity_of(color, 32), capacity_of(gray, 32)
+    assert of_gray.bits_per_image == of_color.bits_per_image
+    assert of_gray.bits_per_pixel == of_color.bits_per_pixel
     # Two channels fewer: 4 x 4 weights to and from half the width, and two biases of the last convolution.
-    assert of_colour.parameters - of_grey.parameters == 2 * (2 * 4 * 16) + 2
-    assert of_colour.multiply_adds - of_grey.multiply_adds == 2 * (2 * 4 * 16) * 16**2
-    model = build_vqvae(grey, CodebookRecipe())
+    assert of_color.parameters - of_gray.parameters == 2 * (2 * 4 * 16) + 2
+    assert of_color.multiply_adds - of_gray.multiply_adds == 2 * (2 * 4 * 16) * 16**2
+    model = build_vqvae(gray, CodebookRecipe())
     codebooks = sum(p.numel() for p in model.quantizers.parameters())
-    assert sum(p.numel() for p in model.parameters()) - codebooks == of_grey.parameters
+    assert sum(p.numel() for p in model.parameters()) - codebooks == of_gray.parameters
 
 
 def test_a_tokenizer_of_one_channel_is_saved_and_loaded(tmp_path) -> None:

@@ -29,8 +29,8 @@ def test_events_hold_the_numbers_of_the_records(tmp_path: Path, small_recipe) ->
     expected = {record["step"]: record["loss"] for record in records if record["kind"] == "train"}
     assert losses == pytest.approx(expected)
     usage = {event.step: event.value for event in events.Scalars("validation/levels/1/usage")}
-    looks = [record for record in records if record["kind"] == "validation"]
-    assert usage == pytest.approx({record["step"]: record["levels"][1]["usage"] for record in looks})
+    validations = [record for record in records if record["kind"] == "validation"]
+    assert usage == pytest.approx({record["step"]: record["levels"][1]["usage"] for record in validations})
     assert events.Scalars("replacement/0/inactive"), "the level is part of the name"
 
 

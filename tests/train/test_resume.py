@@ -56,15 +56,15 @@ def _records(run: Path) -> list[dict]:
 
 def test_twenty_kills_change_no_bit(tmp_path: Path, small_recipe) -> None:
     recipe = small_recipe(steps=150, checkpoint_every=3)
-    undisturbed = tmp_path / "undisturbed"
-    first = _start(undisturbed, recipe)
+    uninterrupted = tmp_path / "uninterrupted"
+    first = _start(uninterrupted, recipe)
     first.join()  # starts the server and warms up the caches
     assert first.exitcode == 0
     again = time.perf_counter()
     warm = _start(tmp_path / "warm", recipe)
     warm.join()
     duration = time.perf_counter() - again
-    expected = _results(undisturbed)
+    expected = _results(uninterrupted)
     assert _results(tmp_path / "warm") == expected
 
     chance = random.Random(0)
@@ -91,7 +91,7 @@ def test_twenty_kills_change_no_bit(tmp_path: Path, small_recipe) -> None:
 
 def test_a_run_stopped_by_sigterm_resumes_bit_identically(tmp_path: Path, small_recipe) -> None:
     recipe = small_recipe(checkpoint_every=1000)
-    expected = tmp_path / "undisturbed"
+    expected = tmp_path / "uninterrupted"
     assert _finish(_start(expected, recipe)) == 0
     run = tmp_path / "stopped"
     process = _start(run, recipe)
@@ -119,7 +119,7 @@ def _records_so_far(run: Path) -> list[str]:
 
 def test_a_damaged_newest_checkpoint_is_skipped(tmp_path: Path, small_recipe) -> None:
     recipe = small_recipe()
-    run, expected = tmp_path / "run", tmp_path / "undisturbed"
+    run, expected = tmp_path / "run", tmp_path / "uninterrupted"
     assert _finish(_start(expected, recipe)) == 0
     assert _finish(_start(run, recipe)) == 0
     newest = max((run / "checkpoints").glob("step-*"))
@@ -134,7 +134,7 @@ def test_a_damaged_newest_checkpoint_is_skipped(tmp_path: Path, small_recipe) ->
 
 def test_a_partly_damaged_only_checkpoint_is_not_used(tmp_path: Path, small_recipe) -> None:
     recipe = small_recipe(steps=20, checkpoint_every=20)
-    run, expected = tmp_path / "run", tmp_path / "undisturbed"
+    run, expected = tmp_path / "run", tmp_path / "uninterrupted"
     assert _finish(_start(expected, recipe)) == 0
     assert _finish(_start(run, recipe)) == 0
     # The weights are intact, but must not be used when training starts again.

@@ -1,4 +1,4 @@
-"""A search goes on, on every machine, only with the images and the flatvq that it began with."""
+"""A search resumes, on every machine, only with the images and the version of flatvq that it started with."""
 
 from __future__ import annotations
 

@@ -100,11 +100,11 @@ def test_a_range_without_values_is_refused(knob: dict[str, float]) -> None:
 
 def test_a_collapsed_level_is_named_after_the_warm_up() -> None:
     recipe = hierarchy(256, 64)
-    look = {"step": 400, "psnr_db": 20.0, "levels": [{"perplexity": 200.0}, {"perplexity": 3.0}]}
-    assert collapsed_level(recipe, Validation(**look)) == 1
-    assert collapsed_level(recipe, Validation(**{**look, "step": 200})) is None
+    validation = {"step": 400, "psnr_db": 20.0, "levels": [{"perplexity": 200.0}, {"perplexity": 3.0}]}
+    assert collapsed_level(recipe, Validation(**validation)) == 1
+    assert collapsed_level(recipe, Validation(**{**validation, "step": 200})) is None
     more = [{"perplexity": 200.0}, {"perplexity": 4.0}]
-    assert collapsed_level(recipe, Validation(**{**look, "levels": more})) is None
+    assert collapsed_level(recipe, Validation(**{**validation, "levels": more})) is None
 
 
 # --- whole searches
