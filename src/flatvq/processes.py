@@ -1,7 +1,7 @@
-"""Starts worker processes, forked from a server that has imported everything once.
+"""How other processes come about: forked from a server that has imported everything once.
 
-The imports take longer than hundreds of steps of a small model. This module itself imports nothing large, so
-that the server can start before everything else.
+Imports take longer than hundreds of steps of a small model. This module imports nothing heavy itself, so that
+the server can be started before anything else is.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 
 __all__ = ["serve", "start"]
 
-# The imports of a trial. Optimizers import the compiler; pyarrow imports pandas if it is installed.
+# What a trial imports in the end: optimisers import the compiler, pyarrow imports pandas if it is there.
 _IMPORTS = ["flatvq.study.worker", "torch._dynamo", "pyarrow.parquet", "pandas"]
 
 
 def serve() -> None:
-    """Start the server in the background, if the system supports it and it is not running."""
+    """Start the server in the background, if this system has any and it does not run yet."""
     context = _context()
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload(_IMPORTS)
@@ -32,17 +32,7 @@ def serve() -> None:
 
 
 def start(target: Callable[..., None], *args: object) -> BaseProcess:
-    """Run a function of a module in a new process.
-
-    The script of this program is not imported there, unlike with `multiprocessing.Process`.
-
-    Args:
-        target: the function.
-        args: its arguments.
-
-    Returns:
-        The running process.
-    """
+    """Run a function of a module in a new process; the caller's own script is not run again there."""
     serve()
     process: BaseProcess = _context().Process(target=target, args=args)
     with _nameless_main():
@@ -56,8 +46,8 @@ def _context() -> Any:
 
 @contextmanager
 def _ignoring_interrupts() -> Iterator[None]:
-    """Ignore Ctrl-C while the server starts. The server itself ignores it only after its imports."""
-    if threading.current_thread() is not threading.main_thread():  # only it can set handlers
+    """Start a process that ignores Ctrl-C, as the server does once its imports are done."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -69,7 +59,7 @@ def _ignoring_interrupts() -> Iterator[None]:
 
 @contextmanager
 def _nameless_main() -> Iterator[None]:
-    """Hide the script of this program, so that a new process does not import it."""
+    """Keep a new process from running the program's own script again: it needs nothing of it."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
