@@ -72,7 +72,7 @@ def _capacity_column(found: Capacity, left: dict[str, float]) -> dict[str, str]:
     """Write one arm's capacity, with the relative difference from the reference behind what is matched."""
     return {
         "grids": " + ".join(f"{level.grid[0]}x{level.grid[1]}" for level in found.levels),
-        "codes": " + ".join(f"{level.codebook_size:,}" for level in found.levels),
+        "codes": " + ".join(level.codes for level in found.levels),
         "bits per image": f"{found.bits_per_image:,.0f} ({left['bits']:+.1%})",
         "bits per pixel": f"{found.bits_per_pixel:.3f}",
         "parameters": f"{found.parameters:,} ({left['parameters']:+.1%})",

@@ -23,6 +23,7 @@ from flatvq.model import VQVAE
 from flatvq.model.pixels import with_channels
 from flatvq.quantize import CodeUsage, Quantized, UsageCounter
 from flatvq.quantize.checks import whole
+from flatvq.recipe import LevelRecipe
 from flatvq.shapes import require_axes
 
 __all__ = ["Evaluation", "LevelEvaluation", "Sample", "eval_mode", "evaluate", "mean_over_all", "reconstruct"]
@@ -36,12 +37,14 @@ class LevelEvaluation:
     """Rows and columns of indices; None if the images differ in size."""
     code_dim: int
     """D."""
+    indices_per_cell: int
+    """Q."""
     usage: CodeUsage
     """Statistics of the pooled histogram."""
     quantization_error: float
     """E|z - e|^2 / Var(z) over the split, so that scale cannot hide it."""
     counts: tuple[int, ...]
-    """The pooled histogram [K]."""
+    """The pooled histogram [K]; of Q codebooks, one after the other [Q K]."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `metrics.json` holds of the level."""
@@ -49,6 +52,7 @@ class LevelEvaluation:
         return {
             "grid": self.grid,
             "code_dim": self.code_dim,
+            "indices_per_cell": self.indices_per_cell,
             **usage,
             "quantization_error": self.quantization_error,
         }
@@ -78,7 +82,7 @@ class Evaluation:
     ms_ssim: tuple[float | None, ...]
     """Per image; None where the image is too small."""
     bits: tuple[float, ...]
-    """Nominal bits per image: sum over levels of h x w x log2 K."""
+    """Nominal bits per image: sum over levels of h x w x Q x log2 K."""
     pixels: tuple[int, ...]
     """H x W per image."""
     levels: tuple[LevelEvaluation, ...]
@@ -107,33 +111,34 @@ class Evaluation:
 class _LevelTally:
     """Running sums of one level."""
 
-    def __init__(self, codebook_size: int, code_dim: int) -> None:
-        self.usage = UsageCounter(codebook_size)
+    def __init__(self, level: LevelRecipe) -> None:
+        self.usage = UsageCounter(level.codebook_size, level.index_shape)
         self.grids: set[tuple[int, int]] = set()
         self.error = 0.0
         self.squares = 0.0
         self.vectors = 0
-        self.sum = torch.zeros(code_dim, dtype=torch.float64, device="cpu")
+        self.sum = torch.zeros(level.code_dim, dtype=torch.float64, device="cpu")
 
     def add(self, level: Quantized) -> None:
         # On the CPU, for not every accelerator knows float64.
         latents, codes = level.latents.cpu().double(), level.code_vectors.cpu().double()
         self.usage.add(level.indices)
-        self.grids.add((level.indices.shape[1], level.indices.shape[2]))
+        self.grids.add((level.indices.shape[-2], level.indices.shape[-1]))
         self.error += float((latents - codes).square().sum())
         self.squares += float(latents.square().sum())
         self.sum += latents.sum(dim=(0, 2, 3))
-        self.vectors += level.indices.numel()
+        self.vectors += latents[:, 0].numel()
 
     def summary(self) -> LevelEvaluation:
         variance = self.squares - float(self.sum.square().sum()) / self.vectors
         return LevelEvaluation(
             grid=next(iter(self.grids)) if len(self.grids) == 1 else None,
             code_dim=len(self.sum),
+            indices_per_cell=math.prod(self.usage.index_shape),
             usage=self.usage.summary(),
             # Latents that are all the same have nothing to lose.
             quantization_error=self.error / variance if variance > 0 else 0.0,
-            counts=tuple(self.usage.counts.tolist()),
+            counts=tuple(self.usage.counts.flatten().tolist()),
         )
 
 
@@ -168,7 +173,7 @@ def evaluate(
         NonFiniteError: if the model gives NaN or infinity.
     """
     whole("batch_size", batch_size, 1)
-    tallies = [_LevelTally(level.codebook_size, level.code_dim) for level in model.recipe.levels]
+    tallies = [_LevelTally(level) for level in model.recipe.levels]
     names: list[str] = []
     columns: dict[str, list[Any]] = {
         key: [] for key in ("psnr_db", "ssim", "mse", "ms_ssim", "bits", "pixels")

@@ -52,6 +52,9 @@ def examine(
     recipe = _recipe(run)
     if len(recipe.model.levels) < 2:
         raise FlatvqError(f"'{run}' has one level", "name the run of a hierarchy")
+    if any(level.index_shape for level in recipe.model.levels):
+        what = f"'{run}' has a residual quantizer, with several indices in each cell"
+        raise FlatvqError(what, "name the run of a hierarchy of single codebooks")
     steps = steps or recipe.train.steps
     single = single_level_counterpart(run)
     total, done = steps * (2 + (single is not None)), 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from flatvq.model.memory import require_memory
@@ -13,8 +15,10 @@ from flatvq.quantize import (
     FiniteScalarQuantizer,
     Gradient,
     KMeansInit,
+    LookupFreeQuantizer,
     Quantizer,
     RandomInit,
+    ResidualQuantizer,
     VectorQuantizer,
     rotation_trick,
     straight_through,
@@ -64,19 +68,21 @@ def build_quantizer(
     level: LevelRecipe, codebook: CodebookRecipe, *, seed: int, steps: int | None
 ) -> Quantizer:
     """Build the quantizer of one level."""
-    if level.scalar_levels:
+    if level.quantizer == "scalar":
         return FiniteScalarQuantizer(level.scalar_levels)
+    if level.quantizer == "lookup-free":
+        return LookupFreeQuantizer(level.code_dim)
     decay = codebook.update.decay
-    return VectorQuantizer(
-        level.codebook_size,
-        level.code_dim,
-        metric=codebook.metric,
-        update=Ema(decay) if codebook.update.kind == "ema" else Gradient(decay),
-        estimator=rotation_trick if codebook.estimator == "rotation" else straight_through,
-        init=_init(codebook.init),
-        replacement=_replacement(codebook.replacement, steps),
-        seed=seed,
-    )
+    settings: dict[str, Any] = {
+        "update": Ema(decay) if codebook.update.kind == "ema" else Gradient(decay),
+        "estimator": rotation_trick if codebook.estimator == "rotation" else straight_through,
+        "init": _init(codebook.init),
+        "replacement": _replacement(codebook.replacement, steps),
+        "seed": seed,
+    }
+    if level.quantizer == "residual":
+        return ResidualQuantizer(level.codebook_size, level.code_dim, level.stages, **settings)
+    return VectorQuantizer(level.codebook_size, level.code_dim, metric=codebook.metric, **settings)
 
 
 def _init(recipe: InitRecipe) -> RandomInit | DataInit | KMeansInit:
@@ -90,5 +96,12 @@ def _replacement(recipe: ReplacementRecipe | None, steps: int | None) -> DeadCod
     if recipe is None:
         return None
     stop = None if steps is None else round(recipe.stop * steps)
-    bound = (recipe.fraction, recipe.share, recipe.grace, recipe.count)
-    return DeadCodeReplacement(recipe.every, recipe.start, stop, *bound)
+    return DeadCodeReplacement(
+        every=recipe.every,
+        start=recipe.start,
+        stop=stop,
+        fraction=recipe.fraction,
+        share=recipe.share,
+        grace=recipe.grace,
+        count=recipe.count,
+    )

@@ -69,7 +69,7 @@ def match(
 
     - bits, as near to equality as integers allow, by `codebook_size`: all levels' by one factor, except that
       the last to be rounded make up for what rounding the others left. Levels without a codebook
-      (`scalar_levels`) stay.
+      stay.
     - parameters and multiply-adds by the least change of `width` and `residual_width`, as ratios. Where both
       capacities are asked for, the larger difference of the two counts. Where the tolerance is out of reach,
       it is counted from the nearest that can be had.
@@ -114,8 +114,8 @@ def _codebook_changes(
 ) -> dict[str, tuple[int, int]]:
     """Scale the codebooks to the reference's bits."""
     capacity = capacity_of(model, size)
-    area = [level.grid[0] * level.grid[1] for level in capacity.levels]
-    levels = [n for n, level in enumerate(model.levels) if not level.scalar_levels]
+    area = [level.grid[0] * level.grid[1] * level.indices_per_cell for level in capacity.levels]
+    levels = [n for n, level in enumerate(model.levels) if level.has_codebook]
     # A code more changes the bits by about cells / K: where that is least comes last, to take the rest.
     levels.sort(key=lambda n: area[n] / model.levels[n].codebook_size, reverse=True)
     old = [model.levels[n].codebook_size for n in levels]

@@ -5,8 +5,10 @@ from flatvq.quantize.codebook import Codebook, InitEvent
 from flatvq.quantize.ema import Ema, Gradient
 from flatvq.quantize.estimators import rotation_trick, straight_through
 from flatvq.quantize.init import DataInit, KMeansInit, RandomInit
+from flatvq.quantize.lookup_free import LookupFreeQuantizer
 from flatvq.quantize.module import Quantizer
 from flatvq.quantize.replacement import DeadCodeReplacement, ReplacementEvent
+from flatvq.quantize.residual import ResidualQuantizer
 from flatvq.quantize.result import Quantized
 from flatvq.quantize.scalar import FiniteScalarQuantizer
 from flatvq.quantize.search import nearest_codes
@@ -23,10 +25,12 @@ __all__ = [
     "Gradient",
     "InitEvent",
     "KMeansInit",
+    "LookupFreeQuantizer",
     "Quantized",
     "Quantizer",
     "RandomInit",
     "ReplacementEvent",
+    "ResidualQuantizer",
     "UsageCounter",
     "VectorQuantizer",
     "code_usage",

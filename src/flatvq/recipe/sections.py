@@ -7,7 +7,7 @@ Each class is one section of the YAML file; each field's docstring is its docume
 from __future__ import annotations
 
 from decimal import Decimal
-from math import prod
+from math import log2, prod
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -94,9 +94,43 @@ class LevelRecipe(Section):
     """K, the number of codes."""
     code_dim: int = Field(64, ge=1, le=LONGEST_SIDE)
     """D, the dimension of a code."""
+    quantizer: Literal["vector", "scalar", "lookup-free", "residual"] = "vector"
+    """`vector`: a codebook; `residual`: `stages` codebooks in a row, each for the residual of the previous
+    ones; `scalar`: finite scalar quantization (FSQ) with `scalar_levels`; `lookup-free`: the signs of D
+    coordinates (LFQ), so that K is 2 to the power of D."""
     scalar_levels: tuple[Annotated[int, Field(le=LONGEST_SIDE)], ...] = ()
-    """If given, the level is quantized without a codebook by finite scalar quantization (FSQ) with these
-    levels; K is then their product and D their number."""
+    """Number of values of each coordinate of `scalar`, which these levels imply; K is their product, D their
+    number."""
+    stages: int = Field(1, ge=1, le=64)
+    """Number of codebooks of `residual`, and of indices in each cell of the grid."""
+
+    @property
+    def has_codebook(self) -> bool:
+        """Whether code vectors are learned."""
+        return self.quantizer in ("vector", "residual")
+
+    @property
+    def index_shape(self) -> tuple[int, ...]:
+        """Axes of the indices of one cell: () for one index, (`stages`,) for a residual quantizer."""
+        return (self.stages,) if self.quantizer == "residual" else ()
+
+    @property
+    def bits_per_cell(self) -> float:
+        """Nominal bits of one cell: the number of its indices times log2 K."""
+        return prod(self.index_shape) * log2(self.codebook_size)
+
+    @model_validator(mode="after")
+    def _quantizer_has_its_keys(self) -> Self:
+        if self.scalar_levels and self.quantizer == "vector":
+            object.__setattr__(self, "quantizer", "scalar")
+        if self.quantizer == "scalar" and not self.scalar_levels:
+            raise ValueError("quantizer=scalar needs scalar_levels,")
+        if self.quantizer != "scalar" and self.scalar_levels:
+            levels = shown(list(self.scalar_levels))
+            raise ValueError(f"scalar_levels={levels} needs quantizer=scalar, not {self.quantizer},")
+        if self.stages > 1 and self.quantizer != "residual":
+            raise ValueError(f"stages={self.stages} needs quantizer=residual, not {self.quantizer},")
+        return self
 
     @model_validator(mode="after")
     def _codes_can_be_counted(self) -> Self:
@@ -107,6 +141,10 @@ class LevelRecipe(Section):
         if self.scalar_levels:
             object.__setattr__(self, "codebook_size", prod(self.scalar_levels))
             object.__setattr__(self, "code_dim", len(self.scalar_levels))
+        if self.quantizer == "lookup-free":
+            if self.code_dim > 62:
+                raise ValueError(f"code_dim is {self.code_dim}, and quantizer=lookup-free takes at most 62,")
+            object.__setattr__(self, "codebook_size", 2**self.code_dim)
         if self.codebook_size >= 2**63:
             codes = f"{Decimal(self.codebook_size):.3g} codes"
             raise ValueError(f"{codes} are more than indices of 64 bits can count")
@@ -220,6 +258,8 @@ class TrainRecipe(Section):
     """Weight of the commitment loss (beta), summed over levels."""
     codebook_weight: float = Field(1.0, ge=0, le=1_000_000)
     """Weight of the codebook loss; it has an effect with `update.kind: gradient` only."""
+    entropy_weight: float = Field(0.1, ge=0, le=1_000_000)
+    """Weight of the entropy loss; it has an effect with `quantizer: lookup-free` only."""
     clip_norm: float = Field(0.0, ge=0, le=1e30)
     """Largest norm of the gradient; 0 leaves it as it is."""
     precision: Literal["float32", "bfloat16", "auto"] = "auto"

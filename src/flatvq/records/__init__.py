@@ -8,7 +8,7 @@ from flatvq.records.lines import JsonLines, Look, Row, load_jsonl, parse_row, re
 from flatvq.records.reading import Record, check_record, read_record
 from flatvq.records.run import Codes, Metrics, Status, read_codes, read_images, read_metrics, read_status
 from flatvq.records.search import Search, load_search
-from flatvq.records.study import Arm, Comparison, Study, Trial, TrialLevel, load_study
+from flatvq.records.study import Arm, Comparison, Study, Trial, TrialLevel, codebook_sizes, load_study
 
 __all__ = [
     "Arm",
@@ -25,6 +25,7 @@ __all__ = [
     "Trial",
     "TrialLevel",
     "check_record",
+    "codebook_sizes",
     "load_jsonl",
     "load_search",
     "load_study",

@@ -62,6 +62,7 @@ class LevelMetrics(Record):
     grid: Pair[Positive]
     codebook_size: Positive
     code_dim: Positive
+    indices_per_cell: Positive = 1
     usage: Share
     perplexity: Annotated[float, Field(ge=0, le=2**63)]
     used_codes: Count

@@ -35,6 +35,7 @@ __all__ = [
     "Study",
     "Trial",
     "TrialLevel",
+    "codebook_sizes",
     "load_study",
 ]
 
@@ -57,12 +58,29 @@ class Identity(Record):
     validation: Side
 
 
+def codebook_sizes(codebook_size: int, indices_per_cell: int) -> str:
+    """Write the codebook sizes of a level for display.
+
+    Example:
+        >>> codebook_sizes(1024, 1), codebook_sizes(512, 4)
+        ('1,024', '4 × 512')
+    """
+    size = f"{codebook_size:,}"
+    return size if indices_per_cell == 1 else f"{indices_per_cell} × {size}"
+
+
 class Level(Record):
     """One level of codes, as built."""
 
     grid: Pair[Positive]
     codebook_size: Positive
     code_dim: Positive
+    indices_per_cell: Positive = 1
+
+    @property
+    def codes(self) -> str:
+        """The codebook sizes for display, such as `512`, or `4 × 512` for four residual stages."""
+        return codebook_sizes(self.codebook_size, self.indices_per_cell)
 
 
 class Arm(Record):

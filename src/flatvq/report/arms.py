@@ -17,7 +17,7 @@ class LevelView:
     """One codebook, means over seeds; `usage` is a share in [0, 1]."""
 
     name: str
-    codebook_size: int
+    codes: str
     grid: tuple[int, int]
     code_dim: int
     usage: float | None
@@ -92,7 +92,7 @@ def _view_level(arm: Arm, trials: list[Trial], level: int) -> LevelView:
     found = [trial.levels[level] for trial in trials if trial.levels and level < len(trial.levels)]
     return LevelView(
         name=level_name(level, len(arm.level_table)),
-        codebook_size=built.codebook_size,
+        codes=built.codes,
         grid=built.grid,
         code_dim=built.code_dim,
         usage=mean(item.usage for item in found),

@@ -68,7 +68,7 @@ def _panel(study: Study, arm: Arm, level: int, runs: Sequence[Run], look: Look) 
         ("share of new codes active at the next event", _steps(f"Survival in {where}", survived, 1.0, last)),
     ]
     return Panel(
-        heading=f"{name}, grid {built.grid[0]} × {built.grid[1]}, K {number(built.codebook_size)}",
+        heading=f"{name}, grid {built.grid[0]} × {built.grid[1]}, K {built.codes}",
         facts=[*_facts(found), *_collapses(found), *_init(runs, level), *_replacements(events)],
         drawings=[
             ("times used, codes by rank", _histogram(where, level, runs, look)),

@@ -54,9 +54,9 @@ class PlannedArm:
 
     @property
     def treatment(self) -> Treatment:
-        """What is done against collapse in every codebook; scalar levels have none that could collapse."""
-        scalar = all(level.scalar_levels for level in self.recipe.model.levels)
-        return "healthy" if scalar else self.recipe.codebook.treatment
+        """Measures against collapse of every codebook; `healthy` for a model without codebooks."""
+        has_codebook = any(level.has_codebook for level in self.recipe.model.levels)
+        return self.recipe.codebook.treatment if has_codebook else "healthy"
 
     @property
     def healthy(self) -> bool:

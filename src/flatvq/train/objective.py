@@ -31,10 +31,12 @@ class Losses:
     """Summed over levels."""
     codebook: Tensor
     """Summed over levels."""
+    entropy: Tensor
+    """Summed over levels."""
 
 
 def objective(output: VQVAEOutput, images: Tensor, recipe: TrainRecipe) -> Losses:
-    """Add reconstruction, commitment and codebook loss (van den Oord et al. 2017, eq. 3).
+    """Add reconstruction, commitment, codebook (van den Oord et al. 2017, eq. 3) and entropy loss.
 
     Args:
         output: of the model.
@@ -42,7 +44,7 @@ def objective(output: VQVAEOutput, images: Tensor, recipe: TrainRecipe) -> Losse
         recipe: the weights.
 
     Returns:
-        MSE x 4 (the [-1, 1] scale) + beta x commitment + weight x codebook, in float32 or the model's double
+        MSE x 4 (the [-1, 1] scale) plus the weighted sum of the others, in float32 or the model's double
         precision. An empty batch has losses of zero.
 
     Raises:
@@ -57,10 +59,14 @@ def objective(output: VQVAEOutput, images: Tensor, recipe: TrainRecipe) -> Losse
     reconstruction = F.mse_loss(reconstructed, images) if images.numel() else reconstructed.sum()
     commitment = sum([level.commitment_loss for level in output.levels], reconstruction.new_zeros(()))
     codebook = sum([level.codebook_loss for level in output.levels], reconstruction.new_zeros(()))
+    entropy = sum([level.entropy_loss for level in output.levels], reconstruction.new_zeros(()))
     total = (
-        _SCALE * reconstruction + recipe.commitment_weight * commitment + recipe.codebook_weight * codebook
+        _SCALE * reconstruction
+        + recipe.commitment_weight * commitment
+        + recipe.codebook_weight * codebook
+        + recipe.entropy_weight * entropy
     )
-    return Losses(total, reconstruction, commitment, codebook)
+    return Losses(total, reconstruction, commitment, codebook, entropy)
 
 
 def learning_rate(step: int, recipe: TrainRecipe) -> float:

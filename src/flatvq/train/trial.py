@@ -82,7 +82,9 @@ def is_finished(run: Path) -> bool:
     except FlatvqError:
         return False
     built = capacity_of(recipe.model, recipe.data.crop).levels
-    measured = [(level.grid, level.codebook_size, level.code_dim) for level in metrics.levels]
+    measured = [
+        (level.grid, level.codebook_size, level.code_dim, level.indices_per_cell) for level in metrics.levels
+    ]
     return status.status == "done" and measured == [astuple(level) for level in built]
 
 
@@ -162,7 +164,7 @@ def _finish(trainer: Trainer, run: Path) -> None:
     found = evaluate(trainer.model, crops, batch_size=recipe.evaluate.batch_size, keep=keep)
     _write_pictures(run / "samples", found)
     _write_images(run / "images.parquet", found)
-    levels = [{"codebook_size": len(level.counts), "counts": level.counts} for level in found.levels]
+    levels = [{"codebook_size": level.usage.codebook_size, "counts": level.counts} for level in found.levels]
     write_json(run / "codes.json", {"levels": levels})
     config = recipe.model_dump(mode="json", include={"model", "codebook"})
     save_tokenizer(run / "model", trainer.model, config)

@@ -100,7 +100,7 @@ def changed(recipe: TrialRecipe, values: Mapping[str, Any]) -> TrialRecipe:
     tree = recipe.model_dump()
     for name, value in values.items():
         if name == CODE_DIM:
-            for level in range(len(recipe.model.levels)):
+            for level in (n for n, each in enumerate(recipe.model.levels) if each.has_codebook):
                 tree = set_key(tree, f"model.levels.{level}.code_dim", value)
         elif name != UPPER_BITS:
             tree = set_key(tree, name, value)
@@ -143,7 +143,7 @@ def _holds(knob: KnobRecipe, value: Any) -> bool:
 def _sizes(model: ModelRecipe, crop: int, upper_bits: int) -> list[int]:
     """Give every upper level 2^bits codes, and the bottom as many as keep the bits of an image."""
     levels = capacity_of(model, crop).levels
-    cells = [prod(level.grid) for level in levels]
+    cells = [prod(level.grid) * level.indices_per_cell for level in levels]
     whole = sum(count * log2(level.codebook_size) for count, level in zip(cells, levels, strict=True))
     left = whole - upper_bits * sum(cells[1:])
     bottom = round(2 ** min(left / cells[0], 20))
