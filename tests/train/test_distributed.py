@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
+from tests.train.conftest import OTHER_LEVELS, VECTOR_LEVELS
 
 from flatvq.recipe import TrialRecipe
 
@@ -64,10 +66,11 @@ def _train(folder: Path, processes: int) -> list[dict[str, torch.Tensor]]:
     return [load_file(folder / f"{processes}-{rank}.safetensors") for rank in range(processes)]
 
 
-def test_two_processes_train_as_one(tmp_path: Path, small_recipe) -> None:
+@pytest.mark.parametrize("levels", [VECTOR_LEVELS, OTHER_LEVELS], ids=["vector", "residual, lookup-free"])
+def test_two_processes_train_as_one(tmp_path: Path, small_recipe, levels) -> None:
     # Steps enough to gather, seed and update both codebooks and to replace at step 6; not so many that
     # rounding, amplified by every nearest-code decision, makes two trainings of it.
-    recipe: TrialRecipe = small_recipe(steps=10, validate_every=100)
+    recipe: TrialRecipe = small_recipe(levels, steps=10, validate_every=100)
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.model_dump(mode="json")))
     (alone,) = _train(tmp_path, 1)
     first, second = _train(tmp_path, 2)

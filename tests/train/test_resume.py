@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
+from tests.train.conftest import OTHER_LEVELS
 
 from flatvq.recipe import TrialRecipe
 from flatvq.study import worker
@@ -87,6 +88,24 @@ def test_twenty_kills_leave_no_trace(tmp_path: Path, small_recipe) -> None:
         assert len(losses) == recipe.train.steps, "a step was trained twice, with different losses"
     # Otherwise the kills all came before the first checkpoint or after the last, and showed nothing.
     assert len(resumed_at - {0, recipe.train.steps}) >= 4
+
+
+def test_a_kill_leaves_no_trace_in_residual_and_lookup_free_quantizers(tmp_path: Path, small_recipe) -> None:
+    recipe = small_recipe(OTHER_LEVELS, checkpoint_every=3)
+    expected, run = tmp_path / "undisturbed", tmp_path / "killed"
+    assert _finish(_start(expected, recipe)) == 0
+    process = _start(run, recipe)
+    while not list((run / "checkpoints").glob("step-*")):
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert _finish(_start(run, recipe)) == 0
+    assert _results(run) == _results(expected)
+    starts = [record["step"] for record in _records(run) if record["kind"] == "start"]
+    assert starts[0] == 0 < starts[1] < recipe.train.steps
+    # Every stage has its own events.
+    inits = [record for record in _records(run) if record["kind"] == "init"]
+    assert [record["level"] for record in inits] == [0, 0, 0]
 
 
 def test_sigterm_writes_a_checkpoint_and_the_rest_follows_exactly(tmp_path: Path, small_recipe) -> None:
