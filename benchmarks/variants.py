@@ -1,9 +1,13 @@
-"""Compare the variants with the plain search: `python -m benchmarks.variants RECORD.json`.
+"""Compare the methods of the compiled search: `python -m benchmarks.variants RECORD.json`.
 
-Each case times all variants in turn in one process, so that a slow phase of the machine slows all. Times
+Each case times all methods in turn in one process, so that a machine that slows down slows all of them. Times
 are CPU seconds of one thread, so that other processes on the machine count as little as possible. The record
-holds the time of each variant and the ratio plain / variant, round by round: above 1, the variant is faster.
-`chosen` is the variant that the search takes if none is named.
+holds the time of each method and the ratio to the search of all codes, round by round: above 1, the method is
+faster. `automatic` is what the search does by default.
+
+results/variants.json was written by this script's first version, at the commit that it names. The compiled
+search then had more variants: one that compares integers of 16 bits first ("screened"), the tree ("pruned"),
+and prepared codebooks that were kept from one search to the next.
 
 Axes: N vectors, K codes, D code dim.
 """
@@ -22,20 +26,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from benchmarks.contenders import Call, flatvq_step, model_recipe
+from benchmarks.timing import alternate, spread
 from flatvq.data import ImageSet, TrainingCrops, open_data
 from flatvq.model import VQVAE, build_vqvae
-from flatvq.quantize import VectorQuantizer, nearest_codes, search
-from flatvq.quantize.native import instructions, search_native, variants
+from flatvq.nearest import compiled, nearest_codes, status
+from flatvq.quantize import VectorQuantizer
 from flatvq.quantize.seeding import kmeans
 from flatvq.recipe import CodebookRecipe, DataRecipe, LevelRecipe, ModelRecipe, SeedingRecipe, TrainRecipe
 from flatvq.study.results import machine_record
 from flatvq.train.machine import keep_freed_memory
 from flatvq.train.objective import objective
 from flatvq.train.optimizer import optimizer_for
-from torch import Tensor
-
-from benchmarks.contenders import Call, flatvq_step, model_recipe
-from benchmarks.timing import alternate, spread
 
 ROOT = Path(__file__).parents[1]
 DATA = DataRecipe(source="photographs", crop=64, resize=400)
@@ -58,8 +62,8 @@ def main() -> None:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "machine": machine_record(),
-        "plain": instructions(),
-        "variants": list(_names()),
+        "search": status(),
+        "methods": list(compiled.METHODS),
         "clock": "CPU seconds of one thread",
         "training_steps": STEPS,
         "cases": cases,
@@ -82,7 +86,6 @@ def measure(size: int, dim: int) -> Iterator[dict[str, Any]]:
         for count in (BATCH, IMAGE):
             title = f"search, {source} codes, N {count}, {shape}"
             yield compared(title, partial(nearest_codes, given[:count], book))
-    yield from _new_codes(*sources["trained"], shape)
     quantizer = VectorQuantizer(size, dim).eval()
     quantizer.codebook.set_codes(codes)
     yield compared(f"quantizer, evaluation, trained codes, N {BATCH}, {shape}", lambda: quantizer(vectors))
@@ -104,10 +107,9 @@ def whole_step(title: str, step: Call) -> dict[str, Any]:
 def compared(title: str, call: Call, seconds: float = SECONDS) -> dict[str, Any]:
     """Time one call with each method."""
     print(title, file=sys.stderr, flush=True)
-    calls = {name: partial(_forced, name, call) for name in _names()}
-    return _summary(
-        title, alternate(calls, seconds=seconds, rounds=ROUNDS, clock=time.process_time), instructions()
-    )
+    calls = {name: partial(_forced, name, call) for name in compiled.METHODS}
+    taken = alternate(calls, seconds=seconds, rounds=ROUNDS, clock=time.process_time)
+    return _summary(title, taken, "all codes")
 
 
 def _summary(title: str, taken: dict[str, list[float]], baseline: str) -> dict[str, Any]:
@@ -123,37 +125,14 @@ def _summary(title: str, taken: dict[str, list[float]], baseline: str) -> dict[s
     return {"case": title, "rounds": len(taken[baseline]), "baseline": baseline, "times": times}
 
 
-def _names() -> tuple[str, ...]:
-    return (*(name for name in variants() if name != "portable"), "chosen")
-
-
-def _forced(variant: str, call: Callable[[], object]) -> None:
-    """Call something whose searches all use one variant."""
-    usual = search.search_native
-    search.search_native = usual if variant == "chosen" else partial(search_native, variant=variant)
+def _forced(method: str, call: Callable[[], object]) -> None:
+    """Call something whose searches all use one method."""
+    usual = compiled.search_within_range
+    compiled.search_within_range = partial(usual, method=method)
     try:
         call()
     finally:
-        search.search_native = usual
-
-
-def _new_codes(vectors: Tensor, codes: Tensor, shape: str) -> Iterator[dict[str, Any]]:
-    """Time a search for one image, with codes that stay the same and with codes that change each time."""
-
-    def same() -> object:
-        return nearest_codes(vectors[:IMAGE], codes)
-
-    def changed() -> object:
-        codes[0, 0] += 1e-6
-        return nearest_codes(vectors[:IMAGE], codes)
-
-    for name in (instructions(), "chosen"):
-        calls = {
-            "codes of the last search": partial(_forced, name, same),
-            "new codes": partial(_forced, name, changed),
-        }
-        taken = alternate(calls, seconds=1, rounds=300, warm_up=3, clock=time.process_time)
-        yield _summary(f"search, {name}, codes prepared before, N {IMAGE}, {shape}", taken, "new codes")
+        compiled.search_within_range = usual
 
 
 def trained_model(size: int, dim: int) -> tuple[VQVAE, Call]:

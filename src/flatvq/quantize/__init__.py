@@ -1,5 +1,6 @@
 """Quantizers as PyTorch modules, usable in anybody's model, and the statistics of their codebooks."""
 
+from flatvq.nearest import nearest_codes
 from flatvq.quantize.codebook import Codebook, SeedingEvent
 from flatvq.quantize.ema import Ema, Gradient
 from flatvq.quantize.estimators import rotation_trick, straight_through
@@ -7,7 +8,6 @@ from flatvq.quantize.module import Quantizer
 from flatvq.quantize.result import Quantized
 from flatvq.quantize.revival import Revival, RevivalEvent
 from flatvq.quantize.scalar import FiniteScalarQuantizer
-from flatvq.quantize.search import nearest_codes
 from flatvq.quantize.seeding import DataSeeding, KMeansSeeding, RandomSeeding
 from flatvq.quantize.usage import CodeUsage, UsageCounter, code_usage
 from flatvq.quantize.vector import VectorQuantizer

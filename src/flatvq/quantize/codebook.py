@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
+from flatvq.nearest import code_sums, look_up
 from flatvq.quantize.checks import require_finite
 from flatvq.quantize.distributed import Ranks
 from flatvq.quantize.ema import Ema, Update, ema_step
@@ -23,10 +24,8 @@ from flatvq.quantize.precision import Float32Module
 from flatvq.quantize.randomness import generator
 from flatvq.quantize.recomputation import RecentCodes, in_backward_pass, may_run_again
 from flatvq.quantize.revival import Revival, RevivalEvent, replacements
-from flatvq.quantize.search import look_up
 from flatvq.quantize.seeding import DataSeeding, RandomSeeding, Seeding, random_codes
 from flatvq.quantize.sharding import full, is_sharded, write_rows
-from flatvq.quantize.sums import code_sums
 from flatvq.shapes import require_axes, require_floating
 
 __all__ = ["Codebook", "SeedingEvent"]
