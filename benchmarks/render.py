@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from benchmarks.paper import imagenet
 
 __all__ = ["INSTRUCTIONS", "blocks", "filled", "page", "plots", "table"]
 
+# How the variants of the compiled search compared, before all but one of them were removed.
+VARIANTS = Path(__file__).parents[1] / "results" / "variants.json"
 _MIB = 2**20
 # What decides how fast a processor multiplies, by the names of Linux and of people, the fastest first.
 INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
@@ -28,7 +31,19 @@ def blocks(bench: Bench, others: Sequence[Bench], gpu: Bench) -> dict[str, list[
         "curves": curves(bench),
         "gpu": on_a_gpu(gpu),
         "imagenet": imagenet(_decode_seconds(bench)),
+        "variants": variants(json.loads(VARIANTS.read_text(encoding="utf-8"))),
     }
+
+
+def variants(record: Bench) -> list[str]:
+    """Show how much faster each variant of the compiled search was than the search of all codes."""
+    plain = record["plain"]
+    names = [name for name in record["variants"] if name not in (plain, "chosen")]
+    rows = [f"| case | {plain} | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for case in (case for case in record["cases"] if case["baseline"] == plain):
+        ratios = [f"{case['times'][name]['ratio']['median']:.2f}x" for name in names]
+        rows.append(f"| {case['case']} | {_time(case['times'][plain]['seconds'])} | {' | '.join(ratios)} |")
+    return rows
 
 
 def page(bench: Bench, others: Sequence[Bench], gpu: Bench, path: Path) -> None:
