@@ -14,7 +14,7 @@ from setuptools.command.build_ext import build_ext
 
 NATIVE = "src/flatvq/nearest/native"
 # nanobind's own code needs this; it also lets the kernels read floats as vectors.
-FLAGS = ["-std=c++17", "-O3", "-fno-strict-aliasing", "-fvisibility=hidden", "-Wno-psabi"]
+FLAGS = ["-std=c++17", "-O3", "-g0", "-fno-strict-aliasing", "-fvisibility=hidden", "-Wno-psabi"]
 OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]  # Apple's compiler has no OpenMP
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
@@ -16,7 +17,7 @@ __all__ = ["BUILD_ERROR", "switched_off", "triton_missing", "warn_of_missing_bui
 
 # After torch, which is imported above: then both share one OpenMP pool.
 try:
-    from flatvq.nearest import _native  # noqa: F401
+    import_module("flatvq.nearest._native")
 except ImportError as error:
     BUILD_ERROR = str(error)
     """Why the compiled extension could not be imported; empty if it was."""
