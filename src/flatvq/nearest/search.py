@@ -5,6 +5,8 @@ Axes: N vectors, K codes, D code dim.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float, Int64
@@ -92,7 +94,9 @@ def _search(vectors: Tensor, codebook: Tensor, backend: str | None, look_up: boo
         require_backend(backend, device)
     if len(vectors) == 0:
         return SearchResult(torch.empty(0, dtype=torch.int64, device=device))
-    with torch.autocast(device.type, enabled=False):
+    # Entering `autocast` takes as long as a small search.
+    enabled = torch.is_autocast_enabled(device.type)
+    with torch.autocast(device.type, enabled=False) if enabled else nullcontext():
         return BACKENDS[backend].search(vectors.float(), codebook.float(), look_up)
 
 

@@ -85,19 +85,17 @@ int64_t first_of_lane(const float *vector, const Panels &panels, int64_t panel, 
 {
     // The search did not keep which register the score came from, so it is computed again.
     const float *values = panels.values + panel * panels.dim * WIDTH<Set> + lane;
-    const float *offsets = panels.offsets + panel * WIDTH<Set> + lane;
-    float highest = -INFINITY;
-    int place = lane;
-    for (int reg = 0; reg < Set::REGISTERS; reg++) {
-        float sum = offsets[reg * Set::LANES];
-        for (int64_t d = 0; d < panels.dim; d++)
-            sum = Set::multiply_add(vector[d], values[d * WIDTH<Set> + reg * Set::LANES], sum);
-        if (highest < sum) {
-            highest = sum;
-            place = lane + reg * Set::LANES;
-        }
-    }
-    return panel * WIDTH<Set> + place;
+    float sum[Set::REGISTERS];
+    for (int reg = 0; reg < Set::REGISTERS; reg++)
+        sum[reg] = panels.offsets[panel * WIDTH<Set> + lane + reg * Set::LANES];
+    for (int64_t d = 0; d < panels.dim; d++)
+#pragma GCC unroll 4
+        for (int reg = 0; reg < Set::REGISTERS; reg++)
+            sum[reg] = Set::multiply_add(vector[d], values[d * WIDTH<Set> + reg * Set::LANES], sum[reg]);
+    int place = 0;
+    for (int reg = 1; reg < Set::REGISTERS; reg++)
+        place = sum[place] < sum[reg] ? reg : place;
+    return panel * WIDTH<Set> + lane + place * Set::LANES;
 }
 
 // See Kernels::search. Of two equal scores the first stays.
