@@ -7,7 +7,7 @@ faster. `automatic` is what the search does by default.
 
 results/variants.json was written by this script's first version, at the commit that it names. The compiled
 search then had more variants: one that compares integers of 16 bits first ("screened"), the tree ("pruned"),
-and prepared codebooks that were kept from one search to the next.
+and prepared codebooks that were kept from one search to the next. results/methods.json is of this version.
 
 Axes: N vectors, K codes, D code dim.
 """
