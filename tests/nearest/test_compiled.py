@@ -108,7 +108,7 @@ def test_codes_beyond_a_core_s_cache_are_searched_in_parts(kernels, method):
 
 
 @pytest.mark.usefixtures("not_built")
-def test_a_missing_build_is_told_once_and_the_search_is_the_same(normal):
+def test_a_missing_build_is_reported_once_and_the_search_is_the_same(normal):
     with pytest.warns(RuntimeWarning, match="no module named _native"):
         nearest_codes(normal(3, 4), normal(2, 4))
     for dim in (4, 40):  # and a second warning would be an error

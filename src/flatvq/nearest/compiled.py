@@ -122,9 +122,9 @@ def code_medians(codebook: Tensor, kernels: str) -> tuple[bool, Tensor | None]:
     """
     codebook = codebook.contiguous()
     arguments = _KERNELS[kernels], _matrix(codebook), SMALLEST, LARGEST, OFFSET
-    found = _native.code_range(*arguments, 0)
-    if found != _native.CodeRange.OFFSET:
-        return found == _native.CodeRange.AS_IS, None
+    code_range = _native.code_range(*arguments, 0)
+    if code_range != _native.CodeRange.OFFSET:
+        return code_range == _native.CodeRange.AS_IS, None
     medians = codebook.new_empty(codebook.shape[1])
     _native.code_range(*arguments, medians.data_ptr())
     return True, medians

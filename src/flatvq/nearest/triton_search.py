@@ -111,7 +111,7 @@ def _search(
     lanes = tl.arange(0, COLUMNS)
     first = tl.program_id(1) * share
     last = tl.minimum(first + share, size)
-    # Column by column, the largest score so far, and where it was found.
+    # Column by column, the largest score so far and its position.
     best = tl.full([ROWS, COLUMNS], -float("inf"), tl.float32)
     where = tl.zeros([ROWS, COLUMNS], tl.int32)
     vector = vectors + rows.to(tl.int64) * vector_stride

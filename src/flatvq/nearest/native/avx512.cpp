@@ -36,7 +36,7 @@ struct Avx512 {
 
     static unsigned at_least(const Floats &a, const Floats &b)
     {
-        // By an instruction that the compiler does not look into: GCC 12 may spill the 16 bits and reload 64.
+        // By an instruction that the compiler cannot change: GCC 12 may spill the 16 bits and reload 64.
         unsigned bits;
         asm("kmovw %1, %0" : "=r"(bits) : "k"(_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ)));
         return bits;
