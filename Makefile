@@ -5,14 +5,19 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # What is compiled when flatvq is installed.
-NATIVE := $(wildcard src/flatvq/*/native/*.cpp src/flatvq/*/native/*.h)
+NATIVE := setup.py $(wildcard src/flatvq/*/native/*.cpp src/flatvq/*/native/*.h)
+# The compiled search without its Python module, and a program that tests it.
+SEARCH := src/flatvq/nearest/native
+SEARCH_SOURCES := $(filter-out %/bindings.cpp,$(wildcard $(SEARCH)/*.cpp)) tests/nearest/native/random_shapes.cpp
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
-.PHONY: help study test lint bench findings clean
+.PHONY: help study test lint sanitize bench findings clean
 
 help:
 	@echo "make study   run the default study, 3 to 8 minutes on 2 cores; then open studies/photographs/report.html"
 	@echo "make test    run the tests, 5 to 10 minutes"
 	@echo "make lint    ruff, mypy and the import contract"
+	@echo "make sanitize  the compiled search on random shapes, with AddressSanitizer and UBSan, half a minute"
 	@echo "make bench   flatvq beside other libraries, half an hour to an hour; make bench QUICK=1 takes 3 minutes"
 	@echo "make findings docs/findings.md and its figures, from the records in results/"
 	@echo "make clean   remove the environments and caches; studies and results stay"
@@ -28,6 +33,13 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+sanitize: build/random_shapes
+	OMP_NUM_THREADS=2 build/random_shapes
+
+build/random_shapes: $(SEARCH_SOURCES) $(wildcard $(SEARCH)/*.h)
+	@mkdir -p build
+	$(CXX) -std=c++17 -O1 -g -fopenmp -fno-strict-aliasing -Wno-psabi $(SANITIZERS) -I $(SEARCH) $(SEARCH_SOURCES) -o $@
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)

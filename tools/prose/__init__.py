@@ -1,1 +1,1 @@
-"""`python -m tools.prose`: proselint with the project's own style, over docs, docstrings, comments and messages."""
+"""`python -m tools.prose`: proselint with the style of this project."""

@@ -1,4 +1,4 @@
-"""The prose in a file: Markdown text, docstrings, comments and messages of Python, comments of YAML, text of HTML."""
+"""The prose in a file: Markdown, docstrings, comments and messages of Python, comments of YAML, HTML."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from flatvq.deprecation import renamed_attribute
 from flatvq.errors import FlatvqError
+from flatvq.nearest import code_sums, look_up
 from flatvq.quantize.checks import require_finite
 from flatvq.quantize.distributed import Ranks
 from flatvq.quantize.ema import Ema, Update, ema_step
@@ -25,9 +26,7 @@ from flatvq.quantize.precision import Float32Module
 from flatvq.quantize.randomness import generator
 from flatvq.quantize.recomputation import RecentCodeVectors, in_backward_pass, may_run_again
 from flatvq.quantize.replacement import DeadCodeReplacement, ReplacementEvent, replacements
-from flatvq.quantize.search import look_up
 from flatvq.quantize.sharding import full, is_sharded, write_rows
-from flatvq.quantize.sums import code_sums
 from flatvq.shapes import require_axes, require_floating
 
 __all__ = ["Codebook", "InitEvent"]
