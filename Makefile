@@ -43,7 +43,7 @@ findings: .venv/dev
 	@touch $@
 
 .venv/study: .venv/torch pyproject.toml $(NATIVE)
-	$(INSTALL) --editable '.[photos]'
+	$(INSTALL) --editable .
 	@touch $@
 
 .venv/bench: .venv/torch pyproject.toml $(NATIVE)
