@@ -5,8 +5,8 @@ module when it is first used, so `import flatvq` does not import PyTorch.
 
 Example:
     >>> import flatvq
-    >>> flatvq.UsageCounter(codebook_size=256).codebook_size
-    256
+    >>> flatvq.FiniteScalarQuantizer([8, 5, 5, 5]).codebook_size
+    1000
 """
 
 from importlib import import_module
