@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from docsite.commands import commands
-from docsite.links import on_site
+from docsite.links import with_site_links
 from docsite.modules import modules
 from docsite.recipe_keys import recipe_keys
 
@@ -18,7 +18,7 @@ _MARKER = re.compile(r"^<!-- generated: (\w+)(?: (\S+))? -->$", re.MULTILINE)
 
 def document(path: str) -> str:
     """Return a Markdown file of the repository, with its links as they are from the site's top folder."""
-    return on_site((ROOT / path).read_text(encoding="utf-8"), page=path)
+    return with_site_links((ROOT / path).read_text(encoding="utf-8"), page=path)
 
 
 def program(path: str) -> str:
@@ -45,7 +45,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     Returns:
         The page to render.
     """
-    linked = on_site(markdown, page=f"docs/{page.file.src_uri}")
+    linked = with_site_links(markdown, page=f"docs/{page.file.src_uri}")
     return _MARKER.sub(_generated, linked)
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 from posixpath import normpath, relpath
 
-__all__ = ["REPOSITORY", "on_site"]
+__all__ = ["REPOSITORY", "with_site_links"]
 
 REPOSITORY = "https://github.com/flatvq/flatvq/blob/main"
 # Documents at the top of the repository that are pages of the site.
@@ -15,7 +15,7 @@ _LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)(?=[)#])")
 _CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
-def on_site(markdown: str, page: str) -> str:
+def with_site_links(markdown: str, page: str) -> str:
     """Point links that leave docs/ to the repository, and those between pages to where the site has them.
 
     Args:
@@ -27,9 +27,9 @@ def on_site(markdown: str, page: str) -> str:
         The document for the site.
 
     Example:
-        >>> on_site("[a](../src/flatvq/errors.py) [b](concepts.md#fair)", page="docs/data.md")
+        >>> with_site_links("[a](../src/flatvq/errors.py) [b](concepts.md#fair)", page="docs/data.md")
         '[a](https://github.com/flatvq/flatvq/blob/main/src/flatvq/errors.py) [b](concepts.md#fair)'
-        >>> on_site("[results](docs/findings.md)", page="CHANGELOG.md")
+        >>> with_site_links("[results](docs/findings.md)", page="CHANGELOG.md")
         '[results](findings.md)'
     """
     folder = str(PurePosixPath(page).parent)
