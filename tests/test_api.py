@@ -93,11 +93,3 @@ def _imported(node: ast.stmt) -> list[str]:
     if isinstance(node, ast.Import):
         return [name.name.partition(".")[0] for name in node.names]
     return [node.module.partition(".")[0]] if isinstance(node, ast.ImportFrom) and node.module else []
-
-
-def test_the_version_is_the_changelog_s_newest_or_next() -> None:
-    """A released version has a section of the changelog; before the release it is under Unreleased."""
-    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d{2}-\d{2}$", text, re.M)
-    assert "## [Unreleased]" in text
-    assert flatvq.__version__ in released[:1] or flatvq.__version__ not in released
