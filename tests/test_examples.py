@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NUMBER = r"(\d+\.\d\d) dB"
 

@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 
 from flatvq.recipe import TrialRecipe
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 # What each process does: train as `run_trial` would, and leave its whole state behind.
 PROCESS = """
 import json, sys
