@@ -11,7 +11,7 @@ from flatvq import kernels
 from flatvq.quantize.randomness import generator
 
 # Of NumPy, in the interpreter: infinities are meant.
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 with pytest.MonkeyPatch.context() as _patch:
     if DEVICE == "cpu":

@@ -14,6 +14,8 @@ import torch
 from flatvq.errors import FlatvqError
 from flatvq.quantize import native, nearest_codes, search
 
+pytestmark = pytest.mark.slow
+
 VARIANTS = pytest.mark.parametrize("variant", native.variants())
 
 

@@ -9,6 +9,8 @@ from hypothesis.extra import numpy as hnp
 
 from flatvq.quantize import native
 
+pytestmark = pytest.mark.slow
+
 SHORT = [name for name in native.variants() if ", " in name]
 EACH = pytest.mark.parametrize("variant", SHORT)
 SCREENED = pytest.mark.parametrize("variant", [name for name in SHORT if "screened" in name])
