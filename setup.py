@@ -1,15 +1,17 @@
 """The extension modules. Everything else about the package is in pyproject.toml.
 
-Both are optional: without a C++ compiler flatvq is installed as pure Python, with slower code in their place.
+Both are optional: without a C++ compiler flatvq is installed as pure Python, and slower code replaces them.
+FLATVQ_NATIVE=0 builds a pure-Python wheel, `py3-none-any`.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import nanobind
-from setuptools import Extension, setup
+from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 
 NATIVE = "src/flatvq/nearest/native"
@@ -23,13 +25,25 @@ class BuildWithNanobind(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Add nanobind's source file, which lies outside the source tree and so not in `ext.sources`."""
+        own = ext.sources
         if ext.name == "flatvq.nearest._native":
-            library = Path(nanobind.source_dir()) / "nb_combined.cpp"
-            ext.sources = [*ext.sources, str(library)]
-        super().build_extension(ext)
+            ext.sources = [*own, str(Path(nanobind.source_dir()) / "nb_combined.cpp")]
+        try:
+            super().build_extension(ext)
+        finally:
+            ext.sources = own
+
+
+class PureDistribution(Distribution):
+    """A distribution whose extension modules are not built."""
+
+    def has_ext_modules(self) -> bool:
+        """Return False: build commands and the wheel's tag depend on it."""
+        return False
 
 
 setup(
+    distclass=PureDistribution if os.environ.get("FLATVQ_NATIVE") == "0" else Distribution,
     cmdclass={"build_ext": BuildWithNanobind},
     ext_modules=[
         Extension(

@@ -45,8 +45,8 @@ class MissingExtraError(FlatvqError):
     """A feature needs an optional package that is not installed.
 
     Example:
-        >>> print(MissingExtraError("the bundled photographs", "scikit-image", extra="photos"))
-        the bundled photographs need scikit-image: pip install 'flatvq[photos]'
+        >>> print(MissingExtraError("Hugging Face datasets", "datasets", extra="data"))
+        Hugging Face datasets need datasets: pip install 'flatvq[data]'
     """
 
     def __init__(self, feature: str, package: str, extra: str) -> None:

@@ -115,7 +115,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         for file in temporary.iterdir():
-            with file.open("rb") as written:
+            with file.open("rb+") as written:  # Windows syncs only files that are open for writing
                 os.fsync(written.fileno())
         _sync_folder(temporary)
         if path.exists():
@@ -166,7 +166,9 @@ class AppendedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        # Without O_BINARY, Windows writes a carriage return before each line feed.
+        self._descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
 
     def write(self, piece: bytes) -> None:
         """Append a piece and hand it to the kernel, so that a killed process does not lose it."""

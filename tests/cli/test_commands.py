@@ -64,6 +64,7 @@ def recipe_file(folder: Path, **extra: object) -> str:
     return str(path)
 
 
+@pytest.mark.processes
 def test_a_study_from_recipe_to_report_and_again(flatvq, folder: Path, tmp_path: Path) -> None:
     name = recipe_file(folder)
     code, out, err = flatvq("study", name, "--out", "made")
@@ -220,6 +221,8 @@ def test_help_needs_no_torch() -> None:
         assert verb in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "sign", ["recipe.json", "checkpoints"], ids=["while trials start", "while they train"]
 )
@@ -257,6 +260,7 @@ def _workers(folder: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_levels_of_a_hierarchy_beside_the_single_level_of_its_study(
     flatvq, folder: Path, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ def test_too_large_a_crop_or_scale(folder: Path, key: str, other: dict[str, int]
         open_data(recipe(folder, **{key: 60_000, **other}))
 
 
+@pytest.mark.slow
 def test_all_images_but_one_are_too_large(folder: Path, picture: Picture) -> None:
     Image.fromarray(picture(99, height=20, width=20)).resize((9000, 9000)).save(folder / "large.png")
     with pytest.raises(FlatvqError) as caught:

@@ -99,6 +99,7 @@ def test_a_folder_of_small_images_alone_has_no_ssim(model: VQVAE, write_images: 
     assert result["psnr_db"] > 0
 
 
+@pytest.mark.slow
 def test_lpips_is_given_where_it_is_defined_and_names_what_is_too_small(
     model: VQVAE, write_images: WriteImages, perceptual_weights: Path
 ) -> None:

@@ -50,6 +50,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_it_names_everything_by_content(folder: Path, perceptual_weights: Path, monkeypatch, capsys) -> None:
     found = measured_on(monkeypatch, capsys)
     assert found == {

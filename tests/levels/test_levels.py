@@ -205,6 +205,7 @@ def test_no_cell_sees_itself_or_what_comes_after() -> None:
     assert bool((below.grad != 0).any())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [True, False])
 def test_the_share_is_known_for_planted_codes(told: bool) -> None:
     recipe = TrialRecipe(model=two_levels(8, 8))

@@ -95,6 +95,7 @@ def test_exact_ties_go_to_the_lowest_index(path, problem, offset):
     assert found.tolist() == squared_distances(vectors, codebook).numpy().argmin(axis=1).tolist()
 
 
+@pytest.mark.slow
 @PATHS
 @pytest.mark.parametrize("dim", [1, 3, 16, 17, 64])
 @pytest.mark.parametrize("size", [2, 100, 1025, 3001])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flatvq.nearest import availability, backend_for, sum_backend_for, sums
 
 # Of NumPy, in the interpreter: infinities are meant.
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 with pytest.MonkeyPatch.context() as _patch:
     if DEVICE == "cpu":

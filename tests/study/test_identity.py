@@ -22,6 +22,8 @@ from flatvq.recipe import StudyRecipe, load_recipe, merge, parse
 from flatvq.report import write_report
 from flatvq.study import Plan, StudyData, pack, plan_study, run_trials, write_study
 
+pytestmark = pytest.mark.processes
+
 Flatvq = Callable[..., tuple[int, str, str]]
 
 TREE: dict[str, Any] = {

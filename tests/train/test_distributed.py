@@ -16,6 +16,8 @@ from tests.train.conftest import OTHER_LEVELS, VECTOR_LEVELS
 
 from flatvq.recipe import TrialRecipe
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 # What each process does: train as `run_trial` would, and leave its whole state behind.
 PROCESS = """
 import json, sys

@@ -17,6 +17,8 @@ from tests.train.conftest import OTHER_LEVELS
 from flatvq.recipe import TrialRecipe
 from flatvq.study import worker
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 KILLS = 20
 
 # Children come from a server that has imported everything: a kill then hits the training, not the imports.

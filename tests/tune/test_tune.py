@@ -29,6 +29,8 @@ from flatvq.report.tuning import history_chart, tuning_sentence
 from flatvq.tune import changed, open_storage, space_of, suggested, values_of
 from flatvq.tune.search import _collapsed
 
+pytestmark = pytest.mark.processes
+
 KNOBS = {
     "code_dim": {"choices": [2, 4]},
     "train.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},

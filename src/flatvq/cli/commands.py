@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flatvq import __version__
 from flatvq.cli.endings import Verbs
 from flatvq.cli.folders import as_given, default_folder, writable
 from flatvq.cli.interrupts import STOPPED
@@ -35,6 +36,22 @@ Overrides = Annotated[
 ]
 # As for data.crop and data.resize.
 _LONGEST_SIDE = 65_536
+
+
+def _show_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"flatvq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Take the options of `flatvq` itself; its help is that of `app`."""
 
 
 @app.command()

@@ -21,7 +21,7 @@ from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import decode
 from flatvq.data.reasons import reason_of
 from flatvq.data.types import DataSplit, FileStatus, Pixels, Region, Wanted, cut_out, fingerprint_of, whole
-from flatvq.errors import FlatvqError, MissingExtraError
+from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
 __all__ = ["Layout", "RegionImages", "gap_for", "layout", "split_photographs"]
@@ -161,7 +161,6 @@ def split_photographs(recipe: DataRecipe) -> DataSplit:
         Training regions, and held-out cells that touch none of them.
 
     Raises:
-        MissingExtraError: if scikit-image or scikit-learn is not installed.
         FlatvqError: if the crop is too large to hold out a strip of any photograph.
     """
     crop, conversion = recipe.crop, Conversion.of(recipe)
@@ -225,8 +224,7 @@ def _files() -> dict[str, Path]:
         for path in paths:
             file = Path(spec.origin).parent / path if spec and spec.origin else None
             if file is None or not file.is_file():
-                raise MissingExtraError(
-                    "the bundled photographs", "scikit-image and scikit-learn", extra="photos"
-                )
+                what = f"{package}, which flatvq requires, does not hold the photograph '{path}'"
+                raise FlatvqError(what, "install flatvq again")
             files[file.stem] = file
     return files

@@ -26,13 +26,13 @@ __all__ = ["evaluate_folder"]
 
 def evaluate_folder(
     model: VQVAE,
-    folder: Path,
+    folder: str | Path,
     *,
-    crop: int | None,
-    resize: int,
+    crop: int | None = None,
+    resize: int = 0,
     white_level: int = 0,
-    weights: Path | None = None,
-    tokenizer: Path | None = None,
+    weights: str | Path | None = None,
+    tokenizer: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measure a tokenizer on every image of a folder.
 
@@ -53,7 +53,8 @@ def evaluate_folder(
         FlatvqError: if the folder holds no readable image, or the weights are not what they should be.
     """
     opened = open_folder(folder, crop=crop or model.factor, resize=resize, white_level=white_level)
-    networks = None if weights is None else perceptual.find_weights(weights)
+    place = None if tokenizer is None else Path(tokenizer)
+    networks = None if weights is None else perceptual.find_weights(Path(weights))
 
     def images() -> Iterable[NamedImage]:
         if crop is not None:
@@ -74,7 +75,7 @@ def evaluate_folder(
         "white_level": white_level,
         **figures,
         "measured_on": measured_on(
-            opened.images.fingerprint, tokenizer, networks.files if networks is not None else ()
+            opened.images.fingerprint, place, networks.files if networks is not None else ()
         ),
         "files": [
             asdict(file)

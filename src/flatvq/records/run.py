@@ -111,34 +111,34 @@ class Codes(Record):
     levels: Several[CodeCounts]
 
 
-def read_status(run: Path) -> Status:
+def read_status(run: str | Path) -> Status:
     """Read the status of a run.
 
     Raises:
         FlatvqError: if there is none, or it is damaged.
     """
-    return read_record(Status, run / "status.json", _again(run))
+    return read_record(Status, Path(run) / "status.json", _again(run))
 
 
-def read_metrics(run: Path) -> Metrics:
+def read_metrics(run: str | Path) -> Metrics:
     """Read the final evaluation of a run.
 
     Raises:
         FlatvqError: if there is none, or it is damaged.
     """
-    return read_record(Metrics, run / "metrics.json", _again(run))
+    return read_record(Metrics, Path(run) / "metrics.json", _again(run))
 
 
-def read_codes(run: Path) -> Codes:
+def read_codes(run: str | Path) -> Codes:
     """Read the code counts of a run.
 
     Raises:
         FlatvqError: if there are none, or they are damaged.
     """
-    return read_record(Codes, run / "codes.json", _again(run))
+    return read_record(Codes, Path(run) / "codes.json", _again(run))
 
 
-def read_images(run: Path) -> list[dict[str, Any]]:
+def read_images(run: str | Path) -> list[dict[str, Any]]:
     """Read what a run's final evaluation measured of each image.
 
     Args:
@@ -153,7 +153,7 @@ def read_images(run: Path) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = run / "images.parquet"
+    path = Path(run) / "images.parquet"
     content = pa.BufferReader(read_file(path))
     schema = pa.schema([("image", pa.string()), *((name, pa.float64()) for name in _COLUMNS)])
     try:
@@ -167,5 +167,5 @@ def read_images(run: Path) -> list[dict[str, Any]]:
         raise FlatvqError(f"{str(path)!r} is damaged ({reason[:120]})", _again(run)) from None
 
 
-def _again(run: Path) -> str:
+def _again(run: str | Path) -> str:
     return f"write it again with `flatvq train {run}`"

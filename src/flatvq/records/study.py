@@ -260,7 +260,7 @@ class Study(Record):
         ]
 
 
-def load_study(folder: Path) -> Study:
+def load_study(folder: str | Path) -> Study:
     """Read a study's results.
 
     Args:
@@ -272,7 +272,7 @@ def load_study(folder: Path) -> Study:
     Raises:
         FlatvqError: if there is no study.json, or it does not hold a study of format 2.
     """
-    path = folder / "study.json"
+    path = Path(folder) / "study.json"
     if not path.is_file():
         raise FlatvqError(f"no study.json in {str(folder)!r}", "give the folder that `flatvq study` wrote")
     origin, remedy = repr(str(path)), "run the study again"

@@ -28,7 +28,7 @@ MOST_FILES = 300
 """File file_statuses listed on the page; study.json has them all."""
 
 
-def write_report(study_folder: Path) -> Path:
+def write_report(study_folder: str | Path) -> Path:
     """Write STUDY/report.html from a study's records.
 
     The page needs no network, no script and no tensor: it is drawn from study.json and the run folders'

@@ -36,7 +36,7 @@ __all__ = ["is_finished", "run_trial"]
 
 def run_trial(
     recipe: TrialRecipe,
-    run: Path,
+    run: str | Path,
     *,
     data: DataSplit | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -59,6 +59,7 @@ def run_trial(
             another flatvq (`flatvq.train.identity`), the data cannot be read, or training diverged. All
             processes raise it.
     """
+    run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     with machine_for(recipe.train) as machine, stop_requests() as stop, ExitStack() as held:
