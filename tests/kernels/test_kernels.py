@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatvq import kernels
-from flatvq.quantize.randomness import generator
+from flatvq.randomness import generator
 
 # Of NumPy, in the interpreter: infinities are meant.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -25,7 +25,7 @@ from flatvq.levels.codes import as_images, codes_of, codes_of_level, encoded, st
 from flatvq.levels.masked import CodePredictor
 from flatvq.model import VQVAE
 from flatvq.quantize import code_usage
-from flatvq.quantize.randomness import derived_seed
+from flatvq.randomness import derived_seed
 from flatvq.recipe import TrialRecipe
 
 __all__ = ["ConditionalEntropy", "conditional_entropy"]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from flatvq.data import DataSplit, TrainingCrops
 from flatvq.levels.codes import Decode, as_images, codes_of, encoded, mean_psnr
 from flatvq.model import VQVAE, build_vqvae
-from flatvq.quantize.randomness import derived_seed
+from flatvq.randomness import derived_seed
 from flatvq.recipe import TrialRecipe
 from flatvq.train.machine import Machine
 from flatvq.train.objective import learning_rate

@@ -15,7 +15,7 @@ from torch import Tensor
 from flatvq.errors import FlatvqError
 from flatvq.levels.codes import codes_of, codes_of_level, encoded, mean_psnr
 from flatvq.model import VQVAE
-from flatvq.quantize.randomness import generator
+from flatvq.randomness import generator
 
 __all__ = ["Replaced", "replaced"]
 
