@@ -1,7 +1,7 @@
 """Errors for users: what is wrong, which value, and what to do.
 
-The command line prints such an error as one line and exits with its code. `flatvq.translation` converts errors
-of the operating system and of torch into these.
+The command line prints such an error as one line and exits with its code. `flatvq.translation` converts
+errors of the operating system and of torch into these.
 """
 
 from __future__ import annotations

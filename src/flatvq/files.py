@@ -44,8 +44,8 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
         content: the whole new content.
 
     Raises:
-        OSError: if the file cannot be written, such as on a full disk. The error names `path`. The old file is
-            unchanged, and the temporary file is removed.
+        OSError: if the file cannot be written, such as on a full disk. The error names `path`. The old file
+            is unchanged, and the temporary file is removed.
 
     Example:
         >>> from tempfile import TemporaryDirectory

@@ -83,7 +83,7 @@ def _ignoring_interrupts() -> Iterator[None]:
 
 @contextmanager
 def _empty_main_module() -> Iterator[None]:
-    """Replace `__main__` by an empty module, so that a new process does not run the program's script again."""
+    """Replace `__main__` by an empty module, so that new processes do not run the program's script again."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:

@@ -108,7 +108,8 @@ def _shape_error(shape: Sequence[int], name: str, axes: Sequence[Axis]) -> Flatv
         remedy = f"add a batch axis, {name}[None]"
     elif count > 2 and _matches([shape[0], shape[-1], *shape[1:-1]], axes):
         remedy = f"put the channels first, {name}.movedim(-1, 1)"
-    mismatch = next((f"size {shape[n]} in axis {n}" for n, axis in sizes if n < count and shape[n] != axis), "")
+    wrong_sizes = [f"size {shape[n]} in axis {n}" for n, axis in sizes if n < count and shape[n] != axis]
+    mismatch = wrong_sizes[0] if wrong_sizes else ""
     if (count != len(axes) and "*grid" not in axes) or not mismatch:
         mismatch = f"{count} {'axis' if count == 1 else 'axes'}"
     return FlatvqError(f"{what} have {mismatch}, not {expected}", remedy)

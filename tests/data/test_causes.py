@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from flatvq.data import open_data, open_folder, photographs
+from flatvq.data import load_image, open_data, open_folder, photographs
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -83,7 +83,7 @@ def test_files_that_cannot_be_opened_say_why(
         shutil.rmtree(folder)
         message = rf"such as '{data.training.names[0]}' \(cannot be opened \(no such file or directory\)\)"
         with pytest.raises(FlatvqError, match=message):
-            data.training.load(0)
+            load_image(data.training, 0)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatvq.data import TrainingCrops, evaluation_crops, open_data
-from flatvq.data.types import Wanted, cut_out, fingerprint_of, whole
+from flatvq.data import TrainingCrops, evaluation_crops, load_image, open_data
+from flatvq.data.types import FileStatus, Region, UnreadableImageError, fingerprint_of
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -33,11 +33,15 @@ class Coordinates:
     def __len__(self) -> int:
         return len(SIZES)
 
-    def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
+    def size_of(self, index: int) -> tuple[int, int]:
+        return SIZES[index]
+
+    def load_region(self, index: int, region: Region) -> np.ndarray:
         height, width = SIZES[index]
+        assert region.fits(height, width)
         rows, columns = np.mgrid[:height, :width]
         pixels = np.stack([np.full_like(rows, index), rows, columns], axis=2).astype(np.uint8)
-        return cut_out(pixels, wanted)
+        return region.of(pixels)
 
 
 class InMemory(Coordinates):
@@ -45,23 +49,38 @@ class InMemory(Coordinates):
 
 
 class Broken(Coordinates):
-    def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
+    def load_region(self, index: int, region: Region) -> np.ndarray:
         if index == 3:
             raise FlatvqError("the disk is gone", "find it")
-        return super().load(index, wanted)
+        return super().load_region(index, region)
 
 
 class Damaged(Coordinates):
-    """Each image turns out damaged after it was asked where to cut, and the next one stands in for it."""
+    """Images 1 and 2 are unreadable, so that image 3 replaces them."""
 
-    def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
-        wanted(*SIZES[index])
-        return super().load((index + 1) % len(self), wanted)
+    def load_region(self, index: int, region: Region) -> np.ndarray:
+        if index in (1, 2):
+            raise UnreadableImageError
+        return super().load_region(index, region)
 
 
-class Shifted(Coordinates):
-    def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
-        return super().load((index + 1) % len(self), wanted)
+class Replaced(Coordinates):
+    """The images by which `Damaged` is replaced, under the original names."""
+
+    stand_ins = (0, 3, 3, 3, 4)
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        return SIZES[self.stand_ins[index]]
+
+    def load_region(self, index: int, region: Region) -> np.ndarray:
+        return super().load_region(self.stand_ins[index], region)
+
+
+class AllDamaged(Coordinates):
+    late_file_statuses = (FileStatus("image2", "training", "unreadable", "empty file"),)
+
+    def load_region(self, index: int, region: Region) -> np.ndarray:
+        raise UnreadableImageError
 
 
 def crops(seed: int = 0, batch_size: int = 6, flip: bool = True, **rest: int) -> TrainingCrops:
@@ -137,8 +156,8 @@ def test_positions_and_mirroring_are_uniform() -> None:
 @pytest.mark.parametrize("layout", ["pixels", "padded pixels", "channels"])
 def test_crops_are_cut_from_images_however_these_lie_in_memory(layout: str, flip: bool) -> None:
     class Laid(Coordinates):
-        def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
-            pixels = super().load(index, wanted)
+        def load_region(self, index: int, region: Region) -> np.ndarray:
+            pixels = super().load_region(index, region)
             if layout == "padded pixels":
                 return np.pad(pixels, [(0, 0), (0, 0), (0, 1)])[:, :, :3]
             return pixels.transpose(2, 0, 1).copy().transpose(1, 2, 0) if layout == "channels" else pixels
@@ -148,12 +167,48 @@ def test_crops_are_cut_from_images_however_these_lie_in_memory(layout: str, flip
         assert torch.equal(laid.batch(step).pixels, crops(flip=flip).batch(step).pixels)
 
 
-def test_what_stands_in_for_a_damaged_image_is_cut_as_if_it_had_been_meant() -> None:
-    damaged, shifted = (
-        TrainingCrops(images, DataRecipe(crop=16), seed=0, batch_size=6) for images in (Damaged(), Shifted())
+def test_the_next_readable_image_replaces_a_damaged_one_and_is_cut_at_its_own_size() -> None:
+    damaged, replaced = (
+        TrainingCrops(images, DataRecipe(crop=16), seed=0, batch_size=6) for images in (Damaged(), Replaced())
     )
     for step in range(20):
-        assert torch.equal(damaged.batch(step).pixels, shifted.batch(step).pixels)
+        assert torch.equal(damaged.batch(step).pixels, replaced.batch(step).pixels)
+        assert damaged.batch(step).names == replaced.batch(step).names
+    evaluated = [crop.pixels for crop in evaluation_crops(Damaged(), crop=16)]
+    assert [int(pixels[0, 0, 0]) for pixels in evaluated] == [0, 3, 3, 3, 4]
+
+
+def test_a_set_without_a_readable_image_is_an_error() -> None:
+    message = r"none of the 5 training images can be read any more, such as 'image2' \(empty file\): check"
+    with pytest.raises(FlatvqError, match=message):
+        TrainingCrops(AllDamaged(), DataRecipe(crop=16), seed=0, batch_size=6).batch(0)
+    with pytest.raises(FlatvqError, match=message):
+        next(evaluation_crops(AllDamaged(), crop=16))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_regions_are_drawn_from_numbers_that_are_keyed_by_seed_epoch_and_slot(flip: bool) -> None:
+    """The draws are written out: top, left, then mirroring. Other draws would change every training."""
+    draws, batch_size = sum(Coordinates.repeats), 6
+
+    def keyed(*key: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(np.random.SeedSequence(7, spawn_key=key)))
+
+    for step in range(5):
+        batch = crops(seed=7, flip=flip).batch(step)
+        for position, pixels in enumerate(batch.pixels.numpy()):
+            epoch, place = divmod(step * batch_size + position, draws)
+            slot = int(keyed(0, epoch).permutation(draws)[place])
+            image = int(np.repeat(np.arange(5), Coordinates.repeats)[slot])
+            random = keyed(1, epoch, slot)
+            height, width = SIZES[image]
+            top, left = int(random.integers(height - 15)), int(random.integers(width - 15))
+            columns = left + np.arange(16)
+            if flip and random.random() < 0.5:
+                columns = columns[::-1]
+            assert (pixels[0] == image).all()
+            assert (pixels[1] == top + np.arange(16)[:, None]).all()
+            assert (pixels[2] == columns).all()
 
 
 def test_no_mirroring_unless_asked_for() -> None:
@@ -172,7 +227,7 @@ def own_threads() -> list[threading.Thread]:
 def test_prefetched_batches_are_the_direct_ones(
     start: int, stop: int, ahead: bool, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flatvq.data.crops.threads", lambda: threads)
+    monkeypatch.setattr("flatvq.data.crops.decoding_threads", lambda: threads)
     fetched = list(crops().batches(start, stop, ahead=ahead))
     direct = [crops().batch(step) for step in range(start, stop)]
     assert len(fetched) == len(direct)
@@ -219,10 +274,10 @@ def test_of_several_errors_in_a_batch_the_first_comes_up(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class AllBroken(Coordinates):
-        def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
+        def load_region(self, index: int, region: Region) -> np.ndarray:
             raise FlatvqError(f"{self.names[index]} is gone", "find it")
 
-    monkeypatch.setattr("flatvq.data.crops.threads", lambda: threads)
+    monkeypatch.setattr("flatvq.data.crops.decoding_threads", lambda: threads)
     first = crops().batch(0).names[0]
     with pytest.raises(FlatvqError, match=f"{first} is gone"):
         next(TrainingCrops(AllBroken(), DataRecipe(crop=16), seed=0, batch_size=6).batches(0, 20))
@@ -250,5 +305,5 @@ def test_what_is_set_aside_to_choose_by_neither_trains_nor_is_held_out(imagenet_
     assert aside.isdisjoint(whole.validation.names)
     assert len(aside) == round(0.25 * len(whole.training))
     name = tuning.validation.names[1]
-    same = whole.training.load(whole.training.names.index(name))
-    assert (tuning.validation.load(1) == same).all()
+    same = load_image(whole.training, whole.training.names.index(name))
+    assert (load_image(tuning.validation, 1) == same).all()

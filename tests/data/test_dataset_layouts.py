@@ -16,6 +16,7 @@ from tests.data.dataset_files import (
     write_parquet,
 )
 
+from flatvq.data import load_image
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -164,7 +165,7 @@ def test_grey_and_cmyk_rows(tmp_path: Path) -> None:
     rows = datasets.Dataset.from_dict({"image": images})
     data = open_dataset(save_to_disk(tmp_path / "saved", rows))
     shown = {
-        name: images.load(index)
+        name: load_image(images, index)
         for images in (data.training, data.validation)
         for index, name in enumerate(images.names)
     }

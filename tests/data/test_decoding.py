@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.data.jpegs import HEIGHT, WIDTH, file_of, photograph
 
-from flatvq.data import TrainingCrops, crops, decoding, open_data, pillow
+from flatvq.data import TrainingCrops, crops, decoding, load_image, open_data, pillow
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import _reduce, _reducible, decode, decode_for_training
 from flatvq.data.manifest import digest_of
@@ -239,16 +239,20 @@ def test_each_side_is_decoded_in_its_own_way(jpegs: Path, tmp_path: Path, cache_
     for validation_path, held in (("", jpegs), (str(apart), apart)):
         data = open_data(recipe(jpegs, validation_path=validation_path, cache_mib=cache_mib))
         for index, name in enumerate(data.validation.names):
-            assert np.array_equal(data.validation.load(index), by_pillow((held / name).read_bytes(), 40))
+            assert np.array_equal(
+                load_image(data.validation, index), by_pillow((held / name).read_bytes(), 40)
+            )
         for index, name in enumerate(data.training.names):
-            assert np.array_equal(data.training.load(index), trained_on((jpegs / name).read_bytes(), 40))
+            assert np.array_equal(
+                load_image(data.training, index), trained_on((jpegs / name).read_bytes(), 40)
+            )
 
 
 def test_what_fits_the_cache_is_decoded_once(jpegs: Path) -> None:
     data = open_data(recipe(jpegs, cache_mib=1))
     shutil.rmtree(jpegs)
     for images in (data.training, data.validation):
-        assert len({images.load(index).tobytes() for index in range(len(images))}) == len(images)
+        assert len({load_image(images, index).tobytes() for index in range(len(images))}) == len(images)
     assert not data.late_file_statuses
 
 
@@ -263,7 +267,7 @@ def test_an_image_that_changes_over_is_decoded_anew(tmp_path: Path) -> None:
     data = open_data(recipe(tmp_path, validation_share=1e-9))
     assert [file.name for file in data.file_statuses] == ["3.jpg"]
     (name,) = data.validation.names
-    assert np.array_equal(data.validation.load(0), by_pillow((tmp_path / name).read_bytes(), 40))
+    assert np.array_equal(load_image(data.validation, 0), by_pillow((tmp_path / name).read_bytes(), 40))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7])

@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 from tests.data.deep_files import GREY, GREY_ALPHA, RGB, RGBA, png, portable, tiff_of_12_bits
 
-from flatvq.data import open_data, open_folder
+from flatvq.data import load_image, open_data, open_folder
 from flatvq.data.depth import is_deep
 from flatvq.data.pillow import opened as pillow_opened
 from flatvq.data.ranges import Range, stated_range
@@ -53,7 +53,9 @@ def opened(tmp_path: Path) -> Callable[..., tuple[np.ndarray, str]]:
         (file,) = folder.file_statuses
         assert (file.name, file.status) == ("a", "converted")
         usual = ("greyscale", "more than 8 bits a sample", "CMYK", "transparency, laid over white")
-        return folder.images.load(0), "; ".join(part for part in file.reason.split("; ") if part not in usual)
+        return load_image(folder.images, 0), "; ".join(
+            part for part in file.reason.split("; ") if part not in usual
+        )
 
     return both
 
@@ -347,7 +349,7 @@ def test_both_sides_of_a_recipe_have_the_white_level(tmp_path: Path) -> None:
     for images in (data.training, data.validation):
         for index, name in enumerate(images.names):
             expected = shown(np.roll(RAMP, int(name[0]), axis=1))
-            assert np.abs(images.load(index) - expected).max() <= 1
+            assert np.abs(load_image(images, index) - expected).max() <= 1
     assert {file.reason.split("; ")[-1] for file in data.file_statuses} == {
         "white is 4095 by data.white_level"
     }

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from flatvq.data import open_folder
+from flatvq.data import load_image, open_folder
 
 CROP = 16
 RNG = np.random.default_rng(7)
@@ -372,7 +372,7 @@ def test_fate_and_pixels(case: Case, good: Path) -> None:
         assert (file.status, file.split) == (case.status, "evaluation")
         assert case.reason in file.reason
     if case.status in ("used", "converted"):
-        pixels = opened.images.load(0)
+        pixels = load_image(opened.images, 0)
         assert len(opened.images) == 2
         assert pixels.dtype == np.uint8
         assert case.pixels is not None
@@ -419,19 +419,19 @@ def test_avif(good: Path) -> None:
     Image.fromarray(COLOUR).save(good / "plain.avif", quality=100, subsampling="4:4:4")
     opened = open_folder(good, crop=CROP)
     assert opened.file_statuses == ()
-    assert np.abs(opened.images.load(0).astype(float) - COLOUR).max() <= 6
+    assert np.abs(load_image(opened.images, 0).astype(float) - COLOUR).max() <= 6
 
 
 def test_a_scaled_image_is_what_pillow_makes_of_the_whole(good: Path) -> None:
     for resize in (17, 40):
-        pixels = open_folder(good, crop=CROP, resize=resize).images.load(0)
+        pixels = load_image(open_folder(good, crop=CROP, resize=resize).images, 0)
         size = (round(24 * resize / 20), resize)
         assert np.array_equal(pixels, Image.fromarray(COLOUR).resize(size, Image.Resampling.BICUBIC))
 
 
 def test_enlargement_and_scaling_are_one_step(good: Path) -> None:
     # To 8 for the recipe, then to 16 for the crop, would blur twice.
-    pixels = open_folder(good, crop=16, resize=8).images.load(0)
+    pixels = load_image(open_folder(good, crop=16, resize=8).images, 0)
     assert np.array_equal(pixels, Image.fromarray(COLOUR).resize((19, 16), Image.Resampling.BICUBIC))
 
 
@@ -443,4 +443,4 @@ def test_real_photographs(imagenet_sample: Path, tmp_path: Path) -> None:
         with Image.open(tmp_path / name) as image:
             size = tuple(round(side * 96 / min(image.size)) for side in image.size)
             expected = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-        assert np.array_equal(opened.images.load(index), expected)
+        assert np.array_equal(load_image(opened.images, index), expected)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from flatvq.data import ImageSet, open_data
+from flatvq.data import ImageSet, load_image, open_data
 from flatvq.errors import FlatvqError
 from flatvq.levels import Refitted, refit, replaced
 from flatvq.levels.codes import codes_of, encoded, mean_psnr
@@ -163,7 +163,7 @@ def brightness_coder(recipe: ModelRecipe, images: torch.Tensor) -> VQVAE:
 
 def crops_of(images: ImageSet) -> torch.Tensor:
     """The top left corners, uint8 [B, 3, 16, 16]."""
-    corners = [torch.from_numpy(images.load(number)[:16, :16].copy()) for number in range(len(images))]
+    corners = [torch.from_numpy(load_image(images, number)[:16, :16].copy()) for number in range(len(images))]
     return torch.stack(corners).permute(0, 3, 1, 2)
 
 

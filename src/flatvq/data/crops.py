@@ -79,9 +79,9 @@ class _PendingBatch(NamedTuple):
 class TrainingCrops:
     """Random crops of a set of images. A batch depends on the seed and the step alone.
 
-    Each epoch draws every image as often as its `repeats` say, in a new order. All randomness is counter-based
-    (numpy's Philox, keyed through SeedSequence), so a batch does not depend on the batches before it or on the
-    process that cuts it.
+    Each epoch draws every image as often as its `repeats` say, in a new order. All randomness is
+    counter-based (numpy's Philox, keyed through SeedSequence), so a batch does not depend on the batches
+    before it or on the process that cuts it.
 
     Args:
         images: the images to cut crops from; none may be smaller than the crop.
@@ -165,8 +165,8 @@ class TrainingCrops:
             return
         steps = iter(range(start_step, stop_step))
         workers = decoding_threads()
-        # All threads share each batch, so that the first is ready soon and no thread idles at the end. Several
-        # batches are pending, so that no thread idles during a training step.
+        # All threads share each batch, so that the first is ready soon and no thread idles at the end.
+        # Several batches are pending, so that no thread idles during a training step.
         shares = _divide(len(self._positions), workers)
         pool = ThreadPoolExecutor(workers, thread_name_prefix="flatvq-crops")
 
@@ -213,7 +213,7 @@ class TrainingCrops:
         return _Draw(image, key, Region(top, left, crop, crop), mirrored)
 
     def _cut(self, draw: _Draw) -> Pixels:
-        """Cut a crop. If the image is unreadable, draw again from the next one, with the same random numbers."""
+        """Cut a crop. If the image is unreadable, draw from the next one, with the same random numbers."""
         for _ in range(len(self._images)):
             try:
                 pixels = self._images.load_region(draw.image, draw.region)
@@ -284,8 +284,8 @@ def _batch(pixels: Pixels, names: Iterable[str]) -> Batch:
 def _copy(crop: Pixels, target: Pixels) -> None:
     """Copy a crop, uint8 [H, W, 3], into a batch.
 
-    If the pixels of a row are not contiguous, as in a mirrored crop, the channels are copied one by one: NumPy
-    takes four times as long for three bytes at a time.
+    If the pixels of a row are not contiguous, as in a mirrored crop, the channels are copied one by one:
+    NumPy takes four times as long for three bytes at a time.
     """
     if crop.strides[1:] == (3, 1):
         target[:] = crop

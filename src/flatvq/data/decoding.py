@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Decode", "cut", "decode", "decode_for_training"]
 
 # For training, a JPEG is decoded at a reduced size if that is still at least this many times the size that it
-# is scaled to. At 3, about 3 values in 1,000 of a photograph are off by more than 2 levels; at 2, 15 would be.
+# is scaled to. At 3, about 3 values in 1,000 of a photograph are off by more than 2 levels; at 2, 15 are.
 _MIN_REDUCED = 3
 
 
@@ -71,7 +71,8 @@ def decode_for_training(stream: BinaryIO, conversion: Conversion, region: Region
     """Decode an image approximately as `decode` does, but faster.
 
     PyTorch computes the bicubic filter; a few pixels are off by one level. A very large JPEG is decoded at a
-    half, a quarter or an eighth of its size. Of other JPEGs, only the pixels that the region needs are decoded.
+    half, a quarter or an eighth of its size. Of other JPEGs, only the pixels that the region needs are
+    decoded.
 
     Args:
         stream: the file's bytes, at their start.
@@ -111,9 +112,7 @@ def decode_for_training(stream: BinaryIO, conversion: Conversion, region: Region
         return _read_only(cut(pixels, region))
 
 
-def _decode_without_pillow(
-    stream: BinaryIO, conversion: Conversion, region: Region | None
-) -> Pixels | None:
+def _decode_without_pillow(stream: BinaryIO, conversion: Conversion, region: Region | None) -> Pixels | None:
     """Decode a plain JPEG of a usual size. Return None for any other file, after reading its first bytes."""
     if stream.read(len(START)) != START:
         return None
@@ -144,7 +143,7 @@ def _reduce(image: ImageFile.ImageFile, target: tuple[int, int]) -> tuple[float,
 def _decode_region(
     file: bytes, size: tuple[int, int], conversion: Conversion, region: Region | None
 ) -> Pixels | None:
-    """Decode the pixels of a plain JPEG that a region needs, and scale them. Return None to leave it to Pillow."""
+    """Decode the pixels of a plain JPEG that a region needs, and scale them; return None if Pillow has to."""
     target = conversion.target(*size)
     region = region or Region(0, 0, target[1], target[0])
     _require_inside(region, target[1], target[0])
@@ -194,8 +193,8 @@ def _span(first: int, count: int, scaled: int, own: int) -> tuple[int, int]:
 def _scaled(image: torch.Tensor, size: tuple[int, int]) -> Pixels:
     """Scale uint8 [1, C, H, W], where C may include padding, as Pillow does but in a fifth of the time.
 
-    PyTorch's code for bytes derives from Pillow's, with vector instructions and integer weights of 16 bits. On
-    a processor without such instructions it is slower, and the result is the same.
+    PyTorch's code for bytes derives from Pillow's, with vector instructions and integer weights of 16 bits.
+    On a processor without such instructions it is slower, and the result is the same.
     """
     from torch.nn import functional
 
@@ -208,8 +207,8 @@ def _scaled(image: torch.Tensor, size: tuple[int, int]) -> Pixels:
 def _channels_last(rgb: Image.Image) -> torch.Tensor:
     """Return an RGB image in the layout for which PyTorch is fast: uint8 [1, C, H, W], channels last.
 
-    Pillow pads its pixels to 4 bytes. From version 11.2 it exposes this memory, unless the image fills more than
-    one of its 16 MiB blocks. Then C is 4 and nothing is copied; otherwise C is 3.
+    Pillow pads its pixels to 4 bytes. From version 11.2 it exposes this memory, unless the image fills more
+    than one of its 16 MiB blocks. Then C is 4 and nothing is copied; otherwise C is 3.
     """
     import pyarrow as pa
     import torch

@@ -1,8 +1,8 @@
 """Convert images of more than 8 bits a sample to 8 bits, and describe the conversion for the record.
 
-The width of a sample is not its range: cameras and scanners store 12 bits in 16, and label masks 2. White is the
-value that the file states, or else `data.white_level`, or else the maximum of 16 bits. In the last case the
-record names images whose samples would fit fewer bits.
+The width of a sample is not its range: cameras and scanners store 12 bits in 16, and label masks 2. White is
+the value that the file states, or else `data.white_level`, or else the maximum of 16 bits. In the last case
+the record names images whose samples would fit fewer bits.
 
 Axes: H W rows and columns, C channels, absent in greyscale images.
 """
@@ -135,7 +135,7 @@ def _colours(image: ImageFile.ImageFile, samples: Samples) -> Samples:
 
 
 def _samples(image: ImageFile.ImageFile) -> Samples:
-    """Load an image; return its samples, [H, W] or [H, W, C]. Low bytes that Pillow cannot decode become 255."""
+    """Load an image; return its samples, [H, W] or [H, W, C]. Unreadable low bytes become 255."""
     if _is_grey(image):
         return np.asarray(image).astype(np.uint16)
     low: Any = 255
@@ -150,7 +150,7 @@ def _samples(image: ImageFile.ImageFile) -> Samples:
 
 
 def _tiles(image: ImageFile.ImageFile) -> list[tuple[Any, Any]]:
-    """Return Pillow's tiles that decode the high and the low bytes of each part of an image; empty if it cannot."""
+    """Return Pillow's tiles for the high and the low bytes of each part of an image; empty if it has none."""
     tiles: list[tuple[Any, Any]] = []
     args: Any
     for tile in image.tile:
@@ -170,5 +170,5 @@ def _tiles(image: ImageFile.ImageFile) -> list[tuple[Any, Any]]:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    """Return whether Pillow keeps all bits of a greyscale image; "I" is also its mode of 16-bit PNG and PGM files."""
+    """Return whether Pillow keeps all bits of an image; "I" is also its mode of 16-bit PNG and PGM files."""
     return image.mode.startswith("I")

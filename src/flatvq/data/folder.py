@@ -62,7 +62,7 @@ def open_folder(path: str | Path, crop: int, resize: int = 0, white_level: int =
 
 
 def split_folder(recipe: DataRecipe) -> DataSplit:
-    """Open a folder to train on; hold out some of its images, or take the held-out images from a second folder.
+    """Open a folder to train on, and hold out some of its images or those of a second folder.
 
     Args:
         recipe: the data section of the recipe; `path` and `validation_path` are folders.

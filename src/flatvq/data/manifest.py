@@ -1,7 +1,7 @@
 """Survey the files of a source: which are images, which are not, and the size and content hash of each image.
 
-A source lists `Item`s. A survey turns each item that contains an image into an `Entry`, and gives the others a
-status.
+A source lists `Item`s. A survey turns each item that contains an image into an `Entry`, and gives the others
+a status.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _examine(item: Item, conversion: Conversion) -> Entry | Rejected:
 
 
 def _grouped(other_files: Counter[str], split: str) -> Sequence[FileStatus]:
-    """Return one status per suffix for files that are not images: a folder may hold a label file per image."""
+    """Return one status per suffix for files that are not images, such as a label file per image."""
     return [
         FileStatus(
             f"{'*' + suffix if suffix else 'no suffix'} ({count} files)", split, "skipped", "not images"

@@ -114,7 +114,7 @@ def layout(height: int, width: int, crop: int, share: float) -> Layout:
 
 
 def _layout_at_end(height: int, width: int, crop: int) -> Layout:
-    """Hold out one strip at the end of a photograph that is too small for a training region on either side."""
+    """Hold out one strip at the end of a photograph that has room for only one training region."""
     remaining = width - crop - gap_for(crop)
     if remaining < crop:
         return Layout((Region(0, 0, height, width),), ())

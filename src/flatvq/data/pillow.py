@@ -76,8 +76,8 @@ class Header:
 def read_header(stream: BinaryIO, conversion: Conversion) -> Header:
     """Read the size of an image after scaling, and the conversions that it needs.
 
-    Pixels are decoded in three cases only: more than 8 bits a sample, a greyscale file that may be a label mask
-    and decodes quickly, and a file whose size is known only after decoding.
+    Pixels are decoded in three cases only: more than 8 bits a sample, a greyscale file that may be a label
+    mask and decodes quickly, and a file whose size is known only after decoding.
 
     Args:
         stream: the file's bytes, at their start.
@@ -225,8 +225,9 @@ def _formats() -> tuple[str, ...]:
 def _mute_pillow() -> None:
     """Ignore Pillow's warnings about a file, such as corrupt EXIF data or a large size.
 
-    Files are decoded in several threads, in which `warnings.catch_warnings` is not safe. A permanent filter for
-    Pillow's modules is installed instead. It is checked each time because other code may replace the filters.
+    Files are decoded in several threads, in which `warnings.catch_warnings` is not safe. A permanent filter
+    for Pillow's modules is installed instead. It is checked each time because other code may replace the
+    filters.
     """
     ignore_pillow = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)
     if ignore_pillow not in warnings.filters:
@@ -291,8 +292,8 @@ def _notes(image: ImageFile.ImageFile) -> Iterator[str]:
 def _may_change_on_loading(image: ImageFile.ImageFile) -> bool:
     """Return whether loading an image may change its size or orientation.
 
-    An ICO file contains images that may differ from its directory. Pillow transposes TIFF files while it loads
-    them. A PNG file may contain its orientation after its pixels.
+    An ICO file contains images that may differ from its directory. Pillow transposes TIFF files while it
+    loads them. A PNG file may contain its orientation after its pixels.
     """
     if image.format == "PNG":
         return _metadata_follows_pixels(image)
@@ -303,9 +304,10 @@ def _metadata_follows_pixels(image: ImageFile.ImageFile) -> bool:
     """Return whether EXIF or XMP data follow the pixels of a PNG file."""
     with from_start(image) as file:
         after_pixels = False
-        for kind, keyword in png_chunks(file):
+        for kind, content in png_chunks(file):
             after_pixels |= kind == b"IDAT"
-            if after_pixels and (kind == b"eXIf" or keyword.startswith((b"XML:com.adobe.xmp", b"Raw profile"))):
+            metadata = kind == b"eXIf" or content.startswith((b"XML:com.adobe.xmp", b"Raw profile type"))
+            if after_pixels and metadata:
                 return True
     return False
 

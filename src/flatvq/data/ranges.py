@@ -20,7 +20,16 @@ from PIL import ImageFile
 
 from flatvq.data.types import Pixels
 
-__all__ = ["FULL", "Range", "Samples", "from_start", "jpeg2000_bits", "png_chunks", "ppm_maximum", "stated_range"]
+__all__ = [
+    "FULL",
+    "Range",
+    "Samples",
+    "from_start",
+    "jpeg2000_bits",
+    "png_chunks",
+    "ppm_maximum",
+    "stated_range",
+]
 
 FULL = 2**16 - 1
 """The maximum of a 16-bit sample."""
@@ -58,7 +67,7 @@ class Range:
     """The field that states the range; empty if the range is that of the samples' width."""
 
     def levels(self, samples: Samples) -> Pixels:
-        """Convert samples to 8 bits by dividing the range into 256 equal parts: of 16 bits, take the high byte."""
+        """Divide the range into 256 equal parts: for 16 bits, this returns the high byte."""
         parts = (_VALUES >> self.shift) * 256 // self.white
         levels = np.minimum(parts, 255).astype(np.uint8)
         return _look_up(255 - levels if self.inverted else levels, samples)
@@ -66,9 +75,9 @@ class Range:
     def corrected(self, samples: Samples) -> Range:
         """Return the range without the shift if the encoder of a PNG with `sBIT` did not scale the samples.
 
-        The PNG specification requires scaling. If the encoder scaled, the low bits follow from the significant
-        bits: they are zero, or those of linear scaling. The encoder did not scale if no sample exceeds the
-        significant bits and the low bits do not follow.
+        The PNG specification requires scaling. If the encoder scaled, the low bits follow from the
+        significant bits: they are zero, or those of linear scaling. The encoder did not scale if no sample
+        exceeds the significant bits and the low bits do not follow.
         """
         if not self.shift or samples.max() > self.white:
             return self
@@ -135,7 +144,7 @@ def ppm_maximum(image: ImageFile.ImageFile) -> int:
 
 
 def jpeg2000_bits(image: ImageFile.ImageFile) -> int:
-    """Return the bits of the first component (ISO/IEC 15444-1, A.5.1); 8 if not stated near the file's start."""
+    """Return the bits of the first component (ISO/IEC 15444-1, A.5.1); 8 if the file's start lacks them."""
     with from_start(image) as file:
         head = file.read(2**16)
     start = head.find(b"\xff\x4f\xff\x51")
@@ -145,8 +154,9 @@ def jpeg2000_bits(image: ImageFile.ImageFile) -> int:
 def _of_tiff(image: ImageFile.ImageFile) -> Range:
     """Read TIFF tags.
 
-    `SMaxSampleValue` is the range. `MaxSampleValue` is a statistic (TIFF 6.0), and encoders may write the largest
-    sample of the image; it counts as the range only if it is the maximum of a number of bits, such as 4095.
+    `SMaxSampleValue` is the range. `MaxSampleValue` is a statistic (TIFF 6.0), and encoders may write the
+    largest sample of the image; it counts as the range only if it is the maximum of a number of bits, such as
+    4095.
     """
     # Pillow inverts white-is-zero images itself, except those of 16 bits.
     inverted = image.mode.startswith("I;16") and _tag(image, _PHOTOMETRIC) == 0

@@ -22,8 +22,8 @@ _MIB = 2**20
 class Decoder:
     """Decodes images and caches them until the cache is full.
 
-    Nothing is evicted. All images are drawn about equally often, so no eviction policy is better than another,
-    and this one has no state that depends on the order of draws.
+    Nothing is evicted. All images are drawn about equally often, so no eviction policy is better than
+    another, and this one has no state that depends on the order of draws.
 
     Args:
         conversion: the size and white level to convert images to.
@@ -86,9 +86,7 @@ class Decoder:
             return {}
         with ThreadPoolExecutor(decoding_threads()) as pool:
             rejections = pool.map(self._rejection, images.keys(), images.values())
-            return {
-                entry: rejected for entry, rejected in zip(images, rejections, strict=True) if rejected
-            }
+            return {entry: rejected for entry, rejected in zip(images, rejections, strict=True) if rejected}
 
     def _rejection(self, entry: Entry, decode: Decode) -> Rejected | None:
         """Decode an image into the cache; return why it cannot be decoded, or None."""

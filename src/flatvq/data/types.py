@@ -62,9 +62,10 @@ class FileStatus:
     name: str
     """Path inside the source, printable; for a group, a pattern with a count such as `*.txt (12 files)`."""
     split: str
-    """`training`, `validation` or `evaluation`; empty if the file was excluded before the source was split."""
+    """`training`, `validation` or `evaluation`; empty for a file excluded before the source was split."""
     status: Literal["unreadable", "skipped", "converted", "undefined"]
-    """`unreadable`: an image that cannot be decoded; `skipped`: left out on purpose; `converted`: used, but the
+    """`unreadable`: an image that cannot be decoded; `skipped`: left out on purpose; `converted`: used, but
+        the
     pixels differ from the file's samples; `undefined`: used, but a metric has no value for it."""
     reason: str
     """The reason, in a few words."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flatvq.data import FileStatus, evaluation_crops, open_folder
+from flatvq.data import FileStatus, evaluation_crops, load_image, open_folder
 from flatvq.evaluate import perceptual
 from flatvq.evaluate.batches import NamedImage, batches
 from flatvq.evaluate.definitions import protocol_id
@@ -58,7 +58,7 @@ def evaluate_folder(
     def images() -> Iterable[NamedImage]:
         if crop is not None:
             return evaluation_crops(opened.images, crop)
-        return zip(opened.images.names, map(opened.images.load, range(len(opened.images))), strict=True)
+        return ((name, load_image(opened.images, index)) for index, name in enumerate(opened.images.names))
 
     measured = evaluate(model, images(), batch_size=1 if crop is None else 64)
     figures = measured.to_dict()
