@@ -98,7 +98,7 @@ def test_configurations(streaming: bool, tmp_path: Path, files: list[bytes]) -> 
 def test_a_configuration_where_there_is_none(tmp_path: Path, files: list[bytes]) -> None:
     with pytest.raises(FlatvqError, match=r"no configuration 'x': set data.configuration to one of default"):
         open_dataset(write_parquet(tmp_path / "set", files), configuration="x")
-    with pytest.raises(FlatvqError, match=r"save_to_disk, and has no configurations: leave"):
+    with pytest.raises(FlatvqError, match=r"save_to_disk and has no configurations: leave"):
         open_dataset(saved(tmp_path / "saved", files), configuration="x")
     with pytest.raises(ValueError, match=r"configuration=x needs source=huggingface, not folder"):
         DataRecipe(source="folder", path="x", configuration="x")

@@ -275,7 +275,7 @@ def test_an_image_that_changes_over_is_decoded_anew(tmp_path: Path) -> None:
 def test_batches_do_not_depend_on_cache_or_threads(
     jpegs: Path, workers: int, resize: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crops, "threads", lambda: workers)
+    monkeypatch.setattr(crops, "decoding_threads", lambda: workers)
     # 0 MiB: nothing is kept; 1 MiB: all, as 403 x 302 comes to 53 x 40, 6360 bytes each; unscaled, two of 12.
     batches = [
         [

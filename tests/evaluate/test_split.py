@@ -162,7 +162,7 @@ def test_batches_of_no_images_are_refused() -> None:
 def test_only_8_bit_batches_are_reconstructed() -> None:
     built = model().eval()
     for original, message in (
-        (torch.rand(1, 3, 32, 32), "images of dtype float32 are not of 8 bits"),
+        (torch.rand(1, 3, 32, 32), "images of dtype float32 are not 8-bit"),
         (torch.zeros(3, 32, 32, dtype=torch.uint8), r"3 axes, not \[B, 3, H, W\]: add a batch axis"),
     ):
         with pytest.raises(FlatvqError, match=message):

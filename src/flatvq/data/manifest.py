@@ -98,8 +98,7 @@ def survey(items: Iterable[Item], conversion: Conversion, split: str) -> Survey:
             elif isinstance(result, NotAnImageError) and not item.claimed:
                 other_files[PurePath(item.name).suffix] += 1
             else:
-                status = "skipped" if result.skipped else "unreadable"
-                file_statuses.append(FileStatus(item.name, split, status, result.reason))
+                file_statuses.append(_status_of(item, result, split))
                 if result.remedy:
                     remedies[item.name] = result.remedy
     return Survey(tuple(entries), (*file_statuses, *_grouped(other_files, split)), remedies)
@@ -151,6 +150,10 @@ def _examine(item: Item, conversion: Conversion) -> Entry | Rejected:
     except Exception as error:  # the user's disk, archive or dataset library may raise anything
         return Rejected(f"cannot be opened ({reason_of(error, item.name)})")
     return Entry(item.name, item.open, digest, header.height, header.width, header.notes)
+
+
+def _status_of(item: Item, rejected: Rejected, split: str) -> FileStatus:
+    return FileStatus(item.name, split, "skipped" if rejected.skipped else "unreadable", rejected.reason)
 
 
 def _grouped(other_files: Counter[str], split: str) -> Sequence[FileStatus]:
