@@ -17,6 +17,7 @@ from flatvq import cli
 from flatvq.data import open_folder
 from flatvq.model import build_vqvae, save_tokenizer
 from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe
+from flatvq.versions import TRAINING_PROTOCOL, commit
 
 
 @pytest.fixture
@@ -54,6 +55,8 @@ def test_it_names_everything_by_content(folder: Path, perceptual_weights: Path, 
     found = measured_on(monkeypatch, capsys)
     assert found == {
         "flatvq": flatvq.__version__,
+        "commit": commit(),
+        "training_protocol": TRAINING_PROTOCOL,
         "fingerprint": open_folder("pictures", crop=32).images.fingerprint,
         "tokenizer": sha256(folder / "tokenizer" / "model.safetensors"),
         "weights": {},
