@@ -4,8 +4,8 @@ Two small networks predict a level's codes cell by cell: one from the earlier ce
 also from all codes of the level below. Their cross-entropies on held-out images are upper bounds of the
 entropies H(top) and H(top | below).
 
-The share of the level that the level below determines is 1 - H(top | below) / H(top). It is an estimate, not a
-bound: small networks trained on few images predict codes poorly.
+The share of the level that the level below determines is 1 - H(top | below) / H(top). It is an estimate, not
+a bound: small networks trained on few images predict codes poorly.
 
 Axes: B images, h w rows and columns of a level's grid, D code dim, K codes.
 """
