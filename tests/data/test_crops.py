@@ -1,4 +1,4 @@
-"""Training crops are functions of seed and step; processes share a batch; threads come and go cleanly."""
+"""Training crops are functions of seed and step, processes share a batch, and threads end cleanly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZES = [(16, 16), (17, 40), (50, 16), (25, 29), (72, 72)]
 
 
 class Coordinates:
-    """An image set whose pixels tell which image, row and column they are."""
+    """An image set whose pixels contain the index of the image, the row and the column."""
 
     names = tuple(f"image{number}" for number in range(len(SIZES)))
     repeats = (1, 2, 1, 3, 4)
@@ -90,8 +90,8 @@ def crops(seed: int = 0, batch_size: int = 6, flip: bool = True, **rest: int) ->
 @given(step=st.integers(0, 1000), history=st.lists(st.integers(0, 1000), max_size=3), seed=st.integers(0, 9))
 def test_a_batch_does_not_depend_on_history(step: int, history: list[int], seed: int) -> None:
     used = crops(seed)
-    for other in history:
-        used.batch(other)
+    for earlier_step in history:
+        used.batch(earlier_step)
     assert torch.equal(used.batch(step).pixels, crops(seed).batch(step).pixels)
     assert used.batch(step).names == crops(seed).batch(step).names
 
@@ -99,9 +99,9 @@ def test_a_batch_does_not_depend_on_history(step: int, history: list[int], seed:
 @given(step=st.integers(0, 1000), world_size=st.sampled_from([1, 2, 3, 6]))
 def test_processes_share_one_batch(step: int, world_size: int) -> None:
     parts = [crops(rank=rank, world_size=world_size).batch(step) for rank in range(world_size)]
-    whole = crops().batch(step)
-    assert torch.equal(torch.cat([part.pixels for part in parts]), whole.pixels)
-    assert sum((part.names for part in parts), ()) == whole.names
+    complete = crops().batch(step)
+    assert torch.equal(torch.cat([part.pixels for part in parts]), complete.pixels)
+    assert sum((part.names for part in parts), ()) == complete.names
 
 
 def test_a_batch_must_be_shared_equally() -> None:
@@ -154,7 +154,7 @@ def test_positions_and_mirroring_are_uniform() -> None:
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("layout", ["pixels", "padded pixels", "channels"])
-def test_crops_are_cut_from_images_however_these_lie_in_memory(layout: str, flip: bool) -> None:
+def test_crops_do_not_depend_on_the_memory_layout_of_images(layout: str, flip: bool) -> None:
     class Laid(Coordinates):
         def load_region(self, index: int, region: Region) -> np.ndarray:
             pixels = super().load_region(index, region)
@@ -211,7 +211,7 @@ def test_regions_are_drawn_from_numbers_that_are_keyed_by_seed_epoch_and_slot(fl
             assert (pixels[2] == columns).all()
 
 
-def test_no_mirroring_unless_asked_for() -> None:
+def test_crops_are_not_mirrored_without_flip() -> None:
     pixels = torch.cat([crops(flip=False).batch(step).pixels for step in range(20)])
     assert bool((pixels[:, 2, :, 1:] > pixels[:, 2, :, :-1]).all())
 
@@ -231,9 +231,9 @@ def test_prefetched_batches_are_the_direct_ones(
     fetched = list(crops().batches(start, stop, ahead=ahead))
     direct = [crops().batch(step) for step in range(start, stop)]
     assert len(fetched) == len(direct)
-    for one, other in zip(fetched, direct, strict=True):
-        assert torch.equal(one.pixels, other.pixels)
-        assert one.names == other.names
+    for prefetched, expected in zip(fetched, direct, strict=True):
+        assert torch.equal(prefetched.pixels, expected.pixels)
+        assert prefetched.names == expected.names
     assert not own_threads()
 
 
@@ -248,7 +248,7 @@ def test_closing_early_ends_the_threads() -> None:
     ("images", "ahead", "threads"),
     [(Coordinates, None, True), (InMemory, None, False), (InMemory, True, True), (Coordinates, False, False)],
 )
-def test_threads_prepare_only_what_has_to_be_decoded_or_is_asked_for(
+def test_threads_are_used_for_decoding_or_on_request(
     images: type[Coordinates], ahead: bool | None, threads: bool
 ) -> None:
     cut = TrainingCrops(images(), DataRecipe(crop=16), seed=0, batch_size=6)
@@ -258,7 +258,7 @@ def test_threads_prepare_only_what_has_to_be_decoded_or_is_asked_for(
 
 
 @pytest.mark.parametrize("ahead", [True, False])
-def test_an_error_comes_up_at_its_step_and_ends_the_threads(ahead: bool) -> None:
+def test_an_error_is_raised_at_its_step_and_ends_the_threads(ahead: bool) -> None:
     broken = TrainingCrops(Broken(), DataRecipe(crop=16), seed=0, batch_size=1)
     draws = [crops(batch_size=1).batch(step).names[0] for step in range(20)]
     batches = broken.batches(0, 20, ahead=ahead)
@@ -270,7 +270,7 @@ def test_an_error_comes_up_at_its_step_and_ends_the_threads(ahead: bool) -> None
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_of_several_errors_in_a_batch_the_first_comes_up(
+def test_the_first_of_several_errors_in_a_batch_is_raised(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class AllBroken(Coordinates):
@@ -285,18 +285,18 @@ def test_of_several_errors_in_a_batch_the_first_comes_up(
 
 
 def test_evaluation_crops_are_centres() -> None:
-    found = list(evaluation_crops(Coordinates(), crop=16))
-    assert [crop.name for crop in found] == list(Coordinates.names)
-    corners = [tuple(int(value) for value in crop.pixels[0, 0]) for crop in found]
+    evaluated = list(evaluation_crops(Coordinates(), crop=16))
+    assert [crop.name for crop in evaluated] == list(Coordinates.names)
+    corners = [tuple(int(value) for value in crop.pixels[0, 0]) for crop in evaluated]
     assert corners == [(0, 0, 0), (1, 0, 12), (2, 17, 0), (3, 4, 6), (4, 28, 28)]
-    assert all(crop.pixels.shape == (16, 16, 3) and crop.pixels.flags.writeable for crop in found)
+    assert all(crop.pixels.shape == (16, 16, 3) and crop.pixels.flags.writeable for crop in evaluated)
 
 
 def test_a_limit_spreads_the_evaluated_images() -> None:
     assert [crop.name for crop in evaluation_crops(Coordinates(), crop=16, limit=2)] == ["image0", "image2"]
 
 
-def test_what_is_set_aside_to_choose_by_neither_trains_nor_is_held_out(imagenet_sample) -> None:
+def test_images_set_aside_for_tuning_are_neither_trained_on_nor_held_out(imagenet_sample) -> None:
     recipe = DataRecipe(source="folder", path=str(imagenet_sample / "val"), crop=32, resize=32)
     whole, tuning = open_data(recipe), open_data(recipe.model_copy(update={"tuning_share": 0.25}))
     training, aside = set(tuning.training.names), set(tuning.validation.names)

@@ -1,4 +1,4 @@
-"""Datasets as people have them: saved to disk, of several configurations, with images or their paths."""
+"""Common layouts of datasets: saved to disk, several configurations, images or their paths."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_rows_that_were_selected_before_they_were_saved(tmp_path: Path, files: l
     assert data.training.fingerprint == expected.training.fingerprint
 
 
-def test_rows_without_splits_serve_as_the_split_that_is_named(tmp_path: Path, files: list[bytes]) -> None:
+def test_rows_without_splits_become_the_named_split(tmp_path: Path, files: list[bytes]) -> None:
     path = saved(tmp_path / "saved", files)
     assert all(name.startswith("mine/") for name in open_dataset(path, split="mine").training.names)
     with pytest.raises(
@@ -139,7 +139,7 @@ def test_columns_of_files_and_paths(
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_text_beside_images_is_no_column_of_paths(
+def test_strings_are_not_paths_if_another_column_has_images(
     streaming: bool, tmp_path: Path, files: list[bytes]
 ) -> None:
     (tmp_path / "captions").mkdir()

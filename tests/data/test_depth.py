@@ -1,4 +1,4 @@
-"""Samples of more than 8 bits: white is what the file or the recipe says, and doubtful files are named."""
+"""Samples of more than 8 bits: the file or the recipe states white, and doubtful files are listed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def shown(values: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Callable[..., tuple[np.ndarray, str]]:
-    """Open a file with another beside it: its pixels and the reason of its status, without what all have."""
+    """Open a file in a folder with another image; return its pixels and the unusual parts of its status."""
 
     def both(content: bytes, white_level: int = 0) -> tuple[np.ndarray, str]:
         (tmp_path / "a").write_bytes(content)
@@ -62,7 +62,7 @@ def opened(tmp_path: Path) -> Callable[..., tuple[np.ndarray, str]]:
 
 @pytest.fixture
 def rejected(tmp_path: Path) -> Callable[..., str]:
-    """Open a file that is refused: the reason."""
+    """Open a file that is rejected; return the reason."""
 
     def reason(content: bytes, white_level: int = 0) -> str:
         (tmp_path / "a").write_bytes(content)

@@ -64,7 +64,7 @@ def test_neither_names_nor_other_files_move_a_file(folder: Path, picture: Pictur
     assert before == {name for name in after if "class" in name}
 
 
-def test_exact_copies_stand_together(folder: Path) -> None:
+def test_exact_copies_are_on_the_same_side(folder: Path) -> None:
     shutil.copytree(folder, folder / "copies")
     data = split(folder)
     for images in (data.training, data.validation):
@@ -220,7 +220,9 @@ def test_a_set_tells_whether_it_is_decoded(folder: Path) -> None:
     assert open_data(DataRecipe()).training.decoded  # the bundled photographs
 
 
-def test_damage_found_late_is_replaced_and_told(folder: Path, tmp_path: Path, picture: Picture) -> None:
+def test_a_file_that_turns_out_damaged_is_replaced_and_listed(
+    folder: Path, tmp_path: Path, picture: Picture
+) -> None:
     held_out = tmp_path / "held out"
     held_out.mkdir()
     Image.fromarray(picture(200)).save(held_out / "new.png")
@@ -234,13 +236,13 @@ def test_damage_found_late_is_replaced_and_told(folder: Path, tmp_path: Path, pi
     assert not data.file_statuses
     for number, stand_in in zip(damaged, (2, 2, 18, 2), strict=True):
         assert np.array_equal(load_image(data.training, number), Image.open(folder / names[stand_in]))
-    # The first was found in the place of the last as well: it is told once.
+    # The first also failed as the stand-in of the last. It is listed once.
     assert sorted((file.name, file.split, file.status) for file in data.late_file_statuses) == [
         (names[number], "training", "unreadable") for number in damaged
     ]
     assert (
         len(split(folder, validation_path=str(held_out)).training) == 26
-    )  # with a cache, it is known at once
+    )  # with a cache, damage is detected on opening
 
 
 def test_everything_lost_while_training(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every kind of file that people have in image folders has a defined file and the right pixels."""
+"""Each kind of file in image folders has a defined status and the right pixels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Case:
     name: str
     content: bytes
     status: str
-    """`unreadable`, `skipped`, `converted`, or `used` for no file at all."""
+    """`unreadable`, `skipped`, `converted`, or `used` for no status at all."""
     reason: str = ""
     pixels: np.ndarray | None = None
     tolerance: int = 0
@@ -46,7 +46,7 @@ def encoded(image: Image.Image | np.ndarray, kind: str, **options: object) -> by
 
 
 def png(width: int, height: int, depth: int, colour: int, rows: bytes, *extra: bytes) -> bytes:
-    """Write a PNG by hand, so that neither depth nor size is Pillow's idea."""
+    """Write a PNG by hand, with a depth and size that Pillow would not write."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     chunks = [chunk(b"IHDR", header), *extra, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
@@ -70,7 +70,7 @@ def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def from_inks(inks: np.ndarray) -> np.ndarray:
-    """Ink absorbs: what is left of white after a colour and black."""
+    """Return the colour of ink on white paper."""
     left = 255.0 - inks
     return left[..., :3] * left[..., 3:] / 255
 
@@ -362,7 +362,7 @@ def good(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.encode("unicode_escape").decode())
-def test_fate_and_pixels(case: Case, good: Path) -> None:
+def test_status_and_pixels(case: Case, good: Path) -> None:
     (good / case.name).write_bytes(case.content)
     opened = open_folder(good, crop=CROP)
     if case.status == "used":
@@ -422,7 +422,7 @@ def test_avif(good: Path) -> None:
     assert np.abs(load_image(opened.images, 0).astype(float) - COLOUR).max() <= 6
 
 
-def test_a_scaled_image_is_what_pillow_makes_of_the_whole(good: Path) -> None:
+def test_an_image_is_scaled_as_by_pillow(good: Path) -> None:
     for resize in (17, 40):
         pixels = load_image(open_folder(good, crop=CROP, resize=resize).images, 0)
         size = (round(24 * resize / 20), resize)

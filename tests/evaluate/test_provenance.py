@@ -1,4 +1,4 @@
-"""An evaluation says which images, tokenizer and perceptual networks its figures are of."""
+"""The record of an evaluation identifies its images, tokenizer and perceptual networks."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def sha256(path: Path) -> str:
 
 
 def test_it_names_everything_by_content(folder: Path, perceptual_weights: Path, monkeypatch, capsys) -> None:
-    found = measured_on(monkeypatch, capsys)
-    assert found == {
+    record = measured_on(monkeypatch, capsys)
+    assert record == {
         "flatvq": flatvq.__version__,
         "commit": commit(),
         "training_protocol": TRAINING_PROTOCOL,
@@ -63,7 +63,7 @@ def test_it_names_everything_by_content(folder: Path, perceptual_weights: Path, 
     }
     with_networks = measured_on(monkeypatch, capsys, "--weights", str(perceptual_weights))
     files = {path.name: sha256(path) for path in perceptual_weights.iterdir()}
-    assert with_networks == {**found, "weights": files}
+    assert with_networks == {**record, "weights": files}
     assert len(files) == 3
 
 

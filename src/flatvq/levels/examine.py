@@ -17,6 +17,7 @@ from flatvq.levels.codes import stack_crops
 from flatvq.levels.conditional_entropy import conditional_entropy
 from flatvq.levels.marginal_gain import MarginalGain, marginal_gain, single_level_counterpart
 from flatvq.levels.refit import refit
+from flatvq.levels.replacement import replacement_losses
 from flatvq.model import load_tokenizer
 from flatvq.recipe import ModelRecipe, TrialRecipe, load_trial
 from flatvq.records import read_metrics
