@@ -39,7 +39,7 @@ class LevelEvaluation:
     usage: CodeUsage
     """Usage of the codebook, from the histogram over the split."""
     quantization_error: float
-    """E|z - e|^2 / Var(z) over the split, which does not depend on the scale of the latents z."""
+    """E|z - e|^2 / Var(z) over the split, which is independent of the scale of z."""
     counts: tuple[int, ...]
     """Histogram of the indices over the split, [K]."""
 
