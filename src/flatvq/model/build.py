@@ -23,7 +23,7 @@ from flatvq.quantize import (
     rotation_trick,
     straight_through,
 )
-from flatvq.quantize.randomness import derived_seed
+from flatvq.randomness import derived_seed
 from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe, ReplacementRecipe
 
 __all__ = ["build_quantizer", "build_vqvae"]

@@ -23,10 +23,10 @@ from flatvq.quantize.ema import Ema, Update, ema_step
 from flatvq.quantize.init import DataInit, Init, RandomInit, random_codes
 from flatvq.quantize.operator import learn_in_graph, look_up_operator, register, require_learning
 from flatvq.quantize.precision import Float32Module
-from flatvq.quantize.randomness import generator
 from flatvq.quantize.recomputation import RecentCodeVectors, in_backward_pass, may_run_again
 from flatvq.quantize.replacement import DeadCodeReplacement, ReplacementEvent, replacements
 from flatvq.quantize.sharding import full, is_sharded, write_rows
+from flatvq.randomness import generator
 from flatvq.shapes import require_axes, require_floating
 
 __all__ = ["Codebook", "InitEvent"]

@@ -15,9 +15,9 @@ from flatvq.errors import FlatvqError
 from flatvq.quantize.checks import whole
 from flatvq.quantize.estimators import Estimator, straight_through
 from flatvq.quantize.module import Quantizer
-from flatvq.quantize.randomness import derived_seed
 from flatvq.quantize.result import Quantized
 from flatvq.quantize.vector import VectorQuantizer
+from flatvq.randomness import derived_seed
 
 __all__ = ["ResidualQuantizer"]
 

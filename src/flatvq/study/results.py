@@ -13,6 +13,7 @@ import torch
 
 from flatvq.data import DataSplit, FileStatus
 from flatvq.files import write_json, write_text
+from flatvq.processes import cores
 from flatvq.recipe import DataRecipe, dump_yaml
 from flatvq.records import read_metrics
 from flatvq.study.collapse import collapse_of
@@ -21,7 +22,7 @@ from flatvq.study.plan import Plan, PlannedArm
 from flatvq.study.runner import Outcome
 from flatvq.study.statistics import compare
 from flatvq.study.verdict import Compared, study_verdict
-from flatvq.train.machine import cores, processor
+from flatvq.train.machine import processor
 from flatvq.versions import TRAINING_PROTOCOL, VERSION, commit
 
 __all__ = ["compared_arms", "machine_record", "write_study"]

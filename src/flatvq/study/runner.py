@@ -13,13 +13,13 @@ from pathlib import Path
 from flatvq.errors import FlatvqError
 from flatvq.files import write_json
 from flatvq.model.capacity import capacity_of
+from flatvq.processes import cores
 from flatvq.records import parse_row, read_metrics
 from flatvq.study import worker
 from flatvq.study.data import StudyData
 from flatvq.study.devices import gpus_for, least_busy, workers_for
 from flatvq.study.plan import Plan, Trial
 from flatvq.train.identity import Identity, assign
-from flatvq.train.machine import cores
 from flatvq.train.trial import is_finished
 
 __all__ = ["Outcome", "RunningTrial", "StudyProgress", "StudyStopped", "run_trials", "standing"]

@@ -24,7 +24,8 @@ from optuna.trial import Trial as Suggestion
 from flatvq.data import open_data
 from flatvq.errors import FlatvqError, StorageError
 from flatvq.model.capacity import capacity_of
-from flatvq.quantize.randomness import derived_seed
+from flatvq.processes import cores
+from flatvq.randomness import derived_seed
 from flatvq.recipe import KnobRecipe, TrialRecipe, TuneRecipe, load_trial
 from flatvq.records import Look, check_record, read_rows
 from flatvq.study.collapse import perplexity_share
@@ -32,7 +33,6 @@ from flatvq.study.devices import gpus_for, least_busy
 from flatvq.study.plan import Trial, trial_key
 from flatvq.study.runner import Outcome, RunningTrial, StudyStopped
 from flatvq.train.identity import Identity, Mismatch
-from flatvq.train.machine import cores
 from flatvq.tune.space import changed, suggested, values_of
 
 __all__ = ["Asked", "Search"]

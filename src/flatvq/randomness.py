@@ -1,7 +1,7 @@
-"""Random numbers that depend on names, never on history.
+"""Random numbers that depend on a seed and a purpose, and on no state.
 
-A draw is a pure function of a seed and of what it is for: the level, the purpose, the step. So nothing
-about a random state has to be saved for a resumed run to draw what an undisturbed one would have drawn.
+Each draw is a pure function of the seed and of what it is for, such as a level and a step. A resumed run
+therefore draws the same numbers as an uninterrupted one, and no random state has to be saved.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ __all__ = ["derived_seed", "generator"]
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
-    """Derive a seed for one purpose: a non-negative 63-bit number.
+    """Derive a seed for one purpose.
+
+    Args:
+        seed: the seed of the trial.
+        purpose: what the numbers are for, such as a name and a step.
+
+    Returns:
+        A non-negative 63-bit number.
 
     Example:
         >>> derived_seed(0, "level", 0) != derived_seed(0, "level", 1)
@@ -25,14 +32,14 @@ def derived_seed(seed: int, *purpose: str | int) -> int:
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
-    """Make the CPU generator for one purpose.
+    """Create the CPU generator for one purpose.
 
     Args:
         seed: the seed of the trial.
         purpose: what the numbers are for, such as a name and a step.
 
     Returns:
-        A generator that yields the same numbers for the same arguments, on every machine and process.
+        A generator that yields the same numbers for the same arguments on every machine and in every process.
 
     Example:
         >>> a, b = generator(0, "replacement", 7), generator(0, "replacement", 7)
