@@ -187,7 +187,7 @@ def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
         ),
         (["study", "photographs", "--set", "seeds={a: 1}"], "write a list"),
         (["study", "photographs", "--set", "model.levels=[]"], "give at least 1"),
-        (["study", "photographs", "--set", "codebook.init=kmeans"], "a mapping with the keys distribution, kind"),
+        (["study", "photographs", "--set", "codebook.init=kmeans"], "with the keys distribution, kind"),
         (["study", "photographs", "--set", "arms=5"], "'arms' is 5"),
         (["study", "photographs", "--set", "train.learning_rate=inf"], "should be a finite number"),
         (["train", "photographs", "--arm", "tow-level-naive"], "did you mean 'two-level-naive'?"),

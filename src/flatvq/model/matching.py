@@ -167,7 +167,8 @@ class _Cost:
     def __init__(self, model: ModelRecipe, size: int | tuple[int, int], name: CapacityName) -> None:
         def at(width: int, residual_width: int) -> int:
             widths = {"width": width, "residual_width": residual_width}
-            return int(getattr(capacity_of(model.model_copy(update=widths), size), CAPACITIES[name].attribute))
+            capacity = capacity_of(model.model_copy(update=widths), size)
+            return int(getattr(capacity, CAPACITIES[name].attribute))
 
         one, two, three = (at(width, 1) for width in (2, 4, 6))
         self.base, self.slope, self.bend = one, two - one, three - 2 * two + one

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flatvq.capacities import CAPACITIES
-from flatvq.metrics import LEVEL_METRICS, TRIAL_METRICS, Metric, shown_in
+from flatvq.metrics import LEVEL_METRICS, PRIMARY, TRIAL_METRICS, Metric, shown_in
 from flatvq.records import Arm, Study, Trial
 from flatvq.report.formatting import level_name, solver_changes
 from flatvq.report.palette import Style
@@ -96,7 +96,7 @@ def arm_columns(arms: list[ArmView]) -> list[Metric]:
 
     If no trial finished, all metrics have a column.
     """
-    metrics = [metric for metric in shown_in("arms", TRIAL_METRICS) if metric.key != "psnr_db"]
+    metrics = [metric for metric in shown_in("arms", TRIAL_METRICS) if metric.key != PRIMARY]
     present = [metric for metric in metrics if any(view.metrics[metric.key] is not None for view in arms)]
     return present or metrics
 
