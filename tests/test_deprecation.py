@@ -6,9 +6,11 @@ import pytest
 import torch
 
 import flatvq.quantize
+import flatvq.recipe
+import flatvq.records
 from flatvq.errors import FlatvqError
 from flatvq.quantize import DeadCodeReplacement, Ema, KMeansInit, RandomInit, VectorQuantizer
-from flatvq.recipe import CodebookRecipe, load_recipe
+from flatvq.recipe import CodebookRecipe, ParameterRange, load_recipe
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,24 @@ def test_old_arguments_and_attributes():
     assert bool((new.codebook.code_vectors == 1).all())
 
 
+def test_old_recipe_and_record_classes():
+    with pytest.warns(DeprecationWarning, match="KnobRecipe is now flatvq.recipe.ParameterRange"):
+        assert flatvq.recipe.KnobRecipe is ParameterRange
+    with pytest.warns(DeprecationWarning, match="Look is now flatvq.records.Validation"):
+        assert flatvq.records.Look is flatvq.records.Validation
+
+
+def test_the_old_key_of_a_parameter_range():
+    with pytest.warns(FutureWarning, match="'whole' is now 'integer'"):
+        old = ParameterRange(low=2, high=9, whole=True)
+    assert old == ParameterRange(low=2, high=9, integer=True)
+    override = "tune.space={upper_bits: {low: 2, high: 9, whole: true}}"
+    with pytest.warns(FutureWarning, match="'whole' is now 'integer'"):
+        assert load_recipe("photographs", [override]).tune.space == {"upper_bits": old}
+    with pytest.raises(ValueError, match="'whole' and 'integer' are the same key"):
+        ParameterRange(low=2, high=9, whole=True, integer=True)
+
+
 def test_both_names_are_refused():
     with pytest.raises(FlatvqError, match="seeding= and init= are the same argument"):
         VectorQuantizer(8, 2, init=KMeansInit(), seeding=KMeansInit())
@@ -91,8 +111,8 @@ def test_old_recipe_keys(tmp_path):
     with pytest.warns(FutureWarning) as warned:
         recipe = load_recipe(str(path), ["codebook.seeding.vectors_per_code=3"])
     assert {str(one.message) for one in warned} == {
-        "the recipe key 'seeding' is now 'init'; flatvq 0.3 refuses the old name",
-        "the recipe key 'revival' is now 'replacement'; flatvq 0.3 refuses the old name",
+        "the recipe key 'seeding' is now 'init'; flatvq 0.3 rejects the old name",
+        "the recipe key 'revival' is now 'replacement'; flatvq 0.3 rejects the old name",
     }
     init, replacement = recipe.codebook.init, recipe.codebook.replacement
     assert (init.kind, init.vectors_per_code, replacement.every) == ("data", 3, 7)

@@ -1,4 +1,4 @@
-"""The verbs as a user types them: what they print, what they leave, how they fail."""
+"""The commands as a user types them: output, files, errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def flatvq(monkeypatch, capsys, tmp_path):
-    """Run a command in a folder of its own; return exit code, output and errors."""
+    """Run a command in a temporary folder; return exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> tuple[int, str, str]:
@@ -42,7 +42,7 @@ def flatvq(monkeypatch, capsys, tmp_path):
 
 
 def recipe_file(folder: Path, **extra: object) -> str:
-    """A recipe of two arms on a folder, written as a user would."""
+    """Write a recipe of two arms on a folder of images; return its path."""
     import yaml
 
     tree = {
@@ -89,7 +89,7 @@ def test_a_study_from_recipe_to_report_and_again(flatvq, folder: Path, tmp_path:
     assert {path: path.read_bytes() for path in (tmp_path / "made").rglob("records.jsonl")} == records
 
 
-def test_a_failed_trial_is_recorded_and_does_not_sink_the_rest(flatvq, folder: Path, tmp_path: Path) -> None:
+def test_a_failed_trial_is_recorded_and_the_others_finish(flatvq, folder: Path, tmp_path: Path) -> None:
     arms = {"sound": {}, "hot": {"train": {"learning_rate": 1e18}}}
     name = recipe_file(folder, arms=arms, seeds=[0], compare=[["hot", "sound"]])
     code, out, _ = flatvq("study", name, "--out", "made")
@@ -112,7 +112,7 @@ def test_a_dry_run_trains_nothing(flatvq, folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "studies").exists()
 
 
-def test_an_unmatched_study_is_refused(flatvq, folder: Path) -> None:
+def test_an_unmatched_study_is_rejected(flatvq, folder: Path) -> None:
     larger = {"model": {"levels": [{"codebook_size": 64, "code_dim": 4}]}}
     code, _, err = flatvq("study", recipe_file(folder, arms={"small": {}, "large": larger}))
     # 6 bits an index against 4.
@@ -121,23 +121,23 @@ def test_an_unmatched_study_is_refused(flatvq, folder: Path) -> None:
     assert err.count("\n") == 1
 
 
-def test_train_evaluate_and_go_on(flatvq, folder: Path, tmp_path: Path) -> None:
+def test_train_evaluate_and_resume(flatvq, folder: Path, tmp_path: Path) -> None:
     code, out, err = flatvq("train", recipe_file(folder), "--arm", "naive", "--seed", "5", "--out", "run")
     assert (code, err) == (0, "")
     assert "psnr_db" in out
     code, out, _ = flatvq("evaluate", "run", "--data", str(folder), "--json")
-    found = json.loads(out)
-    assert (code, found["images"], found["crop"]) == (0, 12, 32)
+    result = json.loads(out)
+    assert (code, result["images"], result["crop"]) == (0, 12, 32)
     recorded = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    missing = recorded.keys() - found.keys()
+    missing = recorded.keys() - result.keys()
     assert not missing, "evaluate prints the same figures as the run's own record"
     code, out, _ = flatvq("evaluate", "run/model", "--data", str(folder), "--full", "--json")
     whole = json.loads(out)
     assert (whole["crop"], whole["evaluation_protocol"]) == (None, "flatvq-1/whole/own-size")
-    assert flatvq("train", "run")[0] == 0, "a finished run goes on to its end at once"
+    assert flatvq("train", "run")[0] == 0, "a finished run ends at once"
 
 
-def test_train_names_the_files_that_it_left_out(flatvq, folder: Path, tmp_path: Path) -> None:
+def test_train_names_unreadable_files(flatvq, folder: Path, tmp_path: Path) -> None:
     (folder / "empty.png").write_bytes(b"")
     code, out, _ = flatvq("train", recipe_file(folder), "--out", "run")
     assert code == 0
@@ -146,7 +146,7 @@ def test_train_names_the_files_that_it_left_out(flatvq, folder: Path, tmp_path: 
     assert [(file["name"], file["status"]) for file in files] == [("empty.png", "unreadable")]
 
 
-def test_of_many_files_that_were_left_out_the_first_are_named(capsys) -> None:
+def test_only_the_first_of_many_unused_files_are_named(capsys) -> None:
     file = {"status": "skipped", "reason": "no image"}
     files = [{**file, "name": f"{number}.txt"} for number in range(27)]
     tables.show_metrics({"levels": [], "files": files}, Path("run"))
@@ -188,7 +188,7 @@ def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
         ),
         (["study", "photographs", "--set", "seeds={a: 1}"], "write a list"),
         (["study", "photographs", "--set", "model.levels=[]"], "give at least 1"),
-        (["study", "photographs", "--set", "codebook.init=kmeans"], "keys of its own: distribution, kind"),
+        (["study", "photographs", "--set", "codebook.init=kmeans"], "with the keys distribution, kind"),
         (["study", "photographs", "--set", "arms=5"], "'arms' is 5"),
         (["study", "photographs", "--set", "train.learning_rate=inf"], "should be a finite number"),
         (["train", "photographs", "--arm", "tow-level-naive"], "did you mean 'two-level-naive'?"),
@@ -198,7 +198,7 @@ def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
         (["study", "photographs", "--set", "data.source=folder", "--set", "data.path=gone"], "no folder at"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(flatvq, words: list[str], message: str) -> None:
+def test_invalid_input_is_one_line_and_exit_code_2(flatvq, words: list[str], message: str) -> None:
     code, _, err = flatvq(*words)
     assert code == 2
     assert message in err
@@ -207,7 +207,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(flatvq, words: list[str], message
 
 
 def test_help_needs_no_torch() -> None:
-    """`--help` answers at once: nothing heavy is imported for it."""
+    """`--help` imports no heavy libraries."""
     script = (
         "import sys; sys.argv = ['flatvq', '--help']\n"
         "from flatvq.cli import main\n"
@@ -226,7 +226,7 @@ def test_help_needs_no_torch() -> None:
 @pytest.mark.parametrize(
     "sign", ["recipe.json", "checkpoints"], ids=["while trials start", "while they train"]
 )
-def test_trials_end_with_a_study_that_is_killed(folder: Path, tmp_path: Path, sign: str) -> None:
+def test_trials_end_when_their_study_is_killed(folder: Path, tmp_path: Path, sign: str) -> None:
     name = recipe_file(folder, train={"steps": 100_000, "batch_size": 2, "checkpoint_every": 50})
     command = [sys.executable, "-m", "flatvq", "study", name, "--out", str(tmp_path / "made")]
     study = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -248,22 +248,20 @@ def test_trials_end_with_a_study_that_is_killed(folder: Path, tmp_path: Path, si
 
 
 def _workers(folder: str) -> list[str]:
-    """Running processes that print into a run's log in a folder: the trials and nobody else."""
-    found = []
+    """Return the logs in a folder that running processes write to: one per trial."""
+    logs = []
     for output in Path("/proc").glob("[0-9]*/fd/1"):
         try:
             target = str(output.readlink())
         except OSError:
             continue
         if target.startswith(folder) and target.endswith("log.txt"):
-            found.append(target)
-    return found
+            logs.append(target)
+    return logs
 
 
 @pytest.mark.slow
-def test_levels_of_a_hierarchy_beside_the_single_level_of_its_study(
-    flatvq, folder: Path, tmp_path: Path
-) -> None:
+def test_levels_compares_a_hierarchy_with_the_single_level_arm(flatvq, folder: Path, tmp_path: Path) -> None:
     level = {"codebook_size": 4, "code_dim": 4}
     arms = {
         "two": {"model": {"levels": [level, {**level, "downsample": 2}]}},
@@ -276,17 +274,17 @@ def test_levels_of_a_hierarchy_beside_the_single_level_of_its_study(
     code, out, err = flatvq("levels", str(two), "--steps", "4")
     assert (code, err) == (0, "")
     assert "without level 1" in out
-    found = json.loads((two / "levels.json").read_text())
+    analysis = json.loads((two / "levels.json").read_text())
     assert (
-        found["steps"],
-        found["single_level_counterpart"]["arm"],
-        found["single_level_counterpart"]["run"],
+        analysis["steps"],
+        analysis["single_level_counterpart"]["arm"],
+        analysis["single_level_counterpart"]["run"],
     ) == (4, "one", one.name)
     # 32 px: 4 x 4 cells of 2 bits on top; 8 x 8 cells of 3 bits in place of 2 on the single level.
-    assert (found["marginal_gain"][0]["bits"], found["single_level_counterpart"]["bits"]) == (32, 64)
+    assert (analysis["marginal_gain"][0]["bits"], analysis["single_level_counterpart"]["bits"]) == (32, 64)
     assert [path for path, content in before.items() if path.read_bytes() != content] == []
     code, out, _ = flatvq("levels", str(two), "--steps", "4", "--json")
-    assert json.loads(out) == found
+    assert json.loads(out) == analysis
     code, _, err = flatvq("levels", str(one))
     assert (code, err.count("\n")) == (2, 1)
     assert "has one level" in err
@@ -294,7 +292,7 @@ def test_levels_of_a_hierarchy_beside_the_single_level_of_its_study(
     assert (code, err.count("\n")) == (2, 1)
 
 
-def test_a_packed_study_holds_what_its_runs_hold(flatvq, folder: Path, tmp_path: Path) -> None:
+def test_a_packed_study_holds_the_records_of_its_runs(flatvq, folder: Path, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     assert flatvq("study", recipe_file(folder, seeds=[0]), "--out", "made")[0] == 0
@@ -316,20 +314,22 @@ def test_a_packed_study_holds_what_its_runs_hold(flatvq, folder: Path, tmp_path:
         assert counts == json.loads((made / trial["run"] / "codes.json").read_text())["levels"][0]["counts"]
         lines = (made / trial["run"] / "records.jsonl").read_text().splitlines()
         records = [json.loads(line) for line in lines]
-        told = {
+        values = {
             (row["kind"], row["step"], row["level"], row["name"]): row["value"]
             for row in history
             if row["arm"] == trial["arm"]
         }
-        looks = [record for record in records if record["kind"] == "validation"]
-        assert looks
-        for look in looks:
-            assert told["validation", look["step"], None, "psnr_db"] == pytest.approx(look["psnr_db"])
-            level = told["validation", look["step"], 0, "perplexity"]
-            assert level == pytest.approx(look["levels"][0]["perplexity"])
+        validations = [record for record in records if record["kind"] == "validation"]
+        assert validations
+        for validation in validations:
+            assert values["validation", validation["step"], None, "psnr_db"] == pytest.approx(
+                validation["psnr_db"]
+            )
+            level = values["validation", validation["step"], 0, "perplexity"]
+            assert level == pytest.approx(validation["levels"][0]["perplexity"])
         events = [record for record in records if record["kind"] == "replacement"]
         assert bool(events) == (trial["arm"] == "healthy")
         for event in events:
-            assert told["replacement", event["step"], 0, "replaced"] == event["replaced"]
+            assert values["replacement", event["step"], 0, "replaced"] == event["replaced"]
     code, _, err = flatvq("pack", "nowhere", "packed")
     assert (code, err.count("\n")) == (2, 1)

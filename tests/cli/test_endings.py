@@ -1,4 +1,4 @@
-"""How commands end where the system refuses: one line, the right exit code, nothing lost."""
+"""How commands end on errors of the operating system: one line, the right exit code, no lost results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMAND = [sys.executable, "-m", "flatvq"]
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch) -> Path:
-    """A folder with images and a recipe, which is the working folder."""
+    """A working directory with images and a recipe."""
     random = np.random.default_rng(0)
     (tmp_path / "pictures").mkdir()
     for number in range(8):
@@ -69,7 +69,7 @@ def flatvq(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
 
 
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own."""
+    """Run a command in a new process."""
     return subprocess.run([*COMMAND, *words], text=True, check=False, capture_output=True, **options)
 
 
@@ -84,7 +84,7 @@ def only_line(text: str) -> str:
     return text.removeprefix("flatvq: ").rstrip("\n")
 
 
-def test_a_training_on_a_full_disk_goes_on_when_there_is_space(place: Path) -> None:
+def test_training_resumes_after_a_full_disk(place: Path) -> None:
     train = {"steps": 60, "batch_size": 2, "device": "cpu", "compile": "never", "precision": "float32"}
     level = {"codebook_size": 4, "code_dim": 2}
     model = {"width": 2, "residual_width": 1, "residual_blocks": 0, "levels": [level]}
@@ -112,7 +112,7 @@ def test_a_training_on_a_full_disk_goes_on_when_there_is_space(place: Path) -> N
         assert (Path("run") / name).read_bytes() == (Path("undisturbed") / name).read_bytes()
 
 
-def test_a_study_tells_the_first_cause_though_its_trials_cannot_write_it(place: Path) -> None:
+def test_a_study_reports_the_first_cause_even_if_its_trials_cannot_write_it(place: Path) -> None:
     ended = run("study", "tiny.yaml", "--out", "made", preexec_fn=files_up_to(5000))
     assert ended.returncode == 74
     (failed,) = [line for line in ended.stdout.splitlines() if line.startswith("failed: ")]
@@ -126,7 +126,7 @@ def test_a_study_tells_the_first_cause_though_its_trials_cannot_write_it(place: 
     assert run("study", "tiny.yaml", "--out", "made").returncode == 0
 
 
-def test_a_search_on_a_full_disk_takes_its_trials_up_again(place: Path) -> None:
+def test_a_search_resumes_its_trials_after_a_full_disk(place: Path) -> None:
     space = {"code_dim": {"choices": [2, 4]}}
     recipe(place, tune={"trials": 2, "length": 1.0, "space": space, "set_aside": 0.3})
     ended = run("tune", "tiny.yaml", "--out", "made", preexec_fn=files_up_to(9000))
@@ -138,7 +138,7 @@ def test_a_search_on_a_full_disk_takes_its_trials_up_again(place: Path) -> None:
     assert [trial["state"] for trial in trials] == ["done", "done"]
 
 
-def test_a_full_disk_leaves_no_part_of_a_line_in_a_journal(place: Path) -> None:
+def test_a_full_disk_leaves_no_partial_line_in_a_journal(place: Path) -> None:
     recipe(place, tune={"trials": 2, "set_aside": 0.3})
     ended = run("tune", "tiny.yaml", "--out", "made", preexec_fn=files_up_to(3000))
     assert ended.returncode == 74
@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_no_part_of_a_line_in_a_journal(place: Path) -> None:
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [["recipes", "photographs"], ["capacity", "tiny.yaml"], ["--help"]])
-def test_a_full_output_is_one_line(place: Path, words: list[str], unbuffered: str) -> None:
+def test_output_to_a_full_device_is_a_one_line_error(place: Path, words: list[str], unbuffered: str) -> None:
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
@@ -161,7 +161,7 @@ def test_a_full_output_is_one_line(place: Path, words: list[str], unbuffered: st
 
 
 @pytest.mark.parametrize("words", [["recipes", "--fields"], ["capacity", "tiny.yaml"]])
-def test_an_output_that_nobody_reads_ends_a_command_silently(place: Path, words: list[str]) -> None:
+def test_a_broken_pipe_ends_a_command_silently(place: Path, words: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as unread:
@@ -170,7 +170,7 @@ def test_an_output_that_nobody_reads_ends_a_command_silently(place: Path, words:
 
 
 @pytest.mark.parametrize("stream", [1, 2])
-def test_a_closed_stream_is_no_mistake(place: Path, stream: int) -> None:
+def test_a_closed_stream_is_no_error(place: Path, stream: int) -> None:
     ended = run("capacity", "tiny.yaml", "--json", preexec_fn=lambda: os.close(stream))
     assert (ended.returncode, ended.stderr) == (0, "")
     ended = run("capacity", "absent.yaml", preexec_fn=lambda: os.close(stream))
@@ -178,7 +178,7 @@ def test_a_closed_stream_is_no_mistake(place: Path, stream: int) -> None:
     assert ended.stderr.count("\n") == (stream == 1)
 
 
-def test_a_study_that_nobody_reads_stops_its_trials(place: Path) -> None:
+def test_a_broken_pipe_stops_the_trials_of_a_study(place: Path) -> None:
     arms = {"short": {}, "endless": {"train": {"steps": 1_000_000}}}
     recipe(place, arms=arms, compare=[["short", "endless"]])
     command = [*COMMAND, "study", "tiny.yaml", "--out", "made"]
@@ -213,14 +213,14 @@ def test_a_study_that_nobody_reads_stops_its_trials(place: Path) -> None:
         (["study", "./-x.yaml"], "a folder cannot be named after recipe './-x.yaml': '-x' starts with '-'"),
         (["study", "./NUL.yaml"], "is the name of a device on Windows: rename the file, or give --out"),
         (["tune", "./NUL.yaml"], "is the name of a device on Windows: rename the file, or give --out"),
-        (["train", "made", "--set", "seed=1"], "a run that goes on keeps its recipe"),
+        (["train", "made", "--set", "seed=1"], "a resumed run keeps its recipe"),
         (["train", "tiny.yaml", "--out", "taken"], "cannot read 'taken/recipe.json' (is a directory)"),
         (["report", "study"], "no study.json in 'study'"),
         (["train", "tiny.yaml", "--set", "model.levels.0.codebook_size=100000000000"], "TB of memory"),
         (["capacity", "a\nb.yaml"], "cannot read recipe 'a\\nb.yaml'"),
     ],
 )
-def test_what_cannot_be_used_is_named(place: Path, flatvq, words: list[str], message: str) -> None:
+def test_invalid_arguments_are_named(place: Path, flatvq, words: list[str], message: str) -> None:
     Path("file").touch()
     for folder in ("run", "made", "taken/recipe.json", "study/study.json"):
         Path(folder).mkdir(parents=True)
@@ -234,7 +234,7 @@ def test_what_cannot_be_used_is_named(place: Path, flatvq, words: list[str], mes
         only_line(err)
 
 
-def test_a_home_folder_is_written_to_however_the_shell_leaves_it(place: Path, flatvq, monkeypatch) -> None:
+def test_a_leading_tilde_is_the_home_folder(place: Path, flatvq, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(place / "home"))
     code, _, err = flatvq("train", "tiny.yaml", "--out=~/run")
     assert (code, err) == (0, "")
@@ -262,7 +262,7 @@ def test_numbers_on_the_command_line_have_ranges(
     assert option in err
 
 
-def test_trials_do_not_inherit_what_a_cluster_left_behind(place: Path, flatvq, monkeypatch) -> None:
+def test_trials_do_not_inherit_variables_of_a_launcher(place: Path, flatvq, monkeypatch) -> None:
     for name, value in {"WORLD_SIZE": "4", "RANK": "7", "LOCAL_RANK": "x", "MASTER_PORT": "y"}.items():
         monkeypatch.setenv(name, value)
     code, out, err = flatvq("study", "tiny.yaml", "--out", "made")
@@ -274,12 +274,12 @@ def test_trials_do_not_inherit_what_a_cluster_left_behind(place: Path, flatvq, m
 
 
 @pytest.mark.parametrize("name", ["../../../elsewhere", "/elsewhere", "a/b", "CON"])
-def test_an_arm_does_not_leave_the_study(place: Path, flatvq, name: str) -> None:
+def test_an_arm_stays_inside_the_folder_of_the_study(place: Path, flatvq, name: str) -> None:
     recipe(place, arms={name: {}})
     before = sorted(place.rglob("*"))
     code, _, err = flatvq("study", "tiny.yaml", "--out", "made")
     assert code == 2
-    assert "has to be a folder's name" in only_line(err)
+    assert "cannot be a folder name" in only_line(err)
     assert sorted(place.rglob("*")) == before
 
 
@@ -301,7 +301,7 @@ def test_ctrl_c_ends_a_command_at_once(place: Path, module: str) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
 
 
-def test_a_damaged_recipe_of_a_run_is_refused(place: Path, flatvq) -> None:
+def test_a_damaged_recipe_of_a_run_is_rejected(place: Path, flatvq) -> None:
     Path("run").mkdir()
     Path("run/recipe.json").write_text('{"seed": 1, "train": {"steps": 1}, "seed": 2}')
     for words in (["train", "run"], ["evaluate", "run", "--data", "pictures"]):

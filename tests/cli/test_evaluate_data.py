@@ -1,4 +1,4 @@
-"""`flatvq evaluate`: which sample of deep images is white, and what it says of data that it cannot use."""
+"""`flatvq evaluate`: the white level of deep images, and errors about unusable data."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     return run
 
 
-def test_white_is_that_of_the_option_or_else_of_the_run(evaluate: Run) -> None:
+def test_white_level_is_the_option_or_the_default_of_the_run(evaluate: Run) -> None:
     samples = np.random.default_rng(0).integers(0, 4096, (40, 44)).astype(np.uint16)
     Image.fromarray(samples).save("pictures/a.png")
     figures = []
@@ -56,7 +56,7 @@ def test_white_is_that_of_the_option_or_else_of_the_run(evaluate: Run) -> None:
         assert code == 0
         figures.append(json.loads(out))
     dark, own, given, dark_again = figures
-    assert [found["white_level"] for found in figures] == [0, 4095, 4095, 0]
+    assert [result["white_level"] for result in figures] == [0, 4095, 4095, 0]
     assert own["mse"] == given["mse"] != dark["mse"]
     assert dark["mse"] == dark_again["mse"]
     assert "set data.white_level to 4095" in dark["files"][0]["reason"]

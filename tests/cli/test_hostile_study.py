@@ -1,4 +1,4 @@
-"""A study on a folder of thirty broken, odd and hostile files: trained on, each one's status reported."""
+"""A study on a folder of thirty broken, odd and hostile files reports the status of each file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _image(mode: str = "RGB", size: tuple[int, int] = (40, 36)) -> Image.Image:
 
 
 def _hostile(folder: Path) -> dict[str, str]:
-    """Write thirty files; return the file of each, `used` for those that are fit as they stand."""
+    """Write thirty files; return the status of each by name, `used` for those that need no conversion."""
     jpeg, png = _bytes("JPEG", _image()), _bytes("PNG", _image())
     bomb = _bytes("PNG", Image.new("1", (40_000, 40_000)))
     exif = Image.Exif()
@@ -76,15 +76,15 @@ def _hostile(folder: Path) -> dict[str, str]:
     (folder / "loop").symlink_to(folder)
     (folder / "dangling.jpg").symlink_to(folder / "gone.jpg")
     (folder / "folder.jpg").mkdir()
-    return {name: file for name, (_, file) in contents.items()}
+    return {name: status for name, (_, status) in contents.items()}
 
 
-def test_a_file_that_turns_out_unreadable_when_it_is_drawn_is_named(tmp_path: Path, monkeypatch) -> None:
+def test_a_file_that_fails_to_decode_during_training_is_named(tmp_path: Path, monkeypatch) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number in range(12):
         _image(size=(48, 40)).save(folder / f"sound-{number}.png")
-    # The header is whole, the rest is not: without room to keep images, nobody looks further at the start.
+    # Only the header is intact. Without a cache, the survey does not decode the rest.
     (folder / "cut.png").write_bytes(_bytes("PNG", _image(size=(48, 40)))[:2000])
     recipe = {
         "data": {
@@ -109,13 +109,13 @@ def test_a_file_that_turns_out_unreadable_when_it_is_drawn_is_named(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_study_survives_them_and_names_each(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_study_on_broken_files_finishes_and_names_each(tmp_path: Path, monkeypatch, capsys) -> None:
     folder = tmp_path / "hostile"
     folder.mkdir()
     for number in range(12):
         _image(size=(48, 40)).save(folder / f"sound-{number}.png")
-    file_statuses = _hostile(folder)
-    assert len(file_statuses) >= 30
+    expected = _hostile(folder)
+    assert len(expected) >= 30
     recipe = {
         "data": {"source": "folder", "path": str(folder), "crop": 32, "validation_share": 0.3},
         "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 16, "code_dim": 4}]},
@@ -132,19 +132,19 @@ def test_a_study_survives_them_and_names_each(tmp_path: Path, monkeypatch, capsy
     assert not ended.value.code
     study = json.loads((tmp_path / "made" / "study.json").read_text())
     assert study["trials"][0]["status"] == "done"
-    told = {file["name"]: file["status"] for file in study["data"]["files"]}
-    groups = " ".join(name for name, file in told.items() if file == "skipped")
-    for name, file in file_statuses.items():
+    statuses = {file["name"]: file["status"] for file in study["data"]["files"]}
+    skipped = " ".join(name for name, status in statuses.items() if status == "skipped")
+    for name, status in expected.items():
         shown = name.replace("\n", "\\n")
         suffix = Path(name).suffix
-        if file == "used":
-            assert shown not in told, name
-        elif file == "skipped" and name != "bomb.png":
-            assert shown in groups or f"*{suffix} (" in groups or "hidden" in groups, name
+        if status == "used":
+            assert shown not in statuses, name
+        elif status == "skipped" and name != "bomb.png":
+            assert shown in skipped or f"*{suffix} (" in skipped or "hidden" in skipped, name
         else:
-            assert told[shown] == file, name
+            assert statuses[shown] == status, name
     for name in ("pipe.jpg", "dangling.jpg"):
-        assert name in told, name
+        assert name in statuses, name
     page = (tmp_path / "made" / "report.html").read_text()
     assert "<script>alert" not in page
     assert "cut.jpg" in page

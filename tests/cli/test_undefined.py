@@ -1,4 +1,4 @@
-"""What the terminal shows of a metric that is not defined for every image."""
+"""The terminal output for a metric that is not defined for every image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flatvq.model import build_vqvae, save_tokenizer
 from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe
 
 
-def test_an_icon_among_pictures_is_named_and_its_metrics_are_shown_as_undefined(
+def test_metrics_that_an_icon_does_not_define_are_shown_as_undefined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = ModelRecipe(width=8, residual_width=2, levels=(LevelRecipe(codebook_size=16, code_dim=4),))

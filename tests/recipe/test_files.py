@@ -1,4 +1,4 @@
-"""Recipe files, overrides and the recipe of a run: the odd ones end in one clear line."""
+"""Recipe files, overrides and recipes of runs; invalid ones are one-line errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def written(folder: Path, content: bytes | str) -> str:
     return str(path)
 
 
-def test_a_section_written_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
+def test_a_duplicate_section_is_rejected_with_both_lines(tmp_path: Path) -> None:
     text = "train: {steps: 10, learning_rate: 0.01}\ndata: {crop: 64}\ntrain: {batch_size: 7}\n"
     name = written(tmp_path, text)
     assert refused(name) == f"recipe {name!r} has the key 'train' twice, at lines 1 and 3: keep one of them"
@@ -56,7 +56,7 @@ def test_a_file_that_holds_no_recipe(tmp_path: Path, content: bytes, message: st
     assert message in refused(written(tmp_path, content))
 
 
-def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     assert load_recipe(written(tmp_path, "title: née".encode("utf-8-sig"))).title == "née"
 
 
@@ -93,7 +93,7 @@ def test_a_path_that_cannot_be_read(tmp_path: Path) -> None:
         ("data.flip", "maybe", "'data.flip' is 'maybe'"),
     ],
 )
-def test_a_value_of_another_kind_is_refused(key: str, value: str, message: str) -> None:
+def test_a_value_of_another_type_is_rejected(key: str, value: str, message: str) -> None:
     assert message in refused("photographs", f"{key}={value}")
 
 
@@ -110,11 +110,11 @@ def test_a_value_of_another_kind_is_refused(key: str, value: str, message: str) 
         ("tensorboard", "off", False),
     ],
 )
-def test_a_value_that_can_be_meant_is_taken(key: str, value: str, number: object) -> None:
+def test_an_unambiguous_value_is_accepted(key: str, value: str, number: object) -> None:
     assert getattr(load_recipe("photographs", [f"train.{key}={value}"]).train, key) == number
 
 
-def test_names_of_arms_are_text_as_written(tmp_path: Path) -> None:
+def test_arm_names_are_the_text_as_written(tmp_path: Path) -> None:
     recipe = load_recipe(written(tmp_path, "arms: {1: {}, on: {}, 2024-01-01: {}, 1.50: {}}"))
     assert list(recipe.arms) == ["1", "on", "2024-01-01", "1.50"]
 
@@ -144,7 +144,7 @@ def test_names_of_arms_are_text_as_written(tmp_path: Path) -> None:
         (["train.steps=[5"], "is not YAML"),
     ],
 )
-def test_an_override_that_cannot_be_meant(overrides: list[str], message: str) -> None:
+def test_an_invalid_override_is_rejected(overrides: list[str], message: str) -> None:
     assert message in refused("photographs", *overrides)
 
 
@@ -153,14 +153,14 @@ def test_a_section_may_be_overridden_before_its_keys() -> None:
     assert (train.batch_size, train.steps, train.warmup_steps) == (2, 5, 0)
 
 
-def test_a_key_may_be_set_where_the_file_has_none_or_null(tmp_path: Path) -> None:
+def test_a_key_that_is_missing_or_null_can_be_set(tmp_path: Path) -> None:
     name = written(tmp_path, "codebook: {replacement: null}\n")
     replacement = load_recipe(name, ["codebook.replacement.every=7"]).codebook.replacement
     assert replacement is not None
     assert replacement.every == 7
 
 
-def test_the_recipe_of_a_run_is_read_again(tmp_path: Path) -> None:
+def test_the_recipe_of_a_run_is_read_back(tmp_path: Path) -> None:
     recipe = load_recipe("photographs").trial("two-level-naive", 3)
     (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
     assert load_trial(tmp_path) == recipe
@@ -183,7 +183,7 @@ def test_the_recipe_of_a_run_is_read_again(tmp_path: Path) -> None:
         (b" " * 2**19, "larger than 256 KiB"),
     ],
 )
-def test_a_damaged_recipe_of_a_run_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_damaged_recipe_of_a_run_is_rejected(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "recipe.json").write_bytes(content)
     with pytest.raises(FlatvqError) as error:
         load_trial(tmp_path)
@@ -192,19 +192,19 @@ def test_a_damaged_recipe_of_a_run_is_refused(tmp_path: Path, content: bytes, me
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: str(path.relative_to(ROOT)))
-def test_recipes_of_the_record_are_read(path: Path) -> None:
+def test_committed_recipes_are_valid(path: Path) -> None:
     assert load_recipe(str(path)).arms
 
 
 @pytest.mark.parametrize("title", ["1e3", "yes", "2024-01-01", "a: b", "née", "~", "two\nlines"])
-def test_a_recipe_that_a_study_writes_down_is_read_again(tmp_path: Path, title: str) -> None:
+def test_the_recipe_that_a_study_writes_is_read_back(tmp_path: Path, title: str) -> None:
     recipe = parse(
         StudyRecipe, {"title": title, "arms": {"1": {}, "on": {}}, "train": {"learning_rate": 1e-5}}
     )
     assert load_recipe(written(tmp_path, dump_yaml(recipe.model_dump(mode="json")))) == recipe
 
 
-def test_a_study_recipe_that_was_written_down_is_the_same() -> None:
+def test_a_dumped_recipe_is_unchanged() -> None:
     recipe = load_recipe("imagenet-64")
     tree = json.loads(recipe.model_dump_json())
     assert parse(StudyRecipe, tree) == recipe

@@ -1,4 +1,4 @@
-"""Every number of a recipe has a range: what makes no sense is refused, naming the key and the value."""
+"""Every number of a recipe has a range; an error names the key and the value."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from flatvq.recipe import LevelRecipe, StudyRecipe, load_recipe, parse, set_key
 from flatvq.recipe.reading import section_of
 
 
-def refusal(dotted: str, value: object) -> str | None:
-    """Return why a value is refused; None if it is taken."""
+def error_of(dotted: str, value: object) -> str | None:
+    """Return the error for a value; None if it is valid."""
     tree: dict[str, Any] = {
         "model": {"levels": [{}]},
         "codebook": {"replacement": {}},
@@ -41,18 +41,18 @@ def numbers(kind: type[BaseModel] = StudyRecipe, prefix: str = "") -> Iterator[s
             yield prefix + name
 
 
-# These say how often or how much at most: any larger number means the same as a large one.
+# These are upper bounds without a natural limit.
 _UNBOUNDED = {"data.limit", "data.cache_mib"}
 
 
 @pytest.mark.parametrize("key", list(numbers()))
-def test_no_number_takes_everything(key: str) -> None:
-    assert refusal(key, -1e16), "a negative number"
+def test_every_number_has_a_range(key: str) -> None:
+    assert error_of(key, -1e16), "a negative number"
     for value in (float("nan"), float("inf"), True, "1", "one", [1], {}):
-        assert refusal(key, value), value
+        assert error_of(key, value), value
     if key not in _UNBOUNDED:
-        assert refusal(key, 1e300), "a number larger than any that float32 has"
-        assert refusal(key, 10**300), "a number larger than 64 bits hold"
+        assert error_of(key, 1e300), "a number larger than any that float32 has"
+        assert error_of(key, 10**300), "a number larger than 64 bits hold"
 
 
 @pytest.mark.parametrize(
@@ -73,65 +73,65 @@ def test_no_number_takes_everything(key: str) -> None:
         (
             "compare",
             [["default", "default"]],
-            "compare holds the pair (default, default), an arm with itself",
+            "compare holds the pair (default, default), which compares an arm with itself",
         ),
         (
             "model.levels.0.scalar_levels",
             [8] * 21,
-            "9.22e+18 codes are more than indices of 64 bits can count",
+            "9.22e+18 codes are more than 64-bit indices can count",
         ),
         ("model.levels.0.scalar_levels", [8, 1], "scalar_levels must each be at least 2"),
         ("model.levels.0.scalar_levels", [2**17], "'model.levels.0.scalar_levels.0' is 131072"),
         (
             "model.levels.0.codebook_size",
             10**400,
-            "1.00e+400 codes are more than indices of 64 bits can count",
+            "1.00e+400 codes are more than 64-bit indices can count",
         ),
         ("model.levels", [{"downsample": 2}] * 17, "'model.levels' is [{'downsample': 2}"),
         ("model.levels.0.scalar_levels", ["a", "b"], "finite number in decimals"),
         ("model.levels.0.scalar_levels", 8, "write a list, such as [8]"),
         ("model.levels.0.scalar_levels", [None], "'model.levels.0.scalar_levels.0' is empty"),
-        ("model.levels.0.codebook_size", 2**63, "more than indices of 64 bits can count"),
+        ("model.levels.0.codebook_size", 2**63, "more than 64-bit indices can count"),
         ("model.levels.0.downsample", 2**4000, "'model.levels.0.downsample' is 131820409343"),
         (
             "codebook.replacement.start",
             800,
             "codebook.replacement.start is 800, but replacement stops at step 800",
         ),
-        ("tune.space.x.choices", [1, 2], "choices exclude low, high, log and whole"),
-        ("tune.space", {"x": {"choices": [[1], 2]}}, "[1] is no value to choose"),
-        ("tune.space", {"x": {"choices": [float("nan")]}}, "nan is no value to choose"),
+        ("tune.space.x.choices", [1, 2], "choices exclude low, high, log and integer"),
+        ("tune.space", {"x": {"choices": [[1], 2]}}, "[1] cannot be a choice"),
+        ("tune.space", {"x": {"choices": [float("nan")]}}, "nan cannot be a choice"),
         (
             "tune.space",
-            {"x": {"low": 0.2, "high": 0.4, "whole": True}},
+            {"x": {"low": 0.2, "high": 0.4, "integer": True}},
             "a range from 0.2 to 0.4 holds no values",
         ),
-        ("tune.space", {"x": {"low": 0.2, "high": 9, "whole": True, "log": True}}, "cannot begin at 0.2"),
+        ("tune.space", {"x": {"low": 0.2, "high": 9, "integer": True, "log": True}}, "cannot begin at 0.2"),
     ],
 )
-def test_what_makes_no_sense_is_refused(key: str, value: object, message: str) -> None:
-    said = refusal(key, value)
-    assert said is not None
-    assert message in said
-    assert "\n" not in said
+def test_an_invalid_value_is_rejected(key: str, value: object, message: str) -> None:
+    error = error_of(key, value)
+    assert error is not None
+    assert message in error
+    assert "\n" not in error
 
 
-def test_the_largest_that_makes_sense_is_taken() -> None:
-    assert refusal("train.steps", 99_999_999) is None
-    assert refusal("seeds", [0, 2**63 - 1]) is None
-    assert refusal("codebook.replacement.start", 799) is None
-    assert refusal("model.levels.0.scalar_levels", [8] * 20) is None
+def test_the_largest_valid_value_is_accepted() -> None:
+    assert error_of("train.steps", 99_999_999) is None
+    assert error_of("seeds", [0, 2**63 - 1]) is None
+    assert error_of("codebook.replacement.start", 799) is None
+    assert error_of("model.levels.0.scalar_levels", [8] * 20) is None
 
 
-def test_scalar_levels_set_k_and_d_however_they_are_written() -> None:
+def test_scalar_levels_set_k_and_d() -> None:
     for levels in ([8, 5, 5], (8, 5, 5), [8.0, 5.0, 5.0]):
         level = LevelRecipe(scalar_levels=levels, codebook_size=7, code_dim=9)  # type: ignore[arg-type]
         assert (level.codebook_size, level.code_dim) == (200, 3)
 
 
 @pytest.mark.parametrize("name", ["single-level", "v1.5", "7", "naïve", "a b", "x" * 64, "console", "日本"])
-def test_a_name_of_an_arm(name: str) -> None:
-    assert refusal("arms", {name: {}}) is None
+def test_a_valid_arm_name(name: str) -> None:
+    assert error_of("arms", {name: {}}) is None
 
 
 @pytest.mark.parametrize(
@@ -142,21 +142,21 @@ def test_a_name_of_an_arm(name: str) -> None:
         "🙂" * 64, "a:b", "a|b", 'a"b', "a*b", "a?b", "<a>", "\ud800",
     ],
 )  # fmt: skip
-def test_an_arm_whose_name_cannot_be_a_folder_is_refused(name: str) -> None:
-    said = refusal("arms", {name: {}})
-    assert said is not None
-    assert "arm" in said
-    assert said.isprintable()
+def test_an_arm_name_that_cannot_be_a_folder_is_rejected(name: str) -> None:
+    error = error_of("arms", {name: {}})
+    assert error is not None
+    assert "arm" in error
+    assert error.isprintable()
 
 
 @pytest.mark.parametrize("pair", [("Healthy", "healthy"), ("naïve", "nai\u0308ve"), ("STRASSE", "straße")])
-def test_arms_that_would_share_a_folder_are_refused(pair: tuple[str, str]) -> None:
-    said = refusal("arms", {name: {} for name in pair})
-    assert said is not None
-    assert "would share a folder on some systems" in said
+def test_arms_that_would_share_a_folder_are_rejected(pair: tuple[str, str]) -> None:
+    error = error_of("arms", {name: {} for name in pair})
+    assert error is not None
+    assert "would share a folder on some systems" in error
 
 
-def test_a_mistake_in_an_arm_names_the_arm() -> None:
+def test_an_error_in_an_arm_names_the_arm() -> None:
     with pytest.raises(FlatvqError, match=r"'train\.steps' is 'yes' in arm 'two-level-naive'"):
         load_recipe("photographs", ["arms.two-level-naive.train.steps=yes"])
     with pytest.raises(FlatvqError, match=r"unknown key 'train\.setps' in arm 'two-level-naive'"):

@@ -1,4 +1,4 @@
-"""Each value is what its writer means, or it is refused with its line."""
+"""Strict YAML: ambiguous values are rejected with their line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flatvq.errors import FlatvqError
@@ -43,9 +43,9 @@ from flatvq.recipe.strict_yaml import dump_yaml, load_yaml
         ("é", "é"),
     ],
 )
-def test_a_plain_scalar_is_what_it_looks_like(text: str, value: object) -> None:
-    found = load_yaml(f"key: {text}", "the text")["key"]
-    assert (found, type(found)) == (value, type(value))
+def test_a_plain_scalar_has_the_type_it_looks_like(text: str, value: object) -> None:
+    loaded = load_yaml(f"key: {text}", "the text")["key"]
+    assert (loaded, type(loaded)) == (value, type(value))
 
 
 def test_keys_are_text_as_written() -> None:
@@ -65,14 +65,14 @@ def test_keys_are_text_as_written() -> None:
         ("x: &x {}\ny:\n  <<: *x\n  <<: *x", (3, 4)),
     ],
 )
-def test_a_key_that_occurs_twice_is_refused_with_both_lines(text: str, lines: tuple[int, int]) -> None:
+def test_a_duplicate_key_is_rejected_with_both_lines(text: str, lines: tuple[int, int]) -> None:
     with pytest.raises(FlatvqError, match=rf"twice, at lines {lines[0]} and {lines[1]}: keep one of them"):
         load_yaml(text, "the text")
 
 
-def test_merged_keys_may_be_replaced() -> None:
+def test_merged_keys_can_be_overridden() -> None:
     text = "base: &base {a: 1, b: 2}\nother: &other {b: 3, c: 4}\nall:\n  b: 9\n  <<: [*base, *other]\n"
-    # As PyYAML, which the same text was always read by: own keys first, then the earlier mapping.
+    # As in PyYAML: own keys first, then those of the earlier mapping.
     assert load_yaml(text, "the text")["all"] == yaml.safe_load(text)["all"] == {"a": 1, "b": 9, "c": 4}
 
 
@@ -90,21 +90,21 @@ def test_merged_keys_may_be_replaced() -> None:
         ("? [a]\n: b", "a key that is not text, at line 1"),
         ('a: "\\ud800"', "is not of type str"),
         (f"a: {'9' * 5000}", "is not of type int"),
-        ("a: &a [*a]", "an alias inside of what it stands for, at line 1"),
-        ("a: &a {<<: *a}", "an alias inside of what it stands for"),
+        ("a: &a [*a]", "an alias that contains itself, at line 1"),
+        ("a: &a {<<: *a}", "an alias that contains itself"),
         ("[" * 100_000, "nested more than 50 deep"),
         ("{a: " * 60 + "1" + "}" * 60, "nested more than 50 deep"),
         ("x0: &x0 1\n" + "".join(f"x{n}: &x{n} [*x{n - 1}]\n" for n in range(1, 99)), "more than 50 deep"),
         ("[" + "1, " * 30_000 + "]", "more than 20,000 values"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(text: str, message: str) -> None:
+def test_an_invalid_document_is_rejected(text: str, message: str) -> None:
     with pytest.raises(FlatvqError, match=re.escape(message)) as refused:
         load_yaml(text, "the text")
     assert "\n" not in str(refused.value)
 
 
-def test_aliases_that_stand_for_billions_of_values_are_refused() -> None:
+def test_aliases_that_expand_to_billions_of_values_are_rejected() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     with pytest.raises(FlatvqError, match="more than 20,000 values, at line 5"):
@@ -118,13 +118,14 @@ _TREES = st.recursive(
 
 
 @given(_TREES)
-def test_what_is_written_is_read_again_under_either_schema(tree: object) -> None:
+@example({"a\x85b": "\u2028"})
+def test_a_dumped_tree_is_read_back_by_both_schemas(tree: object) -> None:
     text = dump_yaml(tree)
     assert load_yaml(text, "the text") == tree
     assert yaml.safe_load(text) == tree
 
 
 @pytest.mark.parametrize("text", ["1e3", "yes", "010", "1:30", "null", "2024-01-01", "<<", "1_000", ".5"])
-def test_text_that_looks_like_something_else_is_quoted(text: str) -> None:
+def test_text_that_looks_like_another_type_is_quoted(text: str) -> None:
     assert load_yaml(dump_yaml({text: text}), "the text") == {text: text}
     assert yaml.safe_load(dump_yaml([text])) == [text]

@@ -17,7 +17,7 @@ OBJECTS = st.dictionaries(
 
 
 @given(rows=st.lists(OBJECTS, min_size=1, max_size=4), cut=st.integers(min_value=1))
-def test_a_line_cut_at_any_byte_costs_that_line_only(tmp_path_factory, rows, cut):
+def test_only_an_incomplete_last_line_is_dropped(tmp_path_factory, rows, cut):
     rows = [
         {key: None if value in (float("inf"), -float("inf")) else value for key, value in row.items()}
         for row in rows
@@ -26,9 +26,9 @@ def test_a_line_cut_at_any_byte_costs_that_line_only(tmp_path_factory, rows, cut
     lines = [json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") for row in rows]
     last = lines[-1][: cut % len(lines[-1])]
     path.write_bytes(b"\n".join([*lines[:-1], last]))
-    found = load_jsonl(path)
-    assert found.rows == rows[:-1]
-    assert found.truncated == bool(last.strip())
+    lines_read = load_jsonl(path)
+    assert lines_read.rows == rows[:-1]
+    assert lines_read.truncated == bool(last.strip())
 
 
 def test_a_dropped_line_is_reported(tmp_path: Path, caplog):
@@ -36,7 +36,7 @@ def test_a_dropped_line_is_reported(tmp_path: Path, caplog):
     path.write_text('{"step": 1}\n{"step": 2')
     with caplog.at_level(logging.WARNING):
         assert read_jsonl(path) == [{"step": 1}]
-    assert "cut off" in caplog.text
+    assert "incomplete last line" in caplog.text
     caplog.clear()
     path.write_text('{"step": 1}\n')
     assert read_jsonl(path) == [{"step": 1}]
@@ -52,7 +52,7 @@ def test_a_damaged_line_before_the_last_is_an_error(tmp_path: Path):
         read_jsonl(tmp_path / "absent.jsonl")
 
 
-def test_what_is_not_finite_reads_as_no_number(tmp_path: Path):
+def test_non_finite_numbers_are_read_as_none(tmp_path: Path):
     path = tmp_path / "records.jsonl"
     path.write_text('{"step": 1, "loss": NaN}\n{"step": 2, "loss": 1e999}\n{"step": 3, "loss": 4}\n')
     assert [row["loss"] for row in read_jsonl(path)] == [None, None, 4]

@@ -1,4 +1,4 @@
-"""The records of a run: values of other kinds than docs/records.md states are refused and named."""
+"""The records of a run: values that docs/records.md does not allow are rejected and named."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ METRICS: dict[str, Any] = {
 }
 
 
-def test_metrics_are_read_as_they_are(tmp_path: Path) -> None:
+def test_metrics_are_read_unchanged(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text(json.dumps({**METRICS, "of a later version": [1]}))
-    found = read_metrics(tmp_path)
-    assert (found.psnr_db, found.ms_ssim, found.levels[0].grid) == (25.0, None, (4, 4))
-    assert found.files[0].status == "converted"
+    metrics = read_metrics(tmp_path)
+    assert (metrics.psnr_db, metrics.ms_ssim, metrics.levels[0].grid) == (25.0, None, (4, 4))
+    assert metrics.files[0].status == "converted"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_metrics_are_read_as_they_are(tmp_path: Path) -> None:
         ("files", '[{"name": "a.png"}]', "files.0.split"),
     ],
 )
-def test_a_value_of_another_kind_is_named(tmp_path: Path, key: str, value: str, named: str) -> None:
+def test_an_invalid_value_is_named(tmp_path: Path, key: str, value: str, named: str) -> None:
     fields = ", ".join(f"{json.dumps(name)}: {json.dumps(METRICS[name])}" for name in METRICS if name != key)
     (tmp_path / "metrics.json").write_text(f'{{"{key}": {value}, {fields}}}')
     with pytest.raises(FlatvqError, match=re.escape(f"metrics.json' holds no valid '{named}")) as caught:
@@ -79,7 +79,7 @@ def test_a_value_of_another_kind_is_named(tmp_path: Path, key: str, value: str, 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b'{"status": "done", "status": "failed", "step": 1, "steps": 1}', "the key 'status' twice"),
         (b'{"status": "done", "step": 1, "steps": 1', "is damaged"),
@@ -91,15 +91,15 @@ def test_a_value_of_another_kind_is_named(tmp_path: Path, key: str, value: str, 
         (b'{"status": "done", "step": -1, "steps": 1}', "no valid 'step'"),
     ],
 )
-def test_a_damaged_status_is_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_damaged_status_is_a_one_line_error(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "status.json").write_bytes(content)
-    with pytest.raises(FlatvqError, match=re.escape(said)) as caught:
+    with pytest.raises(FlatvqError, match=re.escape(message)) as caught:
         read_status(tmp_path)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("counts", ["[-1]", "[1.5]", '["1"]', "[true]", "[1e3]", "null", "{}"])
-def test_counts_are_whole_numbers(tmp_path: Path, counts: str) -> None:
+def test_counts_are_integers(tmp_path: Path, counts: str) -> None:
     (tmp_path / "codes.json").write_text(f'{{"levels": [{{"codebook_size": 1, "counts": {counts}}}]}}')
     with pytest.raises(FlatvqError, match=r"no valid 'levels\.0\.counts"):
         read_codes(tmp_path)
@@ -128,7 +128,7 @@ def test_a_damaged_record_is_named_by_its_number(tmp_path: Path, row: str) -> No
     with pytest.raises(FlatvqError, match=r"record 2 of .*records\.jsonl' holds no"):
         read_rows(path)
     path.write_text(f"{sound}\n{sound}\n")
-    assert [found["loss"] for found in read_rows(path).rows] == [0.5, 0.5]
+    assert [row["loss"] for row in read_rows(path).rows] == [0.5, 0.5]
 
 
 IMAGES = {
@@ -150,7 +150,7 @@ def _text(content: bytes, old: bytes, new: bytes) -> bytes:
     return content.replace(old, new)
 
 
-def test_values_of_images_are_read_as_they_are(tmp_path: Path) -> None:
+def test_metrics_of_images_are_read_unchanged(tmp_path: Path) -> None:
     _write(tmp_path)
     first, second = read_images(tmp_path)
     assert first == {"image": "a", "psnr_db": 20.0, "ssim": 0.5, "mse": 0.01, "ms_ssim": None}
@@ -158,7 +158,7 @@ def test_values_of_images_are_read_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda content: content[:-1], "is damaged"),
         (lambda content: content[:100] + content[140:], "is damaged"),
@@ -167,14 +167,16 @@ def test_values_of_images_are_read_as_they_are(tmp_path: Path) -> None:
         (lambda content: b"PAR1PAR1", "is damaged"),
     ],
 )
-def test_a_damaged_table_is_one_line(tmp_path: Path, damage: Callable[[bytes], bytes], said: str) -> None:
+def test_a_damaged_table_is_a_one_line_error(
+    tmp_path: Path, damage: Callable[[bytes], bytes], message: str
+) -> None:
     (tmp_path / "images.parquet").write_bytes(damage(_write(tmp_path)))
-    with pytest.raises(FlatvqError, match=said) as caught:
+    with pytest.raises(FlatvqError, match=message) as caught:
         read_images(tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_another_table_is_refused(tmp_path: Path) -> None:
+def test_a_table_with_other_columns_is_rejected(tmp_path: Path) -> None:
     _write(tmp_path, psnr_db=["20", "21"])
     with pytest.raises(FlatvqError, match="has other columns than image, psnr_db"):
         read_images(tmp_path)
@@ -183,7 +185,7 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
         read_images(tmp_path)
 
 
-def test_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
+def test_image_names_that_are_not_text_are_rejected(tmp_path: Path) -> None:
     content = _write(tmp_path, image=["known-name", "other-name"])
     (tmp_path / "images.parquet").write_bytes(_text(content, b"known-name", b"known-\xff\xff\xff\xff"))
     with pytest.raises(FlatvqError, match="is damaged"):

@@ -1,4 +1,4 @@
-"""study.json and tune.json: what is not as docs/records.md has it is neither rendered nor packed."""
+"""study.json and tune.json: files that docs/records.md does not allow are neither rendered nor packed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _edited(path: Path, folder: Path, edit: Edit) -> Path:
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parent.name)
-def test_every_committed_study_is_read(path: Path) -> None:
+def test_every_committed_study_is_valid(path: Path) -> None:
     tree, study = json.loads(path.read_text()), load_study(path.parent)
     assert [trial.psnr_db for trial in study.trials] == [trial["psnr_db"] for trial in tree["trials"]]
     assert [one.per_seed for one in study.comparisons] == [
@@ -61,14 +61,14 @@ def test_every_committed_study_is_read(path: Path) -> None:
         (lambda tree: tree.pop("verdict"), "verdict"),
     ],
 )
-def test_a_value_of_another_kind_is_named(tmp_path: Path, edit: Edit, named: str) -> None:
+def test_an_invalid_value_is_named(tmp_path: Path, edit: Edit, named: str) -> None:
     folder = _edited(STUDIES[0], tmp_path, edit)
     with pytest.raises(FlatvqError, match=re.escape(f"study.json' holds no valid '{named}'")):
         load_study(folder)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b'{"format": 1, "format": 1}', "the key 'format' twice"),
         (b'{"a":' * 50_000, "nested too deeply"),
@@ -77,9 +77,9 @@ def test_a_value_of_another_kind_is_named(tmp_path: Path, edit: Edit, named: str
         (b'{"format": 1, "title": "\\ud83d"}', "text that is not Unicode"),
     ],
 )
-def test_a_damaged_file_is_one_short_line(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_damaged_file_is_a_one_line_error(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "study.json").write_bytes(content)
-    with pytest.raises(FlatvqError, match=re.escape(said)) as caught:
+    with pytest.raises(FlatvqError, match=re.escape(message)) as caught:
         load_study(tmp_path)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
@@ -106,14 +106,14 @@ def test_a_run_outside_of_the_study_is_not_packed(tmp_path: Path, run: str) -> N
         (lambda tree: tree.update(format=1), "format"),
     ],
 )
-def test_a_search_with_a_value_of_another_kind_is_refused(tmp_path: Path, edit: Edit, named: str) -> None:
+def test_an_invalid_value_of_a_search_is_named(tmp_path: Path, edit: Edit, named: str) -> None:
     assert load_search(SEARCH.parent).trials
     folder = _edited(SEARCH, tmp_path, edit)
     with pytest.raises(FlatvqError, match=re.escape(f"tune.json' holds no valid '{named}'")):
         load_search(folder)
 
 
-def test_a_trial_that_was_given_up_reached_its_last_look(tmp_path: Path) -> None:
+def test_a_pruned_trial_has_the_psnr_of_its_last_validation(tmp_path: Path) -> None:
     def give_up(tree: dict[str, Any]) -> None:
         tree["trials"][0] |= {"state": "pruned", "psnr_db": None, "validations": [[100, 18.5], [200, 19.25]]}
         tree["trials"][1] |= {"state": "failed", "psnr_db": None, "validations": []}

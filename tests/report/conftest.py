@@ -1,4 +1,4 @@
-"""A study folder as docs/records.md lays it out, made up but plausible."""
+"""A fabricated study folder with the layout of docs/records.md."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def comparison(trials: list[dict[str, Any]], question: str, a: str, b: str, verd
 
 
 def fabricate_study(folder: Path, seeds: Sequence[int] = (0, 1, 2), crops: int = 6) -> Path:
-    """Write a whole study and return its folder."""
+    """Write a complete study and return its folder."""
     folder.mkdir(parents=True)
     trials = [write_trial(folder, name, seed, crops) for name in ARMS for seed in seeds]
     study = {

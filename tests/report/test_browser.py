@@ -1,4 +1,4 @@
-"""The page in a real browser: nothing fetched, nothing thrown, nothing overflowing, everything legible."""
+"""The page in a real browser: no requests, no errors, no overflow, enough contrast."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECTIONS = [
     "measured",
 ]
 
-# Contrast by WCAG 2: of each text that shows, against the nearest opaque background behind it.
+# WCAG 2 contrast of each visible text against the nearest opaque background behind it.
 CONTRAST = """() => {
   const parse = c => c.match(/[\\d.]+/g).map(Number);
   const light = c => { const f = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
@@ -44,7 +44,7 @@ CONTRAST = """() => {
     return [(high + 0.05) / (low + 0.05), e.textContent.trim().slice(0, 40)]; });
 }"""
 
-# What sticks out of the page to the right, other than inside a box that scrolls by itself.
+# Elements that extend beyond the right edge of the page, except inside scrollable boxes.
 OVERFLOW = """() => [...document.querySelectorAll('body *')]
   .filter(e => !e.closest('.scroll') && e.getBoundingClientRect().right > innerWidth + 0.5)
   .map(e => e.tagName + '.' + (e.getAttribute('class') || '') + ' ' + e.textContent.trim().slice(0, 30))"""
@@ -61,7 +61,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser, study_folder, edit):
-    """Open the page of a study with a failed trial; collects what goes wrong and what is fetched."""
+    """Open the page of a study with a failed trial; collect errors and requests."""
     edit(
         study_folder,
         lambda tree: tree["trials"][0].update(status="failed", error="out of memory", psnr_db=None),
@@ -88,7 +88,7 @@ def opened(browser, study_folder, edit):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_page_is_quiet_whole_and_legible(opened, width, scheme):
+def test_page_has_no_errors_no_overflow_and_enough_contrast(opened, width, scheme):
     page = opened(width, scheme)
     assert page.troubles == []
     assert [url for url in page.requests if not url.startswith(("data:", "file:"))] == []
@@ -100,9 +100,9 @@ def test_page_is_quiet_whole_and_legible(opened, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate(OVERFLOW) == []
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-    found = page.evaluate(CONTRAST)
-    assert len(found) > 200
-    assert [pair for pair in found if pair[0] < 4.5] == []
+    contrasts = page.evaluate(CONTRAST)
+    assert len(contrasts) > 200
+    assert [pair for pair in contrasts if pair[0] < 4.5] == []
 
 
 def test_dark_and_light_differ(opened):
@@ -124,7 +124,7 @@ def test_collapsibles_open_and_close_by_keyboard(opened):
     assert not row.is_visible()
 
 
-def test_pictures_and_charts_have_words(opened):
+def test_pictures_and_charts_have_descriptions(opened):
     page = opened(1280, "light")
     assert page.evaluate("[...document.images].every(image => image.alt)")
     charts = page.locator("svg[role=img]").all()
@@ -136,7 +136,7 @@ def test_pictures_and_charts_have_words(opened):
     assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
-def test_print_shows_what_is_folded(opened):
+def test_print_shows_collapsed_sections(opened):
     page = opened(1280, "light")
     page.emulate_media(media="print")
     assert page.locator("#files table").is_visible()

@@ -1,4 +1,4 @@
-"""Where marks are drawn, against the scale read back from the axis's own labels."""
+"""Positions of marks, checked against a scale that is fitted to the tick labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flatvq.records import load_study
 from flatvq.report.curves import loss_chart, validation_chart
 from flatvq.report.forest import groups
-from flatvq.report.palette import looks
+from flatvq.report.palette import styles_of
 from flatvq.report.runs import load_run
 from flatvq.report.svg import Scale, span
 from flatvq.report.usage import panels
@@ -27,7 +27,7 @@ def value_of(label: str) -> float:
 
 
 def axis(svg: ET.Element, place: str) -> np.poly1d:
-    """Fit place -> value through the tick labels of an axis, `x` in percent or `y` in pixels."""
+    """Fit position -> value through the tick labels of an axis, `x` in percent or `y` in pixels."""
     ticks = [t for t in svg.iter("text") if (t.get("text-anchor") == "end") == (place == "y")]
     places = [float(str(t.get(place)).rstrip("%")) for t in ticks]
     return np.poly1d(np.polyfit(places, [value_of(str(t.text)) for t in ticks], 1))
@@ -43,7 +43,7 @@ def runs(study_folder, study):
     return [load_run(study_folder, trial) for trial in study.trials]
 
 
-def test_comparisons_are_drawn_where_the_axis_says(study):
+def test_comparisons_are_drawn_at_their_values(study):
     for group in groups(study):
         scale = axis(ET.fromstring(group.axis), "x")
         for row in group.rows:
@@ -63,16 +63,16 @@ def test_comparisons_are_drawn_where_the_axis_says(study):
 
 
 def test_hierarchy_questions_come_first_and_seeds_are_named(study):
-    found = groups(study)
-    assert [group.heading.split("?")[0] for group in found] == [
+    questions = groups(study)
+    assert [group.heading.split("?")[0] for group in questions] == [
         "Does the hierarchy help",
-        "Does the codebook’s treatment help",
+        "Do the measures against codebook collapse help",
     ]
-    titles = re.findall(r"<title>(seed \d+): ", found[0].rows[0].strip)
+    titles = re.findall(r"<title>(seed \d+): ", questions[0].rows[0].strip)
     assert titles == ["seed 0", "seed 1", "seed 2"]
 
 
-def test_the_mismatch_of_capacity_stands_beside_each_comparison(study):
+def test_each_comparison_states_the_difference_of_capacities(study):
     hierarchy, intervention = groups(study)
     share = 100 * (826_691 / 1_343_491 - 1)
     assert f"parameters {share:+.1f} %".replace("-", "−") in hierarchy.rows[0].mismatch
@@ -80,7 +80,7 @@ def test_the_mismatch_of_capacity_stands_beside_each_comparison(study):
 
 
 def test_the_validation_curve_is_the_mean_over_seeds(study, runs, study_folder):
-    svg = ET.fromstring(validation_chart(runs, looks(study.arms)).picture)
+    svg = ET.fromstring(validation_chart(runs, styles_of(study.arms)).picture)
     rows = [
         json.loads(line)
         for seed in range(3)
@@ -96,7 +96,7 @@ def test_the_validation_curve_is_the_mean_over_seeds(study, runs, study_folder):
     assert axis(svg, "y")(260 * down / 1000) == pytest.approx(final, abs=0.01)
 
 
-def test_a_step_that_occurs_twice_counts_once_and_last(study, study_folder):
+def test_the_last_record_of_a_step_is_drawn(study, study_folder):
     path = study_folder / study.trials[0].run / "records.jsonl"
     again = {"kind": "validation", "step": 600, "psnr_db": 99.0, "levels": []}
     path.write_text(path.read_text() + json.dumps(again) + "\n")
@@ -105,8 +105,8 @@ def test_a_step_that_occurs_twice_counts_once_and_last(study, study_folder):
     assert len({step for step, _ in curve}) == len(curve)
 
 
-def test_values_left_below_the_picture_are_counted(study, runs):
-    chart = validation_chart(runs, looks(study.arms))
+def test_values_below_the_chart_are_counted(study, runs):
+    chart = validation_chart(runs, styles_of(study.arms))
     svg = ET.fromstring(chart.picture)
     thin = [p for p in svg.iter("polyline") if p.get("class") == "line thin"]
     below = sum(float(point.split(",")[1]) > 1000 for line in thin for point in line.get("points").split())
@@ -114,20 +114,20 @@ def test_values_left_below_the_picture_are_counted(study, runs):
     assert chart.note.startswith(f"{below} early values below")
 
 
-def test_each_arm_has_one_look_everywhere(study, runs):
-    look = looks(study.arms)
-    assert look["two-level-naive"].hue == look["two-level-healthy"].hue
-    assert look["single-level-naive"].hue != look["two-level-naive"].hue
-    assert len({one.css for one in look.values()}) == 4
-    for chart in (validation_chart(runs, look), loss_chart(runs, look)):
+def test_an_arm_has_the_same_style_in_every_chart(study, runs):
+    style_of = styles_of(study.arms)
+    assert style_of["two-level-naive"].hue == style_of["two-level-healthy"].hue
+    assert style_of["single-level-naive"].hue != style_of["two-level-naive"].hue
+    assert len({style.css for style in style_of.values()}) == 4
+    for chart in (validation_chart(runs, style_of), loss_chart(runs, style_of)):
         styles = {line.get("style") for line in ET.fromstring(chart.picture).iter("polyline")}
-        assert styles == {one.css for one in look.values()}
+        assert styles == {style.css for style in style_of.values()}
 
 
-def test_the_histogram_falls_and_tells_the_unused(study, runs):
+def test_code_counts_are_sorted_and_unused_codes_are_counted(study, runs):
     arm = study.arms[2]
     mine = [run for run in runs if run.trial.arm == arm.name]
-    (panel,) = panels(study, arm, mine, looks(study.arms)[arm.name])
+    (panel,) = panels(study, arm, mine, styles_of(study.arms)[arm.name])
     svg = ET.fromstring(panel.drawings[0][1])
     unused = np.mean([sum(count == 0 for count in run.counts[0]) for run in mine])
     assert svg.find("desc").text == f"{unused:,.0f} of 1,024 codes never used"
@@ -135,9 +135,9 @@ def test_the_histogram_falls_and_tells_the_unused(study, runs):
         downs = [int(point.split(",")[1]) for point in line.get("points").split()]
         falling = downs[1:-1] if line.get("class") == "area" else downs
         assert falling == sorted(falling)
-    assert "no replacement event" in panel.facts
+    assert "no replacement events" in panel.facts
     assert [heading for heading, _ in panel.drawings] == [
-        "times used, codes by rank",
+        "uses per code, codes sorted by use",
         "perplexity over steps",
     ]
 
@@ -145,7 +145,7 @@ def test_the_histogram_falls_and_tells_the_unused(study, runs):
 def test_replacements_are_counted_from_the_events(study, runs):
     arm = study.arms[1]
     mine = [run for run in runs if run.trial.arm == arm.name]
-    bottom = panels(study, arm, mine, looks(study.arms)[arm.name])[0]
+    bottom = panels(study, arm, mine, styles_of(study.arms)[arm.name])[0]
     replaced = np.mean([sum(row["replaced"] for row in run.of_level("replacement", 0)) for run in mine])
     survived = [
         row["survived"]
@@ -153,13 +153,13 @@ def test_replacements_are_counted_from_the_events(study, runs):
         for row in run.of_level("replacement", 0)
         if row["survived"] is not None
     ]
-    alive = f"{100 * np.mean(survived):.0f} % of them active at the next event"
-    assert f"{replaced:.0f} codes replaced per trial, {alive}" in bottom.facts
-    assert "initialized by kmeans from 2,048 vectors" in bottom.facts
+    alive = f"{100 * np.mean(survived):.0f} % of them still active at the next event"
+    assert f"{replaced:.0f} codes replaced per trial; {alive}" in bottom.facts
+    assert "initialized by k-means from 2,048 vectors" in bottom.facts
 
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e6), st.integers(2, 8))
-def test_linear_ticks_are_few_even_and_inside(low, width, most):
+def test_linear_ticks_are_few_evenly_spaced_and_inside(low, width, most):
     ticks = Scale(low, low + width).ticks(most)
     assert 2 <= len(ticks) <= max(most + 1, 6)
     assert np.diff(ticks) == pytest.approx(ticks[1] - ticks[0])

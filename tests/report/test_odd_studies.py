@@ -1,4 +1,4 @@
-"""Failed trials, single seeds, missing and hostile files: the page says so and stays whole."""
+"""Failed trials, single seeds, missing and hostile files: the page reports them and renders."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_arm_without_a_finished_trial(study_folder, edit, tables):
     assert row[3] == "–"
 
 
-def test_one_seed_has_no_interval_and_says_so(fabricate, tmp_path, tables):
+def test_one_seed_has_no_interval(fabricate, tmp_path, tables):
     page = write_report(fabricate(tmp_path / "one", seeds=(7,))).read_text()
     assert "One seed only" in page
     assert all("one seed, no interval" in row[1] for row in tables(page)["fidelity-table"][1:])
@@ -105,14 +105,14 @@ def test_hostile_names_are_escaped(study_folder, edit):
     assert "<script" not in page
     assert "<img src=x" not in page
     assert page.count("&lt;script&gt;") > 20
-    # Its runs are gone with the name, which the page says.
+    # The runs of the renamed arm are missing, and the page says so.
     assert "is missing" in page
 
 
 @pytest.mark.parametrize(
     ("remove", "words"),
     [
-        ("samples", "Without pictures of seed 0: two-level-healthy."),
+        ("samples", "No pictures of seed 0: two-level-healthy."),
         ("codes.json", "codes.json"),
         ("records.jsonl", "cannot read"),
         ("", "is missing"),
@@ -131,6 +131,7 @@ def test_no_run_folder_at_all(study_folder):
     assert "No trial has readable pictures" in page
     assert "No validation records." in page
     assert "No training records." in page
+    assert page.count("The folders of the runs are not part of this study folder") == 1
 
 
 def test_a_run_outside_of_the_study_is_not_read(study_folder, edit):
@@ -139,13 +140,13 @@ def test_a_run_outside_of_the_study_is_not_read(study_folder, edit):
     assert write_report(study_folder).read_text().count("lies outside of the study") == 2
 
 
-def test_a_cut_off_record_is_noted(study_folder):
+def test_an_incomplete_record_is_noted(study_folder):
     path = study_folder / "runs/two-level-naive/seed-0/records.jsonl"
     path.write_text(path.read_text() + '{"kind": "vali')
-    assert "was cut off and is dropped" in write_report(study_folder).read_text()
+    assert "the incomplete last line of records.jsonl was dropped" in write_report(study_folder).read_text()
 
 
-def test_damaged_codes_and_pictures_are_survived(study_folder):
+def test_damaged_codes_and_pictures_are_shown_as_missing(study_folder):
     run = study_folder / "runs/two-level-naive/seed-0"
     (run / "codes.json").write_text('{"levels": [{"counts": ["x"]}]}')
     (run / "samples/0-reconstruction.png").write_bytes(b"\x89PNG nonsense")
@@ -182,11 +183,11 @@ def test_noisy_large_pictures_stay_within_the_budget(study_folder):
         (None, "no study.json"),
         ("{", "is damaged"),
         ("[]", "has format None"),
-        ('{"format": 2}', "has format 2"),
+        ('{"format": 1}', "has format 1"),
         ('{"format": 2, "margin_db": "wide"}', "holds no valid 'margin_db'"),
     ],
 )
-def test_no_study_is_one_clear_line(tmp_path, text, words):
+def test_a_folder_without_a_valid_study_is_a_one_line_error(tmp_path, text, words):
     if text is not None:
         (tmp_path / "study.json").write_text(text)
     with pytest.raises(FlatvqError, match=words) as caught:

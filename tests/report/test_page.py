@@ -1,4 +1,4 @@
-"""The figures on the page against the records, recomputed here."""
+"""Numbers on the page, compared with values that the tests compute from the records."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_psnr_means_intervals_and_every_seed(study_folder, tables):
         assert row[2] == " ".join(f"{seed}: {value:.2f}" for seed, value in enumerate(values))
 
 
-def test_usage_and_perplexity_are_the_code_counts_own(study_folder, tables):
+def test_usage_and_perplexity_agree_with_the_code_counts(study_folder, tables):
     page = write_report(study_folder).read_text()
     row = next(row for row in tables(page)["fidelity-table"] if row[0] == "two-level-naive")
     usage, perplexity = [], []
@@ -63,22 +63,22 @@ def test_every_trial_is_listed(study_folder, tables):
     study = json.loads((study_folder / "study.json").read_text())
     listed = [(row[0], row[1], row[3], row[8]) for row in tables(page)["trial-table"][1:]]
     assert listed == [
-        (t["arm"], str(t["seed"]), f"{t['psnr_db']:.3f}", f"{t['effective_bits_per_image']:,.0f}")
+        (t["arm"], str(t["seed"]), f"{t['psnr_db']:.2f}", f"{t['effective_bits_per_image']:,.0f}")
         for t in study["trials"]
     ]
 
 
-def test_comparisons_say_difference_interval_and_verdict(study_folder):
+def test_comparisons_show_difference_interval_and_verdict(study_folder):
     page = " ".join(re.sub(r"<[^>]+>", " ", write_report(study_folder).read_text()).split())
     study = json.loads((study_folder / "study.json").read_text())
     assert study["verdict"]["sentence"].replace("'", "&#39;") in page
-    for found in study["comparisons"]:
-        low, high = found["interval90"]
-        told = f"{found['verdict']} {found['difference']:+.2f} dB [{low:+.2f}, {high:+.2f}]"
-        assert told.replace("-", "−") in page
+    for comparison in study["comparisons"]:
+        low, high = comparison["interval90"]
+        text = f"{comparison['verdict']} {comparison['difference']:+.2f} dB [{low:+.2f}, {high:+.2f}]"
+        assert text.replace("-", "−") in page
 
 
-def test_crop_psnr_is_that_of_the_files(study_folder):
+def test_psnr_of_a_crop_is_that_of_the_files(study_folder):
     page = write_report(study_folder).read_text()
     shown = re.findall(r'class="caption">([\d.]+) dB', page)
     expected = []
@@ -113,5 +113,5 @@ def test_torch_is_never_imported(study_folder):
         "import sys; from pathlib import Path; from flatvq.report import write_report;"
         f"write_report(Path({str(study_folder)!r})); print('torch' in sys.modules)"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "False"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "False"

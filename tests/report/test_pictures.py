@@ -23,20 +23,20 @@ def test_psnr_agrees_with_scikit_image():
     assert psnr_db(a, a) is None
 
 
-def test_pictures_that_fit_come_back_bit_for_bit():
+def test_pictures_within_the_budget_are_lossless():
     picture = np.random.default_rng(2).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     written = embed([picture])
-    assert written.words == "shown without loss"
+    assert written.encoding == "shown without loss"
     assert np.array_equal(np.asarray(opened(written.uris[0]).convert("RGB")), picture)
 
 
-def test_a_small_budget_is_kept_for_all_pictures_alike():
+def test_pictures_beyond_the_budget_share_one_smaller_encoding():
     rng = np.random.default_rng(3)
     pictures = [rng.integers(0, 256, (200, 200, 3), dtype=np.uint8) for _ in range(4)]
     written = embed(pictures, budget=80_000)
     assert sum(len(uri) for uri in written.uris) < 80_000 * 4 / 3 + 200
     assert {opened(uri).size for uri in written.uris} == {(160, 160)}
-    assert written.words.startswith("scaled to 160 pixels")
+    assert written.encoding.startswith("scaled to 160 pixels")
 
 
 def test_errors_are_absolute_amplified_and_clipped():
@@ -47,7 +47,7 @@ def test_errors_are_absolute_amplified_and_clipped():
     assert error_picture(error, 8).tolist() == [[0, 16, 255]]
 
 
-def test_amplification_leaves_99_per_cent_below_white():
+def test_amplification_keeps_99_percent_of_the_errors_below_white():
     flat = np.full((10, 10), 7.0)
     assert amplification([flat]) == 32
     assert amplification([flat * 2]) == 16

@@ -1,11 +1,11 @@
-"""Values over steps, out of records."""
+"""Values over steps, from records."""
 
 from __future__ import annotations
 
 from flatvq.report.points import last_of
 
 
-def test_the_last_record_of_a_step_and_level_counts():
+def test_the_last_record_of_a_step_and_level_is_used():
     rows = [
         {"kind": "replacement", "step": 50, "level": 0, "replaced": 1},
         {"kind": "replacement", "step": 100, "level": 0, "replaced": 2},

@@ -23,8 +23,8 @@ from PIL import Image
 
 from flatvq.errors import FlatvqError
 from flatvq.model.capacity import capacity_of
-from flatvq.recipe import KnobRecipe, LevelRecipe, ModelRecipe, TrialRecipe, load_recipe
-from flatvq.records import Comparison, Look, Search
+from flatvq.recipe import LevelRecipe, ModelRecipe, ParameterRange, TrialRecipe, load_recipe
+from flatvq.records import Comparison, Search, Validation
 from flatvq.report.tuning import history_chart, tuning_sentence
 from flatvq.tune import changed, open_storage, space_of, suggested, values_of
 from flatvq.tune.search import _collapsed
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.processes
 KNOBS = {
     "code_dim": {"choices": [2, 4]},
     "train.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
-    "codebook.replacement.every": {"low": 1, "high": 4, "whole": True},
+    "codebook.replacement.every": {"low": 1, "high": 4, "integer": True},
 }
 
 
@@ -88,16 +88,16 @@ def test_a_key_that_no_recipe_has_is_told() -> None:
 @pytest.mark.parametrize("knob", [{}, {"low": 2, "high": 1}, {"low": 0, "high": 1, "log": True}])
 def test_a_range_without_values_is_refused(knob: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="range"):
-        KnobRecipe(**knob)
+        ParameterRange(**knob)
 
 
 def test_a_collapsed_level_is_named_once_it_had_time() -> None:
     recipe = hierarchy(256, 64)
     look = {"step": 400, "psnr_db": 20.0, "levels": [{"perplexity": 200.0}, {"perplexity": 3.0}]}
-    assert _collapsed(recipe, Look(**look)) == 1
-    assert _collapsed(recipe, Look(**{**look, "step": 200})) is None
+    assert _collapsed(recipe, Validation(**look)) == 1
+    assert _collapsed(recipe, Validation(**{**look, "step": 200})) is None
     more = [{"perplexity": 200.0}, {"perplexity": 4.0}]
-    assert _collapsed(recipe, Look(**{**look, "levels": more})) is None
+    assert _collapsed(recipe, Validation(**{**look, "levels": more})) is None
 
 
 # --- the whole
@@ -236,7 +236,7 @@ def test_a_search_in_which_nothing_finishes_says_why(recipe: Path, tmp_path: Pat
     found = subprocess.run(command(recipe, *words), cwd=tmp_path, capture_output=True, text=True)
     assert (found.returncode, "Traceback" in found.stderr) == (2, False)
     told = found.stderr.splitlines()[-1]
-    assert "no trial of 'made' finished; the last was" in told
+    assert "no trial of 'made' finished; the last one" in told
     assert json.loads((tmp_path / "made" / "tune.json").read_text())["trials"][0]["reason"] in told
 
 
@@ -328,11 +328,12 @@ def test_a_killed_search_proposes_what_an_undisturbed_one_does(tmp_path: Path) -
 
 
 def test_an_incumbent_outside_the_space_is_drawn(tmp_path: Path) -> None:
-    from flatvq.recipe import KnobRecipe, TuneRecipe
+    from flatvq.recipe import ParameterRange, TuneRecipe
     from flatvq.tune import Asked, Search
 
     recipe = hierarchy(16)
-    space = {"code_dim": KnobRecipe(choices=(2, 3)), "train.commitment_weight": KnobRecipe(low=0.1, high=1)}
+    weight = ParameterRange(low=0.1, high=1)
+    space = {"code_dim": ParameterRange(choices=(2, 3)), "train.commitment_weight": weight}
     search = Search(Asked("mine", recipe, TuneRecipe(), space), tmp_path, open_storage(tmp_path, None))
     values = suggested(search._asked(), space)
     assert recipe.model.levels[0].code_dim not in (2, 3)
@@ -402,18 +403,18 @@ def test_a_wrong_storage_is_one_line(recipe: Path, tmp_path: Path) -> None:
     assert "nonsense://x" in ended.stderr
 
 
-def test_a_winner_is_believed_only_if_it_is_better() -> None:
+def test_a_winner_is_confirmed_only_if_it_is_better() -> None:
     found = {"question": "asked", "a": "tuned", "b": "incumbent", "margin": 0.1}
     found |= {"difference": 0.4, "interval90": [0.2, 0.6], "seeds": 3}
     said = {
         verdict: tuning_sentence(Comparison(**found, verdict=verdict))
         for verdict in ("better", "worse", "equivalent", "inconclusive")
     }
-    believed = [verdict for verdict, sentence in said.items() if "is believed" in sentence]
-    assert believed == ["better"]
+    confirmed = [verdict for verdict, sentence in said.items() if "is confirmed" in sentence]
+    assert confirmed == ["better"]
     assert "+0.40 dB, 90 % interval +0.20 to +0.60, 3 seeds" in said["better"]
     alone = tuning_sentence(Comparison(**{**found, "interval90": None, "seeds": 1}, verdict="inconclusive"))
-    assert "no interval, 1 seed. The incumbent stays" in alone
+    assert "no interval, 1 seed. The tuned recipe is not confirmed" in alone
 
 
 def test_the_line_of_the_history_is_the_best_so_far() -> None:
@@ -422,7 +423,7 @@ def test_the_line_of_the_history_is_the_best_so_far() -> None:
         for number, value in enumerate([20.0, 22.0, 21.0, 23.0])
     ]
     trials.append({"number": 4, "state": "pruned", "psnr_db": None, "validations": [[10, 19.0], [20, 19.5]]})
-    picture = history_chart(Search(format=1, name="search", steps=20, space={}, trials=trials))
+    picture = history_chart(Search(format=2, name="search", steps=20, space={}, trials=trials))
     assert picture is not None
     assert "the best of 4 finished trials reached 23.00 dB" in picture
     assert "trial 4: 19.50 dB, pruned" in picture

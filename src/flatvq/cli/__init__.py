@@ -1,24 +1,24 @@
-"""The command line: verbs that parse, call and print. Heavy libraries are imported by the verbs alone."""
+"""The command line. Commands parse arguments, call the package and print the result."""
 
 from __future__ import annotations
 
 import sys
 
-from flatvq.cli.interrupts import end_at_once, interrupts
+from flatvq.cli.interrupts import exit_at_once, interrupts
 
 __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line: a mistake of the user is one line on standard error and exit code 2."""
-    with interrupts(end_at_once):
-        # Here, so that Ctrl-C ends these imports too.
+    """Run the command line. Invalid input is one line on standard error and exit code 2."""
+    with interrupts(exit_at_once):
+        # Imported here so that Ctrl-C also ends these imports.
         from flatvq.cli.commands import app
-        from flatvq.cli.endings import ending
+        from flatvq.cli.endings import exit_code_of
         from flatvq.cli.output import standard_output
 
         try:
             with standard_output():
                 app()
         except Exception as error:
-            sys.exit(ending(error))
+            sys.exit(exit_code_of(error))

@@ -1,4 +1,4 @@
-"""How a command ends: the exit code, and the one line for the user where it ends with an error."""
+"""Exit codes of commands, and their one-line error messages."""
 
 from __future__ import annotations
 
@@ -9,41 +9,39 @@ import typer
 from typer.core import TyperGroup
 
 from flatvq.cli.interrupts import STOPPED
-from flatvq.cli.output import UnreadError
+from flatvq.cli.output import BrokenOutputError
 from flatvq.translation import explained
 
-__all__ = ["Verbs", "ending"]
+__all__ = ["CommandGroup", "exit_code_of"]
 
 
-class Verbs(TyperGroup):
-    """The command line's verbs. Ctrl-C and errors of the system are handled here.
+class CommandGroup(TyperGroup):
+    """The commands. Handles Ctrl-C and operating-system errors.
 
-    typer would end with code 1 and no message wherever a pipe breaks, such as that to the trials' server.
+    Without this, typer exits with code 1 and no message for any broken pipe, including that to the server
+    which starts the trials.
     """
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a verb."""
+        """Run a command."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise typer.Exit(STOPPED) from None
         except OSError as error:
-            raise typer.Exit(ending(error)) from error
+            raise typer.Exit(exit_code_of(error)) from error
 
 
-def ending(error: Exception) -> int:
-    """Print an error in one line.
-
-    Returns:
-        The exit code.
+def exit_code_of(error: Exception) -> int:
+    """Print an error in one line and return the exit code.
 
     Raises:
-        Exception: the error itself, if only a fault in flatvq explains it.
+        Exception: the error itself, if it is a bug in flatvq.
     """
     known = explained(error)
     if known is None:
         raise error
-    if not isinstance(known, UnreadError):
+    if not isinstance(known, BrokenOutputError):
         with suppress(OSError):
             typer.echo(f"flatvq: {known}", err=True)
     return known.exit_code

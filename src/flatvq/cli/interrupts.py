@@ -1,4 +1,4 @@
-"""What Ctrl-C does before and beside a training."""
+"""Handling of Ctrl-C outside of training."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["STOPPED", "end_at_once", "interrupts", "raise_interrupt"]
+__all__ = ["STOPPED", "exit_at_once", "interrupts", "raise_interrupt"]
 
 STOPPED = 128 + signal.SIGINT
-"""Exit code after Ctrl-C, as of a program that the signal ended."""
+"""Exit code after Ctrl-C, the same as for a program that SIGINT terminates."""
 
 
 @contextmanager
 def interrupts(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Have a function called on Ctrl-C while the context lasts.
+    """Call a function on Ctrl-C while the context is active.
 
     Args:
-        handler: such as `end_at_once` or `raise_interrupt`.
+        handler: the function, such as `exit_at_once` or `raise_interrupt`.
     """
-    before = signal.signal(signal.SIGINT, handler)
+    previous = signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
-def end_at_once(number: int, frame: FrameType | None) -> None:
-    """End this process: an exception would abort imports of compiled modules with a traceback."""
+def exit_at_once(number: int, frame: FrameType | None) -> None:
+    """Exit the process. An exception during the import of a compiled module would print a traceback."""
     os._exit(STOPPED)
 
 
 raise_interrupt = signal.default_int_handler
-"""Raise KeyboardInterrupt, for contexts that have something to put in order, such as a terminal's cursor."""
+"""Raise KeyboardInterrupt, for contexts that must clean up, such as restore the cursor of a terminal."""

@@ -1,4 +1,4 @@
-"""What `flatvq levels` prints."""
+"""Output of `flatvq levels`."""
 
 from __future__ import annotations
 
@@ -10,42 +10,49 @@ from flatvq.cli.tables import console, new_table
 __all__ = ["show_levels"]
 
 
-def show_levels(found: dict[str, Any], run: Path) -> None:
-    """Print what each level of a run contributes."""
-    _replaced(found, run)
-    _refitted(found)
-    _told(found)
-    for one in found["marginal_gain"]:
-        console.print(f"Level {one['level']}: {one['db_per_kilobit']:.2f} dB for 1,000 of its bits.")
-    if found["single_level_counterpart"]:
-        other = found["single_level_counterpart"]
-        console.print(f"On one level ({other['arm']}): {other['db_per_kilobit']:.2f} dB for 1,000 more bits.")
+def show_levels(result: dict[str, Any], run: Path) -> None:
+    """Print what each level of a run contributes.
+
+    Args:
+        result: the content of `levels.json`.
+        run: folder of the run.
+    """
+    _show_replaced(result, run)
+    _show_refitted(result)
+    _show_conditional_entropy(result)
+    for gain in result["marginal_gain"]:
+        console.print(f"Level {gain['level']} gains {gain['db_per_kilobit']:.2f} dB per 1,000 bits.")
+    if counterpart := result["single_level_counterpart"]:
+        gain = f"{counterpart['db_per_kilobit']:.2f} dB per 1,000 additional bits"
+        console.print(f"The single-level arm {counterpart['arm']} gains {gain}.")
     console.print(f"Record: {run / 'levels.json'}")
 
 
-def _replaced(found: dict[str, Any], run: Path) -> None:
-    title = f"Levels of {run}: codes replaced, the decoder as it is"
-    shown = new_table(title, "level", "by", "dB left", "loss, dB")
-    for one in found["replaced"]:
-        shown.add_row(str(one["level"]), one["by"], f"{one['psnr_db']:.2f}", f"{one['loss_db']:.2f}")
-    console.print(shown)
-    console.print("This overstates: the decoder never saw such codes.")
+def _show_replaced(result: dict[str, Any], run: Path) -> None:
+    title = f"Levels of {run}: codes replaced, same decoder"
+    table = new_table(title, "level", "replaced by", "PSNR, dB", "loss, dB")
+    for row in result["replaced"]:
+        table.add_row(str(row["level"]), row["by"], f"{row['psnr_db']:.2f}", f"{row['loss_db']:.2f}")
+    console.print(table)
+    console.print(
+        "These losses overstate the contribution of a level: the decoder was not trained on replaced codes."
+    )
 
 
-def _refitted(found: dict[str, Any]) -> None:
-    shown = new_table(f"Decoders trained anew for {found['steps']} steps", "levels", "dB", "gain, dB")
-    whole = found["refitted"][0]["psnr_db"]
-    shown.add_row("all", f"{whole:.2f}", "")
-    for one in found["refitted"][1:]:
-        gain = f"{whole - one['psnr_db']:.2f}"
-        shown.add_row(f"without level {one['without']}", f"{one['psnr_db']:.2f}", gain)
-    console.print(shown)
+def _show_refitted(result: dict[str, Any]) -> None:
+    table = new_table(f"Decoders trained again for {result['steps']} steps", "levels", "PSNR, dB", "gain, dB")
+    all_levels, *without_one = result["refitted"]
+    table.add_row("all", f"{all_levels['psnr_db']:.2f}", "")
+    for row in without_one:
+        gain = f"{all_levels['psnr_db'] - row['psnr_db']:.2f}"
+        table.add_row(f"without level {row['without']}", f"{row['psnr_db']:.2f}", gain)
+    console.print(table)
 
 
-def _told(found: dict[str, Any]) -> None:
-    heads = ("level", "nominal", "marginal", "alone", "given below", "share told")
-    shown = new_table("Bits a code, held out", *heads)
-    for one in found["conditional_entropy"]:
+def _show_conditional_entropy(result: dict[str, Any]) -> None:
+    heads = ("level", "nominal", "marginal", "alone", "given below", "predicted")
+    table = new_table("Bits per code on held-out crops", *heads)
+    for row in result["conditional_entropy"]:
         keys = ("nominal_bits", "marginal_bits", "alone_bits", "given_below_bits")
-        shown.add_row(str(one["level"]), *(f"{one[key]:.2f}" for key in keys), f"{one['share']:.0%}")
-    console.print(shown)
+        table.add_row(str(row["level"]), *(f"{row[key]:.2f}" for key in keys), f"{row['share']:.0%}")
+    console.print(table)

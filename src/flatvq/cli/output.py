@@ -1,4 +1,4 @@
-"""Standard output that may be full, unread or closed."""
+"""Standard output that may be full, closed, or a broken pipe."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from typing import Any, TextIO, cast
 
 from flatvq.errors import StorageError
 
-__all__ = ["UnreadError", "standard_output"]
+__all__ = ["BrokenOutputError", "standard_output"]
 
 
-class UnreadError(StorageError):
-    """Nobody reads the output any more, as after `head`; there is nobody to tell."""
+class BrokenOutputError(StorageError):
+    """The reader of the output has closed it, as `head` does. No message is printed."""
 
-    exit_code = 128 + 13  # as of a program that SIGPIPE ended
+    exit_code = 128 + 13  # the same as for a program that SIGPIPE terminates
 
 
 @contextmanager
 def standard_output() -> Iterator[None]:
-    """Print to an output whose errors are told from those of files; what is left is written at the end.
+    """Replace `sys.stdout` by a stream whose errors can be distinguished from those of files.
 
     Raises:
         StorageError: if the output cannot be written.
-        UnreadError: if nobody reads it.
+        BrokenOutputError: if the output is a broken pipe.
     """
     _open_streams()
-    before = sys.stdout
-    if before is not None:
-        if isinstance(before, TextIOWrapper):
-            before.reconfigure(errors="backslashreplace")  # a file's name need not be text
-        sys.stdout = cast(TextIO, _Output(before))
+    original = sys.stdout
+    if original is not None:
+        if isinstance(original, TextIOWrapper):
+            original.reconfigure(errors="backslashreplace")  # file names may hold undecodable bytes
+        sys.stdout = cast(TextIO, _Output(original))
     try:
         yield
     finally:
-        printed, sys.stdout = sys.stdout, before
-        if printed is not None:
-            printed.flush()
+        output, sys.stdout = sys.stdout, original
+        if output is not None:
+            output.flush()
 
 
 class _Output:
-    """A stream that is as another one but for its errors."""
+    """A wrapper of a stream that translates its errors."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -52,32 +52,32 @@ class _Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Print."""
-        # typer writes an empty text to see what kind of stream this is, and passes over errors.
+        """Write text."""
+        # typer writes an empty string to detect the kind of stream, and ignores errors.
         if text == "":
             return 0
-        with self._telling_errors():
+        with self._translating_errors():
             return self._stream.write(text)
 
     def flush(self) -> None:
-        """Hand what was printed to the system."""
-        with self._telling_errors():
+        """Flush the stream."""
+        with self._translating_errors():
             self._stream.flush()
 
     @contextmanager
-    def _telling_errors(self) -> Iterator[None]:
+    def _translating_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            # What is left cannot be written either; the interpreter would try to at its end.
+            # The interpreter would try to write the buffered rest at exit and fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-            kind = UnreadError if isinstance(error, BrokenPipeError) else StorageError
+            kind = BrokenOutputError if isinstance(error, BrokenPipeError) else StorageError
             reason = (error.strerror or type(error).__name__).lower()
             raise kind(f"cannot write to standard output ({reason})", "redirect it elsewhere") from error
 
 
 def _open_streams() -> None:
-    """Open closed standard streams on the null device: the next file would get their number and output."""
+    """Open closed standard streams on the null device, so that no other file gets their descriptors."""
     for number in range(3):
         try:
             os.fstat(number)

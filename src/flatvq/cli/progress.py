@@ -1,4 +1,4 @@
-"""Live progress: bars with an honest time left on a terminal, a line now and then elsewhere."""
+"""Progress of studies and runs: live bars on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,71 +16,79 @@ from flatvq.cli.interrupts import interrupts, raise_interrupt
 from flatvq.cli.tables import console, duration
 from flatvq.study import Outcome, Plan, StudyProgress
 
-__all__ = ["steps", "watching"]
+__all__ = ["step_progress", "study_progress"]
 
 _LINE_EVERY_SECONDS = 30.0
-_BAR = 32
+_BAR_WIDTH = 32
+_ENDED = ("done", "failed")
 
 
 @contextmanager
-def watching(plan: Plan) -> Iterator[Callable[[StudyProgress], None]]:
-    """Show a study's progress while the context lasts."""
+def study_progress(plan: Plan) -> Iterator[Callable[[StudyProgress], None]]:
+    """Show the progress of a study while the context is active.
+
+    Args:
+        plan: the study.
+
+    Yields:
+        A function that shows the current progress.
+    """
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4, transient=True) as live:
-            yield lambda progress: live.update(_picture(progress))
+            yield lambda progress: live.update(_bars(progress))
     else:
         yield _Lines().show
 
 
-def _picture(progress: StudyProgress) -> Table:
+def _bars(progress: StudyProgress) -> Table:
     share = progress.work_done / progress.work
-    left = progress.seconds_left
     table = Table.grid(padding=(0, 1))
-    done = sum(outcome.status in ("done", "failed") for outcome in progress.outcomes)
-    remaining = f"{duration(left)} left" if left is not None else "measuring the pace"
-    table.add_row(
-        "study", _bar(share), f"{share:4.0%}  {done} of {len(progress.outcomes)} trials, {remaining}"
-    )
+    ended = sum(outcome.status in _ENDED for outcome in progress.outcomes)
+    counts = f"{share:4.0%}  {ended} of {len(progress.outcomes)} trials, {_time_left(progress)}"
+    table.add_row("study", _bar(share), counts)
     for outcome in progress.outcomes:
         if outcome.status == "running":
-            table.add_row(_name(outcome), _bar(outcome.step / outcome.steps), _standing(outcome))
+            table.add_row(_name(outcome), _bar(outcome.step / outcome.steps), _step(outcome))
     return table
 
 
 def _bar(share: float) -> Text:
-    filled = round(share * _BAR)
-    return Text("━" * filled, style="green").append("━" * (_BAR - filled), style="bright_black")
+    filled = round(share * _BAR_WIDTH)
+    return Text("━" * filled, style="green").append("━" * (_BAR_WIDTH - filled), style="bright_black")
 
 
 def _name(outcome: Outcome) -> str:
     return f"{outcome.trial.recipe.arm} seed {outcome.trial.recipe.seed}"
 
 
-def _standing(outcome: Outcome) -> str:
+def _step(outcome: Outcome) -> str:
     psnr = f"  {outcome.psnr_db:.2f} dB" if outcome.psnr_db is not None else ""
     return f"step {outcome.step} of {outcome.steps}{psnr}"
 
 
+def _time_left(progress: StudyProgress) -> str:
+    if progress.seconds_left is None:
+        return "estimating the time left"
+    return f"{duration(progress.seconds_left)} left"
+
+
 class _Lines:
-    """Plain lines, for logs: each trial's end, and the standing every half minute."""
+    """Prints a line when a trial ends, and at least every half minute."""
 
     def __init__(self) -> None:
-        self.ended: set[str] | None = None
-        self.spoke = time.monotonic()
+        self.printed: set[str] = set()
+        self.last_time = time.monotonic()
 
     def show(self, progress: StudyProgress) -> None:
-        ended = {_name(o): o for o in progress.outcomes if o.status in ("done", "failed")}
-        news = ended.keys() - (self.ended or set())
-        self.ended = set(ended)
-        due = time.monotonic() - self.spoke >= _LINE_EVERY_SECONDS
-        if not news and not due:
+        ended = {_name(outcome): outcome for outcome in progress.outcomes if outcome.status in _ENDED}
+        new = sorted(ended.keys() - self.printed)
+        self.printed = set(ended)
+        if not new and time.monotonic() - self.last_time < _LINE_EVERY_SECONDS:
             return
-        self.spoke = time.monotonic()
-        left = progress.seconds_left
-        remaining = f"{duration(left)} left" if left is not None else "measuring the pace"
-        told = [f"{name} {ended[name].status}: {_result(ended[name])}" for name in sorted(news)]
+        self.last_time = time.monotonic()
+        results = [f"{name} {ended[name].status}: {_result(ended[name])}" for name in new]
         share = progress.work_done / progress.work
-        console.print("; ".join([f"{share:.0%}", *told, remaining]), soft_wrap=True)
+        console.print("; ".join([f"{share:.0%}", *results, _time_left(progress)]), soft_wrap=True)
 
 
 def _result(outcome: Outcome) -> str:
@@ -88,14 +96,17 @@ def _result(outcome: Outcome) -> str:
 
 
 @contextmanager
-def steps(what: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of something that goes step by step, in the first process alone.
+def step_progress(description: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of a task that runs in steps. Only rank 0 shows it.
 
     Args:
-        what: what to call it.
-        total: how many steps, as far as it is known.
+        description: name of the task.
+        total: number of steps, if known.
+
+    Yields:
+        A function that takes the number of finished steps and the total.
     """
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     silent = not console.is_terminal or os.environ.get("RANK", "0") != "0"
     bars = Progress(*columns, console=console, disable=silent, transient=True)
     with interrupts(raise_interrupt), bars:

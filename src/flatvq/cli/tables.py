@@ -11,7 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from flatvq.model.capacity import Capacity
+from flatvq.capacities import CAPACITIES
+from flatvq.metrics import LEVEL_METRICS, PRIMARY, TRIAL_METRICS, Metric, shown_in
 from flatvq.recipe import StudyRecipe
 from flatvq.recipe.reading import section_of
 from flatvq.study import Outcome, Plan, PlannedArm
@@ -22,6 +23,7 @@ __all__ = [
     "duration",
     "new_table",
     "show_capacity",
+    "show_comparisons",
     "show_estimate",
     "show_failures",
     "show_fields",
@@ -31,55 +33,58 @@ __all__ = [
     "show_study",
 ]
 
-# Names, titles and errors are the user's: nothing in them is markup.
+# Names, titles and error messages come from the user, so they are not parsed as markup.
 console = Console(markup=False, emoji=False)
 
-# Files named below a run's figures; its records name them all.
-_FILES_NAMED = 20
+_MAX_FILES = 20
 
 
 def show_plan(plan: Plan) -> None:
-    """Print what a study will do."""
+    """Print what a study will train."""
     recipe = plan.recipe
     if recipe.title:
         console.print(recipe.title, style="bold")
     seeds = ", ".join(str(seed) for seed in recipe.seeds)
-    steps = {arm.recipe.train.steps for arm in plan.arms}
-    each = "/".join(str(number) for number in sorted(steps))
+    steps = "/".join(str(number) for number in sorted({arm.recipe.train.steps for arm in plan.arms}))
     console.print(
-        f"{len(plan.arms)} arms x {len(recipe.seeds)} seeds ({seeds}) = {len(plan.trials)} trials of {each} "
-        f"steps; margin {recipe.margin_db:g} dB, fixed now"
+        f"{len(plan.arms)} arms x {len(recipe.seeds)} seeds ({seeds}) = {len(plan.trials)} trials of {steps} "
+        f"steps; equivalence margin {recipe.margin_db:g} dB"
     )
     show_capacity(plan.name, plan.arms)
 
 
 def show_capacity(name: str, arms: Sequence[PlannedArm]) -> None:
-    """Print the capacities of arms side by side; arms of the same capacity share a column."""
-    alike: dict[tuple[Any, ...], list[str]] = {}
+    """Print the capacities of arms. Arms with equal capacities share a column.
+
+    Args:
+        name: name of the recipe or study.
+        arms: the arms, after matching.
+    """
+    columns: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for arm in arms:
-        alike.setdefault((arm.capacity, tuple(arm.residuals.items())), []).append(arm.name)
-    table = new_table(f"Capacity of {name}", "", *("\n".join(names) for names in alike.values()))
-    columns = [_capacity_column(capacity, dict(left)) for capacity, left in alike]
-    for label in columns[0]:
-        table.add_row(label, *(column[label] for column in columns))
+        columns.setdefault(tuple(_capacity_column(arm).items()), []).append(arm.name)
+    table = new_table(f"Capacity of {name}", "", *("\n".join(names) for names in columns.values()))
+    for row in zip(*columns, strict=True):
+        table.add_row(row[0][0], *(text for _, text in row))
     console.print(table)
     for arm in arms:
         for key, (old, new) in arm.changes.items():
             console.print(f"  matched: {arm.name}: {key} {old} -> {new}")
 
 
-def _capacity_column(found: Capacity, left: dict[str, float]) -> dict[str, str]:
-    """Write one arm's capacity, with the relative difference from the reference behind what is matched."""
-    return {
-        "grids": " + ".join(f"{level.grid[0]}x{level.grid[1]}" for level in found.levels),
-        "codes": " + ".join(level.codes for level in found.levels),
-        "bits per image": f"{found.bits_per_image:,.0f} ({left['bits']:+.1%})",
-        "bits per pixel": f"{found.bits_per_pixel:.3f}",
-        "parameters": f"{found.parameters:,} ({left['parameters']:+.1%})",
-        "in codebooks": f"{found.codebook_parameters:,}",
-        "multiply-adds": f"{_counted(found.multiply_adds)} ({left['multiply_adds']:+.1%})",
-        "of the search": _counted(found.search_multiply_adds),
+def _capacity_column(arm: PlannedArm) -> dict[str, str]:
+    """Return the rows of one arm: each capacity with its difference from the reference arm."""
+    capacity = arm.capacity
+    rows = {
+        "grids": " + ".join(f"{level.grid[0]}x{level.grid[1]}" for level in capacity.levels),
+        "codebook sizes": " + ".join(level.codes for level in capacity.levels),
     }
+    for key, kind in CAPACITIES.items():
+        value = kind.format(getattr(capacity, kind.attribute))
+        rows[kind.heading] = f"{value} ({arm.residuals[key]:+.1%})"
+        if kind.detail:
+            rows[f"  {kind.detail.label}"] = kind.detail.text(getattr(capacity, kind.detail.attribute))
+    return rows
 
 
 def show_estimate(seconds: float) -> None:
@@ -90,7 +95,7 @@ def show_estimate(seconds: float) -> None:
 
 
 def show_failures(outcomes: Iterable[Outcome]) -> None:
-    """Print why trials failed, a line each."""
+    """Print the error of each failed trial."""
     for outcome in outcomes:
         if outcome.status == "failed":
             trial = outcome.trial.recipe
@@ -99,99 +104,135 @@ def show_failures(outcomes: Iterable[Outcome]) -> None:
 
 
 def show_study(study: dict[str, Any]) -> None:
-    """Print what a study found."""
-    headings = ("arm", "PSNR, dB", "90 % interval", "SSIM", "usage", "perplexity")
-    table = new_table("Fidelity on held-out crops", *headings)
+    """Print the results of a study.
+
+    Args:
+        study: the content of `study.json`.
+    """
+    primary = TRIAL_METRICS[PRIMARY]
+    metrics = [metric for metric in shown_in("terminal", TRIAL_METRICS) if metric.key != PRIMARY]
+    level_metrics = shown_in("terminal", LEVEL_METRICS)
+    headings = [metric.heading for metric in (*metrics, *level_metrics)]
+    table = new_table("Fidelity on held-out crops", "arm", primary.heading, "90 % interval", *headings)
     for arm in study["arms"]:
-        done = [t for t in study["trials"] if t["arm"] == arm["name"] and t["status"] == "done"]
-        if not done:
-            table.add_row(arm["name"], "failed", "", "", "", "")
+        trials = [t for t in study["trials"] if t["arm"] == arm["name"] and t["status"] == "done"]
+        if not trials:
+            table.add_row(arm["name"], "failed", "", *("" for _ in headings))
             continue
-        levels = range(arm["levels"])
-        usage = " / ".join(f"{_mean(t['levels'][n]['usage'] for t in done):.0%}" for n in levels)
-        perplexity = " / ".join(f"{_mean(t['levels'][n]['perplexity'] for t in done):.0f}" for n in levels)
-        psnr = mean_interval([t["psnr_db"] for t in done])
-        spread = f"{psnr.interval[0]:.2f} to {psnr.interval[1]:.2f}" if psnr.interval else "one seed"
-        ssim = _mean(t["ssim"] for t in done)
-        table.add_row(arm["name"], f"{psnr.mean:.2f}", spread, f"{ssim:.3f}", usage, perplexity)
+        mean, interval = _primary(primary, [trial[PRIMARY] for trial in trials])
+        values = [metric.format(_mean(trial.get(metric.key) for trial in trials)) for metric in metrics]
+        of_levels = [
+            " / ".join(
+                metric.format(_mean(trial["levels"][level].get(metric.key) for trial in trials))
+                for level in range(arm["levels"])
+            )
+            for metric in level_metrics
+        ]
+        table.add_row(arm["name"], mean, interval, *values, *of_levels)
     console.print(table)
     show_comparisons(study["comparisons"])
     console.print(study["verdict"]["sentence"], style="bold")
 
 
+def _primary(metric: Metric, values: Sequence[float]) -> tuple[str, str]:
+    """Return the mean over seeds and its 90 % interval."""
+    over_seeds = mean_interval(values)
+    if not over_seeds.interval:
+        return metric.format(over_seeds.mean), "one seed"
+    low, high = map(metric.format, over_seeds.interval)
+    return metric.format(over_seeds.mean), f"{low} to {high}"
+
+
 def show_comparisons(comparisons: Sequence[dict[str, Any]]) -> None:
-    """Print differences with their verdicts."""
+    """Print differences between arms, with their verdicts.
+
+    Args:
+        comparisons: the comparisons of `study.json`.
+    """
     table = new_table("Differences of PSNR", "a\nminus b", "difference", "90 % interval", "verdict for a")
-    for found in comparisons:
-        interval = found["interval90"]
+    for comparison in comparisons:
+        interval = comparison["interval90"]
         spread = f"{interval[0]:+.2f} to {interval[1]:+.2f} dB" if interval else "one seed"
-        pair = f"{found['a']}\nminus {found['b']}"
-        table.add_row(pair, f"{found['difference']:+.2f} dB", spread, found["verdict"])
+        pair = f"{comparison['a']}\nminus {comparison['b']}"
+        table.add_row(pair, f"{comparison['difference']:+.2f} dB", spread, comparison["verdict"])
     if comparisons:
         console.print(table)
 
 
 def show_metrics(metrics: dict[str, Any], folder: Path) -> None:
-    """Print the figures of one run."""
-    table = new_table(str(folder), "measure", "value")
+    """Print the metrics of one run.
+
+    Args:
+        metrics: the content of `metrics.json`.
+        folder: folder of the run.
+    """
+    table = new_table(str(folder), "metric", "value")
     for key, value in metrics.items():
         if value is None:
             table.add_row(key, "whole images" if key == "crop" else "undefined")
         elif isinstance(value, int | float | str) and key != "run":
             table.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
     for number, level in enumerate(metrics["levels"]):
-        found = (
-            f"{level['usage']:.1%} of {level['codebook_size']} codes, perplexity {level['perplexity']:.1f}"
-        )
-        table.add_row(f"level {number}", found)
+        usage = f"{level['usage']:.1%} of {level['codebook_size']} codes"
+        table.add_row(f"level {number}", f"{usage}, perplexity {level['perplexity']:.1f}")
     console.print(table)
     files = metrics.get("files", [])
-    for file in files[:_FILES_NAMED]:
-        console.print(f"  {file['file']}: {file['name']}: {file['reason']}")
-    if len(files) > _FILES_NAMED:
-        console.print(f"  and {len(files) - _FILES_NAMED} more files")
+    for file in files[:_MAX_FILES]:
+        console.print(f"  {file['status']}: {file['name']}: {file['reason']}")
+    if len(files) > _MAX_FILES:
+        console.print(f"  and {len(files) - _MAX_FILES} more files")
 
 
 def show_recipes(texts: dict[str, str]) -> None:
-    """Print each recipe's head."""
+    """Print the name and the leading comment of each recipe.
+
+    Args:
+        texts: the recipes by name.
+    """
     for name, text in texts.items():
         console.print(name, style="bold")
-        head = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
-        console.print("\n".join(f"  {line}" for line in head))
+        comment = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
+        console.print("\n".join(f"  {line}" for line in comment))
 
 
 def show_fields() -> None:
-    """Explain every key of a recipe."""
+    """Describe every key of a recipe."""
     _show_section(StudyRecipe, "")
 
 
 def _show_section(kind: type[BaseModel], prefix: str) -> None:
     for name, field in kind.model_fields.items():
         key = prefix + name
-        console.print(key, style="bold")
-        console.print(f"  {' '.join((field.description or '').split())}")
         section = section_of(field.annotation)
+        console.print(key, style="bold")
+        console.print(f"  {' '.join((field.description or (section and section.__doc__) or '').split())}")
         if section is not None and name != "arms":
             _show_section(section, f"{key}.")
 
 
 def duration(seconds: float) -> str:
-    """Write a duration as people say it.
+    """Format a duration.
 
     Example:
         >>> duration(42), duration(200), duration(7300)
         ('42 s', '3 min 20 s', '2 h 1 min')
     """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60} min"
 
 
 def new_table(title: str, first: str, *others: str) -> Table:
-    """Make a table that fits 80 columns: lines below its head alone, names whole, figures to the right."""
+    """Create a compact table: the first column is not wrapped, the others are right-aligned.
+
+    Args:
+        title: title of the table.
+        first: heading of the first column.
+        *others: headings of the other columns.
+    """
     table = Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
@@ -201,10 +242,7 @@ def new_table(title: str, first: str, *others: str) -> Table:
     return table
 
 
-def _counted(number: int) -> str:
-    return f"{number / 1e9:.3f} G" if number >= 1e9 else f"{number / 1e6:.1f} M"
-
-
-def _mean(values: Any) -> float:
-    found = list(values)
-    return float(sum(found) / len(found))
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are not None; None if there are none."""
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, fsum, hypot, inf, log, log2
 
+from flatvq.capacities import CAPACITIES
 from flatvq.model.capacity import Capacity, capacity_of
 from flatvq.recipe import Capacity as CapacityName
 from flatvq.recipe import ModelRecipe, parse, set_key
@@ -50,9 +51,8 @@ def residuals(capacity: Capacity, reference: Capacity) -> Residuals:
         {'bits': -0.2, 'parameters': 0.0, 'multiply_adds': 0.0}
     """
     return {
-        "bits": _relative(capacity.bits_per_image, reference.bits_per_image),
-        "parameters": _relative(capacity.parameters, reference.parameters),
-        "multiply_adds": _relative(capacity.multiply_adds, reference.multiply_adds),
+        name: _relative(getattr(capacity, kind.attribute), getattr(reference, kind.attribute))
+        for name, kind in CAPACITIES.items()
     }
 
 
@@ -97,13 +97,15 @@ def match(
         {'levels.0.codebook_size': (1024, 5793)}
     """
     left = residuals(capacity_of(model, size), reference)
-    spent = [name for name in capacities if name != "bits"]
+    by_codebooks = [name for name in capacities if CAPACITIES[name].solved_by == "codebooks"]
+    by_widths = [name for name in capacities if CAPACITIES[name].solved_by == "widths"]
     changes: dict[str, tuple[int, int]] = {}
-    if "bits" in capacities and abs(left["bits"]) > tolerance:
+    if any(abs(left[name]) > tolerance for name in by_codebooks):
         changes |= _codebook_changes(model, reference, size)
-    if any(abs(left[name]) > tolerance for name in spent):
-        costs = tuple(_Cost(model, size, name) for name in spent)
-        target = _Target(costs, tuple(int(getattr(reference, name)) for name in spent))
+    if any(abs(left[name]) > tolerance for name in by_widths):
+        costs = tuple(_Cost(model, size, name) for name in by_widths)
+        goals = tuple(int(getattr(reference, CAPACITIES[name].attribute)) for name in by_widths)
+        target = _Target(costs, goals)
         changes |= _width_changes(model, target, tolerance)
     changed = _changed(model, changes)
     return Matched(changed, changes, residuals(capacity_of(changed, size), reference))
@@ -165,7 +167,8 @@ class _Cost:
     def __init__(self, model: ModelRecipe, size: int | tuple[int, int], name: CapacityName) -> None:
         def at(width: int, residual_width: int) -> int:
             widths = {"width": width, "residual_width": residual_width}
-            return int(getattr(capacity_of(model.model_copy(update=widths), size), name))
+            capacity = capacity_of(model.model_copy(update=widths), size)
+            return int(getattr(capacity, CAPACITIES[name].attribute))
 
         one, two, three = (at(width, 1) for width in (2, 4, 6))
         self.base, self.slope, self.bend = one, two - one, three - 2 * two + one

@@ -1,9 +1,10 @@
-"""Typed recipes: everything that a study or a trial is, in one frozen tree.
+"""Recipes: frozen, typed descriptions of studies and trials, read from YAML files.
 
-A recipe file is YAML. Its sections are the classes of this package; a key that none of them knows is an
-error that names the nearest known one. A study's `arms` are short diffs against the rest of the file.
+Each class of this package is a section of a recipe. An unknown key is an error that suggests the closest
+known key. The `arms` of a study are diffs against the other sections of the file.
 """
 
+from flatvq.deprecation import renamed_exports
 from flatvq.recipe.files import load_recipe, load_trial, recipe_text, shipped_recipes
 from flatvq.recipe.reading import merge, parse, set_key
 from flatvq.recipe.sections import (
@@ -22,8 +23,8 @@ from flatvq.recipe.strict_yaml import dump_yaml
 from flatvq.recipe.study import (
     ArmRecipe,
     Capacity,
-    KnobRecipe,
     MatchRecipe,
+    ParameterRange,
     StudyRecipe,
     TrialRecipe,
     TuneRecipe,
@@ -36,10 +37,10 @@ __all__ = [
     "DataRecipe",
     "EvaluateRecipe",
     "InitRecipe",
-    "KnobRecipe",
     "LevelRecipe",
     "MatchRecipe",
     "ModelRecipe",
+    "ParameterRange",
     "ReplacementRecipe",
     "StudyRecipe",
     "TrainRecipe",
@@ -56,3 +57,5 @@ __all__ = [
     "set_key",
     "shipped_recipes",
 ]
+
+__getattr__ = renamed_exports(__name__, {"KnobRecipe": "ParameterRange"})

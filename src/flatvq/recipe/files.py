@@ -1,4 +1,4 @@
-"""Recipe files: those that ship with flatvq, the user's own, `--set` overrides, and the recipe of a run."""
+"""Reading of recipe files: shipped recipes, YAML files of the user, `--set` overrides and `recipe.json`."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 from flatvq.errors import FlatvqError, nearest
 from flatvq.paths import expanded
 from flatvq.recipe.reading import parse, set_key
-from flatvq.recipe.renamed import current_key, current_keys
+from flatvq.recipe.renamed import CODEBOOK_KEYS, current_key, current_keys
 from flatvq.recipe.strict_json import load_json
 from flatvq.recipe.strict_yaml import load_yaml
 from flatvq.recipe.study import StudyRecipe, TrialRecipe
 
 __all__ = ["load_recipe", "load_trial", "recipe_text", "shipped_recipes"]
 
-_LARGEST_FILE = 2**18
+_MAX_BYTES = 2**18
 
 
 def shipped_recipes() -> dict[str, str]:
-    """Return the text of each recipe that comes with flatvq, by name.
+    """Return the text of each recipe that ships with flatvq, by name.
 
     Example:
         >>> "photographs" in shipped_recipes()
         True
     """
-    folder = resources.files("flatvq") / "recipes"
+    folder = resources.files("flatvq.recipe") / "shipped"
     files = [entry for entry in folder.iterdir() if entry.name.endswith(".yaml")]
     files.sort(key=lambda file: file.name)
     return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
@@ -38,14 +38,14 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
 
     Args:
         name: the name of a shipped recipe, or the path of a YAML file.
-        overrides: `key=value` texts; the key is a dotted path, the value YAML.
+        overrides: strings of the form `key=value`, with a dotted key and a YAML value.
 
     Returns:
-        The checked recipe.
+        The validated recipe.
 
     Raises:
-        FlatvqError: if there is no such recipe, the file is not YAML, a key or value is wrong, or an override
-            replaces another.
+        FlatvqError: if there is no such recipe, the file is not YAML, a key or value is not valid, or two
+            overrides set the same key.
 
     Example:
         >>> load_recipe("photographs", ["train.steps=7", "seeds=[4]"]).train.steps
@@ -57,22 +57,22 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
         what = f"{origin} {'is empty' if tree is None else 'is not a mapping of keys to values'}"
         raise FlatvqError(what, "see `flatvq recipes photographs` for an example")
     if "codebook" in tree:
-        tree = {**tree, "codebook": _current(tree["codebook"], origin)}
-    before: dict[str, str] = {}
+        tree = {**tree, "codebook": _with_current_keys(tree["codebook"], origin)}
+    earlier: dict[str, str] = {}
     for override in overrides:
         key, value = _key_and_value(override)
-        for other in before:
-            if f"{other}.".startswith(f"{key}."):
-                what = f"override {override!r} replaces {before[other]!r}"
+        for earlier_key in earlier:
+            if f"{earlier_key}.".startswith(f"{key}."):
+                what = f"override {override!r} replaces {earlier[earlier_key]!r}"
                 raise FlatvqError(what, "give each key once, a section before its keys")
-        before[key] = override
+        earlier[key] = override
         tree = set_key(tree, key, value)
     return parse(StudyRecipe, tree, origin)
 
 
-def _current(codebook: Any, origin: str) -> Any:
+def _with_current_keys(codebook: Any, origin: str) -> Any:
     try:
-        return current_keys(codebook)
+        return current_keys(codebook, CODEBOOK_KEYS)
     except ValueError as error:
         raise FlatvqError(f"{error} under 'codebook'", f"change it in {origin}") from None
 
@@ -90,7 +90,7 @@ def recipe_text(name: str) -> str:
     if path.suffix not in {".yaml", ".yml"}:
         raise FlatvqError(f"no recipe is named {name!r}", f"{nearest(name, shipped)}, or give a .yaml file")
     try:
-        # The byte-order mark that some editors write is no part of the text.
+        # utf-8-sig drops the byte-order mark that some editors write.
         return _content(path, f"recipe {name!r}").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         what = f"recipe {name!r} is not UTF-8 (byte {error.start + 1})"
@@ -98,10 +98,10 @@ def recipe_text(name: str) -> str:
 
 
 def load_trial(run: Path) -> TrialRecipe:
-    """Read the recipe of a run, recipe.json in its folder.
+    """Read the recipe of a run from `recipe.json` in its folder.
 
     Raises:
-        FlatvqError: if there is none, or it is damaged.
+        FlatvqError: if the file is missing or damaged.
     """
     path = run / "recipe.json"
     return parse(TrialRecipe, load_json(_content(path, f"'{path}'"), f"'{path}'"), f"'{path}'")
@@ -110,12 +110,12 @@ def load_trial(run: Path) -> TrialRecipe:
 def _content(path: Path, origin: str) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
+            content = file.read(_MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise FlatvqError(f"cannot read {origin} ({reason})", "check the path") from None
-    if len(content) > _LARGEST_FILE:
-        raise FlatvqError(f"{origin} is larger than {_LARGEST_FILE // 1024} KiB", "name a recipe's file")
+    if len(content) > _MAX_BYTES:
+        raise FlatvqError(f"{origin} is larger than {_MAX_BYTES // 1024} KiB", "give the path of a recipe")
     return content
 
 

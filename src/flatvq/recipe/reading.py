@@ -1,4 +1,4 @@
-"""From plain trees to recipes, with errors that say which key, which value and what to do."""
+"""Validation of plain trees as recipes, with one-line errors that name the key, the value and the remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ R = TypeVar("R", bound=BaseModel)
 
 
 def merge(base: dict[str, Any], diff: dict[str, Any]) -> dict[str, Any]:
-    """Lay a diff over a tree: dictionaries merge key by key, everything else replaces.
+    """Apply a diff to a tree: dictionaries are merged key by key, other values are replaced.
 
     Example:
         >>> merge({"a": {"b": 1, "c": 2}, "d": [1, 2]}, {"a": {"b": 3}, "d": [4]})
@@ -24,16 +24,22 @@ def merge(base: dict[str, Any], diff: dict[str, Any]) -> dict[str, Any]:
     """
     merged = dict(base)
     for key, value in diff.items():
-        below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
 
 
 def set_key(tree: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
-    """Return the tree with one key, named by its dotted path, replaced; list items go by number.
+    """Return a copy of a tree with one value replaced.
+
+    Args:
+        tree: the tree, which is not changed.
+        dotted: the path of the value; numbers select items of lists.
+        value: the new value.
+
 
     Raises:
-        FlatvqError: if the path leads through a value without keys, or to no item of a list.
+        FlatvqError: if the path leads through a value without keys, or a list has no item of that number.
 
     Example:
         >>> set_key({"model": {"levels": [{"codebook_size": 8}]}}, "model.levels.0.codebook_size", 16)
@@ -46,7 +52,7 @@ def set_key(tree: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
 
 
 def _set_below(below: Any, head: str, rest: str, value: Any) -> Any:
-    """Replace a key inside of the mapping or list that `head` names; nothing there is an empty mapping."""
+    """Replace a value in the mapping or list named `head`; a missing one counts as an empty mapping."""
     if below is None or isinstance(below, dict):
         return set_key(below or {}, rest, value)
     if not isinstance(below, list | tuple):
@@ -62,18 +68,19 @@ def _set_below(below: Any, head: str, rest: str, value: Any) -> Any:
 
 
 def parse(kind: type[R], tree: Any, origin: str = "the recipe") -> R:
-    """Check a plain tree against a recipe class.
+    """Validate a plain tree as a recipe.
 
     Args:
         kind: `StudyRecipe`, `TrialRecipe` or one of their sections.
-        tree: what a YAML or JSON file held.
-        origin: what to call the tree in an error.
+        tree: the content of a YAML or JSON file.
+        origin: name of the tree in error messages.
 
     Returns:
         The frozen recipe.
 
     Raises:
-        FlatvqError: naming the key, its value and, for an unknown key, the nearest known one.
+        FlatvqError: if a key is unknown or a value is not valid. The message names the key and the value, and
+            suggests the closest known key.
 
     Example:
         >>> from flatvq.recipe import TrialRecipe
@@ -90,41 +97,41 @@ def parse(kind: type[R], tree: Any, origin: str = "the recipe") -> R:
 
 
 def _explained(kind: type[BaseModel], error: ValidationError, origin: str) -> FlatvqError:
-    """Turn the first of pydantic's findings into one line."""
-    finding = error.errors()[0]
-    path = [str(part) for part in finding["loc"]]
+    """Describe the first error that pydantic reports in one line."""
+    detail = error.errors()[0]
+    path = [str(part) for part in detail["loc"]]
     dotted = ".".join(path)
-    if finding["type"] == "extra_forbidden":
+    if detail["type"] == "extra_forbidden":
         known = _fields_at(kind, path[:-1])
         return FlatvqError(f"unknown key {dotted!r} in {origin}", nearest(path[-1], known))
-    if finding["type"] == "value_error":
+    if detail["type"] == "value_error":
         place = f" under {dotted!r}" if dotted else ""
-        return FlatvqError(finding["msg"].removeprefix("Value error, ") + place, f"change it in {origin}")
-    return FlatvqError(f"{dotted!r} is {shown(finding['input'])} in {origin}", _remedy(kind, path, finding))
+        return FlatvqError(detail["msg"].removeprefix("Value error, ") + place, f"change it in {origin}")
+    return FlatvqError(f"{dotted!r} is {shown(detail['input'])} in {origin}", _remedy(kind, path, detail))
 
 
-def _remedy(kind: type[BaseModel], path: list[str], finding: ErrorDetails) -> str:
-    """Say what to write instead, in YAML's words where pydantic's are Python's."""
-    value = finding["input"]
-    match finding["type"]:
+def _remedy(kind: type[BaseModel], path: list[str], detail: ErrorDetails) -> str:
+    """Return what to write instead, in terms of YAML where pydantic's message is about Python."""
+    value = detail["input"]
+    match detail["type"]:
         case "tuple_type":
             example = f", such as [{shown(value)}]" if isinstance(value, int | float | str) else ""
             return f"write a list{example}"
         case "model_type":
-            return f"give it keys of its own: {', '.join(sorted(_fields_at(kind, path)))}"
+            return f"write a mapping with the keys {', '.join(sorted(_fields_at(kind, path)))}"
         case "dict_type":
-            return "give it keys of its own"
+            return "write a mapping of keys to values"
         case "too_short":
-            return f"give at least {finding['ctx']['min_length']}"
+            return f"give at least {detail['ctx']['min_length']}"
         case "string_type" if not isinstance(value, dict | list | None):
             return f"write it in quotes: {str(value)!r}"
         case "missing":
             return "give it a value"
-    return finding["msg"][0].lower() + finding["msg"][1:]
+    return detail["msg"][0].lower() + detail["msg"][1:]
 
 
 def shown(value: Any) -> str:
-    """Write a value as a recipe would have it, in at most 60 characters.
+    """Return a value as a recipe shows it, in at most 60 characters.
 
     Example:
         >>> shown(None), shown(True), shown("many"), shown(list(range(100)))
@@ -137,7 +144,7 @@ def shown(value: Any) -> str:
 
 
 def _fields_at(kind: type[BaseModel], path: list[str]) -> list[str]:
-    """Return the keys that a recipe class knows at a path."""
+    """Return the known keys of the section at a path."""
     for part in path:
         if part in kind.model_fields:
             kind = section_of(kind.model_fields[part].annotation) or kind
@@ -145,12 +152,12 @@ def _fields_at(kind: type[BaseModel], path: list[str]) -> list[str]:
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the recipe class inside a field's annotation, such as `tuple[LevelRecipe, ...]`, if any."""
+    """Return the recipe class in an annotation such as `tuple[LevelRecipe, ...]`; None if there is none."""
     return next(_models(annotation), None)
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Find the recipe classes inside an annotation such as `tuple[LevelRecipe, ...]`."""
+    """Yield the recipe classes in an annotation such as `tuple[LevelRecipe, ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):

@@ -1,22 +1,27 @@
-"""Keys of the `codebook` section under their names of version 0.1."""
+"""Old names of recipe keys, which work until the version `REMOVED_IN` with a `FutureWarning`."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from flatvq.deprecation import REMOVED_IN
 
-__all__ = ["current_key", "current_keys"]
+__all__ = ["CODEBOOK_KEYS", "RANGE_KEYS", "current_key", "current_keys"]
 
-_NAMES = {"seeding": "init", "revival": "replacement"}
+CODEBOOK_KEYS = {"seeding": "init", "revival": "replacement"}
+"""New names of the keys of a `codebook` section, by old name."""
+RANGE_KEYS = {"whole": "integer"}
+"""New names of the keys of a section in `tune.space`, by old name."""
 
 
-def current_keys(codebook: Any) -> Any:
-    """Rename the keys of a `codebook` section.
+def current_keys(section: Any, new_names: Mapping[str, str]) -> Any:
+    """Rename the old keys of a section.
 
     Args:
-        codebook: the section as a plain mapping; other values are returned as they are.
+        section: the section as a plain mapping; other values are returned unchanged.
+        new_names: the new name of each old one.
 
     Raises:
         ValueError: if a key is given by both names.
@@ -24,15 +29,17 @@ def current_keys(codebook: Any) -> Any:
     Example:
         >>> import pytest
         >>> with pytest.warns(FutureWarning, match="'seeding' is now 'init'"):
-        ...     current_keys({"seeding": {"kind": "data"}, "metric": "cosine"})
+        ...     current_keys({"seeding": {"kind": "data"}, "metric": "cosine"}, CODEBOOK_KEYS)
         {'init': {'kind': 'data'}, 'metric': 'cosine'}
     """
-    if not isinstance(codebook, dict) or not _NAMES.keys() & codebook.keys():
-        return codebook
-    for old in _NAMES.keys() & codebook.keys():
-        if _NAMES[old] in codebook:
-            raise ValueError(f"{old!r} and {_NAMES[old]!r} are the same key; give {_NAMES[old]!r} alone,")
-    return {_current(key): value for key, value in codebook.items()}
+    if not isinstance(section, dict) or not new_names.keys() & section.keys():
+        return section
+    for old in new_names.keys() & section.keys():
+        if new_names[old] in section:
+            raise ValueError(
+                f"{old!r} and {new_names[old]!r} are the same key; give {new_names[old]!r} alone,"
+            )
+    return {_renamed(key, new_names): value for key, value in section.items()}
 
 
 def current_key(dotted: str) -> str:
@@ -44,17 +51,17 @@ def current_key(dotted: str) -> str:
     """
     parts = dotted.split(".")
     return ".".join(
-        _current(part) if before == "codebook" else part
-        for before, part in zip(["", *parts], parts, strict=False)
+        _renamed(part, CODEBOOK_KEYS) if parent == "codebook" else part
+        for parent, part in zip(["", *parts], parts, strict=False)
     )
 
 
-def _current(key: str) -> str:
-    if key not in _NAMES:
+def _renamed(key: str, new_names: Mapping[str, str]) -> str:
+    if key not in new_names:
         return key
     warnings.warn(
-        f"the recipe key {key!r} is now {_NAMES[key]!r}; flatvq {REMOVED_IN} refuses the old name",
+        f"the recipe key {key!r} is now {new_names[key]!r}; flatvq {REMOVED_IN} rejects the old name",
         FutureWarning,
         stacklevel=2,
     )
-    return _NAMES[key]
+    return new_names[key]

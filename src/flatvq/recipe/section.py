@@ -1,4 +1,4 @@
-"""The base class of every section of a recipe."""
+"""The base class of all sections of a recipe."""
 
 from __future__ import annotations
 
@@ -12,55 +12,55 @@ from pydantic_core import PydanticCustomError
 __all__ = ["LAST_STEP", "LONGEST_SIDE", "MOST_LEVELS", "Section", "Seed", "Seeds"]
 
 LAST_STEP = 99_999_999
-"""Checkpoints are named by eight digits of their step."""
+"""Largest step: the name of a checkpoint has eight digits."""
 LONGEST_SIDE = 65_536
-"""Pixels of a crop's side, and channels, at most: more fits no machine."""
+"""Largest side of a crop in pixels, and largest number of channels."""
 
 MOST_LEVELS = 16
-"""Each level halves the grid at least, and a side has at most 2 to the power of 16 pixels."""
+"""Largest number of levels: each level at least halves the grid, and a side has at most 2^16 pixels."""
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-"""What everything random follows from."""
+"""A random seed."""
 
 
-def _different(seeds: tuple[int, ...]) -> tuple[int, ...]:
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must differ, not {list(seeds)}")
     return seeds
 
 
-Seeds = Annotated[tuple[Seed, ...], AfterValidator(_different)]
-"""One for each training."""
+Seeds = Annotated[tuple[Seed, ...], AfterValidator(_distinct)]
+"""Distinct random seeds."""
 
 
 class Section(BaseModel):
-    """Frozen; every key is known; a number is a number, neither text nor true or false."""
+    """Frozen. Unknown keys are rejected, and so are strings and booleans in place of numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse what pydantic would convert: `true` and '1' to 1."""
-        kinds = set(_kinds(cls.model_fields[str(info.field_name)].annotation))
-        if kinds & {int, float} and kinds <= {int, float, NoneType} and _has_conversion(value):
+        """Reject values that pydantic would convert to a number, such as `true` and '1'."""
+        types = set(_value_types(cls.model_fields[str(info.field_name)].annotation))
+        if types & {int, float} and types <= {int, float, NoneType} and _needs_conversion(value):
             message = "Input should be a finite number in decimals, without quotes"
             raise PydanticCustomError("number_type", message)
         return value
 
 
-def _kinds(annotation: Any) -> Iterator[Any]:
-    """Yield the types of the values inside an annotation such as `tuple[int, ...]` or `float | None`."""
+def _value_types(annotation: Any) -> Iterator[Any]:
+    """Yield the types of the values in an annotation such as `tuple[int, ...]` or `float | None`."""
     arguments = get_args(annotation)
     if get_origin(annotation) is Annotated:
         arguments = arguments[:1]
     if not arguments and annotation is not ...:
         yield annotation if isinstance(annotation, type) else type(annotation)  # of a Literal
     for argument in arguments:
-        yield from _kinds(argument)
+        yield from _value_types(argument)
 
 
-def _has_conversion(value: Any) -> bool:
+def _needs_conversion(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return any(map(_has_conversion, value))
+        return any(map(_needs_conversion, value))
     return isinstance(value, bool | str)

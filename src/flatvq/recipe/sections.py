@@ -1,7 +1,7 @@
 """The sections of a recipe: data, model, codebook, train, evaluate.
 
-Each class is one section of the YAML file; each field's docstring is its documentation, shown by
-`flatvq recipes --fields`.
+Each class is one section of the YAML file. The docstring of a field is its documentation, which
+`flatvq recipes --fields` prints.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from flatvq.recipe.reading import shown
-from flatvq.recipe.renamed import current_keys
+from flatvq.recipe.renamed import CODEBOOK_KEYS, current_keys
 from flatvq.recipe.section import LAST_STEP, LONGEST_SIDE, MOST_LEVELS, Section
 
 __all__ = [
@@ -30,51 +30,56 @@ __all__ = [
 ]
 
 Treatment = Literal["naive", "init", "replacement", "healthy"]
-"""Measures against collapse: none, init from data alone, dead-code replacement alone, or both."""
+"""Measures against codebook collapse: none, initialization from data only, dead-code replacement only, or
+both."""
 
 
 class DataRecipe(Section):
-    """Where the photographs come from and how crops are cut from them."""
+    """The images, how they are split, and how crops are cut."""
 
     source: Literal["photographs", "folder", "huggingface"] = "photographs"
-    """`photographs`: those that come with scikit-image and scikit-learn; `folder`: any folder of images,
-    nested or not; `huggingface`: a local or hub dataset read through Hugging Face `datasets`."""
+    """`photographs`: the photographs that scikit-image and scikit-learn ship. `folder`: a folder of images,
+    including subfolders. `huggingface`: a dataset that Hugging Face `datasets` can read, local or from the
+    hub."""
     path: str = ""
-    """The folder, or the dataset's name or local path. Relative to where flatvq is run."""
+    """The image folder, or the name or local path of a Hugging Face dataset. Relative paths start at the
+    working directory."""
     configuration: str = ""
-    """The configuration of a Hugging Face dataset that has several."""
+    """Configuration name, for a Hugging Face dataset that has several."""
     validation_path: str = ""
-    """A folder, or the name of a split, with the held-out images. Empty: hold out `validation_share` of
-    the files of `path`."""
+    """Folder of the held-out images, or name of the held-out split of a Hugging Face dataset. Empty: hold out
+    `validation_share` of the files of `path`."""
     split: str = "train"
-    """The training split of a Hugging Face dataset."""
+    """Training split of a Hugging Face dataset."""
     image_column: str = "image"
-    """The column of a Hugging Face dataset that holds the images."""
+    """Column of a Hugging Face dataset that holds the images."""
     streaming: bool = False
-    """Read a Hugging Face dataset as a stream, without storing it first."""
+    """Stream a Hugging Face dataset instead of downloading it first."""
     limit: int = Field(0, ge=0)
-    """Use at most this many training images (0: all); for datasets larger than memory, with `streaming`."""
+    """Largest number of training images; 0: all. With `streaming`, it bounds the memory that a large dataset
+    needs."""
     validation_share: float = Field(0.1, gt=0, lt=1)
-    """Share of files (or of each bundled photograph's length) that is held out, never trained on."""
+    """Share of the files that is held out from training. With `source: photographs`, the share of each
+    photograph's longer side."""
     tuning_share: float = Field(0.0, ge=0, lt=1)
-    """Share of the training images that takes the place of the held-out ones, which nothing then looks at:
-    `flatvq tune` chooses by them."""
+    """Share of the training images that replaces the held-out images, which are then not used. `flatvq tune`
+    sets it for its trials."""
     resize: int = Field(0, ge=0, le=LONGEST_SIDE)
-    """Pixels of the shorter side to which every image is scaled first (bicubic); 0 keeps its own size."""
+    """Length in pixels to which the shorter side of every image is scaled first (bicubic). 0: no scaling."""
     white_level: int = Field(0, ge=0, le=65535)
-    """The sample value of white in files of more than 8 bits a sample that do not state it, such as 4095 for
-    12 bits stored in 16. 0: the largest value of 16 bits."""
+    """Sample value of white in files with more than 8 bits per sample that do not state it, such as 4095 for
+    12-bit samples stored in 16 bits. 0: the largest 16-bit value."""
     crop: int = Field(64, ge=16, le=LONGEST_SIDE)
-    """Pixels of the side of the square crops that are trained on and evaluated."""
+    """Side in pixels of the square crops, for training and evaluation."""
     flip: bool = True
     """Mirror half of the training crops left to right."""
     max_unreadable: float = Field(0.5, ge=0, le=1)
-    """Largest share of files that may be unreadable before the study stops."""
+    """Largest share of files that may be unreadable. With more, the study stops."""
     cache_mib: int = Field(2048, ge=0)
-    """Decoded images are kept in memory up to this many MiB."""
+    """Memory in MiB for decoded images. Images that do not fit are decoded again each time."""
 
     @model_validator(mode="after")
-    def _path_has_a_source(self) -> Self:
+    def _source_takes_paths(self) -> Self:
         for key in ("path", "validation_path"):
             if (value := getattr(self, key)) and self.source == "photographs":
                 raise ValueError(f"{key}={value} needs source=folder or huggingface, not {self.source},")
@@ -85,11 +90,11 @@ class DataRecipe(Section):
 
 
 class LevelRecipe(Section):
-    """One level of codes: its grid and its codebook's shape."""
+    """One level: its grid and the shape of its codebook."""
 
     downsample: int = Field(4, ge=2, le=1024)
-    """Factor, a power of two, by which this level's grid is smaller than the one below it (for the first
-    level: than the image)."""
+    """Factor between this level's grid and the grid below it, or the image for the first level. A power of
+    two."""
     codebook_size: int = Field(1024, ge=1)
     """K, the number of codes."""
     code_dim: int = Field(64, ge=1, le=LONGEST_SIDE)
@@ -99,8 +104,8 @@ class LevelRecipe(Section):
     ones; `scalar`: finite scalar quantization (FSQ) with `scalar_levels`; `lookup-free`: the signs of D
     coordinates (LFQ), so that K is 2 to the power of D."""
     scalar_levels: tuple[Annotated[int, Field(le=LONGEST_SIDE)], ...] = ()
-    """Number of values of each coordinate of `scalar`, which these levels imply; K is their product, D their
-    number."""
+    """Levels of finite scalar quantization (FSQ), such as [8, 5, 5]; they imply `quantizer: scalar`. K is the
+    product of the numbers and D is their count."""
     stages: int = Field(1, ge=1, le=64)
     """Number of codebooks of `residual`, and of indices in each cell of the grid."""
 
@@ -133,7 +138,7 @@ class LevelRecipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _codes_can_be_counted(self) -> Self:
+    def _sizes_are_valid(self) -> Self:
         if self.downsample & (self.downsample - 1):
             raise ValueError(f"downsample must be a power of two, not {self.downsample}")
         if any(level < 2 for level in self.scalar_levels):
@@ -147,90 +152,95 @@ class LevelRecipe(Section):
             object.__setattr__(self, "codebook_size", 2**self.code_dim)
         if self.codebook_size >= 2**63:
             codes = f"{Decimal(self.codebook_size):.3g} codes"
-            raise ValueError(f"{codes} are more than indices of 64 bits can count")
+            raise ValueError(f"{codes} are more than 64-bit indices can count")
         return self
 
 
 class ModelRecipe(Section):
-    """The autoencoder. Its levels are a list: one for a single-level model, several for a hierarchy."""
+    """The autoencoder: a single-level model has one level, a hierarchy has several."""
 
     levels: tuple[LevelRecipe, ...] = Field((LevelRecipe(),), min_length=1, max_length=MOST_LEVELS)
-    """From the bottom (the finest grid) to the top."""
+    """The levels, from the bottom (the finest grid) to the top."""
     hierarchy: Literal["parallel", "conditioned"] = "parallel"
-    """`conditioned`: each level sees the decoded levels above it, as in VQ-VAE-2; `parallel`: it does not."""
+    """`parallel`: each level is quantized independently of the others. `conditioned`: each level is quantized
+    given the decoded levels above it, as in VQ-VAE-2."""
     channels: Literal[1, 3] = 3
-    """Channels of the images: 3 for colour, 1 for greyscale (luma; colour images are converted)."""
+    """Image channels. 3: colour. 1: greyscale; colour images are converted to luma."""
     width: int = Field(128, ge=2, le=LONGEST_SIDE, multiple_of=2)
-    """Channels of the encoder and decoder."""
+    """Channels of the encoder and the decoder."""
     residual_width: int = Field(64, ge=1, le=LONGEST_SIDE)
-    """Channels inside a residual block."""
+    """Hidden channels of a residual block."""
     residual_blocks: int = Field(2, ge=0, le=1000)
     """Residual blocks per encoder and per decoder."""
 
 
 class InitRecipe(Section):
-    """How a codebook gets its first codes."""
+    """Initialization of a codebook."""
 
     kind: Literal["random", "data", "kmeans"] = "kmeans"
-    """`random`: from a distribution that knows nothing of the data; `data`: encoder outputs of the first
-    batches; `kmeans`: k-means++ and Lloyd's iterations on those."""
+    """`random`: samples of `distribution`, independent of the data. `data`: encoder outputs of the first
+    batches. `kmeans`: k-means (k-means++ and Lloyd's iterations) on these outputs."""
     distribution: Literal["normal", "uniform", "kaiming"] = "normal"
-    """For `random`: unit normal; uniform within 1/K; Kaiming uniform."""
+    """Used with `kind: random`. `normal`: standard normal. `uniform`: uniform in [-1/K, 1/K]. `kaiming`:
+    Kaiming uniform."""
     vectors_per_code: int = Field(8, ge=1, le=1_000_000)
-    """For `data` and `kmeans`: gather this many encoder outputs per code before the final draw."""
+    """Used with `kind: data` and `kind: kmeans`: number of encoder outputs to collect per code before the
+    codes are drawn."""
 
 
 class UpdateRecipe(Section):
-    """How codes follow the encoder's outputs."""
+    """Training of the codes."""
 
     kind: Literal["ema", "gradient"] = "ema"
-    """`ema`: exponential moving averages of counts and sums; `gradient`: the codebook loss."""
+    """`ema`: exponential moving averages of the counts and sums of assigned encoder outputs. `gradient`:
+    gradient descent on the codebook loss."""
     decay: float = Field(0.99, gt=0, lt=1)
-    """Decay of the moving averages."""
+    """Decay per step of the moving averages; used with `kind: ema`."""
 
 
 class ReplacementRecipe(Section):
-    """When inactive codes are replaced by encoder outputs of the current batch."""
+    """Dead-code replacement: inactive codes are replaced by encoder outputs of the current batch."""
 
     every: int = Field(50, ge=1, le=LAST_STEP)
-    """Steps between two events."""
+    """Steps between two replacement events."""
     start: int = Field(0, ge=0, le=LAST_STEP)
-    """First step at which an event may happen; before the step at which replacement stops."""
+    """First step at which an event may happen."""
     stop: float = Field(0.8, gt=0, le=1)
-    """Share of the training after which no event happens any more, so that the last codes settle."""
+    """Share of the training steps after which no event happens, so that the codes settle."""
     fraction: float = Field(0.1, gt=0, le=1_000_000)
-    """A code is inactive when its EMA count is below this fraction of uniform use (vectors per step / K)."""
+    """A code is inactive if its EMA count is below this fraction of uniform use, which is the number of
+    vectors per step divided by K."""
     count: float | None = Field(None, gt=0, le=1e9)
-    """If given, a code is inactive below this many vectors per step instead, whatever the batch and K. With
-    `every: 1`, 2 is the reference's policy."""
+    """If set, it replaces `fraction`: a code is inactive if its EMA count is below this number of vectors per
+    step. `count: 2` with `every: 1` is the policy of Reyhanian & Wiskott (arXiv 2601.22244)."""
     share: float = Field(1.0, gt=0, le=1)
-    """At most this share of the codebook is replaced in one event."""
+    """Largest share of the codebook that one event replaces."""
     grace: int = Field(0, ge=0, le=LAST_STEP)
-    """Steps for which a newborn, or a freshly initialized code, is left alone."""
+    """Steps after its initialization or replacement during which a code is not replaced."""
 
 
 class CodebookRecipe(Section):
-    """What is done to every codebook of the model: the same on every level and in every arm that says so."""
+    """Initialization, training and search of the codebooks; the same for all levels."""
 
     init: InitRecipe = InitRecipe()
     """How the first codes are chosen."""
     update: UpdateRecipe = UpdateRecipe()
-    """How codes follow the data."""
+    """How the codes are trained."""
     replacement: ReplacementRecipe | None = ReplacementRecipe()
-    """Replacement of inactive codes; null for none."""
+    """Replacement of inactive codes; null: none."""
     metric: Literal["euclidean", "cosine"] = "euclidean"
     """Distance of the nearest-code search."""
     estimator: Literal["straight-through", "rotation"] = "straight-through"
-    """How the gradient passes the quantizer."""
+    """How gradients pass through the quantizer: the straight-through estimator, or the rotation trick."""
 
     @model_validator(mode="before")
     @classmethod
     def _with_current_keys(cls, tree: Any) -> Any:
-        return current_keys(tree)
+        return current_keys(tree, CODEBOOK_KEYS)
 
     @property
     def treatment(self) -> Treatment:
-        """Measures against collapse: init from data, dead-code replacement, both or neither."""
+        """The measures against codebook collapse in this section."""
         from_data, replacement = self.init.kind != "random", self.replacement is not None
         if from_data and replacement:
             return "healthy"
@@ -238,52 +248,56 @@ class CodebookRecipe(Section):
 
 
 class TrainRecipe(Section):
-    """Optimisation."""
+    """Optimization, precision, and what a run writes."""
 
     steps: int = Field(1000, ge=1, le=LAST_STEP)
-    """Optimiser steps."""
+    """Number of optimizer steps."""
     batch_size: int = Field(32, ge=1, le=1_000_000)
-    """Crops per step, over all processes."""
+    """Crops per step, in total over all processes."""
     optimizer: Literal["adam", "adamw"] = "adam"
-    """The optimiser."""
+    """The optimizer."""
     learning_rate: float = Field(3e-4, gt=0, le=1e30)
     """Peak learning rate."""
     weight_decay: float = Field(0.0, ge=0, le=1_000_000)
-    """Decoupled weight decay; with `adamw` only."""
+    """Decoupled weight decay; used with `optimizer: adamw`."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate after the warm-up: constant, or a cosine to zero at the last step."""
+    """Learning rate after the warm-up. `constant`: the peak. `cosine`: a cosine that reaches zero at the last
+    step."""
     warmup_steps: int = Field(0, ge=0, le=LAST_STEP)
-    """Steps over which the learning rate rises linearly to its peak."""
+    """Steps in which the learning rate rises linearly to its peak."""
     commitment_weight: float = Field(0.25, ge=0, le=1_000_000)
-    """Weight of the commitment loss (beta), summed over levels."""
+    """Weight (beta) of the commitment loss, which is summed over the levels."""
     codebook_weight: float = Field(1.0, ge=0, le=1_000_000)
-    """Weight of the codebook loss; it has an effect with `update.kind: gradient` only."""
+    """Weight of the codebook loss; used with `codebook.update.kind: gradient`."""
     entropy_weight: float = Field(0.1, ge=0, le=1_000_000)
-    """Weight of the entropy loss; it has an effect with `quantizer: lookup-free` only."""
+    """Weight of the entropy loss; used with `quantizer: lookup-free`."""
     clip_norm: float = Field(0.0, ge=0, le=1e30)
-    """Largest norm of the gradient; 0 leaves it as it is."""
+    """Largest gradient norm; larger gradients are scaled down. 0: no clipping."""
     precision: Literal["float32", "bfloat16", "auto"] = "auto"
-    """`auto`: bfloat16 autocast where the processor is fast at it. Codebooks and search stay float32."""
+    """`bfloat16`: autocast to bfloat16; codebooks and nearest-code search stay in float32. `auto`: bfloat16
+    on processors that accelerate it, otherwise float32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """`auto`: CUDA if there is any, else the CPU."""
+    """`auto`: CUDA if available, otherwise the CPU."""
     compile: Literal["auto", "always", "never"] = "auto"
-    """`torch.compile` for the training steps. `auto`: on a CPU, where the run is long enough to repay it."""
+    """Whether `torch.compile` compiles the training step. `auto`: on a CPU, if the run is long enough to make
+    up for the compile time."""
     validate_every: int = Field(100, ge=1, le=LAST_STEP)
-    """Steps between two looks at the held-out crops."""
+    """Steps between two validations on held-out crops."""
     checkpoint_every: int = Field(200, ge=1, le=LAST_STEP)
     """Steps between two checkpoints."""
     record_every: int = Field(10, ge=1, le=LAST_STEP)
     """Steps between two records of the losses."""
     tensorboard: bool = False
-    """Write the records as TensorBoard events too."""
+    """Also write the records as TensorBoard events."""
 
 
 class EvaluateRecipe(Section):
-    """What is measured at the end of a trial."""
+    """Evaluation during and after training."""
 
     batch_size: int = Field(64, ge=1, le=1_000_000)
     """Images per forward pass."""
     validation_images: int = Field(64, ge=1, le=1_000_000_000)
-    """Held-out crops, evenly spread, that are looked at during training; the final evaluation takes all."""
+    """Number of held-out crops, evenly spaced, in the validations during training. The final evaluation uses
+    all held-out crops."""
     samples: int = Field(6, ge=0, le=100_000)
-    """Held-out crops, evenly spread, that are kept as PNG beside their reconstructions."""
+    """Number of held-out crops, evenly spaced, that are saved as PNG with their reconstructions."""

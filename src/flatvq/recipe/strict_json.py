@@ -1,4 +1,4 @@
-"""JSON as flatvq writes it: what differs, such as a key that occurs twice in an object, is damage."""
+"""Strict reading of JSON: duplicate keys and non-finite numbers count as damage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flatvq.errors import FlatvqError
 
 __all__ = ["load_json"]
 
-_LONGEST = 120
+_MAX_CHARACTERS = 120
 
 
 def load_json(
@@ -20,16 +20,16 @@ def load_json(
 
     Args:
         content: the document, in UTF-8.
-        origin: what to call it in an error.
-        remedy: what to do about it if it is damaged.
-        non_finite_is_null: whether NaN and infinity, which JSON does not have, are read as None; otherwise
-            they are damage.
+        origin: name of the document in error messages.
+        remedy: what to do if the document is damaged.
+        non_finite_is_null: whether NaN and infinity, which JSON does not define, are read as None. Otherwise
+            they count as damage.
 
     Returns:
-        What it holds; text that can be written in UTF-8.
+        The value of the document. All its strings can be encoded in UTF-8.
 
     Raises:
-        FlatvqError: if it is not JSON, holds a key twice or a number that JSON does not have.
+        FlatvqError: if the document is not JSON, or holds a duplicate key or a non-finite number.
 
     Example:
         >>> load_json(b'{"steps": 10, "steps": 20}', "'recipe.json'")
@@ -38,37 +38,37 @@ def load_json(
         >>> load_json(b'[0.5, NaN, 1e999]', "'metrics.json'", non_finite_is_null=True)
         [0.5, None, None]
     """
-    refuse = _none if non_finite_is_null else _refuse
+    parse_constant = _to_none if non_finite_is_null else _reject
     try:
         tree = json.loads(
             content.decode(),
-            object_pairs_hook=_with_different_keys,
-            parse_constant=refuse,
-            parse_float=lambda text: number if isfinite(number := float(text)) else refuse(text),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=parse_constant,
+            parse_float=lambda text: number if isfinite(number := float(text)) else parse_constant(text),
         )
         if b"\\u" in content:
-            json.dumps(tree, ensure_ascii=False).encode()  # half of a pair of surrogates is no character
+            json.dumps(tree, ensure_ascii=False).encode()  # raises for a lone surrogate
     except RecursionError:
         raise FlatvqError(f"{origin} is damaged (nested too deeply)", remedy) from None
     except UnicodeEncodeError:
         raise FlatvqError(f"{origin} is damaged (text that is not Unicode)", remedy) from None
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError, too
-        raise FlatvqError(f"{origin} is damaged ({str(error)[:_LONGEST]})", remedy) from None
+    except ValueError as error:  # includes UnicodeDecodeError and JSONDecodeError
+        raise FlatvqError(f"{origin} is damaged ({str(error)[:_MAX_CHARACTERS]})", remedy) from None
     return tree
 
 
-def _with_different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     tree = dict(pairs)
     if len(tree) < len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for number, key in enumerate(keys) if key in keys[:number])
-        raise ValueError(f"the key {twice!r} twice")
+        duplicate = next(key for number, key in enumerate(keys) if key in keys[:number])
+        raise ValueError(f"the key {duplicate!r} twice")
     return tree
 
 
-def _none(text: str) -> None:
+def _to_none(text: str) -> None:
     return None
 
 
-def _refuse(text: str) -> NoReturn:
+def _reject(text: str) -> NoReturn:
     raise ValueError(f"the number {text}")

@@ -1,8 +1,8 @@
-"""YAML without surprises: a value is what its writer meant, or it is refused with its line.
+"""Strict reading of YAML: ambiguous values are rejected with their line.
 
 Plain scalars follow the core schema of YAML 1.2, with decimal numbers only: `yes`, `010`, `1:30` and
-`2024-01-01` are text, and `1e-4` is a number. Keys are always text. A key that occurs twice in a mapping is
-an error; keys of a merged mapping (`<<`) may be replaced.
+`2024-01-01` are text, and `1e-4` is a number. Keys are always text. A duplicate key in a mapping is an error;
+keys of a merged mapping (`<<`) may be overridden.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flatvq.errors import FlatvqError
 __all__ = ["dump_yaml", "load_yaml"]
 
 _TAG = "tag:yaml.org,2002:"
-_MOST_VALUES, _DEEPEST = 20_000, 50
+_MAX_VALUES, _MAX_DEPTH = 20_000, 50
 
 
 def load_yaml(text: str, origin: str) -> Any:
@@ -27,14 +27,14 @@ def load_yaml(text: str, origin: str) -> Any:
 
     Args:
         text: the document.
-        origin: what to call it in an error.
+        origin: name of the document in error messages.
 
     Returns:
-        Dictionaries with text as keys, lists, text, whole numbers, floats, booleans and None.
+        Dictionaries with strings as keys, lists, strings, integers, floats, booleans and None.
 
     Raises:
-        FlatvqError: if the text is not YAML, holds several documents, a key twice, a tag of a programming
-            language, or is nested too deeply or too large once its aliases are replaced.
+        FlatvqError: if the text is not YAML; holds several documents, a duplicate key or a tag that YAML does
+            not define; or is nested too deeply or too large after its aliases are expanded.
 
     Example:
         >>> load_yaml("{steps: 10, learning_rate: 1e-4, flip: yes}", "the text")
@@ -53,11 +53,11 @@ def load_yaml(text: str, origin: str) -> Any:
     except RecursionError:
         raise _too_deep(origin) from None
     except yaml.YAMLError as error:
-        raise FlatvqError(f"{origin} is not YAML at {_place(error, text)}", "correct it") from None
+        raise FlatvqError(f"{origin} is not YAML at {_line_and_cause(error, text)}", "correct it") from None
 
 
 def dump_yaml(tree: Any) -> str:
-    r"""Write a tree so that readers of YAML 1.1 and 1.2 read the same values.
+    r"""Write a tree as YAML that parsers of YAML 1.1 and 1.2 read identically.
 
     Example:
         >>> dump_yaml({"title": "1e3", "path": "on", "steps": 10})
@@ -67,47 +67,48 @@ def dump_yaml(tree: Any) -> str:
 
 
 class _Check:
-    """Looks at each node of a document once.
+    """Checks the size, depth and keys of a document. Each node is visited once.
 
     Args:
-        origin: what to call the document in an error.
+        origin: name of the document in error messages.
     """
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
-        self._known: dict[Node, tuple[int, int] | None] = {}
+        self._extents: dict[Node, tuple[int, int] | None] = {}
 
     def extent(self, node: Node) -> tuple[int, int]:
-        """Return how many values a node stands for, each alias replaced, and how deeply they are nested."""
-        if node in self._known:
-            known = self._known[node]
-            if known is None:
-                raise self._refused(node, "an alias inside of what it stands for", "write it out")
-            return known
-        self._known[node] = None
+        """Return the number of values of a node and their depth, with aliases expanded."""
+        if node in self._extents:
+            extent = self._extents[node]
+            if extent is None:
+                raise self._error(node, "an alias that contains itself", "write it out")
+            return extent
+        self._extents[node] = None
         if isinstance(node, MappingNode):
-            self._refuse_repeats(node)
-        below = [self.extent(child) for child in _children(node)]
-        values, depth = 1 + sum(one for one, _ in below), 1 + max((one for _, one in below), default=0)
-        if values > _MOST_VALUES:
-            raise self._refused(node, f"more than {_MOST_VALUES:,} values", "shorten it")
-        if depth > _DEEPEST:
+            self._reject_duplicates(node)
+        children = [self.extent(child) for child in _children(node)]
+        values = 1 + sum(count for count, _ in children)
+        depth = 1 + max((levels for _, levels in children), default=0)
+        if values > _MAX_VALUES:
+            raise self._error(node, f"more than {_MAX_VALUES:,} values", "shorten it")
+        if depth > _MAX_DEPTH:
             raise _too_deep(self.origin)
-        self._known[node] = values, depth
+        self._extents[node] = values, depth
         return values, depth
 
-    def _refuse_repeats(self, node: MappingNode) -> None:
+    def _reject_duplicates(self, node: MappingNode) -> None:
         lines: dict[str, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, ScalarNode):
-                raise self._refused(key, "a key that is not text", "write text before the colon")
+                raise self._error(key, "a key that is not text", "write text before the colon")
             if key.value in lines:
-                twice = f"the key {key.value!r} twice, at lines {lines[key.value]} and {line}"
-                raise FlatvqError(f"{self.origin} has {twice}", "keep one of them")
+                duplicate = f"the key {key.value!r} twice, at lines {lines[key.value]} and {line}"
+                raise FlatvqError(f"{self.origin} has {duplicate}", "keep one of them")
             lines[key.value] = line
 
-    def _refused(self, node: Node, what: str, remedy: str) -> FlatvqError:
+    def _error(self, node: Node, what: str, remedy: str) -> FlatvqError:
         return FlatvqError(f"{self.origin} has {what}, at line {node.start_mark.line + 1}", remedy)
 
 
@@ -117,8 +118,8 @@ def _children(node: Node) -> Iterable[Node]:
     return node.value if isinstance(node, SequenceNode) else ()
 
 
-def _place(error: yaml.YAMLError, text: str) -> str:
-    """Return the line of an error and what is wrong there."""
+def _line_and_cause(error: yaml.YAMLError, text: str) -> str:
+    """Return the line and the cause of an error."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"line {error.problem_mark.line + 1} ({error.problem})"
     position = error.position if isinstance(error, yaml.reader.ReaderError) else 0
@@ -126,32 +127,40 @@ def _place(error: yaml.YAMLError, text: str) -> str:
 
 
 def _too_deep(origin: str) -> FlatvqError:
-    return FlatvqError(f"{origin} is nested more than {_DEEPEST} deep", "see `flatvq recipes` for examples")
+    return FlatvqError(f"{origin} is nested more than {_MAX_DEPTH} deep", "see `flatvq recipes` for examples")
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values and text as keys."""
+    """Loads the core schema, with strings as keys."""
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[str, Any]:  # type: ignore[override]
-        """Make a dictionary whose keys are text as it is written."""
+        """Return a dictionary whose keys are the text as written."""
         if not isinstance(node, MappingNode):
             return super().construct_mapping(node)  # raises, with the line
         self.flatten_mapping(node)
         return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
 
-    def refuse(self, node: Node) -> None:
-        """Refuse a tag that is none of YAML's own."""
+    def reject(self, node: Node) -> None:
+        """Raise an error for a tag outside the core schema."""
         raise yaml.constructor.ConstructorError(None, None, f"unknown tag {node.tag}", node.start_mark)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that either schema takes for something else."""
+    """Quotes strings that YAML 1.1 or 1.2 would read as another type or with other line breaks."""
+
+    def represent_str(self, text: str) -> ScalarNode:
+        """Write text with the line breaks of YAML 1.1 in double quotes, which escape them."""
+        has_breaks = any(char in text for char in "\x85\u2028\u2029")
+        return self.represent_scalar(f"{_TAG}str", text, style='"' if has_breaks else None)
 
 
-# None of those that yaml.SafeLoader has.
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+# Without the resolvers and constructors of yaml.SafeLoader.
 _Loader.yaml_implicit_resolvers, _Loader.yaml_constructors = {}, {}
 
-# Pattern and first characters of the plain scalars that are not text.
+# Pattern and possible first characters of the plain scalars that are not strings.
 _SCALARS: dict[str, tuple[str, list[str]]] = {
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     "int": (r"[-+]?(0|[1-9](_?[0-9])*)", list("-+0123456789")),
@@ -191,4 +200,4 @@ _CONSTRUCTORS = {
 }
 for _name, _constructor in _CONSTRUCTORS.items():
     _Loader.add_constructor(_TAG + _name, _constructor)
-_Loader.add_constructor(None, _Loader.refuse)
+_Loader.add_constructor(None, _Loader.reject)

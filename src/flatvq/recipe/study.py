@@ -1,16 +1,17 @@
-"""A trial's recipe, resolved; a study's recipe: arms x seeds, what has to match, and the margin."""
+"""The recipes of a study (arms, seeds, matching rule, equivalence margin) and of one trial."""
 
 from __future__ import annotations
 
 from math import isfinite, prod
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from flatvq.capacities import CAPACITIES
 from flatvq.errors import nearest
 from flatvq.paths import name_fault, same_name
 from flatvq.recipe.reading import merge, parse, shown
-from flatvq.recipe.renamed import current_keys
+from flatvq.recipe.renamed import CODEBOOK_KEYS, RANGE_KEYS, current_keys
 from flatvq.recipe.section import Section, Seed, Seeds
 from flatvq.recipe.sections import (
     CodebookRecipe,
@@ -23,17 +24,27 @@ from flatvq.recipe.sections import (
 __all__ = [
     "ArmRecipe",
     "Capacity",
-    "KnobRecipe",
     "MatchRecipe",
+    "ParameterRange",
     "Sections",
     "StudyRecipe",
     "TrialRecipe",
     "TuneRecipe",
 ]
 
-_MOST_TRIALS = 10_000
+_MAX_TRIALS = 10_000
 
-Capacity = Literal["bits", "parameters", "multiply_adds"]
+
+def _known_capacity(name: str) -> str:
+    if name not in CAPACITIES:
+        raise ValueError(f"no capacity is named {name!r}, {nearest(name, CAPACITIES)},")
+    return name
+
+
+Capacity = Annotated[
+    str, AfterValidator(_known_capacity), Field(json_schema_extra={"enum": list(CAPACITIES)})
+]
+"""A key of `flatvq.capacities.CAPACITIES`."""
 
 
 class Sections(Section):
@@ -50,7 +61,7 @@ class Sections(Section):
         factor = prod(level.downsample for level in self.model.levels)
         if self.data.crop % factor:
             raise ValueError(
-                f"data.crop must be a multiple of {factor}, the levels' total downsampling, "
+                f"data.crop must be a multiple of {factor}, the total downsampling of the levels, "
                 f"not {self.data.crop}"
             )
         return self
@@ -67,64 +78,69 @@ class Sections(Section):
 
 
 class TrialRecipe(Sections):
-    """One training, resolved: an arm with a seed."""
+    """The recipe of one trial: an arm, fully resolved, with a seed."""
 
     arm: str = "default"
     """Name of the arm."""
     seed: Seed = 0
-    """Everything random in the trial follows from this number and the step."""
+    """Seed of the trial. Together with the step it determines every random number of the trial."""
 
 
 class MatchRecipe(Section):
-    """Which capacities have to agree before arms may be compared."""
+    """Which capacities the arms must share before a study compares them."""
 
     reference: str = ""
-    """The arm that the others are matched to; empty: the first."""
+    """Name of the arm that the other arms are matched to. Empty: the first arm."""
     capacities: tuple[Capacity, ...] = ("bits",)
-    """What has to agree within `tolerance`."""
+    """Capacities that must agree with the reference arm within `tolerance`."""
     tolerance: float = Field(0.01, gt=0, le=1)
-    """Largest relative difference that counts as matched."""
+    """Largest relative difference from the reference arm that counts as matched: 0.01 is 1 %."""
     solve: bool = False
-    """Choose `codebook_size` and the widths of arms that are off so that they match; false: take every arm
-    as it is written, and refuse the study if one is off."""
+    """true: adjust `codebook_size`, `width` and `residual_width` of the arms that do not match. false: use
+    every arm as written, and reject the study if an arm does not match."""
     nearest: bool = False
-    """With `solve`: admit arms that no choice brings within the tolerance, as near as they come. What is left
-    is told beside every result."""
+    """Used with `solve: true`. true: accept the closest match for an arm that cannot reach the tolerance; the
+    report states the remaining difference. false: reject the study."""
     unmatched: tuple[str, ...] = ()
-    """Arms, by name, that are compared although they do not match."""
+    """Names of arms that are compared as written although they do not match."""
 
     @model_validator(mode="after")
-    def _nearest_is_solved_for(self) -> Self:
+    def _nearest_needs_solve(self) -> Self:
         if self.nearest and not self.solve:
             raise ValueError("nearest: true needs solve: true")
         return self
 
 
-class KnobRecipe(Section):
-    """The values that one hyper-parameter may take: a list of choices, or a range."""
+class ParameterRange(Section):
+    """The values that a search may give to one hyper-parameter: a list of choices, or a numeric range."""
 
     choices: tuple[Any, ...] = ()
-    """One of these; if not given, a number from `low` to `high`."""
+    """The allowed values. Empty: numbers from `low` to `high`."""
     low: float = Field(0.0, ge=-1e15, le=1e15)
-    """Least value."""
+    """Smallest value of the range."""
     high: float = Field(0.0, ge=-1e15, le=1e15)
-    """Greatest value."""
+    """Largest value of the range, included."""
     log: bool = False
-    """Look at ratios rather than differences."""
-    whole: bool = False
-    """Whole numbers only."""
+    """Sample the range on a logarithmic scale."""
+    integer: bool = False
+    """Sample integers only."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_current_keys(cls, tree: Any) -> Any:
+        return current_keys(tree, RANGE_KEYS)
 
     @model_validator(mode="after")
-    def _some_values(self) -> Self:
+    def _holds_values(self) -> Self:
         if self.choices:
-            if self.low or self.high or self.log or self.whole:
-                raise ValueError("choices exclude low, high, log and whole")
+            if self.low or self.high or self.log or self.integer:
+                raise ValueError("choices exclude low, high, log and integer")
             for choice in self.choices:
-                known = isinstance(choice, bool | int | float | str | None)
-                if not known or (isinstance(choice, float) and not isfinite(choice)):
-                    raise ValueError(f"{shown(choice)} is no value to choose")
+                is_scalar = isinstance(choice, bool | int | float | str | None)
+                if not is_scalar or (isinstance(choice, float) and not isfinite(choice)):
+                    raise ValueError(f"{shown(choice)} cannot be a choice")
             return self
-        low, high = (round(self.low), round(self.high)) if self.whole else (self.low, self.high)
+        low, high = (round(self.low), round(self.high)) if self.integer else (self.low, self.high)
         if not low < high:
             raise ValueError(f"a range from {self.low:g} to {self.high:g} holds no values")
         if self.log and low <= 0:
@@ -133,27 +149,27 @@ class KnobRecipe(Section):
 
 
 class TuneRecipe(Section):
-    """What `flatvq tune` looks for, by which images, and how what it finds is confirmed."""
+    """How `flatvq tune` searches hyper-parameters and confirms the result."""
 
     trials: int = Field(30, ge=1, le=1_000_000)
-    """Number of trials, pruned ones included."""
+    """Number of trials, including pruned ones."""
     length: float = Field(0.5, gt=0, le=1)
-    """Steps of such a trial, as a share of `train.steps`."""
+    """Length of a trial, as a share of `train.steps`."""
     set_aside: float = Field(0.1, gt=0, lt=1)
-    """Share of the training images that trials are chosen by. The held-out images are not looked at until
-    the winner is confirmed."""
+    """Share of the training images that is set aside to score the trials. The held-out images are used only
+    to confirm the winner."""
     seed: int = Field(0, ge=0, le=2_000_000_000)
-    """Of the trials and of the sampler."""
+    """Seed of the trials and of the sampler."""
     confirm_seeds: Seeds = Field((1001, 1002, 1003), min_length=2)
     """Seeds of the full-length trainings that compare the winner with the incumbent."""
-    space: dict[str, KnobRecipe] = Field({})
-    """What may change, by dotted key; `code_dim` stands for D of every level, `upper_bits` for log2 K of the
-    levels above the bottom, whose K then keeps the bits. Empty: the codebook's usual hyper-parameters and the
-    learning rate."""
+    space: dict[str, ParameterRange] = Field({})
+    """The hyper-parameters to search, by dotted recipe key. Two keys are special: `code_dim` sets D of every
+    level; `upper_bits` sets log2 K of all levels above the bottom, and the bottom's K then keeps the total
+    bits. Empty: the usual hyper-parameters of the codebook, and the learning rate."""
 
 
 class ArmRecipe(Section):
-    """One arm: a diff against the study's sections."""
+    """One arm: a diff against the sections of the study."""
 
     data: dict[str, Any] = Field(default_factory=dict)
     model: dict[str, Any] = Field(default_factory=dict)
@@ -164,51 +180,53 @@ class ArmRecipe(Section):
     @field_validator("codebook", mode="before")
     @classmethod
     def _with_current_keys(cls, codebook: Any) -> Any:
-        return current_keys(codebook)
+        return current_keys(codebook, CODEBOOK_KEYS)
 
 
 class StudyRecipe(Sections):
-    """Arms x seeds, what has to match, and the margin, fixed before the first run."""
+    """The recipe of a study: every arm is trained with every seed, and matched arms are compared."""
 
     title: str = ""
-    """One line that says what the study asks."""
+    """The question of the study, in one line."""
     arms: dict[str, ArmRecipe] = Field({"default": ArmRecipe()}, min_length=1, max_length=256)
-    """Diffs by name, against the sections above. A name becomes a folder's: at most 64 characters."""
+    """The arms by name, each a diff against the sections above. A name is also a folder name and has at most
+    64 characters."""
     seeds: Seeds = Field((0, 1, 2), min_length=1)
-    """The seeds; each arm is trained once with each."""
+    """The seeds. Each arm is trained once with each seed."""
     match: MatchRecipe = MatchRecipe()
-    """Matched capacity."""
+    """Which capacities the arms must share."""
     margin_db: float = Field(0.1, gt=0, le=100)
-    """Differences of PSNR inside plus or minus this count as equivalent."""
+    """Equivalence margin in dB of PSNR. Two arms are equivalent if the 90 % interval of their difference lies
+    within plus or minus the margin."""
     compare: tuple[tuple[str, str], ...] = ()
-    """Pairs (a, b) of arms to compare; empty: every pair that differs in the model alone or in the codebook
-    alone."""
+    """Pairs [a, b] of arms to compare. Empty: every pair of arms that differs only in the model or only in
+    the codebook."""
     tune: TuneRecipe = TuneRecipe()
-    """What `flatvq tune` does."""
+    """Settings of `flatvq tune`."""
     workers: int = Field(0, ge=0, le=10_000)
-    """Trials at the same time; 0: one per core on a CPU, one per GPU."""
+    """Number of trials that run at the same time. 0: one per CPU core, or one per GPU."""
 
     @model_validator(mode="after")
-    def _trials_can_be_listed(self) -> Self:
-        number = len(self.arms) * len(self.seeds)
-        if number > _MOST_TRIALS:
-            what = f"{len(self.arms)} arms with {len(self.seeds)} seeds are {number:,} trials"
-            raise ValueError(f"{what}, more than {_MOST_TRIALS:,}")
+    def _not_too_many_trials(self) -> Self:
+        count = len(self.arms) * len(self.seeds)
+        if count > _MAX_TRIALS:
+            what = f"{len(self.arms)} arms with {len(self.seeds)} seeds are {count:,} trials"
+            raise ValueError(f"{what}, more than {_MAX_TRIALS:,}")
         return self
 
     @model_validator(mode="after")
-    def _names_become_folders(self) -> Self:
-        before: dict[str, str] = {}
+    def _names_can_be_folders(self) -> Self:
+        by_folder: dict[str, str] = {}
         for name in self.arms:
             if fault := name_fault(name):
-                raise ValueError(f"the arm's name {shown(name)} {fault}, and has to be a folder's name")
-            if other := before.get(same_name(name)):
-                raise ValueError(f"the arms {other!r} and {name!r} would share a folder on some systems")
-            before[same_name(name)] = name
+                raise ValueError(f"the arm name {shown(name)} {fault}, so it cannot be a folder name")
+            if earlier := by_folder.get(same_name(name)):
+                raise ValueError(f"the arms {earlier!r} and {name!r} would share a folder on some systems")
+            by_folder[same_name(name)] = name
         return self
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> Self:
+    def _arms_exist_and_resolve(self) -> Self:
         if not self.match.reference:
             object.__setattr__(
                 self, "match", self.match.model_copy(update={"reference": next(iter(self.arms))})
@@ -223,13 +241,21 @@ class StudyRecipe(Sections):
                 raise ValueError(f"no arm is named {name!r}, {nearest(name, self.arms)}")
         for a, b in self.compare:
             if a == b:
-                raise ValueError(f"compare holds the pair ({a}, {b}), an arm with itself")
+                raise ValueError(f"compare holds the pair ({a}, {b}), which compares an arm with itself")
         for name in self.arms:
             self.trial(name, self.seeds[0])
         return self
 
     def trial(self, arm: str, seed: int) -> TrialRecipe:
-        """Resolve an arm with a seed into a trial's recipe, before any matching."""
+        """Return the recipe of one trial, before matching.
+
+        Args:
+            arm: name of the arm.
+            seed: the seed.
+
+        Raises:
+            FlatvqError: if a key or value of the arm is not valid.
+        """
         sections = self.model_dump(include=set(Sections.model_fields))
         tree = {**merge(sections, self.arms[arm].model_dump()), "arm": arm, "seed": seed}
         return parse(TrialRecipe, tree, f"arm {arm!r}")

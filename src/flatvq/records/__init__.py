@@ -1,10 +1,11 @@
-"""Reading the files of runs, studies and searches (docs/records.md): one typed reader for each.
+"""Typed readers for the files of runs, studies and searches (docs/records.md).
 
-A file whose values have other types or ranges than docs/records.md states is refused with the first of them;
-nothing is converted. JSON has neither NaN nor infinity. Where a writer wrote one, it is read as null.
+Values are not converted: a file with a value of another type or range than docs/records.md states is an error
+that names the first such value. NaN and infinity, which JSON does not define, are read as null.
 """
 
-from flatvq.records.lines import JsonLines, Look, Row, load_jsonl, parse_row, read_jsonl, read_rows
+from flatvq.deprecation import renamed_exports
+from flatvq.records.lines import JsonLines, Row, Validation, load_jsonl, parse_row, read_jsonl, read_rows
 from flatvq.records.reading import Record, check_record, read_record
 from flatvq.records.run import Codes, Metrics, Status, read_codes, read_images, read_metrics, read_status
 from flatvq.records.search import Search, load_search
@@ -15,7 +16,6 @@ __all__ = [
     "Codes",
     "Comparison",
     "JsonLines",
-    "Look",
     "Metrics",
     "Record",
     "Row",
@@ -24,6 +24,7 @@ __all__ = [
     "Study",
     "Trial",
     "TrialLevel",
+    "Validation",
     "check_record",
     "codebook_sizes",
     "load_jsonl",
@@ -38,3 +39,5 @@ __all__ = [
     "read_rows",
     "read_status",
 ]
+
+__getattr__ = renamed_exports(__name__, {"Look": "Validation"})

@@ -1,4 +1,4 @@
-"""records.jsonl: what happened in a run, a JSON object a line."""
+"""`records.jsonl`: the log of a run, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from flatvq.errors import FlatvqError
 from flatvq.recipe.strict_json import load_json
 from flatvq.records.reading import Decibels, Number, Record, Several, Share, Step, check_record, read_file
 
-__all__ = ["JsonLines", "Look", "Row", "load_jsonl", "parse_row", "read_jsonl", "read_rows"]
+__all__ = ["JsonLines", "Row", "Validation", "load_jsonl", "parse_row", "read_jsonl", "read_rows"]
 
-_REMEDY = "remove that line"
+_REMEDY = "remove this line"
 
 
 class Row(Record):
-    """A line of records.jsonl; what a kind has beside this are numbers, text and flags."""
+    """A line of `records.jsonl`. Each kind has further keys with numbers, strings or booleans."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Number | str | bool | None]
@@ -31,38 +31,38 @@ class Row(Record):
     psnr_db: Decibels | None = None
 
 
-class LookLevel(Record):
-    """How one codebook was used over the held-out crops that were looked at."""
+class ValidationLevel(Record):
+    """Use of one codebook on the validation crops."""
 
     perplexity: Number
     usage: Share | None = None
     quantization_error: Number | None = None
 
 
-class Look(Record):
-    """A record of kind `validation`: a look at held-out crops while the run was trained."""
+class Validation(Record):
+    """A line of kind `validation`: metrics on held-out crops during training."""
 
     step: Step
     psnr_db: Decibels
-    levels: Several[LookLevel]
+    levels: Several[ValidationLevel]
 
 
 @dataclass(frozen=True)
 class JsonLines:
-    """The objects of a JSON-lines file, and whether its last line was cut off and dropped."""
+    """The objects of a JSON-lines file, and whether an incomplete last line was dropped."""
 
     rows: list[dict[str, Any]]
     truncated: bool
 
 
 def read_rows(path: Path) -> JsonLines:
-    """Read a run's records.jsonl; a last line that a kill cut off is dropped.
+    """Read the `records.jsonl` of a run. An incomplete last line, as a killed run leaves it, is dropped.
 
     Args:
         path: the file.
 
     Returns:
-        The records in the file's order, each with the values of a `Row`.
+        The lines in the order of the file, each valid as a `Row`.
 
     Raises:
         FlatvqError: if the file cannot be read, or a line before the last is damaged.
@@ -74,10 +74,10 @@ def read_rows(path: Path) -> JsonLines:
 
 
 def parse_row(line: bytes) -> dict[str, Any]:
-    """Read one line of a run's records.jsonl.
+    """Parse one line of `records.jsonl`.
 
     Raises:
-        FlatvqError: if it is damaged.
+        FlatvqError: if the line is damaged.
     """
     row = _object(line, "the record")
     check_record(Row, row, "the record", _REMEDY)
@@ -85,13 +85,13 @@ def parse_row(line: bytes) -> dict[str, Any]:
 
 
 def load_jsonl(path: str | Path) -> JsonLines:
-    """Read a file of one JSON object a line; a last line that a kill cut off is dropped.
+    """Read a JSON-lines file. An incomplete last line, as a killed run leaves it, is dropped.
 
     Args:
         path: the file.
 
     Returns:
-        The objects in the file's order, and whether a last line was dropped.
+        The objects in the order of the file, and whether a line was dropped.
 
     Raises:
         FlatvqError: if the file cannot be read, or a line before the last is damaged.
@@ -109,13 +109,13 @@ def load_jsonl(path: str | Path) -> JsonLines:
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """Read a file of one JSON object a line; a cut-off last line is dropped with a word in the log.
+    """Read a JSON-lines file. An incomplete last line is dropped with a warning in the log.
 
     Args:
         path: the file.
 
     Returns:
-        The objects in the file's order.
+        The objects in the order of the file.
 
     Raises:
         FlatvqError: if the file cannot be read, or a line before the last is damaged.
@@ -132,7 +132,7 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     """
     lines = load_jsonl(path)
     if lines.truncated:
-        logging.getLogger(__name__).warning("%s: the last line was cut off and is dropped", path)
+        logging.getLogger(__name__).warning("%s: the incomplete last line was dropped", path)
     return lines.rows
 
 

@@ -1,4 +1,4 @@
-"""The base class of all records, the types of their values, and how a file becomes one."""
+"""The base class of records, the types of their values, and the validation of files."""
 
 from __future__ import annotations
 
@@ -32,50 +32,50 @@ __all__ = [
 T = TypeVar("T")
 R = TypeVar("R", bound="Record")
 
-_LARGEST = 3.5e38
-_LONGEST = 60
+_MAX_FLOAT32 = 3.5e38
+_MAX_PATH = 60
 
-Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
-"""Within the range of float32, in which everything is computed."""
+Number = Annotated[float, Field(ge=-_MAX_FLOAT32, le=_MAX_FLOAT32)]
+"""A number within the range of float32."""
 Decibels = Annotated[float, Field(ge=-1000, le=1000)]
-"""A PSNR, or a difference of two."""
+"""A PSNR or a difference of PSNRs, in dB."""
 Share = Annotated[float, Field(ge=0, le=1)]
-"""A part of a whole."""
+"""A share, from 0 to 1."""
 Similarity = Annotated[float, Field(ge=-1.01, le=1.01)]
 """SSIM or MS-SSIM, with room for rounding."""
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
-"""How many."""
+"""A count."""
 Positive = Annotated[int, Field(ge=1, le=2**63 - 1)]
-"""How many, at least one."""
+"""A count of at least one."""
 Step = Annotated[int, Field(ge=0, le=LAST_STEP)]
-"""An optimiser step."""
+"""An optimizer step."""
 Format1 = Annotated[int, Field(ge=1, le=1)]
 """The format number of a record whose current format is 1."""
 Format2 = Annotated[int, Field(ge=2, le=2)]
 """The format number of a record whose current format is 2."""
-# Pydantic calls a list in place of a tuple a conversion; JSON has lists alone.
+# JSON has no tuples, and pydantic in strict mode does not accept a list in place of one.
 Several = Annotated[tuple[T, ...], Strict(False)]
 """A list."""
 Pair = Annotated[tuple[T, T], Strict(False)]
-"""A list of two."""
+"""A list of two values."""
 
 
 class Record(BaseModel):
-    """Frozen; a number is a number, neither text nor true or false. Unknown keys are passed over."""
+    """Frozen and strict: values are not converted. Unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
 
 
 def read_record(kind: type[R], path: Path, remedy: str) -> R:
-    """Read a file that holds one record as JSON.
+    """Read a JSON file that holds one record.
 
     Args:
-        kind: the record's class.
+        kind: the class of the record.
         path: the file.
-        remedy: what to do about a file that is damaged.
+        remedy: what to do if the file is damaged.
 
     Raises:
-        FlatvqError: if the file cannot be read, or does not hold such a record.
+        FlatvqError: if the file cannot be read or does not hold a valid record.
     """
     origin = repr(str(path))
     return check_record(
@@ -84,41 +84,44 @@ def read_record(kind: type[R], path: Path, remedy: str) -> R:
 
 
 def check_record(kind: type[R], tree: Any, origin: str, remedy: str) -> R:
-    """Make a record of what JSON held.
+    """Validate a JSON value as a record.
 
     Args:
-        kind: the record's class.
+        kind: the class of the record.
         tree: the JSON value.
-        origin: what to call it in an error.
-        remedy: what to do about a value that is not valid.
+        origin: name of the value in error messages.
+        remedy: what to do if a value is not valid.
 
     Raises:
-        FlatvqError: if it is not an object, or a value is missing or not valid; the first one is named.
+        FlatvqError: if the value is not an object, or a key is missing or has an invalid value. The message
+            names the first such key.
 
     Example:
-        >>> class Look(Record):
+        >>> class Validation(Record):
         ...     psnr_db: Decibels
-        >>> check_record(Look, {"psnr_db": 25}, "the look", "look again").psnr_db
+        >>> check_record(Validation, {"psnr_db": 25}, "the record", "validate again").psnr_db
         25.0
-        >>> check_record(Look, {"psnr_db": "25"}, "it", "look again")
+        >>> check_record(Validation, {"psnr_db": "25"}, "it", "remove it")
         Traceback (most recent call last):
-        flatvq.errors.FlatvqError: it holds no valid 'psnr_db' (input should be a valid number): look again
+        flatvq.errors.FlatvqError: it holds no valid 'psnr_db' (input should be a valid number): remove it
     """
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        finding = error.errors()[0]
-        where = ".".join(str(part) for part in finding["loc"])[:_LONGEST]
+        detail = error.errors()[0]
+        # Checks of a whole record name the key in the context.
+        path = [*detail["loc"], *([key] if (key := detail.get("ctx", {}).get("key")) else [])]
+        where = ".".join(str(part) for part in path)[:_MAX_PATH]
         place = f"no valid {where!r}" if where else "no record"
-        message = finding["msg"].splitlines()[0].lower()
+        message = detail["msg"].splitlines()[0].lower()
         raise FlatvqError(f"{origin} holds {place} ({message})", remedy) from None
 
 
 def read_file(path: Path) -> bytes:
-    """Read a whole file.
+    """Return the content of a file.
 
     Raises:
-        FlatvqError: if it cannot be read.
+        FlatvqError: if the file cannot be read.
     """
     try:
         return path.read_bytes()

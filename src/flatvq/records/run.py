@@ -1,4 +1,4 @@
-"""What a run leaves in its folder beside records.jsonl: status, metrics, code counts, values per image."""
+"""The files of a run other than `records.jsonl`: status, metrics, code counts and metrics per image."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from flatvq.errors import FlatvqError
+from flatvq.records.measured import LevelMeasured, TrialMeasured
 from flatvq.records.reading import (
     Count,
     Decibels,
@@ -25,7 +26,7 @@ from flatvq.records.reading import (
 
 __all__ = [
     "Codes",
-    "FileFate",
+    "FileRecord",
     "LevelMetrics",
     "Metrics",
     "Status",
@@ -39,7 +40,7 @@ _COLUMNS = ("psnr_db", "ssim", "mse", "ms_ssim")
 
 
 class Status(Record):
-    """status.json: how a run stands."""
+    """`status.json`: the progress of a run."""
 
     status: Literal["running", "stopped", "done", "failed"]
     step: Step
@@ -47,8 +48,8 @@ class Status(Record):
     error: str | None = None
 
 
-class FileFate(Record):
-    """A file of the data that was not used as it is."""
+class FileRecord(Record):
+    """A file of the data set that was skipped, unreadable or converted."""
 
     name: str
     split: str
@@ -56,8 +57,8 @@ class FileFate(Record):
     reason: str
 
 
-class LevelMetrics(Record):
-    """How one codebook was used over the whole held-out split."""
+class LevelMetrics(LevelMeasured):
+    """Use of one codebook over the whole held-out split."""
 
     grid: Pair[Positive]
     codebook_size: Positive
@@ -71,7 +72,7 @@ class LevelMetrics(Record):
 
 
 class MeasuredOn(Record):
-    """What an evaluation depends on beside the protocol."""
+    """What the result of an evaluation depends on, apart from the protocol."""
 
     flatvq: str
     fingerprint: str
@@ -79,8 +80,8 @@ class MeasuredOn(Record):
     weights: dict[str, str]
 
 
-class Metrics(Record):
-    """metrics.json: the final evaluation; SSIM and MS-SSIM are None where an image is too small for them."""
+class Metrics(TrialMeasured):
+    """`metrics.json`: the final evaluation. SSIM and MS-SSIM are None if an image is too small for them."""
 
     evaluation_protocol: str
     crop: Positive | None
@@ -95,18 +96,18 @@ class Metrics(Record):
     effective_bits_per_image: Annotated[Number, Field(ge=0)]
     levels: Several[LevelMetrics] = Field(min_length=1)
     measured_on: MeasuredOn | None = None
-    files: Several[FileFate] = ()
+    files: Several[FileRecord] = ()
 
 
 class CodeCounts(Record):
-    """How often each code of a level was used over the held-out split."""
+    """Number of uses of each code of a level over the held-out split."""
 
     codebook_size: Positive
     counts: Several[Count]
 
 
 class Codes(Record):
-    """codes.json: the histograms of all levels."""
+    """`codes.json`: the code counts of all levels."""
 
     levels: Several[CodeCounts]
 
@@ -115,40 +116,41 @@ def read_status(run: str | Path) -> Status:
     """Read the status of a run.
 
     Raises:
-        FlatvqError: if there is none, or it is damaged.
+        FlatvqError: if the file is missing or damaged.
     """
-    return read_record(Status, Path(run) / "status.json", _again(run))
+    return read_record(Status, Path(run) / "status.json", _remedy(run))
 
 
 def read_metrics(run: str | Path) -> Metrics:
     """Read the final evaluation of a run.
 
     Raises:
-        FlatvqError: if there is none, or it is damaged.
+        FlatvqError: if the file is missing or damaged.
     """
-    return read_record(Metrics, Path(run) / "metrics.json", _again(run))
+    return read_record(Metrics, Path(run) / "metrics.json", _remedy(run))
 
 
 def read_codes(run: str | Path) -> Codes:
     """Read the code counts of a run.
 
     Raises:
-        FlatvqError: if there are none, or they are damaged.
+        FlatvqError: if the file is missing or damaged.
     """
-    return read_record(Codes, Path(run) / "codes.json", _again(run))
+    return read_record(Codes, Path(run) / "codes.json", _remedy(run))
 
 
 def read_images(run: str | Path) -> list[dict[str, Any]]:
-    """Read what a run's final evaluation measured of each image.
+    """Read the metrics of each image from the final evaluation of a run.
 
     Args:
-        run: its folder.
+        run: folder of the run.
 
     Returns:
-        `image`, `psnr_db`, `ssim`, `mse` and `ms_ssim` of each image; None where a metric is not defined.
+        A dictionary per image with `image`, `psnr_db`, `ssim`, `mse` and `ms_ssim`; None for an undefined
+        metric.
 
     Raises:
-        FlatvqError: if images.parquet is absent or damaged, or has other columns.
+        FlatvqError: if `images.parquet` is missing or damaged, or has other columns.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -159,13 +161,13 @@ def read_images(run: str | Path) -> list[dict[str, Any]]:
     try:
         table = pq.read_table(content, use_threads=False)
         if (table.schema.names, table.schema.types) != (schema.names, schema.types):
-            raise FlatvqError(f"{str(path)!r} has other columns than {', '.join(schema.names)}", _again(run))
+            raise FlatvqError(f"{str(path)!r} has other columns than {', '.join(schema.names)}", _remedy(run))
         table.validate(full=True)
         return list(table.to_pylist())
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FlatvqError(f"{str(path)!r} is damaged ({reason[:120]})", _again(run)) from None
+        raise FlatvqError(f"{str(path)!r} is damaged ({reason[:120]})", _remedy(run)) from None
 
 
-def _again(run: str | Path) -> str:
+def _remedy(run: str | Path) -> str:
     return f"write it again with `flatvq train {run}`"

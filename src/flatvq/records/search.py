@@ -1,4 +1,4 @@
-"""tune.json: what a search tried, and what the confirmation said."""
+"""`tune.json`: the trials of a search, and the comparison that confirms its winner."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Attempt(Record):
 
     @property
     def reached(self) -> float | None:
-        """The PSNR that the trial ended with, or that of its last validation if it was pruned."""
+        """The final PSNR of the trial, or that of its last validation if it was pruned."""
         if self.psnr_db is not None:
             return self.psnr_db
         return self.validations[-1][1] if self.validations else None
 
 
 class Search(Record):
-    """A search: what could change, what was tried, and the winner against the incumbent."""
+    """A search: its space, its trials, and the comparison of the winner with the incumbent."""
 
     format: Format2
     name: str
@@ -48,9 +48,9 @@ def load_search(folder: Path) -> Search:
     """Read the record of a search.
 
     Args:
-        folder: the search's folder, with tune.json in it.
+        folder: folder of the search, which holds `tune.json`.
 
     Raises:
-        FlatvqError: if it is missing, damaged or something else.
+        FlatvqError: if the file is missing or damaged, or does not hold a search.
     """
-    return read_record(Search, folder / "tune.json", "name a search's folder")
+    return read_record(Search, folder / "tune.json", "give the folder of a search")

@@ -1,4 +1,4 @@
-"""study.json: what a study asked and what came out."""
+"""`study.json`: the design and the results of a study."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import Field
 from flatvq.errors import FlatvqError, nearest
 from flatvq.recipe.section import Seed
 from flatvq.recipe.strict_json import load_json
+from flatvq.records.measured import LevelMeasured, Sized, TrialMeasured
 from flatvq.records.reading import (
     Count,
     Decibels,
@@ -20,7 +21,6 @@ from flatvq.records.reading import (
     Record,
     Several,
     Share,
-    Similarity,
     check_record,
     read_file,
 )
@@ -29,7 +29,7 @@ __all__ = [
     "Arm",
     "Comparison",
     "Data",
-    "FileFate",
+    "FileRecord",
     "Level",
     "Match",
     "Study",
@@ -40,22 +40,22 @@ __all__ = [
 ]
 
 
-class Side(Record):
-    """The images of one side."""
+class SplitImages(Record):
+    """The images of one split."""
 
     images: Count
     fingerprint: str
 
 
 class Identity(Record):
-    """What a trial was begun with."""
+    """The versions and images that a trial was trained with."""
 
     flatvq: str
     training_protocol: Count
     evaluation_protocol: str
     source: str
-    training: Side
-    validation: Side
+    training: SplitImages
+    validation: SplitImages
 
 
 def codebook_sizes(codebook_size: int, indices_per_cell: int) -> str:
@@ -70,7 +70,7 @@ def codebook_sizes(codebook_size: int, indices_per_cell: int) -> str:
 
 
 class Level(Record):
-    """One level of codes, as built."""
+    """One level of a model."""
 
     grid: Pair[Positive]
     codebook_size: Positive
@@ -83,41 +83,30 @@ class Level(Record):
         return codebook_sizes(self.codebook_size, self.indices_per_cell)
 
 
-class Arm(Record):
-    """One arm and its capacity; levels go from the bottom (the finest grid) to the top."""
+class Arm(Sized):
+    """One arm and its capacities. Levels are listed from the bottom (the finest grid) to the top."""
 
     name: str
     healthy: bool
     treatment: str | None = None
     hierarchy: str | None = None
     level_table: Several[Level] = Field(min_length=1)
-    bits_per_image: Number | None = None
-    bits_per_pixel: Number | None = None
-    parameters: Count | None = None
-    codebook_parameters: Count | None = None
-    multiply_adds: Count | None = None
-    search_multiply_adds: Count | None = None
     identity: Identity | None = None
 
     @property
     def condition(self) -> str:
-        """What is done against collapse, in a word."""
+        """The measures against codebook collapse, in one word."""
         return self.treatment or ("healthy" if self.healthy else "naive")
 
 
-class TrialLevel(Record):
-    """How a trial used one codebook over the whole held-out split."""
+class TrialLevel(LevelMeasured):
+    """Metrics of one level of a trial over the whole held-out split."""
 
     codebook_size: Positive
-    usage: Share | None = None
-    perplexity: Number | None = None
-    used_codes: Count | None = None
-    codes_for_99: Count | None = None
-    quantization_error: Number | None = None
     collapse: str | None = None
 
 
-class Trial(Record):
+class Trial(TrialMeasured):
     """One arm with one seed."""
 
     arm: str
@@ -127,26 +116,21 @@ class Trial(Record):
     error: str | None = None
     seconds: Number | None = None
     psnr_db: Decibels | None = None
-    ssim: Similarity | None = None
-    mse: Share | None = None
-    ms_ssim: Similarity | None = None
-    psnr_of_mean_mse_db: Decibels | None = None
-    effective_bits_per_image: Number | None = None
     levels: Several[TrialLevel] | None = None
 
     @property
     def done(self) -> bool:
-        """Whether the trial ended with metrics."""
+        """Whether the trial finished and has metrics."""
         return self.status == "done"
 
     def folder(self, study: Path) -> Path:
-        """Return the folder of the trial's run.
+        """Return the folder of the run.
 
         Args:
-            study: the folder of the study.
+            study: folder of the study.
 
         Raises:
-            FlatvqError: if it lies outside of the study.
+            FlatvqError: if the folder lies outside of the study.
         """
         run = PurePath(self.run)
         if run.is_absolute() or ".." in run.parts or "\0" in self.run:
@@ -156,7 +140,7 @@ class Trial(Record):
 
 
 class Comparison(Record):
-    """Arm `a` minus arm `b` in decibels, over the seeds that both have."""
+    """PSNR of arm `a` minus PSNR of arm `b` in dB, over the seeds that both arms finished."""
 
     question: str
     a: str
@@ -171,13 +155,13 @@ class Comparison(Record):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 90 % interval; None where too few seeds give one."""
+        """The 90 % confidence interval; None if there are too few seeds for one."""
         low, high = self.interval90 or (None, None)
         return None if low is None or high is None else (low, high)
 
 
-class FileFate(Record):
-    """A file of the data that was not used as it is."""
+class FileRecord(Record):
+    """A file of the data set that was skipped, unreadable or converted."""
 
     name: str
     split: str | None = None
@@ -186,18 +170,18 @@ class FileFate(Record):
 
 
 class Data(Record):
-    """What was trained on and what was held out."""
+    """The images for training and the held-out images."""
 
     source: str | None = None
     training_images: Count | None = None
     validation_images: Count | None = None
     crop: Positive | None = None
     held_out: str | None = None
-    files: Several[FileFate] = ()
+    files: Several[FileRecord] = ()
 
 
 class Match(Record):
-    """Which capacities had to agree, what the solver changed and what is left."""
+    """The matching rule, the changes of the solver, and the remaining differences."""
 
     reference: str | None = None
     capacities: Several[str] = ()
@@ -208,7 +192,7 @@ class Match(Record):
 
 
 class Verdict(Record):
-    """The story in a sentence, and the verdicts of the two hierarchy comparisons."""
+    """The result in a few sentences, and the verdicts of the two hierarchy comparisons."""
 
     sentence: str
     naive: str | None = None
@@ -216,7 +200,7 @@ class Verdict(Record):
 
 
 class Study(Record):
-    """A study: what was asked and what came out."""
+    """A study: its design and its results."""
 
     format: Format2
     title: str = ""
@@ -237,19 +221,19 @@ class Study(Record):
     verdict: Verdict
 
     def arm(self, name: str) -> Arm:
-        """Return the arm of a name.
+        """Return an arm by name.
 
         Raises:
-            FlatvqError: if the study has none.
+            FlatvqError: if the study has no such arm.
         """
         for arm in self.arms:
             if arm.name == name:
                 return arm
-        what = f"study.json names the arm {name!r}, which it does not have"
+        what = f"study.json refers to the arm {name!r}, which it does not define"
         raise FlatvqError(what, nearest(name, [arm.name for arm in self.arms]))
 
     def done(self, arm: str) -> list[Trial]:
-        """Return an arm's finished trials by seed."""
+        """Return the finished trials of an arm, sorted by seed."""
         return sorted((t for t in self.trials if t.arm == arm and t.done), key=lambda trial: trial.seed)
 
     def shared_seeds(self, a: str, b: str) -> list[int]:
@@ -261,25 +245,24 @@ class Study(Record):
 
 
 def load_study(folder: str | Path) -> Study:
-    """Read a study's results.
+    """Read the record of a study.
 
     Args:
-        folder: the study's folder, with study.json in it.
+        folder: folder of the study, which holds `study.json`.
 
     Returns:
-        The checked study.
+        The validated study.
 
     Raises:
-        FlatvqError: if there is no study.json, or it does not hold a study of format 2.
+        FlatvqError: if `study.json` is missing or does not hold a study of format 2.
     """
     path = Path(folder) / "study.json"
     if not path.is_file():
         raise FlatvqError(f"no study.json in {str(folder)!r}", "give the folder that `flatvq study` wrote")
     origin, remedy = repr(str(path)), "run the study again"
     tree = load_json(read_file(path), origin, remedy, non_finite_is_null=True)
-    found = tree.get("format") if isinstance(tree, dict) else None
-    if found != 2:
-        raise FlatvqError(
-            f"{origin} has format {str(found)[:40]}, not 2", "use the flatvq version that wrote it"
-        )
+    version = tree.get("format") if isinstance(tree, dict) else None
+    if version != 2:
+        what = f"{origin} has format {str(version)[:40]}, not 2"
+        raise FlatvqError(what, "use the flatvq version that wrote it")
     return check_record(Study, tree, origin, remedy)

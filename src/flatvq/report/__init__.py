@@ -1,4 +1,4 @@
-"""The stand-alone page of a study: reads records, never tensors."""
+"""The stand-alone HTML reports of studies and searches. They are drawn from records only."""
 
 from flatvq.records import read_jsonl
 from flatvq.report.page import write_report, write_tuning

@@ -1,34 +1,49 @@
-"""What the tables say of an arm: its capacity, and its trials' means over seeds."""
+"""The arms as the report's tables show them: capacities, and means over seeds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flatvq.capacities import CAPACITIES
+from flatvq.metrics import LEVEL_METRICS, PRIMARY, TRIAL_METRICS, Metric, shown_in
 from flatvq.records import Arm, Study, Trial
-from flatvq.report.formatting import changes, level_name
-from flatvq.report.palette import Look
+from flatvq.report.formatting import level_name, solver_changes
+from flatvq.report.palette import Style
 from flatvq.report.summary import Spread, mean, spread
 
-__all__ = ["ArmView", "LevelView", "Residual", "view_arm"]
+__all__ = ["ArmView", "LevelView", "Residual", "arm_columns", "view_arm"]
 
 
 @dataclass(frozen=True)
 class LevelView:
-    """One codebook, means over seeds; `usage` is a share in [0, 1]."""
+    """One level of an arm.
+
+    Attributes:
+        name: such as `bottom`.
+        codes: the codebook sizes, such as `4 × 512`.
+        grid: rows and columns.
+        code_dim: D.
+        metrics: mean over seeds of each metric of `LEVEL_METRICS`, by key.
+    """
 
     name: str
     codes: str
     grid: tuple[int, int]
     code_dim: int
-    usage: float | None
-    perplexity: float | None
-    quantization_error: float | None
+    metrics: dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class Residual:
-    """Relative difference of a capacity from the reference arm; `off` if it had to match and does not."""
+    """Relative difference of a capacity from the reference arm.
 
+    Attributes:
+        label: name of the capacity.
+        value: the difference; None if it was not recorded.
+        off: whether the capacity had to match and exceeds the tolerance.
+    """
+
+    label: str
     value: float | None
     off: bool
 
@@ -38,70 +53,75 @@ class ArmView:
     """An arm as the tables show it.
 
     Attributes:
-        arm: as built.
-        look: its colour and dash.
-        trials: the finished ones, by seed.
-        failed: how many failed.
+        arm: its record.
+        style: its colour and dash pattern.
+        trials: its finished trials, sorted by seed.
+        failed: number of its failed trials.
         psnr_db: mean over seeds with its interval; None if no trial finished.
-        ssim, mse, ms_ssim, effective_bits: means over seeds.
-        levels: its codebooks.
-        residuals: by capacity.
-        solved: what the solver changed, in words.
+        metrics: mean over seeds of each metric of `TRIAL_METRICS`, by key.
+        levels: its levels.
+        residuals: differences from the reference arm.
+        solved: the changes of the matching solver.
     """
 
     arm: Arm
-    look: Look
+    style: Style
     trials: list[Trial]
     failed: int
     psnr_db: Spread | None
-    ssim: float | None
-    mse: float | None
-    ms_ssim: float | None
-    effective_bits: float | None
+    metrics: dict[str, float | None]
     levels: list[LevelView]
-    residuals: dict[str, Residual]
+    residuals: list[Residual]
     solved: str
 
 
-def view_arm(study: Study, arm: Arm, look: Look) -> ArmView:
-    """Summarise an arm over its finished trials."""
+def view_arm(study: Study, arm: Arm, style: Style) -> ArmView:
+    """Summarize an arm over its finished trials."""
     trials = study.done(arm.name)
-    match = study.match
-    residuals = {
-        capacity: Residual(value, _off(study, capacity, value))
-        for capacity, value in match.residuals.get(arm.name, {}).items()
-    }
     return ArmView(
         arm=arm,
-        look=look,
+        style=style,
         trials=trials,
         failed=sum(trial.arm == arm.name and not trial.done for trial in study.trials),
         psnr_db=spread(trial.psnr_db for trial in trials),
-        ssim=mean(trial.ssim for trial in trials),
-        mse=mean(trial.mse for trial in trials),
-        ms_ssim=mean(trial.ms_ssim for trial in trials),
-        effective_bits=mean(trial.effective_bits_per_image for trial in trials),
+        metrics={key: mean(trial.value(key) for trial in trials) for key in TRIAL_METRICS},
         levels=[_view_level(arm, trials, level) for level in range(len(arm.level_table))],
-        residuals=residuals,
-        solved=changes(match.solved.get(arm.name)),
+        residuals=_residuals(study, arm),
+        solved=solver_changes(study.match.solved.get(arm.name)),
     )
+
+
+def arm_columns(arms: list[ArmView]) -> list[Metric]:
+    """Return the metrics with a column in the table of arms, without PSNR: those that some arm has.
+
+    If no trial finished, all metrics have a column.
+    """
+    metrics = [metric for metric in shown_in("arms", TRIAL_METRICS) if metric.key != PRIMARY]
+    present = [metric for metric in metrics if any(view.metrics[metric.key] is not None for view in arms)]
+    return present or metrics
 
 
 def _view_level(arm: Arm, trials: list[Trial], level: int) -> LevelView:
-    built = arm.level_table[level]
-    found = [trial.levels[level] for trial in trials if trial.levels and level < len(trial.levels)]
+    structure = arm.level_table[level]
+    records = [trial.levels[level] for trial in trials if trial.levels and level < len(trial.levels)]
     return LevelView(
         name=level_name(level, len(arm.level_table)),
-        codes=built.codes,
-        grid=built.grid,
-        code_dim=built.code_dim,
-        usage=mean(item.usage for item in found),
-        perplexity=mean(item.perplexity for item in found),
-        quantization_error=mean(item.quantization_error for item in found),
+        codes=structure.codes,
+        grid=structure.grid,
+        code_dim=structure.code_dim,
+        metrics={key: mean(record.value(key) for record in records) for key in LEVEL_METRICS},
     )
+
+
+def _residuals(study: Study, arm: Arm) -> list[Residual]:
+    return [
+        Residual(CAPACITIES[key].label if key in CAPACITIES else key, value, _off(study, key, value))
+        for key, value in study.match.residuals.get(arm.name, {}).items()
+    ]
 
 
 def _off(study: Study, capacity: str, value: float | None) -> bool:
     tolerance = study.match.tolerance
-    required = capacity in study.match.capacities and tolerance is not None
-    return required and value is not None and abs(value) > (tolerance or 0.0)
+    if capacity not in study.match.capacities or tolerance is None or value is None:
+        return False
+    return abs(value) > tolerance

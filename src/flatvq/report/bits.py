@@ -1,4 +1,4 @@
-"""Nominal bits (h x w x log2 K, summed over levels) beside what the codes' use makes of them."""
+"""Bits per image: nominal (h x w x log2 K, summed over levels) and effective (perplexity in place of K)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from flatvq.number_format import number
 from flatvq.records import Arm, Study
-from flatvq.report.formatting import number
-from flatvq.report.palette import Look
+from flatvq.report.palette import Style
 from flatvq.report.summary import mean
 from flatvq.report.svg import Scale, drawing, percent_of, tag
 
@@ -19,7 +19,14 @@ HEIGHT = 26
 
 @dataclass(frozen=True)
 class BitsRow:
-    """An arm's bits per image: nominal, effective (mean over seeds) and both as bars on the study's scale."""
+    """The bits per image of an arm.
+
+    Attributes:
+        arm: the arm.
+        nominal: nominal bits.
+        effective: effective bits, mean over seeds.
+        picture: both as bars, on one scale for all arms.
+    """
 
     arm: Arm
     nominal: float | None
@@ -27,43 +34,39 @@ class BitsRow:
     picture: Markup
 
 
-def bits_rows(study: Study, looks: dict[str, Look]) -> list[BitsRow]:
-    """Draw the bits of every arm on one scale.
+def bits_rows(study: Study, styles: dict[str, Style]) -> list[BitsRow]:
+    """Draw the bits of all arms on one scale.
 
     Args:
         study: the study.
-        looks: of the arms.
+        styles: the style of each arm, by name.
 
     Returns:
         A row per arm.
     """
+    nominal = {arm.name: arm.value("bits_per_image") for arm in study.arms}
     effective = {
-        arm.name: mean(trial.effective_bits_per_image for trial in study.done(arm.name)) for arm in study.arms
+        arm.name: mean(trial.value("effective_bits_per_image") for trial in study.done(arm.name))
+        for arm in study.arms
     }
-    values = [*(arm.bits_per_image for arm in study.arms), *effective.values()]
-    scale = Scale(0.0, max([1.0, *(value for value in values if value is not None)]))
+    values = [value for value in (*nominal.values(), *effective.values()) if value is not None]
+    scale = Scale(0.0, max([1.0, *values]))
     return [
         BitsRow(
             arm,
-            arm.bits_per_image,
+            nominal[arm.name],
             effective[arm.name],
-            _bars(arm, effective[arm.name], scale, looks[arm.name]),
+            _bars(arm.name, nominal[arm.name], effective[arm.name], scale, styles[arm.name]),
         )
         for arm in study.arms
     ]
 
 
-def _bars(arm: Arm, effective: float | None, scale: Scale, look: Look) -> Markup:
-    marks = []
-    if arm.bits_per_image is not None:
-        width = percent_of(scale(arm.bits_per_image))
-        marks.append(
-            tag("rect", class_="nominal", style=look.css, x="0", y="3", width=width, height="20", rx="2")
-        )
-    if effective is not None:
-        width = percent_of(scale(effective))
-        marks.append(
-            tag("rect", class_="effective", style=look.css, x="0", y="7", width=width, height="12", rx="1")
-        )
-    told = f"nominal {number(arm.bits_per_image)}, effective {number(effective)} bits per image"
-    return drawing(f"Bits of {arm.name}", told, HEIGHT, *marks, kind="strip")
+def _bars(name: str, nominal: float | None, effective: float | None, scale: Scale, style: Style) -> Markup:
+    bars = []
+    for kind, bits, top, height in (("nominal", nominal, 3, 20), ("effective", effective, 7, 12)):
+        if bits is not None:
+            box = {"x": "0", "y": top, "width": percent_of(scale(bits)), "height": height, "rx": 2}
+            bars.append(tag("rect", class_=kind, style=style.css, **box))
+    description = f"nominal {number(nominal)}, effective {number(effective)} bits per image"
+    return drawing(f"Bits of {name}", description, HEIGHT, *bars, kind="strip")

@@ -1,4 +1,4 @@
-"""The comparisons, one strip each: difference, 90 % interval, the seeds' own differences, the margin band."""
+"""The comparisons as strips: mean difference, 90 % interval, difference per seed, and margin."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from flatvq.capacities import CAPACITIES
+from flatvq.number_format import signed
 from flatvq.records import Comparison, Study
-from flatvq.report.formatting import short, signed
+from flatvq.report.formatting import tick
 from flatvq.report.svg import Frame, Scale, drawing, span, tag
 
 __all__ = ["Group", "Row", "groups"]
 
 HEADINGS = {
-    "hierarchy": "Does the hierarchy help? Same codebook treatment, other levels",
-    "intervention": "Does the codebook’s treatment help? Same model, other codebook",
-    "asked": "Asked for by name",
+    "hierarchy": "Does the hierarchy help? Same codebook settings, different levels",
+    "intervention": "Do the measures against codebook collapse help? Same model, different codebook settings",
+    "asked": "Comparisons named in the recipe",
 }
-STRIP = 40
-MEAN_LINE, SEED_LINE = 14, 29
+STRIP_HEIGHT = 40
+MEAN_Y, SEED_Y = 14, 29
 
 
 @dataclass(frozen=True)
 class Row:
-    """A comparison, its strip, and how much more or less the first arm may spend than the second."""
+    """A comparison, its strip, and the difference of the capacities of its two arms as text."""
 
     comparison: Comparison
     strip: Markup
@@ -33,10 +35,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Comparisons of one kind, on one axis.
+    """Comparisons of one question, on one axis.
 
     Attributes:
-        heading: the question that they answer.
+        heading: the question.
         rows: the comparisons.
         axis: the axis below the strips.
     """
@@ -47,83 +49,82 @@ class Group:
 
 
 def groups(study: Study) -> list[Group]:
-    """Draw the study's comparisons, question by question.
+    """Draw the comparisons of a study, grouped by question.
 
     Args:
-        study: the study; each difference is a minus b in decibels.
+        study: the study.
 
     Returns:
-        A group per question, the hierarchy first. Groups have axes of their own, since a collapsed codebook
-        costs decibels where a hierarchy is worth tenths.
+        A group per question, the hierarchy first. Each group has its own axis, because a collapsed codebook
+        costs several dB and a hierarchy changes tenths of a dB.
     """
-    questions = sorted({c.question for c in study.comparisons}, key=lambda q: ([*HEADINGS, q].index(q), q))
-    return [_group(question, study) for question in questions]
+    questions = {comparison.question for comparison in study.comparisons}
+    order = [*HEADINGS, *sorted(questions - HEADINGS.keys())]
+    return [_group(question, study) for question in order if question in questions]
 
 
 def _group(question: str, study: Study) -> Group:
     members = [c for c in study.comparisons if c.question == question]
-    ends = [
-        end for c in members for end in (*(c.interval or ()), *c.per_seed, -1.5 * c.margin, 1.5 * c.margin)
+    values = [
+        value
+        for c in members
+        for value in (*(c.interval or ()), *c.per_seed, -1.5 * c.margin, 1.5 * c.margin)
     ]
-    scale = span([0.0, *ends, *(c.difference for c in members if c.difference is not None)])
+    scale = span([0.0, *values, *(c.difference for c in members if c.difference is not None)])
     rows = [Row(c, _strip(c, _by_seed(study, c), scale), _mismatch(study, c)) for c in members]
     return Group(HEADINGS.get(question, question), rows, _axis(scale))
 
 
 def _mismatch(study: Study, comparison: Comparison) -> str:
-    """Say how the capacities of the first arm differ from the second's; empty if an arm is unknown."""
+    """Return the capacities of the first arm relative to the second; empty if an arm is unknown."""
     arms = {arm.name: arm for arm in study.arms}
     if not {comparison.a, comparison.b} <= set(arms):
         return ""
-    parts = []
-    for words, key in (
-        ("bits", "bits_per_image"),
-        ("parameters", "parameters"),
-        ("multiply-adds", "multiply_adds"),
-    ):
-        first, second = getattr(arms[comparison.a], key), getattr(arms[comparison.b], key)
+    differences = []
+    for kind in CAPACITIES.values():
+        first, second = (arms[name].value(kind.attribute) for name in (comparison.a, comparison.b))
         if first is not None and second:
-            parts.append((words, first / second - 1))
-    if all(abs(share) < 5e-6 for _, share in parts):
-        return "same " + ", ".join(words for words, _ in parts) if parts else ""
-    return ", ".join(f"{words} {signed(100 * share, 1)} %" for words, share in parts)
+            differences.append((kind.label, first / second - 1))
+    if all(abs(share) < 5e-6 for _, share in differences):
+        return "same " + ", ".join(label for label, _ in differences) if differences else ""
+    return ", ".join(f"{label} {signed(100 * share, 1)} %" for label, share in differences)
 
 
 def _by_seed(study: Study, comparison: Comparison) -> list[tuple[str, float]]:
-    """Name each per-seed difference; by number only where the trials do not say which seeds they are."""
+    """Return name and difference of each seed; a seed that is unknown is named by its position."""
     seeds = [f"seed {seed}" for seed in study.shared_seeds(comparison.a, comparison.b)]
     if len(seeds) != len(comparison.per_seed):
-        seeds = [f"seed no. {place}" for place in range(1, len(comparison.per_seed) + 1)]
+        seeds = [f"seed no. {position}" for position in range(1, len(comparison.per_seed) + 1)]
     return list(zip(seeds, comparison.per_seed, strict=True))
 
 
 def _strip(comparison: Comparison, by_seed: Sequence[tuple[str, float]], scale: Scale) -> Markup:
-    frame = Frame(scale, Scale(0.0, 1.0), STRIP)
+    frame = Frame(scale, Scale(0.0, 1.0), STRIP_HEIGHT)
     margin, mean = comparison.margin, comparison.difference
     low, width = frame.across(-margin), f"{100 * (scale(margin) - scale(-margin)):.2f}%"
     marks = [
-        tag("rect", class_="margin", x=low, width=width, y="0", height=STRIP),
-        tag("line", class_="zero", x1=frame.across(0.0), x2=frame.across(0.0), y1="0", y2=STRIP),
+        tag("rect", class_="margin", x=low, width=width, y="0", height=STRIP_HEIGHT),
+        tag("line", class_="zero", x1=frame.across(0.0), x2=frame.across(0.0), y1="0", y2=STRIP_HEIGHT),
     ]
     if comparison.interval:
         left, right = (frame.across(end) for end in comparison.interval)
-        marks.append(tag("line", class_="interval", x1=left, x2=right, y1=MEAN_LINE, y2=MEAN_LINE))
+        marks.append(tag("line", class_="interval", x1=left, x2=right, y1=MEAN_Y, y2=MEAN_Y))
     if mean is not None:
-        marks.append(tag("circle", class_="mean", cx=frame.across(mean), cy=MEAN_LINE, r="5.5"))
+        marks.append(tag("circle", class_="mean", cx=frame.across(mean), cy=MEAN_Y, r="5.5"))
     for name, value in by_seed:
-        said = tag("title", f"{name}: {signed(value, 3)} dB")
-        marks.append(tag("circle", said, class_="seed", cx=frame.across(value), cy=SEED_LINE, r="3.2"))
+        tooltip = tag("title", f"{name}: {signed(value, 3)} dB")
+        marks.append(tag("circle", tooltip, class_="seed", cx=frame.across(value), cy=SEED_Y, r="3.2"))
     title = f"{comparison.a} minus {comparison.b}: {comparison.verdict}"
-    return drawing(title, _described(comparison, by_seed), STRIP, *marks, kind="strip")
+    return drawing(title, _description(comparison, by_seed), STRIP_HEIGHT, *marks, kind="strip")
 
 
-def _described(comparison: Comparison, by_seed: Sequence[tuple[str, float]]) -> str:
+def _description(comparison: Comparison, by_seed: Sequence[tuple[str, float]]) -> str:
     interval = comparison.interval
     parts = [f"difference {signed(comparison.difference)} dB"]
     parts.append(
         f"90 % interval {signed(interval[0])} to {signed(interval[1])} dB" if interval else "no interval"
     )
-    parts.append(f"margin {short(comparison.margin)} dB to both sides")
+    parts.append(f"margin ±{tick(comparison.margin)} dB")
     parts.extend(f"{name} {signed(value)} dB" for name, value in by_seed)
     return "; ".join(parts)
 
@@ -132,4 +133,4 @@ def _axis(scale: Scale) -> Markup:
     frame = Frame(scale, Scale(0.0, 1.0), 1)
     labels = frame.axes(scale.ticks(6), [])
     rule = tag("line", class_="base", x1="0", x2="100%", y1="0", y2="0")
-    return drawing("Axis of the differences", "in decibels", 24, rule, labels, kind="strip axis")
+    return drawing("Axis of the differences", "in dB", 24, rule, labels, kind="strip axis")

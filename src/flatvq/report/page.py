@@ -1,4 +1,4 @@
-"""The page: one file with its style, charts and pictures inside. The same records give the same bytes."""
+"""Rendering of the reports: one HTML file with style sheet, charts and pictures. It is deterministic."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from flatvq import number_format
+from flatvq.capacities import CAPACITIES
 from flatvq.files import write_text
+from flatvq.metrics import LEVEL_METRICS, TRIAL_METRICS, shown_in
 from flatvq.records import Study, load_search, load_study
-from flatvq.report import formatting
-from flatvq.report.arms import view_arm
+from flatvq.report.arms import arm_columns, view_arm
 from flatvq.report.bits import bits_rows
 from flatvq.report.curves import loss_chart, validation_chart
 from flatvq.report.forest import groups
-from flatvq.report.palette import looks
+from flatvq.report.formatting import as_text, setting
+from flatvq.report.palette import styles_of
 from flatvq.report.runs import Run, load_run
 from flatvq.report.samples import gallery
 from flatvq.report.tuning import history_chart, importance_bars, tuning_sentence
@@ -24,56 +27,56 @@ from flatvq.report.usage import panels
 
 __all__ = ["write_report", "write_tuning"]
 
-MOST_FILES = 300
-"""File file_statuses listed on the page; study.json has them all."""
+MAX_FILES = 300
+"""Number of files listed on the page; `study.json` lists all."""
 
 
 def write_report(study_folder: str | Path) -> Path:
-    """Write STUDY/report.html from a study's records.
+    """Write `report.html` from the records of a study.
 
-    The page needs no network, no script and no tensor: it is drawn from study.json and the run folders'
-    records, pictures and code counts. What is missing is said where it would have been.
+    The page needs neither network nor scripts. It shows `study.json` and the records, sample pictures and
+    code counts of the runs. Where records are missing, the page says so.
 
     Args:
-        study_folder: a study's folder, as laid out in docs/records.md.
+        study_folder: folder of the study, as described in docs/records.md.
 
     Returns:
-        The page's path.
+        The path of the page.
 
     Raises:
-        FlatvqError: if study.json is missing or does not hold a study.
+        FlatvqError: if `study.json` is missing or does not hold a study.
     """
     folder = Path(study_folder)
     study = load_study(folder)
     runs = [load_run(folder, trial) for trial in study.trials]
-    return _written(folder, _environment().get_template("page.html").render(_context(study, runs)))
+    return _write(folder, _environment().get_template("page.html").render(_context(study, runs)))
 
 
 def write_tuning(folder: Path) -> Path:
-    """Write SEARCH/report.html from a search's tune.json.
+    """Write `report.html` from the `tune.json` of a search.
 
     Args:
-        folder: a search's folder.
+        folder: folder of the search.
 
     Returns:
-        The page's path.
+        The path of the page.
 
     Raises:
-        FlatvqError: if tune.json is missing or does not hold a search.
+        FlatvqError: if `tune.json` is missing or does not hold a search.
     """
     search = load_search(folder)
     context = {
-        "tuning": search,
+        "search": search,
         "trials": sorted(search.trials, key=lambda trial: trial.number),
         "counts": Counter(trial.state for trial in search.trials),
         "sentence": tuning_sentence(search.confirmed),
         "history": history_chart(search),
         "importance": importance_bars(search),
     }
-    return _written(folder, _environment().get_template("tune.html").render(context))
+    return _write(folder, _environment().get_template("tune.html").render(context))
 
 
-def _written(folder: Path, text: str) -> Path:
+def _write(folder: Path, text: str) -> Path:
     target = folder / "report.html"
     write_text(target, text)
     return target
@@ -81,37 +84,42 @@ def _written(folder: Path, text: str) -> Path:
 
 @cache
 def _environment() -> Environment:
-    """Return the templates, compiled once."""
+    """Return the environment of the templates; it is created once."""
     loader = PackageLoader("flatvq", "report")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    names = ("amount", "brief", "number", "percent", "said", "signed")
-    environment.filters.update({name: getattr(formatting, name) for name in names})
+    filters = (number_format.number, number_format.percent, number_format.signed, as_text, setting)
+    environment.filters.update({function.__name__: function for function in filters})
     return environment
 
 
 def _context(study: Study, runs: list[Run]) -> dict[str, Any]:
-    look_of = looks(study.arms)
+    styles = styles_of(study.arms)
     names = [arm.name for arm in study.arms]
+    arms = [view_arm(study, arm, styles[arm.name]) for arm in study.arms]
     return {
         "study": study,
-        "arms": [view_arm(study, arm, look_of[arm.name]) for arm in study.arms],
-        "looks": look_of,
+        "arms": arms,
+        "arm_columns": arm_columns(arms),
+        "level_columns": shown_in("arms", LEVEL_METRICS),
+        "trial_columns": shown_in("trials", TRIAL_METRICS),
+        "capacities": list(CAPACITIES.values()),
+        "matched_capacities": [CAPACITIES[key].label for key in study.match.capacities if key in CAPACITIES],
+        "styles": styles,
         "seeds": sorted({trial.seed for trial in study.trials}),
         "failed": [trial for trial in study.trials if not trial.done],
         "groups": groups(study),
-        "validation": validation_chart(runs, look_of),
-        "loss": loss_chart(runs, look_of),
+        "validation": validation_chart(runs, styles),
+        "loss": loss_chart(runs, styles),
         "panels": {
-            arm.name: panels(
-                study, arm, [run for run in runs if run.trial.arm == arm.name], look_of[arm.name]
-            )
+            arm.name: panels(study, arm, [run for run in runs if run.trial.arm == arm.name], styles[arm.name])
             for arm in study.arms
         },
-        "bits": bits_rows(study, look_of),
+        "bits": bits_rows(study, styles),
         "gallery": gallery(names, runs),
-        "file_statuses": Counter(file.status for file in study.data.files),
-        "most_files": MOST_FILES,
+        "file_counts": Counter(file.status for file in study.data.files),
+        "max_files": MAX_FILES,
+        "has_runs": any(run.has_folder for run in runs),
         "notes": [(run.trial, note) for run in runs for note in run.notes],
     }

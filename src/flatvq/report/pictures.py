@@ -1,4 +1,4 @@
-"""Pictures inside the page: what a reconstruction got wrong, and data URIs that stay within a budget."""
+"""Pictures of the page: error images of reconstructions, and data URIs within a size budget."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ from flatvq.data.pillow import opened, to_rgb
 __all__ = ["Embedded", "amplification", "differences", "embed", "error_picture", "psnr_db", "read_picture"]
 
 Pixels = NDArray[np.uint8]
-"""[H, W, 3] levels of 8 bits."""
+"""8-bit pixels, [H, W, 3]."""
 
-LARGEST = 2**24
-"""Pixels of a picture; no larger one is read."""
+MAX_PIXELS = 2**24
+"""Larger pictures are not read."""
 BUDGET = 1_300_000
-"""Bytes of all pictures together, before base64 adds a third."""
+"""Bytes of all pictures together, before base64 encoding adds a third."""
 
 
 @dataclass(frozen=True)
-class Rung:
-    """A way to write a picture: in words, for Pillow, and the longest side in pixels."""
+class Encoding:
+    """A way to encode a picture: a description, the options for Pillow, and the longest side in pixels."""
 
-    words: str
+    description: str
     options: dict[str, Any]
     side: int
 
 
-LADDER = (
-    Rung("shown without loss", {"lossless": True, "method": 4}, 512),
-    Rung("shown as WebP of quality 90", {"quality": 90, "method": 4}, 512),
-    Rung("scaled to 160 pixels, as WebP of quality 80", {"quality": 80, "method": 4}, 160),
-    Rung("scaled to 80 pixels, as WebP of quality 60", {"quality": 60, "method": 4}, 80),
+ENCODINGS = (
+    Encoding("shown without loss", {"lossless": True, "method": 4}, 512),
+    Encoding("shown as WebP of quality 90", {"quality": 90, "method": 4}, 512),
+    Encoding("scaled to 160 pixels and shown as WebP of quality 80", {"quality": 80, "method": 4}, 160),
+    Encoding("scaled to 80 pixels and shown as WebP of quality 60", {"quality": 60, "method": 4}, 80),
 )
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Data URIs in the order of the pictures, and how they were written."""
+    """Data URIs in the order of the pictures, and a description of their encoding."""
 
     uris: list[str]
-    words: str
+    encoding: str
 
 
 def read_picture(path: Path) -> Pixels | None:
-    """Read a picture as [H, W, 3] of 8 bits; None where there is none that can be read and shown."""
+    """Read a picture as 8-bit [H, W, 3]; return None if it is missing, damaged or too large."""
     try:
         with path.open("rb") as file, opened(file) as image:
-            return np.asarray(to_rgb(image)) if image.width * image.height <= LARGEST else None
+            return np.asarray(to_rgb(image)) if image.width * image.height <= MAX_PIXELS else None
     except (OSError, Rejected):
         return None
 
 
 def differences(original: Pixels, reconstruction: Pixels) -> NDArray[np.float64]:
-    """Return the absolute error per pixel, [H, W] in 8-bit levels, averaged over the colours.
+    """Return the absolute error per pixel, [H, W] in 8-bit levels, averaged over the channels.
 
     Example:
         >>> black = np.zeros((1, 1, 3), np.uint8)
@@ -75,7 +75,7 @@ def differences(original: Pixels, reconstruction: Pixels) -> NDArray[np.float64]
 
 
 def psnr_db(original: Pixels, reconstruction: Pixels) -> float | None:
-    """Return the peak signal-to-noise ratio; None where the pictures are equal.
+    """Return the peak signal-to-noise ratio in dB; None if the pictures are equal.
 
     Example:
         >>> grey = np.full((2, 2, 3), 100, np.uint8)
@@ -87,41 +87,41 @@ def psnr_db(original: Pixels, reconstruction: Pixels) -> float | None:
 
 
 def amplification(errors: Sequence[NDArray[np.float64]]) -> int:
-    """Return the largest power of two, up to 32, that leaves 99 % of the errors below white."""
+    """Return the largest power of two, up to 32, with which 99 % of the errors stay below white."""
     high = max(1.0, float(np.quantile(np.concatenate([error.ravel() for error in errors]), 0.99)))
     return max(factor for factor in (1, 2, 4, 8, 16, 32) if factor == 1 or factor * high <= 255)
 
 
 def error_picture(error: NDArray[np.float64], factor: int) -> Pixels:
-    """Return the error as a grey picture, [H, W]: black is none, white is 255 / factor levels or more."""
+    """Return the amplified error as greyscale, [H, W]: white is an error of at least 255 / factor."""
     return np.minimum(np.rint(factor * error), 255).astype(np.uint8)
 
 
 def embed(pictures: Sequence[Pixels], budget: int = BUDGET) -> Embedded:
-    """Write pictures as data URIs, without loss if they fit the budget.
+    """Encode pictures as data URIs, losslessly if they fit the budget.
 
     Args:
-        pictures: colour [H, W, 3] or grey [H, W].
-        budget: bytes of all of them together.
+        pictures: colour [H, W, 3] or greyscale [H, W].
+        budget: bytes of all pictures together.
 
     Returns:
-        The URIs; all pictures are written in the same way, so that none looks worse for its encoding.
+        The URIs. All pictures have the same encoding, so that they can be compared.
     """
-    for rung in LADDER:
-        files = _files(pictures, rung, budget)
+    for encoding in ENCODINGS:
+        files = _files(pictures, encoding, budget)
         if len(files) == len(pictures):
             break
     else:
-        files = [_file(picture, rung) for picture in pictures]
+        files = [_file(picture, encoding) for picture in pictures]
     uris = [f"data:image/webp;base64,{base64.b64encode(file).decode('ascii')}" for file in files]
-    return Embedded(uris, rung.words)
+    return Embedded(uris, encoding.description)
 
 
-def _files(pictures: Sequence[Pixels], rung: Rung, budget: int) -> list[bytes]:
-    """Write pictures until one no longer fits the budget."""
+def _files(pictures: Sequence[Pixels], encoding: Encoding, budget: int) -> list[bytes]:
+    """Encode pictures until the budget is exceeded."""
     files: list[bytes] = []
     for picture in pictures:
-        file = _file(picture, rung)
+        file = _file(picture, encoding)
         budget -= len(file)
         if budget < 0:
             break
@@ -129,10 +129,10 @@ def _files(pictures: Sequence[Pixels], rung: Rung, budget: int) -> list[bytes]:
     return files
 
 
-def _file(picture: Pixels, rung: Rung) -> bytes:
+def _file(picture: Pixels, encoding: Encoding) -> bytes:
     image = Image.fromarray(picture)
-    if max(image.size) > rung.side:
-        image.thumbnail((rung.side, rung.side), Image.Resampling.BICUBIC)
+    if max(image.size) > encoding.side:
+        image.thumbnail((encoding.side, encoding.side), Image.Resampling.BICUBIC)
     file = BytesIO()
-    image.save(file, format="WEBP", **rung.options)
+    image.save(file, format="WEBP", **encoding.options)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""What a trial wrote while it ran: curves, init, replacements, code counts, samples. Each may be absent."""
+"""The files of a trial: records, code counts and sample pictures. Each may be missing."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ class Run:
     """The records of a trial.
 
     Attributes:
-        trial: the trial's line in study.json.
-        samples: folder of its sample pictures, None if there is none.
+        trial: the trial in `study.json`.
+        samples: folder of the sample pictures; None if it is missing.
         records: validation, train, init and replacement records, by kind.
-        counts: how often each code was used, by level; empty where codes.json is missing.
-        notes: what is missing or damaged, for the reader of the page.
+        counts: number of uses of each code, by level; empty if `codes.json` is missing.
+        notes: missing and damaged files, for the report.
+        has_folder: whether the folder of the run exists.
     """
 
     trial: Trial
@@ -38,9 +39,10 @@ class Run:
     records: dict[str, list[dict[str, Any]]]
     counts: Counts
     notes: tuple[str, ...]
+    has_folder: bool = True
 
     def curve(self, kind: str, key: str) -> list[Point]:
-        """Return a value over steps."""
+        """Return a value of the run over steps."""
         return points(self.records[kind], key)
 
     def level_curve(self, level: int, key: str) -> list[Point]:
@@ -58,26 +60,26 @@ class Run:
 
 
 def load_run(study_folder: Path, trial: Trial) -> Run:
-    """Read what a trial wrote.
+    """Read the records of a trial.
 
     Args:
         study_folder: the folder that `trial.run` is relative to.
-        trial: the trial's line in study.json.
+        trial: the trial in `study.json`.
 
     Returns:
-        Its records; what is missing or damaged is said in `notes` and left empty.
+        The records. Missing and damaged files are empty and listed in `notes`.
     """
     try:
         folder = trial.folder(study_folder)
     except FlatvqError as error:
-        return _nothing(trial, error.what)
+        return _empty(trial, error.what)
     if not folder.is_dir():
-        return _nothing(trial, f"its folder {trial.run!r} is missing")
+        return _empty(trial, f"the folder {trial.run!r} is missing")
     notes: list[str] = []
-    lines = _or_note(lambda: read_rows(folder / "records.jsonl"), JsonLines([], truncated=False), notes)
+    lines = _read_or_note(lambda: read_rows(folder / "records.jsonl"), JsonLines([], truncated=False), notes)
     if lines.truncated:
-        notes.append("the last line of records.jsonl was cut off and is dropped")
-    counts = _or_note(lambda: _counts(folder), NO_COUNTS, notes) if trial.done else NO_COUNTS
+        notes.append("the incomplete last line of records.jsonl was dropped")
+    counts = _read_or_note(lambda: _counts(folder), NO_COUNTS, notes) if trial.done else NO_COUNTS
     samples = folder / "samples"
     return Run(
         trial=trial,
@@ -88,16 +90,17 @@ def load_run(study_folder: Path, trial: Trial) -> Run:
     )
 
 
-def _nothing(trial: Trial, note: str) -> Run:
-    return Run(trial, samples=None, records={kind: [] for kind in KINDS}, counts=(), notes=(note,))
+def _empty(trial: Trial, note: str) -> Run:
+    records: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    return Run(trial, samples=None, records=records, counts=(), notes=(note,), has_folder=False)
 
 
-def _or_note(read: Callable[[], T], otherwise: T, notes: list[str]) -> T:
+def _read_or_note(read: Callable[[], T], default: T, notes: list[str]) -> T:
     try:
         return read()
     except FlatvqError as error:
         notes.append(error.what)
-        return otherwise
+        return default
 
 
 def _counts(run: Path) -> Counts:

@@ -1,4 +1,4 @@
-"""Originals beside every arm's reconstruction, all of one seed, and where each went wrong."""
+"""The sample pictures of one seed: originals, reconstructions of every arm, and their errors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from flatvq.report.runs import Run
 
 __all__ = ["Cell", "Gallery", "GalleryRow", "gallery"]
 
-MOST_CROPS = 6
+MAX_CROPS = 6
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A reconstruction and its error as data URIs; `psnr_db` is None where it equals the original."""
+    """A reconstruction and its error image as data URIs. `psnr_db` is None if it equals the original."""
 
     reconstruction: str
     error: str
@@ -32,7 +32,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class GalleryRow:
-    """An arm's cells by crop; None where a picture is missing."""
+    """The cells of one arm, by crop; None if a picture is missing."""
 
     arm: str
     cells: list[Cell | None]
@@ -43,12 +43,12 @@ class Gallery:
     """The pictures of one seed.
 
     Attributes:
-        seed: whose.
-        originals: data URIs, by crop.
-        rows: an arm each.
-        factor: by how much the errors are amplified.
-        encoding: how the pictures were written.
-        missing: arms without pictures of that seed.
+        seed: the seed.
+        originals: data URIs of the originals, by crop.
+        rows: a row per arm.
+        factor: amplification of the errors.
+        encoding: description of the encoding of the pictures.
+        missing: arms without pictures of this seed.
     """
 
     seed: int
@@ -63,17 +63,17 @@ Pair = tuple[Pixels, Pixels]
 
 
 def gallery(arms: Sequence[str], runs: Sequence[Run]) -> Gallery | None:
-    """Collect the sample pictures of the first seed that most arms have them of.
+    """Collect the sample pictures of the seed for which most arms have pictures.
 
     Args:
-        arms: names, in the order to show them.
-        runs: all trials' records.
+        arms: names of the arms, in the order of the rows.
+        runs: the records of all trials.
 
     Returns:
         The gallery; None if no trial has pictures.
     """
     pairs = {(run.trial.arm, run.trial.seed): _pairs(run) for run in runs if run.trial.done}
-    pairs = {key: found for key, found in pairs.items() if found}
+    pairs = {key: by_crop for key, by_crop in pairs.items() if by_crop}
     if not pairs:
         return None
     seeds = [seed for _, seed in pairs]
@@ -83,14 +83,14 @@ def gallery(arms: Sequence[str], runs: Sequence[Run]) -> Gallery | None:
 
 
 def _pairs(run: Run) -> dict[int, Pair]:
-    """Read original and reconstruction by crop; pairs with a picture missing are left out."""
-    found = {}
-    for crop in range(MOST_CROPS if run.samples else 0):
+    """Read original and reconstruction by crop. Incomplete pairs are left out."""
+    pairs = {}
+    for crop in range(MAX_CROPS if run.samples else 0):
         original = read_picture(run.samples / f"{crop}-original.png") if run.samples else None
         reconstruction = read_picture(run.samples / f"{crop}-reconstruction.png") if run.samples else None
         if original is not None and reconstruction is not None and original.shape == reconstruction.shape:
-            found[crop] = (original, reconstruction)
-    return found
+            pairs[crop] = (original, reconstruction)
+    return pairs
 
 
 def _embedded(seed: int, of_arm: dict[str, dict[int, Pair]], missing: list[str]) -> Gallery:
@@ -102,11 +102,11 @@ def _embedded(seed: int, of_arm: dict[str, dict[int, Pair]], missing: list[str])
     factor = amplification(list(errors.values()))
     reconstructions = [pair[1] for pairs in of_arm.values() for pair in pairs.values()]
     pictures = [originals[crop] for crop in crops] + reconstructions
-    written = embed([*pictures, *(error_picture(error, factor) for error in errors.values())])
-    shown = written.uris[len(crops) :]
+    embedded = embed([*pictures, *(error_picture(error, factor) for error in errors.values())])
+    uris = embedded.uris[len(crops) :]
     cells = {
         (arm, crop): Cell(reconstruction, error, psnr_db(*of_arm[arm][crop]))
-        for (arm, crop), reconstruction, error in zip(errors, shown, shown[len(errors) :], strict=False)
+        for (arm, crop), reconstruction, error in zip(errors, uris, uris[len(errors) :], strict=False)
     }
     rows = [GalleryRow(arm, [cells.get((arm, crop)) for crop in crops]) for arm in of_arm]
-    return Gallery(seed, written.uris[: len(crops)], rows, factor, written.words, missing)
+    return Gallery(seed, embedded.uris[: len(crops)], rows, factor, embedded.encoding, missing)

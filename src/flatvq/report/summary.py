@@ -1,4 +1,4 @@
-"""Means over seeds. The seed is the unit of replication; one seed gives no interval."""
+"""Means and intervals over seeds. The seed is the unit of replication: one seed has no interval."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Spread:
     """A value over seeds.
 
     Attributes:
-        mean: over the seeds.
-        interval: 90 % confidence interval of that mean (Student's t); None for a single seed.
-        seeds: how many.
+        mean: mean over seeds.
+        interval: 90 % confidence interval of the mean (Student's t); None for a single seed.
+        seeds: number of seeds.
     """
 
     mean: float
@@ -27,7 +27,7 @@ class Spread:
 
 
 def mean(values: Iterable[float | int | None]) -> float | None:
-    """Return the mean of what is there; None if nothing is.
+    """Return the mean of the values that are not None; None if there are none.
 
     Example:
         >>> mean([1.0, None, 2.0]), mean([])
@@ -38,34 +38,34 @@ def mean(values: Iterable[float | int | None]) -> float | None:
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """Summarise one value per seed.
+    """Summarize one value per seed.
 
     Args:
-        values: a value per seed; those that are missing do not count.
+        values: a value per seed; None for a missing one.
 
     Returns:
-        Mean and 90 % interval; None if there is no value.
+        Mean and 90 % interval; None if all values are missing.
 
     Example:
-        >>> found = spread([25.1, 25.3, 25.2])
-        >>> round(found.mean, 3), [round(end, 3) for end in found.interval]
+        >>> psnr = spread([25.1, 25.3, 25.2])
+        >>> round(psnr.mean, 3), [round(end, 3) for end in psnr.interval]
         (25.2, [25.031, 25.369])
     """
     present = [value for value in values if value is not None]
-    middle = mean(present)
-    if middle is None or len(present) < 2:
-        return None if middle is None else Spread(middle, None, 1)
-    # scipy.special alone, since scipy.stats takes a second to import.
+    average = mean(present)
+    if average is None or len(present) < 2:
+        return None if average is None else Spread(average, None, 1)
+    # Importing scipy.stats would take a second.
     from scipy.special import stdtrit
 
     freedom = len(present) - 1
-    error = sqrt(sum((value - middle) ** 2 for value in present) / freedom / len(present))
-    half = float(stdtrit(freedom, 0.95)) * error
-    return Spread(middle, (middle - half, middle + half), len(present))
+    standard_error = sqrt(sum((value - average) ** 2 for value in present) / freedom / len(present))
+    half = float(stdtrit(freedom, 0.95)) * standard_error
+    return Spread(average, (average - half, average + half), len(present))
 
 
 def mean_curve(curves: Sequence[Sequence[Point]]) -> list[Point]:
-    """Average curves at the steps that all of them have.
+    """Average curves at the steps that all curves have.
 
     Example:
         >>> mean_curve([[(0.0, 1.0), (10.0, 3.0)], [(0.0, 2.0), (10.0, 5.0), (20.0, 9.0)]])
@@ -79,7 +79,7 @@ def mean_curve(curves: Sequence[Sequence[Point]]) -> list[Point]:
 
 
 def thin(curve: Sequence[Point], most: int) -> list[Point]:
-    """Average neighbouring points until at most so many are left.
+    """Average groups of neighbouring points so that at most `most` points remain.
 
     Example:
         >>> thin([(0.0, 1.0), (1.0, 3.0), (2.0, 5.0), (3.0, 7.0)], 2)

@@ -1,4 +1,4 @@
-"""The page of a search: history, importance, and what the confirmation said. Reads tune.json alone."""
+"""The report of a search: history, importance of hyper-parameters, and the confirmation of the winner."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ _HEIGHT, _BAR = 240, 26
 
 
 def tuning_sentence(confirmed: Comparison | None) -> str:
-    """Say whether the winner is to be believed.
+    """Return a sentence that states whether the confirmation supports the winner.
 
     Args:
-        confirmed: the comparison of the winner with the incumbent.
+        confirmed: the comparison of the winner with the incumbent; None if there is none.
 
     Example:
         >>> tuning_sentence(None)
-        'The winner was not compared with the incumbent: nothing is confirmed.'
+        'The winner was not compared with the incumbent, so nothing is confirmed.'
     """
     if confirmed is None or confirmed.difference is None:
-        return "The winner was not compared with the incumbent: nothing is confirmed."
+        return "The winner was not compared with the incumbent, so nothing is confirmed."
     interval = confirmed.interval
-    sure = f"90 % interval {interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "no interval"
+    precision = f"90 % interval {interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "no interval"
     seeds = f"{confirmed.seeds} seed{'s' if confirmed.seeds > 1 else ''}"
-    kept = "The tuned recipe is believed." if confirmed.verdict == "better" else "The incumbent stays."
+    confirmation = "confirmed" if confirmed.verdict == "better" else "not confirmed"
     return (
-        f"On fresh seeds, tuned against incumbent: {confirmed.verdict}, "
-        f"{confirmed.difference:+.2f} dB, {sure}, {seeds}. {kept}"
+        f"Tuned minus incumbent on new seeds: {confirmed.verdict}, "
+        f"{confirmed.difference:+.2f} dB, {precision}, {seeds}. The tuned recipe is {confirmation}."
     )
 
 
 def history_chart(search: Search) -> Markup | None:
-    """Draw each trial's PSNR by number, pruned ones at the value they had reached, and the best so far."""
-    points = [(one.number, one.reached, one.state) for one in search.trials]
-    known = [(number, value, state) for number, value, state in points if value is not None]
-    done = [(number, value) for number, value, state in known if state == "done"]
+    """Draw the PSNR of each trial (of pruned ones at their last validation) and the best so far."""
+    points = [(trial.number, trial.reached, trial.state) for trial in search.trials]
+    measured = [(number, value, state) for number, value, state in points if value is not None]
+    done = [(number, value) for number, value, state in measured if state == "done"]
     if not done:
         return None
     frame = Frame(
-        Scale(-0.5, max(number for number, _, _ in known) + 0.5),
-        span(value for _, value, _ in known),
+        Scale(-0.5, max(number for number, _, _ in measured) + 0.5),
+        span(value for _, value, _ in measured),
         _HEIGHT,
     )
     best = list(accumulate((value for _, value in done), max))
@@ -57,29 +57,30 @@ def history_chart(search: Search) -> Markup | None:
             cx=frame.across(number),
             cy=frame.down(value),
             r=4 if state == "done" else 3,
-            class_="dot" if state == "done" else "dot given-up",
+            class_="dot" if state == "done" else "dot pruned",
         )
-        for number, value, state in known
+        for number, value, state in measured
     ]
-    said = f"the best of {len(done)} finished trials reached {best[-1]:.2f} dB"
+    description = f"the best of {len(done)} finished trials reached {best[-1]:.2f} dB"
     axes = frame.axes(frame.x.ticks(6), frame.y.ticks(6))
     curve = frame.curves(polyline(frame, line, "line strong"))
-    return drawing("PSNR of each trial, and the best so far", said, _HEIGHT + 26, axes, curve, *dots)
+    return drawing("PSNR of each trial, and the best so far", description, _HEIGHT + 26, axes, curve, *dots)
 
 
 def importance_bars(search: Search) -> Markup | None:
-    """Draw the share of each hyper-parameter, the largest on top."""
+    """Draw the importance of each hyper-parameter as a bar, the largest at the top."""
     shares = sorted(search.importances.items(), key=lambda item: -item[1])
     if not shares:
         return None
-    most = max(share for _, share in shares) or 1.0
+    largest = max(share for _, share in shares) or 1.0
     rows: list[str] = []
     for number, (name, share) in enumerate(shares):
         top = number * _BAR
         rows.append(tag("text", name, x="0", y=top + 17, class_="tick"))
         rows.append(
-            tag("rect", x="40%", y=top + 5, width=f"{50 * share / most:.2f}%", height=16, class_="bar")
+            tag("rect", x="40%", y=top + 5, width=f"{50 * share / largest:.2f}%", height=16, class_="bar")
         )
-        end = f"{40 + 50 * share / most + 1:.2f}%"
+        end = f"{40 + 50 * share / largest + 1:.2f}%"
         rows.append(tag("text", f"{share:.0%}", x=end, y=top + 17, class_="tick"))
-    return drawing("Importance of each hyper-parameter", f"{shares[0][0]} most", len(shares) * _BAR, *rows)
+    description = f"largest: {shares[0][0]}"
+    return drawing("Importance of each hyper-parameter", description, len(shares) * _BAR, *rows)

@@ -13,6 +13,7 @@ import torch
 
 from flatvq.data import DataSplit, FileStatus
 from flatvq.files import write_json, write_text
+from flatvq.metrics import LEVEL_METRICS, TRIAL_METRICS
 from flatvq.processes import cores
 from flatvq.recipe import DataRecipe, dump_yaml
 from flatvq.records import read_metrics
@@ -28,8 +29,6 @@ from flatvq.versions import TRAINING_PROTOCOL, VERSION, commit
 __all__ = ["compared_arms", "machine_record", "write_study"]
 
 FORMAT = 2
-_MEASURES = ("psnr_db", "ssim", "mse", "ms_ssim", "psnr_of_mean_mse_db", "effective_bits_per_image")
-_LEVEL = ("codebook_size", "usage", "perplexity", "used_codes", "codes_for_99", "quantization_error")
 
 
 def write_study(plan: Plan, outcomes: Sequence[Outcome], data: StudyData, folder: Path) -> dict[str, Any]:
@@ -106,15 +105,15 @@ def _trial(outcome: Outcome, folder: Path) -> dict[str, Any]:
         "run": run.as_posix(),
         "error": outcome.error,
         "seconds": outcome.seconds,
-        **dict.fromkeys(_MEASURES),
+        **dict.fromkeys(TRIAL_METRICS),
         "levels": [],
     }
     if outcome.status == "done":
         metrics = read_metrics(folder / run)
-        record |= metrics.model_dump(include=set(_MEASURES))
+        record |= metrics.model_dump(include=set(TRIAL_METRICS))
         record["levels"] = [
             {
-                **level.model_dump(include=set(_LEVEL)),
+                **level.model_dump(include={"codebook_size", *LEVEL_METRICS}),
                 "collapse": collapse_of(level.model_dump(), level.grid, metrics.images),
             }
             for level in metrics.levels

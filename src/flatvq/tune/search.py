@@ -26,8 +26,8 @@ from flatvq.errors import FlatvqError, StorageError
 from flatvq.model.capacity import capacity_of
 from flatvq.processes import cores
 from flatvq.randomness import derived_seed
-from flatvq.recipe import KnobRecipe, TrialRecipe, TuneRecipe, load_trial
-from flatvq.records import Look, check_record, read_rows
+from flatvq.recipe import ParameterRange, TrialRecipe, TuneRecipe, load_trial
+from flatvq.records import Validation, check_record, read_rows
 from flatvq.study.collapse import perplexity_share
 from flatvq.study.devices import gpus_for, least_busy
 from flatvq.study.plan import Trial, trial_key
@@ -56,7 +56,7 @@ class Asked:
     """The arm at full length, matched."""
     tune: TuneRecipe
     """How."""
-    space: dict[str, KnobRecipe]
+    space: dict[str, ParameterRange]
     """Where."""
 
     @property
@@ -328,7 +328,7 @@ def _identities(attributes: Mapping[str, Any]) -> list[Identity]:
     return [check_record(Identity, record, where, remedy) for record in records]
 
 
-def _collapsed(recipe: TrialRecipe, look: Look) -> int | None:
+def _collapsed(recipe: TrialRecipe, look: Validation) -> int | None:
     """Name the first level whose codes are hardly used; None while it is too early to tell."""
     if look.step < _PATIENCE * recipe.train.steps:
         return None
@@ -340,13 +340,13 @@ def _collapsed(recipe: TrialRecipe, look: Look) -> int | None:
     return None
 
 
-def _validations(path: Path) -> list[Look]:
+def _validations(path: Path) -> list[Validation]:
     """Read the looks at validation images, one a step, in order; a cut-off last line is left for later."""
     rows = read_rows(path).rows if path.exists() else []
     remedy = "choose another --out"
-    looks = [check_record(Look, row, f"'{path}'", remedy) for row in rows if row["kind"] == "validation"]
-    found = {look.step: look for look in looks}
-    return [found[step] for step in sorted(found)]
+    rows = [row for row in rows if row["kind"] == "validation"]
+    by_step = {row["step"]: check_record(Validation, row, f"'{path}'", remedy) for row in rows}
+    return [by_step[step] for step in sorted(by_step)]
 
 
 def _warm_up(base: TrialRecipe) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatvq.errors import FlatvqError
 from flatvq.model.capacity import capacity_of
-from flatvq.recipe import KnobRecipe, ModelRecipe, TrialRecipe, parse, set_key
+from flatvq.recipe import ModelRecipe, ParameterRange, TrialRecipe, parse, set_key
 
 if TYPE_CHECKING:
     import optuna
@@ -22,7 +22,7 @@ __all__ = ["changed", "check_space", "space_of", "suggested", "values_of"]
 CODE_DIM, UPPER_BITS = "code_dim", "upper_bits"
 
 
-def space_of(recipe: TrialRecipe) -> dict[str, KnobRecipe]:
+def space_of(recipe: TrialRecipe) -> dict[str, ParameterRange]:
     """Return the default search space around a recipe: the codebook's hyper-parameters and the learning rate.
 
     Example:
@@ -31,21 +31,21 @@ def space_of(recipe: TrialRecipe) -> dict[str, KnobRecipe]:
     """
     rate = recipe.train.learning_rate
     space = {
-        CODE_DIM: KnobRecipe(choices=(2, 4, 8, 16, 32, 64, 128)),
-        "train.learning_rate": KnobRecipe(low=rate / 4, high=rate * 4, log=True),
-        "train.commitment_weight": KnobRecipe(low=0.02, high=2.0, log=True),
-        "codebook.init.kind": KnobRecipe(choices=("data", "kmeans")),
-        "codebook.replacement.every": KnobRecipe(low=5, high=200, log=True, whole=True),
-        "codebook.replacement.fraction": KnobRecipe(low=0.02, high=1.0, log=True),
-        "codebook.replacement.stop": KnobRecipe(low=0.5, high=1.0),
-        "codebook.update.decay": KnobRecipe(low=0.9, high=0.995),
+        CODE_DIM: ParameterRange(choices=(2, 4, 8, 16, 32, 64, 128)),
+        "train.learning_rate": ParameterRange(low=rate / 4, high=rate * 4, log=True),
+        "train.commitment_weight": ParameterRange(low=0.02, high=2.0, log=True),
+        "codebook.init.kind": ParameterRange(choices=("data", "kmeans")),
+        "codebook.replacement.every": ParameterRange(low=5, high=200, log=True, integer=True),
+        "codebook.replacement.fraction": ParameterRange(low=0.02, high=1.0, log=True),
+        "codebook.replacement.stop": ParameterRange(low=0.5, high=1.0),
+        "codebook.update.decay": ParameterRange(low=0.9, high=0.995),
     }
     if len(recipe.model.levels) > 1:
-        space[UPPER_BITS] = KnobRecipe(low=2, high=12, whole=True)
+        space[UPPER_BITS] = ParameterRange(low=2, high=12, integer=True)
     return space
 
 
-def check_space(recipe: TrialRecipe, space: Mapping[str, KnobRecipe]) -> None:
+def check_space(recipe: TrialRecipe, space: Mapping[str, ParameterRange]) -> None:
     """Refuse a space with a key or a value that no recipe has, before anything is trained.
 
     Args:
@@ -57,21 +57,21 @@ def check_space(recipe: TrialRecipe, space: Mapping[str, KnobRecipe]) -> None:
     """
     for name, knob in space.items():
         if name not in (CODE_DIM, UPPER_BITS):
-            low, high = (round(knob.low), round(knob.high)) if knob.whole else (knob.low, knob.high)
+            low, high = (round(knob.low), round(knob.high)) if knob.integer else (knob.low, knob.high)
             ends = knob.choices or (low, high)
             for value in ends:
                 changed(recipe, {name: value})
 
 
-def suggested(trial: optuna.trial.Trial, space: Mapping[str, KnobRecipe]) -> dict[str, Any]:
+def suggested(trial: optuna.trial.Trial, space: Mapping[str, ParameterRange]) -> dict[str, Any]:
     """Have a sampler choose values."""
     return {name: _suggested(trial, name, knob) for name, knob in space.items()}
 
 
-def _suggested(trial: optuna.trial.Trial, name: str, knob: KnobRecipe) -> Any:
+def _suggested(trial: optuna.trial.Trial, name: str, knob: ParameterRange) -> Any:
     if knob.choices:
         return trial.suggest_categorical(name, knob.choices)
-    if knob.whole:
+    if knob.integer:
         return trial.suggest_int(name, round(knob.low), round(knob.high), log=knob.log)
     return trial.suggest_float(name, knob.low, knob.high, log=knob.log)
 
@@ -110,11 +110,11 @@ def changed(recipe: TrialRecipe, values: Mapping[str, Any]) -> TrialRecipe:
     return parse(TrialRecipe, tree, "the space of `flatvq tune`")
 
 
-def values_of(recipe: TrialRecipe, space: Mapping[str, KnobRecipe]) -> dict[str, Any]:
+def values_of(recipe: TrialRecipe, space: Mapping[str, ParameterRange]) -> dict[str, Any]:
     """Read a recipe's own values, as far as a space holds them: what `changed` would have to put in.
 
     Example:
-        >>> space = {"code_dim": KnobRecipe(choices=(64,)), "train.steps": KnobRecipe(low=1, high=9)}
+        >>> space = {"code_dim": ParameterRange(choices=(64,)), "train.steps": ParameterRange(low=1, high=9)}
         >>> values_of(TrialRecipe(), space)
         {'code_dim': 64}
     """
@@ -134,7 +134,7 @@ def _at(tree: Any, dotted: str) -> Any:
     return tree
 
 
-def _holds(knob: KnobRecipe, value: Any) -> bool:
+def _holds(knob: ParameterRange, value: Any) -> bool:
     if knob.choices:
         return value in knob.choices
     return isinstance(value, int | float) and knob.low <= value <= knob.high

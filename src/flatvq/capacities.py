@@ -1,0 +1,101 @@
+"""The capacities that arms can be matched in: one entry for each, which recipes, matching and tables read.
+
+To add a capacity, compute it as an attribute of `flatvq.model.capacity.Capacity` and add an entry. Recipes
+then accept its key in `match.capacities`, and tables and reports show it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from flatvq.number_format import NumberFormat
+
+__all__ = ["CAPACITIES", "CapacityKind", "Detail"]
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A second figure that tables show below a capacity.
+
+    Args:
+        attribute: its attribute of `Capacity`, and its key in an arm of `study.json`.
+        label: its name in a table.
+        format: how its values are written.
+        unit: its unit; empty for none.
+        separate: whether the capacity does not include it.
+    """
+
+    attribute: str
+    label: str
+    format: NumberFormat
+    unit: str = ""
+    separate: bool = False
+
+    def text(self, value: float | None) -> str:
+        """Format a value: with a plus sign if it is counted separately, and with its unit."""
+        return f"{'+ ' if self.separate else ''}{self.format(value)}{' ' if self.unit else ''}{self.unit}"
+
+
+@dataclass(frozen=True)
+class CapacityKind:
+    """A capacity of a model.
+
+    Args:
+        key: its name in a recipe's `match.capacities` and in the residuals of `study.json`.
+        attribute: its attribute of `Capacity`, and its key in an arm of `study.json`.
+        label: its name in sentences and next to residuals.
+        heading: its name in a table's head, with the unit.
+        format: how its values are written.
+        solved_by: what the matching solver changes to match it: the codebook sizes, or the widths. With None,
+            the solver cannot match it. The solver expects a capacity that depends on the widths to be linear
+            in `residual_width` and quadratic in `width`.
+        detail: a second figure that tables show below it.
+
+    Example:
+        >>> CAPACITIES["multiply_adds"].label, CAPACITIES["multiply_adds"].format(4_211_200_000)
+        ('multiply-adds', '4.21 G')
+    """
+
+    key: str
+    attribute: str
+    label: str
+    heading: str
+    format: NumberFormat
+    solved_by: Literal["codebooks", "widths"] | None = None
+    detail: Detail | None = None
+
+
+CAPACITIES = {
+    kind.key: kind
+    for kind in (
+        CapacityKind(
+            key="bits",
+            attribute="bits_per_image",
+            label="bits",
+            heading="bits per image",
+            format=NumberFormat(digits=1),
+            solved_by="codebooks",
+            detail=Detail("bits_per_pixel", "per pixel", NumberFormat(digits=3), unit="bpp"),
+        ),
+        CapacityKind(
+            key="parameters",
+            attribute="parameters",
+            label="parameters",
+            heading="parameters",
+            format=NumberFormat(),
+            solved_by="widths",
+            detail=Detail("codebook_parameters", "in codebooks", NumberFormat(), separate=True),
+        ),
+        CapacityKind(
+            key="multiply_adds",
+            attribute="multiply_adds",
+            label="multiply-adds",
+            heading="multiply-adds",
+            format=NumberFormat("prefix"),
+            solved_by="widths",
+            detail=Detail("search_multiply_adds", "in searches", NumberFormat("prefix"), separate=True),
+        ),
+    )
+}
+"""Capacities by key, in the order of rows and columns."""

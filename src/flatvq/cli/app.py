@@ -1,0 +1,61 @@
+"""The `typer` application, and the arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flatvq import __version__
+from flatvq.cli.endings import CommandGroup
+from flatvq.cli.folders import with_home
+
+__all__ = ["LONGEST_SIDE", "AsJson", "Overrides", "RecipeName", "RunFolder", "StudyFolder", "app"]
+
+LONGEST_SIDE = 65_536
+"""Largest side of an image in pixels, as in the recipe keys `data.crop` and `data.resize`."""
+
+app = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="""Studies of discrete image tokenizers (VQ-VAEs).
+
+    flatvq trains the arms of a study with several seeds, at matched capacity and with measures against
+    codebook collapse, and reports whether their reconstructions differ.
+
+    Start with `flatvq study photographs`.""",
+    epilog="Exit codes: 0 success, 1 a trial failed, 2 invalid input, 74 the disk is full or broken, "
+    "130 interrupted (run the command again to resume).",
+)
+
+
+def _show_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"flatvq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Define the options of `flatvq` itself. Its help text is that of `app`."""
+
+
+RecipeName = Annotated[
+    str, typer.Argument(help="Name of a shipped recipe (see `flatvq recipes`), or path of a .yaml file.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as train.steps=2000. Repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+StudyFolder = Annotated[Path, typer.Argument(callback=with_home, help="Folder of a study.")]
+RunFolder = Annotated[Path, typer.Argument(callback=with_home, help="Folder of a finished run.")]

@@ -1,0 +1,170 @@
+"""Commands for single runs: `train`, `evaluate` and `levels`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flatvq.cli.app import LONGEST_SIDE, AsJson, Overrides, RunFolder, app
+from flatvq.cli.folders import default_folder, with_home, writable
+from flatvq.cli.interrupts import STOPPED
+from flatvq.paths import expanded
+
+if TYPE_CHECKING:
+    from flatvq.recipe import TrialRecipe
+
+__all__ = ["evaluate", "levels", "train"]
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe, or the folder of a run to resume.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(callback=with_home, help="Folder of the run. Default: runs/RECIPE-ARM-SEED."),
+    ] = None,
+    arm: Annotated[str, typer.Option(help="Arm of the recipe. Default: the first arm.")] = "",
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the trial.")] = 0,
+    overrides: Overrides = None,
+) -> None:
+    """Train one arm with one seed, evaluate it, and save the tokenizer.
+
+    Run the same command again to resume a run that was stopped or killed; it ends with bit-identical weights.
+    Under `torchrun --nproc-per-node N -m flatvq train ...`, N processes share each batch.
+    """
+    from flatvq.cli.progress import step_progress
+    from flatvq.cli.tables import show_metrics
+    from flatvq.recipe import load_trial
+    from flatvq.records import read_metrics
+    from flatvq.train import run_trial
+    from flatvq.train.launch import launch_of
+
+    if (expanded(recipe) / "recipe.json").is_file():
+        _require_no_changes(arm, overrides)
+        folder = expanded(recipe)
+        trial = load_trial(folder)
+    else:
+        trial = _trial_recipe(recipe, arm, seed, overrides or ())
+        folder = writable(out or default_folder("runs", recipe, trial.arm, str(seed)))
+    with step_progress(f"{trial.arm} seed {trial.seed}", trial.train.steps) as progress:
+        finished = run_trial(trial, folder, progress=progress)
+    if not finished:
+        typer.echo(f"Stopped after a checkpoint. Run `flatvq train {folder}` to resume.", err=True)
+        raise typer.Exit(STOPPED)
+    # Under torchrun, only rank 0 prints.
+    if launch_of(os.environ).rank == 0:
+        show_metrics(read_metrics(folder).model_dump(exclude={"measured_on"}), folder)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[
+        Path, typer.Argument(callback=with_home, help="Folder of a finished run, or of a saved tokenizer.")
+    ],
+    data: Annotated[Path, typer.Option(callback=with_home, help="Folder of images.")],
+    crop: Annotated[
+        int | None,
+        typer.Option(min=16, max=LONGEST_SIDE, help="Side of the centre crops. Default: that of the run."),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Evaluate whole images instead of crops.")] = False,
+    resize: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=LONGEST_SIDE,
+            help="Scale the shorter side to this length first; 0: no scaling. Default: as in the run, or 0 "
+            "with --full.",
+        ),
+    ] = None,
+    white_level: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Sample value of white, such as 4095, in files with more than 8 bits per sample that do not "
+            "state it; 0 is the largest 16-bit value. Default: as in the run.",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            callback=with_home, help="Folder with published weights, for LPIPS and rFID (docs/concepts.md)."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate a run on a folder of images: PSNR, SSIM, MS-SSIM, codebook usage, perplexity and bits."""
+    from flatvq.cli.tables import show_metrics
+    from flatvq.evaluate import evaluate_folder
+    from flatvq.model import load_tokenizer
+    from flatvq.recipe import DataRecipe, load_trial
+
+    run_data = load_trial(run).data if (run / "recipe.json").exists() else DataRecipe(crop=256)
+    tokenizer = run / "model" if (run / "model").is_dir() else run
+    # By default, whole images are not scaled, and crops are cut as in the run.
+    metrics = evaluate_folder(
+        load_tokenizer(tokenizer),
+        data,
+        crop=None if full else crop or run_data.crop,
+        resize=(0 if full else run_data.resize) if resize is None else resize,
+        white_level=run_data.white_level if white_level is None else white_level,
+        weights=weights,
+        tokenizer=tokenizer,
+    )
+    result = {"run": str(run), **metrics}
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        show_metrics(result, run)
+
+
+@app.command()
+def levels(
+    run: RunFolder,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=99_999_999,
+            help="Training steps of each decoder and network. Default: the steps of the run.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what each level of a hierarchy contributes, and write levels.json into the folder of the run.
+
+    For each level: replace its codes and measure the loss of PSNR; train decoders again with and without it;
+    estimate with small networks how many of its bits the level below predicts; and compare the PSNR per bit
+    with that of the single-level arm of the same study, if there is one. This takes about as long as the
+    training of the run.
+    """
+    from flatvq.cli.levels import show_levels
+    from flatvq.cli.progress import step_progress
+    from flatvq.levels import examine
+
+    with step_progress(f"levels of {run.name}") as progress:
+        result = examine(run, steps=steps, progress=progress)
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        show_levels(result, run)
+
+
+def _trial_recipe(name: str, arm: str, seed: int, overrides: Sequence[str]) -> TrialRecipe:
+    from flatvq.recipe import load_recipe
+    from flatvq.study import planned_trial
+
+    return planned_trial(load_recipe(name, overrides), arm, seed)
+
+
+def _require_no_changes(arm: str, overrides: list[str] | None) -> None:
+    from flatvq.errors import FlatvqError
+
+    if arm or overrides:
+        what = "a resumed run keeps its recipe; --arm and --set cannot change it"
+        raise FlatvqError(what, "leave them out, or name the recipe and a new --out")
