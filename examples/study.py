@@ -40,7 +40,8 @@ for arm in flatvq.plan_study(recipe, "example").arms:
 study = flatvq.run_study(recipe, arguments.out)
 
 for trial in study.trials:
-    usage = ", ".join(f"{level.value("usage"):.0%}" for level in trial.levels or () if level.usage is not None)
+    usages = [level.value("usage") for level in trial.levels or ()]
+    usage = ", ".join(f"{share:.0%}" for share in usages if share is not None)
     print(f"{trial.arm}, seed {trial.seed}: {trial.psnr_db:.2f} dB, codes used by level: {usage}")
 print(study.verdict.sentence)
 print(f"Report: {flatvq.write_report(arguments.out)}")
