@@ -141,7 +141,7 @@ def _tell(what: str) -> None:
 
 
 def _machine() -> dict[str, Any]:
-    from flatvq.quantize.native import instructions
+    from flatvq.nearest import status
     from flatvq.study.results import machine_record
     from flatvq.train.machine import cpu_has
 
@@ -149,7 +149,7 @@ def _machine() -> dict[str, Any]:
         **machine_record(),
         "libc": " ".join(platform.libc_ver()),
         "instructions": [flag for flag in render.INSTRUCTIONS if cpu_has(flag)],
-        "search": f"flatvq's, {instructions()}" if instructions() else "FAISS and oneDNN",
+        "search": status(),
     }
 
 

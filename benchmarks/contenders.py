@@ -41,7 +41,7 @@ class PeerQuantizer(Quantizer):
         """Quantize [N, D]; the peer's loss is the commitment loss."""
         quantized, indices, loss = self.layer(flat)
         zero, codes = loss.new_zeros(()), quantized.detach()
-        return Quantized(quantized, indices, zero, loss.sum(), flat.detach(), codes)
+        return Quantized(quantized, indices, zero, loss.sum(), zero, flat.detach(), codes)
 
     def _decode(self, indices: Tensor) -> Tensor:
         """Look up int64 [N]."""

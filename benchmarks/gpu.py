@@ -23,7 +23,7 @@ from benchmarks.contenders import (
     training_pair,
 )
 from benchmarks.timing import alternate, compared
-from flatvq import kernels
+from flatvq.nearest import backend_for
 from flatvq.quantize import DeadCodeReplacement, RandomInit, VectorQuantizer
 
 __all__ = ["measure"]
@@ -40,7 +40,7 @@ def main() -> None:
     record = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "gpu": torch.cuda.get_device_name(device),
-        "kernels": kernels.available(device),
+        "kernels": backend_for(device, 8) == "triton",
         "packages": {name: version(name) for name in ("torch", "triton", "vector-quantize-pytorch")},
     }
     cases: list[dict[str, Any]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,9 @@ from benchmarks.paper import imagenet
 
 __all__ = ["INSTRUCTIONS", "blocks", "filled", "page", "plots", "table"]
 
+# How the variants of the compiled search compared before most were removed, and how the methods compare now.
+RESULTS = Path(__file__).parents[1] / "results"
+VARIANTS, METHODS = RESULTS / "variants.json", RESULTS / "methods.json"
 _MIB = 2**20
 # What decides how fast a processor multiplies, by the names of Linux and of people, the fastest first.
 INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
@@ -28,7 +32,22 @@ def blocks(bench: Bench, others: Sequence[Bench], gpu: Bench) -> dict[str, list[
         "curves": curves(bench),
         "gpu": on_a_gpu(gpu),
         "imagenet": imagenet(_decode_seconds(bench)),
+        "variants": variants(json.loads(VARIANTS.read_text(encoding="utf-8")), "AVX2"),
+        "methods": variants(json.loads(METHODS.read_text(encoding="utf-8")), "all codes"),
     }
+
+
+def variants(record: Bench, baseline: str) -> list[str]:
+    """Show how much faster each variant of the compiled search was than the baseline."""
+    cases = [case for case in record["cases"] if case["baseline"] == baseline]
+    names = [name for name in cases[0]["times"] if name not in (baseline, "chosen")]
+    rows = [f"| case | {baseline} | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for case in cases:
+        ratios = [f"{case['times'][name]['ratio']['median']:.2f}x" for name in names]
+        rows.append(
+            f"| {case['case']} | {_time(case['times'][baseline]['seconds'])} | {' | '.join(ratios)} |"
+        )
+    return rows
 
 
 def page(bench: Bench, others: Sequence[Bench], gpu: Bench, path: Path) -> None:

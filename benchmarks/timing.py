@@ -34,7 +34,12 @@ def spread(values: list[float]) -> Spread:
 
 
 def alternate(
-    contenders: Mapping[str, Callable[[], object]], *, seconds: float, rounds: int, warm_up: int = 1
+    contenders: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float,
+    rounds: int,
+    warm_up: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Time contenders in turn.
 
@@ -43,6 +48,7 @@ def alternate(
         seconds: stop after the round in which this much time has passed.
         rounds: at most; at least three are done, whatever they take.
         warm_up: calls of each that do not count.
+        clock: returns seconds; wall time by default.
 
     Returns:
         Seconds of each call, by name; equally many of each.
@@ -51,14 +57,14 @@ def alternate(
         for _ in range(warm_up):
             call()
     taken: dict[str, list[float]] = {name: [] for name in contenders}
-    started = time.perf_counter()
+    started = clock()
     for number in range(rounds):
-        if number >= 3 and time.perf_counter() - started > seconds:
+        if number >= 3 and clock() - started > seconds:
             break
         for name, call in contenders.items():
-            before = time.perf_counter()
+            before = clock()
             call()
-            taken[name].append(time.perf_counter() - before)
+            taken[name].append(clock() - before)
     return taken
 
 

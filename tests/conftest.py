@@ -12,7 +12,9 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Before flatvq is imported: annotated shapes are then checked on every call.
-install_import_hook(["flatvq.quantize", "flatvq.model", "flatvq.evaluate"], "beartype.beartype")
+install_import_hook(
+    ["flatvq.nearest.search", "flatvq.quantize", "flatvq.model", "flatvq.evaluate"], "beartype.beartype"
+)
 
 # What there is beside the CPU: tests of what depends on it run there too.
 ACCELERATORS = ["cuda"] if torch.cuda.is_available() else []

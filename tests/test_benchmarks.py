@@ -27,6 +27,8 @@ from PIL import Image
 from flatvq.model import build_vqvae
 from flatvq.recipe import CodebookRecipe
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -1,4 +1,4 @@
-"""The documents: their code runs, links lead somewhere, commands and recipes parse, tables are the code's.
+"""The documents: their code runs, links lead somewhere, commands and recipes parse.
 
 Conventions: every ```python block is a program of its own, run in an empty folder that holds a study's run;
 every ```yaml block is a whole recipe; every ```sh block and every inline `flatvq ...` is a command.
@@ -6,7 +6,6 @@ every ```yaml block is a whole recipe; every ```sh block and every inline `flatv
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -17,15 +16,13 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
 
 from flatvq.recipe import StudyRecipe, load_recipe, parse, shipped_recipes
-from flatvq.recipe.reading import section_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
     str(page.relative_to(ROOT)): page.read_text(encoding="utf-8")
-    for page in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+    for page in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 }
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
@@ -127,7 +124,7 @@ def options_of_verbs() -> dict[str, set[str]]:
 
     verbs = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     options = {name: {option for p in verb.params for option in p.opts} for name, verb in verbs.items()}
-    return {**options, "--help": set()}
+    return {**options, "--help": set(), "--version": set()}
 
 
 def check_recipe(verb: str, words: list[str]) -> None:
@@ -145,63 +142,3 @@ def test_every_dotted_name_exists() -> None:
     assert names
     for name in names:
         resolve_name(name)
-
-
-def test_the_plan_of_the_house_names_every_module() -> None:
-    linked = set(_LINK.findall(PAGES["CONTRIBUTING.md"]))
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "src/flatvq").rglob("*.py")}
-    assert {module for module in modules if not module.endswith("__init__.py")} - linked == set()
-
-
-def sections(kind: type[BaseModel] = StudyRecipe, prefix: str = "") -> dict[str, type[BaseModel]]:
-    """Return a recipe's sections by dotted path, the whole first."""
-    found = {prefix: kind}
-    for name, field in kind.model_fields.items():
-        below = section_of(field.annotation)
-        if below is not None and name != "arms":  # whose keys are the sections again
-            found |= sections(below, f"{prefix}.{name}".lstrip("."))
-    return found
-
-
-def table(kind: type[BaseModel]) -> str:
-    """Write the table of a section's keys from its fields."""
-    rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
-    for name, field in kind.model_json_schema()["properties"].items():
-        if "description" in field:
-            meaning = " ".join(field["description"].split())
-            rows.append(f"| `{name}` | {values(field)} | {default(field)} | {meaning} |")
-    return "\n".join(rows)
-
-
-def values(field: dict[str, Any]) -> str:
-    if "anyOf" in field:
-        return " or ".join(values(one) for one in field["anyOf"])
-    if "$ref" in field:
-        return "a section, below"
-    if "enum" in field:
-        return ", ".join(f"`{value}`" for value in field["enum"])
-    if field["type"] == "array":
-        items = field["items"]
-        return f"list of {values(items)}" if "enum" in items else "list"
-    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {field[key]:.9g}" for key, sign in signs.items() if key in field]
-    even = [f"multiple of {field['multipleOf']}"] if "multipleOf" in field else []
-    kinds = {"boolean": "true, false", "string": "text", "object": "sections by name", "null": "null"}
-    return ", ".join([kinds.get(field["type"], field["type"]), *bounds, *even])
-
-
-def default(field: dict[str, Any]) -> str:
-    value = field["default"]
-    return "" if value == "" or has_sections(value) else f"`{json.dumps(value)}`"
-
-
-def has_sections(value: Any) -> bool:
-    return isinstance(value, dict) or (isinstance(value, list) and any(map(has_sections, value)))
-
-
-@pytest.mark.parametrize("path", sections())
-def test_every_key_of_a_recipe_is_documented(path: str) -> None:
-    text = PAGES["docs/recipes.md"]
-    expected = f"### {f'`{path}`' if path else 'A study'}\n"
-    assert expected in text
-    assert table(sections()[path]) in text, f"paste this table:\n{table(sections()[path])}"

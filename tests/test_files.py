@@ -1,4 +1,4 @@
-"""Atomic writes: what is left after errors, kills and writes of other processes."""
+"""Atomic writes: files and leftovers after errors, kills and writes of other processes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _umask() -> int:
     return mask
 
 
-def test_numbers_that_json_does_not_have_are_null(tmp_path: Path) -> None:
+def test_numbers_that_json_cannot_represent_are_null(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": [float("nan"), 1.5], "b": (float("-inf"),)})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1.5], "b": [None]}
 

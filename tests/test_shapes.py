@@ -1,4 +1,4 @@
-"""Checks of arguments: which shapes pass, and what the errors of the others say."""
+"""Checks of arguments: valid shapes, and the errors for others."""
 
 from __future__ import annotations
 

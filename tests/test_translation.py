@@ -1,4 +1,4 @@
-"""Errors of the system and of torch in one line; faults of flatvq are left as they are."""
+"""Errors of the system and of torch are translated into one line; other exceptions are not."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_other_errors_of_the_system_name_the_path(tmp_path: Path) -> None:
         (lambda: bytearray(10**15), ""),
     ],
 )
-def test_what_cannot_be_allocated(act: object, size: str) -> None:
+def test_failed_allocations(act: object, size: str) -> None:
     known = explained(raised(act))
     assert known is not None
     assert (known.what, known.exit_code) == (f"not enough memory{size}", 2)
@@ -63,7 +63,7 @@ def test_memory_of_an_accelerator() -> None:
 @pytest.mark.parametrize(
     "fault", [KeyError("width"), RuntimeError("shapes differ"), OSError("not a PNG"), ValueError("no size")]
 )
-def test_faults_of_flatvq_are_left_as_they_are(fault: Exception) -> None:
+def test_bugs_of_flatvq_are_not_translated(fault: Exception) -> None:
     assert explained(fault) is None
     assert cause_of(fault) == f"{type(fault).__name__}: {fault}"
 

@@ -1,7 +1,7 @@
-"""What a user sees when something is wrong: what, which value, what to do.
+"""Errors for users: what is wrong, which value, and what to do.
 
-The command line prints such an error as one line and exits with its code. Errors of the operating system and
-of torch are translated into it by `flatvq.translation`.
+The command line prints such an error as one line and exits with its code. `flatvq.translation` converts
+errors of the operating system and of torch into these.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from typing import ClassVar
 
 __all__ = ["FlatvqError", "MissingExtraError", "NonFiniteError", "StorageError", "nearest"]
 
-
-# Characters of each half of an error; a file may hold a key or value of any length.
-_LONGEST = 4000
+# Maximum length of `what` and of `remedy`: a damaged file may contain keys and values of any length.
+_MAX_LENGTH = 4000
 
 
 class FlatvqError(Exception):
-    r"""A mistake in what flatvq was given, in one line: control characters are escaped.
+    r"""Invalid input, described in one line. Control characters are escaped.
 
     Args:
-        what: what is wrong, with the value that is wrong, as a clause without a full stop.
-        remedy: what to do about it, as an imperative clause without a full stop.
+        what: what is wrong, including the invalid value, as a clause without a full stop.
+        remedy: what the user should do, as an imperative clause without a full stop.
 
     Example:
         >>> print(FlatvqError("no folder at 'my\nphotos'", "check data.path"))
@@ -30,52 +29,57 @@ class FlatvqError(Exception):
     """
 
     exit_code: ClassVar[int] = 2
-    """With which the command line ends."""
+    """The exit code of the command line."""
 
     def __init__(self, what: str, remedy: str) -> None:
         self.what, self.remedy = _one_line(what), _one_line(remedy)
         super().__init__(f"{self.what}: {self.remedy}")
 
     def __reduce__(self) -> tuple[type[FlatvqError], tuple[str, str]]:
-        """Pickle by the two parts, so that the error crosses process borders whole."""
+        """Pickle the two parts, so that the error can be sent to another process."""
         return type(self), (self.what, self.remedy)
 
 
 class MissingExtraError(FlatvqError):
     """A feature needs an optional package that is not installed.
 
+    Args:
+        feature: the feature, as a plural noun.
+        package: the package that is missing.
+        extra: the extra of flatvq that installs it.
+
     Example:
-        >>> print(MissingExtraError("the bundled photographs", "scikit-image", extra="photos"))
-        the bundled photographs need scikit-image: pip install 'flatvq[photos]'
+        >>> print(MissingExtraError("Hugging Face datasets", "datasets", extra="data"))
+        Hugging Face datasets need datasets: pip install 'flatvq[data]'
     """
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
         super().__init__(f"{feature} need {package}", f"pip install 'flatvq[{extra}]'")
 
     def __reduce__(self) -> tuple[type[FlatvqError], tuple[str, str]]:
-        """Pickle as the plain error it reads as."""
+        """Pickle as a plain `FlatvqError` with the same text."""
         return FlatvqError, (self.what, self.remedy)
 
 
 class StorageError(FlatvqError):
-    """A disk that is full, over its quota or broken. What was written before is whole."""
+    """The disk is full, over its quota or broken. Files that were written before are complete."""
 
     exit_code = 74  # EX_IOERR of sysexits.h
 
 
 class NonFiniteError(FlatvqError):
-    """NaN or infinity where a number was needed: most often a training that diverged."""
+    """NaN or infinity where a finite number is required, usually because the training diverged."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Say which known word was probably meant, or list them all.
+    """Suggest the valid word nearest to an unknown one, or list all valid words.
 
     Args:
-        word: what was given.
-        known: the words that would have been understood.
+        word: the unknown word.
+        known: the valid words.
 
     Returns:
-        A clause for the end of an error.
+        A clause for the end of an error message.
 
     Example:
         >>> nearest("codebok_size", ["codebook_size", "code_dim"])
@@ -89,7 +93,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Escape what a terminal does not print, such as line breaks, and leave out the middle of a long text."""
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"
+    """Escape unprintable characters, such as line breaks, and omit the middle of a long text."""
+    if len(text) > _MAX_LENGTH:
+        text = f"{text[: _MAX_LENGTH // 2]}...{text[-_MAX_LENGTH // 2 :]}"
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,12 +1,12 @@
-"""Atomic writes: a reader finds the old content or the new content, never a part of it.
+"""Atomic writes: a reader sees the old content or the new content, never a part of it.
 
 Content is written under a temporary name in the folder of the target, synced to disk and renamed. The
-temporary name holds the process and the thread that write it:
+temporary name contains the process ID and the thread ID of the writer:
 
     FOLDER/.NAME.PROCESS-THREAD.partial
 
-No reader uses such a name. A process that is killed leaves its temporary file behind; the next write into the
-same folder removes it.
+Readers ignore such names. A killed process leaves its temporary file behind, and the next write into the same
+folder removes it.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
     Args:
         path: the file; replaced if it exists. Its folder must exist.
-        content: all of the new content.
+        content: the whole new content.
 
     Raises:
-        OSError: if it cannot be written, such as on a full disk. The error names `path`; the old file is
-            unchanged and no temporary file is left.
+        OSError: if the file cannot be written, such as on a full disk. The error names `path`. The old file
+            is unchanged, and the temporary file is removed.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -64,11 +64,11 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8 and with the line ends of `text`.
+    """Write a text file atomically, in UTF-8. The line ends of `text` are kept.
 
     Args:
         path: the file; replaced if it exists. Its folder must exist.
-        text: all of the new content.
+        text: the whole new content.
 
     Raises:
         OSError: as `write_bytes`.
@@ -77,11 +77,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically; NaN and infinity are written as null.
+    """Write a JSON file atomically. NaN and infinity become null.
 
     Args:
         path: the file; replaced if it exists. Its folder must exist.
-        value: what JSON can hold.
+        value: any value that JSON can represent.
 
     Raises:
         OSError: as `write_bytes`.
@@ -93,11 +93,14 @@ def write_json(path: Path, value: Any) -> None:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Write a folder atomically: yield a temporary folder, which becomes `path` when the block ends.
 
-    The files of the temporary folder are synced to disk first. If the block raises, the temporary folder is
-    removed and `path` is unchanged. The parent folder is made if it does not exist.
+    The files of the temporary folder are synced to disk before the rename. If the block raises, the temporary
+    folder is removed and `path` is unchanged. The parent folder is created if it does not exist.
 
     Args:
-        path: the folder; removed first if it exists.
+        path: the folder; replaced if it exists.
+
+    Yields:
+        The temporary folder, empty.
 
     Raises:
         OSError: as `write_bytes`.
@@ -105,8 +108,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
-        ...     with replacing_folder(Path(folder) / "step-1") as place:
-        ...         _ = (place / "state.json").write_text("{}")
+        ...     with replacing_folder(Path(folder) / "step-1") as temporary:
+        ...         _ = (temporary / "state.json").write_text("{}")
         ...     [file.name for file in (Path(folder) / "step-1").iterdir()]
         ['state.json']
     """
@@ -115,7 +118,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         for file in temporary.iterdir():
-            with file.open("rb") as written:
+            with file.open("rb+") as written:  # Windows syncs only files that are open for writing
                 os.fsync(written.fileno())
         _sync_folder(temporary)
         if path.exists():
@@ -125,33 +128,48 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder and its content; a kill never leaves a part of it under its own name."""
-    aside = _temporary_name(path.with_name(f"{path.name}.removed"))
-    path.rename(aside)
-    shutil.rmtree(aside)
+    """Remove a folder and its content.
+
+    The folder is renamed first, so that a kill never leaves a partly removed folder under its name.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        OSError: if it cannot be renamed or removed.
+    """
+    renamed = _temporary_name(path.with_name(f"{path.name}.removed"))
+    path.rename(renamed)
+    shutil.rmtree(renamed)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left of files and folders that they wrote or removed in a folder."""
+    """Remove the temporary files and folders that killed processes left in a folder.
+
+    Args:
+        folder: the folder. Its sub-folders are not searched.
+    """
     for entry in folder.iterdir():
         if match := _TEMPORARY.fullmatch(entry.name):
             process, thread = int(match[1]), int(match[2])
-            # A new process may have the number of one that was killed; this thread writes one file at a time.
+            # This process may have the ID of a killed one. A thread writes one file at a time, so a temporary
+            # file with the IDs of this thread is a leftover.
             mine = (process, thread) == (os.getpid(), threading.get_native_id())
             if mine or not _is_running(process):
                 _remove(entry)
 
 
 class AppendedFile:
-    """A file that only grows, by pieces; after an error it ends with the last whole piece.
+    """A file to which complete records are appended.
 
-    A kill can leave a part of the last piece.
+    If a write fails, the file is truncated to the end of the previous record. A kill can leave a part of the
+    last record.
 
     Args:
-        path: the file; made if it does not exist.
+        path: the file; created if it does not exist.
 
     Raises:
-        OSError: if it cannot be opened or written; the error names `path`.
+        OSError: if the file cannot be opened or written. The error names `path`.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -166,21 +184,23 @@ class AppendedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        # Without O_BINARY, Windows writes a carriage return before each line feed.
+        self._descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
 
-    def write(self, piece: bytes) -> None:
-        """Append a piece and hand it to the kernel, so that a killed process does not lose it."""
+    def write(self, record: bytes) -> None:
+        """Append a record. The kernel has it on return, so a kill of the process does not lose it."""
         before = os.fstat(self._descriptor).st_size
-        left = memoryview(piece)
+        unwritten = memoryview(record)
         try:
-            while left:
-                left = left[os.write(self._descriptor, left) :]
+            while unwritten:
+                unwritten = unwritten[os.write(self._descriptor, unwritten) :]
         except BaseException as error:
             os.ftruncate(self._descriptor, before)
             raise _named(error, self.path) from error
 
     def sync(self) -> None:
-        """Force the content to the disk, so that a power failure does not lose it."""
+        """Sync the content to disk, so that a power failure does not lose it."""
         os.fsync(self._descriptor)
 
     def close(self) -> None:
@@ -189,7 +209,13 @@ class AppendedFile:
 
 
 def finite(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON does not have, by None.
+    """Replace NaN and infinity, which JSON cannot represent, by None.
+
+    Args:
+        value: a number, a string, None, or nested dictionaries, lists and tuples of them.
+
+    Returns:
+        The value with None for each number that is not finite. Tuples become lists.
 
     Example:
         >>> finite({"loss": float("nan"), "levels": [1.0, float("inf")]})
@@ -204,7 +230,7 @@ def finite(value: Any) -> Any:
 
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside a path; remove what has it if the block raises."""
+    """Yield a temporary name in the folder of `path`. Remove the file or folder of that name on an error."""
     remove_leftovers(path.parent)
     temporary = _temporary_name(path)
     try:
@@ -215,7 +241,7 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 
 def _named(error: BaseException, path: Path) -> BaseException:
-    """Put the file into an error of the system; those of writes name none, others the temporary one."""
+    """Name `path` in an OSError: errors of writes name no file, and others name the temporary file."""
     if isinstance(error, OSError) and error.errno is not None:
         return OSError(error.errno, error.strerror, str(path))
     return error
@@ -226,15 +252,15 @@ def _temporary_name(path: Path) -> Path:
 
 
 def _is_running(process: int) -> bool:
-    if os.name == "nt":  # where signal 0 is Ctrl-C
+    if os.name == "nt":  # signal 0 is Ctrl-C there
         return True
     try:
         os.kill(process, 0)
-        # On Linux a process that ended is a zombie until its parent asks for the exit code.
+        # On Linux an ended process is a zombie until its parent reads the exit code.
         return b") Z " not in Path(f"/proc/{process}/stat").read_bytes()
     except ProcessLookupError:
         return False
-    except OSError:  # of another user, or there is no /proc
+    except OSError:  # the process of another user, or no /proc
         return True
 
 
@@ -247,7 +273,7 @@ def _remove(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Force a folder's names to the disk, where the system can: Windows and some network drives cannot."""
+    """Sync the names in a folder to disk. Windows and some network drives cannot, which is ignored."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -56,6 +56,13 @@ class Metric:
         """Label and unit."""
         return f"{self.label}, {self.unit}" if self.unit else self.label
 
+    @property
+    def direction(self) -> str:
+        """Which values are better, in words; empty if neither."""
+        if self.higher_is_better is None:
+            return ""
+        return "higher is better" if self.higher_is_better else "lower is better"
+
 
 def _by_key(*metrics: Metric) -> dict[str, Metric]:
     return {metric.key: metric for metric in metrics}

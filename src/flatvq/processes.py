@@ -1,11 +1,12 @@
-"""How other processes come about: forked from a server that has imported everything once.
+"""Spawn worker processes from a preloaded forkserver, and count the cores that they may use.
 
-Imports take longer than hundreds of steps of a small model. This module imports nothing heavy itself, so that
-the server can be started before anything else is.
+Importing flatvq's dependencies takes longer than hundreds of training steps of a small model. This module
+imports nothing heavy itself, so that a program can start the server before it imports anything else.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -16,26 +17,46 @@ from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any
 
-__all__ = ["serve", "start"]
+__all__ = ["cores", "serve", "start"]
 
-# What a trial imports in the end: optimisers import the compiler, pyarrow imports pandas if it is there.
-_IMPORTS = ["flatvq.study.worker", "torch._dynamo", "pyarrow.parquet", "pandas"]
+# Everything that a trial imports. Optimizers import torch's compiler; pyarrow imports pandas if installed.
+_PRELOADED = ["flatvq.study.worker", "torch._dynamo", "pyarrow.parquet", "pandas"]
+
+
+def cores() -> int:
+    """Return the number of processor cores that this process may use.
+
+    Only Linux reports the cores of a process. Elsewhere this is the number of cores of the machine.
+
+    Example:
+        >>> cores() >= 1
+        True
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def serve() -> None:
-    """Start the server in the background, if this system has any and it does not run yet."""
+    """Start the server in the background, unless it runs already or this system has no forkserver."""
     context = _context()
     if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload(_IMPORTS)
-        with _nameless_main(), _ignoring_interrupts():
+        context.set_forkserver_preload(_PRELOADED)
+        with _empty_main_module(), _ignoring_interrupts():
             forkserver.ensure_running()
 
 
 def start(target: Callable[..., None], *args: object) -> BaseProcess:
-    """Run a function of a module in a new process; the caller's own script is not run again there."""
+    """Run a function in a new process, which does not run the caller's own script again.
+
+    Args:
+        target: a function at the top level of a module.
+        *args: its arguments. They must be picklable.
+
+    Returns:
+        The started process.
+    """
     serve()
     process: BaseProcess = _context().Process(target=target, args=args)
-    with _nameless_main():
+    with _empty_main_module():
         process.start()
     return process
 
@@ -46,8 +67,11 @@ def _context() -> Any:
 
 @contextmanager
 def _ignoring_interrupts() -> Iterator[None]:
-    """Start a process that ignores Ctrl-C, as the server does once its imports are done."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+    """Ignore Ctrl-C for a while; a process that is started meanwhile ignores it from its start.
+
+    The server ignores Ctrl-C by itself only after its imports.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -58,8 +82,8 @@ def _ignoring_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def _nameless_main() -> Iterator[None]:
-    """Keep a new process from running the program's own script again: it needs nothing of it."""
+def _empty_main_module() -> Iterator[None]:
+    """Replace `__main__` by an empty module, so that new processes do not run the program's script again."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:

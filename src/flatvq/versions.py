@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from functools import lru_cache
 from pathlib import Path
 
@@ -31,6 +30,8 @@ def commit() -> str | None:
 
 def _git(*arguments: str) -> str | None:
     """Return what a git command prints, or None if it fails or git is not installed."""
+    import subprocess  # not for every import of flatvq
+
     try:
         result = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), *arguments],

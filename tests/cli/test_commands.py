@@ -64,6 +64,7 @@ def recipe_file(folder: Path, **extra: object) -> str:
     return str(path)
 
 
+@pytest.mark.processes
 def test_a_study_from_recipe_to_report_and_again(flatvq, folder: Path, tmp_path: Path) -> None:
     name = recipe_file(folder)
     code, out, err = flatvq("study", name, "--out", "made")
@@ -187,7 +188,7 @@ def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
         ),
         (["study", "photographs", "--set", "seeds={a: 1}"], "write a list"),
         (["study", "photographs", "--set", "model.levels=[]"], "give at least 1"),
-        (["study", "photographs", "--set", "codebook.init=kmeans"], "a mapping with the keys distribution, kind"),
+        (["study", "photographs", "--set", "codebook.init=kmeans"], "with the keys distribution, kind"),
         (["study", "photographs", "--set", "arms=5"], "'arms' is 5"),
         (["study", "photographs", "--set", "train.learning_rate=inf"], "should be a finite number"),
         (["train", "photographs", "--arm", "tow-level-naive"], "did you mean 'two-level-naive'?"),
@@ -220,6 +221,8 @@ def test_help_needs_no_torch() -> None:
         assert verb in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "sign", ["recipe.json", "checkpoints"], ids=["while trials start", "while they train"]
 )
@@ -257,6 +260,7 @@ def _workers(folder: str) -> list[str]:
     return logs
 
 
+@pytest.mark.slow
 def test_levels_compares_a_hierarchy_with_the_single_level_arm(flatvq, folder: Path, tmp_path: Path) -> None:
     level = {"codebook_size": 4, "code_dim": 4}
     arms = {

@@ -19,6 +19,8 @@ from PIL import Image
 
 from flatvq import cli
 
+pytestmark = pytest.mark.processes
+
 COMMAND = [sys.executable, "-m", "flatvq"]
 
 

@@ -25,7 +25,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 RECORD = Path(__file__).parents[2] / "results" / "crashes.json"
-pytestmark = pytest.mark.skipif(missing() is not None, reason=f"needs {missing()}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.processes,
+    pytest.mark.skipif(missing() is not None, reason=f"needs {missing()}"),
+]
 
 # For each command: the accident, the system call at which it happens, the path, and the index of the call.
 INSTANTS = {

@@ -1,4 +1,4 @@
-"""Small pictures, and a place for dataset caches that is not the user's."""
+"""Fixtures: small pictures, and a temporary cache for datasets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def folder(tmp_path: Path, picture: Callable[..., np.ndarray]) -> Path:
 
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, and a cache that goes away."""
+    """Disable the network, and cache datasets in a temporary folder."""
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
     monkeypatch.setenv("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""What stops the opening of data is said with its first cause: a file, its reason, and a remedy that fits."""
+"""Errors on opening data name the first cause: a file, its reason, and a remedy that applies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from flatvq.data import open_data, open_folder, photographs
+from flatvq.data import load_image, open_data, open_folder, photographs
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -36,6 +36,7 @@ def test_too_large_a_crop_or_scale(folder: Path, key: str, other: dict[str, int]
         open_data(recipe(folder, **{key: 60_000, **other}))
 
 
+@pytest.mark.slow
 def test_all_images_but_one_are_too_large(folder: Path, picture: Picture) -> None:
     Image.fromarray(picture(99, height=20, width=20)).resize((9000, 9000)).save(folder / "large.png")
     with pytest.raises(FlatvqError) as caught:
@@ -83,7 +84,7 @@ def test_files_that_cannot_be_opened_say_why(
         shutil.rmtree(folder)
         message = rf"such as '{data.training.names[0]}' \(cannot be opened \(no such file or directory\)\)"
         with pytest.raises(FlatvqError, match=message):
-            data.training.load(0)
+            load_image(data.training, 0)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_files_that_cannot_be_opened_say_why(
     ],
     ids=["64-bit", "grey with alpha", "white is zero, big-endian"],
 )
-def test_formats_that_pillow_reads_in_part_say_why(
+def test_formats_that_pillow_does_not_support_say_why(
     samples: np.ndarray, options: dict[str, object], folder: Path
 ) -> None:
     tifffile.imwrite(folder / "a.tif", samples, **options)

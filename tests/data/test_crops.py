@@ -1,4 +1,4 @@
-"""Training crops are functions of seed and step; processes share a batch; threads come and go cleanly."""
+"""Training crops are functions of seed and step, processes share a batch, and threads end cleanly."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatvq.data import TrainingCrops, evaluation_crops, open_data
-from flatvq.data.types import Wanted, cut_out, fingerprint_of, whole
+from flatvq.data import TrainingCrops, evaluation_crops, load_image, open_data
+from flatvq.data.types import FileStatus, Region, UnreadableImageError, fingerprint_of
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -21,7 +21,7 @@ SIZES = [(16, 16), (17, 40), (50, 16), (25, 29), (72, 72)]
 
 
 class Coordinates:
-    """An image set whose pixels tell which image, row and column they are."""
+    """An image set whose pixels contain the index of the image, the row and the column."""
 
     names = tuple(f"image{number}" for number in range(len(SIZES)))
     repeats = (1, 2, 1, 3, 4)
@@ -33,11 +33,15 @@ class Coordinates:
     def __len__(self) -> int:
         return len(SIZES)
 
-    def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
+    def size_of(self, index: int) -> tuple[int, int]:
+        return SIZES[index]
+
+    def load_region(self, index: int, region: Region) -> np.ndarray:
         height, width = SIZES[index]
+        assert region.fits(height, width)
         rows, columns = np.mgrid[:height, :width]
         pixels = np.stack([np.full_like(rows, index), rows, columns], axis=2).astype(np.uint8)
-        return cut_out(pixels, wanted)
+        return region.of(pixels)
 
 
 class InMemory(Coordinates):
@@ -45,23 +49,38 @@ class InMemory(Coordinates):
 
 
 class Broken(Coordinates):
-    def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
+    def load_region(self, index: int, region: Region) -> np.ndarray:
         if index == 3:
             raise FlatvqError("the disk is gone", "find it")
-        return super().load(index, wanted)
+        return super().load_region(index, region)
 
 
 class Damaged(Coordinates):
-    """Each image turns out damaged after it was asked where to cut, and the next one stands in for it."""
+    """Images 1 and 2 are unreadable, so that image 3 replaces them."""
 
-    def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
-        wanted(*SIZES[index])
-        return super().load((index + 1) % len(self), wanted)
+    def load_region(self, index: int, region: Region) -> np.ndarray:
+        if index in (1, 2):
+            raise UnreadableImageError
+        return super().load_region(index, region)
 
 
-class Shifted(Coordinates):
-    def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
-        return super().load((index + 1) % len(self), wanted)
+class Replaced(Coordinates):
+    """The images by which `Damaged` is replaced, under the original names."""
+
+    stand_ins = (0, 3, 3, 3, 4)
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        return SIZES[self.stand_ins[index]]
+
+    def load_region(self, index: int, region: Region) -> np.ndarray:
+        return super().load_region(self.stand_ins[index], region)
+
+
+class AllDamaged(Coordinates):
+    late_file_statuses = (FileStatus("image2", "training", "unreadable", "empty file"),)
+
+    def load_region(self, index: int, region: Region) -> np.ndarray:
+        raise UnreadableImageError
 
 
 def crops(seed: int = 0, batch_size: int = 6, flip: bool = True, **rest: int) -> TrainingCrops:
@@ -71,8 +90,8 @@ def crops(seed: int = 0, batch_size: int = 6, flip: bool = True, **rest: int) ->
 @given(step=st.integers(0, 1000), history=st.lists(st.integers(0, 1000), max_size=3), seed=st.integers(0, 9))
 def test_a_batch_does_not_depend_on_history(step: int, history: list[int], seed: int) -> None:
     used = crops(seed)
-    for other in history:
-        used.batch(other)
+    for earlier_step in history:
+        used.batch(earlier_step)
     assert torch.equal(used.batch(step).pixels, crops(seed).batch(step).pixels)
     assert used.batch(step).names == crops(seed).batch(step).names
 
@@ -80,9 +99,9 @@ def test_a_batch_does_not_depend_on_history(step: int, history: list[int], seed:
 @given(step=st.integers(0, 1000), world_size=st.sampled_from([1, 2, 3, 6]))
 def test_processes_share_one_batch(step: int, world_size: int) -> None:
     parts = [crops(rank=rank, world_size=world_size).batch(step) for rank in range(world_size)]
-    whole = crops().batch(step)
-    assert torch.equal(torch.cat([part.pixels for part in parts]), whole.pixels)
-    assert sum((part.names for part in parts), ()) == whole.names
+    complete = crops().batch(step)
+    assert torch.equal(torch.cat([part.pixels for part in parts]), complete.pixels)
+    assert sum((part.names for part in parts), ()) == complete.names
 
 
 def test_a_batch_must_be_shared_equally() -> None:
@@ -135,10 +154,10 @@ def test_positions_and_mirroring_are_uniform() -> None:
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("layout", ["pixels", "padded pixels", "channels"])
-def test_crops_are_cut_from_images_however_these_lie_in_memory(layout: str, flip: bool) -> None:
+def test_crops_do_not_depend_on_the_memory_layout_of_images(layout: str, flip: bool) -> None:
     class Laid(Coordinates):
-        def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
-            pixels = super().load(index, wanted)
+        def load_region(self, index: int, region: Region) -> np.ndarray:
+            pixels = super().load_region(index, region)
             if layout == "padded pixels":
                 return np.pad(pixels, [(0, 0), (0, 0), (0, 1)])[:, :, :3]
             return pixels.transpose(2, 0, 1).copy().transpose(1, 2, 0) if layout == "channels" else pixels
@@ -148,15 +167,51 @@ def test_crops_are_cut_from_images_however_these_lie_in_memory(layout: str, flip
         assert torch.equal(laid.batch(step).pixels, crops(flip=flip).batch(step).pixels)
 
 
-def test_what_stands_in_for_a_damaged_image_is_cut_as_if_it_had_been_meant() -> None:
-    damaged, shifted = (
-        TrainingCrops(images, DataRecipe(crop=16), seed=0, batch_size=6) for images in (Damaged(), Shifted())
+def test_the_next_readable_image_replaces_a_damaged_one_and_is_cut_at_its_own_size() -> None:
+    damaged, replaced = (
+        TrainingCrops(images, DataRecipe(crop=16), seed=0, batch_size=6) for images in (Damaged(), Replaced())
     )
     for step in range(20):
-        assert torch.equal(damaged.batch(step).pixels, shifted.batch(step).pixels)
+        assert torch.equal(damaged.batch(step).pixels, replaced.batch(step).pixels)
+        assert damaged.batch(step).names == replaced.batch(step).names
+    evaluated = [crop.pixels for crop in evaluation_crops(Damaged(), crop=16)]
+    assert [int(pixels[0, 0, 0]) for pixels in evaluated] == [0, 3, 3, 3, 4]
 
 
-def test_no_mirroring_unless_asked_for() -> None:
+def test_a_set_without_a_readable_image_is_an_error() -> None:
+    message = r"none of the 5 training images can be read any more, such as 'image2' \(empty file\): check"
+    with pytest.raises(FlatvqError, match=message):
+        TrainingCrops(AllDamaged(), DataRecipe(crop=16), seed=0, batch_size=6).batch(0)
+    with pytest.raises(FlatvqError, match=message):
+        next(evaluation_crops(AllDamaged(), crop=16))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_regions_are_drawn_from_numbers_that_are_keyed_by_seed_epoch_and_slot(flip: bool) -> None:
+    """The draws are written out: top, left, then mirroring. Other draws would change every training."""
+    draws, batch_size = sum(Coordinates.repeats), 6
+
+    def keyed(*key: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(np.random.SeedSequence(7, spawn_key=key)))
+
+    for step in range(5):
+        batch = crops(seed=7, flip=flip).batch(step)
+        for position, pixels in enumerate(batch.pixels.numpy()):
+            epoch, place = divmod(step * batch_size + position, draws)
+            slot = int(keyed(0, epoch).permutation(draws)[place])
+            image = int(np.repeat(np.arange(5), Coordinates.repeats)[slot])
+            random = keyed(1, epoch, slot)
+            height, width = SIZES[image]
+            top, left = int(random.integers(height - 15)), int(random.integers(width - 15))
+            columns = left + np.arange(16)
+            if flip and random.random() < 0.5:
+                columns = columns[::-1]
+            assert (pixels[0] == image).all()
+            assert (pixels[1] == top + np.arange(16)[:, None]).all()
+            assert (pixels[2] == columns).all()
+
+
+def test_crops_are_not_mirrored_without_flip() -> None:
     pixels = torch.cat([crops(flip=False).batch(step).pixels for step in range(20)])
     assert bool((pixels[:, 2, :, 1:] > pixels[:, 2, :, :-1]).all())
 
@@ -172,13 +227,13 @@ def own_threads() -> list[threading.Thread]:
 def test_prefetched_batches_are_the_direct_ones(
     start: int, stop: int, ahead: bool, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flatvq.data.crops.threads", lambda: threads)
+    monkeypatch.setattr("flatvq.data.crops.decoding_threads", lambda: threads)
     fetched = list(crops().batches(start, stop, ahead=ahead))
     direct = [crops().batch(step) for step in range(start, stop)]
     assert len(fetched) == len(direct)
-    for one, other in zip(fetched, direct, strict=True):
-        assert torch.equal(one.pixels, other.pixels)
-        assert one.names == other.names
+    for prefetched, expected in zip(fetched, direct, strict=True):
+        assert torch.equal(prefetched.pixels, expected.pixels)
+        assert prefetched.names == expected.names
     assert not own_threads()
 
 
@@ -193,7 +248,7 @@ def test_closing_early_ends_the_threads() -> None:
     ("images", "ahead", "threads"),
     [(Coordinates, None, True), (InMemory, None, False), (InMemory, True, True), (Coordinates, False, False)],
 )
-def test_threads_prepare_only_what_has_to_be_decoded_or_is_asked_for(
+def test_threads_are_used_for_decoding_or_on_request(
     images: type[Coordinates], ahead: bool | None, threads: bool
 ) -> None:
     cut = TrainingCrops(images(), DataRecipe(crop=16), seed=0, batch_size=6)
@@ -203,7 +258,7 @@ def test_threads_prepare_only_what_has_to_be_decoded_or_is_asked_for(
 
 
 @pytest.mark.parametrize("ahead", [True, False])
-def test_an_error_comes_up_at_its_step_and_ends_the_threads(ahead: bool) -> None:
+def test_an_error_is_raised_at_its_step_and_ends_the_threads(ahead: bool) -> None:
     broken = TrainingCrops(Broken(), DataRecipe(crop=16), seed=0, batch_size=1)
     draws = [crops(batch_size=1).batch(step).names[0] for step in range(20)]
     batches = broken.batches(0, 20, ahead=ahead)
@@ -215,14 +270,14 @@ def test_an_error_comes_up_at_its_step_and_ends_the_threads(ahead: bool) -> None
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_of_several_errors_in_a_batch_the_first_comes_up(
+def test_the_first_of_several_errors_in_a_batch_is_raised(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class AllBroken(Coordinates):
-        def load(self, index: int, wanted: Wanted = whole) -> np.ndarray:
+        def load_region(self, index: int, region: Region) -> np.ndarray:
             raise FlatvqError(f"{self.names[index]} is gone", "find it")
 
-    monkeypatch.setattr("flatvq.data.crops.threads", lambda: threads)
+    monkeypatch.setattr("flatvq.data.crops.decoding_threads", lambda: threads)
     first = crops().batch(0).names[0]
     with pytest.raises(FlatvqError, match=f"{first} is gone"):
         next(TrainingCrops(AllBroken(), DataRecipe(crop=16), seed=0, batch_size=6).batches(0, 20))
@@ -230,18 +285,18 @@ def test_of_several_errors_in_a_batch_the_first_comes_up(
 
 
 def test_evaluation_crops_are_centres() -> None:
-    found = list(evaluation_crops(Coordinates(), crop=16))
-    assert [crop.name for crop in found] == list(Coordinates.names)
-    corners = [tuple(int(value) for value in crop.pixels[0, 0]) for crop in found]
+    evaluated = list(evaluation_crops(Coordinates(), crop=16))
+    assert [crop.name for crop in evaluated] == list(Coordinates.names)
+    corners = [tuple(int(value) for value in crop.pixels[0, 0]) for crop in evaluated]
     assert corners == [(0, 0, 0), (1, 0, 12), (2, 17, 0), (3, 4, 6), (4, 28, 28)]
-    assert all(crop.pixels.shape == (16, 16, 3) and crop.pixels.flags.writeable for crop in found)
+    assert all(crop.pixels.shape == (16, 16, 3) and crop.pixels.flags.writeable for crop in evaluated)
 
 
 def test_a_limit_spreads_the_evaluated_images() -> None:
     assert [crop.name for crop in evaluation_crops(Coordinates(), crop=16, limit=2)] == ["image0", "image2"]
 
 
-def test_what_is_set_aside_to_choose_by_neither_trains_nor_is_held_out(imagenet_sample) -> None:
+def test_images_set_aside_for_tuning_are_neither_trained_on_nor_held_out(imagenet_sample) -> None:
     recipe = DataRecipe(source="folder", path=str(imagenet_sample / "val"), crop=32, resize=32)
     whole, tuning = open_data(recipe), open_data(recipe.model_copy(update={"tuning_share": 0.25}))
     training, aside = set(tuning.training.names), set(tuning.validation.names)
@@ -250,5 +305,5 @@ def test_what_is_set_aside_to_choose_by_neither_trains_nor_is_held_out(imagenet_
     assert aside.isdisjoint(whole.validation.names)
     assert len(aside) == round(0.25 * len(whole.training))
     name = tuning.validation.names[1]
-    same = whole.training.load(whole.training.names.index(name))
-    assert (tuning.validation.load(1) == same).all()
+    same = load_image(whole.training, whole.training.names.index(name))
+    assert (load_image(tuning.validation, 1) == same).all()

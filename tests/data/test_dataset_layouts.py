@@ -1,4 +1,4 @@
-"""Datasets as people have them: saved to disk, of several configurations, with images or their paths."""
+"""Common layouts of datasets: saved to disk, several configurations, images or their paths."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.data.dataset_files import (
     write_parquet,
 )
 
+from flatvq.data import load_image
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -58,7 +59,7 @@ def test_rows_that_were_selected_before_they_were_saved(tmp_path: Path, files: l
     assert data.training.fingerprint == expected.training.fingerprint
 
 
-def test_rows_without_splits_serve_as_the_split_that_is_named(tmp_path: Path, files: list[bytes]) -> None:
+def test_rows_without_splits_become_the_named_split(tmp_path: Path, files: list[bytes]) -> None:
     path = saved(tmp_path / "saved", files)
     assert all(name.startswith("mine/") for name in open_dataset(path, split="mine").training.names)
     with pytest.raises(
@@ -97,7 +98,7 @@ def test_configurations(streaming: bool, tmp_path: Path, files: list[bytes]) -> 
 def test_a_configuration_where_there_is_none(tmp_path: Path, files: list[bytes]) -> None:
     with pytest.raises(FlatvqError, match=r"no configuration 'x': set data.configuration to one of default"):
         open_dataset(write_parquet(tmp_path / "set", files), configuration="x")
-    with pytest.raises(FlatvqError, match=r"save_to_disk, and has no configurations: leave"):
+    with pytest.raises(FlatvqError, match=r"save_to_disk and has no configurations: leave"):
         open_dataset(saved(tmp_path / "saved", files), configuration="x")
     with pytest.raises(ValueError, match=r"configuration=x needs source=huggingface, not folder"):
         DataRecipe(source="folder", path="x", configuration="x")
@@ -138,7 +139,7 @@ def test_columns_of_files_and_paths(
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_text_beside_images_is_no_column_of_paths(
+def test_strings_are_not_paths_if_another_column_has_images(
     streaming: bool, tmp_path: Path, files: list[bytes]
 ) -> None:
     (tmp_path / "captions").mkdir()
@@ -164,7 +165,7 @@ def test_grey_and_cmyk_rows(tmp_path: Path) -> None:
     rows = datasets.Dataset.from_dict({"image": images})
     data = open_dataset(save_to_disk(tmp_path / "saved", rows))
     shown = {
-        name: images.load(index)
+        name: load_image(images, index)
         for images in (data.training, data.validation)
         for index, name in enumerate(images.names)
     }

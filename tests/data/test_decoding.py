@@ -1,4 +1,4 @@
-"""What is evaluated is Pillow's to the bit; what is trained on is near it, whatever makes it quick.
+"""Evaluation decodes exactly as Pillow; training decodes faster, with a bounded difference.
 
 Tolerances: PyTorch scales with weights of 16 bits, in two passes that each round to a byte, so a value is
 two levels off at most. In photographs of ImageNet that are decoded at a reduced size, values are off by 0.3
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.data.jpegs import HEIGHT, WIDTH, file_of, photograph
 
-from flatvq.data import TrainingCrops, crops, decoding, open_data, pillow
+from flatvq.data import TrainingCrops, crops, decoding, load_image, open_data, pillow
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import _reduce, _reducible, decode, decode_for_training
 from flatvq.data.manifest import digest_of
@@ -54,7 +54,7 @@ def assert_reduced_alike(pixels: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("resize", [24, 48, 100, 160, 302, 450])
-def test_what_is_evaluated_is_scaled_by_pillow_from_the_full_size(resize: int) -> None:
+def test_evaluation_scales_with_pillow_from_the_full_size(resize: int) -> None:
     file = file_of(photograph())
     assert np.array_equal(evaluated(file, resize), by_pillow(file, resize))
 
@@ -66,7 +66,7 @@ def test_a_jpeg_of_a_usual_size_is_decoded_in_full(resize: int) -> None:
 
 
 @pytest.mark.parametrize(("resize", "scale"), [(50, 2), (26, 2), (25, 4), (16, 4)])
-def test_a_jpeg_far_too_large_is_decoded_at_a_reduced_size(resize: int, scale: int) -> None:
+def test_a_very_large_jpeg_is_decoded_at_a_reduced_size(resize: int, scale: int) -> None:
     file = file_of(photograph())
     reduced = Image.open(io.BytesIO(file))
     reduced.draft("RGB", (WIDTH // scale, HEIGHT // scale))
@@ -105,7 +105,7 @@ def xmp_of(orientation: int) -> bytes:
         max_size=4,
     )
 )
-def test_whatever_segments_a_jpeg_has_it_stands_as_pillow_sees_it(extra: list[bytes]) -> None:
+def test_the_segments_of_a_jpeg_orient_it_as_in_pillow(extra: list[bytes]) -> None:
     start, rest = (file := file_of(photograph(width=30, height=20)))[:20], file[20:]  # after JFIF's own
     crowded = b"".join([start, *extra, rest])
     try:
@@ -117,7 +117,7 @@ def test_whatever_segments_a_jpeg_has_it_stands_as_pillow_sees_it(extra: list[by
         assert np.array_equal(trained_on(crowded, 0), expected)
 
 
-def test_a_jpeg_beyond_the_limit_is_refused_before_there_is_memory_for_it(
+def test_a_jpeg_over_the_limit_is_rejected_before_memory_is_allocated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = file_of(photograph())
@@ -129,7 +129,7 @@ def test_a_jpeg_beyond_the_limit_is_refused_before_there_is_memory_for_it(
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 47, 48, 95, 96, 97, 160, 400])
-def test_what_is_reduced_is_known_before_pillow_opens_it(width: int) -> None:
+def test_reduction_is_predicted_before_pillow_opens_a_file(width: int) -> None:
     for height in (1, 30, 95, 96, 192, 400):
         image = Image.open(io.BytesIO(file_of(photograph(0, max(width, 2), height))))
         whole, target = image.size, Conversion(16, 16).target(*image.size)
@@ -182,14 +182,14 @@ def test_other_formats_are_never_reduced(kind: str) -> None:
         assert_scaled_alike(trained_on(file, resize), by_pillow(file, resize))
 
 
-def test_damage_is_found_at_a_reduced_size_too() -> None:
+def test_damage_is_detected_at_a_reduced_size() -> None:
     file = file_of(photograph())
     for resize in (0, 30, 130):
         with pytest.raises(Rejected, match="damaged"):
             trained_on(file[: len(file) // 2], resize)
 
 
-def test_pixels_are_the_same_where_pillow_lends_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixels_are_the_same_if_pillow_does_not_expose_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     file = file_of(photograph())
     lent = trained_on(file, 130)
     monkeypatch.delattr(Image.Image, "__arrow_c_array__", raising=False)  # as in versions before 11.2
@@ -239,20 +239,24 @@ def test_each_side_is_decoded_in_its_own_way(jpegs: Path, tmp_path: Path, cache_
     for validation_path, held in (("", jpegs), (str(apart), apart)):
         data = open_data(recipe(jpegs, validation_path=validation_path, cache_mib=cache_mib))
         for index, name in enumerate(data.validation.names):
-            assert np.array_equal(data.validation.load(index), by_pillow((held / name).read_bytes(), 40))
+            assert np.array_equal(
+                load_image(data.validation, index), by_pillow((held / name).read_bytes(), 40)
+            )
         for index, name in enumerate(data.training.names):
-            assert np.array_equal(data.training.load(index), trained_on((jpegs / name).read_bytes(), 40))
+            assert np.array_equal(
+                load_image(data.training, index), trained_on((jpegs / name).read_bytes(), 40)
+            )
 
 
-def test_what_fits_the_cache_is_decoded_once(jpegs: Path) -> None:
+def test_images_that_fit_the_cache_are_decoded_once(jpegs: Path) -> None:
     data = open_data(recipe(jpegs, cache_mib=1))
     shutil.rmtree(jpegs)
     for images in (data.training, data.validation):
-        assert len({images.load(index).tobytes() for index in range(len(images))}) == len(images)
+        assert len({load_image(images, index).tobytes() for index in range(len(images))}) == len(images)
     assert not data.late_file_statuses
 
 
-def test_an_image_that_changes_over_is_decoded_anew(tmp_path: Path) -> None:
+def test_an_image_that_changes_sides_is_decoded_again(tmp_path: Path) -> None:
     # With so small a share, the lowest hash is held out. As its file is damaged, the next one changes over.
     files = [file_of(photograph(seed)) for seed in range(3)]
     others = min(digest_of(io.BytesIO(file)) for file in files)
@@ -263,7 +267,7 @@ def test_an_image_that_changes_over_is_decoded_anew(tmp_path: Path) -> None:
     data = open_data(recipe(tmp_path, validation_share=1e-9))
     assert [file.name for file in data.file_statuses] == ["3.jpg"]
     (name,) = data.validation.names
-    assert np.array_equal(data.validation.load(0), by_pillow((tmp_path / name).read_bytes(), 40))
+    assert np.array_equal(load_image(data.validation, 0), by_pillow((tmp_path / name).read_bytes(), 40))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
@@ -271,7 +275,7 @@ def test_an_image_that_changes_over_is_decoded_anew(tmp_path: Path) -> None:
 def test_batches_do_not_depend_on_cache_or_threads(
     jpegs: Path, workers: int, resize: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crops, "threads", lambda: workers)
+    monkeypatch.setattr(crops, "decoding_threads", lambda: workers)
     # 0 MiB: nothing is kept; 1 MiB: all, as 403 x 302 comes to 53 x 40, 6360 bytes each; unscaled, two of 12.
     batches = [
         [
@@ -296,7 +300,7 @@ def test_real_photographs(imagenet_sample: Path) -> None:
         assert (np.concatenate(off) > 2).mean() < beyond
 
 
-def test_why_only_jpegs_far_too_large_are_reduced(imagenet_sample: Path) -> None:
+def test_why_only_very_large_jpegs_are_reduced(imagenet_sample: Path) -> None:
     # A half of 375 pixels is 1.2 times the 160 that they are scaled to; docs/data.md says what it would cost.
     off = []
     for path in sorted((imagenet_sample / "train").iterdir())[:100]:

@@ -1,4 +1,4 @@
-"""Samples of more than 8 bits: white is what the file or the recipe says, and doubtful files are named."""
+"""Samples of more than 8 bits: the file or the recipe states white, and doubtful files are listed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 from tests.data.deep_files import GREY, GREY_ALPHA, RGB, RGBA, png, portable, tiff_of_12_bits
 
-from flatvq.data import open_data, open_folder
+from flatvq.data import load_image, open_data, open_folder
 from flatvq.data.depth import is_deep
 from flatvq.data.pillow import opened as pillow_opened
 from flatvq.data.ranges import Range, stated_range
@@ -43,7 +43,7 @@ def shown(values: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Callable[..., tuple[np.ndarray, str]]:
-    """Open a file with another beside it: its pixels and the reason of its status, without what all have."""
+    """Open a file in a folder with another image; return its pixels and the unusual parts of its status."""
 
     def both(content: bytes, white_level: int = 0) -> tuple[np.ndarray, str]:
         (tmp_path / "a").write_bytes(content)
@@ -53,14 +53,16 @@ def opened(tmp_path: Path) -> Callable[..., tuple[np.ndarray, str]]:
         (file,) = folder.file_statuses
         assert (file.name, file.status) == ("a", "converted")
         usual = ("greyscale", "more than 8 bits a sample", "CMYK", "transparency, laid over white")
-        return folder.images.load(0), "; ".join(part for part in file.reason.split("; ") if part not in usual)
+        return load_image(folder.images, 0), "; ".join(
+            part for part in file.reason.split("; ") if part not in usual
+        )
 
     return both
 
 
 @pytest.fixture
 def rejected(tmp_path: Path) -> Callable[..., str]:
-    """Open a file that is refused: the reason."""
+    """Open a file that is rejected; return the reason."""
 
     def reason(content: bytes, white_level: int = 0) -> str:
         (tmp_path / "a").write_bytes(content)
@@ -347,7 +349,7 @@ def test_both_sides_of_a_recipe_have_the_white_level(tmp_path: Path) -> None:
     for images in (data.training, data.validation):
         for index, name in enumerate(images.names):
             expected = shown(np.roll(RAMP, int(name[0]), axis=1))
-            assert np.abs(images.load(index) - expected).max() <= 1
+            assert np.abs(load_image(images, index) - expected).max() <= 1
     assert {file.reason.split("; ")[-1] for file in data.file_statuses} == {
         "white is 4095 by data.white_level"
     }

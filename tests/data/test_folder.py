@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from flatvq.data import DataSplit, ImageSet, TrainingCrops, open_data
+from flatvq.data import DataSplit, ImageSet, TrainingCrops, load_image, open_data
 from flatvq.data.holdout import divide
 from flatvq.data.manifest import Entry
 from flatvq.data.subset import set_aside
@@ -28,7 +28,7 @@ def split(folder: Path, **changes: object) -> DataSplit:
 
 
 def content(images: ImageSet) -> set[bytes]:
-    return {images.load(index).tobytes() for index in range(len(images))}
+    return {load_image(images, index).tobytes() for index in range(len(images))}
 
 
 def reasons(data: DataSplit) -> dict[str, tuple[str, str, str]]:
@@ -51,7 +51,7 @@ def test_pixels_are_the_files(folder: Path) -> None:
     data = split(folder)
     for images in (data.training, data.validation):
         for index, name in enumerate(images.names):
-            assert np.array_equal(images.load(index), Image.open(folder / name))
+            assert np.array_equal(load_image(images, index), Image.open(folder / name))
 
 
 def test_neither_names_nor_other_files_move_a_file(folder: Path, picture: Picture) -> None:
@@ -64,7 +64,7 @@ def test_neither_names_nor_other_files_move_a_file(folder: Path, picture: Pictur
     assert before == {name for name in after if "class" in name}
 
 
-def test_exact_copies_stand_together(folder: Path) -> None:
+def test_exact_copies_are_on_the_same_side(folder: Path) -> None:
     shutil.copytree(folder, folder / "copies")
     data = split(folder)
     for images in (data.training, data.validation):
@@ -77,7 +77,7 @@ def test_exact_copies_stand_together(folder: Path) -> None:
     share=st.floats(0.01, 0.99),
 )
 def test_divide_leaves_neither_side_empty(digests: list[str], share: float) -> None:
-    entries = [Entry(str(n), Path().open, digest, 1, ()) for n, digest in enumerate(digests)]
+    entries = [Entry(str(n), Path().open, digest, 1, 1, ()) for n, digest in enumerate(digests)]
     if len(set(digests)) < 2:
         with pytest.raises(FlatvqError, match="1 of them different"):
             divide(entries, share, "here")
@@ -215,12 +215,14 @@ def test_a_set_tells_whether_it_is_decoded(folder: Path) -> None:
         images = split(folder, cache_mib=cache_mib).training
         for part in (images, *set_aside(images, 0.2)):
             assert part.decoded is (cache_mib > 0)
-            part.load(0)
+            load_image(part, 0)
             assert part.decoded is (cache_mib > 0)
     assert open_data(DataRecipe()).training.decoded  # the bundled photographs
 
 
-def test_damage_found_late_is_replaced_and_told(folder: Path, tmp_path: Path, picture: Picture) -> None:
+def test_a_file_that_turns_out_damaged_is_replaced_and_listed(
+    folder: Path, tmp_path: Path, picture: Picture
+) -> None:
     held_out = tmp_path / "held out"
     held_out.mkdir()
     Image.fromarray(picture(200)).save(held_out / "new.png")
@@ -233,26 +235,26 @@ def test_damage_found_late_is_replaced_and_told(folder: Path, tmp_path: Path, pi
     assert data.training.names == names
     assert not data.file_statuses
     for number, stand_in in zip(damaged, (2, 2, 18, 2), strict=True):
-        assert np.array_equal(data.training.load(number), Image.open(folder / names[stand_in]))
-    # The first was found in the place of the last as well: it is told once.
+        assert np.array_equal(load_image(data.training, number), Image.open(folder / names[stand_in]))
+    # The first also failed as the stand-in of the last. It is listed once.
     assert sorted((file.name, file.split, file.status) for file in data.late_file_statuses) == [
         (names[number], "training", "unreadable") for number in damaged
     ]
     assert (
         len(split(folder, validation_path=str(held_out)).training) == 26
-    )  # with a cache, it is known at once
+    )  # with a cache, damage is detected on opening
 
 
 def test_everything_lost_while_training(folder: Path) -> None:
     data = split(folder, cache_mib=0)
     shutil.rmtree(folder)
     with pytest.raises(FlatvqError, match=r"none of the .* training images can be read any more"):
-        data.training.load(0)
+        load_image(data.training, 0)
 
 
 def test_images_cannot_be_written_to(folder: Path) -> None:
     with pytest.raises(ValueError, match="read-only"):
-        split(folder).training.load(0)[0] = 0
+        load_image(split(folder).training, 0)[0] = 0
 
 
 @pytest.mark.parametrize(

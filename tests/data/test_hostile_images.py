@@ -1,4 +1,4 @@
-"""Every kind of file that people have in image folders has a defined file and the right pixels."""
+"""Each kind of file in image folders has a defined status and the right pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from flatvq.data import open_folder
+from flatvq.data import load_image, open_folder
 
 CROP = 16
 RNG = np.random.default_rng(7)
@@ -32,7 +32,7 @@ class Case:
     name: str
     content: bytes
     status: str
-    """`unreadable`, `skipped`, `converted`, or `used` for no file at all."""
+    """`unreadable`, `skipped`, `converted`, or `used` for no status at all."""
     reason: str = ""
     pixels: np.ndarray | None = None
     tolerance: int = 0
@@ -46,7 +46,7 @@ def encoded(image: Image.Image | np.ndarray, kind: str, **options: object) -> by
 
 
 def png(width: int, height: int, depth: int, colour: int, rows: bytes, *extra: bytes) -> bytes:
-    """Write a PNG by hand, so that neither depth nor size is Pillow's idea."""
+    """Write a PNG by hand, with a depth and size that Pillow would not write."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     chunks = [chunk(b"IHDR", header), *extra, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
@@ -70,7 +70,7 @@ def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def from_inks(inks: np.ndarray) -> np.ndarray:
-    """Ink absorbs: what is left of white after a colour and black."""
+    """Return the colour of ink on white paper."""
     left = 255.0 - inks
     return left[..., :3] * left[..., 3:] / 255
 
@@ -362,7 +362,7 @@ def good(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.encode("unicode_escape").decode())
-def test_fate_and_pixels(case: Case, good: Path) -> None:
+def test_status_and_pixels(case: Case, good: Path) -> None:
     (good / case.name).write_bytes(case.content)
     opened = open_folder(good, crop=CROP)
     if case.status == "used":
@@ -372,7 +372,7 @@ def test_fate_and_pixels(case: Case, good: Path) -> None:
         assert (file.status, file.split) == (case.status, "evaluation")
         assert case.reason in file.reason
     if case.status in ("used", "converted"):
-        pixels = opened.images.load(0)
+        pixels = load_image(opened.images, 0)
         assert len(opened.images) == 2
         assert pixels.dtype == np.uint8
         assert case.pixels is not None
@@ -419,19 +419,19 @@ def test_avif(good: Path) -> None:
     Image.fromarray(COLOUR).save(good / "plain.avif", quality=100, subsampling="4:4:4")
     opened = open_folder(good, crop=CROP)
     assert opened.file_statuses == ()
-    assert np.abs(opened.images.load(0).astype(float) - COLOUR).max() <= 6
+    assert np.abs(load_image(opened.images, 0).astype(float) - COLOUR).max() <= 6
 
 
-def test_a_scaled_image_is_what_pillow_makes_of_the_whole(good: Path) -> None:
+def test_an_image_is_scaled_as_by_pillow(good: Path) -> None:
     for resize in (17, 40):
-        pixels = open_folder(good, crop=CROP, resize=resize).images.load(0)
+        pixels = load_image(open_folder(good, crop=CROP, resize=resize).images, 0)
         size = (round(24 * resize / 20), resize)
         assert np.array_equal(pixels, Image.fromarray(COLOUR).resize(size, Image.Resampling.BICUBIC))
 
 
 def test_enlargement_and_scaling_are_one_step(good: Path) -> None:
     # To 8 for the recipe, then to 16 for the crop, would blur twice.
-    pixels = open_folder(good, crop=16, resize=8).images.load(0)
+    pixels = load_image(open_folder(good, crop=16, resize=8).images, 0)
     assert np.array_equal(pixels, Image.fromarray(COLOUR).resize((19, 16), Image.Resampling.BICUBIC))
 
 
@@ -443,4 +443,4 @@ def test_real_photographs(imagenet_sample: Path, tmp_path: Path) -> None:
         with Image.open(tmp_path / name) as image:
             size = tuple(round(side * 96 / min(image.size)) for side in image.size)
             expected = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-        assert np.array_equal(opened.images.load(index), expected)
+        assert np.array_equal(load_image(opened.images, index), expected)

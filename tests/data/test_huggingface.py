@@ -20,7 +20,7 @@ from tests.data.dataset_files import (
     write_tar,
 )
 
-from flatvq.data import ImageSet, TrainingCrops
+from flatvq.data import ImageSet, TrainingCrops, load_image
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.recipe import DataRecipe
 
@@ -32,7 +32,7 @@ WRITERS = {"image": write_parquet, "png": write_tar, "image ": write_image_folde
 
 
 def content(images: ImageSet) -> set[bytes]:
-    return {images.load(index).tobytes() for index in range(len(images))}
+    return {load_image(images, index).tobytes() for index in range(len(images))}
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -48,7 +48,7 @@ def test_every_kind_gives_all_images_once(
     assert not data.file_statuses
     for images in (data.training, data.validation):
         for index, name in enumerate(images.names):
-            assert np.array_equal(images.load(index), picture(int(name.removeprefix("train/"))))
+            assert np.array_equal(load_image(images, index), picture(int(name.removeprefix("train/"))))
 
 
 def test_the_sides_do_not_depend_on_the_container(tmp_path: Path, files: list[bytes]) -> None:

@@ -1,7 +1,7 @@
-"""A part of a JPEG has the bits of Pillow's whole image, or damage is noticed wherever it is.
+"""A region of a JPEG has the pixels of Pillow's image, and damage anywhere in the file is detected.
 
-What is compiled does the decoding; where it is missing, or finds no libjpeg that it knows, Pillow does, and
-the pixels are the same.
+Compiled code decodes regions. Without it, or with an unsupported libjpeg, Pillow decodes the image, with
+the same pixels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flatvq.data.jpeg import plain_size
 from flatvq.data.native import can_decode_parts, decode_part
 from flatvq.data.types import Region
 
-compiled = pytest.mark.skipif(not can_decode_parts(), reason="what is compiled is not there")
+compiled = pytest.mark.skipif(not can_decode_parts(), reason="the compiled code is not available")
 
 kinds = st.fixed_dictionaries(
     {
@@ -75,7 +75,7 @@ def upright_422(side: int) -> bytes:
 @compiled
 @settings(max_examples=150)
 @given(data=st.data(), width=st.integers(2, 90), height=st.integers(1, 90), options=kinds)
-def test_a_part_has_pillows_very_pixels(
+def test_a_region_has_pillows_pixels(
     data: st.DataObject, width: int, height: int, options: dict[str, Any]
 ) -> None:
     file = jpeg_of(width, height, options)
@@ -88,7 +88,7 @@ def test_a_part_has_pillows_very_pixels(
 
 @compiled
 @given(part=regions(64, 64))
-def test_so_has_one_whose_colour_is_at_half_the_height(part: Region) -> None:
+def test_a_region_with_colour_at_half_the_height_has_pillows_pixels(part: Region) -> None:
     file = upright_422(64)
     pixels = decode_part(file, (64, 64), part)
     assert pixels is not None
@@ -113,7 +113,7 @@ def test_nothing_is_written_beyond_an_image(
 
 
 @compiled
-def test_photographs_have_pillows_very_pixels(imagenet_sample: Path) -> None:
+def test_photographs_have_pillows_pixels(imagenet_sample: Path) -> None:
     random, plain = np.random.default_rng(0), 0
     for path in sorted((imagenet_sample / "val").iterdir()):
         file = path.read_bytes()
@@ -133,7 +133,7 @@ def test_photographs_have_pillows_very_pixels(imagenet_sample: Path) -> None:
 
 @compiled
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}])
-def test_a_file_that_is_cut_off_is_damaged_whatever_part_is_wanted(options: dict[str, Any]) -> None:
+def test_a_truncated_file_is_damaged_for_every_region(options: dict[str, Any]) -> None:
     file = file_of(photograph(0, 80, 60), **options)
     for part in (Region(0, 0, 1, 1), Region(30, 40, 8, 8), Region(59, 79, 1, 1), Region(0, 0, 60, 80)):
         assert decode_part(file, (80, 60), part) is not None
@@ -148,7 +148,7 @@ def test_a_file_that_is_cut_off_is_damaged_whatever_part_is_wanted(options: dict
     options=kinds,
     part=regions(40, 30),
 )
-def test_a_file_with_a_wrong_byte_is_given_up_or_decoded_as_pillow_does(
+def test_a_file_with_a_wrong_byte_is_rejected_or_decoded_as_by_pillow(
     place: float, value: int, options: dict[str, Any], part: Region
 ) -> None:
     file = bytearray(jpeg_of(40, 30, options))
@@ -159,7 +159,7 @@ def test_a_file_with_a_wrong_byte_is_given_up_or_decoded_as_pillow_does(
 
 
 @compiled
-def test_a_file_of_another_size_or_kind_is_given_up() -> None:
+def test_a_file_of_another_size_or_kind_is_rejected() -> None:
     small, large = file_of(photograph(0, 16, 16)), file_of(photograph(0, 320, 320))
     assert decode_part(large, (16, 16), Region(0, 0, 16, 16)) is None
     assert decode_part(small, (320, 320), Region(0, 0, 320, 320)) is None
@@ -168,7 +168,7 @@ def test_a_file_of_another_size_or_kind_is_given_up() -> None:
         assert decode_part(file, (16, 16), Region(0, 0, 1, 1)) is None
 
 
-def test_the_size_is_told_of_plain_jpegs_alone() -> None:
+def test_only_plain_jpegs_have_a_size() -> None:
     turned = Image.Exif()
     turned[0x0112] = 6
     image = photograph()
@@ -220,50 +220,40 @@ def test_a_scaled_part_is_that_of_the_scaled_image(
     data: st.DataObject, kind: str, width: int, height: int, resize: int
 ) -> None:
     file, conversion = picture_of(kind, width, height), Conversion(8, resize)
-    everything = decode_for_training(io.BytesIO(file), conversion)
-    part = data.draw(regions(everything.shape[1], everything.shape[0]))
-    asked: list[tuple[int, int]] = []
-
-    def wanted(height: int, width: int) -> Region:
-        asked.append((height, width))
-        return part
-
-    pixels = decode_for_training(io.BytesIO(file), conversion, wanted)
-    assert np.array_equal(pixels, part.of(everything))
+    image = decode_for_training(io.BytesIO(file), conversion)
+    part = data.draw(regions(image.shape[1], image.shape[0]))
+    pixels = decode_for_training(io.BytesIO(file), conversion, part)
+    assert np.array_equal(pixels, part.of(image))
     assert not pixels.flags.writeable
-    assert set(asked) == {everything.shape[:2]}
 
 
 @compiled
 @pytest.mark.parametrize("resize", [0, 100, 300])
 @pytest.mark.parametrize("kind", ["plain", "grey", "upright", "turned"])
-def test_without_what_is_compiled_pixels_are_the_same(
+def test_pixels_are_the_same_without_compiled_code(
     kind: str, resize: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def pixels() -> np.ndarray:
         stream = io.BytesIO(picture_of(kind, 301, 200))
-        return decode_for_training(
-            stream, Conversion(16, resize), lambda height, width: Region(5, 60, 31, 32)
-        )
+        return decode_for_training(stream, Conversion(16, resize), Region(5, 60, 31, 32))
 
     by_parts = pixels()
     monkeypatch.setattr(native, "_LOADED", None)
     assert np.array_equal(pixels(), by_parts)
 
 
-def test_damage_outside_of_a_part_is_found() -> None:
+def test_damage_outside_of_a_region_is_detected() -> None:
     file = file_of(photograph())
-    for wanted in (
-        lambda height, width: Region(0, 0, 8, 8),
-        lambda height, width: Region(height - 8, 0, 8, 8),
-    ):
-        for resize in (0, 160):
+    for resize in (0, 160):
+        conversion = Conversion(8, resize)
+        height = decode_for_training(io.BytesIO(file), conversion).shape[0]
+        for top in (0, height - 8):
             with pytest.raises(Rejected, match="damaged"):
-                decode_for_training(io.BytesIO(file[: len(file) // 2]), Conversion(8, resize), wanted)
+                decode_for_training(io.BytesIO(file[: len(file) // 2]), conversion, Region(top, 0, 8, 8))
 
 
 @compiled
-def test_only_a_libjpeg_that_is_known_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_supported_libjpeg_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     assert native._load() is not None
     library = native._LOADED[0] if native._LOADED else None
     assert library is not None
@@ -275,7 +265,7 @@ def test_only_a_libjpeg_that_is_known_is_called(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("how", ["turned off", "not built"])
-def test_it_may_be_missing(how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_compiled_code_is_optional(how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if how == "turned off":
         monkeypatch.setenv("FLATVQ_NATIVE", "0")
     else:
@@ -283,7 +273,7 @@ def test_it_may_be_missing(how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert native._load() is None
 
 
-def test_it_is_not_asked_for_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "decode_part", lambda *given: pytest.fail("it was not to be asked"))
+def test_compiled_code_is_not_called_for_unsupported_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "decode_part", lambda *given: pytest.fail("decode_part must not be called"))
     for kind in ("inks", "turned", "PNG"):
         decode_for_training(io.BytesIO(picture_of(kind, 60, 40)), Conversion(8, 20))

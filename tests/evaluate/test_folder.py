@@ -53,7 +53,7 @@ def reconstructed(model: VQVAE, path: Path) -> tuple[np.ndarray, np.ndarray]:
     return pixels, np.rint(rebuilt.permute(1, 2, 0).numpy().clip(0, 1) * 255).astype(np.uint8)
 
 
-def test_an_image_too_small_for_ssim_is_measured_otherwise_and_named(
+def test_an_image_too_small_for_ssim_has_other_metrics_and_is_listed(
     model: VQVAE, write_images: WriteImages
 ) -> None:
     folder = write_images((64, 64), (8, 8), (64, 48), (200, 180))
@@ -99,6 +99,7 @@ def test_a_folder_of_small_images_alone_has_no_ssim(model: VQVAE, write_images: 
     assert result["psnr_db"] > 0
 
 
+@pytest.mark.slow
 def test_lpips_is_given_where_it_is_defined_and_names_what_is_too_small(
     model: VQVAE, write_images: WriteImages, perceptual_weights: Path
 ) -> None:
@@ -127,7 +128,7 @@ def test_one_image_has_no_rfid(model: VQVAE, write_images: WriteImages, perceptu
     assert result["lpips"] > 0
 
 
-def test_perceptual_metrics_leave_a_model_in_training_as_it_was(
+def test_perceptual_metrics_restore_the_mode_of_the_model(
     model: VQVAE, write_images: WriteImages, perceptual_weights: Path
 ) -> None:
     model.train()

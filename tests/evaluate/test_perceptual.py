@@ -1,4 +1,4 @@
-"""LPIPS and rFID with random weights: the published ones are nobody's but the user's to place."""
+"""LPIPS and rFID with random weights, because the published weights are not part of the package."""
 
 from pathlib import Path
 
@@ -166,7 +166,7 @@ def assert_one_line(error, *parts):
         assert str(part) in message
 
 
-def test_a_folder_that_is_absent_or_empty_is_told(tmp_path):
+def test_a_folder_that_is_absent_or_empty_is_an_error(tmp_path):
     with pytest.raises(FlatvqError) as absent:
         find_weights(tmp_path / "absent")
     assert_one_line(absent, tmp_path / "absent", "--weights")
@@ -175,7 +175,7 @@ def test_a_folder_that_is_absent_or_empty_is_told(tmp_path):
     assert_one_line(empty, tmp_path, ALEXNET, HEADS, INCEPTION)
 
 
-def test_each_metric_says_what_it_misses_and_where_that_comes_from(folder, tmp_path):
+def test_each_metric_names_its_missing_file_and_the_source(folder, tmp_path):
     (tmp_path / HEADS).symlink_to(folder / HEADS)
     found = find_weights(tmp_path)
     assert (found.alexnet, found.heads, found.inception) == (None, tmp_path / HEADS, None)
@@ -203,7 +203,7 @@ class Payload:
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tensor", "payload", "list"])
-def test_a_file_that_holds_no_tensors_is_told_and_never_executed(folder, tmp_path, content):
+def test_a_file_without_tensors_is_an_error_and_never_executed(folder, tmp_path, content):
     path, trace = tmp_path / ALEXNET, tmp_path / "executed"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -238,14 +238,14 @@ def test_a_tensor_that_is_missing_or_misshapen_is_named(folder, tmp_path, change
         (lambda path: save_script(NoFeatures(), path), "takes no return_features"),
     ],
 )
-def test_a_file_that_is_no_feature_network_is_told(tmp_path, make, fault):
+def test_a_file_that_is_no_feature_network_is_an_error(tmp_path, make, fault):
     make(tmp_path / INCEPTION)
     with pytest.raises(FlatvqError) as error:
         load_features(find_weights(tmp_path))
     assert_one_line(error, tmp_path / INCEPTION, fault, "stylegan2-ada-pytorch")
 
 
-def test_a_network_of_another_width_is_told(tmp_path):
+def test_a_network_of_another_width_is_an_error(tmp_path):
     save_script(TinyInception(features=64), tmp_path / INCEPTION)
     with pytest.raises(FlatvqError) as error:
         load_features(find_weights(tmp_path))(images())
@@ -321,7 +321,7 @@ def test_frechet_distance_with_fewer_images_than_features_is_zero_on_itself_and_
     ("features", "message"),
     [
         (torch.zeros(5), r"features of shape \[5\] have 1 axis, not \[B, F\]"),
-        (torch.zeros(0, 5), "no features to summarise"),
+        (torch.zeros(0, 5), "no features: pass"),
         (torch.tensor([[1.0, float("nan")]]), "NaN or infinity in the features"),
     ],
 )

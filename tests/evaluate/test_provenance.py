@@ -1,4 +1,4 @@
-"""An evaluation says which images, tokenizer and perceptual networks its figures are of."""
+"""The record of an evaluation identifies its images, tokenizer and perceptual networks."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from flatvq import cli
 from flatvq.data import open_folder
 from flatvq.model import build_vqvae, save_tokenizer
 from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe
+from flatvq.versions import TRAINING_PROTOCOL, commit
 
 
 @pytest.fixture
@@ -50,17 +51,20 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_it_names_everything_by_content(folder: Path, perceptual_weights: Path, monkeypatch, capsys) -> None:
-    found = measured_on(monkeypatch, capsys)
-    assert found == {
+    record = measured_on(monkeypatch, capsys)
+    assert record == {
         "flatvq": flatvq.__version__,
+        "commit": commit(),
+        "training_protocol": TRAINING_PROTOCOL,
         "fingerprint": open_folder("pictures", crop=32).images.fingerprint,
         "tokenizer": sha256(folder / "tokenizer" / "model.safetensors"),
         "weights": {},
     }
     with_networks = measured_on(monkeypatch, capsys, "--weights", str(perceptual_weights))
     files = {path.name: sha256(path) for path in perceptual_weights.iterdir()}
-    assert with_networks == {**found, "weights": files}
+    assert with_networks == {**record, "weights": files}
     assert len(files) == 3
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of a split against figures worked out from the pictures themselves."""
+"""Evaluation of a split against values computed from the images directly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe
 
 
 def model() -> VQVAE:
-    """A model that has seen nothing, with codes near its latents so that several are used."""
+    """An untrained model, with codes near its latents so that several are used."""
     bottom = LevelRecipe(codebook_size=16, code_dim=4)
     levels = (bottom, LevelRecipe(downsample=2, codebook_size=8, code_dim=4))
     codebook = CodebookRecipe(init=InitRecipe(kind="data", vectors_per_code=1), replacement=None)
@@ -92,7 +92,7 @@ def test_a_size_that_does_not_fit_is_padded_and_measured_without_the_padding() -
     assert found.bits[0] == pytest.approx(10 * 14 * math.log2(16) + 5 * 7 * math.log2(8))
 
 
-def test_evaluation_leaves_the_model_as_it_was() -> None:
+def test_evaluation_does_not_change_the_model() -> None:
     built = model().train()
     before = {key: value.clone() for key, value in built.state_dict().items()}
     evaluate(built, pictures((32, 32)))
@@ -162,7 +162,7 @@ def test_batches_of_no_images_are_refused() -> None:
 def test_only_8_bit_batches_are_reconstructed() -> None:
     built = model().eval()
     for original, message in (
-        (torch.rand(1, 3, 32, 32), "images of dtype float32 are not of 8 bits"),
+        (torch.rand(1, 3, 32, 32), "images of dtype float32 are not 8-bit"),
         (torch.zeros(3, 32, 32, dtype=torch.uint8), r"3 axes, not \[B, 3, H, W\]: add a batch axis"),
     ):
         with pytest.raises(FlatvqError, match=message):

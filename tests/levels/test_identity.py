@@ -1,4 +1,4 @@
-"""Levels are examined on the images the run was trained on, and with the tokenizer that it ended with."""
+"""`examine` requires the images that the run was trained on, and the tokenizer of its record."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_picture(folder: Path, name: str, seed: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ten pictures, and the study of a hierarchy and a single level on them."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "pictures").mkdir()
@@ -55,9 +55,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def runs(made: Path, tmp_path: Path, monkeypatch) -> tuple[Path, Path]:
+def runs(finished_study: Path, tmp_path: Path, monkeypatch) -> tuple[Path, Path]:
     """The runs of the hierarchy and of the single level in a copy, which is the working folder."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(finished_study, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     (two,), (one,) = ((tmp_path / "st" / "runs" / arm).iterdir() for arm in ("two", "one"))
     return two, one
@@ -67,18 +67,19 @@ def weights(run: Path) -> str:
     return hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()
 
 
-def test_the_answers_say_what_they_are_of(runs: tuple[Path, Path]) -> None:
+def test_the_record_identifies_images_and_tokenizers(runs: tuple[Path, Path]) -> None:
     two, one = runs
-    found = examine(two, steps=2)
-    assert found == json.loads((two / "levels.json").read_text())
-    assert found["identity"] == json.loads((two / "identity.json").read_text())
-    assert found["tokenizer"] == weights(two)
-    assert found["single_level_counterpart"]["tokenizer"] == weights(one)
+    record = examine(two, steps=2)
+    assert record == json.loads((two / "levels.json").read_text())
+    assert record["identity"] == json.loads((two / "identity.json").read_text())
+    assert record["tokenizer"] == weights(two)
+    assert record["single_level_counterpart"]["tokenizer"] == weights(one)
 
 
 def test_other_images_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
     write_picture(tmp_path, "new.png", 99)
-    with pytest.raises(FlatvqError, match=r"was started with .* images \d \(\w{8}\), now .* or train it again"):
+    message = r"was started with .* images \d \(\w{8}\), now .* or train it again"
+    with pytest.raises(FlatvqError, match=message):
         examine(runs[0], steps=2)
     assert not (runs[0] / "levels.json").exists()
 
@@ -108,7 +109,7 @@ def test_weights_that_are_not_those_of_the_record_are_refused(runs: tuple[Path, 
     name = next(name for name, value in tensors.items() if value.dtype == np.float32)
     save_file({**tensors, name: tensors[name] + 1}, path)
     named = (
-        rf"'.*{run.name}/model' has weights {weights(run)[:8]}, and metrics.json is of weights {before[:8]}"
+        rf"'.*{run.name}/model' has weights {weights(run)[:8]}, but metrics.json is of weights {before[:8]}"
     )
     with pytest.raises(FlatvqError, match=named):
         examine(runs[0], steps=2)

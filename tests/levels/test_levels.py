@@ -1,4 +1,4 @@
-"""What levels contribute, on models and codes for which the answer is known."""
+"""Analyses of levels, on models and codes for which the result is known."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from flatvq.data import ImageSet, open_data
+from flatvq.data import ImageSet, load_image, open_data
 from flatvq.errors import FlatvqError
-from flatvq.levels import Refitted, refit, replaced
-from flatvq.levels.codes import codes_of, encoded, mean_psnr
-from flatvq.levels.conditional_entropy import _Asked
+from flatvq.levels import RefittedDecoder, refit, replacement_losses
+from flatvq.levels.codes import code_vectors_of, encode_pixels, mean_psnr
+from flatvq.levels.conditional_entropy import _LevelPredictors
 from flatvq.levels.marginal_gain import marginal_gain, single_level_counterpart
 from flatvq.levels.masked import CodePredictor
 from flatvq.model import VQVAE, build_vqvae
@@ -61,22 +61,22 @@ def psnr_by_hand(model: VQVAE, indices, pixels) -> float:
     return sum(-10 * math.log10(error) for error in errors) / len(errors)
 
 
-# --- replaced
+# --- replacement losses
 
 
 @pytest.mark.parametrize("hierarchy", ["parallel", "conditioned"])
-def test_a_level_that_the_decoder_does_not_look_at_loses_nothing(hierarchy: str, pixels) -> None:
+def test_replacing_a_level_that_the_decoder_ignores_changes_nothing(hierarchy: str, pixels) -> None:
     model = built(two_levels(hierarchy=hierarchy))
     with torch.no_grad():
         for upsampler in model.decoders[0].upsamplers:
             for weight in upsampler.parameters():
                 weight.zero_()
-    losses = replaced(model, pixels)
-    assert [(one.level, one.by) for one in losses] == [
+    losses = replacement_losses(model, pixels)
+    assert [(loss.level, loss.by) for loss in losses] == [
         (level, by) for level in (0, 1) for by in ("shuffled", "mean", "random")
     ]
-    assert all(one.loss_db == 0 for one in losses if one.level == 1)
-    assert any(one.loss_db != 0 for one in losses if one.level == 0)
+    assert all(loss.loss_db == 0 for loss in losses if loss.level == 1)
+    assert any(loss.loss_db != 0 for loss in losses if loss.level == 0)
 
 
 def test_of_two_images_each_gets_the_others_codes(pixels) -> None:
@@ -86,25 +86,29 @@ def test_of_two_images_each_gets_the_others_codes(pixels) -> None:
     for level in (0, 1):
         swapped = [grid.flip(0) if number == level else grid for number, grid in enumerate(indices)]
         expected = psnr_by_hand(model, swapped, pair)
-        (found,) = (one for one in replaced(model, pair) if (one.level, one.by) == (level, "shuffled"))
-        assert found.psnr_db == pytest.approx(expected, abs=1e-4)
-        assert found.loss_db == pytest.approx(whole - expected, abs=1e-4)
+        (loss,) = (
+            loss for loss in replacement_losses(model, pair) if (loss.level, loss.by) == (level, "shuffled")
+        )
+        assert loss.psnr_db == pytest.approx(expected, abs=1e-4)
+        assert loss.loss_db == pytest.approx(whole - expected, abs=1e-4)
 
 
 def test_no_image_keeps_its_own_codes_when_they_are_shuffled(monkeypatch, pixels) -> None:
-    module = sys.modules["flatvq.levels.replaced"]
+    module = sys.modules["flatvq.levels.replacement"]
     seen = []
-    whole = module.codes_of_level
+    whole = module.level_code_vectors
     monkeypatch.setattr(
-        module, "codes_of_level", lambda model, level, grid: seen.append(grid) or whole(model, level, grid)
+        module,
+        "level_code_vectors",
+        lambda model, level, grid: seen.append(grid) or whole(model, level, grid),
     )
     model = built(two_levels())
     # Indices that name their image.
     grids = tuple(torch.arange(5)[:, None, None].expand(5, side, side) for side in (4, 2))
-    monkeypatch.setattr(module, "encoded", lambda model, pixels: grids)
+    monkeypatch.setattr(module, "encode_pixels", lambda model, pixels: grids)
     for seed in range(20):
         seen.clear()
-        replaced(model, pixels, seed)
+        replacement_losses(model, pixels, seed)
         own, shuffled, _ = seen[:3]
         assert torch.equal(own, grids[0])
         assert not (shuffled == own).any()
@@ -113,14 +117,14 @@ def test_no_image_keeps_its_own_codes_when_they_are_shuffled(monkeypatch, pixels
 
 def test_the_codes_of_one_image_are_not_shuffled(pixels) -> None:
     with pytest.raises(FlatvqError, match="one image"):
-        replaced(built(two_levels()), pixels[:1])
+        replacement_losses(built(two_levels()), pixels[:1])
 
 
 def test_psnr_is_that_of_decoded_indices(pixels) -> None:
     model = built(two_levels())
-    indices = encoded(model, pixels)
-    found = mean_psnr(model.decode_code_vectors, codes_of(model, indices), pixels)
-    assert found == pytest.approx(psnr_by_hand(model, indices, pixels), abs=1e-4)
+    indices = encode_pixels(model, pixels)
+    psnr_db = mean_psnr(model.decode_code_vectors, code_vectors_of(model, indices), pixels)
+    assert psnr_db == pytest.approx(psnr_by_hand(model, indices, pixels), abs=1e-4)
 
 
 # --- refit
@@ -128,7 +132,7 @@ def test_psnr_is_that_of_decoded_indices(pixels) -> None:
 
 @pytest.fixture
 def flat_pictures(tmp_path: Path) -> DataRecipe:
-    """Pictures of one grey value each: all that there is to say of one is how bright it is."""
+    """Pictures of one grey value each, so that the brightness describes them completely."""
     random = np.random.default_rng(0)
     for number in range(24):
         grey = np.full((20, 20, 3), random.integers(20, 236), np.uint8)
@@ -138,7 +142,7 @@ def flat_pictures(tmp_path: Path) -> DataRecipe:
 
 
 def brightness_coder(recipe: ModelRecipe, images: torch.Tensor) -> VQVAE:
-    """A model in which a level says how bright a cell's surroundings are, unless it has one code."""
+    """A model in which each level encodes the brightness around a cell, unless it has only one code."""
     model = built(recipe)
     convs = [
         [conv for conv in part.modules() if isinstance(conv, torch.nn.Conv2d)]
@@ -163,12 +167,12 @@ def brightness_coder(recipe: ModelRecipe, images: torch.Tensor) -> VQVAE:
 
 def crops_of(images: ImageSet) -> torch.Tensor:
     """The top left corners, uint8 [B, 3, 16, 16]."""
-    corners = [torch.from_numpy(images.load(number)[:16, :16].copy()) for number in range(len(images))]
+    corners = [torch.from_numpy(load_image(images, number)[:16, :16].copy()) for number in range(len(images))]
     return torch.stack(corners).permute(0, 3, 1, 2)
 
 
 @pytest.mark.parametrize(("bottom", "top", "useful"), [(1, 64, True), (64, 1, False)])
-def test_a_level_gains_what_the_others_do_not_say(flat_pictures, bottom: int, top: int, useful: bool) -> None:
+def test_a_level_gains_only_what_the_others_lack(flat_pictures, bottom: int, top: int, useful: bool) -> None:
     recipe = TrialRecipe(
         data=flat_pictures,
         model=two_levels(bottom, top),
@@ -179,16 +183,16 @@ def test_a_level_gains_what_the_others_do_not_say(flat_pictures, bottom: int, to
     before = copy.deepcopy(model.state_dict())
     steps = []
     held_out = crops_of(data.validation)
-    found = refit(model, recipe, data, held_out, MACHINE, 120, lambda: steps.append(None))
-    assert [one.without for one in found] == [None, 1]
+    decoders = refit(model, recipe, data, held_out, MACHINE, 120, lambda: steps.append(None))
+    assert [decoder.without for decoder in decoders] == [None, 1]
     assert len(steps) == 120
-    gain = found[0].psnr_db - found[1].psnr_db
+    gain = decoders[0].psnr_db - decoders[1].psnr_db
     assert gain > 5 if useful else gain == 0
-    assert found[0].psnr_db > 20  # either way the brightness gets through
+    assert decoders[0].psnr_db > 20  # either way the brightness gets through
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-# --- told
+# --- conditional entropy
 
 
 def test_no_cell_sees_itself_or_what_comes_after() -> None:
@@ -205,44 +209,47 @@ def test_no_cell_sees_itself_or_what_comes_after() -> None:
     assert bool((below.grad != 0).any())
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_the_share_is_known_for_planted_codes(told: bool) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("determined", [True, False])
+def test_the_share_of_synthetic_codes_is_known(determined: bool) -> None:
     recipe = TrialRecipe(model=two_levels(8, 8))
     model = built(recipe.model)
     draws = torch.Generator().manual_seed(0)
-    asked = _Asked(model, recipe, 1, scales=[1.0, 1.0])
+    predictors = _LevelPredictors(model, recipe, 1, scales=[1.0, 1.0])
 
-    def planted(count: int) -> list[torch.Tensor]:
+    def draw_indices(count: int) -> list[torch.Tensor]:
         bottom = torch.randint(8, (count, 8, 8), generator=draws)
         top = torch.randint(8, (count, 4, 4), generator=draws)
-        return [bottom, bottom[:, ::2, ::2].contiguous() if told else top]
+        return [bottom, bottom[:, ::2, ::2].contiguous() if determined else top]
 
     for step in range(250):
-        asked.learn(planted(32), step / 250)
-    asked.look(planted(64))
-    found = asked.found(planted(64))
-    # Uniform and independent: nothing predicts them but the level below, where it is their copy.
-    assert found.nominal_bits == 3
-    assert found.marginal_bits == pytest.approx(3, abs=0.05)
-    assert found.alone_bits == pytest.approx(3, abs=0.1)
-    assert found.share > 0.8 if told else abs(found.share) < 0.05
+        predictors.train_step(draw_indices(32), step / 250)
+    predictors.validate(draw_indices(64))
+    entropy = predictors.measure(draw_indices(64))
+    # The codes are uniform and independent: only the level below predicts them, if it determines them.
+    assert entropy.nominal_bits == 3
+    assert entropy.marginal_bits == pytest.approx(3, abs=0.05)
+    assert entropy.alone_bits == pytest.approx(3, abs=0.1)
+    assert entropy.share > 0.8 if determined else abs(entropy.share) < 0.05
 
 
-# --- worth
+# --- marginal gain
 
 
-def test_worth_by_hand() -> None:
+def test_marginal_gain_by_hand() -> None:
     model = two_levels(256, 16)
     flat = ModelRecipe(levels=(LevelRecipe(downsample=4, codebook_size=512, code_dim=4),))
     # 64 px: 16 x 16 cells of 8 bits and 8 x 8 cells of 4; flat: 16 x 16 cells of 9.
-    upper, beside_it = marginal_gain(model, 64, [Refitted(None, 25.0), Refitted(1, 24.0)], (flat, 24.5))
+    upper, single_level = marginal_gain(
+        model, 64, [RefittedDecoder(None, 25.0), RefittedDecoder(1, 24.0)], (flat, 24.5)
+    )
     assert (upper[1].bits, upper[1].gain_db) == (256, 1.0)
     assert upper[1].db_per_kilobit == pytest.approx(1000 / 256)
-    assert beside_it is not None
-    assert (beside_it.bits, beside_it.gain_db) == (256, 0.5)
+    assert single_level is not None
+    assert (single_level.bits, single_level.gain_db) == (256, 0.5)
 
 
-def test_the_arm_beside_is_of_the_same_study_and_seed(tmp_path: Path) -> None:
+def test_the_counterpart_is_of_the_same_study_and_seed(tmp_path: Path) -> None:
     names = ["two-level-naive", "two-level-healthy", "single-level-naive", "single-level-healthy"]
     for name in names:
         for seed in (1, 11):

@@ -33,6 +33,7 @@ class PlainQuantizer(Quantizer):
             indices=indices,
             codebook_loss=functional.mse_loss(codes, flat.detach()),
             commitment_loss=functional.mse_loss(flat, codes.detach()),
+            entropy_loss=flat.new_zeros(()),
             latents=flat.detach(),
             code_vectors=codes.detach(),
         )

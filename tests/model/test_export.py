@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 
 def run(*arguments: object) -> str:
     # In other processes: the hook that checks shapes in tests would be exported too.

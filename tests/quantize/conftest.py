@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flatvq.quantize.randomness import generator
+from flatvq.randomness import generator
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from flatvq.quantize import (
     FiniteScalarQuantizer,
     Gradient,
     KMeansInit,
+    LookupFreeQuantizer,
     Quantizer,
+    ResidualQuantizer,
     VectorQuantizer,
     rotation_trick,
 )
@@ -29,6 +31,9 @@ BUILDERS = {
     ),
     "fast ema": lambda: VectorQuantizer(16, 4, init=INIT, update=Ema(0.5)),
     "scalar": lambda: FiniteScalarQuantizer([8, 5, 2]),
+    "lookup-free": lambda: LookupFreeQuantizer(5),
+    "residual": lambda: ResidualQuantizer(16, 4, 3, init=INIT, replacement=OFTEN),
+    "residual, gradient": lambda: ResidualQuantizer(16, 4, 2, init=INIT, update=Gradient()),
 }
 
 

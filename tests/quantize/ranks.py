@@ -25,7 +25,7 @@ from flatvq.quantize import (
     UsageCounter,
     VectorQuantizer,
 )
-from flatvq.quantize.randomness import generator
+from flatvq.randomness import generator
 
 STEPS = 12
 OFTEN = DeadCodeReplacement(every=3, fraction=0.8, share=0.5, grace=2)

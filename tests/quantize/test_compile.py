@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 
 def test_compiled_as_one_graph_it_learns_the_same_bits():
     # In a process of its own: the hook that checks shapes in tests wraps functions, and the compiler cannot

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from flatvq.nearest import code_sums
 from flatvq.quantize import (
     DataInit,
     DeadCodeReplacement,
@@ -13,7 +14,6 @@ from flatvq.quantize import (
     rotation_trick,
     straight_through,
 )
-from flatvq.quantize.sums import code_sums
 
 STEPS = 8
 

@@ -18,7 +18,7 @@ SCENARIOS = [
     "uneven rounding, ema",
 ]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def test_training_goes_on_from_an_averaged_model(update, arguments, normal):
 @UPDATES
 @METRICS
 @SEEDINGS
-def test_set_codes_starts_from_them(update, metric, init, normal):
+def test_set_code_vectors_starts_from_them(update, metric, init, normal):
     quantizer = VectorQuantizer(16, 4, update=update, metric=metric, init=init)
     codes = normal(16, 4) + 10
     quantizer.codebook.set_code_vectors(codes)
@@ -66,7 +66,7 @@ def test_set_codes_starts_from_them(update, metric, init, normal):
     assert len(quantizer.codebook.events) == 1
 
 
-def test_set_codes_in_the_middle_of_a_training_starts_their_counts_anew(normal):
+def test_set_code_vectors_in_the_middle_of_a_training_starts_their_counts_anew(normal):
     quantizer = VectorQuantizer(16, 4, replacement=DeadCodeReplacement(every=1, fraction=0.9, grace=3))
     for step in range(5):
         quantizer(normal(100, 4, purpose=step))

@@ -11,7 +11,7 @@ from tests.quantize.ranks import SIZES
 from flatvq.errors import FlatvqError
 from flatvq.quantize import Gradient, KMeansInit, VectorQuantizer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 
 @pytest.fixture(scope="module")

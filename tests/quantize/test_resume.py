@@ -14,7 +14,7 @@ from flatvq.quantize import (
     VectorQuantizer,
     rotation_trick,
 )
-from flatvq.quantize.randomness import generator
+from flatvq.randomness import generator
 
 STEPS = 20
 STATE = {

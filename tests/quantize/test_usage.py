@@ -131,7 +131,15 @@ def test_a_size_that_is_no_whole_number_is_refused(size, unchecked):
         UsageCounter(size)
 
 
-@pytest.mark.parametrize("counts", [torch.tensor([1, -1]), torch.tensor([0.5, 0.5]), torch.tensor([[1, 2]])])
+@pytest.mark.parametrize(
+    "counts",
+    [
+        torch.tensor([1, -1]),
+        torch.tensor([0.5, 0.5]),
+        torch.tensor([[1, 2], [0, 0]]),
+        torch.ones(1, 1, 2, dtype=torch.int64),
+    ],
+)
 def test_what_is_no_histogram_is_refused(counts):
     with pytest.raises(FlatvqError):
         code_usage(counts)

@@ -26,7 +26,7 @@ from flatvq.quantize import (
     VectorQuantizer,
     rotation_trick,
 )
-from flatvq.quantize.randomness import generator
+from flatvq.randomness import generator
 
 STEPS = 12
 BATCH = 16

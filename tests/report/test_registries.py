@@ -55,9 +55,11 @@ def column(table, heading):
 @pytest.mark.usefixtures("lpips", "entropy")
 def test_a_registered_metric_is_read_and_shown(study_folder, edit, tables, capsys, monkeypatch):
     edit(study_folder, add_values)
-    shown = tables(write_report(study_folder).read_text())
+    page = write_report(study_folder).read_text()
+    shown = tables(page)
     assert column(shown["trial-table"], "LPIPS") == ["0.250", "0.375", "0.500"] * 4
     assert column(shown["fidelity-table"], "LPIPS") == ["0.375"] * 4
+    assert page.count('title="lower is better">LPIPS</th>') == 2
     assert column(shown["fidelity-table"], "entropy, bits") == ["5.5 6.5", "5.5 6.5", "5.5", "5.5"]
     monkeypatch.setattr(terminal.console, "width", 120)
     terminal.show_study(json.loads((study_folder / "study.json").read_text()))

@@ -23,6 +23,8 @@ from flatvq.records import Study
 from flatvq.report import write_report
 from flatvq.study import Plan, StudyData, pack, plan_study, run_trials, write_study
 
+pytestmark = pytest.mark.processes
+
 Flatvq = Callable[..., tuple[int, str, str]]
 
 TREE: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,11 @@ from PIL import Image
 from flatvq.recipe import TrialRecipe, parse
 
 SmallRecipe = Callable[..., TrialRecipe]
+VECTOR_LEVELS = ({"downsample": 4, "codebook_size": 32}, {"downsample": 2, "codebook_size": 16})
+OTHER_LEVELS = (
+    {"downsample": 4, "quantizer": "residual", "stages": 3, "codebook_size": 8},
+    {"downsample": 2, "quantizer": "lookup-free"},
+)
 
 
 @pytest.fixture
@@ -32,14 +37,13 @@ def photographs(tmp_path: Path) -> Path:
 def small_recipe(photographs: Path) -> SmallRecipe:
     """A two-level trial of about two seconds, with init, replacement, validation and checkpoints."""
 
-    def make(**train: object) -> TrialRecipe:
-        return _small_recipe(photographs, train)
+    def make(levels: Sequence[dict[str, object]] = VECTOR_LEVELS, **train: object) -> TrialRecipe:
+        return _small_recipe(photographs, levels, train)
 
     return make
 
 
-def _small_recipe(folder: Path, train: dict[str, object]) -> TrialRecipe:
-    levels = [{"downsample": 4, "codebook_size": 32}, {"downsample": 2, "codebook_size": 16}]
+def _small_recipe(folder: Path, levels: Sequence[dict[str, object]], train: dict[str, object]) -> TrialRecipe:
     settings = {
         "steps": 40,
         "batch_size": 4,

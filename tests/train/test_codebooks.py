@@ -38,6 +38,7 @@ class Residual(Quantizer):
             indices=first.indices * self.stages[0].codebook_size + second.indices,
             codebook_loss=first.codebook_loss,
             commitment_loss=first.commitment_loss,
+            entropy_loss=first.entropy_loss,
             latents=first.latents,
             code_vectors=first.code_vectors + second.code_vectors,
         )

@@ -19,6 +19,8 @@ from flatvq.study import planned_trial
 from flatvq.train import compiling, run_trial
 from flatvq.train.machine import Machine
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 CPU = Machine(torch.device("cpu"), bfloat16=False, rank=0, world_size=1)
 
 

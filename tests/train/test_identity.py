@@ -314,6 +314,8 @@ def nodes(recipe: TrialRecipe, pictures: Path, tmp_path: Path) -> tuple[Path, Pa
     return shared, tmp_path / "node-0", tmp_path / "node-1"
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_processes_with_different_images_stop_together(nodes: tuple[Path, Path, Path]) -> None:
     run, first, second = nodes
     change_a_pixel(second)
@@ -325,6 +327,8 @@ def test_processes_with_different_images_stop_together(nodes: tuple[Path, Path, 
     assert not (run / "identity.json").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_all_processes_stop_if_one_has_no_images(nodes: tuple[Path, Path, Path]) -> None:
     run, first, second = nodes
     (second / "train").rename(second / "elsewhere")
@@ -334,6 +338,8 @@ def test_all_processes_stop_if_one_has_no_images(nodes: tuple[Path, Path, Path])
     assert "no folder at" in output
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_all_processes_refuse_a_run_of_other_images(nodes: tuple[Path, Path, Path]) -> None:
     run, first, second = nodes
     assert [code for code, _ in two_processes(run, first, second)] == [0, 0]

@@ -17,6 +17,8 @@ from flatvq.train.history import RecordWriter
 from flatvq.train.lock import locked
 from flatvq.train.tensorboard import TensorBoardEvents
 
+pytestmark = pytest.mark.processes
+
 
 def test_events_hold_the_numbers_of_the_records(tmp_path: Path, small_recipe) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

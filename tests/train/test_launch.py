@@ -12,6 +12,8 @@ from flatvq.recipe import TrainRecipe
 from flatvq.train import machine
 from flatvq.train.launch import ALONE, Launch, forget_launch, launch_of
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 ADDRESS = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
 

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
+from tests.train.conftest import OTHER_LEVELS
 
 from flatvq.recipe import TrialRecipe
 from flatvq.study import worker
+
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 KILLS = 20
 
@@ -87,6 +90,24 @@ def test_twenty_kills_change_no_bit(tmp_path: Path, small_recipe) -> None:
         assert len(losses) == recipe.train.steps, "a step was trained twice, with different losses"
     # Otherwise all kills came before the first checkpoint or after the last, and the test showed nothing.
     assert len(resumed_at - {0, recipe.train.steps}) >= 4
+
+
+def test_a_kill_changes_no_bit_of_residual_and_lookup_free_quantizers(tmp_path: Path, small_recipe) -> None:
+    recipe = small_recipe(OTHER_LEVELS, checkpoint_every=3)
+    expected, run = tmp_path / "uninterrupted", tmp_path / "killed"
+    assert _finish(_start(expected, recipe)) == 0
+    process = _start(run, recipe)
+    while not list((run / "checkpoints").glob("step-*")):
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert _finish(_start(run, recipe)) == 0
+    assert _results(run) == _results(expected)
+    starts = [record["step"] for record in _records(run) if record["kind"] == "start"]
+    assert starts[0] == 0 < starts[1] < recipe.train.steps
+    # Every stage has its own events.
+    inits = [record for record in _records(run) if record["kind"] == "init"]
+    assert [record["level"] for record in inits] == [0, 0, 0]
 
 
 def test_a_run_stopped_by_sigterm_resumes_bit_identically(tmp_path: Path, small_recipe) -> None:

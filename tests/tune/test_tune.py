@@ -38,6 +38,8 @@ from flatvq.tune import (
 )
 from flatvq.tune.attempt import collapsed_level
 
+pytestmark = pytest.mark.processes
+
 KNOBS = {
     "code_dim": {"choices": [2, 4]},
     "train.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flatvq import __version__
 from flatvq.cli.endings import CommandGroup
 from flatvq.cli.folders import with_home
 
@@ -30,6 +31,23 @@ app = typer.Typer(
     epilog="Exit codes: 0 success, 1 a trial failed, 2 invalid input, 74 the disk is full or broken, "
     "130 interrupted (run the command again to resume).",
 )
+
+
+def _show_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"flatvq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Define the options of `flatvq` itself. Its help text is that of `app`."""
+
 
 RecipeName = Annotated[
     str, typer.Argument(help="Name of a shipped recipe (see `flatvq recipes`), or path of a .yaml file.")

@@ -78,7 +78,7 @@ def _capacity_column(arm: PlannedArm) -> dict[str, str]:
     capacity = arm.capacity
     rows = {
         "grids": " + ".join(f"{level.grid[0]}x{level.grid[1]}" for level in capacity.levels),
-        "codebook sizes": " + ".join(f"{level.codebook_size:,}" for level in capacity.levels),
+        "codebook sizes": " + ".join(level.codes for level in capacity.levels),
     }
     for key, kind in CAPACITIES.items():
         value = kind.format(getattr(capacity, kind.attribute))

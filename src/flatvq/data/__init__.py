@@ -1,15 +1,18 @@
-"""Images and crops: the bundled photographs, folders, Hugging Face datasets.
+"""Images and crops from the bundled photographs, folders and Hugging Face datasets.
 
-A source becomes a `DataSplit`: two sets of decoded images that share nothing, and the file of every file
-that was not used as it is. `TrainingCrops` cuts batches from one of them, each a pure function of the seed
-and the step; `evaluation_crops` takes the centre of every image of the other. Axes: B batch, H W rows and
-columns.
+`open_data` opens a source as a `DataSplit`: training images and held-out images, which have no content in
+common, and the status of every file that was not used or was used with changes. `TrainingCrops` cuts training
+batches, each a pure function of the seed and the step. `evaluation_crops` cuts the centre of every held-out
+image.
+
+Axes: B batch, H W rows and columns.
 """
 
 from flatvq.data.crops import Batch, NamedCrop, TrainingCrops, evaluation_crops, evenly_spread
 from flatvq.data.folder import OpenedFolder, open_folder
 from flatvq.data.sources import open_data
-from flatvq.data.types import DataSplit, FileStatus, ImageSet, Region, Wanted, fingerprint_of, whole
+from flatvq.data.stand_in import load_image
+from flatvq.data.types import DataSplit, FileStatus, ImageSet, Region, UnreadableImageError, fingerprint_of
 
 __all__ = [
     "Batch",
@@ -20,11 +23,11 @@ __all__ = [
     "OpenedFolder",
     "Region",
     "TrainingCrops",
-    "Wanted",
+    "UnreadableImageError",
     "evaluation_crops",
     "evenly_spread",
     "fingerprint_of",
+    "load_image",
     "open_data",
     "open_folder",
-    "whole",
 ]

@@ -1,4 +1,4 @@
-"""What is made of a file: the settings of the conversion to 8-bit RGB, and what a file is rejected with."""
+"""How a file is converted to 8-bit RGB, and the exceptions for files that are rejected."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["Conversion", "NotAnImageError", "Rejected"]
 
 
 class Rejected(Exception):  # noqa: N818  (a verdict on a file, not an error of the program)
-    """A file cannot or will not be used; `skipped` tells the second from the first.
+    """A file cannot be used, or is left out on purpose.
 
     Args:
         reason: why, in a few words.
-        remedy: what to do about it, if it is not to mend the file.
-        skipped: whether it is left out on purpose.
+        remedy: what to do about it, if the remedy is not to repair the file.
+        skipped: whether the file is left out on purpose.
     """
 
     def __init__(self, reason: str, remedy: str = "", *, skipped: bool = False) -> None:
@@ -24,36 +24,36 @@ class Rejected(Exception):  # noqa: N818  (a verdict on a file, not an error of 
 
 
 class NotAnImageError(Rejected):
-    """The first bytes are those of no image format that is read here."""
+    """The first bytes of a file match no supported image format."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """To what size images are scaled before crops are cut, and which sample value is white.
+    """The size that images are scaled to before crops are cut, and the sample value of white.
 
     Example:
         >>> Conversion(crop=64).target(500, 375)
         (500, 375)
         >>> Conversion(crop=64, resize=256).target(500, 375)
         (341, 256)
-        >>> Conversion(crop=64).target(16, 32)  # enlarged, to hold a crop
+        >>> Conversion(crop=64).target(16, 32)  # enlarged to the size of a crop
         (64, 128)
     """
 
     crop: int
-    """Pixels of the side of a crop, the least that the shorter side may have."""
+    """Pixels of the side of a crop, the minimum for the shorter side of an image."""
     resize: int = 0
-    """Pixels of the shorter side; 0 keeps an image's own."""
+    """Pixels of the shorter side; 0 keeps the size of the image."""
     white_level: int = 0
-    """The sample of white in files of more than 8 bits that do not state it; 0 for the largest of 16 bits."""
+    """The sample of white in files of more than 8 bits that do not state it; 0 for the maximum of 16 bits."""
 
     @classmethod
     def of(cls, recipe: DataRecipe) -> Conversion:
-        """Return the conversion that a recipe asks for."""
+        """Return the conversion of a recipe."""
         return cls(recipe.crop, recipe.resize, recipe.white_level)
 
     def target(self, width: int, height: int) -> tuple[int, int]:
-        """Return the width and height that an image of the given ones is scaled to."""
+        """Return the width and height after scaling of an image of this width and height."""
         own = min(width, height)
         shorter = max(self.resize or own, self.crop)
         return round(width * shorter / own), round(height * shorter / own)

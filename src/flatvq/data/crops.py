@@ -1,9 +1,9 @@
 """Batches of training crops as pure functions of (seed, step), and the crops that are evaluated.
 
-    step, position -> draw = step x batch + position -> (epoch, place)
-    (seed, epoch)        -> a permutation of the epoch's draws; its entry at `place` is a slot
-    slot                 -> an image (as many slots as it has repeats)
-    (seed, epoch, slot)  -> where to cut, and whether to mirror
+    step, position       -> draw = step x batch size + position -> (epoch, place)
+    (seed, epoch)        -> a permutation of the epoch's slots; its entry at `place` is a slot
+    slot                 -> an image (which has as many slots as repeats)
+    (seed, epoch, slot)  -> the region to cut, and whether to mirror it
 
 Axes: B batch, H W rows and columns.
 """
@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatvq.data.manifest import threads
-from flatvq.data.types import ImageSet, Pixels, Region
+from flatvq.data.manifest import decoding_threads
+from flatvq.data.stand_in import load_image, none_readable
+from flatvq.data.types import ImageSet, Pixels, Region, UnreadableImageError
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "NamedCrop", "TrainingCrops", "evaluation_crops", "evenly_spread"]
 
-# Which stream of random numbers: so that the order of an epoch and its crops have nothing in common.
+# Two independent streams of random numbers: the order of an epoch, and its crops.
 _ORDER, _CROP = 0, 1
 
 
@@ -41,7 +42,7 @@ class Batch:
     pixels: torch.Tensor
     """uint8 [B, 3, H, W], channels last."""
     names: tuple[str, ...]
-    """The image that each crop was cut from."""
+    """The image that each crop was drawn from."""
 
 
 class NamedCrop(NamedTuple):
@@ -53,54 +54,45 @@ class NamedCrop(NamedTuple):
     """uint8 [crop, crop, 3]."""
 
 
-class _Begun(NamedTuple):
-    """A batch that threads are at work on."""
+class _Draw(NamedTuple):
+    """A random crop."""
+
+    image: int
+    """Index of the image."""
+    key: tuple[int, ...]
+    """Key of the random numbers."""
+    region: Region
+    """Where to cut."""
+    mirrored: bool
+    """Whether to mirror the crop."""
+
+
+class _PendingBatch(NamedTuple):
+    """A batch that threads are filling."""
 
     pixels: Pixels
-    """uint8 [B, H, W, 3], filled when all names are there."""
+    """uint8 [B, H, W, 3], complete once all names are available."""
     names: list[Future[list[str]]]
-    """The images of each thread's share of it, in order."""
-
-
-class _Place:
-    """Where a crop lies in an image, drawn as soon as the image's size is known, and whether it is mirrored.
-
-    It draws from the same numbers whenever it is asked, as after a file that turned out damaged.
-    """
-
-    mirrored = False
-
-    def __init__(self, recipe: DataRecipe, *key: int) -> None:
-        self._recipe, self._key = recipe, key
-        # Now, because the first image that is decoded drives all else out of the caches.
-        self._fresh: np.random.Generator | None = _generator(*key)
-
-    def __call__(self, height: int, width: int) -> Region:
-        random, self._fresh = self._fresh or _generator(*self._key), None
-        crop = self._recipe.crop
-        top = int(random.integers(height - crop, endpoint=True))
-        left = int(random.integers(width - crop, endpoint=True))
-        self.mirrored = self._recipe.flip and random.random() < 0.5
-        return Region(top, left, crop, crop)
+    """The images of each thread's share, in order."""
 
 
 class TrainingCrops:
-    """Random crops of a set of images, without any memory of what was drawn before.
+    """Random crops of a set of images. A batch depends on the seed and the step alone.
 
-    Each epoch draws every image as often as its `repeats` say, in an order of its own. All randomness
-    comes from counters (numpy's Philox, keyed through SeedSequence), so a batch is the same whichever were
-    asked for before, in whichever process.
+    Each epoch draws every image as often as its `repeats` say, in a new order. All randomness is
+    counter-based (numpy's Philox, keyed through SeedSequence), so a batch does not depend on the batches
+    before it or on the process that cuts it.
 
     Args:
-        images: what to cut crops from; none may be smaller than the crop.
-        recipe: the data section of the recipe: its crop and flip.
+        images: the images to cut crops from; none may be smaller than the crop.
+        recipe: the data section of the recipe, of which `crop` and `flip` are used.
         seed: the trial's seed.
         batch_size: crops per step, over all processes.
-        rank: which process this is.
-        world_size: how many processes share a batch; each gets an equal, contiguous part of it.
+        rank: index of this process.
+        world_size: number of processes that share a batch; each gets an equal, contiguous part of it.
 
     Raises:
-        FlatvqError: if the processes cannot share a batch equally.
+        FlatvqError: if the batch cannot be divided equally.
 
     Example:
         >>> from flatvq.data import open_data
@@ -128,37 +120,40 @@ class TrainingCrops:
         share = batch_size // world_size
         self._positions = range(rank * share, (rank + 1) * share)
         self._slots = np.repeat(np.arange(len(images)), images.repeats)
-        # Two, because a batch may straddle two epochs.
+        # Two, because a batch may contain the end of one epoch and the start of the next.
         self._order = lru_cache(maxsize=2)(self._permutation)
 
     def batch(self, step: int) -> Batch:
         """Cut this process' share of one step's batch.
 
         Args:
-            step: the optimiser step, from 0.
+            step: the optimizer step, from 0.
 
         Returns:
-            The crops and their images' names.
+            The crops and the names of their images.
+
+        Raises:
+            FlatvqError: if no image can be read any more.
         """
-        pixels = self._unfilled()
+        pixels = self._empty_batch()
         return _batch(pixels, self._fill(pixels, step, range(len(pixels))))
 
     def batches(
         self, start_step: int, stop_step: int, *, ahead: bool | None = None
     ) -> Generator[Batch, None, None]:
-        """Go through the batches of some steps; the next few may be prepared ahead, by threads sharing each.
+        """Iterate over the batches of some steps, optionally prepared ahead by threads that share each batch.
 
-        Cutting crops is a little work of Python's own, of which threads can do no two at once: where images
-        need not be decoded, threads would take twice as long for it, in the time of whoever trains.
+        Without decoding, most of the work on a crop is Python code, which threads cannot run in parallel:
+        threads would take twice as long, at the expense of the training.
 
-        The threads end when the iterator does: at its end, when it is closed early, and on an error, which is
+        The threads end with the iterator: at its end, when it is closed early, and on an error. An error is
         raised at the step that it belongs to.
 
         Args:
             start_step: the first step.
             stop_step: the step after the last.
-            ahead: whether to use threads, which pays for a caller who waits for a GPU; if None, only where
-                images have to be decoded.
+            ahead: whether to use threads, which is faster if the caller waits for a GPU. None uses them only
+                if images have to be decoded.
 
         Yields:
             What `batch` returns for each step, in order.
@@ -169,59 +164,82 @@ class TrainingCrops:
             yield from map(self.batch, range(start_step, stop_step))
             return
         steps = iter(range(start_step, stop_step))
-        workers = threads()
-        # All share each batch, so that the first is soon there and none idles at the end; and there are more
-        # batches, so that none idles while the training takes its step.
-        shares = _shares(len(self._positions), workers)
+        workers = decoding_threads()
+        # All threads share each batch, so that the first is ready soon and no thread idles at the end.
+        # Several batches are pending, so that no thread idles during a training step.
+        shares = _divide(len(self._positions), workers)
         pool = ThreadPoolExecutor(workers, thread_name_prefix="flatvq-crops")
 
-        def begun(step: int) -> _Begun:
-            pixels = self._unfilled()
-            return _Begun(pixels, [pool.submit(self._fill, pixels, step, share) for share in shares])
+        def submit(step: int) -> _PendingBatch:
+            pixels = self._empty_batch()
+            return _PendingBatch(pixels, [pool.submit(self._fill, pixels, step, share) for share in shares])
 
         try:
-            waiting = deque(map(begun, islice(steps, 2 * workers)))
-            while waiting:
-                pixels, names = waiting.popleft()
+            pending = deque(map(submit, islice(steps, 2 * workers)))
+            while pending:
+                pixels, names = pending.popleft()
                 batch = _batch(pixels, chain.from_iterable(share.result() for share in names))
-                waiting.extend(map(begun, islice(steps, 1)))
+                pending.extend(map(submit, islice(steps, 1)))
                 yield batch
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _unfilled(self) -> Pixels:
+    def _empty_batch(self) -> Pixels:
         crop = self._recipe.crop
         return np.empty((len(self._positions), crop, crop, 3), np.uint8)
 
     def _fill(self, pixels: Pixels, step: int, share: range) -> list[str]:
-        """Cut some crops of a batch [B, H, W, 3] into their places, and name the images."""
+        """Cut some crops of a batch into `pixels` [B, H, W, 3]; return the names of their images."""
         first = step * self._batch_size + self._positions.start
-        drawn = [self._drawn(first + position) for position in share]
-        for position, (index, place) in zip(share, drawn, strict=True):
-            cut = self._images.load(index, place)
-            _copy(cut[:, ::-1] if place.mirrored else cut, pixels[position])
-        return [self._images.names[index] for index, _ in drawn]
+        # All draws come first: decoding an image evicts everything else from the processor's caches.
+        draws = [self._draw(first + position) for position in share]
+        for position, draw in zip(share, draws, strict=True):
+            _copy(self._cut(draw), pixels[position])
+        return [self._images.names[draw.image] for draw in draws]
 
-    def _drawn(self, draw: int) -> tuple[int, _Place]:
-        """Say which image a draw, counted over the whole training, is of, and where it is to be cut."""
-        epoch, place = divmod(draw, len(self._slots))
+    def _draw(self, number: int) -> _Draw:
+        """Return the draw of this number, counted over the whole training."""
+        epoch, place = divmod(number, len(self._slots))
         slot = int(self._order(epoch)[place])
-        return int(self._slots[slot]), _Place(self._recipe, self._seed, _CROP, epoch, slot)
+        return self._draw_from(int(self._slots[slot]), (self._seed, _CROP, epoch, slot))
+
+    def _draw_from(self, image: int, key: tuple[int, ...]) -> _Draw:
+        """Draw a crop of an image."""
+        random, crop = _generator(*key), self._recipe.crop
+        height, width = self._images.size_of(image)
+        top = int(random.integers(height - crop, endpoint=True))
+        left = int(random.integers(width - crop, endpoint=True))
+        mirrored = self._recipe.flip and random.random() < 0.5
+        return _Draw(image, key, Region(top, left, crop, crop), mirrored)
+
+    def _cut(self, draw: _Draw) -> Pixels:
+        """Cut a crop. If the image is unreadable, draw from the next one, with the same random numbers."""
+        for _ in range(len(self._images)):
+            try:
+                pixels = self._images.load_region(draw.image, draw.region)
+            except UnreadableImageError:
+                draw = self._draw_from((draw.image + 1) % len(self._images), draw.key)
+            else:
+                return pixels[:, ::-1] if draw.mirrored else pixels
+        raise none_readable(self._images)
 
     def _permutation(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         return _generator(self._seed, _ORDER, epoch).permutation(len(self._slots))
 
 
 def evaluation_crops(images: ImageSet, crop: int, limit: int | None = None) -> Iterator[NamedCrop]:
-    """Cut the centre of every image, or of some that are spread evenly over the set.
+    """Cut the centre of every image, or of a limited number of images spread evenly over the set.
 
     Args:
-        images: what to cut from; none may be smaller than the crop.
+        images: the images to cut from; none may be smaller than the crop.
         crop: pixels of the side.
-        limit: take this many images at most; None for all.
+        limit: maximum number of images; None for all.
 
     Yields:
-        The image's name and its centre, uint8 [crop, crop, 3], in the set's order.
+        The name of each image and its centre, uint8 [crop, crop, 3], in the order of the set.
+
+    Raises:
+        FlatvqError: if no image can be read any more.
 
     Example:
         >>> from flatvq.data import open_data
@@ -230,13 +248,17 @@ def evaluation_crops(images: ImageSet, crop: int, limit: int | None = None) -> I
         (64, 64, 3)
     """
     for index in evenly_spread(len(images), limit):
-        pixels = images.load(index)
+        pixels = load_image(images, index)
         top, left = (pixels.shape[0] - crop) // 2, (pixels.shape[1] - crop) // 2
-        yield NamedCrop(images.names[index], pixels[top : top + crop, left : left + crop].copy())
+        yield NamedCrop(images.names[index], Region(top, left, crop, crop).of(pixels).copy())
 
 
 def evenly_spread(total: int, limit: int | None) -> list[int]:
-    """Choose numbers below a total that lie evenly over it.
+    """Return at most `limit` integers that are spread evenly over `range(total)`.
+
+    Args:
+        total: end of the range.
+        limit: how many integers to return at most; None for all.
 
     Example:
         >>> evenly_spread(10, 4), evenly_spread(2, 4), evenly_spread(3, None)
@@ -247,8 +269,8 @@ def evenly_spread(total: int, limit: int | None) -> list[int]:
     return [number * total // limit for number in range(limit)]
 
 
-def _shares(total: int, parts: int) -> list[range]:
-    """Divide the numbers below a total into contiguous parts of nearly one length, none of them empty."""
+def _divide(total: int, parts: int) -> list[range]:
+    """Divide `range(total)` into contiguous parts of nearly equal length, none of them empty."""
     parts = min(total, parts)
     return [range(total * part // parts, total * (part + 1) // parts) for part in range(parts)]
 
@@ -259,17 +281,17 @@ def _batch(pixels: Pixels, names: Iterable[str]) -> Batch:
     return Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), tuple(names))
 
 
-def _copy(cut: Pixels, place: Pixels) -> None:
-    """Copy a crop, uint8 [H, W, 3], to its place in a batch.
+def _copy(crop: Pixels, target: Pixels) -> None:
+    """Copy a crop, uint8 [H, W, 3], into a batch.
 
-    One whose pixels do not follow one another, such as a mirrored one, goes by channels: NumPy takes four
-    times as long over three bytes at a time.
+    If the pixels of a row are not contiguous, as in a mirrored crop, the channels are copied one by one:
+    NumPy takes four times as long for three bytes at a time.
     """
-    if cut.strides[1:] == (3, 1):
-        place[:] = cut
+    if crop.strides[1:] == (3, 1):
+        target[:] = crop
         return
     for channel in range(3):
-        place[:, :, channel] = cut[:, :, channel]
+        target[:, :, channel] = crop[:, :, channel]
 
 
 def _generator(seed: int, *purpose: int) -> np.random.Generator:

@@ -1,8 +1,8 @@
-"""Images of more than 8 bits a sample: levels of 8 bits made of them, and what the record says of it.
+"""Convert images of more than 8 bits a sample to 8 bits, and describe the conversion for the record.
 
 The width of a sample is not its range: cameras and scanners store 12 bits in 16, and label masks 2. White is
-what the file states; else `data.white_level`; else the largest value of 16 bits, and then the record names
-images whose samples would fit fewer bits.
+the value that the file states, or else `data.white_level`, or else the maximum of 16 bits. In the last case
+the record names images whose samples would fit fewer bits.
 
 Axes: H W rows and columns, C channels, absent in greyscale images.
 """
@@ -21,17 +21,17 @@ from flatvq.data.ranges import FULL, Range, Samples, from_start, jpeg2000_bits, 
 
 __all__ = ["depth_notes", "is_deep", "refuse_unknown_ranges", "to_eight_bits"]
 
-# Of 16-bit colour Pillow decodes the high bytes; with the raw mode of the other byte order, the low ones.
+# Pillow decodes the high bytes of 16-bit colour. The raw mode of the other byte order decodes the low bytes.
 _SWAPPED = {";16L": ";16B", ";16B": ";16L", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
 _SWAPPABLE = {name + order for name in ("RGB", "RGBX", "RGBA", "CMYK") for order in _SWAPPED}
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _SIGNED = 258, 339, 2
 
 
 def refuse_unknown_ranges(image: ImageFile.ImageFile) -> None:
-    """Refuse an opened image if no value of its samples is known to be white, or if Pillow misreads them.
+    """Reject an opened image if the sample value of white is unknown, or if Pillow misreads the samples.
 
     Raises:
-        Rejected: if samples are signed, floating-point or of 32 bits, or of 16 bits in separate planes.
+        Rejected: if samples are signed, floating-point or 32-bit, or 16-bit in separate planes.
     """
     if image.mode == "F":
         raise Rejected("floating-point samples have no known white")
@@ -47,7 +47,7 @@ def refuse_unknown_ranges(image: ImageFile.ImageFile) -> None:
 
 
 def is_deep(image: ImageFile.ImageFile) -> bool:
-    """Tell whether an opened image, as the file has it, has more than 8 bits a sample."""
+    """Return whether an opened image has more than 8 bits a sample in its file."""
     if _is_grey(image) or ";16" in str(image.tile[:1]):
         return True
     if image.format == "PPM":
@@ -56,52 +56,59 @@ def is_deep(image: ImageFile.ImageFile) -> bool:
 
 
 def to_eight_bits(image: ImageFile.ImageFile, white_level: int) -> Image.Image:
-    """Load an image of more than 8 bits a sample, and return it with 8 bits a sample.
+    """Load an image of more than 8 bits a sample, and convert it to 8 bits a sample.
 
     Args:
-        image: as opened; its pixels are not loaded yet.
-        white_level: the sample of white, if the file does not state it; 0 for the largest of 16 bits.
+        image: an opened image, whose pixels are not loaded yet.
+        white_level: the sample of white if the file does not state it; 0 for the maximum of 16 bits.
 
     Returns:
-        The image of mode L, LA, RGB, RGBA or CMYK; a colour that counts as transparent has become alpha.
+        The image, of mode L, LA, RGB, RGBA or CMYK. A colour that is declared transparent becomes alpha.
 
     Raises:
-        Rejected: if Pillow decodes only the high bytes, and these do not tell the levels.
+        Rejected: if Pillow decodes only the high bytes, and they do not suffice.
     """
     stated = _range(image, white_level)
     transparent = image.info.get("transparency")
     if not _is_grey(image) and stated.white == FULL and transparent is None:
-        image.load()  # the high bytes
+        image.load()  # Pillow decodes the high bytes
         return image
     samples = _samples(image)
-    settled = stated.settled(_colours(image, samples))
-    levels = settled.levels(samples)
-    if image.mode == "RGBA" and not settled.shift and samples[..., -1].max() > settled.white:
-        levels[..., -1] = Range().levels(samples[..., -1])  # alpha has 16 bits, though the colours have less
+    corrected = stated.corrected(_colours(image, samples))
+    levels = corrected.levels(samples)
+    if image.mode == "RGBA" and not corrected.shift and samples[..., -1].max() > corrected.white:
+        levels[..., -1] = Range().levels(samples[..., -1])  # alpha has 16 bits, the colours have fewer
     eight = Image.frombytes("L" if _is_grey(image) else image.mode, image.size, levels.tobytes())
     if transparent is not None:
-        same = samples == transparent
-        opaque = ~(same if _is_grey(image) else same.all(axis=2))
+        matches = samples == transparent
+        opaque = ~(matches if _is_grey(image) else matches.all(axis=2))
         eight.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
     return eight
 
 
 def depth_notes(image: ImageFile.ImageFile, white_level: int) -> Iterator[str]:
-    """Say what `to_eight_bits` makes of an image; this loads its pixels.
+    """Describe what `to_eight_bits` does with an image. This loads its pixels.
+
+    Args:
+        image: an opened image, whose pixels are not loaded yet.
+        white_level: the sample of white if the file does not state it; 0 for the maximum of 16 bits.
+
+    Yields:
+        Clauses for the record.
 
     Raises:
-        Rejected: as `to_eight_bits` does.
+        Rejected: as `to_eight_bits`.
     """
     yield "more than 8 bits a sample"
     stated = _range(image, white_level)
     samples = _colours(image, _samples(image))
-    settled, largest = stated.settled(samples), int(samples.max())
-    if settled.inverted:
+    corrected, largest = stated.corrected(samples), int(samples.max())
+    if corrected.inverted:
         yield "white is zero, inverted"
-    if settled.white != FULL and not settled.shift:
-        above = f", samples of up to {largest} are cut off" if largest > settled.white else ""
-        yield f"white is {settled.white} by {settled.stated_by}{above}"
-    if not settled.stated_by and 0 < largest < 2**15:
+    if corrected.white != FULL and not corrected.shift:
+        above = f", samples of up to {largest} are cut off" if largest > corrected.white else ""
+        yield f"white is {corrected.white} by {corrected.stated_by}{above}"
+    if not corrected.stated_by and 0 < largest < 2**15:
         bits = largest.bit_length()
         yield (
             f"no sample exceeds {largest} of {FULL}; if they have {bits} bits, "
@@ -110,10 +117,10 @@ def depth_notes(image: ImageFile.ImageFile, white_level: int) -> Iterator[str]:
 
 
 def _range(image: ImageFile.ImageFile, white_level: int) -> Range:
-    """Return the range that the file states, or that the recipe states for files that do not."""
+    """Return the range that the file states, or else the range that the recipe states."""
     stated, exact = stated_range(image), _is_grey(image) or bool(_tiles(image))
     if stated.shift and not exact:
-        stated = Range()  # only the low bits tell what `sBIT` means
+        stated = Range()  # without the low bits, the meaning of `sBIT` is unknown
     if white_level and not stated.stated_by:
         stated = Range(white_level, inverted=stated.inverted, stated_by="data.white_level")
     if stated.white != FULL and not exact:
@@ -128,14 +135,14 @@ def _colours(image: ImageFile.ImageFile, samples: Samples) -> Samples:
 
 
 def _samples(image: ImageFile.ImageFile) -> Samples:
-    """Load an image; return its samples, [H, W] or [H, W, C], with low bytes of 255 if Pillow drops these."""
+    """Load an image; return its samples, [H, W] or [H, W, C]. Unreadable low bytes become 255."""
     if _is_grey(image):
         return np.asarray(image).astype(np.uint16)
     low: Any = 255
     if tiles := _tiles(image):
-        with from_start(image) as file, Image.open(file, formats=[str(image.format)]) as again:
-            again.tile = [low for _, low in tiles]
-            low = np.asarray(again)
+        with from_start(image) as file, Image.open(file, formats=[str(image.format)]) as reopened:
+            reopened.tile = [low for _, low in tiles]
+            low = np.asarray(reopened)
         image.tile = [high for high, _ in tiles]
     high = np.asarray(image).astype(np.uint16)
     samples: Samples = high << 8 | low
@@ -143,7 +150,7 @@ def _samples(image: ImageFile.ImageFile) -> Samples:
 
 
 def _tiles(image: ImageFile.ImageFile) -> list[tuple[Any, Any]]:
-    """Say how Pillow decodes the high and the low bytes of each part of an image; empty if it cannot."""
+    """Return Pillow's tiles for the high and the low bytes of each part of an image; empty if it has none."""
     tiles: list[tuple[Any, Any]] = []
     args: Any
     for tile in image.tile:
@@ -155,13 +162,13 @@ def _tiles(image: ImageFile.ImageFile) -> list[tuple[Any, Any]]:
             return []
         swapped = mode[:-4] + _SWAPPED[mode[-4:]]
         modes = [name if rest is None else (name, *rest) for name in (mode, swapped)]
-        # Tiles are named tuples from Pillow 11 on.
+        # Tiles are named tuples since Pillow 11.
         make = getattr(tile, "_make", tuple)
-        high, low = (make((codec, extents, offset, each)) for each in modes)
+        high, low = (make((codec, extents, offset, raw_mode)) for raw_mode in modes)
         tiles.append((high, low))
     return tiles
 
 
 def _is_grey(image: Image.Image) -> bool:
-    """Tell whether Pillow keeps all bits of an image; "I" is its mode of 16-bit PNG and PGM files, too."""
+    """Return whether Pillow keeps all bits of an image; "I" is also its mode of 16-bit PNG and PGM files."""
     return image.mode.startswith("I")

@@ -1,4 +1,4 @@
-"""Any folder of images: nested or not, whatever else lies in it."""
+"""Folders of images, with or without sub-folders and other files."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ __all__ = ["OpenedFolder", "open_folder", "split_folder"]
 
 @dataclass(frozen=True)
 class OpenedFolder:
-    """All the images of a folder, for evaluation."""
+    """All images of a folder, for evaluation."""
 
     images: ImageSet
-    """In the order of their paths."""
+    """The images, in the order of their paths."""
     file_statuses: tuple[FileStatus, ...]
-    """Every file that was not used as it is."""
+    """The files that were not used, or used with changes."""
 
 
 def open_folder(path: str | Path, crop: int, resize: int = 0, white_level: int = 0) -> OpenedFolder:
-    """Open a folder whose images are all evaluated.
+    """Open a folder to evaluate all of its images.
 
     Args:
         path: the folder.
         crop: pixels of the side of a crop; smaller images are enlarged to it.
-        resize: pixels of the shorter side to scale to; 0 keeps an image's own size.
-        white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the largest.
+        resize: pixels of the shorter side after scaling; 0 keeps the size of each image.
+        white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
 
     Returns:
-        The images, and what became of the other files.
+        The images, and the status of the other files.
 
     Raises:
-        FlatvqError: if there is no such folder, it holds no readable image, or most of them are unreadable.
+        FlatvqError: if the folder does not exist, contains no readable image, or too many are unreadable.
 
     Example:
         >>> open_folder("nowhere", crop=64)
@@ -52,26 +52,26 @@ def open_folder(path: str | Path, crop: int, resize: int = 0, white_level: int =
     conversion = Conversion(crop, resize, white_level)
     source = _source(existing_folder(path, "the path"), conversion, split)
     decoder = Decoder(conversion, defaults.cache_mib)
-    wanted = dict.fromkeys(source.survey.entries, decode)
-    found = usable(source, wanted, decoder, defaults.max_unreadable, split)
-    converted = [entry.converted(split) for entry in found.entries if entry.notes]
+    images = dict.fromkeys(source.survey.entries, decode)
+    readable = usable(source, images, decoder, defaults.max_unreadable, split)
+    converted = [entry.converted(split) for entry in readable.entries if entry.notes]
     return OpenedFolder(
-        images=StoredImages(found.entries, decoder, decode, split),
-        file_statuses=(*source.survey.file_statuses, *found.file_statuses, *converted),
+        images=StoredImages(readable.entries, decoder, decode, split),
+        file_statuses=(*source.survey.file_statuses, *readable.file_statuses, *converted),
     )
 
 
 def split_folder(recipe: DataRecipe) -> DataSplit:
-    """Open a folder to train on, and hold images out by their content, or open a second one for that.
+    """Open a folder to train on, and hold out some of its images or those of a second folder.
 
     Args:
         recipe: the data section of the recipe; `path` and `validation_path` are folders.
 
     Returns:
-        Both sides.
+        Both splits.
 
     Raises:
-        FlatvqError: if a folder is absent, or has nothing to offer.
+        FlatvqError: if a folder does not exist or contains no usable image.
     """
     conversion = Conversion.of(recipe)
     path = existing_folder(recipe.path, "data.path")
@@ -85,6 +85,6 @@ def split_folder(recipe: DataRecipe) -> DataSplit:
 
 def _source(folder: Path, conversion: Conversion, split: str) -> Source:
     listing = list_files(folder, split)
-    found = survey(listing.items, conversion, split)
+    surveyed = survey(listing.items, conversion, split)
     title = f"folder '{printable(str(folder))}'"
-    return Source(title, replace(found, file_statuses=(*listing.file_statuses, *found.file_statuses)))
+    return Source(title, replace(surveyed, file_statuses=(*listing.file_statuses, *surveyed.file_statuses)))

@@ -1,4 +1,4 @@
-"""Which images are held out: by a hash of their content, so that exact copies stand on the same side."""
+"""Choose held-out images by a hash of their content, so that exact copies are on the same side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Sides", "divide", "first_by_hash", "is_held_out", "without_copies"]
 
 @dataclass(frozen=True)
 class Sides:
-    """The images of a source on either side."""
+    """The images of a source, divided into training and validation."""
 
     training: tuple[Entry, ...]
     """In the source's order."""
@@ -26,7 +26,11 @@ class Sides:
 
 
 def is_held_out(digest: str, share: float) -> bool:
-    """Say on which side content with this hash stands.
+    """Return whether content with this hash is held out.
+
+    Args:
+        digest: the hash, in hexadecimal digits.
+        share: the share to hold out, in (0, 1).
 
     Example:
         >>> is_held_out("00" * 16, share=0.1), is_held_out("ff" * 16, share=0.1)
@@ -35,31 +39,32 @@ def is_held_out(digest: str, share: float) -> bool:
     return int(digest, 16) / 16.0 ** len(digest) < share
 
 
-def divide(entries: Sequence[Entry], share: float, where: str) -> Sides:
-    """Hold out about a share of the images, at least one, and leave at least one.
+def divide(entries: Sequence[Entry], share: float, title: str) -> Sides:
+    """Hold out about a share of the images: at least one, but not all.
 
-    Each image's side follows from its own content, so more files do not move the others. Only where a side
-    would be empty does the content nearest to it in hash order, with all its copies, change over.
+    The side of an image depends on its content alone, so adding files does not move other images. The only
+    exception: if a side would be empty, the content next to it in hash order, with all copies, is moved
+        there.
 
     Args:
         entries: the images.
-        share: how much to hold out, in (0, 1).
-        where: what to call the source in an error.
+        share: the share to hold out, in (0, 1).
+        title: the name of the source in an error.
 
     Returns:
         Both sides, neither empty.
 
     Raises:
-        FlatvqError: if there are not two different images.
+        FlatvqError: if there are fewer than two different images.
     """
     digests = sorted({entry.digest for entry in entries})
     if len(digests) < 2:
-        what = f"{where} holds {len(entries)} readable images, {len(digests)} of them different"
+        what = f"{title} holds {len(entries)} readable images, {len(digests)} of them different"
         raise FlatvqError(
             what, "at least two are needed to hold one out; add images or give data.validation_path"
         )
     held = {digest for digest in digests if is_held_out(digest, share)}
-    # The highest is held out only if all are, the lowest is not only if none is: this fills an empty side.
+    # Fill an empty side: the highest hash is held out only if all are, the lowest is not only if none is.
     held = held - {digests[-1]} | {digests[0]}
     return Sides(
         training=tuple(entry for entry in entries if entry.digest not in held),
@@ -68,14 +73,14 @@ def divide(entries: Sequence[Entry], share: float, where: str) -> Sides:
 
 
 def first_by_hash(entries: Sequence[Entry], limit: int) -> tuple[Entry, ...]:
-    """Choose images as if by lot, but the same ones each time: those whose content hashes are lowest.
+    """Choose a reproducible random subset: the images with the lowest content hashes.
 
     Args:
         entries: the images.
         limit: how many to choose; 0 for all.
 
     Returns:
-        The chosen ones, in the order given.
+        The chosen images, in the order given.
     """
     if not 0 < limit < len(entries):
         return tuple(entries)
@@ -86,17 +91,17 @@ def first_by_hash(entries: Sequence[Entry], limit: int) -> tuple[Entry, ...]:
 def without_copies(
     entries: Sequence[Entry], others: Collection[Entry]
 ) -> tuple[tuple[Entry, ...], dict[Entry, Entry]]:
-    """Tell apart the images that have no exact copy among others, and those that have.
+    """Separate the images that have an exact copy in another collection.
 
     Args:
-        entries: the images to look through.
-        others: where to look for copies.
+        entries: the images.
+        others: the other collection.
 
     Returns:
-        The images without a copy, and the others' copy of each that has one.
+        The images without a copy; and the first copy of each image that has one.
     """
-    first: dict[str, Entry] = {}
+    originals: dict[str, Entry] = {}
     for other in others:
-        first.setdefault(other.digest, other)
-    copies = {entry: first[entry.digest] for entry in entries if entry.digest in first}
+        originals.setdefault(other.digest, other)
+    copies = {entry: originals[entry.digest] for entry in entries if entry.digest in originals}
     return tuple(entry for entry in entries if entry not in copies), copies

@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face kind: a folder of parquet or tar files, an image folder, a name on the hub."""
+"""Hugging Face datasets: a folder of parquet or tar files, an image folder, or a name on the hub."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _BYTES = {"binary", "large_binary"}
 
 
 def split_dataset(recipe: DataRecipe) -> DataSplit:
-    """Open a dataset to train on, and hold images out by their content, or take another split for that.
+    """Open a dataset to train on, and hold out some of its images or those of another split.
 
-    A stream is read until it ends or `limit` training images are found; its files are kept in memory as they
-    came, encoded. A stored dataset stays where it is.
+    A stream is read until it ends or contains `limit` training images, and its encoded files are kept in
+    memory. The files of a stored dataset are read when they are needed.
 
     Args:
         recipe: the data section of the recipe; `path` names the dataset, `validation_path` a split of it.
 
     Returns:
-        Both sides.
+        Both splits.
 
     Raises:
         MissingExtraError: if the package `datasets` is not installed.
-        FlatvqError: if there is no such dataset, configuration, split or column, or a stream does not fit the
-            cache.
+        FlatvqError: if the dataset, configuration, split or column does not exist, or a stream does not fit
+            the cache.
     """
     if not recipe.path:
         raise FlatvqError(
@@ -58,7 +58,7 @@ def split_dataset(recipe: DataRecipe) -> DataSplit:
 
 
 def _source(dataset: OpenedDataset, recipe: DataRecipe, split: str, side: str) -> Source:
-    """Survey one split."""
+    """Survey one split of a dataset; `side` is its name in file statuses."""
     if split not in dataset.splits:
         what = f"{dataset.title} has no split {split!r}"
         raise FlatvqError(what, f"its splits are {', '.join(map(str, dataset.splits))}")
@@ -75,7 +75,7 @@ def _source(dataset: OpenedDataset, recipe: DataRecipe, split: str, side: str) -
 
 
 def _image_rows(rows: Any, column: str, title: str) -> Any:
-    """Select the one column of images, as encoded files or their paths."""
+    """Select the column of images, as encoded files or paths of files."""
     import datasets
 
     features = rows.features or {}
@@ -89,7 +89,7 @@ def _image_rows(rows: Any, column: str, title: str) -> Any:
     images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
     kind = getattr(feature, "dtype", "")
     fields = isinstance(feature, dict) and not {"bytes", "path"}.isdisjoint(feature)
-    # Text may hold paths, unless the dataset has images of its own.
+    # Strings may be paths, unless another column contains images.
     if fields or kind in _BYTES or (kind in _PATHS and not images):
         return rows
     remedy = f"set data.image_column; {'images are in ' + ', '.join(images) if images else 'no column does'}"
@@ -99,39 +99,39 @@ def _image_rows(rows: Any, column: str, title: str) -> Any:
 def _streamed(rows: Any, folder: Path, recipe: DataRecipe, split: str, side: str) -> list[Item]:
     """Read a stream into memory, up to the limit of training images."""
     items: list[Item] = []
-    counts = _counts_as_training(recipe, side)
-    trained, room = 0, recipe.cache_mib * _MIB
-    with closing(_guarded(rows, split)) as stream:
+    is_for_training = _training_test(recipe, side)
+    training_images, free_bytes = 0, recipe.cache_mib * _MIB
+    with closing(_rows_of(rows, split)) as stream:
         for number, row in enumerate(stream):
             name = f"{split}/{number}"
             try:
                 encoded = _encoded(row, folder)
-            except Exception as error:  # such as a path that leads nowhere
+            except Exception as error:  # such as a path of a missing file
                 items.append(Item(name, partial(_fail, error), claimed=True))
                 continue
-            room -= len(encoded)
-            if room < 0:
+            free_bytes -= len(encoded)
+            if free_bytes < 0:
                 limit = f"data.cache_mib {recipe.cache_mib}"
                 raise FlatvqError(
                     f"split {split!r} streams more than {limit} holds: {number} images",
                     "set data.limit lower, raise data.cache_mib, or set data.streaming to false",
                 )
             items.append(Item(name, partial(BytesIO, encoded), claimed=True))
-            trained += counts(encoded)
-            if recipe.limit and trained == recipe.limit:
+            training_images += is_for_training(encoded)
+            if recipe.limit and training_images == recipe.limit:
                 break
     return items
 
 
-def _counts_as_training(recipe: DataRecipe, side: str) -> Callable[[bytes], bool]:
-    """Say which images of a stream count towards the limit: not those that will be held out."""
+def _training_test(recipe: DataRecipe, side: str) -> Callable[[bytes], bool]:
+    """Return a function that tests whether an encoded image counts towards the limit of training images."""
     if side:
         return lambda encoded: side == "training"
     return lambda encoded: not is_held_out(digest_of(BytesIO(encoded)), recipe.validation_share)
 
 
-def _guarded(rows: Any, split: str) -> Generator[Any, None, None]:
-    """Go through a stream; whatever breaks it becomes one line."""
+def _rows_of(rows: Any, split: str) -> Generator[Any, None, None]:
+    """Iterate over a stream. Any exception becomes a `FlatvqError`."""
     try:
         yield from rows
     except Exception as error:
@@ -148,11 +148,11 @@ def _fail(error: Exception) -> NoReturn:
 
 
 def _encoded(row: dict[str, Any], folder: Path) -> bytes:
-    """Return the encoded file in a row of one column; empty where there is none.
+    """Return the encoded file in a row of one column; empty if there is none.
 
     Args:
-        row: its cell is the file, its path, or a dictionary of `bytes` and `path`.
-        folder: paths are relative to it, if there is such a file, and else to the working folder.
+        row: its only cell is the encoded file, its path, or a dictionary of `bytes` and `path`.
+        folder: paths are relative to it if that file exists, and otherwise to the working folder.
     """
     (cell,) = row.values()
     content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
@@ -164,6 +164,6 @@ def _encoded(row: dict[str, Any], folder: Path) -> bytes:
         return b""
     import fsspec  # type: ignore[import-untyped]
 
-    inside = folder / path
-    with fsspec.open(str(inside) if inside.is_file() else path, "rb") as stream:
+    in_folder = folder / path
+    with fsspec.open(str(in_folder) if in_folder.is_file() else path, "rb") as stream:
         return bytes(stream.read())

@@ -1,4 +1,4 @@
-"""JPEGs of the usual kind, told from others by their markers, without opening them."""
+"""Recognize JPEG files of the usual kind by their markers, and read their size, without Pillow."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ __all__ = ["START", "plain_size"]
 START = b"\xff\xd8"
 """The first bytes of a JPEG."""
 
-# The second bytes of markers (ITU-T T.81, table B.1). The frames are those of Huffman codes: baseline,
+# The second bytes of markers (ITU-T T.81, table B.1). The frames are those with Huffman codes: baseline,
 # extended and progressive.
-_FIRST, _NO_SEGMENT, _SCAN, _ABOUT, _FILL = 0xC0, range(0xD0, 0xDA), 0xDA, 0xE1, 0xFF
+_FIRST, _NO_SEGMENT, _SCAN, _APP1, _FILL = 0xC0, range(0xD0, 0xDA), 0xDA, 0xE1, 0xFF
 _FRAMES = (0xC0, 0xC1, 0xC2)
 
 
 def plain_size(file: bytes) -> tuple[int, int] | None:
-    """Say how large a JPEG of three colours, or of grey, is that has no EXIF data or XMP, which may turn it.
+    """Return the size of a plain JPEG: three colours or greyscale, without EXIF or XMP data.
 
-    It takes a fraction of the time that Pillow takes to open a file.
+    EXIF and XMP data may turn an image. Reading the markers takes a fraction of the time that Pillow takes to
+    open a file.
 
     Args:
-        file: its bytes.
+        file: the bytes of the file.
 
     Returns:
-        Width and height in pixels; None if it is a file of another kind, or one on which only Pillow may
-        judge.
+        Width and height in pixels; None if the file is not a plain JPEG.
 
     Example:
         >>> from io import BytesIO
@@ -35,22 +35,22 @@ def plain_size(file: bytes) -> tuple[int, int] | None:
     """
     if not file.startswith(START):
         return None
-    place, size = len(START), None
-    while file[place : place + 1] == b"\xff" and place + 4 <= len(file):
-        kind = file[place + 1]
+    position, size = len(START), None
+    while file[position : position + 1] == b"\xff" and position + 4 <= len(file):
+        kind = file[position + 1]
         if kind == _SCAN:
             return size
-        if kind < _FIRST or kind in _NO_SEGMENT or kind in (_ABOUT, _FILL):
+        if kind < _FIRST or kind in _NO_SEGMENT or kind in (_APP1, _FILL):
             return None
-        end = place + 2 + int.from_bytes(file[place + 2 : place + 4], "big")
+        end = position + 2 + int.from_bytes(file[position + 2 : position + 4], "big")
         if kind in _FRAMES:
-            size = _size(file[place + 4 : end])
-        place = end
+            size = _frame_size(file[position + 4 : end])
+        position = end
     return None
 
 
-def _size(frame: bytes) -> tuple[int, int] | None:
-    """Read width and height from a header (ITU-T T.81, B.2.2) of 8 bits a sample, three colours or one."""
+def _frame_size(frame: bytes) -> tuple[int, int] | None:
+    """Read width and height from a frame header (ITU-T T.81, B.2.2); None unless 8-bit, of 1 or 3 colours."""
     if len(frame) < 6 or frame[0] != 8 or frame[5] not in (1, 3):
         return None
     height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")

@@ -1,7 +1,8 @@
-"""Errors of libtiff, of which Pillow passes over some: rows that it could not decode then hold any pixels.
+"""Record errors of libtiff.
 
-libtiff prints errors and warnings unless it has handlers for them. They are set through Pillow, as libjpeg is
-reached (`flatvq.data.native`).
+Pillow ignores some of them; the rows that were not decoded then contain arbitrary pixels. libtiff prints
+errors and warnings unless handlers are installed. They are installed through Pillow's extension module, in
+which `flatvq.data.native` finds libjpeg, too.
 """
 
 from __future__ import annotations
@@ -15,32 +16,32 @@ from PIL import _imaging
 
 __all__ = ["error_since", "listen"]
 
-_heard = threading.local()
+_recorded = threading.local()
 
 
 def listen() -> None:
-    """Forget the errors that libtiff reported in this thread so far."""
-    _take_handlers()
-    _heard.error = None
+    """Clear the error that libtiff reported in this thread."""
+    _install_handlers()
+    _recorded.error = None
 
 
 def error_since() -> str | None:
-    """Return where in libtiff the first error since `listen` was, such as `Fax4Decode`; None without one."""
-    error: str | None = _heard.error
+    """Return the module of the first error in this thread since `listen`, such as `Fax4Decode`; or None."""
+    error: str | None = _recorded.error
     return error
 
 
-def _note(module: bytes | None, text: bytes | None, values: int | None) -> None:
-    if getattr(_heard, "error", None) is None:
-        _heard.error = (module or b"libtiff").decode("ascii", "replace")
+def _record(module: bytes | None, text: bytes | None, values: int | None) -> None:
+    if getattr(_recorded, "error", None) is None:
+        _recorded.error = (module or b"libtiff").decode("ascii", "replace")
 
 
-_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)(_note)
+_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)(_record)
 
 
 @cache
-def _take_handlers() -> None:
-    """Have libtiff call `_note` for errors and nothing for warnings; where it is not found, it prints."""
+def _install_handlers() -> None:
+    """Make libtiff call `_record` for errors and ignore warnings. Without libtiff in Pillow, do nothing."""
     with suppress(OSError, AttributeError):
         pillow = ctypes.CDLL(_imaging.__file__)
         pillow.TIFFSetErrorHandler(_HANDLER)

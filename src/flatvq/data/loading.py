@@ -1,4 +1,4 @@
-"""Opening Hugging Face datasets: from the hub, from local files, or as `save_to_disk` left them."""
+"""Open Hugging Face datasets from the hub, from local files, or as written by `save_to_disk`."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ from flatvq.recipe import DataRecipe
 
 __all__ = ["OpenedDataset", "open_dataset", "quiet"]
 
-# `DatasetDict.save_to_disk` leaves the first of these, `Dataset.save_to_disk` the second.
+# `DatasetDict.save_to_disk` writes the first of these files, `Dataset.save_to_disk` the second.
 _SAVED_SPLITS, _SAVED_ROWS = "dataset_dict.json", "state.json"
 
 
 @dataclass(frozen=True)
 class OpenedDataset:
-    """A dataset of Hugging Face's."""
+    """An opened Hugging Face dataset."""
 
     title: str
     """Such as `dataset 'photos'`."""
     splits: Mapping[str, Any]
-    """Its rows, by split: a `datasets.Dataset` each, or an `IterableDataset` where it is streamed."""
+    """The rows of each split: a `datasets.Dataset`, or an `IterableDataset` if the dataset is streamed."""
     folder: Path
-    """The folder it was read from, to which paths in it are relative; it exists only for a local dataset."""
+    """The folder to which paths in the dataset are relative. It exists only for a local dataset."""
 
 
 def open_dataset(recipe: DataRecipe) -> OpenedDataset:
-    """Open all splits of a dataset; whatever `datasets` raises on the way becomes one line.
+    """Open all splits of a dataset.
 
     Args:
-        recipe: the data section of the recipe: its path, configuration and streaming.
+        recipe: the data section of the recipe, of which the path, configuration and streaming are used.
 
     Raises:
-        FlatvqError: if it cannot be opened, or has several configurations, of which the recipe names none.
+        FlatvqError: if the dataset cannot be opened, or the recipe does not name one of several
+            configurations.
     """
     folder = expanded(recipe.path)
     path = str(folder) if recipe.path.startswith("~") else recipe.path
@@ -67,29 +68,29 @@ def _load(path: str, recipe: DataRecipe) -> Any:
 
 
 def _saved(recipe: DataRecipe, folder: Path, title: str) -> OpenedDataset:
-    """Open what `save_to_disk` wrote; rows without splits serve as the split that the recipe names."""
+    """Open a dataset written by `save_to_disk`. Rows without splits become the recipe's split."""
     import datasets
 
     if recipe.configuration:
-        what = f"{title} was written by save_to_disk, and has no configurations"
+        what = f"{title} was written by save_to_disk and has no configurations"
         raise FlatvqError(what, "leave data.configuration empty")
-    found = datasets.load_from_disk(str(folder))
-    if isinstance(found, datasets.Dataset):
+    splits = datasets.load_from_disk(str(folder))
+    if isinstance(splits, datasets.Dataset):
         if recipe.validation_path:
             what = f"{title} was saved without splits, so it has no split {recipe.validation_path!r}"
             raise FlatvqError(what, "leave data.validation_path empty, or save a DatasetDict")
         title += " (saved without splits)"
-        found = {recipe.split: found}
-    return OpenedDataset(title, found, folder)
+        splits = {recipe.split: splits}
+    return OpenedDataset(title, splits, folder)
 
 
 def _check_configuration(path: str, recipe: DataRecipe, title: str) -> None:
-    """Raise a line of its own if a dataset did not open because of its configurations."""
+    """Raise if a dataset did not open because its configuration is missing or unknown."""
     import datasets
 
     try:
         names = datasets.get_dataset_config_names(path)
-    except Exception:  # that it cannot be opened at all is told by the caller
+    except Exception:  # the caller reports that the dataset cannot be opened
         return
     if recipe.configuration and recipe.configuration not in names:
         what = f"{title} has no configuration {recipe.configuration!r}"
@@ -102,7 +103,7 @@ def _check_configuration(path: str, recipe: DataRecipe, title: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Import `datasets` and keep its bars, log lines, warnings and telemetry to itself for a while.
+    """Import `datasets`, and disable its progress bars, logs, warnings and telemetry within the block.
 
     Raises:
         MissingExtraError: if the package `datasets` is not installed.

@@ -1,12 +1,12 @@
-"""Files of a source, looked at: which are images, which are not, and what each holds.
+"""Survey the files of a source: which are images, which are not, and the size and content hash of each image.
 
-A source lists `Item`s; a survey turns those that hold an image into `Entry`s and gives the others a status.
+A source lists `Item`s. A survey turns each item that contains an image into an `Entry`, and gives the others
+a status.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,89 +18,94 @@ from flatvq.data.conversion import Conversion, NotAnImageError, Rejected
 from flatvq.data.pillow import read_header
 from flatvq.data.reasons import reason_of
 from flatvq.data.types import FileStatus
+from flatvq.processes import cores
 
-__all__ = ["Entry", "Item", "Survey", "digest_of", "survey", "threads"]
+__all__ = ["Entry", "Item", "Survey", "decoding_threads", "digest_of", "survey"]
 
 _CHUNK = 256 * 1024
 
 
 @dataclass(frozen=True)
 class Item:
-    """A file that may hold an image."""
+    """A file that may contain an image."""
 
     name: str
     """Printable, unique within the source."""
     open: Callable[[], BinaryIO]
-    """Opens it for reading bytes; seekable."""
+    """Opens the file for reading bytes; the stream is seekable."""
     claimed: bool
-    """Whether its name or place promises an image: if it holds none, it is unreadable."""
+    """Whether the name or place promises an image. Such a file without one is `unreadable`, not `skipped`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A file that holds an image, as far as its header tells."""
+    """A file that contains an image, as described by its header."""
 
     name: str
     """Printable, unique within the source."""
     open: Callable[[], BinaryIO]
-    """Opens it for reading bytes."""
+    """Opens the file for reading bytes."""
     digest: str
-    """Hash of its content."""
-    nbytes: int
-    """Bytes it takes once decoded and scaled."""
+    """Hash of the file's content."""
+    height: int
+    """Rows of the upright image after scaling."""
+    width: int
+    """Columns of the upright image after scaling."""
     notes: tuple[str, ...]
-    """What has to be converted."""
+    """The conversions that the image needs, in words."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the decoded and scaled image."""
+        return 3 * self.height * self.width
 
     def converted(self, split: str) -> FileStatus:
-        """Return the file of an image that is used, but not as it is."""
+        """Return the status of an image that is used with conversions."""
         return FileStatus(self.name, split, "converted", "; ".join(self.notes))
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a source holds."""
+    """The content of a source."""
 
     entries: tuple[Entry, ...]
     """Its images, in the source's order."""
     file_statuses: tuple[FileStatus, ...]
-    """Files that are not usable; other files in groups, by suffix."""
+    """The files that are not usable; files that are not images are grouped by suffix."""
     remedies: Mapping[str, str]
-    """What to do about images that are not usable, by name, if it is not to mend the files."""
+    """What to do about unusable images, by name, if the remedy is not to repair the file."""
 
 
 def survey(items: Iterable[Item], conversion: Conversion, split: str) -> Survey:
-    """Read the header of every file and hash the content of every image, in a few threads.
+    """Read the header of every file and hash the content of every image, in several threads.
 
     Args:
         items: the files.
-        conversion: what images will be converted to.
-        split: what to call the set in file_statuses.
+        conversion: the size and white level to convert images to.
+        split: the name of the set in file statuses.
 
     Returns:
-        The images and the status of all other files.
+        The images, and the status of all other files.
     """
     entries: list[Entry] = []
     file_statuses: list[FileStatus] = []
     remedies: dict[str, str] = {}
-    others: Counter[str] = Counter()
-    with ThreadPoolExecutor(threads()) as pool:
-        looked = pool.map(lambda item: _look(item, conversion), items)
-        for item, found in looked:
-            if isinstance(found, Entry):
-                entries.append(found)
-            elif isinstance(found, NotAnImageError) and not item.claimed:
-                others[PurePath(item.name).suffix] += 1
+    other_files: Counter[str] = Counter()
+    with ThreadPoolExecutor(decoding_threads()) as pool:
+        for item, result in pool.map(lambda item: (item, _examine(item, conversion)), items):
+            if isinstance(result, Entry):
+                entries.append(result)
+            elif isinstance(result, NotAnImageError) and not item.claimed:
+                other_files[PurePath(item.name).suffix] += 1
             else:
-                file_statuses.append(
-                    FileStatus(item.name, split, "skipped" if found.skipped else "unreadable", found.reason)
-                )
-                if found.remedy:
-                    remedies[item.name] = found.remedy
-    return Survey(tuple(entries), (*file_statuses, *_groups(others, split)), remedies)
+                file_statuses.append(_status_of(item, result, split))
+                if result.remedy:
+                    remedies[item.name] = result.remedy
+    return Survey(tuple(entries), (*file_statuses, *_grouped(other_files, split)), remedies)
 
 
 def digest_of(stream: BinaryIO) -> str:
-    """Hash a whole file, from its start.
+    """Hash the whole content of a file.
 
     Two files with the same digest are exact copies. Of the hashes in `hashlib`, SHA-256 is the fastest on
     processors with instructions for it (1.5 GB/s in one thread; blake2b: 0.8 GB/s).
@@ -123,16 +128,16 @@ def digest_of(stream: BinaryIO) -> str:
     return content.hexdigest()[:32]
 
 
-def threads() -> int:
-    """Return how many threads look at and decode files: one for each core that this process may use, up to 8.
+def decoding_threads() -> int:
+    """Return how many threads read and decode files: one for each core of this process, up to 8.
 
-    About a tenth of the work on a file is Python's own, which one thread at a time can do.
+    About a tenth of the work on a file is Python code, which one thread at a time can run.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(8, cores or 1)
+    return min(8, cores())
 
 
-def _look(item: Item, conversion: Conversion) -> tuple[Item, Entry | Rejected]:
+def _examine(item: Item, conversion: Conversion) -> Entry | Rejected:
+    """Read the header of a file and hash its content."""
     try:
         with item.open() as stream:
             if not stream.read(1):
@@ -141,17 +146,21 @@ def _look(item: Item, conversion: Conversion) -> tuple[Item, Entry | Rejected]:
             header = read_header(stream, conversion)
             digest = digest_of(stream)
     except Rejected as rejected:
-        return item, rejected
+        return rejected
     except Exception as error:  # the user's disk, archive or dataset library may raise anything
-        return item, Rejected(f"cannot be opened ({reason_of(error, item.name)})")
-    return item, Entry(item.name, item.open, digest, header.nbytes, header.notes)
+        return Rejected(f"cannot be opened ({reason_of(error, item.name)})")
+    return Entry(item.name, item.open, digest, header.height, header.width, header.notes)
 
 
-def _groups(others: Counter[str], split: str) -> Sequence[FileStatus]:
-    """Name files that are no images by suffix and number: a folder may hold a label file per image."""
+def _status_of(item: Item, rejected: Rejected, split: str) -> FileStatus:
+    return FileStatus(item.name, split, "skipped" if rejected.skipped else "unreadable", rejected.reason)
+
+
+def _grouped(other_files: Counter[str], split: str) -> Sequence[FileStatus]:
+    """Return one status per suffix for files that are not images, such as a label file per image."""
     return [
         FileStatus(
             f"{'*' + suffix if suffix else 'no suffix'} ({count} files)", split, "skipped", "not images"
         )
-        for suffix, count in sorted(others.items())
+        for suffix, count in sorted(other_files.items())
     ]

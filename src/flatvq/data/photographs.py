@@ -1,6 +1,6 @@
-"""The colour photographs inside the wheels of scikit-image and scikit-learn.
+"""The colour photographs that ship with scikit-image and scikit-learn.
 
-They are too few to hold out whole ones, so strips of each are held out:
+There are too few to hold out whole photographs, so strips of each are held out:
 
     +----------+---+------+---+----------+---+------+---+----------+
     |          | g | cell | g |          | g | cell | g |          |
@@ -20,13 +20,13 @@ from pathlib import Path
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import decode
 from flatvq.data.reasons import reason_of
-from flatvq.data.types import DataSplit, FileStatus, Pixels, Region, Wanted, cut_out, fingerprint_of, whole
-from flatvq.errors import FlatvqError, MissingExtraError
+from flatvq.data.types import DataSplit, FileStatus, Pixels, Region, fingerprint_of
+from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
 __all__ = ["Layout", "RegionImages", "gap_for", "layout", "split_photographs"]
 
-# motorcycle_right.png is the stereo twin of motorcycle_left.png: what one holds out the other would show.
+# Without motorcycle_right.png: it shows the same scene as motorcycle_left.png, including the held-out strips.
 _PHOTOGRAPHS = {
     "skimage": (
         "data/astronaut.png",
@@ -47,16 +47,19 @@ class Layout:
     """How a photograph is divided."""
 
     training: tuple[Region, ...]
-    """Regions, each at least a crop high and wide."""
+    """Regions to cut training crops from, each at least one crop high and wide."""
     cells: tuple[Region, ...]
-    """Held-out crops, a grid without overlap; empty if the photograph is too small for a strip."""
+    """Held-out crops that do not overlap; empty if the photograph is too small for a strip."""
 
 
 def gap_for(crop: int) -> int:
-    """Return the pixels between what is trained on and what is held out.
+    """Return the width in pixels of the gap between training regions and held-out crops.
 
-    A quarter of a crop, and no less than 16: neither a 16-pixel block of JPEG colour nor the reach of a
-    bicubic filter (2 pixels) then carries anything across.
+    A quarter of a crop, and at least 16: a 16-pixel block of JPEG colour and the reach of a bicubic filter (2
+    pixels) are then too small to leak held-out pixels into a training region.
+
+    Args:
+        crop: pixels of the side of a crop.
 
     Example:
         >>> gap_for(64), gap_for(256)
@@ -68,9 +71,9 @@ def gap_for(crop: int) -> int:
 def layout(height: int, width: int, crop: int, share: float) -> Layout:
     """Divide a photograph into training regions and held-out cells.
 
-    The strips lie across the longer side, each one crop wide, spread evenly over it: what is held out then
-    shows the photograph as training sees it, and not one end of it. There are as many as hold out the share,
-    at least one, and no more than leave a crop between them to train on.
+    The strips are one crop wide and spread evenly over the longer side, so that the held-out cells represent
+    the whole photograph, not one end of it. Their number follows from the share. There is at least one, and
+    the training regions between them stay at least one crop wide.
 
     Args:
         height: rows of the photograph, after scaling.
@@ -89,19 +92,19 @@ def layout(height: int, width: int, crop: int, share: float) -> Layout:
         (Region(top=0, left=0, height=100, width=152), Region(top=0, left=248, height=100, width=152))
     """
     if height > width:
-        turned = layout(width, height, crop, share)
+        transposed = layout(width, height, crop, share)
         return Layout(
-            training=tuple(region.turned() for region in turned.training),
-            cells=tuple(cell.turned() for cell in turned.cells),
+            training=tuple(region.transposed() for region in transposed.training),
+            cells=tuple(cell.transposed() for cell in transposed.cells),
         )
     gap = gap_for(crop)
     strips = min(max(1, round(share * width / crop)), (width - crop) // (2 * crop + 2 * gap))
     if strips < 1:
         return _layout_at_end(height, width, crop)
-    # Between and beside the strips, each with its two gaps, equal stretches are left to train on.
-    stretch = (width - strips * (crop + 2 * gap)) // (strips + 1)
-    starts = [number * (stretch + crop + 2 * gap) for number in range(strips + 1)]
-    ends = [*(start + stretch for start in starts[:-1]), width]
+    # The training regions between the strips, and at both ends, have equal widths.
+    region_width = (width - strips * (crop + 2 * gap)) // (strips + 1)
+    starts = [number * (region_width + crop + 2 * gap) for number in range(strips + 1)]
+    ends = [*(start + region_width for start in starts[:-1]), width]
     return Layout(
         training=tuple(
             Region(0, start, height, end - start) for start, end in zip(starts, ends, strict=True)
@@ -111,11 +114,11 @@ def layout(height: int, width: int, crop: int, share: float) -> Layout:
 
 
 def _layout_at_end(height: int, width: int, crop: int) -> Layout:
-    """Hold out one strip at the end of a photograph that has no room for two stretches beside it."""
-    rest = width - crop - gap_for(crop)
-    if rest < crop:
+    """Hold out one strip at the end of a photograph that has room for only one training region."""
+    remaining = width - crop - gap_for(crop)
+    if remaining < crop:
         return Layout((Region(0, 0, height, width),), ())
-    return Layout((Region(0, 0, height, rest),), _cells(height, width - crop, crop))
+    return Layout((Region(0, 0, height, remaining),), _cells(height, width - crop, crop))
 
 
 def _cells(height: int, left: int, crop: int) -> tuple[Region, ...]:
@@ -124,12 +127,13 @@ def _cells(height: int, left: int, crop: int) -> tuple[Region, ...]:
 
 
 class RegionImages:
-    """An `ImageSet` of rectangles of photographs, named like `astronaut@0,224` by row and column.
+    """An `ImageSet` of regions of photographs, named by row and column, such as `astronaut@0,224`.
 
-    An image is drawn in proportion to its area in crops, so that every pixel counts about alike.
+    The number of draws per epoch is proportional to the area of a region, so that every pixel is drawn about
+    equally often.
 
     Args:
-        regions: (name of the photograph, its pixels, the rectangle), each.
+        regions: for each image, the name of the photograph, its pixels and the region.
         crop: pixels of the side of a crop.
     """
 
@@ -146,23 +150,27 @@ class RegionImages:
     def __len__(self) -> int:
         return len(self._pixels)
 
-    def load(self, index: int, wanted: Wanted = whole) -> Pixels:
-        """Return a region, or a part of it: uint8 [H, W, 3], read-only."""
-        return cut_out(self._pixels[index], wanted)
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Return the height and width of an image."""
+        height, width, _ = self._pixels[index].shape
+        return height, width
+
+    def load_region(self, index: int, region: Region) -> Pixels:
+        """Return a region of an image, uint8 [H, W, 3], read-only."""
+        return region.of(self._pixels[index])
 
 
 def split_photographs(recipe: DataRecipe) -> DataSplit:
-    """Open the bundled photographs, with a strip of each held out.
+    """Open the bundled photographs, with strips of each held out.
 
     Args:
         recipe: the data section of the recipe.
 
     Returns:
-        Training regions, and held-out cells that touch none of them.
+        The training regions and the held-out cells, which do not overlap.
 
     Raises:
-        MissingExtraError: if scikit-image or scikit-learn is not installed.
-        FlatvqError: if the crop is too large to hold out a strip of any photograph.
+        FlatvqError: if no photograph is large enough to hold out crops of this size.
     """
     crop, conversion = recipe.crop, Conversion.of(recipe)
     training: list[tuple[str, Pixels, Region]] = []
@@ -170,16 +178,16 @@ def split_photographs(recipe: DataRecipe) -> DataSplit:
     file_statuses: list[FileStatus] = []
     for name, file in _files().items():
         pixels = _decoded(file, conversion)
-        plan = layout(pixels.shape[0], pixels.shape[1], crop, recipe.validation_share)
-        training += [(name, pixels, region) for region in plan.training]
-        cells += [(name, pixels, cell) for cell in plan.cells]
-        if not plan.cells:
+        parts = layout(pixels.shape[0], pixels.shape[1], crop, recipe.validation_share)
+        training += [(name, pixels, region) for region in parts.training]
+        cells += [(name, pixels, cell) for cell in parts.cells]
+        if not parts.cells:
             file_statuses.append(
                 FileStatus(name, "validation", "skipped", f"too small to hold out a strip {crop} pixels wide")
             )
     if not cells:
         what = f"no bundled photograph is large enough to hold out crops of data.crop {crop}"
-        raise FlatvqError(what, "lower data.crop, raise data.resize, or use a folder of your own")
+        raise FlatvqError(what, "lower data.crop, raise data.resize, or use your own folder of images")
     used = training[: recipe.limit or None]
     file_statuses += [
         FileStatus(f"{name}@{r.top},{r.left}", "training", "skipped", f"data.limit is {recipe.limit}")
@@ -188,12 +196,12 @@ def split_photographs(recipe: DataRecipe) -> DataSplit:
     return DataSplit(
         RegionImages(used, crop),
         RegionImages(cells, crop),
-        _sentence(recipe, len(cells)),
+        _held_out_sentence(recipe, len(cells)),
         tuple(file_statuses),
     )
 
 
-def _sentence(recipe: DataRecipe, cells: int) -> str:
+def _held_out_sentence(recipe: DataRecipe, cells: int) -> str:
     return (
         f"evenly spread strips across each photograph, one crop wide, are never trained on (validation_share "
         f"{recipe.validation_share:g} of its length): {cells} crops of {recipe.crop} x {recipe.crop} pixels "
@@ -202,7 +210,7 @@ def _sentence(recipe: DataRecipe, cells: int) -> str:
 
 
 def _digest(pixels: Pixels) -> str:
-    """Hash an image [H, W, 3]: its shape and its pixels."""
+    """Hash the shape and the pixels of an image [H, W, 3]."""
     shape = "x".join(map(str, pixels.shape)).encode()
     return hashlib.sha256(shape + pixels.tobytes()).hexdigest()[:32]
 
@@ -218,15 +226,14 @@ def _decoded(file: Path, conversion: Conversion) -> Pixels:
 
 
 def _files() -> dict[str, Path]:
-    """Find the photographs by name, without importing the packages that hold them: that takes a second."""
+    """Return the file of each photograph. Importing the packages that contain them would take a second."""
     files: dict[str, Path] = {}
     for package, paths in _PHOTOGRAPHS.items():
         spec = find_spec(package)
         for path in paths:
             file = Path(spec.origin).parent / path if spec and spec.origin else None
             if file is None or not file.is_file():
-                raise MissingExtraError(
-                    "the bundled photographs", "scikit-image and scikit-learn", extra="photos"
-                )
+                what = f"{package}, which flatvq requires, does not hold the photograph '{path}'"
+                raise FlatvqError(what, "install flatvq again")
             files[file.stem] = file
     return files

@@ -1,16 +1,15 @@
-"""Which value of a sample is white, as far as the header of a file says it.
+"""Determine from the header of a file which sample value is white.
 
-| format | what is read |
+| format | source |
 |---|---|
 | PNG | `sBIT`, the number of significant bits |
 | TIFF | `BitsPerSample`, `SMaxSampleValue`, `MaxSampleValue`, `PhotometricInterpretation` |
-| PGM, PPM | the maximum in the header, by which Pillow scales |
-| JPEG 2000 | the precision of the components, by which Pillow scales |
+| PGM, PPM | the maximum in the header, with which Pillow scales |
+| JPEG 2000 | the precision of the components, with which Pillow scales |
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,12 +20,21 @@ from PIL import ImageFile
 
 from flatvq.data.types import Pixels
 
-__all__ = ["FULL", "Range", "Samples", "from_start", "jpeg2000_bits", "stated_range"]
+__all__ = [
+    "FULL",
+    "Range",
+    "Samples",
+    "from_start",
+    "jpeg2000_bits",
+    "png_chunks",
+    "ppm_maximum",
+    "stated_range",
+]
 
 FULL = 2**16 - 1
-"""The largest sample of 16 bits."""
+"""The maximum of a 16-bit sample."""
 
-SCALED = "its maximum, to which Pillow scales"
+_SCALED = "its maximum, to which Pillow scales"
 
 Samples: TypeAlias = "np.ndarray[Any, np.dtype[np.uint16]]"
 
@@ -40,7 +48,7 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE, _SMAX_SAMPLE = 258, 262, 281, 341
 
 @dataclass(frozen=True)
 class Range:
-    """How samples of up to 16 bits become levels of 8 bits.
+    """How samples of up to 16 bits are converted to 8 bits.
 
     Example:
         >>> Range(white=4095).levels(np.array([0, 16, 2048, 4095, 5000], np.uint16)).tolist()
@@ -52,49 +60,50 @@ class Range:
     white: int = FULL
     """The sample of white, after the shift."""
     shift: int = 0
-    """By how many bits samples are shifted to the right first."""
+    """Number of bits by which samples are shifted to the right first."""
     inverted: bool = False
-    """Whether `white` stands for black and 0 for white."""
+    """Whether the sample `white` is black and the sample 0 is white."""
     stated_by: str = ""
-    """What in the file states the range; empty if it is taken from the width of the samples."""
+    """The field that states the range; empty if the range is that of the samples' width."""
 
     def levels(self, samples: Samples) -> Pixels:
-        """Divide the range into 256 equal shares: of 16 bits, this takes the high byte."""
-        shares = (_VALUES >> self.shift) * 256 // self.white
-        levels = np.minimum(shares, 255).astype(np.uint8)
-        return _looked_up(255 - levels if self.inverted else levels, samples)
+        """Divide the range into 256 equal parts: for 16 bits, this returns the high byte."""
+        parts = (_VALUES >> self.shift) * 256 // self.white
+        levels = np.minimum(parts, 255).astype(np.uint8)
+        return _look_up(255 - levels if self.inverted else levels, samples)
 
-    def settled(self, samples: Samples) -> Range:
-        """Decide by the samples whether the encoder of a PNG with `sBIT` scaled them, as it should.
+    def corrected(self, samples: Samples) -> Range:
+        """Return the range without the shift if the encoder of a PNG with `sBIT` did not scale the samples.
 
-        If it did, the low bits follow from the significant ones: they are zero, or those of linear scaling.
-        Samples were not scaled if none exceeds the significant bits and the low bits do not follow.
+        The PNG specification requires scaling. If the encoder scaled, the low bits follow from the
+        significant bits: they are zero, or those of linear scaling. The encoder did not scale if no sample
+        exceeds the significant bits and the low bits do not follow.
         """
         if not self.shift or samples.max() > self.white:
             return self
         significant = _VALUES >> self.shift
         linear = (significant * FULL * 2 + self.white) // (2 * self.white)
         scaled = (significant << self.shift == _VALUES) | (linear == _VALUES)
-        return self if _looked_up(scaled, samples).all() else replace(self, shift=0)
+        return self if _look_up(scaled, samples).all() else replace(self, shift=0)
 
 
-def _looked_up(table: np.ndarray[Any, np.dtype[T]], samples: Samples) -> np.ndarray[Any, np.dtype[T]]:
-    """Look samples up in a table of 65,536 entries, in blocks: NumPy makes 8 bytes of each index."""
+def _look_up(table: np.ndarray[Any, np.dtype[T]], samples: Samples) -> np.ndarray[Any, np.dtype[T]]:
+    """Look samples up in a table of 65,536 entries, in blocks: NumPy converts each index to 8 bytes."""
     flat = samples.reshape(-1)
-    found = np.empty(flat.shape, table.dtype)
+    values = np.empty(flat.shape, table.dtype)
     for start in range(0, flat.size, _BLOCK):
-        found[start : start + _BLOCK] = table[flat[start : start + _BLOCK]]
-    return found.reshape(samples.shape)
+        values[start : start + _BLOCK] = table[flat[start : start + _BLOCK]]
+    return values.reshape(samples.shape)
 
 
 def stated_range(image: ImageFile.ImageFile) -> Range:
-    """Read the range of an image's samples, of more than 8 bits each, from its header.
+    """Read the range of samples of more than 8 bits from the header of an image.
 
     Args:
-        image: as opened; its pixels are not loaded yet.
+        image: an opened image, whose pixels are not loaded yet.
 
     Returns:
-        The range; that of the samples' width, with an empty `stated_by`, if the file does not say it.
+        The range. If the file does not state it, the range of the samples' width, with an empty `stated_by`.
     """
     if image.format == "TIFF":
         return _of_tiff(image)
@@ -103,30 +112,39 @@ def stated_range(image: ImageFile.ImageFile) -> Range:
     scaled = (image.format == "PPM" and ppm_maximum(image) < FULL) or (
         image.format == "JPEG2000" and jpeg2000_bits(image) < 16
     )
-    return Range(stated_by=SCALED if scaled else "")
+    return Range(stated_by=_SCALED if scaled else "")
 
 
 @contextmanager
 def from_start(image: ImageFile.ImageFile) -> Iterator[IO[bytes]]:
-    """Give an opened image's file, at its start; Pillow then goes on to read where it was."""
+    """Yield the file of an opened image at its start, and restore Pillow's position in it afterwards."""
     file = image.fp
-    assert file is not None  # Pillow drops it when it has loaded the pixels
-    place = file.tell()
+    assert file is not None, "Pillow drops the file once the pixels are loaded"
+    position = file.tell()
     file.seek(0)
     yield file
-    file.seek(place)
+    file.seek(position)
+
+
+def png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the type and the first bytes of the content, up to 64, of each chunk of a PNG file."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        start, length = file.tell(), int.from_bytes(head[:4], "big")
+        yield head[4:], file.read(min(length, 64))
+        file.seek(start + length + 4)
 
 
 def ppm_maximum(image: ImageFile.ImageFile) -> int:
-    """Return the largest sample that the header of a PBM, PGM or PPM file allows."""
+    """Return the maximum sample that the header of a PBM, PGM or PPM file states."""
     codec, _, _, args = image.tile[0]
-    if codec == "raw":  # as Pillow decodes a maximum of 255, of 65535, or bits
+    if codec == "raw":  # a maximum of 255 or 65535, or one bit a sample
         return FULL if image.mode == "I" else 255
     return int(args[-1]) if isinstance(args, tuple) else 255
 
 
 def jpeg2000_bits(image: ImageFile.ImageFile) -> int:
-    """Return the precision of the first component (ISO/IEC 15444-1, A.5.1); 8 if it is not near the start."""
+    """Return the bits of the first component (ISO/IEC 15444-1, A.5.1); 8 if the file's start lacks them."""
     with from_start(image) as file:
         head = file.read(2**16)
     start = head.find(b"\xff\x4f\xff\x51")
@@ -136,10 +154,11 @@ def jpeg2000_bits(image: ImageFile.ImageFile) -> int:
 def _of_tiff(image: ImageFile.ImageFile) -> Range:
     """Read TIFF tags.
 
-    `MaxSampleValue` is for statistics (TIFF 6.0), and encoders may write the largest sample of the image. It
-    counts as the range only if it is that of a number of bits, such as 4095. `SMaxSampleValue` always does.
+    `SMaxSampleValue` is the range. `MaxSampleValue` is a statistic (TIFF 6.0), and encoders may write the
+    largest sample of the image; it counts as the range only if it is the maximum of a number of bits, such as
+    4095.
     """
-    # Pillow inverts white-is-zero itself, except in images of 16 bits.
+    # Pillow inverts white-is-zero images itself, except those of 16 bits.
     inverted = image.mode.startswith("I;16") and _tag(image, _PHOTOMETRIC) == 0
     full = 2 ** min(_tag(image, _BITS_PER_SAMPLE) or 16, 16) - 1
     if 0 < (white := _tag(image, _SMAX_SAMPLE)) < full:
@@ -150,26 +169,25 @@ def _of_tiff(image: ImageFile.ImageFile) -> Range:
 
 
 def _tag(image: ImageFile.ImageFile, number: int) -> int:
-    """Return the value of a TIFF tag, the largest of several; -1 if it has none, or no whole number."""
-    value = image.tag_v2.get(number, ())  # type: ignore[attr-defined]
-    values = value if isinstance(value, tuple) else (value,)
-    whole = [int(each) for each in values if isinstance(each, int | float) and each == each // 1]
-    return max(whole, default=-1)
+    """Return the largest value of a TIFF tag; -1 without the tag or without an integer in it."""
+    content = image.tag_v2.get(number, ())  # type: ignore[attr-defined]
+    values = content if isinstance(content, tuple) else (content,)
+    integers = [int(value) for value in values if isinstance(value, int | float) and value == value // 1]
+    return max(integers, default=-1)
 
 
 def _of_png(image: ImageFile.ImageFile) -> Range:
-    """Read `sBIT`: samples are to be scaled to 16 bits, of which so many are significant (PNG, 11.3.2.7)."""
+    """Read `sBIT`, the number of significant bits of samples that are scaled to 16 bits (PNG, 11.3.2.7)."""
     with from_start(image) as file:
         bits = max(_significant_bits(file)[: 1 if image.mode in {"I", "I;16", "LA"} else 3], default=16)
     return Range(2**bits - 1, shift=16 - bits, stated_by="sBIT") if 0 < bits < 16 else Range()
 
 
 def _significant_bits(file: IO[bytes]) -> bytes:
-    """Find the content of `sBIT`, a byte for each channel, in front of the pixels; empty if there is none."""
-    file.seek(8)
-    while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
-        length = int.from_bytes(head[:4], "big")
-        if head[4:] == b"sBIT":
-            return file.read(min(length, 4))
-        file.seek(length + 4, os.SEEK_CUR)
+    """Return the content of `sBIT`, one byte per channel; empty without one before the pixels."""
+    for kind, content in png_chunks(file):
+        if kind == b"IDAT":
+            break
+        if kind == b"sBIT":
+            return content[:4]
     return b""

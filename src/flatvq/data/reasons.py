@@ -1,4 +1,4 @@
-"""Why something failed, in one line: the text of errors that others raise."""
+"""Describe exceptions and names in one printable line."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import os
 
 __all__ = ["printable", "reason_of"]
 
-_LONGEST = 200
+_MAX_LENGTH = 200
 
 
 def printable(name: str) -> str:
-    r"""Return a name with everything that a terminal or JSON could stumble over escaped.
+    r"""Escape characters of a name that are not safe to print or to write as JSON.
+
+    Args:
+        name: any text, such as a path.
 
     Example:
         >>> printable("two\nlines 🙂")
@@ -23,14 +26,14 @@ def printable(name: str) -> str:
 
 
 def reason_of(error: BaseException, about: str = "") -> str:
-    r"""Return the first cause of an error in one line.
+    r"""Return the root cause of an exception in one line.
 
-    Of an error of the operating system, this is its text and the path; of others, it is the class and the
+    For an error of the operating system, this is its text and the path. For others, it is the class and the
     first line of the text.
 
     Args:
-        error: what was raised.
-        about: the path that it is said of; it is not repeated.
+        error: the exception.
+        about: a path that the reader knows already, and that is not repeated.
 
     Example:
         >>> reason_of(FileNotFoundError(2, "No such file or directory", "a.png"))
@@ -52,4 +55,4 @@ def reason_of(error: BaseException, about: str = "") -> str:
     else:
         lines = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return printable(reason[:_LONGEST])
+    return printable(reason[:_MAX_LENGTH])

@@ -1,4 +1,4 @@
-"""From the data section of a recipe to its images."""
+"""Open the source of images that a recipe names."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _SOURCES = {"photographs": split_photographs, "folder": split_folder, "huggingfa
 
 
 def open_data(recipe: DataRecipe) -> DataSplit:
-    """Open the images of a recipe, divided into what is trained on and what is held out.
+    """Open the images of a recipe, divided into training images and held-out images.
 
     Args:
         recipe: the data section.
 
     Returns:
-        Both sides; a pure function of the recipe and the files.
+        Both splits, a pure function of the recipe and the files.
 
     Raises:
-        FlatvqError: if there is nothing at the path, or nothing usable in it.
+        FlatvqError: if the path does not exist or contains no usable image.
         MissingExtraError: if the source needs packages that are not installed.
 
     Example:
@@ -38,5 +38,5 @@ def open_data(recipe: DataRecipe) -> DataSplit:
     if not recipe.tuning_share:
         return data
     training, aside = set_aside(data.training, recipe.tuning_share)
-    held_out = f"{len(aside)} of {len(data.training)} training images are set aside to choose by"
+    held_out = f"{len(aside)} of {len(data.training)} training images are set aside for tuning"
     return replace(data, training=training, validation=aside, held_out=held_out)

@@ -1,6 +1,6 @@
-"""From surveys to a split: what every source of files has in common.
+"""Turn surveys into a `DataSplit`; all sources of files share this code.
 
-survey -> sides -> limit -> decode (if it fits) -> sides of what is readable -> DataSplit
+survey -> divide -> apply the limit -> decode (if the images fit the cache) -> divide the readable images
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from flatvq.recipe import DataRecipe
 __all__ = ["EVALUATED", "Source", "hold_out", "keep_apart", "usable"]
 
 EVALUATED = "evaluation"
-"""What file_statuses call a set that is only evaluated, without a recipe."""
+"""The name, in file statuses, of a set that is evaluated without a recipe."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A surveyed source and what to call it in a sentence."""
+    """A surveyed source and its name in messages."""
 
     title: str
     """Such as `folder 'photos'`."""
     survey: Survey
-    """What it holds."""
+    """Its content."""
 
-    def left_out(self, file_statuses: Sequence[FileStatus] = ()) -> list[FileStatus]:
-        """Return what became of images that are not used, by the survey or since, without other files."""
+    def unused_images(self, file_statuses: Sequence[FileStatus] = ()) -> list[FileStatus]:
+        """Return the statuses of the images that are not used, from the survey and from `file_statuses`."""
         return [
             file
             for file in (*self.survey.file_statuses, *file_statuses)
@@ -41,173 +41,178 @@ class Source:
         ]
 
     def remedy(self, file: FileStatus) -> str:
-        """Say what to do about an image that is not used."""
-        return self.survey.remedies.get(file.name, "mend or remove such files, or check their permissions")
+        """Return what to do about an image that is not used."""
+        return self.survey.remedies.get(file.name, "repair or remove such files, or check their permissions")
 
 
 @dataclass(frozen=True)
 class Usable:
-    """Images that can be read, as far as that is known before the training."""
+    """The images that can be read, as far as known before training."""
 
     entries: tuple[Entry, ...]
     """At least one."""
     file_statuses: tuple[FileStatus, ...]
-    """Those found damaged while decoding."""
+    """The files that turned out damaged while decoding."""
 
 
 def usable(
-    source: Source, wanted: Mapping[Entry, Decode], decoder: Decoder, max_unreadable: float, split: str
+    source: Source, images: Mapping[Entry, Decode], decoder: Decoder, max_unreadable: float, split: str
 ) -> Usable:
-    """Decode what fits the cache, drop what cannot be read, and stop if that is too much.
+    """Decode images if they fit the cache, and drop those that cannot be read.
 
     Args:
-        source: where the entries come from.
-        wanted: the images that are wanted of it, and how each is to be decoded.
-        decoder: decodes and keeps them.
-        max_unreadable: largest share of unreadable files that is borne.
-        split: what to call the set in file_statuses.
+        source: the source of the images.
+        images: images of the source, and how to decode each.
+        decoder: decodes and caches them.
+        max_unreadable: maximum share of unreadable files.
+        split: the name of the set in file statuses.
 
     Returns:
-        The images that are left.
+        The readable images.
 
     Raises:
-        FlatvqError: if nothing is left, or too many files are unreadable.
+        FlatvqError: if no image is readable, or too many files are unreadable.
     """
-    rejected = decoder.decode_all(wanted)
+    rejected = decoder.decode_all(images)
     file_statuses = tuple(
-        FileStatus(entry.name, split, "unreadable", why.reason) for entry, why in rejected.items()
+        FileStatus(entry.name, split, "unreadable", rejection.reason) for entry, rejection in rejected.items()
     )
-    bad = [file for file in (*source.survey.file_statuses, *file_statuses) if file.status == "unreadable"]
-    candidates = len(source.survey.entries) + len(bad) - len(file_statuses)
-    if len(bad) > max_unreadable * candidates:
-        what = f"{len(bad)} of {candidates} images in {source.title} cannot be read, such as '{bad[0].name}'"
-        remedy = f"{bad[0].reason}; {source.remedy(bad[0])}"
+    all_statuses = (*source.survey.file_statuses, *file_statuses)
+    unreadable = [file for file in all_statuses if file.status == "unreadable"]
+    candidates = len(source.survey.entries) + len(unreadable) - len(file_statuses)
+    if len(unreadable) > max_unreadable * candidates:
+        example = unreadable[0]
+        what = f"{len(unreadable)} of {candidates} images in {source.title} cannot be read"
+        what += f", such as '{example.name}'"
+        remedy = f"{example.reason}; {source.remedy(example)}"
         if split != EVALUATED:
             remedy += f", or raise data.max_unreadable above {max_unreadable:g}"
         raise FlatvqError(what, remedy)
-    kept = tuple(entry for entry in wanted if entry not in rejected)
-    if kept:
-        return Usable(kept, file_statuses)
-    if left_out := source.left_out(file_statuses):
-        what = f"no image of {source.title} is usable, such as '{left_out[0].name}' ({left_out[0].reason})"
-        raise FlatvqError(what, source.remedy(left_out[0]))
+    readable = tuple(entry for entry in images if entry not in rejected)
+    if readable:
+        return Usable(readable, file_statuses)
+    if unused := source.unused_images(file_statuses):
+        what = f"no image of {source.title} is usable, such as '{unused[0].name}' ({unused[0].reason})"
+        raise FlatvqError(what, source.remedy(unused[0]))
     others = ", ".join(file.name for file in source.survey.file_statuses[:3])
     raise FlatvqError(f"{source.title} holds no usable image ({others or 'it is empty'})", "check the path")
 
 
 def hold_out(source: Source, recipe: DataRecipe) -> DataSplit:
-    """Divide one source by the content of its images.
+    """Hold out images of a source, chosen by a hash of their content.
 
     Args:
         source: the surveyed source.
         recipe: the data section of the recipe.
 
     Returns:
-        Both sides, which share no content.
+        Both splits, which have no content in common.
 
     Raises:
-        FlatvqError: if there are not two different images, or too many files are unreadable.
+        FlatvqError: if there are fewer than two different images, or too many files are unreadable.
     """
     decoder = Decoder(Conversion.of(recipe), recipe.cache_mib)
-    everything = source.survey.entries
+    entries = source.survey.entries
     sides = (
-        divide(everything, recipe.validation_share, source.title)
-        if _several(everything)
-        else Sides(everything, ())
+        divide(entries, recipe.validation_share, source.title)
+        if _several_contents(entries)
+        else Sides(entries, ())
     )
     training = first_by_hash(sides.training, recipe.limit)
-    wanted = {**_to_train_on(training), **_to_evaluate(sides.validation)}
-    left = usable(source, wanted, decoder, recipe.max_unreadable, "")
-    # Again, because a side may have lost all its images to damage; the hash keeps all others where they were.
-    # What changes over is then decoded once more, in the way of its new side.
-    sides = divide(left.entries, recipe.validation_share, _with_what_is_missing(source, left.file_statuses))
+    images = {**_for_training(training), **_for_evaluation(sides.validation)}
+    readable = usable(source, images, decoder, recipe.max_unreadable, "")
+    # Divide again, because all images of a side may be damaged. The hash keeps all other images on their
+    # side. An image that changes sides is decoded again in the way of its new side.
+    title = _title_with_unused(source, readable.file_statuses)
+    sides = divide(readable.entries, recipe.validation_share, title)
     sentence = (
-        f"{len(sides.validation)} of {len(left.entries)} images of {source.title} are never trained on, "
+        f"{len(sides.validation)} of {len(readable.entries)} images of {source.title} are never trained on, "
         f"chosen by a hash of their content (validation_share {recipe.validation_share:g}), which keeps "
         "copies together"
     )
     file_statuses = (
         *source.survey.file_statuses,
-        *left.file_statuses,
-        *_beyond(recipe, everything, (*training, *sides.validation)),
+        *readable.file_statuses,
+        *_over_limit(recipe, entries, (*training, *sides.validation)),
     )
     return _split(sides, decoder, sentence, file_statuses)
 
 
 def keep_apart(training: Source, validation: Source, recipe: DataRecipe) -> DataSplit:
-    """Take the two sides from two sources; what both hold is not trained on.
+    """Train on one source and hold out another. Images that both contain are not trained on.
 
     Args:
         training: the surveyed source to train on.
-        validation: the surveyed source that is held out.
+        validation: the surveyed source to hold out.
         recipe: the data section of the recipe.
 
     Returns:
-        Both sides, which share no file.
+        Both splits, which have no file in common.
 
     Raises:
-        FlatvqError: if a side is empty, or too many of its files are unreadable.
+        FlatvqError: if a split is empty, or too many of its files are unreadable.
     """
     decoder = Decoder(Conversion.of(recipe), recipe.cache_mib)
-    own, copies = without_copies(training.survey.entries, validation.survey.entries)
-    if copies and not own:
+    distinct, copies = without_copies(training.survey.entries, validation.survey.entries)
+    if copies and not distinct:
         what = f"every image of {training.title} is also in {validation.title}"
         raise FlatvqError(what, "give data.validation_path other images, or leave it empty")
-    wanted = first_by_hash(own, recipe.limit)
-    trained = usable(training, _to_train_on(wanted), decoder, recipe.max_unreadable, "training")
-    others = _to_evaluate(validation.survey.entries)
-    held = usable(validation, others, decoder, recipe.max_unreadable, "validation")
-    sentence = f"{len(held.entries)} images of {validation.title}, none of them trained on"
+    chosen = first_by_hash(distinct, recipe.limit)
+    trained = usable(training, _for_training(chosen), decoder, recipe.max_unreadable, "training")
+    validated = _for_evaluation(validation.survey.entries)
+    held_out = usable(validation, validated, decoder, recipe.max_unreadable, "validation")
+    sentence = f"{len(held_out.entries)} images of {validation.title}, none of them trained on"
     if copies:
         sentence += f"; {len(copies)} exact copies of them were taken out of {training.title}"
     file_statuses = (
         *training.survey.file_statuses,
         *(
-            FileStatus(copy.name, "training", "skipped", f"a copy of held-out '{of.name}'")
-            for copy, of in copies.items()
+            FileStatus(copy.name, "training", "skipped", f"a copy of held-out '{original.name}'")
+            for copy, original in copies.items()
         ),
         *trained.file_statuses,
-        *_beyond(recipe, own, wanted),
+        *_over_limit(recipe, distinct, chosen),
         *validation.survey.file_statuses,
-        *held.file_statuses,
+        *held_out.file_statuses,
     )
-    return _split(Sides(trained.entries, held.entries), decoder, sentence, file_statuses)
+    return _split(Sides(trained.entries, held_out.entries), decoder, sentence, file_statuses)
 
 
-def _to_train_on(entries: Iterable[Entry]) -> dict[Entry, Decode]:
+def _for_training(entries: Iterable[Entry]) -> dict[Entry, Decode]:
     return dict.fromkeys(entries, decode_for_training)
 
 
-def _to_evaluate(entries: Iterable[Entry]) -> dict[Entry, Decode]:
+def _for_evaluation(entries: Iterable[Entry]) -> dict[Entry, Decode]:
     return dict.fromkeys(entries, decode)
 
 
-def _with_what_is_missing(source: Source, file_statuses: Sequence[FileStatus]) -> str:
-    """Name a source in an error that others of its images, had they been usable, would have averted."""
-    left_out = source.left_out(file_statuses)
-    if not left_out:
+def _title_with_unused(source: Source, file_statuses: Sequence[FileStatus]) -> str:
+    """Return the title of a source for an error of which its unused images may be the cause."""
+    unused = source.unused_images(file_statuses)
+    if not unused:
         return source.title
-    first = left_out[0]
-    return f"{source.title}, without {len(left_out)} such as '{first.name}' ({first.reason}),"
+    first = unused[0]
+    return f"{source.title}, without {len(unused)} such as '{first.name}' ({first.reason}),"
 
 
-def _several(entries: Iterable[Entry]) -> bool:
+def _several_contents(entries: Iterable[Entry]) -> bool:
     return len({entry.digest for entry in entries}) > 1
 
 
-def _beyond(recipe: DataRecipe, entries: Sequence[Entry], taken: Sequence[Entry]) -> list[FileStatus]:
-    left = len(entries) - len(taken)
-    return (
-        [FileStatus(f"others ({left} images)", "training", "skipped", f"data.limit is {recipe.limit}")]
-        if left
-        else []
-    )
+def _over_limit(recipe: DataRecipe, entries: Sequence[Entry], used: Sequence[Entry]) -> list[FileStatus]:
+    """Return the status of the images that `data.limit` leaves out, as one group."""
+    count = len(entries) - len(used)
+    if not count:
+        return []
+    return [FileStatus(f"others ({count} images)", "training", "skipped", f"data.limit is {recipe.limit}")]
 
 
 def _split(sides: Sides, decoder: Decoder, held_out: str, file_statuses: Iterable[FileStatus]) -> DataSplit:
-    """Put the sets together; name what was converted on either side."""
-    named = {"training": sides.training, "validation": sides.validation}
-    converted = [entry.converted(split) for split, side in named.items() for entry in side if entry.notes]
+    """Create both sets, and add the statuses of converted images."""
+    splits = {"training": sides.training, "validation": sides.validation}
+    converted = [
+        entry.converted(split) for split, entries in splits.items() for entry in entries if entry.notes
+    ]
     return DataSplit(
         training=StoredImages(sides.training, decoder, decode_for_training, "training"),
         validation=StoredImages(sides.validation, decoder, decode, "validation"),

@@ -1,4 +1,4 @@
-"""Decoded images in memory: all at once where they fit the cache, on demand where they do not."""
+"""Decoded images in memory: decoded once if they fit the cache, and on demand if they do not."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from threading import Lock
 import numpy as np
 
 from flatvq.data.conversion import Conversion, Rejected
-from flatvq.data.decoding import Decode
-from flatvq.data.manifest import Entry, threads
+from flatvq.data.decoding import Decode, cut
+from flatvq.data.manifest import Entry, decoding_threads
 from flatvq.data.reasons import reason_of
-from flatvq.data.types import FileStatus, Pixels, Wanted, cut_out, fingerprint_of, whole
-from flatvq.errors import FlatvqError
+from flatvq.data.types import FileStatus, Pixels, Region, UnreadableImageError, fingerprint_of
 
 __all__ = ["Decoder", "StoredImages"]
 
@@ -21,41 +20,43 @@ _MIB = 2**20
 
 
 class Decoder:
-    """Decodes images and keeps the first of them, up to a budget.
+    """Decodes images and caches them until the cache is full.
 
-    Nothing is ever evicted: every image is drawn about equally often, so that no choice of which to keep is
-    better than another, and the simplest has no state that depends on the order of draws.
+    Nothing is evicted. All images are drawn about equally often, so no eviction policy is better than
+    another, and this one has no state that depends on the order of draws.
 
     Args:
-        conversion: what images are converted to.
-        cache_mib: the budget, in MiB of decoded pixels.
+        conversion: the size and white level to convert images to.
+        cache_mib: size of the cache, in MiB of decoded pixels.
     """
 
     def __init__(self, conversion: Conversion, cache_mib: int) -> None:
         self._conversion = conversion
-        self._room = cache_mib * _MIB
-        # By the way of decoding too: the two sides have different ones, and share the budget.
-        self._kept: dict[tuple[Entry, Decode], Pixels] = {}
+        self._free_bytes = cache_mib * _MIB
+        # The key includes the decode function: both splits share the cache, but decode differently.
+        self._cache: dict[tuple[Entry, Decode], Pixels] = {}
         self._lock = Lock()
 
-    def pixels(self, entry: Entry, decode: Decode, wanted: Wanted = whole) -> Pixels:
-        """Return an image, or a part of it: uint8 [H, W, 3], read-only.
+    def pixels(self, entry: Entry, decode: Decode, region: Region | None = None) -> Pixels:
+        """Return an image or a region of it: uint8 [H, W, 3], read-only.
+
+        An image that fits the cache is decoded as a whole and cached.
 
         Args:
-            entry: its file.
+            entry: the file of the image.
             decode: how to decode it.
-            wanted: what part of it is to be returned; all is decoded if all can be kept.
+            region: the region to return, after scaling; None for the whole image.
 
         Raises:
             Rejected: if it cannot be decoded.
         """
-        kept = self._kept.get((entry, decode))
-        if kept is not None:
-            return cut_out(kept, wanted)
-        fits = entry.nbytes <= self._room
+        cached = self._cache.get((entry, decode))
+        if cached is not None:
+            return cut(cached, region)
+        fits = entry.nbytes <= self._free_bytes
         try:
             with entry.open() as stream:
-                pixels = decode(stream, self._conversion, whole if fits else wanted)
+                pixels = decode(stream, self._conversion, None if fits else region)
         except Rejected:
             raise
         except Exception as error:  # the user's disk, archive or dataset library may raise anything
@@ -63,31 +64,32 @@ class Decoder:
         if not fits:
             return pixels
         with self._lock:
-            if (entry, decode) not in self._kept and pixels.nbytes <= self._room:
-                self._room -= pixels.nbytes
-                self._kept[entry, decode] = _compact(pixels)
-        return cut_out(pixels, wanted)
+            if (entry, decode) not in self._cache and pixels.nbytes <= self._free_bytes:
+                self._free_bytes -= pixels.nbytes
+                self._cache[entry, decode] = _compact(pixels)
+        return cut(pixels, region)
 
     def holds(self, entries: Iterable[Entry], decode: Decode) -> bool:
-        """Tell whether all of these are kept, as this way of decoding leaves them."""
-        return all((entry, decode) in self._kept for entry in entries)
+        """Return whether all of these images are cached, decoded in this way."""
+        return all((entry, decode) in self._cache for entry in entries)
 
-    def decode_all(self, wanted: Mapping[Entry, Decode]) -> dict[Entry, Rejected]:
-        """Decode all of these now if they fit the budget; do nothing if they do not.
+    def decode_all(self, images: Mapping[Entry, Decode]) -> dict[Entry, Rejected]:
+        """Decode all of these images now if they fit the cache together; otherwise do nothing.
 
         Args:
-            wanted: the images, and how to decode each.
+            images: the images, and how to decode each.
 
         Returns:
-            Those that cannot be decoded, and why.
+            The images that cannot be decoded, and why.
         """
-        if sum(entry.nbytes for entry in wanted) > self._room:
+        if sum(entry.nbytes for entry in images) > self._free_bytes:
             return {}
-        with ThreadPoolExecutor(threads()) as pool:
-            verdicts = pool.map(self._try, wanted.keys(), wanted.values())
-            return {entry: verdict for entry, verdict in zip(wanted, verdicts, strict=True) if verdict}
+        with ThreadPoolExecutor(decoding_threads()) as pool:
+            rejections = pool.map(self._rejection, images.keys(), images.values())
+            return {entry: rejected for entry, rejected in zip(images, rejections, strict=True) if rejected}
 
-    def _try(self, entry: Entry, decode: Decode) -> Rejected | None:
+    def _rejection(self, entry: Entry, decode: Decode) -> Rejected | None:
+        """Decode an image into the cache; return why it cannot be decoded, or None."""
         try:
             self.pixels(entry, decode)
         except Rejected as rejected:
@@ -96,7 +98,7 @@ class Decoder:
 
 
 def _compact(pixels: Pixels) -> Pixels:
-    """Return an image that keeps nothing alive but its own bytes: it may be a view of wider pixels."""
+    """Return an image that owns exactly its bytes: `pixels` may be a view of a padded array."""
     compact = np.ascontiguousarray(pixels)
     compact.flags.writeable = False
     return compact
@@ -105,14 +107,14 @@ def _compact(pixels: Pixels) -> Pixels:
 class StoredImages:
     """An `ImageSet` of files.
 
-    Where not everything fits the cache, a file may turn out unreadable in the middle of a training; then the
-    next readable one stands in for it, always the same, and `late_file_statuses` tells.
+    If the images do not fit the cache, a file may turn out unreadable during training. `load_region` then
+    raises, and `late_file_statuses` lists the file.
 
     Args:
         entries: the images, at least one.
-        decoder: decodes and keeps them; sets may share one, and its budget.
-        decode: how it decodes them.
-        split: what to call the set in file_statuses.
+        decoder: decodes and caches them. Several sets may share one decoder and its cache.
+        decode: how to decode them.
+        split: the name of the set in file statuses.
     """
 
     def __init__(self, entries: Sequence[Entry], decoder: Decoder, decode: Decode, split: str) -> None:
@@ -128,7 +130,7 @@ class StoredImages:
 
     @property
     def late_file_statuses(self) -> tuple[FileStatus, ...]:
-        """Files that turned out unreadable only when they were drawn."""
+        """The files that turned out unreadable when they were loaded."""
         return tuple(self._late.values())
 
     @property
@@ -139,18 +141,19 @@ class StoredImages:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def load(self, index: int, wanted: Wanted = whole) -> Pixels:
-        """Return an image or a part of it, uint8 [H, W, 3], read-only, or the next readable one in its place.
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Return the height and width of an image after scaling."""
+        return self._entries[index].height, self._entries[index].width
+
+    def load_region(self, index: int, region: Region) -> Pixels:
+        """Load a region of an image, uint8 [H, W, 3], read-only.
 
         Raises:
-            FlatvqError: if none of the set can be read any more.
+            UnreadableImageError: if the file cannot be decoded any more.
         """
-        for offset in range(len(self)):
-            entry = self._entries[(index + offset) % len(self)]
-            try:
-                return self._decoder.pixels(entry, self._decode, wanted)
-            except Rejected as rejected:
-                self._late[entry] = FileStatus(entry.name, self._split, "unreadable", rejected.reason)
-        first = next(iter(self._late.values()))
-        what = f"none of the {len(self)} {self._split} images can be read any more, such as '{first.name}'"
-        raise FlatvqError(f"{what} ({first.reason})", "check the disk")
+        entry = self._entries[index]
+        try:
+            return self._decoder.pixels(entry, self._decode, region)
+        except Rejected as rejected:
+            self._late[entry] = FileStatus(entry.name, self._split, "unreadable", rejected.reason)
+            raise UnreadableImageError(f"'{entry.name}': {rejected.reason}") from None

@@ -1,9 +1,9 @@
-"""What every source of images becomes: sets of images, and the file of each file."""
+"""The types that every source of images produces: image sets, regions and file statuses."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -15,10 +15,8 @@ __all__ = [
     "ImageSet",
     "Pixels",
     "Region",
-    "Wanted",
-    "cut_out",
+    "UnreadableImageError",
     "fingerprint_of",
-    "whole",
 ]
 
 Pixels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
@@ -39,35 +37,22 @@ class Region:
     height: int
     width: int
 
-    def turned(self) -> Region:
+    def transposed(self) -> Region:
         """Return the rectangle with rows and columns exchanged."""
         return Region(self.left, self.top, self.width, self.height)
 
+    def fits(self, height: int, width: int) -> bool:
+        """Return whether the rectangle lies inside an image of this size."""
+        return self.top + self.height <= height and self.left + self.width <= width
+
     def of(self, pixels: Pixels) -> Pixels:
-        """Return a view of what it covers of [H, W, C]."""
+        """Return a view of this rectangle of an image [H, W, C]."""
         return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
-
-
-Wanted: TypeAlias = Callable[[int, int], Region]
-"""Says what part of an image is wanted, once its height and width after scaling are known.
-
-Of the same height and width it has to say the same again."""
-
-
-def whole(height: int, width: int) -> Region:
-    """Want all of an image."""
-    return Region(0, 0, height, width)
-
-
-def cut_out(pixels: Pixels, wanted: Wanted) -> Pixels:
-    """Return a view of what is wanted of an image, [H, W, C]."""
-    height, width, _ = pixels.shape
-    return wanted(height, width).of(pixels)
 
 
 @dataclass(frozen=True)
 class FileStatus:
-    """What became of a file (or of a group of files) that was not used as it is.
+    """Why a file or a group of files was not used, or was used with changes.
 
     Example:
         >>> FileStatus("cats/tom.jpg", "", "unreadable", "empty file").status
@@ -77,17 +62,24 @@ class FileStatus:
     name: str
     """Path inside the source, printable; for a group, a pattern with a count such as `*.txt (12 files)`."""
     split: str
-    """`training`, `validation` or `evaluation`; empty for what was not fit to stand on any side."""
+    """`training`, `validation` or `evaluation`; empty for a file excluded before the source was split."""
     status: Literal["unreadable", "skipped", "converted", "undefined"]
-    """`unreadable`: meant as an image, but it cannot be decoded; `skipped`: left out on purpose; `converted`:
-    used, but its pixels are not the file's samples as they stand; `undefined`: used, but a metric has no
-    value for it."""
+    """`unreadable`: an image that cannot be decoded; `skipped`: left out on purpose; `converted`: used, but
+        the
+    pixels differ from the file's samples; `undefined`: used, but a metric has no value for it."""
     reason: str
-    """Why, in a few words."""
+    """The reason, in a few words."""
+
+
+class UnreadableImageError(Exception):
+    """An image of a set turned out unreadable when it was loaded."""
 
 
 class ImageSet(Protocol):
-    """Decoded images, by number."""
+    """Decoded images, by index.
+
+    `flatvq.data.load_image` loads a whole image of a set.
+    """
 
     @property
     def names(self) -> Sequence[str]:
@@ -107,24 +99,36 @@ class ImageSet(Protocol):
 
     @property
     def late_file_statuses(self) -> Sequence[FileStatus]:
-        """Files that turned out unreadable only when they were drawn; it may grow."""
+        """The files for which `load_region` has raised `UnreadableImageError` so far."""
 
     @property
     def decoded(self) -> bool:
-        """Whether all images are in memory, so that `load` only looks them up."""
+        """Whether all images are in memory, so that `load_region` decodes nothing."""
 
     def __len__(self) -> int: ...
 
-    def load(self, index: int, wanted: Wanted = whole) -> Pixels:
-        """Return an image or a part of it, uint8 [H, W, 3], read-only, after scaling.
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Return the height and width of an image after scaling; neither is below the crop's."""
 
-        Of the whole image, neither side is below the crop's. Whether a part is asked for changes none of its
-        pixels, but may save decoding the others.
+    def load_region(self, index: int, region: Region) -> Pixels:
+        """Load a region of an image after scaling.
+
+        The pixels are those of the whole image. Only the decoding of the other pixels may be saved.
+
+        Args:
+            index: the image.
+            region: a rectangle inside `size_of(index)`.
+
+        Returns:
+            uint8 [H, W, 3], read-only, of the region's size.
+
+        Raises:
+            UnreadableImageError: if the image cannot be decoded (any more). `late_file_statuses` lists it.
         """
 
 
 def fingerprint_of(digests: Sequence[str], repeats: Sequence[int]) -> str:
-    """Hash the content of a set of images. Their order counts; names and dates of files do not.
+    """Hash the content of a set of images. Their order matters; names and dates of files do not.
 
     Args:
         digests: a hash of each image's content.
@@ -145,18 +149,18 @@ def fingerprint_of(digests: Sequence[str], repeats: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class DataSplit:
-    """A source, divided into what is trained on and what is held out."""
+    """A source of images, divided into training images and held-out images."""
 
     training: ImageSet
-    """Cut random crops from these."""
+    """The images that training crops are cut from."""
     validation: ImageSet
-    """Evaluate on the centre crops of these."""
+    """The held-out images, whose centre crops are evaluated."""
     held_out: str
-    """A sentence that says how validation is kept apart."""
+    """A sentence that says how the held-out images were chosen."""
     file_statuses: tuple[FileStatus, ...]
-    """Every file that was not used as it is, as far as it was known when the source was opened."""
+    """The files that were not used, or used with changes, as far as known when the source was opened."""
 
     @property
     def late_file_statuses(self) -> tuple[FileStatus, ...]:
-        """Files that turned out unreadable since; the next readable image of the set replaces each."""
+        """The files that turned out unreadable later; the next readable image of the set replaces each."""
         return (*self.training.late_file_statuses, *self.validation.late_file_statuses)

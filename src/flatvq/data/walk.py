@@ -1,4 +1,4 @@
-"""All files under a folder, in a fixed order, whatever else lies there."""
+"""List all files under a folder in a fixed order."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from flatvq.paths import expanded
 
 __all__ = ["Listing", "existing_folder", "list_files"]
 
-# Suffixes that promise an image. Content decides what is one; these only, whether a failure is worth a line.
-_CLAIMS = frozenset(
+# Suffixes that promise an image. The content decides whether a file is one. The suffix only decides whether a
+# file that is not one is listed as unreadable.
+_IMAGE_SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
         *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "avif", "gif", "tif", "tiff", "bmp", "dib"),
@@ -36,23 +37,23 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies under a folder."""
+    """The content of a folder and its sub-folders."""
 
     items: tuple[Item, ...]
     """Regular files, ordered by path."""
     file_statuses: tuple[FileStatus, ...]
-    """What is not a regular file, and hidden files by number."""
+    """Everything that is not a regular file, and the number of hidden files."""
 
 
 def existing_folder(path: str | Path, key: str) -> Path:
-    """Check a folder that the user named.
+    """Return a folder that the user named, after checking that it exists.
 
     Args:
-        path: what was given; `~` is the home folder.
-        key: what to call it in an error, such as `data.path`.
+        path: the path as the user wrote it; `~` is the home folder.
+        key: the name of the setting in an error, such as `data.path`.
 
     Raises:
-        FlatvqError: if nothing was given, or no folder is there, or it cannot be reached.
+        FlatvqError: if the path is empty, does not exist, is not a folder, or cannot be reached.
 
     Example:
         >>> existing_folder("nowhere", "data.path")
@@ -78,13 +79,13 @@ def existing_folder(path: str | Path, key: str) -> Path:
 
 
 def list_files(folder: Path, split: str) -> Listing:
-    """List all regular files under a folder; nothing but folders is opened.
+    """List all regular files under a folder, without opening them.
 
-    Links are followed, but no folder is entered twice, nor one that holds the folder itself.
+    Links are followed, but no folder is entered twice, nor a folder that contains the given one.
 
     Args:
         folder: an existing folder.
-        split: what to call the set in file_statuses.
+        split: the name of the set in file statuses.
 
     Returns:
         The files in the order of their paths, and the status of everything else.
@@ -96,45 +97,45 @@ def list_files(folder: Path, split: str) -> Listing:
     file_statuses: dict[str, FileStatus] = {}
     hidden = 0
     entered = set(_identities(folder))
-    waiting = [""]
-    while waiting:
-        below = waiting.pop()
+    pending = [""]  # paths of folders, relative to `folder`
+    while pending:
+        parent = pending.pop()
         try:
-            with os.scandir(folder / below) as scan:
+            with os.scandir(folder / parent) as scan:
                 children = sorted(scan, key=lambda child: child.name)
         except OSError as error:
-            reason = f"cannot be listed ({reason_of(error, below or str(folder))})"
-            if not below:
+            reason = f"cannot be listed ({reason_of(error, parent or str(folder))})"
+            if not parent:
                 what = f"folder '{printable(str(folder))}' {reason}"
                 raise FlatvqError(what, "check the path and its permissions") from None
-            file_statuses[below] = _unreadable(f"{below}/", split, f"folder {reason}")
+            file_statuses[parent] = _unreadable(f"{parent}/", split, f"folder {reason}")
             continue
         for child in children:
-            path = f"{below}/{child.name}" if below else child.name
+            path = f"{parent}/{child.name}" if parent else child.name
             if child.name.startswith(".") or child.name == "__MACOSX":
                 hidden += 1
                 continue
-            found = _classify(child, path, split, entered)
-            if isinstance(found, Item):
-                items[path] = found
-            elif isinstance(found, FileStatus):
-                file_statuses[path] = found
+            result = _classify(child, path, split, entered)
+            if isinstance(result, Item):
+                items[path] = result
+            elif isinstance(result, FileStatus):
+                file_statuses[path] = result
             else:
-                waiting.append(path)
-    told = [file_statuses[path] for path in sorted(file_statuses)]
+                pending.append(path)
+    ordered_statuses = [file_statuses[path] for path in sorted(file_statuses)]
     if hidden:
-        told.append(
+        ordered_statuses.append(
             FileStatus(
                 f"hidden ({hidden} entries)", split, "skipped", "named with a dot in front, or __MACOSX"
             )
         )
-    return Listing(tuple(items[path] for path in sorted(items)), tuple(told))
+    return Listing(tuple(items[path] for path in sorted(items)), tuple(ordered_statuses))
 
 
 def _classify(
     child: os.DirEntry[str], path: str, split: str, entered: set[tuple[int, int]]
 ) -> Item | FileStatus | None:
-    """Turn an entry of a folder into a file or a status; None is a folder to enter."""
+    """Return the item or the status of an entry of a folder; None for a folder to enter."""
     try:
         status = child.stat()
     except OSError as error:
@@ -149,21 +150,21 @@ def _classify(
         return None
     if stat.S_ISREG(status.st_mode):
         file = Path(child.path)
-        return Item(printable(path), lambda: file.open("rb"), file.suffix.lower() in _CLAIMS)
+        return Item(printable(path), lambda: file.open("rb"), file.suffix.lower() in _IMAGE_SUFFIXES)
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file")
     return FileStatus(printable(path), split, "skipped", kind)
 
 
 def _unreadable(path: str, split: str, reason: str) -> FileStatus:
-    """Tell of something that may have been an image: nobody can know."""
+    """Return the status of an entry that cannot be read and may be an image."""
     return FileStatus(printable(path), split, "unreadable", reason)
 
 
 def _identities(folder: Path) -> Iterator[tuple[int, int]]:
-    """Identify a folder and those above it, as far as they can be reached."""
-    for above in (folder, *Path(os.path.realpath(folder)).parents):
+    """Yield the identity of a folder and of each folder that contains it, if it can be read."""
+    for path in (folder, *Path(os.path.realpath(folder)).parents):
         with suppress(OSError):
-            yield _identity(above.stat())
+            yield _identity(path.stat())
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Evaluation: fidelity, usage and rate of a split, by pinned definitions."""
+"""Evaluation: fidelity, codebook usage and rate of a split, with fixed definitions."""
 
 from flatvq.evaluate.definitions import protocol_id
 from flatvq.evaluate.folder import evaluate_folder

@@ -1,4 +1,4 @@
-"""Batches of the images that are evaluated.
+"""Group images into batches for evaluation.
 
 Axes: B batch, H W rows and columns.
 """
@@ -22,14 +22,14 @@ NamedImage: TypeAlias = "tuple[str, np.ndarray[Any, np.dtype[np.uint8]]]"
 
 
 def batches(images: Iterable[NamedImage], batch_size: int) -> Iterator[tuple[list[str], Tensor]]:
-    """Stack neighbours of equal size.
+    """Stack consecutive images of equal size into batches.
 
     Args:
         images: pairs of a name and uint8 [H, W, 3].
-        batch_size: images per batch at most.
+        batch_size: maximum number of images per batch.
 
     Yields:
-        The names of a batch and its pixels, uint8 [B, 3, H, W].
+        The names and the pixels of each batch, uint8 [B, 3, H, W].
 
     Raises:
         FlatvqError: if an image has no name, or is not uint8 [H, W, 3].
@@ -47,7 +47,7 @@ def batches(images: Iterable[NamedImage], batch_size: int) -> Iterator[tuple[lis
 
 
 def _checked(named: NamedImage) -> NamedImage:
-    """Refuse what is not a name and uint8 [H, W, 3]."""
+    """Return the image if it is a pair of a name and uint8 [H, W, 3]; raise otherwise."""
     if not isinstance(named, tuple) or len(named) != 2:
         raise FlatvqError(f"an image of type {type(named).__name__} has no name", "pass pairs (name, pixels)")
     name, pixels = named

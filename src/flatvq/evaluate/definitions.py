@@ -1,23 +1,23 @@
-"""The name of the definitions behind a number, so that only like is compared with like."""
+"""The ID of the evaluation protocol. Only results with equal IDs are comparable."""
 
 from __future__ import annotations
 
 __all__ = ["protocol_id"]
 
-# Raise it when a definition below it changes: rounding to 8 bits, PSNR, SSIM, usage, perplexity, the crop.
+# Increase it when a definition changes: rounding to 8 bits, PSNR, SSIM, usage, perplexity, the crop.
 _VERSION = 1
 
 
 def protocol_id(crop: int | None, resize: int, channels: int = 3) -> str:
-    """Name how a split was evaluated.
+    """Return the ID of the evaluation protocol of a split.
 
     Args:
         crop: side in pixels of the centre crops, None for whole images.
-        resize: pixels of the shorter side before the crop, 0 for the image's own size.
+        resize: pixels of the shorter side before the crop; 0 for the original size.
         channels: 3 for colour, 1 for luma.
 
     Returns:
-        A text that is equal for comparable results and for those alone.
+        A string that is equal for two results if and only if they are comparable.
 
     Example:
         >>> protocol_id(64, 0), protocol_id(None, 256)

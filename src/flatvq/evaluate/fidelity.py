@@ -1,8 +1,9 @@
-"""Pixel fidelity, image by image: MSE, PSNR, SSIM and MS-SSIM as pure functions.
+"""Fidelity of each image: MSE, PSNR, SSIM and MS-SSIM as pure functions.
 
-Axes: B images, C channels, H W rows and columns. Everything is computed in float64: where two images are
-nearly equal, variances are differences of nearly equal numbers, and float32 would show in the last digits
-that are reported.
+All of them compute in float64. For nearly equal images, variances are differences of nearly equal numbers,
+and the error of float32 would be visible in the digits that are reported.
+
+Axes: B images, C channels, H W rows and columns.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ __all__ = [
 ]
 
 PSNR_CAP_DB = 100.0
-"""The PSNR of identical images, and the largest there is. It stands for an MSE of 1e-10 of the squared
-range, less than one sample that is off by one of 255 levels in a 226 x 226 colour image."""
+"""The PSNR of identical images, and the maximum. It corresponds to an MSE of 1e-10 of the
+squared range, which is less than a single sample that is off by one of 255 levels in a 226 x 226 colour
+image."""
 
 _WINDOW, _SIGMA = 11, 1.5
 _K1, _K2 = 0.01, 0.03
@@ -40,10 +42,10 @@ _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 def as_stored(images: Tensor) -> Tensor:
-    """Clamp to [0, 1] and round to 8 bits, as a stored image would be.
+    """Clamp images to [0, 1] and round them to 8 bits, as if they were stored in a file.
 
     Args:
-        images: any shape, meant to lie in [0, 1].
+        images: any shape; values outside of [0, 1] are clamped.
 
     Returns:
         float32 of the same shape; every value is n / 255 for an integer n.
@@ -60,7 +62,7 @@ def as_stored(images: Tensor) -> Tensor:
 
 
 def mse(images: Tensor, references: Tensor) -> Tensor:
-    """Mean squared error of each image, over its channels and pixels.
+    """Return the mean squared error of each image, over its channels and pixels.
 
     Args:
         images: [B, C, H, W].
@@ -81,15 +83,15 @@ def mse(images: Tensor, references: Tensor) -> Tensor:
 
 
 def psnr(images: Tensor, references: Tensor, *, data_range: float) -> Tensor:
-    """Peak signal-to-noise ratio of each image: 10 log10(data_range^2 / MSE).
+    """Return the peak signal-to-noise ratio of each image: 10 log10(data_range^2 / MSE).
 
-    Identical images get `PSNR_CAP_DB` instead of infinity, and nothing gets more: 8-bit images can be
-    identical, and an infinity could neither be averaged nor written as JSON.
+    The value is capped at `PSNR_CAP_DB`. 8-bit images can be identical, and an infinite value could neither
+    be averaged nor written as JSON.
 
     Args:
         images: [B, C, H, W].
         references: [B, C, H, W].
-        data_range: largest minus smallest value that a pixel can have; 1 for [0, 1], 255 for 8 bits.
+        data_range: maximum minus minimum of the possible pixel values; 1 for [0, 1], 255 for 8 bits.
 
     Returns:
         [B] float64, in decibels.
@@ -107,14 +109,14 @@ def psnr(images: Tensor, references: Tensor, *, data_range: float) -> Tensor:
 
 
 def psnr_of_mean_mse(errors: Tensor, *, data_range: float) -> float:
-    """PSNR of the mean of many images' MSE: the figure that codecs quote for a whole set.
+    """Return the PSNR of the mean MSE of many images, which codecs report for a whole set.
 
-    By Jensen's inequality it never exceeds the mean of the images' own PSNR, and the two differ by as much
-    as the images differ in difficulty; so a result has to say which of them it is.
+    By Jensen's inequality it never exceeds the mean PSNR of the images. The difference grows with the
+    variation between images, so a result must say which of the two it is.
 
     Args:
-        errors: [N], the mean squared error of each image, as `mse` returns it.
-        data_range: largest minus smallest value that a pixel can have.
+        errors: [N], the mean squared error of each image from `mse`.
+        data_range: maximum minus minimum of the possible pixel values.
 
     Returns:
         Decibels, at most `PSNR_CAP_DB`.
@@ -128,24 +130,23 @@ def psnr_of_mean_mse(errors: Tensor, *, data_range: float) -> float:
     """
     require_axes(errors, "errors", "N")
     if errors.numel() == 0:
-        raise FlatvqError("no images to take the mean error of", "evaluate at least one")
+        raise FlatvqError("no images to average the error of", "evaluate at least one")
     return float(_decibels(errors.to(dtype=torch.float64, device="cpu").mean(), data_range))
 
 
 def ssim(images: Tensor, references: Tensor, *, data_range: float) -> Tensor:
-    """Structural similarity of each image (Wang et al. 2004, equation 13).
+    """Return the structural similarity of each image (Wang et al. 2004, equation 13).
 
-    Local moments are weighted by an 11 x 11 Gaussian of standard deviation 1.5 that sums to one, and are not
-    corrected for sample size; K1 = 0.01, K2 = 0.03. Only windows that lie wholly inside the image count,
-    as in the authors' code and scikit-image; torchmetrics also counts windows over a mirrored border, which
-    on small images is a few per cent. Each colour channel is compared on its own, and the result is the mean
-    over windows and channels. The images keep their size (the authors' code first shrinks those of 384
-    pixels and more).
+    Local moments are weighted by an 11 x 11 Gaussian of standard deviation 1.5 that sums to one, without a
+    correction for sample size; K1 = 0.01, K2 = 0.03. Only windows inside the image count, as in the authors'
+    code and scikit-image. torchmetrics also counts windows over a mirrored border, which changes the value of
+    small images by a few per cent. The result is the mean over windows and colour channels. Images are not
+    resized; the authors' code first shrinks images of 384 pixels and more.
 
     Args:
         images: [B, C, H, W], at least 11 pixels on the shorter side.
         references: [B, C, H, W].
-        data_range: largest minus smallest value that a pixel can have.
+        data_range: maximum minus minimum of the possible pixel values.
 
     Returns:
         [B] float64, at most 1.
@@ -160,14 +161,14 @@ def ssim(images: Tensor, references: Tensor, *, data_range: float) -> Tensor:
     """
     images, references = _pair(images, references, _WINDOW, "SSIM")
 
-    def one(image: Tensor, reference: Tensor) -> Tensor:
+    def compare(image: Tensor, reference: Tensor) -> Tensor:
         return _terms(image, reference, data_range).similarity
 
-    return _each(one, images, references, data_range)
+    return _compare_each(compare, images, references, data_range)
 
 
 def ssim_defined(height: int, width: int) -> bool:
-    """Whether an image is large enough for SSIM: it must hold a window of 11 x 11.
+    """Return whether an image is large enough for SSIM: one window of 11 x 11 pixels must fit.
 
     Example:
         >>> ssim_defined(11, 64), ssim_defined(10, 64)
@@ -177,7 +178,7 @@ def ssim_defined(height: int, width: int) -> bool:
 
 
 def ms_ssim_defined(height: int, width: int) -> bool:
-    """Whether an image is large enough for MS-SSIM: its coarsest scale, 1/16, must hold a window of 11.
+    """Return whether an image is large enough for MS-SSIM: at the coarsest scale, 1/16, one window must fit.
 
     Example:
         >>> ms_ssim_defined(176, 256), ms_ssim_defined(175, 256)
@@ -187,17 +188,17 @@ def ms_ssim_defined(height: int, width: int) -> bool:
 
 
 def ms_ssim(images: Tensor, references: Tensor, *, data_range: float) -> Tensor:
-    """Multi-scale structural similarity of each image (Wang, Simoncelli & Bovik 2003, equation 7).
+    """Return the multi-scale structural similarity of each image (Wang, Simoncelli & Bovik 2003, equation 7).
 
-    Five scales, each half of the one before (mean of 2 x 2 pixels, an odd last row or column left out):
-    contrast and structure of the four finest and the full similarity of the coarsest, averaged over windows
-    and channels as in `ssim`, then multiplied with the published exponents. A negative average, which a
-    fractional exponent could not take, counts as 0.
+    There are five scales. Each halves the previous one by averaging 2 x 2 pixels; an odd last row or column
+    is dropped. The result is the product of contrast x structure of the four finest scales and the full
+    similarity of the coarsest, each averaged over windows and channels as in `ssim` and raised to the
+    published exponent. A negative average counts as 0, because a fractional power of it is undefined.
 
     Args:
         images: [B, C, H, W], at least 176 pixels on the shorter side: see `ms_ssim_defined`.
         references: [B, C, H, W].
-        data_range: largest minus smallest value that a pixel can have.
+        data_range: maximum minus minimum of the possible pixel values.
 
     Returns:
         [B] float64, in [0, 1].
@@ -212,19 +213,19 @@ def ms_ssim(images: Tensor, references: Tensor, *, data_range: float) -> Tensor:
     """
     images, references = _pair(images, references, _smallest_side(), "MS-SSIM")
 
-    def one(image: Tensor, reference: Tensor) -> Tensor:
+    def compare(image: Tensor, reference: Tensor) -> Tensor:
         product = torch.ones((), dtype=image.dtype, device=image.device)
         for weight in _SCALE_WEIGHTS[:-1]:
             product = product * _terms(image, reference, data_range).contrast_structure.clamp(min=0) ** weight
             image, reference = functional.avg_pool2d(image, 2), functional.avg_pool2d(reference, 2)
         return product * _terms(image, reference, data_range).similarity.clamp(min=0) ** _SCALE_WEIGHTS[-1]
 
-    return _each(one, images, references, data_range)
+    return _compare_each(compare, images, references, data_range)
 
 
 @dataclass(frozen=True)
 class _Terms:
-    """Means over windows and channels: of contrast x structure, and of that x luminance (the SSIM)."""
+    """Means over windows and channels of contrast x structure, and of its product with luminance (SSIM)."""
 
     contrast_structure: Tensor
     similarity: Tensor
@@ -242,9 +243,9 @@ def _terms(image: Tensor, reference: Tensor, data_range: float) -> _Terms:
 
 
 def _local_means(planes: Tensor) -> Tensor:
-    """Gaussian means at every place [..., H - 10, W - 10] where the whole window fits.
+    """Return Gaussian means [..., H - 10, W - 10] at all positions where the window fits.
 
-    One shifted, scaled addition per tap: in float64 on a CPU this is eight times as fast as `conv2d`, which
+    One shifted, scaled addition per tap is, in float64 on a CPU, eight times as fast as `conv2d`, which
     unfolds its input first.
     """
     taps = [exp(-((i - _WINDOW // 2) ** 2) / (2 * _SIGMA**2)) for i in range(_WINDOW)]
@@ -257,10 +258,10 @@ def _local_means(planes: Tensor) -> Tensor:
     return planes
 
 
-def _each(
+def _compare_each(
     compare: Callable[[Tensor, Tensor], Tensor], images: Tensor, references: Tensor, data_range: float
 ) -> Tensor:
-    """Compare image by image: what is in flight stays in the processor's cache, whatever the batch."""
+    """Compare image by image, so that intermediate results fit the processor's cache for any batch size."""
     _require_range(data_range)
     values = [compare(image, reference) for image, reference in zip(images, references, strict=True)]
     return torch.stack(values) if values else images.new_zeros(0)
@@ -280,12 +281,14 @@ def _pair(images: Tensor, references: Tensor, side: int = 1, metric: str = "MSE"
             f"cannot compare images of shape {list(images.shape)} with {list(references.shape)}",
             "pass two batches of the same [B, C, H, W]",
         )
-    kinds = [f"{str(batch.dtype).removeprefix('torch.')} on {batch.device}" for batch in (images, references)]
-    floating = images.is_floating_point() == references.is_floating_point() and not images.is_complex()
-    if images.device != references.device or not floating:
+    formats = [
+        f"{str(batch.dtype).removeprefix('torch.')} on {batch.device}" for batch in (images, references)
+    ]
+    comparable = images.is_floating_point() == references.is_floating_point() and not images.is_complex()
+    if images.device != references.device or not comparable:
         raise FlatvqError(
-            f"cannot compare images of {kinds[0]} with {kinds[1]}",
-            "pass real numbers of one scale on one device",
+            f"cannot compare images of {formats[0]} with {formats[1]}",
+            "pass real numbers of the same scale on the same device",
         )
     channels, height, width = images.shape[1:]
     if channels < 1 or min(height, width) < side:
@@ -306,7 +309,7 @@ def _double(images: Tensor) -> Tensor:
 def _require_range(data_range: float) -> None:
     if not (isfinite(data_range) and data_range > 0):
         raise FlatvqError(
-            f"data range {data_range} is not positive", "give the range of pixel values, such as 1"
+            f"data range {data_range} is not positive", "pass the range of pixel values, such as 1"
         )
 
 

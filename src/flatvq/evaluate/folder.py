@@ -1,4 +1,4 @@
-"""Evaluation of a tokenizer on any folder of images."""
+"""Evaluate a tokenizer on a folder of images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flatvq.data import FileStatus, evaluation_crops, open_folder
+from flatvq.data import FileStatus, evaluation_crops, load_image, open_folder
 from flatvq.evaluate import perceptual
 from flatvq.evaluate.batches import NamedImage, batches
 from flatvq.evaluate.definitions import protocol_id
@@ -26,46 +26,47 @@ __all__ = ["evaluate_folder"]
 
 def evaluate_folder(
     model: VQVAE,
-    folder: Path,
+    folder: str | Path,
     *,
-    crop: int | None,
-    resize: int,
+    crop: int | None = None,
+    resize: int = 0,
     white_level: int = 0,
-    weights: Path | None = None,
-    tokenizer: Path | None = None,
+    weights: str | Path | None = None,
+    tokenizer: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Measure a tokenizer on every image of a folder.
+    """Evaluate a tokenizer on every image of a folder.
 
     Args:
         model: the tokenizer.
-        folder: with images, nested or not.
+        folder: the folder of images; sub-folders are included.
         crop: side of the centre crops in pixels; None for whole images.
-        resize: pixels of the shorter side to which images are scaled first; 0 for their own size.
-        white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the largest.
-        weights: folder with published weights; LPIPS and rFID are measured if theirs are in it.
-        tokenizer: the folder that the model was loaded from, to record which one it is.
+        resize: pixels of the shorter side after scaling, before the crop; 0 for the original size.
+        white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
+        weights: folder with published weights; LPIPS and rFID are computed if theirs are in it.
+        tokenizer: the folder that the model was loaded from, whose hash is recorded.
 
     Returns:
-        The figures of `metrics.json` (docs/records.md), with `data`, and `files` for what became of odd ones.
-        A metric that is not defined for one of the images is None, and `files` names the image.
+        The figures of `metrics.json` (docs/records.md), with `data`, and `files` for the status of files. A
+        metric that is undefined for an image is None, and `files` names the image.
 
     Raises:
-        FlatvqError: if the folder holds no readable image, or the weights are not what they should be.
+        FlatvqError: if the folder contains no readable image, or the weights are invalid.
     """
     opened = open_folder(folder, crop=crop or model.factor, resize=resize, white_level=white_level)
-    networks = None if weights is None else perceptual.find_weights(weights)
+    place = None if tokenizer is None else Path(tokenizer)
+    networks = None if weights is None else perceptual.find_weights(Path(weights))
 
     def images() -> Iterable[NamedImage]:
         if crop is not None:
             return evaluation_crops(opened.images, crop)
-        return zip(opened.images.names, map(opened.images.load, range(len(opened.images))), strict=True)
+        return ((name, load_image(opened.images, index)) for index, name in enumerate(opened.images.names))
 
-    measured = evaluate(model, images(), batch_size=1 if crop is None else 64)
-    figures = measured.to_dict()
-    per_image: dict[str, Sequence[float | None]] = {"SSIM": measured.ssim, "MS-SSIM": measured.ms_ssim}
+    evaluation = evaluate(model, images(), batch_size=1 if crop is None else 64)
+    figures = evaluation.to_dict()
+    per_image: dict[str, Sequence[float | None]] = {"SSIM": evaluation.ssim, "MS-SSIM": evaluation.ms_ssim}
     if networks is not None:
-        found_by_networks, distances = _perceptual(model, images, networks)
-        figures |= found_by_networks
+        perceptual_figures, distances = _perceptual(model, images, networks)
+        figures |= perceptual_figures
         per_image["LPIPS"] = distances
     return {
         "data": str(folder),
@@ -74,21 +75,21 @@ def evaluate_folder(
         "white_level": white_level,
         **figures,
         "measured_on": measured_on(
-            opened.images.fingerprint, tokenizer, networks.files if networks is not None else ()
+            opened.images.fingerprint, place, networks.files if networks is not None else ()
         ),
         "files": [
             asdict(file)
             for file in (
                 *opened.file_statuses,
                 *opened.images.late_file_statuses,
-                *_too_small(measured.names, per_image),
+                *_too_small(evaluation.names, per_image),
             )
         ],
     }
 
 
 def _too_small(names: Sequence[str], metrics: Mapping[str, Sequence[float | None]]) -> Iterator[FileStatus]:
-    """Name the images without a value for a metric that others have: each leaves the mean undefined."""
+    """Yield the status of each image that lacks a metric which others have, so that its mean is undefined."""
     partly = {
         metric: values
         for metric, values in metrics.items()
@@ -104,29 +105,29 @@ def _too_small(names: Sequence[str], metrics: Mapping[str, Sequence[float | None
 def _perceptual(
     model: VQVAE, images: Callable[[], Iterable[NamedImage]], weights: PerceptualWeights
 ) -> tuple[dict[str, float | None], list[float | None]]:
-    """Measure LPIPS (mean over images) and rFID, each if its weights are there; and LPIPS per image."""
+    """Compute mean LPIPS and rFID, each if its weights are available, and LPIPS of each image."""
     lpips = perceptual.load_lpips(weights) if weights.alexnet or weights.heads else None
     features = perceptual.load_features(weights) if weights.inception else None
     distances: list[float | None] = []
-    real: list[Tensor] = []
-    rebuilt: list[Tensor] = []
+    originals: list[Tensor] = []
+    reconstructions: list[Tensor] = []
     for original, stored in _pairs(model, images()):
         if lpips is not None:
             defined = perceptual.lpips_defined(original.shape[2], original.shape[3])
             distances.append(float(lpips(stored, original)) if defined else None)
         if features is not None:
-            real.append(features(original))
-            rebuilt.append(features(stored))
-    measured = {"lpips": mean_over_all(distances)} if lpips is not None else {}
+            originals.append(features(original))
+            reconstructions.append(features(stored))
+    figures = {"lpips": mean_over_all(distances)} if lpips is not None else {}
     if features is not None:
-        statistics = [FeatureStatistics.of(torch.cat(side)) for side in (real, rebuilt)]
+        statistics = [FeatureStatistics.of(torch.cat(rows)) for rows in (originals, reconstructions)]
         # One image has no covariance.
-        measured["rfid"] = frechet_distance(*statistics) if len(real) > 1 else None
-    return measured, distances
+        figures["rfid"] = frechet_distance(*statistics) if len(originals) > 1 else None
+    return figures, distances
 
 
 def _pairs(model: VQVAE, images: Iterable[NamedImage]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield each image and its stored reconstruction, [1, 3, H, W] in [0, 1], also of a model of grey."""
+    """Yield each image and its 8-bit reconstruction, [1, 3, H, W] in [0, 1], also for a one-channel model."""
     with torch.no_grad(), eval_mode(model):
         for _, colour in batches(images, 1):
             original = with_channels(colour, model.recipe.channels)

@@ -18,7 +18,7 @@ __all__ = ["FeatureStatistics", "frechet_distance"]
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """Mean [F] and scatter [F, F], the sum of (x - mean)(x - mean)^T, of `count` images, in float64.
+    """Statistics of the features of a set of images, in float64.
 
     Example:
         >>> of = FeatureStatistics.of
@@ -28,15 +28,18 @@ class FeatureStatistics:
     """
 
     count: int
+    """Number of images."""
     mean: Tensor
+    """[F]."""
     scatter: Tensor
+    """[F, F], the sum of (x - mean)(x - mean)^T over the images."""
 
     @classmethod
     def of(cls, features: Tensor) -> FeatureStatistics:
-        """Summarise a batch of features.
+        """Compute the statistics of a batch of features.
 
         Args:
-            features: [B, F], B at least 1.
+            features: [B, F] with B at least 1.
 
         Raises:
             FlatvqError: if the batch is empty or not [B, F].
@@ -44,7 +47,7 @@ class FeatureStatistics:
         """
         require_axes(features, "features", "B", "F")
         if len(features) == 0:
-            raise FlatvqError("no features to summarise", "pass those of at least one image")
+            raise FlatvqError("no features", "pass those of at least one image")
         if not bool(features.isfinite().all()):
             raise NonFiniteError("NaN or infinity in the features", "check the images and the network")
         features = features.detach().cpu().to(torch.float64)
@@ -52,7 +55,7 @@ class FeatureStatistics:
         return cls(len(features), mean, (features - mean).T @ (features - mean))
 
     def merge(self, other: FeatureStatistics) -> FeatureStatistics:
-        """Summarise both sets together (Chan, Golub & LeVeque 1983), so that no features need be kept."""
+        """Return the statistics of the union of both sets (Chan, Golub & LeVeque 1983)."""
         count, step = self.count + other.count, other.mean - self.mean
         between = torch.outer(step, step) * (self.count * other.count / count)
         mean = self.mean + step * (other.count / count)
@@ -65,15 +68,15 @@ class FeatureStatistics:
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """Distance of two Gaussians: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Heusel et al. 2017).
+    """Return the Fréchet distance |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Heusel et al. 2017).
 
-    On the features of originals and reconstructions this is rFID. The root's trace is the sum of the singular
-    values of C_a^(1/2) C_b^(1/2), which stays real for the singular covariances of few images. Few images
-    inflate the distance: published values stand on 50,000, so say how many.
+    For the features of originals and reconstructions this is rFID. The trace of the root is computed as the
+    sum of the singular values of C_a^(1/2) C_b^(1/2), which is real even for the singular covariances of few
+    images. Few images inflate the distance. Published values use 50,000 images, so report the number.
 
     Args:
-        a: of one set of images, at least 2.
-        b: of the other.
+        a: statistics of one set, of at least 2 images.
+        b: statistics of the other set, of at least 2 images.
 
     Returns:
         The distance, at least 0, in squared units of the features.
@@ -89,7 +92,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     """
     if min(a.count, b.count) < 2:
         raise FlatvqError(
-            f"sets of {a.count} and {b.count} images have no covariance", "give at least two images"
+            f"sets of {a.count} and {b.count} images have no covariance", "pass at least two images each"
         )
     shared = torch.linalg.svdvals(_root(a.covariance) @ _root(b.covariance)).sum()
     spread = a.covariance.trace() + b.covariance.trace() - 2 * shared
@@ -97,7 +100,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
 
 def _root(covariance: Tensor) -> Tensor:
-    """Square root of a symmetric matrix without negative eigenvalues but for rounding."""
+    """Return the square root of a positive semi-definite matrix; eigenvalues below 0 are rounding errors."""
     values, vectors = torch.linalg.eigh(covariance)
     root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     return root

@@ -1,13 +1,13 @@
-"""LPIPS and rFID, whose published weights are the user's to place.
+"""LPIPS and rFID, with published weights that the user downloads.
 
-Neither works without networks trained by others, and no package ships them, so they load from a folder:
+Both need pretrained networks, which no package includes. They are loaded from a folder with these files:
 
     alexnet-owt-7be5be79.pth    AlexNet of torchvision                              LPIPS
     alex.pth                    linear heads of the lpips package, version 0.1      LPIPS
     inception-2015-12-05.pt     Inception of the StyleGAN metrics, a TorchScript    rFID
 
-A `.pth` is read as tensors alone, without executing what else it may hold. A TorchScript is a program that
-torch's own interpreter runs: take it only from a place you trust.
+Only tensors are read from a `.pth` file; code in it is not executed. A TorchScript is a program that torch
+runs: get it only from a source that you trust.
 
 Axes: B images, H W rows and columns.
 """
@@ -42,12 +42,13 @@ _SOURCES = {
     _INCEPTION: f"NVIDIA's stylegan2-ada-pytorch: pretrained/metrics/{_INCEPTION}",
 }
 _INCEPTION_FEATURES = 2048
-_SMALLEST_SIDE = 31  # AlexNet's second pooling needs 3 rows, so the first 7, so its first convolution 31
+# AlexNet's second pooling needs 3 rows, its first pooling therefore 7, and its first convolution 31.
+_SMALLEST_SIDE = 31
 
 
 @dataclass(frozen=True)
 class PerceptualWeights:
-    """Where the files of published weights are; None for one that the folder lacks."""
+    """The files of published weights in a folder; None for a missing file."""
 
     folder: Path
     alexnet: Path | None
@@ -56,21 +57,21 @@ class PerceptualWeights:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Those that are there."""
+        """The files that exist."""
         return tuple(path for path in (self.alexnet, self.heads, self.inception) if path is not None)
 
 
 def find_weights(folder: Path) -> PerceptualWeights:
-    """Look for published weights by their published names.
+    """Find published weights by their published file names.
 
     Args:
-        folder: where the user has put them.
+        folder: the folder of the files.
 
     Returns:
-        What is there; `load_lpips` and `load_features` say what they miss.
+        The files. `load_lpips` and `load_features` raise if theirs are missing.
 
     Raises:
-        FlatvqError: if there is no such folder, or none of the files in it.
+        FlatvqError: if the folder does not exist or contains none of the files.
 
     Example:
         >>> find_weights(Path("nowhere"))
@@ -79,11 +80,11 @@ def find_weights(folder: Path) -> PerceptualWeights:
     """
     if not folder.is_dir():
         raise FlatvqError(f"no folder of weights at '{folder}'", "check --weights")
-    found = [path if path.is_file() else None for path in (folder / name for name in _SOURCES)]
-    if not any(found):
+    paths = [path if path.is_file() else None for path in (folder / name for name in _SOURCES)]
+    if not any(paths):
         remedy = f"put {_ALEXNET} and {_HEADS} there for LPIPS, {_INCEPTION} for rFID"
         raise FlatvqError(f"no published weights in '{folder}'", remedy)
-    return PerceptualWeights(folder, *found)
+    return PerceptualWeights(folder, *paths)
 
 
 class Lpips(nn.Module):
@@ -93,12 +94,12 @@ class Lpips(nn.Module):
                       +-> AlexNet -> unit length    -> difference -> heads  -> positions -> of 5
         reference ----'             over channels
 
-    Made by `load_lpips`. Images keep their size.
+    Created by `load_lpips`. Images are not resized.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # torchvision's layout, so that its tensors fit by name
+        # torchvision's layout, so that its tensors match by name
         self.features = nn.Sequential(
             nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
             nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
@@ -110,7 +111,7 @@ class Lpips(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, references: Tensor) -> Tensor:
-        """Distance of each image from its reference: symmetric, and 0 for identical ones.
+        """Return the distance of each image from its reference: symmetric, and 0 for identical images.
 
         Args:
             images: [B, 3, H, W] in [0, 1], at least 31 pixels on the shorter side; on any device, of any
@@ -118,10 +119,10 @@ class Lpips(nn.Module):
             references: [B, 3, H, W] in [0, 1].
 
         Returns:
-            [B] float32, the precision of the network.
+            [B] float32, the dtype of the network.
 
         Raises:
-            FlatvqError: if the shapes differ, are not [B, 3, H, W], the images are not floating-point or are
+            FlatvqError: if the shapes differ or are not [B, 3, H, W], or the images are not floating-point or
                 too small.
         """
         for batch, name in (images, "images"), (references, "references"):
@@ -131,7 +132,7 @@ class Lpips(nn.Module):
         if shape != references.shape or not lpips_defined(shape[2], shape[3]):
             raise FlatvqError(
                 f"LPIPS cannot compare images of shape {list(shape)} with {list(references.shape)}",
-                f"pass batches of one shape [B, 3, H, W], with H and W at least {_SMALLEST_SIDE}",
+                f"pass batches of equal shape [B, 3, H, W], with H and W at least {_SMALLEST_SIDE}",
             )
         weight = next(self.parameters())
         taps = zip(self.heads, self._taps(images.to(weight)), self._taps(references.to(weight)), strict=True)
@@ -139,8 +140,8 @@ class Lpips(nn.Module):
         return torch.stack(distances).sum(dim=0)
 
     def _taps(self, images: Tensor) -> list[Tensor]:
-        """Return the five ReLU outputs, each position scaled to unit length over its channels."""
-        # the lpips package's channel means and deviations, for images in [-1, 1]
+        """Return the five ReLU outputs, scaled at each position to unit length over the channels."""
+        # Channel means and standard deviations of the lpips package, for images in [-1, 1].
         mean = images.new_tensor([-0.030, -0.088, -0.188]).view(3, 1, 1)
         deviation = images.new_tensor([0.458, 0.448, 0.450]).view(3, 1, 1)
         x, taps = (images * 2 - 1 - mean) / deviation, []
@@ -152,7 +153,7 @@ class Lpips(nn.Module):
 
 
 def lpips_defined(height: int, width: int) -> bool:
-    """Whether an image is large enough for LPIPS.
+    """Return whether an image is large enough for LPIPS.
 
     Example:
         >>> lpips_defined(31, 64), lpips_defined(30, 64)
@@ -162,28 +163,32 @@ def lpips_defined(height: int, width: int) -> bool:
 
 
 def load_lpips(weights: PerceptualWeights, device: str = "cpu") -> Lpips:
-    """Load LPIPS, in evaluation mode on `device`.
+    """Load LPIPS in evaluation mode.
+
+    Args:
+        weights: the files, from `find_weights`.
+        device: where to load it.
 
     Raises:
         FlatvqError: if a file is missing, unreadable, or lacks a tensor.
     """
     alexnet = _require(weights.alexnet, _ALEXNET, weights.folder, "LPIPS")
     heads = _require(weights.heads, _HEADS, weights.folder, "LPIPS")
-    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+    with torch.device("meta"):  # allocates and initializes nothing: all weights are replaced below
         lpips = Lpips()
-    ours = lpips.state_dict()
-    state = _tensors(alexnet, {name: name for name in ours if name.startswith("features.")}, ours)
-    state |= _tensors(heads, {f"heads.{i}.weight": f"lin{i}.model.1.weight" for i in range(5)}, ours)
+    expected = lpips.state_dict()
+    state = _tensors(alexnet, {name: name for name in expected if name.startswith("features.")}, expected)
+    state |= _tensors(heads, {f"heads.{i}.weight": f"lin{i}.model.1.weight" for i in range(5)}, expected)
     lpips.load_state_dict(state, assign=True)
     return lpips.requires_grad_(False).eval().to(device)
 
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """The network under rFID, a TorchScript that answers `script(images, return_features=True)`.
+    """The feature network of rFID, a TorchScript that is called as `script(images, return_features=True)`.
 
-    Its images are uint8 [B, 3, H, W] in 0..255, which it resizes by itself, and its answer is [B, 2048]: the
-    convention of `inception-2015-12-05.pt`. Made by `load_features`.
+    It takes uint8 images [B, 3, H, W], resizes them itself, and returns [B, 2048], like
+    `inception-2015-12-05.pt`. Created by `load_features`.
     """
 
     path: Path
@@ -192,7 +197,13 @@ class FeatureNetwork:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the features [B, 2048] of images [B, 3, H, W] in [0, 1], rounded to 8 bits first.
+        """Return the features of images, after rounding them to 8 bits.
+
+        Args:
+            images: [B, 3, H, W] in [0, 1].
+
+        Returns:
+            [B, 2048].
 
         Raises:
             FlatvqError: if the images are not floating-point [B, 3, H, W], or the features are not [B, 2048].
@@ -206,14 +217,19 @@ class FeatureNetwork:
 
 
 def load_features(weights: PerceptualWeights, device: str = "cpu") -> FeatureNetwork:
-    """Load the feature network of rFID, in evaluation mode on `device`.
+    """Load the feature network of rFID in evaluation mode.
+
+    Args:
+        weights: the files, from `find_weights`.
+        device: where to load it.
 
     Raises:
-        FlatvqError: if the file is missing or not a TorchScript of the convention.
+        FlatvqError: if the file is missing, or not a TorchScript that takes `return_features`.
     """
     path = _require(weights.inception, _INCEPTION, weights.folder, "rFID")
     try:
-        with warnings.catch_warnings():  # torch deprecates the only form in which this network is published
+        # torch deprecates TorchScript, but this network is published in no other form.
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             script = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
         arguments = {argument.name for argument in script.forward.schema.arguments}
@@ -233,19 +249,25 @@ def _require(path: Path | None, name: str, folder: Path, metric: str) -> Path:
 
 
 def _bad_weights(path: Path, fault: str) -> FlatvqError:
-    return FlatvqError(f"weights file '{path}' {fault}", f"get it anew from {_SOURCES[path.name]}")
+    return FlatvqError(f"weights file '{path}' {fault}", f"download it again from {_SOURCES[path.name]}")
 
 
-def _tensors(path: Path, names: dict[str, str], like: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Read tensors of the shapes of `like`; `names` says how the file calls each of ours."""
+def _tensors(path: Path, names: dict[str, str], expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Read tensors from a file.
+
+    Args:
+        path: the file.
+        names: the name in the file of each tensor.
+        expected: tensors of the expected shapes.
+    """
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # a file that is not what its name says can fail anywhere in the parser
+    except Exception:  # the parser may raise anything on a file of another format
         raise _bad_weights(path, "cannot be read") from None
     tensors: dict[str, Tensor] = {}
-    for ours, theirs in names.items():
-        tensor = stored.get(theirs) if isinstance(stored, dict) else None
-        if not isinstance(tensor, Tensor) or tensor.shape != like[ours].shape:
-            raise _bad_weights(path, f"has no {theirs} of shape {list(like[ours].shape)}")
-        tensors[ours] = tensor.float()
+    for name, stored_name in names.items():
+        tensor = stored.get(stored_name) if isinstance(stored, dict) else None
+        if not isinstance(tensor, Tensor) or tensor.shape != expected[name].shape:
+            raise _bad_weights(path, f"has no {stored_name} of shape {list(expected[name].shape)}")
+        tensors[name] = tensor.float()
     return tensors

@@ -1,4 +1,4 @@
-"""What the figures of an evaluation depend on beside the protocol: the files they were computed from."""
+"""Record the inputs of an evaluation: versions, images, tokenizer and perceptual weights."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["file_hash", "measured_on", "tokenizer_hash"]
 def measured_on(
     fingerprint: str, tokenizer: Path | None = None, weights: Iterable[Path] = ()
 ) -> dict[str, Any]:
-    """Record what was evaluated, on which images, with which networks.
+    """Record the versions, the images and the networks of an evaluation.
 
     Args:
-        fingerprint: of the images (`flatvq.data.ImageSet`).
-        tokenizer: its folder; None if it is in no file.
+        fingerprint: fingerprint of the images (`flatvq.data.ImageSet`).
+        tokenizer: folder of the tokenizer; None if it was not loaded from a folder.
         weights: files of perceptual weights.
 
     Returns:
-        What `measured_on` holds in metrics.json and in the output of `flatvq evaluate --json`
+        The object `measured_on` in metrics.json and in the output of `flatvq evaluate --json`
         (docs/records.md).
 
     Raises:
@@ -43,16 +43,19 @@ def tokenizer_hash(folder: Path) -> str:
     """Hash the weights of a tokenizer.
 
     Args:
-        folder: what `flatvq.model.save_tokenizer` wrote.
+        folder: a folder written by `flatvq.model.save_tokenizer`.
 
     Returns:
-        `file_hash` of its model.safetensors.
+        The `file_hash` of its model.safetensors.
     """
     return file_hash(folder / "model.safetensors")
 
 
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's content, as `sha256sum` prints it.
+    """Return the SHA-256 of a file's content, as printed by `sha256sum`.
+
+    Args:
+        path: the file.
 
     Example:
         >>> from tempfile import TemporaryDirectory

@@ -1,4 +1,4 @@
-"""Evaluation of a model on a whole split: fidelity per image, usage per level, in eval mode and float32.
+"""Evaluate a model on a split: fidelity of each image and codebook usage of each level.
 
 Axes: B batch, H W rows and columns, h w a level's grid, D code dim.
 """
@@ -23,6 +23,7 @@ from flatvq.model import VQVAE
 from flatvq.model.pixels import with_channels
 from flatvq.quantize import CodeUsage, Quantized, UsageCounter
 from flatvq.quantize.checks import whole
+from flatvq.recipe import LevelRecipe
 from flatvq.shapes import require_axes
 
 __all__ = ["Evaluation", "LevelEvaluation", "Sample", "eval_mode", "evaluate", "mean_over_all", "reconstruct"]
@@ -30,25 +31,28 @@ __all__ = ["Evaluation", "LevelEvaluation", "Sample", "eval_mode", "evaluate", "
 
 @dataclass(frozen=True)
 class LevelEvaluation:
-    """One level over the split."""
+    """Statistics of one level over a split."""
 
     grid: tuple[int, int] | None
-    """Rows and columns of indices; None if the images differ in size."""
+    """Rows and columns of the grid of indices; None if the images differ in size."""
     code_dim: int
     """D."""
+    indices_per_cell: int
+    """Q."""
     usage: CodeUsage
-    """Statistics of the pooled histogram."""
+    """Usage of the codebook, from the histogram over the split."""
     quantization_error: float
-    """E|z - e|^2 / Var(z) over the split, so that scale cannot hide it."""
+    """E|z - e|^2 / Var(z) over the split, which is independent of the scale of z."""
     counts: tuple[int, ...]
-    """The pooled histogram [K]."""
+    """Histogram of the indices over the split, [K]; of Q codebooks one after the other, [Q K]."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `metrics.json` holds of the level."""
+        """Return the object of this level in `metrics.json`."""
         usage = asdict(self.usage)
         return {
             "grid": self.grid,
             "code_dim": self.code_dim,
+            "indices_per_cell": self.indices_per_cell,
             **usage,
             "quantization_error": self.quantization_error,
         }
@@ -56,7 +60,7 @@ class LevelEvaluation:
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and its reconstruction, uint8 [H, W, 3]; [H, W] for a model of one channel."""
+    """An image and its reconstruction, uint8 [H, W, 3]; [H, W] for a one-channel model."""
 
     name: str
     original: np.ndarray[Any, np.dtype[np.uint8]]
@@ -65,26 +69,26 @@ class Sample:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that was measured on a split."""
+    """The results of an evaluation of a split."""
 
     names: tuple[str, ...]
-    """The images, in order."""
+    """The names of the images, in order."""
     psnr_db: tuple[float, ...]
-    """Per image, in dB."""
+    """Of each image, in dB."""
     ssim: tuple[float | None, ...]
-    """Per image; None where the image is too small."""
+    """Of each image; None if the image is too small."""
     mse: tuple[float, ...]
-    """Per image, on the [0, 1] scale."""
+    """Of each image, on the [0, 1] scale."""
     ms_ssim: tuple[float | None, ...]
-    """Per image; None where the image is too small."""
+    """Of each image; None if the image is too small."""
     bits: tuple[float, ...]
-    """Nominal bits per image: sum over levels of h x w x log2 K."""
+    """Nominal bits of each image: the sum of h x w x Q x log2 K over the levels."""
     pixels: tuple[int, ...]
-    """H x W per image."""
+    """H x W of each image."""
     levels: tuple[LevelEvaluation, ...]
     """From the bottom to the top."""
     samples: tuple[Sample, ...]
-    """The images that were asked for beside their reconstructions."""
+    """The requested images and their reconstructions."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures of `metrics.json` (docs/records.md)."""
@@ -107,33 +111,34 @@ class Evaluation:
 class _LevelTally:
     """Running sums of one level."""
 
-    def __init__(self, codebook_size: int, code_dim: int) -> None:
-        self.usage = UsageCounter(codebook_size)
+    def __init__(self, level: LevelRecipe) -> None:
+        self.usage = UsageCounter(level.codebook_size, level.index_shape)
         self.grids: set[tuple[int, int]] = set()
         self.error = 0.0
         self.squares = 0.0
         self.vectors = 0
-        self.sum = torch.zeros(code_dim, dtype=torch.float64, device="cpu")
+        self.sum = torch.zeros(level.code_dim, dtype=torch.float64, device="cpu")
 
     def add(self, level: Quantized) -> None:
-        # On the CPU, for not every accelerator knows float64.
+        # On the CPU, because not every accelerator supports float64.
         latents, codes = level.latents.cpu().double(), level.code_vectors.cpu().double()
         self.usage.add(level.indices)
-        self.grids.add((level.indices.shape[1], level.indices.shape[2]))
+        self.grids.add((level.indices.shape[-2], level.indices.shape[-1]))
         self.error += float((latents - codes).square().sum())
         self.squares += float(latents.square().sum())
         self.sum += latents.sum(dim=(0, 2, 3))
-        self.vectors += level.indices.numel()
+        self.vectors += latents[:, 0].numel()
 
     def summary(self) -> LevelEvaluation:
         variance = self.squares - float(self.sum.square().sum()) / self.vectors
         return LevelEvaluation(
             grid=next(iter(self.grids)) if len(self.grids) == 1 else None,
             code_dim=len(self.sum),
+            indices_per_cell=math.prod(self.usage.index_shape),
             usage=self.usage.summary(),
-            # Latents that are all the same have nothing to lose.
+            # If all latents are equal, the error is 0 by definition.
             quantization_error=self.error / variance if variance > 0 else 0.0,
-            counts=tuple(self.usage.counts.tolist()),
+            counts=tuple(self.usage.counts.flatten().tolist()),
         )
 
 
@@ -146,29 +151,29 @@ def evaluate(
     keep: Container[int] = (),
     structure: bool = True,
 ) -> Evaluation:
-    """Reconstruct every image of a split and measure what came of it (DESIGN, pinned definitions).
+    """Reconstruct every image of a split, and measure fidelity, usage and rate.
 
-    The model is put into eval mode for the while. Images whose sides are no multiple of the model's
-    downsampling are padded by repeating the last row and column, and measured without the padding. A model of
-    one channel is measured on the luma of colour images.
+    The model runs in eval mode and float32, and its mode is restored afterwards. If the sides of an image are
+    not multiples of the model's downsampling factor, the image is padded by repeating the last row and
+    column; the padding is not measured. A one-channel model is evaluated on the luma of colour images.
 
     Args:
         model: the tokenizer, on any device.
-        images: pairs of a name and uint8 [H, W, 3]; equal neighbours in size share a batch.
+        images: pairs of a name and uint8 [H, W, 3]; consecutive images of equal size share a batch.
         batch_size: images per forward pass.
-        keep: positions of the images that are kept beside their reconstructions.
-        structure: whether SSIM and MS-SSIM are measured, which can take longer than the model; if not, they
+        keep: positions of the images to return with their reconstructions.
+        structure: whether to compute SSIM and MS-SSIM, which may take longer than the model. If False, they
             are None.
 
     Returns:
-        Per-image values and per-level statistics.
+        The values of each image and the statistics of each level.
 
     Raises:
         FlatvqError: if there are no images, or one is not uint8 [H, W, 3].
-        NonFiniteError: if the model gives NaN or infinity.
+        NonFiniteError: if the model returns NaN or infinity.
     """
     whole("batch_size", batch_size, 1)
-    tallies = [_LevelTally(level.codebook_size, level.code_dim) for level in model.recipe.levels]
+    tallies = [_LevelTally(level) for level in model.recipe.levels]
     names: list[str] = []
     columns: dict[str, list[Any]] = {
         key: [] for key in ("psnr_db", "ssim", "mse", "ms_ssim", "bits", "pixels")
@@ -182,10 +187,16 @@ def evaluate(
                 tally.add(level)
             _measure(columns, original.float().div(255), stored.float().div(255), structure)
             sizes = zip(levels, model.recipe.levels, strict=True)
-            bits = sum(found.indices[0].numel() * math.log2(level.codebook_size) for found, level in sizes)
+            bits = sum(
+                quantized.indices[0].numel() * math.log2(level.codebook_size) for quantized, level in sizes
+            )
             columns["bits"] += [bits] * len(original)
             pictures = zip(batch_names, _pictures(original), _pictures(stored), strict=True)
-            kept += [Sample(*one) for number, one in enumerate(pictures, start=len(names)) if number in keep]
+            kept += [
+                Sample(*picture)
+                for number, picture in enumerate(pictures, start=len(names))
+                if number in keep
+            ]
             names += batch_names
     if not names:
         raise FlatvqError("there are no images to evaluate", "check the folder")
@@ -198,35 +209,39 @@ def reconstruct(model: VQVAE, original: Tensor) -> tuple[Tensor, tuple[Quantized
 
     Args:
         model: the tokenizer, in eval mode.
-        original: uint8 [B, C, H, W], C as in the model's recipe.
+        original: uint8 [B, C, H, W], with the C of the model's recipe.
 
     Returns:
-        The reconstructions as they would be stored, uint8 of the same shape, on the CPU; and the levels.
+        The reconstructions rounded to 8 bits, uint8 of the same shape, on the CPU; and the quantized levels.
 
     Raises:
-        FlatvqError: if axes or dtype do not fit.
-        NonFiniteError: if a reconstruction holds NaN or infinity.
+        FlatvqError: if the axes or the dtype do not match.
+        NonFiniteError: if a reconstruction contains NaN or infinity.
     """
     require_axes(original, "images", "B", model.recipe.channels, "H", "W")
     if original.dtype != torch.uint8:
-        what = f"images of dtype {str(original.dtype).removeprefix('torch.')} are not of 8 bits"
+        what = f"images of dtype {str(original.dtype).removeprefix('torch.')} are not 8-bit"
         raise FlatvqError(what, "pass uint8 values from 0 to 255")
     height, width = original.shape[2:]
     right, below = -width % model.factor, -height % model.factor
     device = next(model.parameters()).device
     pixels = F.pad(original.to(device).float() / 255, (0, right, 0, below), mode="replicate")
-    # Figures do not depend on the autocast of the caller.
+    # Results must not depend on the autocast of the caller.
     with torch.autocast(device.type, enabled=False):
         output = model(pixels)
-    cut = output.reconstruction[:, :, :height, :width]
-    if not bool(cut.isfinite().all()):
-        raise NonFiniteError("NaN or infinity in the reconstructions", "check for a decoder that diverged")
-    return fidelity.as_stored(cut).mul(255).round().to(torch.uint8).cpu(), output.levels
+    reconstruction = output.reconstruction[:, :, :height, :width]
+    if not bool(reconstruction.isfinite().all()):
+        raise NonFiniteError("NaN or infinity in the reconstructions", "check whether the training diverged")
+    return fidelity.as_stored(reconstruction).mul(255).round().to(torch.uint8).cpu(), output.levels
 
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, and each of its modules back into its own mode afterwards."""
+    """Put a model into eval mode within the block, and restore the mode of each module afterwards.
+
+    Args:
+        model: the model.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -251,11 +266,15 @@ def _measure(columns: dict[str, list[Any]], original: Tensor, stored: Tensor, st
 
 
 def mean_over_all(values: Sequence[float | None]) -> float | None:
-    """Average over all images; None if one has no value, as a mean over a part would be of another split."""
+    """Return the mean over all images; None if an image has no value: a partial mean is not comparable.
+
+    Args:
+        values: the value of each image, or None.
+    """
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if len(defined) == len(values) else None
 
 
 def _pictures(images: Tensor) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
-    """Turn uint8 [B, C, H, W] into what Pillow takes: [H, W, 3] or, of one channel, [H, W]."""
+    """Convert uint8 [B, C, H, W] to arrays for Pillow: [H, W, 3] or, for one channel, [H, W]."""
     return list((images[:, 0] if images.shape[1] == 1 else images.permute(0, 2, 3, 1)).numpy())

@@ -1,16 +1,16 @@
-"""What each level of a trained hierarchy contributes to its reconstructions, asked in four ways."""
+"""Four analyses of what each level of a trained hierarchy contributes to its reconstructions."""
 
 from flatvq.levels.conditional_entropy import ConditionalEntropy, conditional_entropy
 from flatvq.levels.examine import examine
-from flatvq.levels.refit import Refitted, refit
-from flatvq.levels.replaced import Replaced, replaced
+from flatvq.levels.refit import RefittedDecoder, refit
+from flatvq.levels.replacement import ReplacementLoss, replacement_losses
 
 __all__ = [
     "ConditionalEntropy",
-    "Refitted",
-    "Replaced",
+    "RefittedDecoder",
+    "ReplacementLoss",
     "conditional_entropy",
     "examine",
     "refit",
-    "replaced",
+    "replacement_losses",
 ]

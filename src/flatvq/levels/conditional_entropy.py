@@ -1,9 +1,11 @@
-"""How much of an upper level the level below already tells.
+"""Estimate the entropy of an upper level's codes, alone and given the level below.
 
-Two small networks predict a level's codes cell by cell, one from the level's own earlier cells alone, one
-from those and all codes of the level below. Their cross-entropies on held-out images are upper bounds of the
-entropies H(top) and H(top | below); 1 - H(top | below) / H(top) is the share that the level below tells. It
-is an estimate, not a bound, and small networks on few images know little.
+Two small networks predict a level's codes cell by cell: one from the earlier cells of the level, the other
+also from all codes of the level below. Their cross-entropies on held-out images are upper bounds of the
+entropies H(top) and H(top | below).
+
+The share of the level that the level below determines is 1 - H(top | below) / H(top). It is an estimate, not
+a bound: small networks trained on few images predict codes poorly.
 
 Axes: B images, h w rows and columns of a level's grid, D code dim, K codes.
 """
@@ -21,38 +23,40 @@ from torch import Tensor
 
 from flatvq.data import DataSplit, TrainingCrops, evaluation_crops
 from flatvq.data.subset import set_aside
-from flatvq.levels.codes import as_images, codes_of, codes_of_level, encoded, stacked
+from flatvq.levels.codes import code_vectors_of, encode_pixels, level_code_vectors, stack_crops, to_images
 from flatvq.levels.masked import CodePredictor
 from flatvq.model import VQVAE
 from flatvq.quantize import code_usage
-from flatvq.quantize.randomness import derived_seed
+from flatvq.randomness import derived_seed
 from flatvq.recipe import TrialRecipe
 
 __all__ = ["ConditionalEntropy", "conditional_entropy"]
 
-_RATE, _DECAY, _LOOKS, _BATCH = 1e-3, 1e-2, 20, 64
-# Share of the images that choose when to stop, and train nothing.
-_CHOOSING = 0.1
+_LEARNING_RATE, _WEIGHT_DECAY, _VALIDATIONS, _BATCH = 1e-3, 1e-2, 20, 64
+# Share of the training images on which the networks are validated instead of trained.
+_VALIDATION_SHARE = 0.1
+# Part of the key of all random numbers. Another name would change the results.
+_PURPOSE = "told"
 
 
 @dataclass(frozen=True)
 class ConditionalEntropy:
-    """Cross-entropies of one level's codes on held-out images, in bits a code."""
+    """Cross-entropies of one level's codes on held-out images, in bits per code."""
 
     level: int
-    """Number of the level; the one below it is `level - 1`."""
+    """Index of the level, the bottom being 0; the level below is `level - 1`."""
     nominal_bits: float
     """log2 K."""
     marginal_bits: float
-    """Entropy of the pooled histogram: log2 of the perplexity."""
+    """Entropy of the histogram of all codes: log2 of the perplexity."""
     alone_bits: float
-    """Given the level's own earlier cells."""
+    """Cross-entropy given the earlier cells of the level."""
     given_below_bits: float
-    """Given those and the level below."""
+    """Cross-entropy given the earlier cells and the level below."""
 
     @property
     def share(self) -> float:
-        """Share of the level that the level below tells."""
+        """Estimated share of the level that the level below determines."""
         return 1 - self.given_below_bits / self.alone_bits if self.alone_bits > 0 else 0.0
 
 
@@ -64,40 +68,50 @@ def conditional_entropy(
     steps: int,
     progress: Callable[[], None] = lambda: None,
 ) -> tuple[ConditionalEntropy, ...]:
-    """Train both networks for every upper level.
+    """Train both networks for every upper level, and measure their cross-entropies.
 
     Args:
         model: the tokenizer, in eval mode.
-        recipe: its trial's: crops and seed.
-        data: what it was trained on.
+        recipe: the recipe of its trial, of which the data, batch size and seed are used.
+        data: the images that it was trained on.
         pixels: held-out crops, uint8 [B, 3, H, W].
-        steps: of training; the best of twenty looks at images that were kept aside counts.
+        steps: training steps. The weights of the best of 20 validations are kept.
         progress: called after each step.
 
     Returns:
         One estimate for each level from 1 up.
     """
-    training, choosing = set_aside(data.training, _CHOOSING)
-    aside = encoded(model, stacked(evaluation_crops(choosing, recipe.data.crop)))
-    scales = [float(level.std()) or 1.0 for level in codes_of(model, [grid[:_BATCH] for grid in aside])]
-    asking = [_Asked(model, recipe, level, scales) for level in range(1, len(recipe.model.levels))]
-    seed = derived_seed(recipe.seed, "told")
+    training, validation = set_aside(data.training, _VALIDATION_SHARE)
+    validation_indices = encode_pixels(model, stack_crops(evaluation_crops(validation, recipe.data.crop)))
+    first_codes = code_vectors_of(model, [grid[:_BATCH] for grid in validation_indices])
+    scales = [float(level.std()) or 1.0 for level in first_codes]
+    predictors = [
+        _LevelPredictors(model, recipe, level, scales) for level in range(1, len(recipe.model.levels))
+    ]
+    seed = derived_seed(recipe.seed, _PURPOSE)
     crops = TrainingCrops(training, recipe.data, seed=seed, batch_size=recipe.train.batch_size)
     with torch.random.fork_rng():  # dropout draws from torch's own generator
         torch.manual_seed(seed)
         for step, batch in enumerate(crops.batches(0, steps)):
-            indices = model.encode(as_images(batch.pixels, model))
-            for asked in asking:
-                asked.learn(indices, step / steps)
-                if (step + 1) % math.ceil(steps / _LOOKS) == 0 or step + 1 == steps:
-                    asked.look(aside)
+            indices = model.encode(to_images(batch.pixels, model))
+            for predictor in predictors:
+                predictor.train_step(indices, step / steps)
+                if (step + 1) % math.ceil(steps / _VALIDATIONS) == 0 or step + 1 == steps:
+                    predictor.validate(validation_indices)
             progress()
-    held_out = encoded(model, pixels)
-    return tuple(asked.found(held_out) for asked in asking)
+    held_out = encode_pixels(model, pixels)
+    return tuple(predictor.measure(held_out) for predictor in predictors)
 
 
-class _Asked:
-    """The two networks of one level."""
+class _LevelPredictors:
+    """The two networks that predict the codes of one level.
+
+    Args:
+        model: the tokenizer.
+        recipe: the recipe of its trial.
+        level: index of the level.
+        scales: standard deviation of the code vectors of each level, by which they are divided.
+    """
 
     def __init__(self, model: VQVAE, recipe: TrialRecipe, level: int, scales: Sequence[float]) -> None:
         self.model, self.level, self.scales = model, level, scales
@@ -105,34 +119,40 @@ class _Asked:
         device = next(model.parameters()).device
         self.size = own.codebook_size
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(recipe.seed, "told", level))
-            views = (None, (below.code_dim, own.downsample))
-            self.nets = [CodePredictor(own.code_dim, self.size, view).to(device) for view in views]
+            torch.manual_seed(derived_seed(recipe.seed, _PURPOSE, level))
+            inputs_below = (None, (below.code_dim, own.downsample))
+            self.nets = [CodePredictor(own.code_dim, self.size, source).to(device) for source in inputs_below]
         self.optimizers = [
-            torch.optim.AdamW(net.parameters(), _RATE, weight_decay=_DECAY) for net in self.nets
+            torch.optim.AdamW(net.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+            for net in self.nets
         ]
         self.best = [(math.inf, net.state_dict()) for net in self.nets]
 
-    def learn(self, indices: Sequence[Tensor], done: float) -> None:
-        """Take one step; the learning rate falls along half a cosine."""
+    def train_step(self, indices: Sequence[Tensor], progress: float) -> None:
+        """Train both networks for one step, with cosine decay of the learning rate.
+
+        Args:
+            indices: of every level, bottom first.
+            progress: share of the steps that are done, in [0, 1).
+        """
         codes, below, target = self._inputs(indices)
         for net, optimizer in zip(self.nets, self.optimizers, strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = _RATE * (1 + math.cos(math.pi * done)) / 2
+                group["lr"] = _LEARNING_RATE * (1 + math.cos(math.pi * progress)) / 2
             loss = F.cross_entropy(net.train()(codes, below), target)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
-    def look(self, indices: Sequence[Tensor]) -> None:
-        """Keep the weights that predict best so far."""
+    def validate(self, indices: Sequence[Tensor]) -> None:
+        """Save the weights of each network if they predict these indices better than before."""
         for number, net in enumerate(self.nets):
             bits = self._bits(net, indices)
             if bits < self.best[number][0]:
                 self.best[number] = (bits, copy.deepcopy(net.state_dict()))
 
-    def found(self, indices: Sequence[Tensor]) -> ConditionalEntropy:
-        """Measure the best weights."""
+    def measure(self, indices: Sequence[Tensor]) -> ConditionalEntropy:
+        """Return the cross-entropies of the best weights on these indices."""
         for net, (_, weights) in zip(self.nets, self.best, strict=True):
             net.load_state_dict(weights)
         alone, given = (self._bits(net, indices) for net in self.nets)
@@ -150,7 +170,7 @@ class _Asked:
 
     def _inputs(self, indices: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         below, own = (
-            codes_of_level(self.model, level, indices[level]).detach() / self.scales[level]
+            level_code_vectors(self.model, level, indices[level]).detach() / self.scales[level]
             for level in (self.level - 1, self.level)
         )
         return own, below, indices[self.level]

@@ -1,4 +1,4 @@
-"""All four questions about the levels of one finished run, and the record of the answers."""
+"""Run all analyses of the levels of a finished run, and write their record."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from flatvq.data import DataSplit, evaluation_crops, open_data
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.provenance import tokenizer_hash
 from flatvq.files import write_json
-from flatvq.levels.codes import stacked
+from flatvq.levels.codes import stack_crops
 from flatvq.levels.conditional_entropy import conditional_entropy
 from flatvq.levels.marginal_gain import MarginalGain, marginal_gain, single_level_counterpart
 from flatvq.levels.refit import refit
-from flatvq.levels.replaced import replaced
+from flatvq.levels.replacement import replacement_losses
 from flatvq.model import load_tokenizer
 from flatvq.recipe import ModelRecipe, TrialRecipe, load_trial
 from flatvq.records import read_metrics
@@ -27,31 +27,34 @@ from flatvq.train.machine import Machine, keep_freed_memory, machine_for
 
 __all__ = ["examine"]
 
-# Held-out crops that are looked at, at most: their codes are in memory all at once.
-_CROPS = 2048
+# Maximum number of held-out crops: the codes of all of them are in memory at once.
+_MAX_CROPS = 2048
 
 
 def examine(
     run: Path, *, steps: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, Any]:
-    """Ask what each level of a run contributes, and write `levels.json` into its folder.
+    """Analyse what each level of a run contributes, and write `levels.json` into its folder.
 
     Args:
         run: the folder of a finished run of a hierarchy.
-        steps: of each decoder and network that is trained; the run's own number if not given.
-        progress: called with the steps done and the steps in all.
+        steps: training steps of each decoder and network; None for the number of the run.
+        progress: called with the number of steps done and the total.
 
     Returns:
-        What `levels.json` holds (docs/records.md).
+        The content of `levels.json` (docs/records.md).
 
     Raises:
-        FlatvqError: if it is no finished run, has but one level, its photographs cannot be read, or they,
-            flatvq or the tokenizer are not those of the training: some of what is held out now might have
-            been trained on then.
+        FlatvqError: if the run is not finished or has only one level, its images cannot be read, or the
+            images, flatvq or the tokenizer differ from those of the training. The images that are held out
+            now might then have been trained on.
     """
     recipe = _recipe(run)
     if len(recipe.model.levels) < 2:
         raise FlatvqError(f"'{run}' has one level", "name the run of a hierarchy")
+    if any(level.index_shape for level in recipe.model.levels):
+        what = f"'{run}' has a residual quantizer, with several indices in each cell"
+        raise FlatvqError(what, "name the run of a hierarchy of single codebooks")
     steps = steps or recipe.train.steps
     single = single_level_counterpart(run)
     total, done = steps * (2 + (single is not None)), 0
@@ -64,68 +67,72 @@ def examine(
     keep_freed_memory()
     data = open_data(recipe.data)
     identity = Identity.of(recipe, data)
-    for each in (run, *([single] if single else [])):
-        _refuse_others(each, identity)
-    pixels = stacked(evaluation_crops(data.validation, recipe.data.crop, _CROPS))
+    for folder in (run, *([single] if single else [])):
+        _require_identity(folder, identity)
+    pixels = stack_crops(evaluation_crops(data.validation, recipe.data.crop, _MAX_CROPS))
     with machine_for(recipe.train, ALONE) as machine:
         model = load_tokenizer(run / "model", machine.device)
-        losses = replaced(model, pixels, recipe.seed)
+        losses = replacement_losses(model, pixels, recipe.seed)
         decoders = refit(model, recipe, data, pixels, machine, steps, step)
-        told = conditional_entropy(model, recipe, data, pixels, steps, step)
-        flat = None if single is None else _refitted_beside(single, data, pixels, machine, steps, step)
+        entropies = conditional_entropy(model, recipe, data, pixels, steps, step)
+        flat = None if single is None else _refit_single_level(single, data, pixels, machine, steps, step)
     upper, flat_gain = marginal_gain(recipe.model, recipe.data.crop, decoders, flat)
-    answers: dict[str, Any] = {
+    record: dict[str, Any] = {
         "format": 2,
         "steps": steps,
         "crops": len(pixels),
         "identity": identity.to_dict(),
         "tokenizer": tokenizer_hash(run / "model"),
-        "replaced": [asdict(one) for one in losses],
-        "refitted": [asdict(one) for one in decoders],
-        "conditional_entropy": [{**asdict(one), "share": one.share} for one in told],
-        "marginal_gain": [{"level": level, **_gain(one)} for level, one in upper.items()],
+        "replaced": [asdict(loss) for loss in losses],
+        "refitted": [asdict(decoder) for decoder in decoders],
+        "conditional_entropy": [{**asdict(entropy), "share": entropy.share} for entropy in entropies],
+        "marginal_gain": [{"level": level, **_gain(gain)} for level, gain in upper.items()],
         "single_level_counterpart": None,
     }
     if single is not None and flat is not None and flat_gain is not None:
-        where = {"run": single.name, "arm": single.parent.name, "tokenizer": tokenizer_hash(single / "model")}
-        answers["single_level_counterpart"] = {**where, "psnr_db": flat[1], **_gain(flat_gain)}
-    write_json(run / "levels.json", answers)
-    return answers
+        counterpart = {
+            "run": single.name,
+            "arm": single.parent.name,
+            "tokenizer": tokenizer_hash(single / "model"),
+        }
+        record["single_level_counterpart"] = {**counterpart, "psnr_db": flat[1], **_gain(flat_gain)}
+    write_json(run / "levels.json", record)
+    return record
 
 
-def _refitted_beside(
+def _refit_single_level(
     single: Path, data: DataSplit, pixels: Tensor, machine: Machine, steps: int, step: Callable[[], None]
 ) -> tuple[ModelRecipe, float]:
-    """Train the single-level run's decoder anew, as the hierarchy's were: its model, and the PSNR in dB."""
+    """Refit the decoder of the single-level run; return its model recipe and the PSNR in dB."""
     recipe = _recipe(single)
     model = load_tokenizer(single / "model", machine.device)
-    (found,) = refit(model, recipe, data, pixels, machine, steps, step)
-    return recipe.model, found.psnr_db
+    (decoder,) = refit(model, recipe, data, pixels, machine, steps, step)
+    return recipe.model, decoder.psnr_db
 
 
-def _refuse_others(run: Path, identity: Identity) -> None:
-    """Refuse a run that was not trained on these images, or whose tokenizer is not the one it ended with."""
+def _require_identity(run: Path, identity: Identity) -> None:
+    """Raise if a run was not trained on these images, or its tokenizer is not the one in its record."""
     if mismatch := mismatch_of(run, identity):
         raise mismatch.error(f"'{run}' was", "train it again")
-    again = f"write them again with `flatvq train {run}`"
-    found = read_metrics(run).measured_on
-    measured = "unknown" if found is None else str(found.tokenizer)
+    remedy = f"write them again with `flatvq train {run}`"
+    measured_on = read_metrics(run).measured_on
+    measured = "unknown" if measured_on is None else str(measured_on.tokenizer)
     try:
         present = tokenizer_hash(run / "model")
     except OSError as error:
         what = f"cannot read the tokenizer of '{run}' ({type(error).__name__})"
-        raise FlatvqError(what, again) from None
+        raise FlatvqError(what, remedy) from None
     if measured != present:
-        what = f"'{run / 'model'}' has weights {present[:8]}, and metrics.json is of weights {measured[:8]}"
-        raise FlatvqError(what, again)
+        what = f"'{run / 'model'}' has weights {present[:8]}, but metrics.json is of weights {measured[:8]}"
+        raise FlatvqError(what, remedy)
 
 
-def _gain(found: MarginalGain) -> dict[str, float]:
-    return {**asdict(found), "db_per_kilobit": found.db_per_kilobit}
+def _gain(gain: MarginalGain) -> dict[str, float]:
+    return {**asdict(gain), "db_per_kilobit": gain.db_per_kilobit}
 
 
 def _recipe(run: Path) -> TrialRecipe:
     recipe = load_trial(run)
     if not (run / "model").is_dir():
-        raise FlatvqError(f"'{run}' is not finished", f"`flatvq train {run}` goes on with it")
+        raise FlatvqError(f"'{run}' is not finished", f"finish it with `flatvq train {run}`")
     return recipe

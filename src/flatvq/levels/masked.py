@@ -1,6 +1,6 @@
-"""A small autoregressive network over a grid of codes, with or without a view of the level below.
+"""A small autoregressive network over a grid of codes, optionally conditioned on the level below.
 
-Each cell's code is predicted from the cells before it, row by row: masked convolutions (van den Oord et al.
+Each code is predicted from the cells before it, row by row, with masked convolutions (van den Oord et al.
 2016, *Pixel Recurrent Neural Networks*, arXiv 1601.06759, section 3.4).
 
 Axes: B images, h w rows and columns of the grid, D code dim, K codes, C channels.
@@ -18,12 +18,13 @@ _CHANNELS, _BLOCKS, _DROPOUT = 96, 4, 0.25
 
 
 class CodePredictor(nn.Module):
-    """Predicts codes of a grid.
+    """Predicts the codes of a grid.
 
     Args:
-        code_dim: D of the codes.
-        codebook_size: K of the codes.
-        below: None, or D of the codes of the level below and by which factor its grid is finer.
+        code_dim: D, the dimension of the code vectors.
+        codebook_size: K, the number of codes.
+        below: the dimension of the code vectors of the level below, and the factor by which its grid is
+            finer; None to ignore that level.
 
     Example:
         >>> net = CodePredictor(4, 16, below=(8, 2)).eval()
@@ -33,13 +34,13 @@ class CodePredictor(nn.Module):
 
     def __init__(self, code_dim: int, codebook_size: int, below: tuple[int, int] | None = None) -> None:
         super().__init__()
-        self.first = _Masked(code_dim, _CHANNELS, 5, itself=False)
+        self.first = _Masked(code_dim, _CHANNELS, 5, include_centre=False)
         self.blocks = nn.ModuleList(_Block() for _ in range(_BLOCKS))
         self.last = nn.Conv2d(_CHANNELS, codebook_size, 1)
-        self.view: nn.Module | None = None
+        self.below_encoder: nn.Module | None = None
         if below is not None:
             dim, factor = below
-            self.view = nn.Sequential(
+            self.below_encoder = nn.Sequential(
                 nn.Conv2d(dim, _CHANNELS, 3, padding=1),
                 nn.ReLU(),
                 nn.Conv2d(_CHANNELS, _CHANNELS, factor, stride=factor),
@@ -49,29 +50,30 @@ class CodePredictor(nn.Module):
             )
 
     def forward(self, codes: Tensor, below: Tensor) -> Tensor:
-        """Predict each cell from those before it.
+        """Predict each code from the cells before it.
 
         Args:
-            codes: [B, D, h, w] of the level.
-            below: [B, D', h x factor, w x factor] of the level below; not looked at without a view of it.
+            codes: code vectors of the level, [B, D, h, w].
+            below: code vectors of the level below, [B, D', h x factor, w x factor]; ignored if the network
+                was created without them.
 
         Returns:
             Logits [B, K, h, w].
         """
-        found = self.first(codes)
-        seen = 0 if self.view is None else self.view(below)
+        hidden = self.first(codes)
+        condition = 0 if self.below_encoder is None else self.below_encoder(below)
         for block in self.blocks:
-            found = block(found + seen)
-        logits: Tensor = self.last(F.relu(found))
+            hidden = block(hidden + condition)
+        logits: Tensor = self.last(F.relu(hidden))
         return logits
 
 
 class _Block(nn.Module):
-    """A residual block that looks at the cells before and at the cell itself."""
+    """A residual block over each cell and the cells before it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.masked = _Masked(_CHANNELS, _CHANNELS, 3, itself=True)
+        self.masked = _Masked(_CHANNELS, _CHANNELS, 3, include_centre=True)
         self.mix = nn.Conv2d(_CHANNELS, _CHANNELS, 1)
         self.drop = nn.Dropout2d(_DROPOUT)
 
@@ -82,15 +84,15 @@ class _Block(nn.Module):
 
 
 class _Masked(nn.Conv2d):
-    """A convolution that sees the cells before a cell and, if asked to, the cell itself."""
+    """A convolution over the cells before a cell and, optionally, the cell itself."""
 
     mask: Tensor
 
-    def __init__(self, inputs: int, outputs: int, size: int, *, itself: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, size: int, *, include_centre: bool) -> None:
         super().__init__(inputs, outputs, size, padding=size // 2)
         mask = torch.ones(size, size)
         middle = size // 2
-        mask[middle, middle + itself :] = 0
+        mask[middle, middle + include_centre :] = 0
         mask[middle + 1 :] = 0
         self.register_buffer("mask", mask)
 

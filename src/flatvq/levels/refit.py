@@ -1,7 +1,7 @@
-"""Decoders trained anew on frozen codes: with every level, and without one of the upper levels.
+"""Train new decoders on frozen codes: with all levels, and without one of the upper levels.
 
-The difference is what the level adds to what the others already say. Encoders and codebooks stay as they are,
-so a level that would have been trained otherwise had it stood alone is not given that chance.
+The difference in PSNR is what the level adds to the other levels. Encoders and codebooks are frozen, so the
+other levels cannot adapt to its absence.
 
 Axes: B batch, H W rows and columns, h w a level's grid, D code dim.
 """
@@ -18,25 +18,25 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from flatvq.data import DataSplit, TrainingCrops
-from flatvq.levels.codes import Decode, as_images, codes_of, encoded, mean_psnr
+from flatvq.levels.codes import Decode, code_vectors_of, encode_pixels, mean_psnr, to_images
 from flatvq.model import VQVAE, build_vqvae
-from flatvq.quantize.randomness import derived_seed
+from flatvq.randomness import derived_seed
 from flatvq.recipe import TrialRecipe
 from flatvq.train.machine import Machine
 from flatvq.train.objective import RECONSTRUCTION_WEIGHT, learning_rate
 from flatvq.train.optimizer import optimizer_for
 
-__all__ = ["Refitted", "refit"]
+__all__ = ["RefittedDecoder", "refit"]
 
 
 @dataclass(frozen=True)
-class Refitted:
-    """A decoder that was trained anew."""
+class RefittedDecoder:
+    """The result of training a new decoder."""
 
     without: int | None
-    """The level that it does not see; None if it sees all."""
+    """The level that was withheld from the decoder; None for all levels."""
     psnr_db: float
-    """On the held-out crops, the mean over images."""
+    """Mean PSNR over the held-out crops."""
 
 
 def refit(
@@ -47,53 +47,55 @@ def refit(
     machine: Machine,
     steps: int,
     progress: Callable[[], None] = lambda: None,
-) -> tuple[Refitted, ...]:
+) -> tuple[RefittedDecoder, ...]:
     """Train one decoder with all levels, and one without each upper level, on the same batches.
 
-    They have the same architecture and the same first weights; the codes of the absent level are zeros. The
-    learning rate and its schedule are the trial's, over `steps`.
+    All decoders have the same architecture and initial weights. The codes of the withheld level are zeros.
+    The learning rate and its schedule are those of the trial, over `steps`.
 
     Args:
-        model: the tokenizer, in eval mode; it stays as it is.
-        recipe: its trial's.
-        data: what it was trained on.
+        model: the tokenizer, in eval mode; it is not changed.
+        recipe: the recipe of its trial.
+        data: the images that it was trained on.
         pixels: held-out crops, uint8 [B, 3, H, W].
         machine: where to train.
-        steps: of each decoder.
+        steps: training steps of each decoder.
         progress: called after each step.
 
     Returns:
-        The decoder with all levels, then those without one, from level 1 up.
+        The decoder with all levels, then those without level 1, 2, ...
     """
-    rule = recipe.train.model_copy(update={"steps": steps})
+    settings = recipe.train.model_copy(update={"steps": steps})
     seed = derived_seed(recipe.seed, "refit")
-    fresh = build_vqvae(recipe.model, recipe.codebook, seed=seed).decoders[0].to(machine.device)
-    fresh.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    absent = [None, *range(1, len(recipe.model.levels))]
-    decoders = [copy.deepcopy(fresh) for _ in absent]
-    optimizers = [optimizer_for(decoder, rule) for decoder in decoders]
-    crops = TrainingCrops(data.training, recipe.data, seed=seed, batch_size=rule.batch_size)
+    initial = build_vqvae(recipe.model, recipe.codebook, seed=seed).decoders[0].to(machine.device)
+    initial.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    withheld = [None, *range(1, len(recipe.model.levels))]
+    decoders = [copy.deepcopy(initial) for _ in withheld]
+    optimizers = [optimizer_for(decoder, settings) for decoder in decoders]
+    crops = TrainingCrops(data.training, recipe.data, seed=seed, batch_size=settings.batch_size)
     for step, batch in enumerate(crops.batches(0, steps)):
-        images = as_images(batch.pixels, model)
+        images = to_images(batch.pixels, model)
         with torch.no_grad():
-            codes = codes_of(model, model.encode(images))  # in float32, as it is evaluated
-        for without, decoder, optimizer in zip(absent, decoders, optimizers, strict=True):
+            codes = code_vectors_of(model, model.encode(images))  # in float32, as in evaluation
+        for without, decoder, optimizer in zip(withheld, decoders, optimizers, strict=True):
             with machine.autocast():
-                decoded = _decoder(decoder, without)(codes)
-            _step(decoder, optimizer, decoded, images, learning_rate(step, rule), rule.clip_norm)
+                decoded = _decode_function(decoder, without)(codes)
+            _step(decoder, optimizer, decoded, images, learning_rate(step, settings), settings.clip_norm)
         progress()
     with torch.no_grad():
-        held_out = codes_of(model, encoded(model, pixels))
+        held_out = code_vectors_of(model, encode_pixels(model, pixels))
     return tuple(
-        Refitted(without, mean_psnr(_decoder(decoder.eval(), without), held_out, pixels))
-        for without, decoder in zip(absent, decoders, strict=True)
+        RefittedDecoder(without, mean_psnr(_decode_function(decoder.eval(), without), held_out, pixels))
+        for without, decoder in zip(withheld, decoders, strict=True)
     )
 
 
-def _decoder(decoder: nn.Module, without: int | None) -> Decode:
+def _decode_function(decoder: nn.Module, without: int | None) -> Decode:
+    """Return a function that decodes code vectors, with zeros for the withheld level, to images in [0, 1]."""
+
     def decode(codes: Sequence[Tensor]) -> Tensor:
-        seen = [torch.zeros_like(own) if level == without else own for level, own in enumerate(codes)]
-        image: Tensor = decoder(seen)
+        inputs = [torch.zeros_like(code) if level == without else code for level, code in enumerate(codes)]
+        image: Tensor = decoder(inputs)
         return (image + 1) / 2
 
     return decode

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from flatvq.model.memory import require_memory
@@ -13,13 +15,15 @@ from flatvq.quantize import (
     FiniteScalarQuantizer,
     Gradient,
     KMeansInit,
+    LookupFreeQuantizer,
     Quantizer,
     RandomInit,
+    ResidualQuantizer,
     VectorQuantizer,
     rotation_trick,
     straight_through,
 )
-from flatvq.quantize.randomness import derived_seed
+from flatvq.randomness import derived_seed
 from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe, ReplacementRecipe
 
 __all__ = ["build_quantizer", "build_vqvae"]
@@ -72,19 +76,21 @@ def build_quantizer(
         seed: the seed of the random draws of this codebook.
         steps: the number of training steps; None if the model will not be trained.
     """
-    if level.scalar_levels:
+    if level.quantizer == "scalar":
         return FiniteScalarQuantizer(level.scalar_levels)
+    if level.quantizer == "lookup-free":
+        return LookupFreeQuantizer(level.code_dim)
     decay = codebook.update.decay
-    return VectorQuantizer(
-        level.codebook_size,
-        level.code_dim,
-        metric=codebook.metric,
-        update=Ema(decay) if codebook.update.kind == "ema" else Gradient(decay),
-        estimator=rotation_trick if codebook.estimator == "rotation" else straight_through,
-        init=_init(codebook.init),
-        replacement=_replacement(codebook.replacement, steps),
-        seed=seed,
-    )
+    settings: dict[str, Any] = {
+        "update": Ema(decay) if codebook.update.kind == "ema" else Gradient(decay),
+        "estimator": rotation_trick if codebook.estimator == "rotation" else straight_through,
+        "init": _init(codebook.init),
+        "replacement": _replacement(codebook.replacement, steps),
+        "seed": seed,
+    }
+    if level.quantizer == "residual":
+        return ResidualQuantizer(level.codebook_size, level.code_dim, level.stages, **settings)
+    return VectorQuantizer(level.codebook_size, level.code_dim, metric=codebook.metric, **settings)
 
 
 def _init(recipe: InitRecipe) -> RandomInit | DataInit | KMeansInit:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import log2
+from math import prod
 
 from flatvq.model.blocks import Layer, multiply_adds, parameters
 from flatvq.model.layout import grids_of, layout_of
 from flatvq.recipe import ModelRecipe
+from flatvq.records import codebook_sizes
 
 __all__ = ["Capacity", "LevelCapacity", "capacity_of"]
 
@@ -23,6 +24,13 @@ class LevelCapacity:
     """K."""
     code_dim: int
     """D."""
+    indices_per_cell: int = 1
+    """Q: the number of stages of a residual quantizer."""
+
+    @property
+    def codes(self) -> str:
+        """The codebook sizes for display, such as `512`, or `4 × 512` for four residual stages."""
+        return codebook_sizes(self.codebook_size, self.indices_per_cell)
 
 
 @dataclass(frozen=True)
@@ -30,13 +38,13 @@ class Capacity:
     """The capacity of a model for an image of a given size."""
 
     bits_per_image: float
-    """Nominal bits: the sum over levels of h x w x log2 K."""
+    """Nominal bits: the sum over levels of h x w x Q x log2 K."""
     bits_per_pixel: float
     """`bits_per_image` divided by H x W."""
     parameters: int
     """Number of weights and biases, without codebooks."""
     codebook_parameters: int
-    """The sum over codebooks of K x D. Finite scalar quantization has no codebook."""
+    """The sum over codebooks of K x D. Finite scalar and lookup-free quantization have no codebook."""
     multiply_adds: int
     """Multiply-adds of the convolutions in one forward pass (encode and decode) of one image."""
     search_multiply_adds: int
@@ -71,9 +79,11 @@ def capacity_of(model: ModelRecipe, size: int | tuple[int, int]) -> Capacity:
     parts = list(_parts(model, [height * width, *(rows * columns for rows, columns in grids)]))
     levels = list(zip(model.levels, (rows * columns for rows, columns in grids), strict=True))
     codebooks = [
-        (cells, level.codebook_size * level.code_dim) for level, cells in levels if not level.scalar_levels
+        (cells, prod(level.index_shape) * level.codebook_size * level.code_dim)
+        for level, cells in levels
+        if level.has_codebook
     ]
-    bits = sum(cells * log2(level.codebook_size) for level, cells in levels)
+    bits = sum(cells * level.bits_per_cell for level, cells in levels)
     return Capacity(
         bits_per_image=bits,
         bits_per_pixel=bits / (height * width),
@@ -82,7 +92,7 @@ def capacity_of(model: ModelRecipe, size: int | tuple[int, int]) -> Capacity:
         multiply_adds=sum(multiply_adds(layers, number) for layers, number in parts),
         search_multiply_adds=sum(number * entries for number, entries in codebooks),
         levels=tuple(
-            LevelCapacity(grid, level.codebook_size, level.code_dim)
+            LevelCapacity(grid, level.codebook_size, level.code_dim, prod(level.index_shape))
             for grid, level in zip(grids, model.levels, strict=True)
         ),
     )

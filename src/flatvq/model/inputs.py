@@ -69,12 +69,13 @@ def require_indices(model: ModelRecipe, indices: Sequence[Tensor]) -> None:
 
     Args:
         model: the recipe.
-        indices: integers [B, h, w] for each level, bottom first.
+        indices: integers [B, *index_shape, h, w] for each level, bottom first.
 
     Raises:
         FlatvqError: if number of levels, axes, dtype or grids do not fit the model.
     """
-    _require_levels(model, indices, "indices", [("B", "h", "w")] * len(model.levels))
+    axes: list[tuple[Axis, ...]] = [("B", *level.index_shape, "h", "w") for level in model.levels]
+    _require_levels(model, indices, "indices", axes)
     for number, level in enumerate(indices):
         require_integers(level, f"indices[{number}]")
 

@@ -68,8 +68,8 @@ def match(
     A capacity within the tolerance is not changed. The others are changed as follows:
 
     - Bits: by `codebook_size`, as close to equality as integers allow. All sizes change by one factor, and
-      those rounded last compensate for the rounding of the others. Levels without a codebook
-      (`scalar_levels`) do not change.
+      those rounded last compensate for the rounding of the others. Levels without a codebook do not
+      change.
     - Parameters and multiply-adds: by the smallest change of `width` and `residual_width`, measured as
       ratios. If both capacities are matched, the larger of the two differences counts. If no widths are
       within the tolerance, it is added to the smallest difference that can be reached.
@@ -116,8 +116,8 @@ def _codebook_changes(
 ) -> dict[str, tuple[int, int]]:
     """Scale the codebooks to the bits of the reference."""
     capacity = capacity_of(model, size)
-    area = [level.grid[0] * level.grid[1] for level in capacity.levels]
-    levels = [n for n, level in enumerate(model.levels) if not level.scalar_levels]
+    area = [level.grid[0] * level.grid[1] * level.indices_per_cell for level in capacity.levels]
+    levels = [n for n, level in enumerate(model.levels) if level.has_codebook]
     # One more code changes the bits by about cells / K. The level where this is smallest comes last, so that
     # it can compensate for the rounding of the others.
     levels.sort(key=lambda n: area[n] / model.levels[n].codebook_size, reverse=True)
@@ -168,9 +168,8 @@ class _Cost:
     def __init__(self, model: ModelRecipe, size: int | tuple[int, int], name: CapacityName) -> None:
         def at(width: int, residual_width: int) -> int:
             widths = {"width": width, "residual_width": residual_width}
-            return int(
-                getattr(capacity_of(model.model_copy(update=widths), size), CAPACITIES[name].attribute)
-            )
+            capacity = capacity_of(model.model_copy(update=widths), size)
+            return int(getattr(capacity, CAPACITIES[name].attribute))
 
         one, two, three = (at(width, 1) for width in (2, 4, 6))
         self.base, self.slope, self.bend = one, two - one, three - 2 * two + one

@@ -30,7 +30,9 @@ def model_bytes(model: ModelRecipe) -> int:
     """
     capacity = capacity_of(model, prod(level.downsample for level in model.levels))
     numbers = capacity.parameters + capacity.codebook_parameters
-    return _FLOAT * numbers + _STATE_PER_CODE * sum(level.codebook_size for level in model.levels)
+    return _FLOAT * numbers + _STATE_PER_CODE * sum(
+        prod(level.index_shape) * level.codebook_size for level in model.levels
+    )
 
 
 def training_bytes(recipe: TrialRecipe, processes: int = 1) -> int:
@@ -56,9 +58,10 @@ def training_bytes(recipe: TrialRecipe, processes: int = 1) -> int:
     gathered = 0
     built_levels = capacity_of(recipe.model, recipe.data.crop).levels
     for level, built in zip(recipe.model.levels, built_levels, strict=True):
-        if not level.scalar_levels:
+        if level.has_codebook:
             available = recipe.train.steps * images * prod(built.grid)
-            gathered += min(init.vectors_per_code * level.codebook_size, available) * level.code_dim
+            vectors = min(init.vectors_per_code * level.codebook_size, available)
+            gathered += built.indices_per_cell * vectors * level.code_dim
     return batch + _FLOAT * gathered
 
 

@@ -91,11 +91,15 @@ class VQVAE(nn.Module):
 
     def __init__(self, recipe: ModelRecipe, quantizers: Sequence[Quantizer]) -> None:
         super().__init__()
-        expected = [(level.codebook_size, level.code_dim, level.code_dim) for level in recipe.levels]
-        given = [(each.codebook_size, each.code_dim, each.input_dim) for each in quantizers]
+        expected = [
+            (level.codebook_size, level.code_dim, level.code_dim, level.index_shape)
+            for level in recipe.levels
+        ]
+        given = [(each.codebook_size, each.code_dim, each.input_dim, each.index_shape) for each in quantizers]
         if given != expected:
+            names = "(codebook_size, code_dim, input_dim, index_shape)"
             raise FlatvqError(
-                f"quantizers with (codebook_size, code_dim, input_dim) {given} are not those of the recipe",
+                f"quantizers with {names} {given} are not those of the recipe",
                 f"pass one per level, bottom first: {expected}",
             )
         layout = layout_of(recipe)
@@ -131,14 +135,14 @@ class VQVAE(nn.Module):
     @torch.no_grad()
     def encode(
         self, images: Float[Tensor, "batch channels height width"]
-    ) -> tuple[Int64[Tensor, "batch _ _"], ...]:
+    ) -> tuple[Int64[Tensor, "batch *indices_and_grid"], ...]:
         """Encode images to indices.
 
         Args:
             images: [B, C, H, W] in [0, 1]; C as in the recipe, H and W multiples of `factor`.
 
         Returns:
-            [B, h, w] for each level, bottom first.
+            [B, h, w] for each level, bottom first; [B, Q, h, w] for a residual quantizer of Q stages.
 
         Raises:
             FlatvqError: if axes, dtype, device or size do not fit, or a value is below -0.5 or above 1.5,
@@ -149,12 +153,12 @@ class VQVAE(nn.Module):
         return tuple(level.indices for level in self._quantize(checked))
 
     def decode(
-        self, indices: Sequence[Integer[Tensor, "batch _ _"]]
+        self, indices: Sequence[Integer[Tensor, "batch *indices_and_grid"]]
     ) -> Float[Tensor, "batch channels height width"]:
         """Decode indices to images.
 
         Args:
-            indices: integers [B, h, w] for each level, bottom first, as `encode` returns them.
+            indices: integers for each level, bottom first, as `encode` returns them.
 
         Returns:
             [B, C, H, W], approximately in [0, 1] but not clamped, in the dtype of the weights.

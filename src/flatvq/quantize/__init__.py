@@ -1,15 +1,17 @@
 """Quantizers as PyTorch modules, usable in anybody's model, and the statistics of their codebooks."""
 
 from flatvq.deprecation import renamed_exports
+from flatvq.nearest import nearest_codes
 from flatvq.quantize.codebook import Codebook, InitEvent
 from flatvq.quantize.ema import Ema, Gradient
 from flatvq.quantize.estimators import rotation_trick, straight_through
 from flatvq.quantize.init import DataInit, KMeansInit, RandomInit
+from flatvq.quantize.lookup_free import LookupFreeQuantizer
 from flatvq.quantize.module import Quantizer
 from flatvq.quantize.replacement import DeadCodeReplacement, ReplacementEvent
+from flatvq.quantize.residual import ResidualQuantizer
 from flatvq.quantize.result import Quantized
 from flatvq.quantize.scalar import FiniteScalarQuantizer
-from flatvq.quantize.search import nearest_codes
 from flatvq.quantize.usage import CodeUsage, UsageCounter, code_usage
 from flatvq.quantize.vector import VectorQuantizer
 
@@ -23,10 +25,12 @@ __all__ = [
     "Gradient",
     "InitEvent",
     "KMeansInit",
+    "LookupFreeQuantizer",
     "Quantized",
     "Quantizer",
     "RandomInit",
     "ReplacementEvent",
+    "ResidualQuantizer",
     "UsageCounter",
     "VectorQuantizer",
     "code_usage",

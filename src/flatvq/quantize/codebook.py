@@ -16,18 +16,17 @@ from torch import Tensor, nn
 
 from flatvq.deprecation import renamed_attribute
 from flatvq.errors import FlatvqError
+from flatvq.nearest import code_sums, look_up
 from flatvq.quantize.checks import require_finite
 from flatvq.quantize.distributed import Ranks
 from flatvq.quantize.ema import Ema, Update, ema_step
 from flatvq.quantize.init import DataInit, Init, RandomInit, random_codes
 from flatvq.quantize.operator import learn_in_graph, look_up_operator, register, require_learning
 from flatvq.quantize.precision import Float32Module
-from flatvq.quantize.randomness import generator
 from flatvq.quantize.recomputation import RecentCodeVectors, in_backward_pass, may_run_again
 from flatvq.quantize.replacement import DeadCodeReplacement, ReplacementEvent, replacements
-from flatvq.quantize.search import look_up
 from flatvq.quantize.sharding import full, is_sharded, write_rows
-from flatvq.quantize.sums import code_sums
+from flatvq.randomness import generator
 from flatvq.shapes import require_axes, require_floating
 
 __all__ = ["Codebook", "InitEvent"]
@@ -105,6 +104,7 @@ class Codebook(Float32Module):
         self.events: list[InitEvent | ReplacementEvent] = []
         """What happened, in order; whoever records it may empty the list."""
         self._gathered: list[Tensor] = []
+        self._previous: tuple[Codebook, ...] = ()
         self._recent = RecentCodeVectors()
         self._sharded: Tensor | None = None
         weight = torch.empty(size, dim, dtype=torch.float32)
@@ -177,7 +177,7 @@ class Codebook(Float32Module):
             >>> from flatvq.quantize import VectorQuantizer
             >>> quantizer = VectorQuantizer(2, 1)
             >>> quantizer.codebook.set_code_vectors(torch.tensor([[1.0], [5.0]]))
-            >>> quantizer(torch.tensor([[4.0]])).codes.tolist()
+            >>> quantizer(torch.tensor([[4.0]])).code_vectors.tolist()
             [[5.0]]
         """
         require_axes(codes, "codes", self.size, self.dim)
@@ -188,6 +188,10 @@ class Codebook(Float32Module):
         self.is_initialized.fill_(True)
         self._gathered.clear()
         self.events.append(InitEvent(self.step, "set_code_vectors", self.size, 0))
+
+    def init_after(self, previous: Codebook) -> None:
+        """Initialize this codebook from data only after another one, on whose codes its vectors depend."""
+        self._previous = (previous,)  # in a tuple, or it would become a submodule
 
     def freeze(self, frozen: bool = True) -> None:
         """Keep the codebook as it is in training mode too; `freeze(False)` lets it learn again.
@@ -289,6 +293,8 @@ class Codebook(Float32Module):
             self._gathered.clear()
             method = type(self.init).__name__
             self.events.append(InitEvent(step, method, len(pool), drawn.filled))
+        elif not all(codebook.initialized for codebook in self._previous):
+            self._gathered.clear()
 
     def _require_drawn_codes(self) -> None:
         """Refuse to replace codes that the user wrote into a codebook that waits for its init from data."""

@@ -26,11 +26,11 @@ def commitment_loss(
     error: Float[Tensor, ""] | None = None,
     mask: Bool[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean squared distance of vectors from their codes (van den Oord et al. 2017, eq. 3, third term).
+    """Mean squared distance of vectors from their code vectors (van den Oord et al. 2017, eq. 3, third term).
 
     Args:
         vectors: encoder outputs z [N, D].
-        codes: the code e chosen for each [N, D], without gradients.
+        codes: the code vector e of each [N, D]; detached here.
         error: the loss itself, if it is known already; without gradients. Not used with a mask.
         mask: bool [N], True for the vectors to average over; all if None.
 
@@ -47,6 +47,7 @@ def commitment_loss(
         >>> commitment_loss(z, torch.tensor([[1.0, 4.0]]), mask=torch.tensor([False])).item()
         0.0
     """
+    codes = codes.detach()
     if mask is not None:
         squares = (vectors - codes).square().sum(dim=1)
         count = mask.sum().clamp(min=1) * vectors.shape[1]

@@ -15,9 +15,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from flatvq.errors import FlatvqError, nearest
+from flatvq.nearest import code_sums, nearest_codes
 from flatvq.quantize.checks import whole
-from flatvq.quantize.search import nearest_codes
-from flatvq.quantize.sums import code_sums
 
 __all__ = [
     "DataInit",

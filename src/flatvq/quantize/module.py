@@ -1,12 +1,13 @@
-"""What all quantizers share: the checks and conversions between a model and N flat vectors.
+"""The base class of quantizers: checks, and conversions between maps and flat vectors.
 
-Axes: B batch, C input channels, D code dim, K codes, N = B x grid flattened vectors.
+Axes: B batch, C input channels, D code dim, K codes, Q indices of a position, N = B x grid flattened vectors.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from math import log2, prod
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -16,7 +17,7 @@ from flatvq.deprecation import renamed_attribute
 from flatvq.quantize.checks import require_indices, require_mask
 from flatvq.quantize.precision import Float32Module
 from flatvq.quantize.result import Quantized
-from flatvq.shapes import require_axes, require_floating
+from flatvq.shapes import require_axes, require_floating, require_integers
 
 __all__ = ["Quantizer"]
 
@@ -27,7 +28,8 @@ class Quantizer(Float32Module):
     Every quantizer keeps these guarantees:
 
     - It takes channel-first maps [B, C, *grid] or flat vectors [N, C] of any floating-point dtype, and
-      returns `quantized` in that dtype. It computes in float32, autocast or not, and its state stays float32.
+      returns `quantized` in that dtype. It computes in float32, also under autocast. Its state is float32.
+    - `decode_indices(out.indices)` equals `out.quantized`.
     - Inputs of another shape, dtype or device, NaN and infinity, and indices outside [0, K) are refused.
     - With a mask, positions that are False neither teach the codebook nor count in a loss.
     - Without any valid position the losses are zero, with a graph.
@@ -35,11 +37,18 @@ class Quantizer(Float32Module):
     """
 
     codebook_size: int
-    """K."""
+    """K, the number of values of an index."""
     code_dim: int
     """D."""
     input_dim: int
     """C."""
+    index_shape: tuple[int, ...] = ()
+    """The indices of one position: () for one index, (Q,) for several."""
+
+    @property
+    def bits_per_position(self) -> float:
+        """Nominal bits of one position: Q log2 K."""
+        return prod(self.index_shape) * log2(self.codebook_size)
 
     def forward(
         self, latents: Float[Tensor, "b c *grid"], mask: Bool[Tensor, "b *grid"] | None = None
@@ -71,23 +80,24 @@ class Quantizer(Float32Module):
                 quantized, fixed, chosen = (
                     torch.where(valid[:, None], vectors, 0.0) for vectors in (quantized, fixed, chosen)
                 )
-                indices = torch.where(valid, indices, -1)
+                indices = torch.where(valid.view(-1, *[1] * len(self.index_shape)), indices, -1)
         return Quantized(
             quantized=_channel_first(quantized, grid).to(latents.dtype),
-            indices=indices.view(grid),
+            indices=_channel_first(indices, grid),
             codebook_loss=out.codebook_loss,
             commitment_loss=out.commitment_loss,
+            entropy_loss=out.entropy_loss,
             latents=_channel_first(fixed, grid),
             code_vectors=_channel_first(chosen, grid),
         )
 
     def decode_indices(
-        self, indices: Integer[Tensor, "b *grid"], mask: Bool[Tensor, "b *grid"] | None = None
+        self, indices: Integer[Tensor, "b *indices_and_grid"], mask: Bool[Tensor, "b *grid"] | None = None
     ) -> Float[Tensor, "b c *grid"]:
         """Look up indices: the values that `forward` returns as `quantized` for them.
 
         Args:
-            indices: integers [B, *grid] or [N].
+            indices: integers [B, *index_shape, *grid] or [N, *index_shape].
             mask: True where positions are valid; others may hold any index and become zero.
 
         Returns:
@@ -96,18 +106,20 @@ class Quantizer(Float32Module):
         Raises:
             FlatvqError: if an index is outside [0, K), or the shape, dtype or device does not fit.
         """
-        require_axes(indices, "indices", "B", "*grid")
+        require_axes(indices, "indices", "B", *self.index_shape, "*grid")
+        require_integers(indices, "indices")
+        flat, grid = _channel_last(indices) if self.index_shape else (indices.flatten(), indices.shape)
+        valid = None
         if mask is not None:
-            require_mask(mask, indices.shape, indices.device)
-        require_indices(indices, self.codebook_size, mask)
+            require_mask(mask, grid, indices.device)
+            valid = mask.flatten()
+        require_indices(flat, self.codebook_size, valid)
         self._require_device(indices, "indices")
         with _float32(indices.device.type):
-            flat = indices.long().flatten()
-            if mask is None:
-                return _channel_first(self._decode(flat), indices.shape)
-            valid = mask.flatten()
-            vectors = self._decode(torch.where(valid, flat, 0))
-            return _channel_first(torch.where(valid[:, None], vectors, 0.0), indices.shape)
+            if valid is None:
+                return _channel_first(self._decode(flat.long()), grid)
+            flat = torch.where(valid.view(-1, *[1] * len(self.index_shape)), flat.long(), 0)
+            return _channel_first(torch.where(valid[:, None], self._decode(flat), 0.0), grid)
 
     codes = renamed_attribute("codes", "decode_indices")
 
@@ -120,12 +132,12 @@ class Quantizer(Float32Module):
             valid: bool [N]; None if all are.
 
         Returns:
-            Flat arrays [N, ...]; the base class overwrites what is not valid.
+            Flat arrays [N, ...], with indices [N, *index_shape]. The base class overwrites what is not valid.
         """
 
     @abstractmethod
     def _decode(self, indices: Tensor) -> Tensor:
-        """Look up int64 [N], all in [0, K): float32 [N, C]."""
+        """Return the quantized values float32 [N, C] of int64 [N, *index_shape], all in [0, K)."""
 
     def _require_device(self, tensor: Tensor, name: str) -> None:
         """Refuse a tensor on another device than the quantizer's state, if it has any."""
@@ -147,7 +159,9 @@ def _channel_last(maps: Tensor) -> tuple[Tensor, torch.Size]:
 
 
 def _channel_first(vectors: Tensor, grid: torch.Size) -> Tensor:
-    """Unflatten [N, D] into [B, D, *grid]."""
+    """Unflatten [N, D] into [B, D, *grid], and [N] into [B, *grid]."""
+    if vectors.ndim == 1:
+        return vectors.view(grid)
     maps = vectors if len(grid) == 1 else vectors.view(*grid, vectors.shape[1]).movedim(-1, 1)
     # A graph must not return views of its intermediate results: the compiler may lay those out differently.
     return maps.clone() if torch.compiler.is_compiling() else maps

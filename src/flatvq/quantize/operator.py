@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
+from flatvq.nearest import look_up
 from flatvq.quantize.checks import has_values
 from flatvq.quantize.recomputation import may_run_again
-from flatvq.quantize.search import look_up
 
 __all__ = ["learn_in_graph", "look_up_operator", "register", "require_learning"]
 

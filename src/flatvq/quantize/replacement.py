@@ -15,7 +15,7 @@ from torch import Tensor
 from flatvq.quantize.checks import real, whole
 from flatvq.quantize.distributed import Ranks
 from flatvq.quantize.init import distinct_rows
-from flatvq.quantize.randomness import generator
+from flatvq.randomness import generator
 
 __all__ = ["DeadCodeReplacement", "ReplacementEvent", "replacements"]
 

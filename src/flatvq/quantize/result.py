@@ -24,11 +24,15 @@ class Quantized:
     """The codes in place of the inputs, of the input's shape and dtype; carries the estimator's gradient.
     Zero at masked positions."""
     indices: Tensor
-    """The index of each code: int64 [B, *grid] or [N]. -1 at masked positions."""
+    """int64 [B, *grid] or [N]; [B, Q, *grid] or [N, Q] where a position has Q indices. -1 at masked
+    positions."""
     codebook_loss: Tensor
     """Scalar ||sg[z] - e||^2 (van den Oord et al. 2017, eq. 3, second term); reaches the codebook only."""
     commitment_loss: Tensor
     """Scalar ||z - sg[e]||^2 (the same, third term without beta); reaches the encoder only."""
+    entropy_loss: Tensor
+    """Scalar in nats that is small if latents are far from the borders between codes and all codes are used
+    (Yu et al. 2023, eq. 5); reaches the encoder only. Zero for quantizers that have no such loss."""
     latents: Tensor
     """The quantizer's input in the space of the codes, detached: float32 [B, code_dim, *grid] or
     [N, code_dim]. Zero at masked positions."""

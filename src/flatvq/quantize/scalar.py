@@ -73,6 +73,7 @@ class FiniteScalarQuantizer(Quantizer):
             indices=(digits * lattice.places).sum(dim=-1),
             codebook_loss=zero,
             commitment_loss=zero,
+            entropy_loss=zero,
             latents=bounded.detach() / lattice.half,
             code_vectors=quantized.detach(),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from math import prod
 
 import torch
 import torch.distributed as dist
@@ -28,13 +29,13 @@ class CodeUsage:
     codebook_size: int
     """K."""
     used_codes: int
-    """Codes that occur at least once."""
+    """Codes that occur at least once, summed over the Q codebooks of a residual quantizer."""
     usage: float
-    """The same as a share of K, in [0, 1]."""
+    """`used_codes` as a share of all codes, in [0, 1]."""
     perplexity: float
-    """exp of the entropy of the pooled histogram: between 1 and K."""
+    """exp of the entropy of the pooled histogram, between 1 and K; the geometric mean over Q codebooks."""
     codes_for_99: int
-    """The fewest codes that carry 99 % of all occurrences."""
+    """The fewest codes that carry 99 % of all occurrences, summed over Q codebooks."""
 
     @property
     def effective_bits(self) -> float:
@@ -46,7 +47,8 @@ def code_usage(counts: Tensor) -> CodeUsage:
     """Summarise a histogram of indices.
 
     Args:
-        counts: integers [K], how often each code occurred; at least one occurrence.
+        counts: integers [K], or [Q, K] for Q codebooks: how often each code occurred. Every codebook has at
+            least one occurrence.
 
     Returns:
         The usage statistics.
@@ -58,20 +60,34 @@ def code_usage(counts: Tensor) -> CodeUsage:
         >>> code_usage(torch.tensor([2, 2, 0, 0]))
         CodeUsage(codebook_size=4, used_codes=2, usage=0.5, perplexity=2.0, codes_for_99=2)
     """
-    require_axes(counts, "counts", "K")
+    require_axes(counts, "counts", *(["Q", "K"] if counts.ndim == 2 else ["K"]))
     require_integers(counts, "counts")
-    if len(counts) and int(counts.min()) < 0:
+    if counts.numel() and int(counts.min()) < 0:
         raise FlatvqError(f"a count is {int(counts.min())}", "pass how often each code occurred, 0 or more")
-    total = int(counts.sum())
-    if total == 0:
-        raise FlatvqError("no index was counted", "add those of at least one image")
-    shares = counts.double() / total
-    present = shares[shares > 0]
-    entropy = float(-(present * present.log2()).sum())
-    mass = present.sort(descending=True).values.cumsum(0)
-    # The tolerance keeps rounding of the running sum from asking for one code more.
-    carrying = int((mass < 0.99 - 1e-12).sum()) + 1
-    return CodeUsage(len(counts), len(present), len(present) / len(counts), 2.0**entropy, carrying)
+    codebooks = [_Histogram(row) for row in (counts if counts.ndim == 2 else counts[None])]
+    used = sum(codebook.used for codebook in codebooks)
+    return CodeUsage(
+        codebook_size=counts.shape[-1],
+        used_codes=used,
+        usage=used / counts.numel(),
+        perplexity=2.0 ** (sum(codebook.entropy for codebook in codebooks) / len(codebooks)),
+        codes_for_99=sum(codebook.codes_for_99 for codebook in codebooks),
+    )
+
+
+class _Histogram:
+    """Statistics of one codebook's counts, integers [K]."""
+
+    def __init__(self, counts: Tensor) -> None:
+        total = int(counts.sum())
+        if total == 0:
+            raise FlatvqError("no index was counted", "add those of at least one image")
+        shares = counts[counts > 0].double() / total
+        mass = shares.sort(descending=True).values.cumsum(0)
+        self.used = len(shares)
+        self.entropy = float(-(shares * shares.log2()).sum())
+        # The tolerance keeps rounding of the running sum from adding one more code.
+        self.codes_for_99 = int((mass < 0.99 - 1e-12).sum()) + 1
 
 
 class UsageCounter:
@@ -79,6 +95,8 @@ class UsageCounter:
 
     Args:
         codebook_size: K.
+        index_shape: () for one index per position; (Q,) for Q of them, each with a codebook of its own
+            (`Quantizer.index_shape`).
 
     Raises:
         FlatvqError: if K is not a whole number of 1 or more.
@@ -91,33 +109,41 @@ class UsageCounter:
         ([1, 3, 0, 1], 0.75)
     """
 
-    def __init__(self, codebook_size: int) -> None:
-        size = whole("codebook_size", codebook_size, 1)
-        self.counts = torch.zeros(size, dtype=torch.int64, device="cpu")
-        """int64 [K], on the CPU."""
+    def __init__(self, codebook_size: int, index_shape: tuple[int, ...] = ()) -> None:
+        self.codebook_size = whole("codebook_size", codebook_size, 1)
+        self.index_shape = index_shape
+        self.counts = torch.zeros(*index_shape, self.codebook_size, dtype=torch.int64, device="cpu")
+        """int64 [*index_shape, K], on the CPU."""
 
     def add(self, indices: Tensor, mask: Tensor | None = None) -> None:
         """Count indices.
 
         Args:
-            indices: integers in [0, K), of any shape and on any device; there may be none.
-            mask: bool of the same shape, True for the indices to count; all if None.
+            indices: integers in [0, K), of any shape and on any device; there may be none. With Q indices per
+                position, [B, Q, *grid].
+            mask: bool of the same shape without the axis Q, True for the positions to count; all if None.
 
         Raises:
             FlatvqError: if an index is outside [0, K), or a shape, dtype or device does not fit. Nothing is
                 counted then.
         """
+        if self.index_shape:
+            require_axes(indices, "indices", "B", *self.index_shape, "*grid")
+            indices = indices.movedim(1, -1)
         require_axes(indices, "indices", "*grid")
         if mask is not None:
-            require_mask(mask, indices.shape, indices.device)
-        require_indices(indices, len(self.counts), mask)
+            require_mask(mask, indices.shape[: indices.ndim - len(self.index_shape)], indices.device)
+        require_indices(indices, self.codebook_size, mask)
         if not has_values(indices):
             raise FlatvqError(
                 "indices without values (on the meta device, or inside a graph) cannot be counted",
                 "count them outside",
             )
-        counted = indices.flatten() if mask is None else indices[mask]
-        self.counts += torch.bincount(counted.long(), minlength=len(self.counts)).cpu()
+        counted = (indices if mask is None else indices[mask]).long()
+        # Codes of the codebooks are numbered one after the other.
+        offsets = torch.arange(prod(self.index_shape), device=indices.device) * self.codebook_size
+        numbers = (counted + offsets.view(self.index_shape)).flatten()
+        self.counts += torch.bincount(numbers, minlength=self.counts.numel()).cpu().view_as(self.counts)
 
     def all_reduce(self, process_group: dist.ProcessGroup | None = None) -> UsageCounter:
         """Return a counter with the counts of all processes together; this one keeps its own.
@@ -133,7 +159,7 @@ class UsageCounter:
             >>> counter.all_reduce().counts.tolist()
             [2, 1]
         """
-        total = UsageCounter(len(self.counts))
+        total = UsageCounter(self.codebook_size, self.index_shape)
         if not (dist.is_available() and dist.is_initialized()):
             total.counts += self.counts
             return total

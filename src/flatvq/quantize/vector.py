@@ -125,6 +125,7 @@ class VectorQuantizer(Quantizer):
             indices=indices,
             codebook_loss=codebook_loss,
             commitment_loss=commitment,
+            entropy_loss=flat.new_zeros(()),
             latents=fixed,
             code_vectors=chosen,
         )

@@ -7,7 +7,7 @@ Each class is one section of the YAML file. The docstring of a field is its docu
 from __future__ import annotations
 
 from decimal import Decimal
-from math import prod
+from math import log2, prod
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -99,9 +99,43 @@ class LevelRecipe(Section):
     """K, the number of codes."""
     code_dim: int = Field(64, ge=1, le=LONGEST_SIDE)
     """D, the dimension of a code."""
+    quantizer: Literal["vector", "scalar", "lookup-free", "residual"] = "vector"
+    """`vector`: a codebook; `residual`: `stages` codebooks in a row, each for the residual of the previous
+    ones; `scalar`: finite scalar quantization (FSQ) with `scalar_levels`; `lookup-free`: the signs of D
+    coordinates (LFQ), so that K is 2 to the power of D."""
     scalar_levels: tuple[Annotated[int, Field(le=LONGEST_SIDE)], ...] = ()
-    """Levels of finite scalar quantization (FSQ), such as [8, 5, 5]. The level then has no codebook: K is the
-    product of the numbers and D is their count. Empty: vector quantization."""
+    """Levels of finite scalar quantization (FSQ), such as [8, 5, 5]; they imply `quantizer: scalar`. K is the
+    product of the numbers and D is their count."""
+    stages: int = Field(1, ge=1, le=64)
+    """Number of codebooks of `residual`, and of indices in each cell of the grid."""
+
+    @property
+    def has_codebook(self) -> bool:
+        """Whether code vectors are learned."""
+        return self.quantizer in ("vector", "residual")
+
+    @property
+    def index_shape(self) -> tuple[int, ...]:
+        """Axes of the indices of one cell: () for one index, (`stages`,) for a residual quantizer."""
+        return (self.stages,) if self.quantizer == "residual" else ()
+
+    @property
+    def bits_per_cell(self) -> float:
+        """Nominal bits of one cell: the number of its indices times log2 K."""
+        return prod(self.index_shape) * log2(self.codebook_size)
+
+    @model_validator(mode="after")
+    def _quantizer_has_its_keys(self) -> Self:
+        if self.scalar_levels and self.quantizer == "vector":
+            object.__setattr__(self, "quantizer", "scalar")
+        if self.quantizer == "scalar" and not self.scalar_levels:
+            raise ValueError("quantizer=scalar needs scalar_levels,")
+        if self.quantizer != "scalar" and self.scalar_levels:
+            levels = shown(list(self.scalar_levels))
+            raise ValueError(f"scalar_levels={levels} needs quantizer=scalar, not {self.quantizer},")
+        if self.stages > 1 and self.quantizer != "residual":
+            raise ValueError(f"stages={self.stages} needs quantizer=residual, not {self.quantizer},")
+        return self
 
     @model_validator(mode="after")
     def _sizes_are_valid(self) -> Self:
@@ -112,6 +146,10 @@ class LevelRecipe(Section):
         if self.scalar_levels:
             object.__setattr__(self, "codebook_size", prod(self.scalar_levels))
             object.__setattr__(self, "code_dim", len(self.scalar_levels))
+        if self.quantizer == "lookup-free":
+            if self.code_dim > 62:
+                raise ValueError(f"code_dim is {self.code_dim}, and quantizer=lookup-free takes at most 62,")
+            object.__setattr__(self, "codebook_size", 2**self.code_dim)
         if self.codebook_size >= 2**63:
             codes = f"{Decimal(self.codebook_size):.3g} codes"
             raise ValueError(f"{codes} are more than 64-bit indices can count")
@@ -231,6 +269,8 @@ class TrainRecipe(Section):
     """Weight (beta) of the commitment loss, which is summed over the levels."""
     codebook_weight: float = Field(1.0, ge=0, le=1_000_000)
     """Weight of the codebook loss; used with `codebook.update.kind: gradient`."""
+    entropy_weight: float = Field(0.1, ge=0, le=1_000_000)
+    """Weight of the entropy loss; used with `quantizer: lookup-free`."""
     clip_norm: float = Field(0.0, ge=0, le=1e30)
     """Largest gradient norm; larger gradients are scaled down. 0: no clipping."""
     precision: Literal["float32", "bfloat16", "auto"] = "auto"

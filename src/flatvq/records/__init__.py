@@ -9,7 +9,18 @@ from flatvq.records.lines import JsonLines, Row, Validation, load_jsonl, parse_r
 from flatvq.records.reading import Record, check_record, read_record
 from flatvq.records.run import Codes, Metrics, Status, read_codes, read_images, read_metrics, read_status
 from flatvq.records.search import Search, load_search
-from flatvq.records.study import Arm, Comparison, Data, Match, Study, Trial, TrialLevel, Verdict, load_study
+from flatvq.records.study import (
+    Arm,
+    Comparison,
+    Data,
+    Match,
+    Study,
+    Trial,
+    TrialLevel,
+    Verdict,
+    codebook_sizes,
+    load_study,
+)
 
 __all__ = [
     "Arm",
@@ -29,6 +40,7 @@ __all__ = [
     "Validation",
     "Verdict",
     "check_record",
+    "codebook_sizes",
     "load_jsonl",
     "load_search",
     "load_study",

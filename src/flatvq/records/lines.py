@@ -84,7 +84,7 @@ def parse_row(line: bytes) -> dict[str, Any]:
     return row
 
 
-def load_jsonl(path: Path) -> JsonLines:
+def load_jsonl(path: str | Path) -> JsonLines:
     """Read a JSON-lines file. An incomplete last line, as a killed run leaves it, is dropped.
 
     Args:
@@ -96,7 +96,7 @@ def load_jsonl(path: Path) -> JsonLines:
     Raises:
         FlatvqError: if the file cannot be read, or a line before the last is damaged.
     """
-    lines = [line for line in read_file(path).split(b"\n") if line.strip()]
+    lines = [line for line in read_file(Path(path)).split(b"\n") if line.strip()]
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -108,7 +108,7 @@ def load_jsonl(path: Path) -> JsonLines:
     return JsonLines(rows, truncated=False)
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     """Read a JSON-lines file. An incomplete last line is dropped with a warning in the log.
 
     Args:

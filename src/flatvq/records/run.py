@@ -63,6 +63,7 @@ class LevelMetrics(LevelMeasured):
     grid: Pair[Positive]
     codebook_size: Positive
     code_dim: Positive
+    indices_per_cell: Positive = 1
     usage: Share
     perplexity: Annotated[float, Field(ge=0, le=2**63)]
     used_codes: Count
@@ -113,34 +114,34 @@ class Codes(Record):
     levels: Several[CodeCounts]
 
 
-def read_status(run: Path) -> Status:
+def read_status(run: str | Path) -> Status:
     """Read the status of a run.
 
     Raises:
         FlatvqError: if the file is missing or damaged.
     """
-    return read_record(Status, run / "status.json", _remedy(run))
+    return read_record(Status, Path(run) / "status.json", _remedy(run))
 
 
-def read_metrics(run: Path) -> Metrics:
+def read_metrics(run: str | Path) -> Metrics:
     """Read the final evaluation of a run.
 
     Raises:
         FlatvqError: if the file is missing or damaged.
     """
-    return read_record(Metrics, run / "metrics.json", _remedy(run))
+    return read_record(Metrics, Path(run) / "metrics.json", _remedy(run))
 
 
-def read_codes(run: Path) -> Codes:
+def read_codes(run: str | Path) -> Codes:
     """Read the code counts of a run.
 
     Raises:
         FlatvqError: if the file is missing or damaged.
     """
-    return read_record(Codes, run / "codes.json", _remedy(run))
+    return read_record(Codes, Path(run) / "codes.json", _remedy(run))
 
 
-def read_images(run: Path) -> list[dict[str, Any]]:
+def read_images(run: str | Path) -> list[dict[str, Any]]:
     """Read the metrics of each image from the final evaluation of a run.
 
     Args:
@@ -156,7 +157,7 @@ def read_images(run: Path) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = run / "images.parquet"
+    path = Path(run) / "images.parquet"
     content = pa.BufferReader(read_file(path))
     schema = pa.schema([("image", pa.string()), *((name, pa.float64()) for name in _COLUMNS)])
     try:
@@ -170,5 +171,5 @@ def read_images(run: Path) -> list[dict[str, Any]]:
         raise FlatvqError(f"{str(path)!r} is damaged ({reason[:120]})", _remedy(run)) from None
 
 
-def _remedy(run: Path) -> str:
+def _remedy(run: str | Path) -> str:
     return f"write it again with `flatvq train {run}`"

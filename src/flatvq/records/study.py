@@ -37,8 +37,20 @@ __all__ = [
     "Trial",
     "TrialLevel",
     "Verdict",
+    "codebook_sizes",
     "load_study",
 ]
+
+
+def codebook_sizes(codebook_size: int, indices_per_cell: int) -> str:
+    """Write the codebook sizes of a level for display.
+
+    Example:
+        >>> codebook_sizes(1024, 1), codebook_sizes(512, 4)
+        ('1,024', '4 × 512')
+    """
+    size = f"{codebook_size:,}"
+    return size if indices_per_cell == 1 else f"{indices_per_cell} × {size}"
 
 
 class Level(Record):
@@ -47,6 +59,12 @@ class Level(Record):
     grid: Pair[Positive]
     codebook_size: Positive
     code_dim: Positive
+    indices_per_cell: Positive = 1
+
+    @property
+    def codes(self) -> str:
+        """The codebook sizes for display, such as `512`, or `4 × 512` for four residual stages."""
+        return codebook_sizes(self.codebook_size, self.indices_per_cell)
 
 
 class Arm(Sized):
@@ -205,7 +223,7 @@ class Study(Record):
         ]
 
 
-def load_study(folder: Path) -> Study:
+def load_study(folder: str | Path) -> Study:
     """Read the record of a study.
 
     Args:
@@ -217,7 +235,7 @@ def load_study(folder: Path) -> Study:
     Raises:
         FlatvqError: if `study.json` is missing or does not hold a study of format 2.
     """
-    path = folder / "study.json"
+    path = Path(folder) / "study.json"
     if not path.is_file():
         raise FlatvqError(f"no study.json in {str(folder)!r}", "give the folder that `flatvq study` wrote")
     origin, remedy = repr(str(path)), "run the study again"

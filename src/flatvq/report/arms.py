@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flatvq.capacities import CAPACITIES
-from flatvq.metrics import LEVEL_METRICS, TRIAL_METRICS, Metric, shown_in
+from flatvq.metrics import LEVEL_METRICS, PRIMARY, TRIAL_METRICS, Metric, shown_in
 from flatvq.records import Arm, Study, Trial
 from flatvq.report.formatting import level_name, solver_changes
 from flatvq.report.palette import Style
@@ -20,14 +20,14 @@ class LevelView:
 
     Attributes:
         name: such as `bottom`.
-        codebook_size: K.
+        codes: the codebook sizes, such as `4 × 512`.
         grid: rows and columns.
         code_dim: D.
         metrics: mean over seeds of each metric of `LEVEL_METRICS`, by key.
     """
 
     name: str
-    codebook_size: int
+    codes: str
     grid: tuple[int, int]
     code_dim: int
     metrics: dict[str, float | None]
@@ -96,7 +96,7 @@ def arm_columns(arms: list[ArmView]) -> list[Metric]:
 
     If no trial finished, all metrics have a column.
     """
-    metrics = [metric for metric in shown_in("arms", TRIAL_METRICS) if metric.key != "psnr_db"]
+    metrics = [metric for metric in shown_in("arms", TRIAL_METRICS) if metric.key != PRIMARY]
     present = [metric for metric in metrics if any(view.metrics[metric.key] is not None for view in arms)]
     return present or metrics
 
@@ -106,7 +106,7 @@ def _view_level(arm: Arm, trials: list[Trial], level: int) -> LevelView:
     records = [trial.levels[level] for trial in trials if trial.levels and level < len(trial.levels)]
     return LevelView(
         name=level_name(level, len(arm.level_table)),
-        codebook_size=structure.codebook_size,
+        codes=structure.codes,
         grid=structure.grid,
         code_dim=structure.code_dim,
         metrics={key: mean(record.value(key) for record in records) for key in LEVEL_METRICS},

@@ -31,7 +31,7 @@ MAX_FILES = 300
 """Number of files listed on the page; `study.json` lists all."""
 
 
-def write_report(study_folder: Path) -> Path:
+def write_report(study_folder: str | Path) -> Path:
     """Write `report.html` from the records of a study.
 
     The page needs neither network nor scripts. It shows `study.json` and the records, sample pictures and

@@ -1,5 +1,6 @@
 """Studies: plan, trials, statistics, verdict."""
 
+from flatvq.study.complete import run_study
 from flatvq.study.data import StudyData
 from flatvq.study.estimate import estimate_seconds
 from flatvq.study.outcome import Outcome, StudyProgress
@@ -22,6 +23,7 @@ __all__ = [
     "plan_study",
     "planned_arms",
     "planned_trial",
+    "run_study",
     "run_trials",
     "write_study",
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from flatvq.processes import cores
 from flatvq.recipe import StudyRecipe
-from flatvq.train.machine import cores
 
 __all__ = ["gpus_for", "least_busy", "workers_for"]
 

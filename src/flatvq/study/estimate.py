@@ -7,11 +7,12 @@ import time
 import torch
 
 from flatvq.model import build_vqvae
+from flatvq.processes import cores
 from flatvq.recipe import TrialRecipe
 from flatvq.study.devices import workers_for
 from flatvq.study.plan import Plan
 from flatvq.train.launch import ALONE
-from flatvq.train.machine import cores, keep_freed_memory, machine_for
+from flatvq.train.machine import keep_freed_memory, machine_for
 from flatvq.train.objective import objective
 
 __all__ = ["estimate_seconds"]

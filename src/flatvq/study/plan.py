@@ -54,9 +54,9 @@ class PlannedArm:
 
     @property
     def treatment(self) -> Treatment:
-        """The measures against collapse. Arms of scalar levels are `healthy`: they have no codebook."""
-        scalar = all(level.scalar_levels for level in self.recipe.model.levels)
-        return "healthy" if scalar else self.recipe.codebook.treatment
+        """The measures against collapse. An arm without codebooks is `healthy`."""
+        has_codebook = any(level.has_codebook for level in self.recipe.model.levels)
+        return self.recipe.codebook.treatment if has_codebook else "healthy"
 
     @property
     def healthy(self) -> bool:

@@ -15,6 +15,7 @@ from flatvq import records
 from flatvq.data import DataSplit
 from flatvq.files import finite, write_json, write_text
 from flatvq.metrics import LEVEL_METRICS, TRIAL_METRICS
+from flatvq.processes import cores
 from flatvq.recipe import DataRecipe, dump_yaml
 from flatvq.records import read_metrics
 from flatvq.records.run import FileRecord, LevelMetrics, Metrics
@@ -24,7 +25,7 @@ from flatvq.study.outcome import Outcome
 from flatvq.study.plan import Plan, PlannedArm
 from flatvq.study.statistics import compare
 from flatvq.study.verdict import Compared, study_verdict
-from flatvq.train.machine import cores, processor
+from flatvq.train.machine import processor
 from flatvq.versions import TRAINING_PROTOCOL, VERSION, commit
 
 __all__ = ["compare_arms", "machine_record", "write_study"]

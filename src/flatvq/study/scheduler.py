@@ -10,8 +10,8 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Generic, Protocol, TypeVar
 
+from flatvq.processes import cores
 from flatvq.study.devices import gpus_for, least_busy
-from flatvq.train.machine import cores
 
 __all__ = ["Job", "Scheduler", "Slot", "StudyStopped"]
 

@@ -24,7 +24,7 @@ from flatvq.errors import FlatvqError
 from flatvq.recipe import TrainRecipe
 from flatvq.train.launch import Launch, launch_of
 
-__all__ = ["Machine", "cores", "keep_freed_memory", "machine_for", "processor", "repeatable"]
+__all__ = ["Machine", "keep_freed_memory", "machine_for", "processor", "repeatable"]
 
 T = TypeVar("T")
 
@@ -124,14 +124,6 @@ def _join(backend: str) -> None:
     except (RuntimeError, ValueError) as error:
         what = f"cannot join the other processes ({str(error).splitlines()[0]})"
         raise FlatvqError(what, "start them with torchrun, or unset WORLD_SIZE to train alone") from error
-
-
-def cores() -> int:
-    """Return the number of processor cores that this process may use.
-
-    On systems other than Linux it is the number of all cores.
-    """
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:

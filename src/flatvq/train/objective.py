@@ -35,10 +35,12 @@ class Losses:
     """Summed over levels."""
     codebook: Tensor
     """Summed over levels."""
+    entropy: Tensor
+    """Summed over levels."""
 
 
 def objective(output: VQVAEOutput, images: Tensor, recipe: TrainRecipe) -> Losses:
-    """Compute the loss of a VQ-VAE (van den Oord et al. 2017, eq. 3) and its parts.
+    """Compute the loss of a VQ-VAE (van den Oord et al. 2017, eq. 3), with an entropy loss, and its parts.
 
     Args:
         output: the output of the model.
@@ -46,8 +48,8 @@ def objective(output: VQVAEOutput, images: Tensor, recipe: TrainRecipe) -> Losse
         recipe: the weights of commitment and codebook loss.
 
     Returns:
-        The total, 4 x MSE (`RECONSTRUCTION_WEIGHT`) + beta x commitment + weight x codebook, and its parts,
-        in float32 or higher precision. All losses of an empty batch are zero.
+        The total, 4 x MSE (`RECONSTRUCTION_WEIGHT`) + the weighted sum of the other losses, and its parts, in
+        float32 or higher precision. All losses of an empty batch are zero.
 
     Raises:
         FlatvqError: if the images have another shape than the reconstruction, or are not floating-point.
@@ -61,12 +63,14 @@ def objective(output: VQVAEOutput, images: Tensor, recipe: TrainRecipe) -> Losse
     reconstruction = F.mse_loss(reconstructed, images) if images.numel() else reconstructed.sum()
     commitment = sum([level.commitment_loss for level in output.levels], reconstruction.new_zeros(()))
     codebook = sum([level.codebook_loss for level in output.levels], reconstruction.new_zeros(()))
+    entropy = sum([level.entropy_loss for level in output.levels], reconstruction.new_zeros(()))
     total = (
         RECONSTRUCTION_WEIGHT * reconstruction
         + recipe.commitment_weight * commitment
         + recipe.codebook_weight * codebook
+        + recipe.entropy_weight * entropy
     )
-    return Losses(total, reconstruction, commitment, codebook)
+    return Losses(total, reconstruction, commitment, codebook, entropy)
 
 
 def learning_rate(step: int, recipe: TrainRecipe) -> float:

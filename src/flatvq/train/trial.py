@@ -37,7 +37,7 @@ __all__ = ["is_finished", "run_trial"]
 
 def run_trial(
     recipe: TrialRecipe,
-    run: Path,
+    run: str | Path,
     *,
     data: DataSplit | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -60,6 +60,7 @@ def run_trial(
             another version of flatvq (`flatvq.train.identity`); if the images cannot be read; or if the
             training diverged. Every process raises it.
     """
+    run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     with machine_for(recipe.train) as machine, stop_requests() as stop, ExitStack() as held:
@@ -83,7 +84,9 @@ def is_finished(run: Path) -> bool:
     except FlatvqError:
         return False
     built = capacity_of(recipe.model, recipe.data.crop).levels
-    evaluated = [(level.grid, level.codebook_size, level.code_dim) for level in metrics.levels]
+    evaluated = [
+        (level.grid, level.codebook_size, level.code_dim, level.indices_per_cell) for level in metrics.levels
+    ]
     return status.status == "done" and evaluated == [astuple(level) for level in built]
 
 
@@ -168,7 +171,8 @@ def _finish(trainer: Trainer, run: Path) -> None:
     _write_images(run / "images.parquet", evaluation)
     codes = Codes(
         levels=tuple(
-            CodeCounts(codebook_size=len(level.counts), counts=level.counts) for level in evaluation.levels
+            CodeCounts(codebook_size=level.usage.codebook_size, counts=level.counts)
+            for level in evaluation.levels
         )
     )
     write_json(run / "codes.json", codes.model_dump(mode="json"))

@@ -9,7 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from flatvq.quantize.randomness import derived_seed
+from flatvq.randomness import derived_seed
 
 __all__ = ["Proposals"]
 

@@ -108,7 +108,7 @@ def with_values(recipe: TrialRecipe, values: Mapping[str, Any]) -> TrialRecipe:
     tree = recipe.model_dump()
     for name, value in values.items():
         if name == CODE_DIM:
-            for level in range(len(recipe.model.levels)):
+            for level in (n for n, each in enumerate(recipe.model.levels) if each.has_codebook):
                 tree = set_key(tree, f"model.levels.{level}.code_dim", value)
         elif name != UPPER_BITS:
             tree = set_key(tree, name, value)
@@ -158,7 +158,7 @@ def _contains(span: ParameterRange, value: Any) -> bool:
 def _codebook_sizes(model: ModelRecipe, crop: int, upper_bits: int) -> list[int]:
     """Return codebook sizes: 2^upper_bits on upper levels; at the bottom, the size that keeps the bits."""
     levels = capacity_of(model, crop).levels
-    cells = [prod(level.grid) for level in levels]
+    cells = [prod(level.grid) * level.indices_per_cell for level in levels]
     bits = sum(count * log2(level.codebook_size) for count, level in zip(cells, levels, strict=True))
     bottom_bits = bits - upper_bits * sum(cells[1:])
     bottom = round(2 ** min(bottom_bits / cells[0], 20))

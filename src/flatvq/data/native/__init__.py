@@ -1,8 +1,8 @@
-"""What is compiled: decoding a part of a JPEG, by the libjpeg that Pillow was linked to.
+"""Compiled code: decode a region of a JPEG with the libjpeg that Pillow is linked to.
 
-Pillow and other libraries for Python decode whole images only, but training crops are cut from a part; what
-lies outside of it need not be transformed. It is built when flatvq is installed, where there is a C++
-compiler; without it, or where Pillow has another libjpeg, whole images are decoded by Pillow.
+Pillow and other Python libraries decode whole images only. Training crops need a region, and the pixels
+outside of it need not be transformed. The code is compiled when flatvq is installed, if there is a C++
+compiler. Without it, or if Pillow has an unsupported libjpeg, Pillow decodes whole images.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ __all__ = ["can_decode_parts", "decode_part"]
 
 _LIBRARY = Path(__file__).parent / f"_part{sysconfig.get_config_var('EXT_SUFFIX')}"
 
-# The first version of libjpeg-turbo that this was tried with.
-_SINCE = [2, 1, 5]
+# The oldest version of libjpeg-turbo that was tested.
+_MIN_VERSION = [2, 1, 5]
 
 
 def can_decode_parts() -> bool:
-    """Tell whether parts can be decoded here; `FLATVQ_NATIVE=0` in the environment turns it off."""
+    """Return whether `decode_part` is available. `FLATVQ_NATIVE=0` in the environment disables it."""
     return _LOADED is not None
 
 
-def decode_part(file: bytes, size: tuple[int, int], part: Region) -> Pixels | None:
-    """Decode a part of a JPEG, of three colours or grey, exactly as Pillow does, to its place in the image.
+def decode_part(file: bytes, size: tuple[int, int], region: Region) -> Pixels | None:
+    """Decode a region of a JPEG of three colours or greyscale, with exactly the pixels that Pillow decodes.
 
     Args:
-        file: its bytes.
-        size: width and height in pixels; memory for that many is taken, whatever the file may claim.
-        part: what is wanted, inside of the image.
+        file: the bytes of the file.
+        size: width and height in pixels, for which memory is allocated, whatever the file claims.
+        region: a region inside the image.
 
     Returns:
-        uint8 [H, W, 3], which mean nothing outside of the part; None if the file is damaged, there or
-        elsewhere, or it is not a JPEG of this kind and size.
+        uint8 [H, W, 3] of the whole image, undefined outside of the region; None if the file is damaged
+        anywhere, or is not a JPEG of this kind and size.
 
     Example:
         >>> from io import BytesIO
@@ -52,21 +52,22 @@ def decode_part(file: bytes, size: tuple[int, int], part: Region) -> Pixels | No
         ...     decode_part(file.getvalue(), (500, 375), Region(90, 100, 64, 64))[90, 100].tolist()
         [128, 128, 128]
     """
-    assert _LOADED is not None, "ask can_decode_parts() first"
+    assert _LOADED is not None, "check can_decode_parts() first"
     library, libjpeg = _LOADED
     width, height = size
     pixels = np.empty((height, width, 3), np.uint8)
-    place = part.top, part.left, part.height, part.width
-    whole = library.flatvq_jpeg_part(libjpeg, file, len(file), height, width, *place, pixels.ctypes.data)
-    return pixels if whole else None
+    bounds = region.top, region.left, region.height, region.width
+    decoded = library.flatvq_jpeg_part(libjpeg, file, len(file), height, width, *bounds, pixels.ctypes.data)
+    return pixels if decoded else None
 
 
 def _load() -> tuple[ctypes.CDLL, int] | None:
-    """Return what is compiled, and where it found libjpeg's functions."""
+    """Return the compiled library and the address of its libjpeg functions; None if unavailable."""
     from PIL import _imaging
 
     version = features.version("libjpeg_turbo") or "0"
-    if os.environ.get("FLATVQ_NATIVE") == "0" or [int(part) for part in re.findall(r"\d+", version)] < _SINCE:
+    numbers = [int(number) for number in re.findall(r"\d+", version)]
+    if os.environ.get("FLATVQ_NATIVE") == "0" or numbers < _MIN_VERSION:
         return None
     try:
         library, pillow = ctypes.CDLL(str(_LIBRARY)), ctypes.CDLL(_imaging.__file__)

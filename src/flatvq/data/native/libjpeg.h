@@ -1,7 +1,7 @@
-// What is used of libjpeg: how its structures lie in memory, and its functions.
+// The parts of libjpeg that flatvq uses: the memory layout of its structures, and its functions.
 //
-// No header of libjpeg is there when flatvq is installed, so the layout is written down here: that of version
-// 6b, which libjpeg-turbo has kept ever since. libjpeg itself checks the version and the size.
+// libjpeg's headers are usually missing when flatvq is installed, so the layout is declared here. It is that of
+// version 6b, which libjpeg-turbo still has. libjpeg checks the version and the size.
 
 #pragma once
 
@@ -26,15 +26,15 @@ struct Decompress {
     void* client_data;
     int is_decompressor, global_state;
     void* source;
-    // What the file says.
+    // Read from the file.
     unsigned image_width, image_height;
     int components, colour_space;
-    // What is asked for; by default exact, and smooth in colour.
+    // Options; the defaults are exact, with smooth chroma upsampling.
     int out_colour_space;
     unsigned scale[2];
     double output_gamma;
     int other_choices[12];
-    // What is made of it.
+    // The output.
     unsigned output_width, output_height;
     int about_rows[4];
     void* colormap;
@@ -43,13 +43,13 @@ struct Decompress {
 };
 
 #if UINTPTR_MAX != UINT64_MAX
-#error "the sizes here are those of 64 bits"
+#error "the sizes are those of 64-bit systems"
 #endif
 static_assert(sizeof(ErrorManager) == 168 && sizeof(Decompress) == 632);
 
 constexpr int kVersion = 62, kColourRgb = 2;
 
-// libjpeg's functions, found by name in whatever library is loaded.
+// libjpeg's functions, looked up by name in a loaded library.
 struct Libjpeg {
     ErrorManager* (*standard_errors)(ErrorManager*);
     void (*create)(Decompress*, int version, std::size_t size);

@@ -1,5 +1,5 @@
-// Decodes a part of a JPEG, by Pillow's libjpeg. What lies outside is read too, for it may be damaged, but only
-// as far as its bits go: it is neither transformed nor put into colours, which is a third of decoding.
+// Decodes a region of a JPEG with Pillow's libjpeg. The entropy-coded bits outside of the region are decoded too,
+// to detect damage, but they are neither transformed nor colour-converted, which saves a third of the time.
 
 #include <dlfcn.h>
 
@@ -10,11 +10,11 @@
 namespace flatvq {
 namespace {
 
-// How far beside a pixel its colour may come from, in columns: that is stored at half the width, and smoothed.
+// Columns to either side of a pixel that influence its colour, which is stored at half the width and smoothed.
 constexpr std::int64_t kReach = 2;
 constexpr int kRowsAtOnce = 16;
 
-// libjpeg expects of an error that nobody returns from it.
+// libjpeg requires that an error handler does not return.
 struct Errors {
     ErrorManager manager;
     std::jmp_buf place;
@@ -46,16 +46,16 @@ void read_until(unsigned row, Decompress& image, const Libjpeg& libjpeg, std::ui
 }
 
 void decode(Decompress& image, const Libjpeg& libjpeg, const Part& part, std::uint8_t* pixels) {
-    image.out_colour_space = kColourRgb;  // which it makes of three colours and of grey, of nothing else
+    image.out_colour_space = kColourRgb;  // libjpeg converts three colours and greyscale to RGB, and rejects others
     libjpeg.start(&image);
     const std::int64_t all = image.output_width, stride = 3 * all;
     const std::int64_t end = std::min(all, part.left + part.width + kReach);
     unsigned left = std::max<std::int64_t>(0, part.left - kReach), width = end - left;
-    // The first column that is decoded may lie further left: whole blocks are.
+    // libjpeg decodes whole blocks, so it may move the first column further left.
     if (width < all) libjpeg.crop(&image, &left, &width);
     if (part.top > 0) libjpeg.skip_rows(&image, part.top);
     read_until(part.top + part.height, image, libjpeg, pixels + 3 * left, stride);
-    // Rows that are skipped up to the very end are not looked at.
+    // libjpeg does not decode rows that are skipped up to the end of the image, so the last row is read.
     const unsigned below = image.output_height - image.output_row;
     if (below > 1) libjpeg.skip_rows(&image, below - 1);
     read_until(image.output_height, image, libjpeg, pixels + 3 * left, stride);
@@ -72,8 +72,8 @@ bool find(void* library, const char* name, Function& function) {
 
 extern "C" {
 
-// Finds libjpeg in a library that is loaded, or in one that this was linked to. Returns nothing if it is not
-// there, cannot decode parts, or lays out its structures in another way. What it returns is there for good.
+// Finds libjpeg in a loaded library or in its dependencies. Returns null if it is missing, cannot decode regions,
+// or has another structure layout. The result is never freed.
 const Libjpeg* flatvq_libjpeg(void* library) {
     Libjpeg libjpeg;
     Errors errors;
@@ -97,26 +97,26 @@ const Libjpeg* flatvq_libjpeg(void* library) {
     return new Libjpeg(libjpeg);
 }
 
-// Decodes a part of a JPEG, of colours or grey and of the given size, to its place in `pixels`, [height, width, 3].
-// Outside of the part they mean nothing. Returns 0 if the file is damaged, or is another one.
+// Decodes a region of a JPEG of the given size, in colour or greyscale, into `pixels`, [height, width, 3], which
+// are undefined outside of the region. Returns 0 if the file is damaged or does not match.
 int flatvq_jpeg_part(const Libjpeg* libjpeg, const std::uint8_t* file, std::int64_t bytes, std::int64_t height,
                      std::int64_t width, std::int64_t top, std::int64_t left, std::int64_t rows,
                      std::int64_t columns, std::uint8_t* pixels) {
     Errors errors;
     Decompress image;
     report_to(errors, image, *libjpeg);
-    int whole = 0;
+    int decoded = 0;
     if (!setjmp(errors.place)) {
         libjpeg->create(&image, kVersion, sizeof image);
         libjpeg->read_from_memory(&image, file, bytes);
         libjpeg->read_header(&image, 1);
         if (image.image_width == width && image.image_height == height) {
             decode(image, *libjpeg, {top, left, rows, columns}, pixels);
-            whole = 1;
+            decoded = 1;
         }
     }
     libjpeg->destroy(&image);
-    return whole;
+    return decoded;
 }
 
 }  // extern "C"

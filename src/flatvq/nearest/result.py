@@ -1,0 +1,20 @@
+"""The result of a search backend."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+__all__ = ["SearchResult"]
+
+
+class SearchResult(NamedTuple):
+    """The nearest codes, and what the backend computed along the way."""
+
+    indices: Tensor
+    """int64 [N], each in [0, K): the nearest code of each vector; of equally near ones, the lowest index."""
+    code_vectors: Tensor | None = None
+    """float32 [N, D]: the codes themselves, if the backend copied them."""
+    error: Tensor | None = None
+    """The mean of (z - e)^2 over all elements, if the backend computed it."""

@@ -1,0 +1,1 @@
+"""`python -m tools.prose`: proselint with the style of this project."""
