@@ -22,22 +22,28 @@ from flatvq.study import plan_study, planned_arms
 
 
 @pytest.fixture
-def lpips(monkeypatch):
+def lpips():
     metric = Metric("lpips", "LPIPS", format=NumberFormat(digits=3), higher_is_better=False, minimum=0)
-    monkeypatch.setitem(TRIAL_METRICS, "lpips", metric)
+    TRIAL_METRICS.register("lpips", metric)
+    yield
+    TRIAL_METRICS.unregister("lpips")
 
 
 @pytest.fixture
-def entropy(monkeypatch):
+def entropy():
     metric = Metric("entropy", "entropy", "bits", NumberFormat(digits=1), minimum=0, maximum=64)
-    monkeypatch.setitem(LEVEL_METRICS, "entropy", metric)
+    LEVEL_METRICS.register("entropy", metric)
+    yield
+    LEVEL_METRICS.unregister("entropy")
 
 
 @pytest.fixture
-def entries(monkeypatch):
+def entries():
     """Register the number of codebook entries as a capacity that no solver can match."""
     kind = CapacityKind("entries", "codebook_parameters", "entries", "codebook entries", NumberFormat())
-    monkeypatch.setitem(CAPACITIES, "entries", kind)
+    CAPACITIES.register("entries", kind)
+    yield
+    CAPACITIES.unregister("entries")
 
 
 def add_values(tree):
