@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -68,7 +67,7 @@ def test_a_registered_metric_is_read_and_shown(study_folder, edit, tables, capsy
     assert page.count('title="lower is better">LPIPS</th>') == 2
     assert column(shown["fidelity-table"], "entropy, bits") == ["5.5 6.5", "5.5 6.5", "5.5", "5.5"]
     monkeypatch.setattr(terminal.console, "width", 120)
-    terminal.show_study(json.loads((study_folder / "study.json").read_text()))
+    terminal.show_study(load_study(study_folder))
     lines = capsys.readouterr().out.splitlines()
     (head,) = [line for line in lines if "LPIPS" in line]
     (row,) = [line for line in lines if re.match(r" *two-level-healthy +\d", line)]
