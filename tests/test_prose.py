@@ -1,4 +1,4 @@
-"""The prose check flags sentences that read as translated, finds prose in files, and accepts plain English."""
+"""The prose check flags translated sentences, finds prose in files, and accepts plain English."""
 
 from __future__ import annotations
 
