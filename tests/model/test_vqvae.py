@@ -187,5 +187,5 @@ def test_quantizers_of_another_recipe_are_refused(plain_model):
     with pytest.raises(FlatvqError, match="pass one per level"):
         VQVAE(ModelRecipe(levels=TWO, width=8), list(quantizers)[::-1])
     projected = VectorQuantizer(11, 3, input_dim=8)
-    with pytest.raises(FlatvqError, match=r"\(11, 3, 8\)\] are not .*\(11, 3, 3\)"):
+    with pytest.raises(FlatvqError, match=r"\(11, 3, 8, \(\)\)\] are not .*\(11, 3, 3, \(\)\)"):
         VQVAE(ModelRecipe(levels=ONE, width=8), [projected])

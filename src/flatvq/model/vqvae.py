@@ -135,7 +135,7 @@ class VQVAE(nn.Module):
     @torch.no_grad()
     def encode(
         self, images: Float[Tensor, "batch channels height width"]
-    ) -> tuple[Int64[Tensor, "batch *indices_and_grid"], ...]:
+    ) -> tuple[Int64[Tensor, "batch *_"], ...]:
         """Encode images to indices.
 
         Args:
@@ -153,7 +153,7 @@ class VQVAE(nn.Module):
         return tuple(level.indices for level in self._quantize(checked))
 
     def decode(
-        self, indices: Sequence[Integer[Tensor, "batch *indices_and_grid"]]
+        self, indices: Sequence[Integer[Tensor, "batch *_"]]
     ) -> Float[Tensor, "batch channels height width"]:
         """Decode indices to images.
 

@@ -92,7 +92,7 @@ class Quantizer(Float32Module):
         )
 
     def decode_indices(
-        self, indices: Integer[Tensor, "b *indices_and_grid"], mask: Bool[Tensor, "b *grid"] | None = None
+        self, indices: Integer[Tensor, "b *_"], mask: Bool[Tensor, "b *grid"] | None = None
     ) -> Float[Tensor, "b c *grid"]:
         """Look up indices: the values that `forward` returns as `quantized` for them.
 
