@@ -55,8 +55,8 @@ def claims(records: Mapping[str, Record], levels: Mapping[str, Any]) -> list[Cla
 
 def _collapse(record: Record, budgets: Sequence[Matching]) -> Iterator[Claim]:
     topic = "Collapse limits single-level models"
-    for model, name in (("single", "One level"), ("parallel", "Two parallel levels")):
-        text = f"{name} gains from init and replacement together"
+    for model, name in (("single", "one level"), ("parallel", "two parallel levels")):
+        text = f"Init from data and replacement together are a gain with {name}"
         yield Claim(topic, text, "gain", record.pair(f"{model}-both", f"{model}-nothing"))
     for budget in budgets:
         if pair := budget.pair("naive", "parallel"):
@@ -65,7 +65,7 @@ def _collapse(record: Record, budgets: Sequence[Matching]) -> Iterator[Claim]:
 
 
 def _remedies(record: Record) -> Iterator[Claim]:
-    topic = "Init from data and the reset of inactive codes prevent collapse"
+    topic = "Init from data and the reset of inactive codes remedy collapse"
     for model, name in (("single", "one level"), ("parallel", "two parallel levels")):
         for arm, what in (("init", "Init from data"), ("replacement", "Replacement")):
             text = f"{what} alone is a gain with {name}"
