@@ -5,6 +5,9 @@ BIN := .venv/bin
 SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Where the prose is checked.
+PROSE := README.md CONTRIBUTING.md CHANGELOG.md docs examples src
+
 # What is compiled when flatvq is installed.
 NATIVE := setup.py $(wildcard src/flatvq/*/native/*.cpp src/flatvq/*/native/*.h)
 # The compiled search without its Python module, and a program that tests it.
@@ -43,6 +46,8 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell $(PROSE) tests benchmarks findings tools docsite
+	$(BIN)/python -m tools.prose $(PROSE)
 	$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
 	$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 	$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml

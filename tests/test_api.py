@@ -67,7 +67,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     ("statement", "absent"),
     [
         ("import flatvq", {"torch", "numpy", "pydantic", "typer"}),
-        ("import flatvq.cli.verbs", {"torch", "numpy", "pydantic", "pyarrow"}),
+        ("import flatvq.cli.commands", {"torch", "numpy", "pydantic", "pyarrow"}),
         ("from flatvq import load_study, load_recipe", {"torch"}),
         ("from flatvq import VectorQuantizer", {"pydantic", "pyarrow", "PIL"}),
     ],

@@ -136,6 +136,13 @@ def check_recipe(verb: str, words: list[str]) -> None:
     assert {value for option, value in given if option == "--arm"} <= recipe.arms.keys()
 
 
+def test_the_glossary_defines_each_term_once_in_alphabetical_order() -> None:
+    terms = re.findall(r"^- \*\*(.+?)\*\*: ", PAGES["docs/glossary.md"], re.MULTILINE)
+    assert len(terms) > 50
+    folded = [term.casefold() for term in terms]
+    assert folded == sorted(set(folded))
+
+
 def test_every_dotted_name_exists() -> None:
     codes = {code for text in PAGES.values() for code in inline(text)}
     names = [code for code in codes if re.fullmatch(r"flatvq(\.\w+)+", code)]

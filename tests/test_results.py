@@ -1,4 +1,4 @@
-"""Committed records hold together, and the README's figures are theirs."""
+"""Committed records are consistent, and the figures of the README and the quickstart are those of records."""
 
 from __future__ import annotations
 
@@ -25,26 +25,29 @@ def _psnr(study: dict[str, Any], arm: str) -> dict[int, float]:
     return {trial["seed"]: trial["psnr_db"] for trial in done}
 
 
+def _compared(study: dict[str, Any], arm: str, other: str) -> tuple[float, list[float] | None, str]:
+    """Compute the mean difference in dB, its 90 % interval and the verdict from the trials of a study."""
+    a, b = _psnr(study, arm), _psnr(study, other)
+    differences = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+    mean, count = fmean(differences), len(differences)
+    if count == 1:
+        return mean, None, "inconclusive"
+    half = student.ppf(0.95, count - 1) * stdev(differences) / math.sqrt(count)
+    low, high, margin = mean - half, mean + half, study["margin_db"]
+    if -margin < low and high < margin:
+        return mean, [low, high], "equivalent"
+    return mean, [low, high], "better" if low > 0 else "worse" if high < 0 else "inconclusive"
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parent.name)
 def test_comparisons_follow_from_the_trials(path: Path) -> None:
     study = _read(path)
     assert study["comparisons"]
-    for found in study["comparisons"]:
-        a, b = _psnr(study, found["a"]), _psnr(study, found["b"])
-        differences = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
-        assert found["difference"] == pytest.approx(fmean(differences))
-        if len(differences) == 1:
-            assert (found["interval90"], found["verdict"]) == (None, "inconclusive")
-            continue
-        half = student.ppf(0.95, len(differences) - 1) * stdev(differences) / math.sqrt(len(differences))
-        low, high = fmean(differences) - half, fmean(differences) + half
-        assert found["interval90"] == pytest.approx([low, high])
-        margin = study["margin_db"]
-        if -margin < low and high < margin:
-            verdict = "equivalent"
-        else:
-            verdict = "better" if low > 0 else "worse" if high < 0 else "inconclusive"
-        assert found["verdict"] == verdict
+    for comparison in study["comparisons"]:
+        difference, interval, verdict = _compared(study, comparison["a"], comparison["b"])
+        assert comparison["difference"] == pytest.approx(difference)
+        assert comparison["interval90"] == (interval and pytest.approx(interval))
+        assert comparison["verdict"] == verdict
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parent.name)
@@ -69,8 +72,16 @@ def test_arms_are_matched_as_the_study_says(path: Path) -> None:
             assert abs(off) < 0.01 or rule.get("nearest") or name in rule.get("unmatched", ())
 
 
-def readme_block(study: dict[str, Any]) -> str:
-    """What the README says of a study: one row an arm, and the sentence."""
+def _block(page: str, name: str) -> str:
+    """Return the part of a page between the comments `<!-- name -->` and `<!-- /name -->`."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    shown = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", text, re.DOTALL)
+    assert shown is not None
+    return shown[1]
+
+
+def _summary(study: dict[str, Any]) -> str:
+    """Summarize a study as the quickstart shows it: one row for each arm, and the verdict."""
     rows = ["| arm | PSNR, dB | SSIM | codes used, by level |", "|---|---|---|---|"]
     for arm in study["arms"]:
         done = [trial for trial in study["trials"] if trial["arm"] == arm["name"]]
@@ -81,9 +92,19 @@ def readme_block(study: dict[str, Any]) -> str:
     return "\n".join([*rows, "", f"> {study['verdict']['sentence']}"])
 
 
-def test_the_readme_shows_the_committed_default_study() -> None:
-    readme = (ROOT / "README.md").read_text()
-    shown = re.search(r"<!-- results -->\n(.*?)<!-- /results -->", readme, re.DOTALL)
-    assert shown is not None
-    expected = readme_block(_read(ROOT / "results" / "photographs" / "study.json"))
-    assert expected in shown[1], f"the block of figures in the README should hold:\n\n{expected}"
+def test_the_quickstart_shows_the_committed_default_study() -> None:
+    expected = _summary(_read(ROOT / "results" / "photographs" / "study.json"))
+    assert expected in _block("docs/quickstart.md", "results"), f"the block should hold:\n\n{expected}"
+
+
+def test_the_readme_quotes_comparisons_of_committed_studies() -> None:
+    rows = _block("README.md", "findings").splitlines()[2:]
+    assert rows
+    for row in rows:
+        _, arms, shown, shown_verdict, link = row.strip("| ").split(" | ")
+        study = _read(ROOT / re.sub(r".*\((.+)\)", r"\1", link))
+        difference, interval, verdict = _compared(study, *arms.split(" − "))
+        assert interval is not None
+        low, high = interval
+        assert shown == f"{difference:+.2f} [{low:+.2f}, {high:+.2f}] dB".replace("-", "−"), row
+        assert shown_verdict == verdict, row

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from docsite.recipe_keys import recipe_keys
-from flatvq.cli.verbs import app
 from typer.main import get_command
 
+from flatvq.cli.commands import app
 from flatvq.recipe import StudyRecipe
 
 ROOT = Path(__file__).parents[1]

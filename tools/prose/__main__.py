@@ -19,7 +19,6 @@ _ENABLED = (
     "archaism",
     "cliches",
     "hedging",
-    "lexical_illusions",
     "malapropisms",
     "misc.many_a",
     "misc.metadiscourse",
