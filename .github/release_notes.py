@@ -17,7 +17,7 @@ def release_notes(tag: str, package: str, changelog: str, citation: str) -> str:
 
     Args:
         tag: the tag, such as `v0.2.0`.
-        package: the text of the package's `__init__.py`.
+        package: the text of the package's `versions.py`.
         changelog: the text of CHANGELOG.md.
         citation: the text of CITATION.cff.
 
@@ -25,8 +25,8 @@ def release_notes(tag: str, package: str, changelog: str, citation: str) -> str:
         SystemExit: with a message, if a version differs from the tag, or the section is missing or empty.
     """
     version = tag.removeprefix("v")
-    if re.findall(r'^__version__ = "(.+)"$', package, re.MULTILINE) != [version]:
-        sys.exit(f"__version__ in src/flatvq/__init__.py is not {version}: set it, or correct the tag")
+    if re.findall(r'^VERSION = "(.+)"$', package, re.MULTILINE) != [version]:
+        sys.exit(f"VERSION in src/flatvq/versions.py is not {version}: set it, or correct the tag")
     if re.findall(r"^version: (.+)$", citation, re.MULTILINE) != [version]:
         sys.exit(f"version in CITATION.cff is not {version}: set it")
     title = re.search(rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", changelog, re.MULTILINE)
@@ -37,6 +37,6 @@ def release_notes(tag: str, package: str, changelog: str, citation: str) -> str:
 
 
 if __name__ == "__main__":
-    files = ("src/flatvq/__init__.py", "CHANGELOG.md", "CITATION.cff")
+    files = ("src/flatvq/versions.py", "CHANGELOG.md", "CITATION.cff")
     texts = [(ROOT / name).read_text(encoding="utf-8") for name in files]
     sys.stdout.write(release_notes(sys.argv[1], *texts) + "\n")

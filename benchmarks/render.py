@@ -12,9 +12,8 @@ from benchmarks.paper import imagenet
 
 __all__ = ["INSTRUCTIONS", "blocks", "filled", "page", "plots", "table"]
 
-# How the variants of the compiled search compared before most were removed, and how the methods compare now.
-RESULTS = Path(__file__).parents[1] / "results"
-VARIANTS, METHODS = RESULTS / "variants.json", RESULTS / "methods.json"
+# Comparison of the methods of the compiled search.
+METHODS = Path(__file__).parents[1] / "results" / "methods.json"
 _MIB = 2**20
 # What decides how fast a processor multiplies, by the names of Linux and of people, the fastest first.
 INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
@@ -32,13 +31,12 @@ def blocks(bench: Bench, others: Sequence[Bench], gpu: Bench) -> dict[str, list[
         "curves": curves(bench),
         "gpu": on_a_gpu(gpu),
         "imagenet": imagenet(_decode_seconds(bench)),
-        "variants": variants(json.loads(VARIANTS.read_text(encoding="utf-8")), "AVX2"),
-        "methods": variants(json.loads(METHODS.read_text(encoding="utf-8")), "all codes"),
+        "methods": methods(json.loads(METHODS.read_text(encoding="utf-8")), "all codes"),
     }
 
 
-def variants(record: Bench, baseline: str) -> list[str]:
-    """Show how much faster each variant of the compiled search was than the baseline."""
+def methods(record: Bench, baseline: str) -> list[str]:
+    """Show how much faster each method of the compiled search was than the baseline."""
     cases = [case for case in record["cases"] if case["baseline"] == baseline]
     names = [name for name in cases[0]["times"] if name not in (baseline, "chosen")]
     rows = [f"| case | {baseline} | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
@@ -80,7 +78,7 @@ def table(bench: Bench) -> list[str]:
     """Show all timed cases with every contender's malloc tuned, and the ratios with nobody's."""
     plain = {case["case"]: case for case in bench["cases"] if not case["thresholds"]}
     rows = [
-        "| case | flatvq | other | products alone | ratio (quartiles) | aim | ratio, malloc as it comes |",
+        "| case | flatvq | other | products alone | ratio (quartiles) | aim | ratio, default malloc |",
         "|---|---|---|---|---|---|---|",
     ]
     for case in (case for case in bench["cases"] if case["thresholds"]):
@@ -99,7 +97,7 @@ def table(bench: Bench) -> list[str]:
 
 
 def processors(benches: Sequence[Bench]) -> list[str]:
-    """Show the ratios of all cases with an aim, a column a machine: malloc tuned, and as it comes."""
+    """Show the ratios of all cases with an aim, a column per machine: malloc tuned, and by default."""
     heads = " | ".join(map(_head, benches))
     rows = [f"| case | aim | {heads} |", f"|---|---|{'---|' * len(benches)}"]
     for case in (case for case in benches[0]["cases"] if case["thresholds"] and case["target"]):

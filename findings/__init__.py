@@ -1,1 +1,1 @@
-"""docs/findings.md and its figures, from the committed records of results/: `make findings`."""
+"""docs/findings.md and its figures, rendered from the committed records in results/ by `make findings`."""

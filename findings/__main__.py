@@ -1,4 +1,4 @@
-"""Write docs/findings.md and its figures from results/."""
+"""Write docs/findings.md and its figures from the records in results/."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    """Render the page and draw its figures."""
+    """Render the page and draw the figures."""
     story = page.story(ROOT / "results")
     figures.draw(story.records, [claim.pair for claim in story.claims], ROOT / "docs" / "findings")
     (ROOT / "docs" / "findings.md").write_text(page.render(story), encoding="utf-8")

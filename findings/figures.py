@@ -1,4 +1,4 @@
-"""The page's figures, drawn from the records alone: every dot is a seed, every line a mean over seeds."""
+"""The figures of the page, drawn from the records. A dot is a seed, a line a mean over seeds."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _COLOURS = ("#4477aa", "#cc6677", "#228833", "#ccbb44")
 
 
 def draw(records: Mapping[str, Record], pairs: Sequence[Pair], folder: Path) -> None:
-    """Draw what the records allow.
+    """Draw each figure whose records exist.
 
     Args:
         records: the studies by name.
-        pairs: the comparisons of the forest.
-        folder: where the SVG files go.
+        pairs: the comparisons of the forest plot.
+        folder: folder of the SVG files.
     """
     import matplotlib as mpl
 
@@ -49,7 +49,7 @@ def _forest(pairs: Sequence[Pair]) -> Any:
     figure, axes = plt.subplots(figsize=(8, 0.6 + 0.42 * len(pairs)), layout="constrained")
     for row, pair in enumerate(pairs):
         _interval(axes, row, pair, _COLOURS[0])
-    _around_zero(axes, pairs[0].found.margin)
+    _around_zero(axes, pairs[0].difference.margin)
     axes.set_yticks(range(len(pairs)), [f"{pair.a} − {pair.b}\n{pair.record}" for pair in pairs], fontsize=7)
     axes.set(xlabel="difference of PSNR, dB; 90 % interval over seeds")
     axes.invert_yaxis()
@@ -74,7 +74,7 @@ def _matchings(rows: Sequence[Matching]) -> Any:
         _around_zero(axes, rows[0].record.study["margin_db"])
         axes.set(title=health, xlabel="difference of PSNR, dB; 90 % interval over seeds")
     grid[0].set_yticks(
-        [row + 0.2 for row in range(len(rows))], [row.words.replace("; ", "\n") for row in rows]
+        [row + 0.2 for row in range(len(rows))], [row.description.replace("; ", "\n") for row in rows]
     )
     grid[0].invert_yaxis()
     grid[0].legend(fontsize=8)
@@ -82,11 +82,11 @@ def _matchings(rows: Sequence[Matching]) -> Any:
 
 
 def _interval(axes: Any, row: float, pair: Pair, colour: str) -> None:
-    found = pair.found
-    if found.interval90:
-        axes.plot(found.interval90, (row, row), color=colour, linewidth=2)
-    axes.plot(found.mean, row, "o", color=colour, markersize=6)
-    axes.plot(found.per_seed, [row + 0.15] * found.seeds, "|", color="#888888", markersize=7)
+    difference = pair.difference
+    if difference.interval90:
+        axes.plot(difference.interval90, (row, row), color=colour, linewidth=2)
+    axes.plot(difference.mean, row, "o", color=colour, markersize=6)
+    axes.plot(difference.per_seed, [row + 0.15] * difference.seeds, "|", color="#888888", markersize=7)
 
 
 def _around_zero(axes: Any, margin: float) -> None:
@@ -124,7 +124,7 @@ def _dimension(record: Record) -> Any:
     }
     shapes = {arm: (level["code_dim"], level["codebook_size"]) for arm, level in _bottoms(record).items()}
     for row, axes_of_row in enumerate(grid):
-        same = "512 codes" if row == 0 else "32,768 numbers in all"
+        same = "512 codes" if row == 0 else "32,768 numbers in total"
         alike = [arm for arm, (d, k) in shapes.items() if (k == 512 if row == 0 else d * k == 32768)]
         for axes, (name, of) in zip(axes_of_row, measures.items(), strict=True):
             for colour, kind in zip(_COLOURS, ("naive", "healthy"), strict=False):
@@ -155,7 +155,7 @@ def _size(record: Record) -> Any:
     effective = [record.values(arm, lambda t: t["effective_bits_per_image"]) for arm in record.arms]
     grid[1].plot(nominal, nominal, color="#888888", linewidth=0.8)
     _dots(grid[1], nominal, effective, _COLOURS[0], "")
-    grid[1].set(xlabel="nominal bits an image", ylabel="effective bits an image")
+    grid[1].set(xlabel="nominal bits per image", ylabel="effective bits per image")
     return figure
 
 
@@ -169,7 +169,7 @@ def _variants(record: Record) -> Any:
         axes.plot(values, [row] * len(values), "o", color=colour, markersize=3.5, alpha=0.7)
         axes.plot(fmean(values), row, "|", color=colour, markersize=14, markeredgewidth=2)
     axes.set_yticks(range(len(record.arms)), record.arms, fontsize=8)
-    axes.set(xlabel="PSNR, dB; a dot a seed, a bar their mean; a colour a number of levels")
+    axes.set(xlabel="PSNR, dB; dots: seeds, bars: their means, colours: number of levels")
     axes.grid(axis="x", color="#dddddd")
     axes.invert_yaxis()
     return figure

@@ -1,4 +1,4 @@
-"""One comparison under every budget: does the answer hang on what is called equal?"""
+"""The studies that compare one level with hierarchies, by the budget in which they are matched."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ FACTORIALS = {
     "imagenet-64-multiply-adds": "bits and multiply-adds",
     "imagenet-64-all": "all three, as nearly as integers allow",
 }
-"""What each study of models by interventions is matched in, by the name of its record."""
+"""The budget of each factorial study (models by treatments), by the name of its record."""
 
 _HEALTHY = {
     "headline": "all three, as nearly as integers allow",
     "imagenet-128": "all three, as nearly as integers allow, at 128 px",
     "tuned": "bits alone, each at its own tuned values",
 }
-"""The same of the studies that have healthy models only, on seeds that no other study used."""
+"""The budget of each study of healthy models on fresh seeds, by the name of its record."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """A study in which one level meets hierarchies."""
+    """A study that compares one level with hierarchies."""
 
-    words: str
-    """What its arms are matched in, and whatever else sets it apart."""
+    description: str
+    """The budget in which its arms are matched, and what else distinguishes the study."""
     record: Record
     """The study."""
 
     def pair(self, health: Health, hierarchy: str) -> Pair | None:
-        """Compare one level with a hierarchy, both naive or both healthy; None if one is not there."""
+        """Compare one level with a hierarchy, both naive or both healthy; None if the study lacks an arm."""
         ending = {"naive": "-nothing", "healthy": "-both"}[health] if self.record.name in FACTORIALS else ""
-        one, two = f"single{ending}", f"{hierarchy}{ending}"
-        if (health == "naive" and not ending) or not {one, two} <= set(self.record.arms):
+        single, multiple = f"single{ending}", f"{hierarchy}{ending}"
+        if (health == "naive" and not ending) or not {single, multiple} <= set(self.record.arms):
             return None
-        return self.record.pair(one, two)
+        return self.record.pair(single, multiple)
 
 
 def matchings(records: Mapping[str, Record]) -> list[Matching]:
-    """Find the studies that compare one level with hierarchies at one budget."""
-    found = {name: words for name, words in FACTORIALS.items() if name in records}
-    for name, words in _HEALTHY.items():
+    """Return the available studies that compare one level with hierarchies."""
+    descriptions = {name: budget for name, budget in FACTORIALS.items() if name in records}
+    for name, budget in _HEALTHY.items():
         if name in records:
-            found[name] = f"{words}; {len(records[name].seeds)} fresh seeds"
-    return [Matching(words, records[name]) for name, words in found.items()]
+            descriptions[name] = f"{budget}; {len(records[name].seeds)} fresh seeds"
+    return [Matching(description, records[name]) for name, description in descriptions.items()]

@@ -1,9 +1,9 @@
-"""From the records to docs/findings.md: the template says how it reads, this module what it may call."""
+"""Render docs/findings.md from the records: the template, and the functions that it may call."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import log2
 from pathlib import Path
@@ -14,13 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from findings import tables
 from findings.claims import Claim, claims
 from findings.matchings import FACTORIALS, matchings
-from findings.records import Record, read, twins
+from findings.records import Record, read, shared_trainings
 from flatvq.recipe import load_recipe
 from flatvq.records import load_study
 from flatvq.study.collapse import count_relapses
 from flatvq.study.statistics import mean_interval
 
-__all__ = ["Story", "render", "story"]
+__all__ = ["Story", "provenance", "render", "story"]
 
 _STUDIES = (
     *FACTORIALS,
@@ -37,14 +37,14 @@ _TEMPLATE = "page.md.jinja"
 
 @dataclass(frozen=True)
 class Story:
-    """All that the page tells of.
+    """The content of the page.
 
     Attributes:
-        results: the folder of the records.
-        records: the committed studies, by name.
-        claims: the reference's claims that they bear on.
-        levels: what `flatvq levels` found, by the name of the run.
-        searches: the records of `flatvq tune`, by the name of their folder.
+        results: folder of the records.
+        records: the committed studies by name.
+        claims: the claims that they answer.
+        levels: the content of `levels.json` by name of the run.
+        searches: the content of `tune.json` by name of the folder.
     """
 
     results: Path
@@ -63,7 +63,7 @@ def story(results: Path) -> Story:
 
 
 def render(story: Story) -> str:
-    """Fill the template in."""
+    """Render the page."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -82,39 +82,52 @@ def render(story: Story) -> str:
         "cost_table": lambda record: "\n".join(
             tables.cost_table(record, story.results / record.name / "history.parquet", images)
         ),
-        "spent": lambda arm, of: f"{story.records['imagenet-64-bits'].arm(arm)[of]:,}",
+        "spent": lambda arm, key: f"{story.records['imagenet-64-bits'].arm(arm)[key]:,}",
         "seeds_table": lambda record, arms: "\n".join(tables.seeds_table(record, arms)),
         "collapsed": lambda record, arm: _collapsed_trials(story.results / record.name, arm),
         "searches_table": lambda: "\n".join(tables.searches_table(story.searches)),
         "levels_table": lambda: "\n".join(tables.levels_table(story.levels)),
         "per_doubling": per_doubling,
-        "twins": lambda one, two: twins(story.records[one], story.records[two]),
+        "shared_trainings": lambda a, b: shared_trainings(story.records[a], story.records[b]),
+        "provenance": lambda: provenance(story.records.values()),
     }
-    told = {
+    values = {
         "studies": story.records,
         "factorials": FACTORIALS,
-        "claims": {of: [part for part in story.claims if part.of == of] for of in _in_order(story.claims)},
+        "claims": {
+            topic: [claim for claim in story.claims if claim.topic == topic]
+            for topic in dict.fromkeys(claim.topic for claim in story.claims)
+        },
         "searches": story.searches,
         "levels": story.levels,
         "at_256": at_256,
     }
-    return environment.get_template(_TEMPLATE).render(told | functions)
+    return environment.get_template(_TEMPLATE).render(values | functions)
+
+
+def provenance(records: Iterable[Record]) -> str:
+    """State which versions and training protocols the studies were made with.
+
+    Example:
+        >>> provenance([Record("a", {"flatvq": "0.2.0", "training_protocol": 5})])
+        'The studies on this page were made with version 0.2.0, training protocol 5.'
+    """
+    made = sorted({(record.study["flatvq"], record.study["training_protocol"] or 0) for record in records})
+    # Version 0.1 did not store its training protocol, which was 4 at most.
+    phrases = [f"version {version}, training protocol {number or '4 or earlier'}" for version, number in made]
+    return f"The studies on this page were made with {'; '.join(phrases)}."
 
 
 def _collapsed_trials(study: Path, arm: str) -> int:
     return count_relapses(load_study(study).trials, arm)[0]
 
 
-def _in_order(parts: Sequence[Claim]) -> list[str]:
-    return list(dict.fromkeys(part.of for part in parts))
-
-
 def per_doubling(record: Record, low: str, high: str) -> str:
     """Write the gain in dB per doubling of K between two sizes, with its interval over seeds."""
     doublings = log2(int(high.removeprefix("k-")) / int(low.removeprefix("k-")))
-    found = mean_interval([gain / doublings for gain in record.pair(high, low).found.per_seed])
-    assert found.interval is not None
-    return f"{found.mean:.2f} [{found.interval[0]:.2f}, {found.interval[1]:.2f}]"
+    gain = mean_interval([gain / doublings for gain in record.pair(high, low).difference.per_seed])
+    assert gain.interval is not None
+    return f"{gain.mean:.2f} [{gain.interval[0]:.2f}, {gain.interval[1]:.2f}]"
 
 
 def _json(path: Path) -> Any:

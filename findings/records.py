@@ -1,7 +1,7 @@
-"""The committed studies, as the page needs them: an arm's seeds, and pairs of arms compared over them.
+"""Read the committed studies, and compare pairs of arms over their seeds.
 
-Everything comes from a study's trials; the comparisons that the study itself made are made again, by the same
-rule, so that any pair of arms can be asked for.
+All comparisons are computed from the trials with flatvq's own rule, so that any pair of arms can be compared,
+not only those of the study.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from typing import Any
 
 from flatvq.study.statistics import Difference, compare
 
-__all__ = ["Pair", "Record", "read", "twins", "with_interval"]
+__all__ = ["Pair", "Record", "read", "shared_trainings", "with_interval"]
 
 Trial = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two arms of a study, or two decoders: PSNR of a minus b in dB, seed by seed."""
+    """A comparison of two arms of a study, or of two decoders."""
 
     record: str
-    """Name of the record's folder in results/."""
+    """Folder of the record in results/."""
     file: str
-    """The file in it, or an empty name for all of them."""
+    """File in the folder; empty for all files."""
     a: str
-    """The first arm, or what else is compared."""
+    """Name of the first arm or decoder."""
     b: str
-    """The second."""
-    found: Difference
+    """Name of the second."""
+    difference: Difference
     """PSNR of a minus b, in dB."""
 
     @property
-    def told(self) -> str:
-        """The difference with its interval."""
-        return with_interval(self.found.mean, self.found.interval90)
+    def text(self) -> str:
+        """The difference with its interval, in words."""
+        return with_interval(self.difference.mean, self.difference.interval90)
 
 
 def with_interval(difference: float, interval: Sequence[float] | None) -> str:
@@ -57,8 +57,8 @@ class Record:
     """A committed study.
 
     Attributes:
-        name: of its folder in results/.
-        study: what its study.json holds.
+        name: name of its folder in results/.
+        study: the content of study.json.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Record:
 
     @property
     def arms(self) -> list[str]:
-        """The names of the arms, in their order."""
+        """The names of the arms, in order."""
         return [arm["name"] for arm in self.study["arms"]]
 
     @property
@@ -75,47 +75,53 @@ class Record:
         return sorted({trial["seed"] for trial in self.study["trials"] if trial["status"] == "done"})
 
     def arm(self, name: str) -> dict[str, Any]:
-        """Return an arm's capacities."""
-        found: dict[str, Any] = next(arm for arm in self.study["arms"] if arm["name"] == name)
-        return found
+        """Return the entry of an arm in study.json."""
+        arm: dict[str, Any] = next(arm for arm in self.study["arms"] if arm["name"] == name)
+        return arm
 
     def trials(self, arm: str) -> list[Trial]:
-        """Return an arm's finished trials, by seed."""
+        """Return the finished trials of an arm, sorted by seed."""
         done = [t for t in self.study["trials"] if t["arm"] == arm and t["status"] == "done"]
         return sorted(done, key=lambda trial: int(trial["seed"]))
 
-    def values(self, arm: str, of: Callable[[Trial], float]) -> list[float]:
-        """Return one number a seed."""
-        return [of(trial) for trial in self.trials(arm)]
+    def values(self, arm: str, measure: Callable[[Trial], float]) -> list[float]:
+        """Return a measure of each finished trial of an arm, sorted by seed."""
+        return [measure(trial) for trial in self.trials(arm)]
 
-    def mean(self, arm: str, of: Callable[[Trial], float]) -> float:
-        """Return the mean over seeds."""
-        return fmean(self.values(arm, of))
+    def mean(self, arm: str, measure: Callable[[Trial], float]) -> float:
+        """Return the mean of a measure over the seeds of an arm."""
+        return fmean(self.values(arm, measure))
 
     def pair(self, a: str, b: str, *, without_collapsed: bool = False) -> Pair:
-        """Compare two arms over the seeds that both finished; or over those in which no level collapsed."""
-        one, two = ({t["seed"]: t["psnr_db"] for t in self.trials(arm)} for arm in (a, b))
-        seeds = sorted(one.keys() & two.keys())
+        """Compare two arms over the seeds that both finished.
+
+        Args:
+            a: name of an arm.
+            b: name of the arm whose PSNR is subtracted.
+            without_collapsed: leave out the seeds in which a level of either arm collapsed.
+        """
+        psnr_a, psnr_b = ({t["seed"]: t["psnr_db"] for t in self.trials(arm)} for arm in (a, b))
+        seeds = sorted(psnr_a.keys() & psnr_b.keys())
         if without_collapsed:
             seeds = [seed for seed in seeds if seed not in self._collapsed(a) | self._collapsed(b)]
-        sides = [one[seed] for seed in seeds], [two[seed] for seed in seeds]
+        sides = [psnr_a[seed] for seed in seeds], [psnr_b[seed] for seed in seeds]
         return Pair(self.name, "study.json", a, b, compare(*sides, margin=self.study["margin_db"]))
 
     def _collapsed(self, arm: str) -> set[int]:
         return {t["seed"] for t in self.trials(arm) if any(level["collapse"] for level in t["levels"])}
 
 
-def twins(one: Record, two: Record) -> list[float]:
-    """Return by how many dB trainings differ that two records share.
+def shared_trainings(a: Record, b: Record) -> list[float]:
+    """Return the differences of PSNR in dB, without sign, of the trainings that two records have in common.
 
-    Such have the same recipe, seed and version of the training: a run's folder ends with a hash of all three.
+    Trainings are the same if their folders have the same name: it holds the seed and a hash of the recipe.
     """
-    psnr = [{t["run"]: t["psnr_db"] for t in record.study["trials"]} for record in (one, two)]
+    psnr = [{t["run"]: t["psnr_db"] for t in record.study["trials"]} for record in (a, b)]
     return [abs(psnr[0][run] - psnr[1][run]) for run in sorted(psnr[0].keys() & psnr[1].keys())]
 
 
 def read(folder: Path, names: Sequence[str]) -> dict[str, Record]:
-    """Read the studies of these names; those that are not there are left out."""
+    """Read the studies of these names that exist in a folder."""
     paths = {name: folder / name / "study.json" for name in names}
     return {
         name: Record(name, json.loads(path.read_text(encoding="utf-8")))

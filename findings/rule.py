@@ -1,13 +1,11 @@
-"""The one rule that answers claims: a function of a 90 % interval and of the margin, and of nothing else.
+"""The rule that answers claims. It depends only on the 90 % interval and the margin, and is the same for all.
 
-It is fixed for all claims alike, so that no row is judged by taste:
-
-- a *gain* is claimed: yes if the interval lies above zero and not inside the margin, no if it lies wholly
-  below the margin, otherwise not shown;
-- *no gain* is claimed: the same with yes and no exchanged;
-- a *loss* is claimed: as a gain, with the sign turned;
-- *as good as* is claimed: yes if the interval lies wholly above minus the margin, no if it lies below zero
-  and not inside the margin, otherwise not shown.
+- *gain*: yes if the interval lies above zero and not inside the margin; no if it lies below the margin;
+  otherwise not shown.
+- *no gain*: as for a gain, with yes and no exchanged.
+- *loss*: as for a gain, with the opposite sign.
+- *as good as*: yes if the interval lies above minus the margin; no if it lies below zero and not inside the
+  margin; otherwise not shown.
 """
 
 from __future__ import annotations
@@ -24,8 +22,12 @@ Answer = Literal["yes", "no", "not shown"]
 _OPPOSITE: dict[Answer, Answer] = {"yes": "no", "no": "yes", "not shown": "not shown"}
 
 
-def answer(kind: Kind, found: Difference) -> Answer:
+def answer(kind: Kind, difference: Difference) -> Answer:
     """Answer a claim by the rule.
+
+    Args:
+        kind: the kind of difference that is claimed.
+        difference: the measured difference.
 
     Example:
         >>> from flatvq.study.statistics import compare
@@ -33,14 +35,14 @@ def answer(kind: Kind, found: Difference) -> Answer:
         >>> [answer(kind, half_a_decibel) for kind in ("gain", "loss", "as good as")]
         ['yes', 'no', 'yes']
     """
-    if found.interval90 is None:
+    if difference.interval90 is None:
         return "not shown"
-    low, high = found.interval90
-    margin = found.margin
+    low, high = difference.interval90
+    margin = difference.margin
     if kind == "loss":
         low, high = -high, -low
     if kind == "no gain":
-        return _OPPOSITE[answer("gain", found)]
+        return _OPPOSITE[answer("gain", difference)]
     if kind == "as good as":
         if low > -margin:
             return "yes"

@@ -1,4 +1,4 @@
-"""Tables of the page: arms over their seeds, as lines of Markdown."""
+"""Tables of the page, as lines of Markdown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def spread(values: Sequence[float]) -> str:
-    """Write a mean and the standard deviation over seeds.
+    """Format the mean and the standard deviation over seeds.
 
     Example:
         >>> spread([24.0, 25.0, 26.0])
@@ -37,7 +37,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def arms_table(record: Record) -> list[str]:
-    """Show all arms: PSNR, SSIM, and of each level usage, perplexity and relative quantization error."""
+    """Return the metrics of all arms, and of their levels."""
     rows = [
         "| arm | PSNR, dB | SSIM | bits: nominal, effective | usage, % | perplexity | quantization error |",
         "|---|---|---|---|---|---|---|",
@@ -59,7 +59,7 @@ def arms_table(record: Record) -> list[str]:
 
 
 def factorial_table(record: Record) -> list[str]:
-    """Show models by interventions: PSNR, and the codes in use by level."""
+    """Return PSNR and usage of each model with each treatment."""
     columns = ("nothing", "init", "replacement", "both")
     rows = ["| | nothing | init | replacement | both |", "|---|---|---|---|---|"]
     for model in ("single", "parallel", "conditioned"):
@@ -73,16 +73,16 @@ def factorial_table(record: Record) -> list[str]:
 
 
 def pairs_table(pairs: Iterable[Pair]) -> list[str]:
-    """Show comparisons: difference, interval and verdict."""
+    """Return the difference, interval and verdict of each comparison."""
     rows = ["| a | b | a − b, PSNR [90 % interval] | seeds | verdict |", "|---|---|---|---|---|"]
     for pair in pairs:
-        found = pair.found
-        rows.append(f"| {pair.a} | {pair.b} | {pair.told} | {found.seeds} | {found.verdict} |")
+        difference = pair.difference
+        rows.append(f"| {pair.a} | {pair.b} | {pair.text} | {difference.seeds} | {difference.verdict} |")
     return rows
 
 
 def matchings_table(matchings: Iterable[Matching], health: Health) -> list[str]:
-    """Show one level against each hierarchy under every budget, with what the budget leaves over."""
+    """Return one level against each hierarchy under every budget, and the remaining differences."""
     rows = [
         "| matched in | one level's parameters, multiply-adds | one level − two parallel, PSNR | verdict | "
         "conditioned's parameters, multiply-adds | one level − two conditioned, PSNR | verdict |",
@@ -92,60 +92,60 @@ def matchings_table(matchings: Iterable[Matching], health: Health) -> list[str]:
         pairs = [matching.pair(health, hierarchy) for hierarchy in ("parallel", "conditioned")]
         if not any(pairs):
             continue
-        cells = [f"[{matching.words}](../results/{matching.record.name}/study.json)"]
+        cells = [f"[{matching.description}](../results/{matching.record.name}/study.json)"]
         for side, pair in enumerate(pairs):
             if pair is None:
                 cells += ["–"] * 3
                 continue
-            left = matching.record.study["match"]["residuals"][(pair.a, pair.b)[side]]
-            shares = (f"{round(100 * left[of]):+d} %" for of in ("parameters", "multiply_adds"))
-            cells += [", ".join(shares).replace("-", "−"), pair.told, pair.found.verdict]
+            residuals = matching.record.study["match"]["residuals"][(pair.a, pair.b)[side]]
+            shares = (f"{round(100 * residuals[key]):+d} %" for key in ("parameters", "multiply_adds"))
+            cells += [", ".join(shares).replace("-", "−"), pair.text, pair.difference.verdict]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
 
 
 def levels_table(levels: Mapping[str, Any]) -> list[str]:
-    """Show what `flatvq levels` found of the top level, a row a run.
+    """Return the contribution of the top level in each run that `flatvq levels` analyzed.
 
-    What replacing its codes loses, in the mildest and the harshest of three ways; what a decoder trained anew
-    without it loses; the share of its bits that the bottom already tells; and dB per 1,000 bits of the top
-    beside the same bits on the one level of the study.
+    The columns are the smallest and the largest loss among three replacements of its codes, the loss of a new
+    decoder without it, the share of it that the bottom determines, and the gain per 1,000 bits of the top and
+    of the single-level arm.
     """
     rows = [
-        "| run | codes replaced: dB lost | decoder anew without: dB lost | told by the bottom, % | "
-        "dB per 1,000 bits: top, one level |",
+        "| run | loss with replaced codes, dB | loss of a new decoder without the top, dB | "
+        "determined by the bottom, % | dB per 1,000 bits: top, one level |",
         "|---|---|---|---|---|",
     ]
-    for name, found in levels.items():
-        top = max(one["level"] for one in found["replaced"])
-        lost = [one["loss_db"] for one in found["replaced"] if one["level"] == top]
-        (worth,) = (one for one in found["marginal_gain"] if one["level"] == top)
-        (told,) = (one for one in found["conditional_entropy"] if one["level"] == top)
-        beside = found["single_level_counterpart"]
+    for name, analysis in levels.items():
+        top = max(loss["level"] for loss in analysis["replaced"])
+        losses = [loss["loss_db"] for loss in analysis["replaced"] if loss["level"] == top]
+        (gain,) = (gain for gain in analysis["marginal_gain"] if gain["level"] == top)
+        (entropy,) = (entropy for entropy in analysis["conditional_entropy"] if entropy["level"] == top)
+        single = analysis["single_level_counterpart"]
         cells = [
             name,
-            f"{min(lost):.2f} to {max(lost):.2f}",
-            f"{worth['gain_db']:.2f}",
-            f"{100 * told['share']:.0f}",
-            f"{worth['db_per_kilobit']:.2f}, {beside['db_per_kilobit']:.2f}" if beside else "–",
+            f"{min(losses):.2f} to {max(losses):.2f}",
+            f"{gain['gain_db']:.2f}",
+            f"{100 * entropy['share']:.0f}",
+            f"{gain['db_per_kilobit']:.2f}, {single['db_per_kilobit']:.2f}" if single else "–",
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
 
 
 def searches_table(searches: Mapping[str, Any]) -> list[str]:
-    """Show searches: what was tried, what won, and what the confirmation on fresh seeds says of it."""
+    """Return the trials, the winner and the confirmation on fresh seeds of each search."""
     rows = [
-        "| search | tried, pruned | the winner | tuned − default, PSNR [90 % interval] | verdict |",
+        "| search | trials, pruned | winner | tuned − default, PSNR [90 % interval] | verdict |",
         "|---|---|---|---|---|",
     ]
-    for name, found in searches.items():
-        won = next(trial for trial in found["trials"] if trial["number"] == found["best"])
-        values = ", ".join(f"{key} {_short(value)}" for key, value in sorted(won["values"].items()))
-        confirmed = found["confirmed"]
+    for name, search in searches.items():
+        winner = next(trial for trial in search["trials"] if trial["number"] == search["best"])
+        values = ", ".join(f"{key} {_short(value)}" for key, value in sorted(winner["values"].items()))
+        confirmed = search["confirmed"]
         cells = [
             f"[{name}](../results/{name}/tune.json)",
-            f"{len(found['trials'])}, {sum(trial['state'] == 'pruned' for trial in found['trials'])}",
+            f"{len(search['trials'])}, {sum(trial['state'] == 'pruned' for trial in search['trials'])}",
             values,
             with_interval(confirmed["difference"], confirmed["interval90"]),
             confirmed["verdict"],
@@ -159,7 +159,7 @@ def _short(value: Any) -> str:
 
 
 def seeds_table(record: Record, arms: Iterable[str]) -> list[str]:
-    """Show every seed: PSNR beside the perplexity of the top level."""
+    """Return the PSNR of every seed, with the perplexity of the top level in parentheses."""
     rows = [
         f"| arm | {' | '.join(f'seed {seed}' for seed in record.seeds)} |",
         f"|---|{'---|' * len(record.seeds)}",
@@ -175,19 +175,19 @@ def seeds_table(record: Record, arms: Iterable[str]) -> list[str]:
 
 
 def cost_table(start: Record, history: Path, images: float) -> list[str]:
-    """Show what a training of some images costs on the machine of a record that was begun and cut short.
+    """Estimate the time of a full trial of each arm from the first steps of a study.
 
     Args:
-        start: the record.
-        history: its history.parquet, with the images per second of each record of the training.
-        images: how many a whole training sees.
+        start: the study, which ran for a few steps.
+        history: its history.parquet, with the images per second of each `train` line.
+        images: number of images in a full training.
     """
     import pyarrow.parquet as pq
 
-    rows = ["| arm | bits | multiply-adds | images a second | days a trial |", "|---|---|---|---|---|"]
-    seen = [row for row in pq.read_table(history).to_pylist() if row["name"] == "images_per_second"]
+    rows = ["| arm | bits | multiply-adds | images per second | days per trial |", "|---|---|---|---|---|"]
+    speeds = [row for row in pq.read_table(history).to_pylist() if row["name"] == "images_per_second"]
     for arm in start.arms:
-        speed = median(row["value"] for row in seen if row["arm"] == arm)
+        speed = median(row["value"] for row in speeds if row["arm"] == arm)
         capacity = start.arm(arm)
         cells = [
             arm,
@@ -201,7 +201,7 @@ def cost_table(start: Record, history: Path, images: float) -> list[str]:
 
 
 def level_values(record: Record, arm: str, level: int, key: str) -> list[float]:
-    """Return a measure of one level, a number a seed."""
+    """Return a metric of one level for each seed."""
     return record.values(arm, lambda trial: trial["levels"][level][key])
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from findings import figures, page, tables
 from findings.matchings import Health, Matching, matchings
-from findings.records import twins
+from findings.records import shared_trainings
 from findings.rule import Kind, answer
 from scipy import stats
 
@@ -86,9 +86,9 @@ def test_a_claims_interval_follows_from_the_images(claim) -> None:
     by_seed = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean()
     difference = by_seed[claim.pair.a] - by_seed[claim.pair.b]
     interval = stats.t.interval(0.9, len(difference) - 1, difference.mean(), stats.sem(difference))
-    assert claim.pair.found.interval90 == pytest.approx(interval, abs=1e-4)
+    assert claim.pair.difference.interval90 == pytest.approx(interval, abs=1e-4)
     told = f"{difference.mean():+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] dB".replace("-", "−")
-    assert claim.pair.told == told
+    assert claim.pair.text == told
 
 
 @pytest.mark.parametrize(
@@ -119,14 +119,14 @@ def test_a_difference_of_differences_is_one_seed_by_seed() -> None:
     images = pq.read_table(RESULTS / "dimension" / "images.parquet").to_pandas()
     psnr = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean().unstack("arm")
     losses = {kind: psnr[f"{kind}-256-of-512"] - psnr[f"{kind}-4-of-512"] for kind in ("healthy", "naive")}
-    assert claim.pair.found.per_seed == pytest.approx(losses["healthy"] - losses["naive"], abs=1e-4)
+    assert claim.pair.difference.per_seed == pytest.approx(losses["healthy"] - losses["naive"], abs=1e-4)
 
 
 @pytest.mark.parametrize("model", ["parallel", "conditioned"])
 def test_claims_of_levels_follow_from_the_decoders(model: str) -> None:
     runs = [json.loads(path.read_text()) for path in sorted((RESULTS / "levels").glob(f"{model}-*.json"))]
     psnr = [{decoder["without"]: decoder["psnr_db"] for decoder in run["refitted"]} for run in runs]
-    shown = {claim.pair.a: claim.pair.found.per_seed for claim in STORY.claims if model in claim.pair.a}
+    shown = {claim.pair.a: claim.pair.difference.per_seed for claim in STORY.claims if model in claim.pair.a}
     assert shown[f"{model}, all levels"] == pytest.approx([one[None] - one[1] for one in psnr])
     # Both gains are over the bottom alone, which falls out of their difference.
     beside = [run["single_level_counterpart"]["psnr_db"] for run in runs]
@@ -136,7 +136,7 @@ def test_claims_of_levels_follow_from_the_decoders(model: str) -> None:
 
 def test_seeds_that_collapsed_can_be_left_out() -> None:
     record = STORY.records["headline"]
-    kept = record.pair("single", "parallel", without_collapsed=True).found
+    kept = record.pair("single", "parallel", without_collapsed=True).difference
     healthy = [
         one["psnr_db"] - two["psnr_db"]
         for one, two in zip(record.trials("single"), record.trials("parallel"), strict=True)
@@ -189,7 +189,7 @@ def test_trainings_that_two_records_share_are_the_reference_arms() -> None:
         by_seed = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean()
         psnr.append(by_seed[by_seed.index.get_level_values("arm").str.startswith("parallel")])
     expected = (psnr[0] - psnr[1]).abs()
-    shared = twins(*(STORY.records[name] for name in names))
+    shared = shared_trainings(*(STORY.records[name] for name in names))
     assert len(shared) == len(expected) == 12
     assert sorted(shared) == pytest.approx(sorted(expected), abs=1e-4)
 

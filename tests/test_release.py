@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / ".github/release_notes.py"
-PACKAGE = '__version__ = "1.2.0"\n'
+PACKAGE = 'VERSION = "1.2.0"\n'
 CITATION = "title: flatvq\nversion: 1.2.0\n"
 CHANGELOG = """# Changelog
 
@@ -44,7 +44,7 @@ def test_the_notes_are_the_section_of_the_version(script: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("tag", "package", "changelog", "citation", "message"),
     [
-        ("v1.3.0", PACKAGE, CHANGELOG, CITATION, "__version__"),
+        ("v1.3.0", PACKAGE, CHANGELOG, CITATION, "VERSION"),
         ("v1.2.0", PACKAGE, CHANGELOG, "version: 1.1.0\n", "CITATION"),
         ("v1.2.0", PACKAGE, CHANGELOG.replace("1.2.0", "1.0.0"), CITATION, "no section"),
         ("v1.2.0", PACKAGE, CHANGELOG.replace("### Added\n\n- One thing.\n", ""), CITATION, "empty"),
@@ -59,5 +59,5 @@ def test_a_disagreement_is_refused(
 
 def test_the_next_release_has_its_version_everywhere() -> None:
     root = SCRIPT.parents[1]
-    version = (root / "src/flatvq/__init__.py").read_text().partition('__version__ = "')[2].partition('"')[0]
+    version = (root / "src/flatvq/versions.py").read_text().partition('VERSION = "')[2].partition('"')[0]
     assert f"\nversion: {version}\n" in (root / "CITATION.cff").read_text()

@@ -265,7 +265,7 @@ def test_a_study_from_before_identities_is_packed_and_reported(
     for path in (tmp_path / "st").rglob("identity.json"):
         path.unlink()
     assert pack(tmp_path / "st", tmp_path / "packed")
-    assert "Trained with</dt><dd>not recorded" in write_report(tmp_path / "st").read_text()
+    assert "Training</dt><dd>not recorded" in write_report(tmp_path / "st").read_text()
 
 
 def test_arms_that_are_evaluated_on_different_images_are_not_compared(
