@@ -87,6 +87,9 @@ def test_statuses_of_files(tmp_path):
         (status,) = opened.fates
     with pytest.warns(DeprecationWarning, match="FileStatus.fate is now FileStatus.status"):
         assert status.fate == status.status == "converted"
+    with pytest.warns(DeprecationWarning, match=r"StoredImages.load\(index\) is now flatvq.data.load_image"):
+        pixels = opened.images.load(0)
+    assert (pixels.shape, pixels.min(), pixels.max()) == ((32, 32, 3), 90, 90)
 
 
 def test_both_names_are_refused():
