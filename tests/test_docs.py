@@ -2,6 +2,7 @@
 
 Conventions: every ```python block is a program of its own, run in an empty folder that holds a study's run;
 every ```yaml block is a whole recipe; every ```sh block and every inline `flatvq ...` is a command.
+tests/extend runs the code of the page in EXTEND, which writes a package.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ PAGES = {
     str(page.relative_to(ROOT)): page.read_text(encoding="utf-8")
     for page in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 }
+EXTEND = "docs/how-to/extend.md"
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -34,7 +36,7 @@ def blocks(language: str) -> list[Any]:
     found = []
     for name, text in PAGES.items():
         for block in _BLOCK.finditer(text):
-            if block[1] == language:
+            if block[1] == language and name != EXTEND:
                 line = text[: block.start()].count("\n") + 1
                 found.append(pytest.param(block[2], id=f"{name}:{line}"))
     return found
@@ -43,6 +45,8 @@ def blocks(language: str) -> list[Any]:
 def commands() -> Iterator[tuple[str, list[str]]]:
     """Yield every shell command of every page, as its page and words."""
     for name, text in PAGES.items():
+        if name == EXTEND:
+            continue
         lines = [line for block in _BLOCK.finditer(text) if block[1] == "sh" for line in logical(block[2])]
         for line in [*lines, *inline(text)]:
             if re.match(r"(\S*/)?(flatvq|torchrun|make) ", line):

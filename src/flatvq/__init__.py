@@ -19,6 +19,8 @@ __version__ = versions.VERSION
 # The public API, twice: for type checkers, and for the interpreter in _HOMES. A test compares both with the
 # API reference.
 if TYPE_CHECKING:
+    from flatvq.capacities import CAPACITIES as CAPACITIES
+    from flatvq.capacities import CapacityKind as CapacityKind
     from flatvq.errors import FlatvqError as FlatvqError
     from flatvq.errors import MissingExtraError as MissingExtraError
     from flatvq.errors import NonFiniteError as NonFiniteError
@@ -28,12 +30,16 @@ if TYPE_CHECKING:
     from flatvq.evaluate.fidelity import mse as mse
     from flatvq.evaluate.fidelity import psnr as psnr
     from flatvq.evaluate.fidelity import ssim as ssim
+    from flatvq.metrics import LEVEL_METRICS as LEVEL_METRICS
+    from flatvq.metrics import TRIAL_METRICS as TRIAL_METRICS
+    from flatvq.metrics import Metric as Metric
     from flatvq.model import VQVAE as VQVAE
     from flatvq.model import Capacity as Capacity
     from flatvq.model import VQVAEOutput as VQVAEOutput
     from flatvq.model import build_vqvae as build_vqvae
     from flatvq.model import capacity_of as capacity_of
     from flatvq.model import load_tokenizer, save_tokenizer
+    from flatvq.number_format import NumberFormat as NumberFormat
     from flatvq.quantize import Codebook as Codebook
     from flatvq.quantize import CodeUsage as CodeUsage
     from flatvq.quantize import DataInit as DataInit
@@ -55,6 +61,9 @@ if TYPE_CHECKING:
     from flatvq.quantize import nearest_codes as nearest_codes
     from flatvq.quantize import rotation_trick as rotation_trick
     from flatvq.quantize import straight_through as straight_through
+    from flatvq.recipe import HIERARCHIES as HIERARCHIES
+    from flatvq.recipe import QUANTIZERS as QUANTIZERS
+    from flatvq.recipe import SOURCES as SOURCES
     from flatvq.recipe import ArmRecipe as ArmRecipe
     from flatvq.recipe import CodebookRecipe as CodebookRecipe
     from flatvq.recipe import DataRecipe as DataRecipe
@@ -63,6 +72,7 @@ if TYPE_CHECKING:
     from flatvq.recipe import LevelRecipe as LevelRecipe
     from flatvq.recipe import MatchRecipe as MatchRecipe
     from flatvq.recipe import ModelRecipe as ModelRecipe
+    from flatvq.recipe import QuantizerKind as QuantizerKind
     from flatvq.recipe import ReplacementRecipe as ReplacementRecipe
     from flatvq.recipe import StudyRecipe as StudyRecipe
     from flatvq.recipe import TrainRecipe as TrainRecipe
@@ -81,6 +91,9 @@ if TYPE_CHECKING:
     from flatvq.records import read_codes as read_codes
     from flatvq.records import read_images as read_images
     from flatvq.records import read_metrics as read_metrics
+    from flatvq.registry import Registry as Registry
+    from flatvq.report import REPORT_SECTIONS as REPORT_SECTIONS
+    from flatvq.report import ReportSection as ReportSection
     from flatvq.report import write_report as write_report
     from flatvq.study import Plan as Plan
     from flatvq.study import plan_study as plan_study
@@ -90,6 +103,7 @@ if TYPE_CHECKING:
     load, save = load_tokenizer, save_tokenizer
 
 _HOMES = {
+    "flatvq.capacities": ("CAPACITIES", "CapacityKind"),
     "flatvq.errors": (
         "FlatvqError",
         "MissingExtraError",
@@ -103,6 +117,7 @@ _HOMES = {
         "psnr",
         "ssim",
     ),
+    "flatvq.metrics": ("LEVEL_METRICS", "TRIAL_METRICS", "Metric"),
     "flatvq.model": (
         "Capacity",
         "VQVAE",
@@ -112,6 +127,7 @@ _HOMES = {
         "load",
         "save",
     ),
+    "flatvq.number_format": ("NumberFormat",),
     "flatvq.quantize": (
         "CodeUsage",
         "Codebook",
@@ -136,6 +152,9 @@ _HOMES = {
         "straight_through",
     ),
     "flatvq.recipe": (
+        "HIERARCHIES",
+        "QUANTIZERS",
+        "SOURCES",
         "ArmRecipe",
         "CodebookRecipe",
         "DataRecipe",
@@ -143,6 +162,7 @@ _HOMES = {
         "LevelRecipe",
         "MatchRecipe",
         "ModelRecipe",
+        "QuantizerKind",
         "ReplacementRecipe",
         "InitRecipe",
         "StudyRecipe",
@@ -165,7 +185,8 @@ _HOMES = {
         "read_images",
         "read_metrics",
     ),
-    "flatvq.report": ("write_report",),
+    "flatvq.registry": ("Registry",),
+    "flatvq.report": ("REPORT_SECTIONS", "ReportSection", "write_report"),
     "flatvq.study": (
         "Plan",
         "plan_study",

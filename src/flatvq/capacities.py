@@ -1,15 +1,17 @@
 """The capacities that arms can be matched in: one entry for each, which recipes, matching and tables read.
 
-To add a capacity, compute it as an attribute of `flatvq.model.capacity.Capacity` and add an entry. Recipes
-then accept its key in `match.capacities`, and tables and reports show it.
+A recipe names capacities by key in `match.capacities`. The capacities of flatvq are counted in
+`flatvq.model.capacity`; those of other packages by their `compute`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from flatvq.number_format import NumberFormat
+from flatvq.registry import Registry
 
 __all__ = ["CAPACITIES", "CapacityKind", "Detail"]
 
@@ -43,7 +45,7 @@ class CapacityKind:
 
     Args:
         key: its name in a recipe's `match.capacities` and in the residuals of `study.json`.
-        attribute: its attribute of `Capacity`, and its key in an arm of `study.json`.
+        attribute: its attribute of `Capacity`, if flatvq counts it, and its key in an arm of `study.json`.
         label: its name in sentences and next to residuals.
         heading: its name in a table's head, with the unit.
         format: how its values are written.
@@ -51,6 +53,8 @@ class CapacityKind:
             the solver cannot match it. The solver expects a capacity that depends on the widths to be linear
             in `residual_width` and quadratic in `width`.
         detail: a second figure that tables show below it.
+        compute: the function that computes it from the `ModelRecipe` and the `Capacity` that flatvq counts;
+            None for an attribute of `Capacity`.
 
     Example:
         >>> CAPACITIES["multiply_adds"].label, CAPACITIES["multiply_adds"].format(4_211_200_000)
@@ -64,9 +68,10 @@ class CapacityKind:
     format: NumberFormat
     solved_by: Literal["codebooks", "widths"] | None = None
     detail: Detail | None = None
+    compute: Callable[[Any, Any], float] | None = None
 
 
-CAPACITIES = {
+_KINDS: dict[str, CapacityKind | str] = {
     kind.key: kind
     for kind in (
         CapacityKind(
@@ -98,4 +103,5 @@ CAPACITIES = {
         ),
     )
 }
+CAPACITIES: Registry[CapacityKind] = Registry("capacity", "flatvq.capacities", _KINDS)
 """Capacities by key, in the order of rows and columns."""

@@ -1,4 +1,4 @@
-"""Old names that still work for one minor version, with a `DeprecationWarning` that gives the new name."""
+"""Old names, which work for one minor version with a `DeprecationWarning` that states the new name."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from flatvq.errors import FlatvqError
 __all__ = ["REMOVED_IN", "HideRenamed", "renamed_arguments", "renamed_attribute", "renamed_exports"]
 
 REMOVED_IN = "0.3"
-"""The version that no longer has the old names."""
+"""The version that removes the old names."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _warn(old: str, new: str) -> None:
-    # Frames: this function, the wrapper that calls it, and the user's code.
+    # Three frames up: this function, its caller, and the code of the user.
     warnings.warn(f"{old} is now {new}; flatvq {REMOVED_IN} removes it", DeprecationWarning, stacklevel=3)
 
 
 def renamed_attribute(old: str, new: str) -> Any:
-    """Return a property that reads and writes the attribute or method `new`.
+    """Return a property that reads and writes an attribute or method under its old name.
+
+    Args:
+        old: the old name.
+        new: the current name.
 
     Example:
         >>> class Box:
@@ -50,11 +54,11 @@ def renamed_attribute(old: str, new: str) -> Any:
 
 
 class _Renamed(property):
-    """An old name."""
+    """An old name of an attribute."""
 
 
 class HideRenamed:
-    """Base class whose `dir` leaves old names out, so that tools which read every attribute do not warn."""
+    """Base class whose `dir` omits old names, so that tools which read all attributes cause no warnings."""
 
     def __dir__(self) -> list[str]:
         names = super().__dir__()
@@ -62,13 +66,13 @@ class HideRenamed:
 
 
 def renamed_arguments(**names: str) -> Callable[[F], F]:
-    """Decorate a function that still takes keyword arguments by their old names.
+    """Decorate a function so that it also accepts keyword arguments under their old names.
 
     Args:
-        **names: the new name of each old one.
+        **names: the new names by old name.
 
     Raises:
-        FlatvqError: from the function, if an argument is passed by both names.
+        FlatvqError: by the function, if an argument is passed under both names.
 
     Example:
         >>> import pytest
@@ -82,14 +86,14 @@ def renamed_arguments(**names: str) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
-        def call(*args: Any, **given: Any) -> Any:
-            for old in names.keys() & given.keys():
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for old in names.keys() & kwargs.keys():
                 new = names[old]
-                if new in given:
+                if new in kwargs:
                     raise FlatvqError(f"{old}= and {new}= are the same argument", f"pass {new}= alone")
                 _warn(f"{old}=", f"{new}=")
-                given[new] = given.pop(old)
-            return function(*args, **given)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
 
         return call  # type: ignore[return-value]
 
@@ -97,11 +101,11 @@ def renamed_arguments(**names: str) -> Callable[[F], F]:
 
 
 def renamed_exports(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a module that still exports objects by their old names.
+    """Return a `__getattr__` for a module, which exports objects under their old names.
 
     Args:
-        module: its `__name__`.
-        names: the new name of each old one.
+        module: the name of the module, `__name__`.
+        names: the new names by old name.
     """
 
     def read(name: str) -> Any:

@@ -1,15 +1,17 @@
 """The metrics of a trial: one entry for each, which records, tables and reports read.
 
-To add a metric, compute it in `flatvq.evaluate` under a key of `metrics.json` and add an entry with this key.
-It is then copied to `study.json` and gets a column in the tables.
+A metric is stored under its key in `metrics.json` and `study.json`, and has a column in the tables. The
+metrics of flatvq are computed in `flatvq.evaluate`; those of other packages by their `compute`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from flatvq.number_format import NumberFormat
+from flatvq.registry import Registry
 
 __all__ = ["LEVEL_METRICS", "PRIMARY", "TRIAL_METRICS", "Metric", "Table", "shown_in"]
 
@@ -36,6 +38,10 @@ class Metric:
         minimum: smallest valid value.
         maximum: largest valid value.
         tables: the tables that show it.
+        compute: the function that computes it; None for the metrics of flatvq. A metric of a trial maps
+            reconstructions and originals, both float32 [B, C, H, W] in [0, 1], to one value for each image,
+            [B]; their mean is stored. A metric of a level maps the counts of its codes over the held-out
+            split, int64 [K] ([Q, K] for Q codebooks), to a number.
 
     Example:
         >>> TRIAL_METRICS["psnr_db"].heading, TRIAL_METRICS["mse"].format(0.0031)
@@ -50,6 +56,7 @@ class Metric:
     minimum: float = -3.5e38
     maximum: float = 3.5e38
     tables: tuple[Table, ...] = ("terminal", "arms", "trials")
+    compute: Callable[..., Any] | None = None
 
     @property
     def heading(self) -> str:
@@ -64,11 +71,11 @@ class Metric:
         return "higher is better" if self.higher_is_better else "lower is better"
 
 
-def _by_key(*metrics: Metric) -> dict[str, Metric]:
+def _by_key(*metrics: Metric) -> dict[str, Metric | str]:
     return {metric.key: metric for metric in metrics}
 
 
-TRIAL_METRICS = _by_key(
+_TRIAL = _by_key(
     Metric("psnr_db", "PSNR", "dB", NumberFormat(digits=2), minimum=-1000, maximum=1000),
     Metric(
         "psnr_of_mean_mse_db",
@@ -99,9 +106,10 @@ TRIAL_METRICS = _by_key(
         tables=("trials",),
     ),
 )
+TRIAL_METRICS: Registry[Metric] = Registry("metric", "flatvq.metrics", _TRIAL)
 """Metrics of a trial by key, in the order of the columns."""
 
-LEVEL_METRICS = _by_key(
+_LEVEL = _by_key(
     Metric("usage", "usage", format=NumberFormat("percent", 1), minimum=0, maximum=1),
     Metric("perplexity", "perplexity", format=NumberFormat()),
     Metric("used_codes", "codes used", format=NumberFormat(), minimum=0, tables=()),
@@ -114,10 +122,11 @@ LEVEL_METRICS = _by_key(
         tables=(),
     ),
 )
+LEVEL_METRICS: Registry[Metric] = Registry("level metric", "flatvq.level_metrics", _LEVEL)
 """Metrics of one level's codebook by key, in the order of the columns."""
 
 
-def shown_in(table: Table, metrics: dict[str, Metric]) -> list[Metric]:
+def shown_in(table: Table, metrics: Mapping[str, Metric]) -> list[Metric]:
     """Return the metrics that a table shows, in the order of its columns.
 
     Example:

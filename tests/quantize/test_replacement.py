@@ -264,7 +264,7 @@ def test_newborns_are_latents_of_this_batch_with_a_fresh_state(update, metric, n
     )
     book = quantizer.codebook
     with torch.no_grad():
-        book._prepare(vectors)
+        book._initialize_or_replace(vectors)
     born = book.births == 6
     assert int(born.sum()) == book.events[-1].replaced > 3
     codes = book.code_vectors.detach()

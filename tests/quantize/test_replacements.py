@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatvq.quantize.distributed import Ranks
-from flatvq.quantize.replacement import replacements
+from flatvq.quantize.replacement import draw_replacements
 
 
 def rows(tensor):
@@ -13,7 +13,7 @@ def rows(tensor):
 
 
 def draw(vectors, count, seed, step):
-    return replacements(vectors, count, seed, step, Ranks(), [len(vectors)])
+    return draw_replacements(vectors, count, seed, step, Ranks(), [len(vectors)])
 
 
 @settings(max_examples=60, deadline=None)

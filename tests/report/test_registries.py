@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -22,22 +21,28 @@ from flatvq.study import plan_study, planned_arms
 
 
 @pytest.fixture
-def lpips(monkeypatch):
+def lpips():
     metric = Metric("lpips", "LPIPS", format=NumberFormat(digits=3), higher_is_better=False, minimum=0)
-    monkeypatch.setitem(TRIAL_METRICS, "lpips", metric)
+    TRIAL_METRICS.register("lpips", metric)
+    yield
+    TRIAL_METRICS.unregister("lpips")
 
 
 @pytest.fixture
-def entropy(monkeypatch):
+def entropy():
     metric = Metric("entropy", "entropy", "bits", NumberFormat(digits=1), minimum=0, maximum=64)
-    monkeypatch.setitem(LEVEL_METRICS, "entropy", metric)
+    LEVEL_METRICS.register("entropy", metric)
+    yield
+    LEVEL_METRICS.unregister("entropy")
 
 
 @pytest.fixture
-def entries(monkeypatch):
+def entries():
     """Register the number of codebook entries as a capacity that no solver can match."""
     kind = CapacityKind("entries", "codebook_parameters", "entries", "codebook entries", NumberFormat())
-    monkeypatch.setitem(CAPACITIES, "entries", kind)
+    CAPACITIES.register("entries", kind)
+    yield
+    CAPACITIES.unregister("entries")
 
 
 def add_values(tree):
@@ -62,7 +67,7 @@ def test_a_registered_metric_is_read_and_shown(study_folder, edit, tables, capsy
     assert page.count('title="lower is better">LPIPS</th>') == 2
     assert column(shown["fidelity-table"], "entropy, bits") == ["5.5 6.5", "5.5 6.5", "5.5", "5.5"]
     monkeypatch.setattr(terminal.console, "width", 120)
-    terminal.show_study(json.loads((study_folder / "study.json").read_text()))
+    terminal.show_study(load_study(study_folder))
     lines = capsys.readouterr().out.splitlines()
     (head,) = [line for line in lines if "LPIPS" in line]
     (row,) = [line for line in lines if re.match(r" *two-level-healthy +\d", line)]

@@ -13,11 +13,12 @@ def main() -> None:
     """Run the command line. Invalid input is one line on standard error and exit code 2."""
     with interrupts(exit_at_once):
         # Imported here so that Ctrl-C also ends these imports.
-        from flatvq.cli.commands import app
         from flatvq.cli.endings import exit_code_of
         from flatvq.cli.output import standard_output
 
         try:
+            from flatvq.cli.commands import app
+
             with standard_output():
                 app()
         except Exception as error:

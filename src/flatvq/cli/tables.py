@@ -81,10 +81,10 @@ def _capacity_column(arm: PlannedArm) -> dict[str, str]:
         "codebook sizes": " + ".join(level.codes for level in capacity.levels),
     }
     for key, kind in CAPACITIES.items():
-        value = kind.format(getattr(capacity, kind.attribute))
+        value = kind.format(capacity.value(kind.attribute))
         rows[kind.heading] = f"{value} ({arm.residuals[key]:+.1%})"
         if kind.detail:
-            rows[f"  {kind.detail.label}"] = kind.detail.text(getattr(capacity, kind.detail.attribute))
+            rows[f"  {kind.detail.label}"] = kind.detail.text(capacity.value(kind.detail.attribute))
     return rows
 
 

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flatvq.data.folder import split_folder
-from flatvq.data.huggingface import split_dataset
-from flatvq.data.photographs import split_photographs
 from flatvq.data.subset import set_aside
 from flatvq.data.types import DataSplit
-from flatvq.recipe import DataRecipe
+from flatvq.recipe import SOURCES, DataRecipe
 
 __all__ = ["open_data"]
-
-_SOURCES = {"photographs": split_photographs, "folder": split_folder, "huggingface": split_dataset}
 
 
 def open_data(recipe: DataRecipe) -> DataSplit:
@@ -34,7 +29,7 @@ def open_data(recipe: DataRecipe) -> DataSplit:
         >>> len(data.validation), data.validation.names[0]
         (121, 'astronaut@0,224')
     """
-    data = _SOURCES[recipe.source](recipe)
+    data: DataSplit = SOURCES[recipe.source](recipe)
     if not recipe.tuning_share:
         return data
     training, aside = set_aside(data.training, recipe.tuning_share)

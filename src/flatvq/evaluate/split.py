@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.evaluate import fidelity
 from flatvq.evaluate.batches import NamedImage, batches
+from flatvq.metrics import LEVEL_METRICS, TRIAL_METRICS, Metric
 from flatvq.model import VQVAE
 from flatvq.model.pixels import with_channels
 from flatvq.quantize import CodeUsage, Quantized, UsageCounter
@@ -45,6 +46,8 @@ class LevelEvaluation:
     """E|z - e|^2 / Var(z) over the split, which is independent of the scale of z."""
     counts: tuple[int, ...]
     """Histogram of the indices over the split, [K]; of Q codebooks one after the other, [Q K]."""
+    others: dict[str, float]
+    """The metrics that other packages compute, by key."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object of this level in `metrics.json`."""
@@ -55,6 +58,7 @@ class LevelEvaluation:
             "indices_per_cell": self.indices_per_cell,
             **usage,
             "quantization_error": self.quantization_error,
+            **self.others,
         }
 
 
@@ -89,6 +93,8 @@ class Evaluation:
     """From the bottom to the top."""
     samples: tuple[Sample, ...]
     """The requested images and their reconstructions."""
+    others: dict[str, tuple[float, ...]]
+    """The metrics that other packages compute, of each image, by key."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures of `metrics.json` (docs/records.md)."""
@@ -104,6 +110,7 @@ class Evaluation:
             "bits_per_image": float(np.mean(self.bits)),
             "bits_per_pixel": sum(self.bits) / sum(self.pixels),
             "effective_bits_per_image": effective / len(self.names),
+            **{key: float(np.mean(values)) for key, values in self.others.items()},
             "levels": [level.to_dict() for level in self.levels],
         }
 
@@ -139,6 +146,11 @@ class _LevelTally:
             # If all latents are equal, the error is 0 by definition.
             quantization_error=self.error / variance if variance > 0 else 0.0,
             counts=tuple(self.usage.counts.flatten().tolist()),
+            others={
+                key: float(metric.compute(self.usage.counts))
+                for key, metric in LEVEL_METRICS.items()
+                if metric.compute
+            },
         )
 
 
@@ -162,8 +174,8 @@ def evaluate(
         images: pairs of a name and uint8 [H, W, 3]; consecutive images of equal size share a batch.
         batch_size: images per forward pass.
         keep: positions of the images to return with their reconstructions.
-        structure: whether to compute SSIM and MS-SSIM, which may take longer than the model. If False, they
-            are None.
+        structure: whether to compute SSIM, MS-SSIM and the metrics of other packages, which may take longer
+            than the model.
 
     Returns:
         The values of each image and the statistics of each level.
@@ -178,6 +190,9 @@ def evaluate(
     columns: dict[str, list[Any]] = {
         key: [] for key in ("psnr_db", "ssim", "mse", "ms_ssim", "bits", "pixels")
     }
+    others: dict[str, list[float]] = {
+        key: [] for key, metric in TRIAL_METRICS.items() if structure and metric.compute
+    }
     kept: list[Sample] = []
     with eval_mode(model):
         for batch_names, colour in batches(images, batch_size):
@@ -185,7 +200,10 @@ def evaluate(
             stored, levels = reconstruct(model, original)
             for tally, level in zip(tallies, levels, strict=True):
                 tally.add(level)
-            _measure(columns, original.float().div(255), stored.float().div(255), structure)
+            pair = stored.float().div(255), original.float().div(255)
+            _measure(columns, *pair, structure)
+            for key, column in others.items():
+                column += _values(TRIAL_METRICS[key], *pair)
             sizes = zip(levels, model.recipe.levels, strict=True)
             bits = sum(
                 quantized.indices[0].numel() * math.log2(level.codebook_size) for quantized, level in sizes
@@ -201,7 +219,13 @@ def evaluate(
     if not names:
         raise FlatvqError("there are no images to evaluate", "check the folder")
     values = {key: tuple(column) for key, column in columns.items()}
-    return Evaluation(tuple(names), **values, levels=tuple(t.summary() for t in tallies), samples=tuple(kept))
+    return Evaluation(
+        tuple(names),
+        **values,
+        levels=tuple(tally.summary() for tally in tallies),
+        samples=tuple(kept),
+        others={key: tuple(column) for key, column in others.items()},
+    )
 
 
 def reconstruct(model: VQVAE, original: Tensor) -> tuple[Tensor, tuple[Quantized, ...]]:
@@ -251,7 +275,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _measure(columns: dict[str, list[Any]], original: Tensor, stored: Tensor, structure: bool) -> None:
+def _measure(columns: dict[str, list[Any]], stored: Tensor, original: Tensor, structure: bool) -> None:
     height, width = original.shape[2:]
     columns["mse"] += fidelity.mse(stored, original).tolist()
     columns["psnr_db"] += fidelity.psnr(stored, original, data_range=1.0).tolist()
@@ -263,6 +287,18 @@ def _measure(columns: dict[str, list[Any]], original: Tensor, stored: Tensor, st
         missing = [None] * len(original)
         columns[name] += metric(stored, original, data_range=1.0).tolist() if measured else missing
     columns["pixels"] += [height * width] * len(original)
+
+
+def _values(metric: Metric, stored: Tensor, original: Tensor) -> list[float]:
+    """Compute a metric of another package for each image of a batch."""
+    assert metric.compute is not None
+    values: Tensor = metric.compute(stored, original)
+    if values.shape != stored.shape[:1]:
+        what = f"the metric {metric.key!r} returned the shape {list(values.shape)} for {len(stored)} images"
+        raise FlatvqError(what, "return one value for each image")
+    if not bool(values.isfinite().all()):
+        raise NonFiniteError(f"NaN or infinity in the metric {metric.key!r}", "return finite values")
+    return [float(value) for value in values]
 
 
 def mean_over_all(values: Sequence[float | None]) -> float | None:

@@ -12,19 +12,22 @@ from flatvq.quantize import (
     DataInit,
     DeadCodeReplacement,
     Ema,
-    FiniteScalarQuantizer,
     Gradient,
     KMeansInit,
-    LookupFreeQuantizer,
     Quantizer,
     RandomInit,
-    ResidualQuantizer,
-    VectorQuantizer,
     rotation_trick,
     straight_through,
 )
 from flatvq.randomness import derived_seed
-from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe, ReplacementRecipe
+from flatvq.recipe import (
+    QUANTIZERS,
+    CodebookRecipe,
+    InitRecipe,
+    LevelRecipe,
+    ModelRecipe,
+    ReplacementRecipe,
+)
 
 __all__ = ["build_quantizer", "build_vqvae"]
 
@@ -68,7 +71,7 @@ def build_vqvae(
 def build_quantizer(
     level: LevelRecipe, codebook: CodebookRecipe, *, seed: int, steps: int | None
 ) -> Quantizer:
-    """Build the quantizer of one level.
+    """Build the quantizer of one level, as its entry in `flatvq.recipe.QUANTIZERS` says.
 
     Args:
         level: the level.
@@ -76,21 +79,16 @@ def build_quantizer(
         seed: the seed of the random draws of this codebook.
         steps: the number of training steps; None if the model will not be trained.
     """
-    if level.quantizer == "scalar":
-        return FiniteScalarQuantizer(level.scalar_levels)
-    if level.quantizer == "lookup-free":
-        return LookupFreeQuantizer(level.code_dim)
     decay = codebook.update.decay
     settings: dict[str, Any] = {
         "update": Ema(decay) if codebook.update.kind == "ema" else Gradient(decay),
         "estimator": rotation_trick if codebook.estimator == "rotation" else straight_through,
         "init": _init(codebook.init),
         "replacement": _replacement(codebook.replacement, steps),
+        "metric": codebook.metric,
         "seed": seed,
     }
-    if level.quantizer == "residual":
-        return ResidualQuantizer(level.codebook_size, level.code_dim, level.stages, **settings)
-    return VectorQuantizer(level.codebook_size, level.code_dim, metric=codebook.metric, **settings)
+    return QUANTIZERS[level.quantizer].build(level, settings)
 
 
 def _init(recipe: InitRecipe) -> RandomInit | DataInit | KMeansInit:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import prod
 
+from flatvq.capacities import CAPACITIES
 from flatvq.model.blocks import Layer, multiply_adds, parameters
 from flatvq.model.layout import grids_of, layout_of
 from flatvq.recipe import ModelRecipe
@@ -51,6 +52,13 @@ class Capacity:
     """Multiply-adds of the nearest-code searches of one image: the sum over codebooks of h x w x K x D."""
     levels: tuple[LevelCapacity, ...]
     """Bottom first."""
+    others: dict[str, float] = field(default_factory=dict)
+    """The capacities that other packages compute, by attribute."""
+
+    def value(self, attribute: str) -> int | float:
+        """Return a capacity by the attribute of its `CapacityKind`."""
+        value: int | float = self.others[attribute] if attribute in self.others else getattr(self, attribute)
+        return value
 
 
 def capacity_of(model: ModelRecipe, size: int | tuple[int, int]) -> Capacity:
@@ -78,24 +86,21 @@ def capacity_of(model: ModelRecipe, size: int | tuple[int, int]) -> Capacity:
     grids = grids_of(model, (height, width))
     parts = list(_parts(model, [height * width, *(rows * columns for rows, columns in grids)]))
     levels = list(zip(model.levels, (rows * columns for rows, columns in grids), strict=True))
-    codebooks = [
-        (cells, prod(level.index_shape) * level.codebook_size * level.code_dim)
-        for level, cells in levels
-        if level.has_codebook
-    ]
     bits = sum(cells * level.bits_per_cell for level, cells in levels)
-    return Capacity(
+    capacity = Capacity(
         bits_per_image=bits,
         bits_per_pixel=bits / (height * width),
         parameters=sum(parameters(layers) for layers, _ in parts),
-        codebook_parameters=sum(entries for _, entries in codebooks),
+        codebook_parameters=sum(level.codebook_parameters for level in model.levels),
         multiply_adds=sum(multiply_adds(layers, number) for layers, number in parts),
-        search_multiply_adds=sum(number * entries for number, entries in codebooks),
+        search_multiply_adds=sum(cells * level.codebook_parameters for level, cells in levels),
         levels=tuple(
             LevelCapacity(grid, level.codebook_size, level.code_dim, prod(level.index_shape))
             for grid, level in zip(grids, model.levels, strict=True)
         ),
     )
+    others = {kind.attribute: kind.compute(model, capacity) for kind in CAPACITIES.values() if kind.compute}
+    return replace(capacity, others=others)
 
 
 def _parts(model: ModelRecipe, cells: list[int]) -> Iterator[tuple[tuple[Layer, ...], int]]:

@@ -7,9 +7,9 @@ from math import prod
 
 from flatvq.errors import FlatvqError
 from flatvq.model import blocks
-from flatvq.recipe import ModelRecipe
+from flatvq.recipe import HIERARCHIES, ModelRecipe
 
-__all__ = ["DecoderLayout", "Layout", "grids_of", "layout_of"]
+__all__ = ["DecoderLayout", "Layout", "conditioned", "grids_of", "layout_of", "parallel", "with_decoders"]
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,34 @@ def layout_of(model: ModelRecipe) -> Layout:
         >>> len(layout_of(ModelRecipe(levels=levels, hierarchy="conditioned")).decoders)
         2
     """
+    layout: Layout = HIERARCHIES[model.hierarchy](model)
+    return layout
+
+
+def parallel(model: ModelRecipe) -> Layout:
+    """Describe a hierarchy whose levels are quantized independently of each other."""
+    return with_decoders(model, 1)
+
+
+def conditioned(model: ModelRecipe) -> Layout:
+    """Describe a hierarchy whose levels are quantized given the decoded levels above them."""
+    return with_decoders(model, len(model.levels))
+
+
+def with_decoders(model: ModelRecipe, count: int) -> Layout:
+    """Describe a hierarchy with decoders for the lowest levels.
+
+    A level is quantized given the decoded levels above it if the level above it has a decoder.
+
+    Args:
+        model: the recipe.
+        count: the number of decoders, from 1, for the image alone, to the number of levels.
+    """
     strides = [level.downsample for level in model.levels]
     dims = [level.code_dim for level in model.levels]
     inputs = [model.channels] + [model.width] * (len(dims) - 1)
     outputs = [model.channels, *dims[:-1]]  # channels below
-    decoded = range(len(dims) if model.hierarchy == "conditioned" else 1)
+    decoded = range(count)
     seen = [model.width + (dim if level + 1 in decoded else 0) for level, dim in enumerate(dims)]
     return Layout(
         encoders=tuple(blocks.encoder(*ends, model) for ends in zip(inputs, strides, strict=True)),

@@ -51,7 +51,7 @@ def residuals(capacity: Capacity, reference: Capacity) -> Residuals:
         {'bits': -0.2, 'parameters': 0.0, 'multiply_adds': 0.0}
     """
     return {
-        name: _relative(getattr(capacity, kind.attribute), getattr(reference, kind.attribute))
+        name: _relative(capacity.value(kind.attribute), reference.value(kind.attribute))
         for name, kind in CAPACITIES.items()
     }
 
@@ -104,7 +104,7 @@ def match(
         changes |= _codebook_changes(model, reference, size)
     if any(abs(left[name]) > tolerance for name in by_widths):
         costs = tuple(_Cost(model, size, name) for name in by_widths)
-        goals = tuple(int(getattr(reference, CAPACITIES[name].attribute)) for name in by_widths)
+        goals = tuple(int(reference.value(CAPACITIES[name].attribute)) for name in by_widths)
         target = _Target(costs, goals)
         changes |= _width_changes(model, target, tolerance)
     changed = _changed(model, changes)
@@ -169,7 +169,7 @@ class _Cost:
         def at(width: int, residual_width: int) -> int:
             widths = {"width": width, "residual_width": residual_width}
             capacity = capacity_of(model.model_copy(update=widths), size)
-            return int(getattr(capacity, CAPACITIES[name].attribute))
+            return int(capacity.value(CAPACITIES[name].attribute))
 
         one, two, three = (at(width, 1) for width in (2, 4, 6))
         self.base, self.slope, self.bend = one, two - one, three - 2 * two + one

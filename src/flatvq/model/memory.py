@@ -61,7 +61,7 @@ def training_bytes(recipe: TrialRecipe, processes: int = 1) -> int:
         if level.has_codebook:
             available = recipe.train.steps * images * prod(built.grid)
             vectors = min(init.vectors_per_code * level.codebook_size, available)
-            gathered += built.indices_per_cell * vectors * level.code_dim
+            gathered += vectors * level.codebook_parameters // level.codebook_size
     return batch + _FLOAT * gathered
 
 

@@ -25,7 +25,7 @@ from flatvq.model.build import build_vqvae
 from flatvq.model.memory import model_bytes
 from flatvq.model.vqvae import VQVAE
 from flatvq.model.weights import describe_kind, require_alike, require_finite, tensors_of
-from flatvq.quantize import VectorQuantizer
+from flatvq.quantize import Codebook, Quantizer
 from flatvq.recipe import CodebookRecipe, ModelRecipe, parse
 from flatvq.recipe.reading import shown
 from flatvq.recipe.strict_json import load_json
@@ -165,10 +165,11 @@ def _require_room(recipe: ModelRecipe, content: bytes, place: Path) -> None:
 
 
 def _searches(model: VQVAE) -> list[tuple[type, object]]:
-    """Return the type of quantizer and the metric of each level, which determine how codes are searched."""
+    """Return what determines how codes are searched: types of quantizers, and constraints of codebooks."""
     return [
-        (type(quantizer), quantizer.codebook.constrain if isinstance(quantizer, VectorQuantizer) else None)
-        for quantizer in model.quantizers
+        (type(module), module.constrain if isinstance(module, Codebook) else None)
+        for module in model.quantizers.modules()
+        if isinstance(module, Quantizer | Codebook)
     ]
 
 

@@ -1,11 +1,11 @@
-"""Quantizers as PyTorch modules, usable in anybody's model, and the statistics of their codebooks."""
+"""Quantizers as PyTorch modules for any model, and usage statistics of their codebooks."""
 
 from flatvq.deprecation import renamed_exports
 from flatvq.nearest import nearest_codes
-from flatvq.quantize.codebook import Codebook, InitEvent
+from flatvq.quantize.codebook import Codebook
 from flatvq.quantize.ema import Ema, Gradient
 from flatvq.quantize.estimators import rotation_trick, straight_through
-from flatvq.quantize.init import DataInit, KMeansInit, RandomInit
+from flatvq.quantize.init import DataInit, InitEvent, KMeansInit, RandomInit
 from flatvq.quantize.lookup_free import LookupFreeQuantizer
 from flatvq.quantize.module import Quantizer
 from flatvq.quantize.replacement import DeadCodeReplacement, ReplacementEvent

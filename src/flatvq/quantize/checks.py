@@ -1,4 +1,4 @@
-"""Checks of settings and of tensor values, with errors that name the value and what to pass instead."""
+"""Checks of settings and tensor values, with errors that name the value and what to pass instead."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from flatvq.shapes import require_axes, require_integers
 
 __all__ = ["has_values", "real", "require_finite", "require_indices", "require_mask", "whole"]
 
-# Indices are int64.
-_MOST = 2**63 - 1
+# Largest int64, the dtype of indices.
+_MAX = 2**63 - 1
 
 
-def whole(name: str, value: object, least: int, most: int = _MOST) -> int:
+def whole(name: str, value: object, least: int, most: int = _MAX) -> int:
     """Check a setting that is a whole number.
 
     Args:
-        name: the setting, as the caller wrote it.
-        value: what was passed; a NumPy integer will do, a bool or a float will not.
-        least: the smallest value allowed.
-        most: the largest value allowed.
+        name: name of the setting in error messages.
+        value: the value. NumPy integers are accepted; bools and floats are not.
+        least: the smallest valid value.
+        most: the largest valid value.
 
     Returns:
         The value as an int.
 
     Raises:
-        FlatvqError: if it is not a whole number in that range.
+        FlatvqError: if the value is not a whole number in this range.
 
     Example:
         >>> whole("every", 1.5, 1)
@@ -43,7 +43,7 @@ def whole(name: str, value: object, least: int, most: int = _MOST) -> int:
     except TypeError:
         number = least - 1
     if not least <= number <= most:
-        limit = f"of {least} or more" if most == _MOST else f"from {least} to {most}"
+        limit = f"of {least} or more" if most == _MAX else f"from {least} to {most}"
         raise FlatvqError(f"{name} is {value!r}", f"pass a whole number {limit}")
     return number
 
@@ -54,17 +54,17 @@ def real(
     """Check a setting that is a finite number in a range.
 
     Args:
-        name: the setting, as the caller wrote it.
-        value: what was passed.
+        name: name of the setting in error messages.
+        value: the value.
         above: the lower bound.
         below: the upper bound.
-        closed: `[` and `]` name the bounds that the range includes.
+        closed: the bounds that belong to the range: `[` for the lower, `]` for the upper, `[]` for both.
 
     Returns:
         The value as a float.
 
     Raises:
-        FlatvqError: if it is not a number in that range.
+        FlatvqError: if the value is not a number in this range.
 
     Example:
         >>> real("share", 1, above=0.0, below=1.0, closed="]")
@@ -87,7 +87,9 @@ def real(
 
 
 def has_values(tensor: Tensor) -> bool:
-    """Whether the values of a tensor can be read: not on the meta device, nor inside a graph or a transform.
+    """Return whether the values of a tensor can be read.
+
+    They cannot on the meta device, while a graph is traced or captured, or inside `torch.func`.
 
     Example:
         >>> has_values(torch.zeros(2)), has_values(torch.zeros(2, device="meta"))
@@ -104,7 +106,7 @@ def has_values(tensor: Tensor) -> bool:
 
 
 def require_finite(tensor: Tensor, name: str) -> None:
-    """Refuse NaN and infinity where the values can be read.
+    """Check that all values are finite, if they can be read.
 
     Raises:
         NonFiniteError: if a value is NaN or infinite.
@@ -114,21 +116,21 @@ def require_finite(tensor: Tensor, name: str) -> None:
         Traceback (most recent call last):
         flatvq.errors.NonFiniteError: NaN or infinity in the latents: check for an encoder that diverged
     """
-    # The sum of values that are all finite is finite, or so large that a second look is needed.
+    # A finite sum means finite values. The sum of finite values may overflow, so the values are checked too.
     if has_values(tensor) and not tensor.sum().isfinite() and not tensor.isfinite().all():
         raise NonFiniteError(f"NaN or infinity in the {name}", "check for an encoder that diverged")
 
 
 def require_indices(indices: Tensor, codebook_size: int, mask: Tensor | None = None) -> None:
-    """Refuse what is not a tensor of indices into a codebook; values are checked where they can be read.
+    """Check that a tensor holds indices into a codebook. Values are checked if they can be read.
 
     Args:
         indices: integers of any shape.
         codebook_size: K.
-        mask: where indices count; others may have any value.
+        mask: bool, True for the indices to check; all if None.
 
     Raises:
-        FlatvqError: if the dtype is not an integer one, or an index is outside [0, K).
+        FlatvqError: if the dtype is not an integer dtype, or an index is outside [0, K).
 
     Example:
         >>> require_indices(torch.tensor([0, 4, -1]), 4)
@@ -151,12 +153,12 @@ def require_indices(indices: Tensor, codebook_size: int, mask: Tensor | None = N
 
 
 def require_mask(mask: Tensor, grid: torch.Size, device: torch.device) -> None:
-    """Refuse what is not a mask of these positions.
+    """Check the shape, dtype and device of a mask.
 
     Args:
-        mask: bool, of the shape of `grid`.
-        grid: [B, *grid].
-        device: of what is masked.
+        mask: bool [B, *grid].
+        grid: the expected shape.
+        device: the expected device.
 
     Raises:
         FlatvqError: if type, shape, dtype or device differ.

@@ -1,4 +1,4 @@
-"""The commitment loss, and its gradient.
+"""The commitment loss and its gradient.
 
 Axes: N vectors, D code dim.
 """
@@ -16,7 +16,7 @@ from flatvq.quantize.estimators import needs_gradient
 
 __all__ = ["commitment_loss"]
 
-# PyTorch's number for a loss that is a mean over all elements.
+# The number of the reduction "mean" in ATen.
 _MEAN = 1
 
 
@@ -26,17 +26,19 @@ def commitment_loss(
     error: Float[Tensor, ""] | None = None,
     mask: Bool[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean squared distance of vectors from their code vectors (van den Oord et al. 2017, eq. 3, third term).
+    """Return the commitment loss (van den Oord et al. 2017, eq. 3, third term, without beta).
+
+    This is the mean squared distance between vectors and their code vectors. Its gradient is bitwise that of
+    `torch.nn.functional.mse_loss`.
 
     Args:
         vectors: encoder outputs z [N, D].
-        codes: the code vector e of each [N, D]; detached here.
-        error: the loss itself, if it is known already; without gradients. Not used with a mask.
+        codes: the code vector e of each vector [N, D]. It is detached here.
+        error: the value of the loss, if it has been computed already. Not used with a mask.
         mask: bool [N], True for the vectors to average over; all if None.
 
     Returns:
-        Scalar, without the weight beta; zero, with a graph, if there is nothing to average over. Its gradient
-        is that of `torch.nn.functional.mse_loss`, to the bit.
+        Scalar; zero, with a graph, if there are no vectors to average over.
 
     Example:
         >>> z = torch.tensor([[1.0, 2.0]], requires_grad=True)
@@ -56,12 +58,12 @@ def commitment_loss(
         return F.mse_loss(vectors, codes) if len(vectors) else vectors.square().sum()
     if not needs_gradient(vectors):
         return error
-    result: Tensor = _Known.apply(vectors, codes, error)  # type: ignore[no-untyped-call]
+    result: Tensor = _LossWithValue.apply(vectors, codes, error)  # type: ignore[no-untyped-call]
     return result
 
 
-class _Known(torch.autograd.Function):
-    """The mean squared error where the search has computed its value already."""
+class _LossWithValue(torch.autograd.Function):
+    """The mean squared error, whose value is given."""
 
     generate_vmap_rule = True
 

@@ -1,7 +1,9 @@
-"""Sums and rows over all processes that train one codebook; the identity where there is one process.
+"""Communication between the processes that train one codebook.
 
-Axes: N flattened vectors of this process, D code dim. Processes may hold different numbers of vectors. Global
-rows are numbered process by process: the order in which one process would see all vectors in one batch.
+Processes may hold different numbers of vectors. Global rows number the vectors of all processes: first those
+of rank 0, then those of rank 1, and so on.
+
+Axes: N flattened vectors of this process, D code dim.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ __all__ = ["Ranks"]
 
 
 class Ranks:
-    """The processes of a group; every method but the properties is a collective call.
+    """The processes of a group. Every method is a collective call; with one process it does not communicate.
 
     Args:
         group: a process group of `torch.distributed`; None for all processes.
@@ -33,12 +35,12 @@ class Ranks:
         self.group = group
 
     def __deepcopy__(self, memo: object) -> Ranks:
-        """Share the group: a copied module trains with the same processes."""
+        """Return this object, because a copied module trains with the same processes."""
         return self
 
     @property
     def world_size(self) -> int:
-        """The number of processes in the group."""
+        """Number of processes in the group."""
         if not (dist.is_available() and dist.is_initialized()):
             return 1
         size = dist.get_world_size(self.group)
@@ -50,19 +52,19 @@ class Ranks:
         return size
 
     def sum(self, *tensors: Tensor) -> None:
-        """Replace each tensor by its sum over all processes, in place."""
+        """Replace tensors by their sums over all processes, in place."""
         if self.world_size > 1:
             for tensor in tensors:
                 dist.all_reduce(tensor, group=self.group)
 
     def from_first(self, tensor: Tensor) -> Tensor:
-        """Replace a tensor by the first process's, in place, and return it."""
+        """Replace a tensor by that of the first process, in place, and return it."""
         if self.world_size > 1:
             dist.broadcast(tensor, group_src=0, group=self.group)
         return tensor
 
     def counts_of(self, vectors: Tensor) -> list[int]:
-        """Return how many vectors each process holds, from [N, D] of this one."""
+        """Return the number of vectors [N, D] of each process."""
         if self.world_size == 1:
             return [len(vectors)]
         own = torch.tensor([len(vectors)], device=vectors.device)
@@ -74,9 +76,9 @@ class Ranks:
         """Take rows of the vectors of all processes.
 
         Args:
-            vectors: float32 [N, D], this process's.
+            vectors: float32 [N, D], the vectors of this process.
             rows: int64 [R], global rows in [0, sum(counts)); the same on every process.
-            counts: how many vectors each process holds, from `counts_of`.
+            counts: the number of vectors of each process, from `counts_of`.
 
         Returns:
             float32 [R, D], bitwise the same on every process.
@@ -89,9 +91,9 @@ class Ranks:
         if self.world_size == 1:
             return vectors[rows]
         local = rows - sum(counts[: dist.get_rank(self.group)])
-        mine = (local >= 0) & (local < len(vectors))
+        is_local = (local >= 0) & (local < len(vectors))
         taken = torch.zeros(len(rows), vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
-        taken[mine] = vectors[local[mine]]
-        # Exactly one process contributes to each row, so the sum is exact.
+        taken[is_local] = vectors[local[is_local]]
+        # Each row is zero on all processes but one, so the sum is exact.
         dist.all_reduce(taken, group=self.group)
         return taken

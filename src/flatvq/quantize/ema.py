@@ -1,4 +1,4 @@
-"""The update of a codebook by exponential moving averages, or the choice to use gradients instead.
+"""The update of a codebook: exponential moving averages, or gradients.
 
 Axes: N vectors, K codes, D code dim.
 """
@@ -14,10 +14,10 @@ from flatvq.quantize.checks import real
 
 __all__ = ["Ema", "Gradient", "Update", "ema_step"]
 
-# Below this count a code stays where it is. The smoothing has shrunk it to e x count / epsilon, and soon it
-# would underflow and lose its direction, which is all that a cosine code has.
-_FADED = 1e-15
-# Divisors are not below the smallest normal number.
+# A code whose count is below this does not change. The smoothing has scaled it by about count / epsilon.
+# Smaller scales would underflow, and a cosine code would lose its direction.
+_MIN_COUNT = 1e-15
+# Smallest divisor: the smallest normal number.
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -26,8 +26,8 @@ class Ema:
     """Exponential moving averages of counts and sums (van den Oord et al. 2017, appendix A.1).
 
     Args:
-        decay: gamma, the weight of the past; in (0, 1).
-        epsilon: the Laplace smoothing of counts.
+        decay: gamma, the weight of the previous average; in (0, 1).
+        epsilon: term of the Laplace smoothing of counts.
     """
 
     decay: float = 0.99
@@ -40,10 +40,10 @@ class Ema:
 
 @dataclass(frozen=True)
 class Gradient:
-    """The codebook loss moves the codes (van den Oord et al. 2017, eq. 3, second term).
+    """Gradient descent on the codebook loss (van den Oord et al. 2017, eq. 3, second term).
 
     Args:
-        decay: of the counts, which still say what code is inactive.
+        decay: decay of the moving averages of counts, by which inactive codes are detected.
     """
 
     decay: float = 0.99
@@ -56,16 +56,16 @@ Update = Ema | Gradient
 
 
 def ema_step(codes: Tensor, counts: Tensor, statistics: tuple[Tensor, Tensor], update: Ema) -> None:
-    """Move codes and counts by one step, in place.
+    """Update codes and counts by one step, in place.
 
     N_k <- gamma N_k + (1 - gamma) n_k,  m_k <- gamma m_k + (1 - gamma) s_k,  e_k = m_k / N'_k
     with N'_k = (N_k + epsilon) / (N + K epsilon) N and N the sum of all N_k (appendix A.1). The sums m_k are
-    not stored: they are e_k N'_k. So the codes can be set without setting anything else.
+    not stored, because they are e_k N'_k. Therefore codes can be set without other state.
 
     Args:
         codes: e, float32 [K, D].
         counts: N_k, float32 [K].
-        statistics: n and s, this batch's counts [K] and sums [K, D].
+        statistics: n and s, the counts [K] and sums [K, D] of this batch.
         update: gamma and epsilon.
 
     Example:
@@ -78,12 +78,12 @@ def ema_step(codes: Tensor, counts: Tensor, statistics: tuple[Tensor, Tensor], u
     before = _smoothed(counts, update.epsilon)
     counts.lerp_(batch_counts, 1 - update.decay)
     after = _smoothed(counts, update.epsilon).clamp_min_(_TINY)
-    # A faded code has no sums in the batch either, so that it stays where it is.
-    kept = before.mul_(update.decay).div_(after).masked_fill_(counts <= _FADED, 1.0)
-    codes.mul_(kept[:, None]).addcdiv_(batch_sums, after[:, None], value=1 - update.decay)
+    # A code with such a small count has no vectors in this batch, so it keeps its value.
+    scale = before.mul_(update.decay).div_(after).masked_fill_(counts <= _MIN_COUNT, 1.0)
+    codes.mul_(scale[:, None]).addcdiv_(batch_sums, after[:, None], value=1 - update.decay)
 
 
 def _smoothed(counts: Tensor, epsilon: float) -> Tensor:
-    """Laplace smoothing of counts [K]: N'_k."""
+    """Return N'_k, the counts [K] with Laplace smoothing."""
     total = counts.sum()
     return (counts + epsilon).mul_(total / (total + len(counts) * epsilon))

@@ -1,6 +1,8 @@
-"""How a gradient passes a lookup, which has none of its own.
+"""Gradient estimators of the lookup, which is not differentiable.
 
-Axes: N vectors, D code dim. Both functions return the codes; they differ in the backward pass.
+Both functions return the code vectors. They differ in the backward pass.
+
+Axes: N vectors, D code dim.
 """
 
 from __future__ import annotations
@@ -18,19 +20,19 @@ __all__ = ["Estimator", "needs_gradient", "rotation_trick", "straight_through"]
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 
-# Below this norm, or this closeness to opposite directions, a rotation is not defined in float32.
+# Smallest norm of vectors, and of the sum of their directions, for which a rotation is computed in float32.
 _TINY = 1e-6
 
 
 def straight_through(vectors: Float[Tensor, "*n d"], codes: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
-    """Copy the gradient from the codes to the vectors (van den Oord et al. 2017, section 3.2).
+    """Copy the gradient of the code vectors to the vectors (van den Oord et al. 2017, section 3.2).
 
     Args:
         vectors: encoder outputs [*N, D].
-        codes: the code chosen for each [*N, D].
+        codes: the code vector of each [*N, D].
 
     Returns:
-        The codes; the gradient goes unchanged to `vectors` and not to `codes`.
+        The code vectors. The gradient reaches `vectors` unchanged, and does not reach `codes`.
 
     Example:
         >>> z = torch.tensor([[1.0, 2.0]], requires_grad=True)
@@ -46,19 +48,19 @@ def straight_through(vectors: Float[Tensor, "*n d"], codes: Float[Tensor, "*n d"
 
 
 def rotation_trick(vectors: Float[Tensor, "n d"], codes: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Carry the gradient back through the rotation and scaling that take a vector to its code.
+    """Propagate the gradient through the rotation and scaling that map a vector to its code vector.
 
     Fifty et al. 2025, "Restructuring Vector Quantization with the Rotation Trick", section 4: with
-    u = z/|z|, v = e/|e| and w = (u + v)/|u + v|, the code is (|e|/|z|) (I - 2 w w^T + 2 v u^T) z, and the
-    bracket and the factor count as constants. Vectors too near to zero or opposite to their code have no
-    such rotation; they get the straight-through gradient.
+    u = z/|z|, v = e/|e| and w = (u + v)/|u + v|, the code vector is (|e|/|z|) (I - 2 w w^T + 2 v u^T) z. The
+    factor and the matrix are treated as constants. Vectors close to zero, or opposite to their code vector,
+    have no such rotation and get the straight-through gradient.
 
     Args:
         vectors: encoder outputs z [N, D].
-        codes: the code e chosen for each [N, D].
+        codes: the code vector e of each [N, D].
 
     Returns:
-        The codes; the gradient reaches `vectors` rotated and scaled, and does not reach `codes`.
+        The code vectors. The gradient reaches `vectors` rotated and scaled, and does not reach `codes`.
 
     Example:
         >>> z = torch.tensor([[2.0, 0.0]], requires_grad=True)
@@ -74,7 +76,7 @@ def rotation_trick(vectors: Float[Tensor, "n d"], codes: Float[Tensor, "n d"]) -
 
 
 def needs_gradient(vectors: Tensor) -> bool:
-    """Whether a backward pass may follow; a program of `torch.jit.trace` has none.
+    """Return whether a backward pass may follow. A program of `torch.jit.trace` has none.
 
     Example:
         >>> needs_gradient(torch.zeros(1)), needs_gradient(torch.zeros(1, requires_grad=True))
@@ -88,15 +90,15 @@ def _tracing() -> bool:
 
 
 def _require_pairs(vectors: Tensor, codes: Tensor) -> None:
-    if not _tracing() and vectors.shape != codes.shape:  # sizes are tensors there
+    if not _tracing() and vectors.shape != codes.shape:  # sizes are tensors while tracing
         raise FlatvqError(
-            f"vectors of shape {list(vectors.shape)} and codes of shape {list(codes.shape)} are no pairs",
+            f"vectors of shape {list(vectors.shape)} and codes of shape {list(codes.shape)} are not pairs",
             "pass one code for each vector, both [N, D]",
         )
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Return the codes; the usual z + (e - z) would round, and lose small codes beside large vectors."""
+    """Return the code vectors exactly. The usual z + (e - z) rounds, which changes small codes."""
 
     generate_vmap_rule = True
 
@@ -114,7 +116,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 class _RotationTrick(torch.autograd.Function):
-    """Return the codes; all arithmetic is in the backward pass."""
+    """Return the code vectors. All arithmetic is in the backward pass."""
 
     generate_vmap_rule = True
 
@@ -131,12 +133,12 @@ class _RotationTrick(torch.autograd.Function):
         z, e = ctx.saved_tensors
         length, target = z.norm(dim=1, keepdim=True), e.norm(dim=1, keepdim=True)
         u, v = z / length.clamp_min(_TINY), e / target.clamp_min(_TINY)
-        middle = u + v
-        spread = middle.norm(dim=1, keepdim=True)
-        w = middle / spread.clamp_min(_TINY)
+        total = u + v
+        norm = total.norm(dim=1, keepdim=True)
+        w = total / norm.clamp_min(_TINY)
         # The transpose of (|e|/|z|) (I - 2 w w^T + 2 v u^T), applied to the gradient.
         along_w = (gradient * w).sum(dim=1, keepdim=True)
         along_v = (gradient * v).sum(dim=1, keepdim=True)
-        turned = (target / length.clamp_min(_TINY)) * (gradient - 2 * along_w * w + 2 * along_v * u)
-        defined = (length > _TINY) & (target > _TINY) & (spread > _TINY)
-        return torch.where(defined, turned, gradient), None
+        rotated = (target / length.clamp_min(_TINY)) * (gradient - 2 * along_w * w + 2 * along_v * u)
+        is_defined = (length > _TINY) & (target > _TINY) & (norm > _TINY)
+        return torch.where(is_defined, rotated, gradient), None

@@ -1,7 +1,8 @@
-"""The first codes: from a distribution, from the data, or from k-means on the data.
+"""Init of a codebook: codes from a distribution, from data, or from k-means on data.
 
-Axes: M gathered vectors, K codes, D code dim. The functions are deterministic in their generator, and so give
-the same codes on every process.
+The functions depend on their arguments and generator only, so every process computes the same codes.
+
+Axes: M gathered vectors, K codes, D code dim.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from flatvq.nearest import code_sums, nearest_codes
 from flatvq.quantize.checks import whole
 
 __all__ = [
+    "GATHER_DRAW",
+    "INIT_DRAW",
     "DataInit",
     "Init",
+    "InitEvent",
     "Initialized",
     "KMeansInit",
     "RandomInit",
@@ -29,17 +33,38 @@ __all__ = [
     "random_codes",
 ]
 
+# The purposes of random draws (`flatvq.randomness`). They are part of the training protocol: other strings
+# would train other weights.
+INIT_DRAW = "seeding"
+"""Purpose of the draw of codes."""
+GATHER_DRAW = "gathering"
+"""Purpose of the choice of vectors that codes are drawn from."""
+
 Distribution = Literal["normal", "uniform", "kaiming"]
 
 
 @dataclass(frozen=True)
+class InitEvent:
+    """A record of how the first codes were chosen."""
+
+    step: int
+    """Training step, counted from 0, of the final draw."""
+    method: str
+    """Class name of the init; `set_code_vectors` for codes that the user set."""
+    vectors: int
+    """Number of encoder outputs that the codes were drawn from."""
+    filled: int
+    """Number of codes that are jittered copies, because there were too few distinct vectors."""
+
+
+@dataclass(frozen=True)
 class RandomInit:
-    """Codes that know nothing of the data, in one of the three ways that common code uses.
+    """Init with random codes, independent of the data, from one of three distributions in common use.
 
     Args:
-        distribution: `normal`: N(0, 1), as in rosinality's VQ-VAE-2; `uniform`: within +-1/K, as in
-            taming-transformers; `kaiming`: within +-sqrt(6 / (K D)), as vector-quantize-pytorch gets from
-            Kaiming's rule on its [1, K, D] array.
+        distribution: `normal`: N(0, 1), as in the VQ-VAE-2 of rosinality; `uniform`: uniform in [-1/K, 1/K],
+            as in taming-transformers; `kaiming`: uniform within +-sqrt(6 / (K D)), which is what the Kaiming
+            init of vector-quantize-pytorch gives for its [1, K, D] array.
     """
 
     distribution: Distribution = "normal"
@@ -53,10 +78,10 @@ class RandomInit:
 
 @dataclass(frozen=True)
 class DataInit:
-    """Codes are encoder outputs of the first training batches, drawn without replacement.
+    """Init with encoder outputs of the first training batches, drawn without replacement.
 
     Args:
-        vectors_per_code: gather this many vectors per code before the final draw.
+        vectors_per_code: number of vectors to gather per code before the final draw.
     """
 
     vectors_per_code: int = 8
@@ -65,17 +90,17 @@ class DataInit:
         whole("DataInit(vectors_per_code)", self.vectors_per_code, 1)
 
     def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Initialized:
-        """Choose `codebook_size` different rows of [M, D]."""
-        return _completed(_shuffled(distinct_rows(vectors), random)[:codebook_size], codebook_size, random)
+        """Draw `codebook_size` distinct rows of [M, D]."""
+        return _fill_up(_shuffled(distinct_rows(vectors), random)[:codebook_size], codebook_size, random)
 
 
 @dataclass(frozen=True)
 class KMeansInit:
-    """Codes are the means of k-means over encoder outputs of the first training batches.
+    """Init with the means of k-means on encoder outputs of the first training batches.
 
     Args:
-        vectors_per_code: gather this many vectors per code before the final draw.
-        iterations: Lloyd's iterations.
+        vectors_per_code: number of vectors to gather per code before the final draw.
+        iterations: number of Lloyd iterations.
     """
 
     vectors_per_code: int = 8
@@ -89,9 +114,9 @@ class KMeansInit:
         """Cluster the rows of [M, D] into `codebook_size` means."""
         distinct = distinct_rows(vectors)
         if len(distinct) <= codebook_size:
-            return _completed(distinct, codebook_size, random)
+            return _fill_up(distinct, codebook_size, random)
         means = kmeans(_shuffled(vectors, random), codebook_size, self.iterations, random)
-        return _completed(distinct_rows(means), codebook_size, random)
+        return _fill_up(distinct_rows(means), codebook_size, random)
 
 
 Init = RandomInit | DataInit | KMeansInit
@@ -99,16 +124,16 @@ Init = RandomInit | DataInit | KMeansInit
 
 @dataclass(frozen=True)
 class Initialized:
-    """The first codes."""
+    """The first codes of a codebook."""
 
     code_vectors: Tensor
-    """float32 [K, D]: all different, none of them zero."""
+    """float32 [K, D], distinct and not zero."""
     filled: int
-    """How many were made up by jitter because there were too few different vectors."""
+    """Number of codes that are jittered copies, because there were too few distinct vectors."""
 
 
 def random_codes(size: int, dim: int, distribution: str, random: torch.Generator) -> Tensor:
-    """Draw a codebook [size, dim] that knows nothing of the data.
+    """Draw random codes [size, dim], as `RandomInit` describes.
 
     Example:
         >>> codes = random_codes(4, 2, "uniform", torch.Generator().manual_seed(0))
@@ -122,19 +147,20 @@ def random_codes(size: int, dim: int, distribution: str, random: torch.Generator
 
 
 def kmeans(vectors: Tensor, clusters: int, iterations: int, random: torch.Generator) -> Tensor:
-    """Cluster vectors: k-means++ (Arthur & Vassilvitskii 2007), then Lloyd's iterations.
+    """Cluster vectors with k-means++ (Arthur & Vassilvitskii 2007) and Lloyd iterations.
 
-    Above 64 clusters the first means are drawn in 64 rounds rather than one by one, several per round from
-    the same D^2 distribution, as k-means|| does (Bahmani et al. 2012): the cost stays O(M K D) once.
+    For more than 64 clusters, the first means are drawn in 64 rounds, several per round from the same D^2
+    distribution, as in k-means|| (Bahmani et al. 2012). All rounds together cost O(M K D).
 
     Args:
         vectors: float32 [M, D], M >= clusters.
         clusters: K.
-        iterations: of Lloyd; a cluster that runs empty moves to the vector farthest from its mean.
-        random: source of the draws.
+        iterations: number of Lloyd iterations. An empty cluster moves to the vector that is farthest from
+            its mean.
+        random: the generator of all draws.
 
     Returns:
-        Means float32 [K, D].
+        The means, float32 [K, D].
 
     Example:
         >>> points = torch.tensor([[0.0], [0.2], [9.0], [9.2]])
@@ -155,55 +181,57 @@ def kmeans(vectors: Tensor, clusters: int, iterations: int, random: torch.Genera
 
 
 def _plus_plus(vectors: Tensor, clusters: int, random: torch.Generator) -> Tensor:
+    """Draw the first means [K, D] by k-means++."""
     first = torch.randint(len(vectors), (1,), generator=random, device="cpu").to(vectors.device)
     chosen = first
     distance = (vectors - vectors[first]).square().sum(dim=1)
     per_round = math.ceil(clusters / 64)
     while len(chosen) < clusters:
-        wanted = min(per_round, clusters - len(chosen))
-        # Already chosen rows are at distance zero; the floor keeps the draw defined when too few rows differ.
+        count = min(per_round, clusters - len(chosen))
+        # Chosen rows are at distance zero. The small term keeps the draw defined with too few distinct rows.
         weights = distance.double().cpu() + torch.finfo(torch.float64).tiny
-        fresh = _weighted_draw(weights, wanted, random).to(vectors.device)
-        chosen = torch.cat([chosen, fresh])
-        nearest = nearest_codes(vectors, vectors[fresh])
-        distance = distance.minimum((vectors - vectors[fresh[nearest]]).square().sum(dim=1))
+        new = _weighted_draw(weights, count, random).to(vectors.device)
+        chosen = torch.cat([chosen, new])
+        nearest = nearest_codes(vectors, vectors[new])
+        distance = distance.minimum((vectors - vectors[new[nearest]]).square().sum(dim=1))
     return vectors[chosen]
 
 
 def _weighted_draw(weights: Tensor, count: int, random: torch.Generator) -> Tensor:
-    """Draw positions without replacement with probability proportional to weight.
+    """Draw indices without replacement, with probabilities proportional to their weights.
 
-    Exponential races (Efraimidis & Spirakis 2006); unlike torch.multinomial, any number of weights will do.
+    The smallest of exponential variables with these rates are drawn (Efraimidis & Spirakis 2006). Unlike
+    torch.multinomial, this has no limit on the number of weights.
     """
-    race = torch.empty_like(weights).exponential_(generator=random) / weights
-    return race.argsort(stable=True)[:count]
+    times = torch.empty_like(weights).exponential_(generator=random) / weights
+    return times.argsort(stable=True)[:count]
 
 
 def distinct_rows(vectors: Tensor) -> Tensor:
-    """Drop repeated rows and rows of zeros, in an order that depends on the values alone.
+    """Return the distinct rows without rows of zeros, in an order that depends on the values only.
 
     Example:
         >>> distinct_rows(torch.tensor([[2.0], [0.0], [1.0], [2.0]])).flatten().tolist()
         [1.0, 2.0]
     """
-    # As torch.unique does, in its order; but that compares whole rows, and takes ten times as long. Rows are
-    # sorted by their first two numbers, and only different ones that tie in both are left to it.
+    # The result is that of torch.unique, which compares whole rows and takes ten times as long. Here rows are
+    # sorted by their first two numbers, and torch.unique sorts only distinct rows that are equal in both.
     keys, order = _first_two(vectors).sort(stable=True)
     rows = vectors[order]
     if bool((keys[1:] == keys[:-1]).any()):
-        again = F.pad((rows[1:] == rows[:-1]).all(dim=1), (1, 0))
-        rows, keys = rows[~again], keys[~again]
-        same = keys[1:] == keys[:-1]
-        tied = F.pad(same, (1, 0)) | F.pad(same, (0, 1))
+        is_repeated = F.pad((rows[1:] == rows[:-1]).all(dim=1), (1, 0))
+        rows, keys = rows[~is_repeated], keys[~is_repeated]
+        has_equal_key = keys[1:] == keys[:-1]
+        tied = F.pad(has_equal_key, (1, 0)) | F.pad(has_equal_key, (0, 1))
         rows = torch.cat([torch.unique(rows[tied], dim=0), rows[~tied]])
         rows = rows[_first_two(rows).argsort(stable=True)]
     return rows[rows.any(dim=1)]
 
 
 def _first_two(rows: Tensor) -> Tensor:
-    """Integers [N] in the order of the first two numbers of float32 [N, D]."""
-    bits = (rows[:, :2] + 0.0).view(torch.int32).long()  # the sum makes 0.0 of -0.0
-    numbers = bits ^ (bits >> 63 & 0x7FFFFFFF)  # negative floats are the other way round
+    """Return integers [N] that sort like the first two numbers of float32 [N, D]."""
+    bits = (rows[:, :2] + 0.0).view(torch.int32).long()  # the sum changes -0.0 into 0.0
+    numbers = bits ^ (bits >> 63 & 0x7FFFFFFF)  # the bits of negative floats sort in reverse
     return numbers[:, 0] * 2**32 + numbers[:, -1]
 
 
@@ -211,19 +239,18 @@ def _shuffled(vectors: Tensor, random: torch.Generator) -> Tensor:
     return vectors[torch.randperm(len(vectors), generator=random, device="cpu").to(vectors.device)]
 
 
-def _completed(codes: Tensor, codebook_size: int, random: torch.Generator) -> Initialized:
-    """Make up what is missing from jittered copies, so that no two codes are the same and none is zero."""
+def _fill_up(codes: Tensor, codebook_size: int, random: torch.Generator) -> Initialized:
+    """Add jittered copies of codes [R, D] until there are K distinct codes, none of them zero."""
     filled = codebook_size - len(codes)
-    models, scale = codes.new_zeros(1, codes.shape[1]), 1.0
+    originals, scale = codes.new_zeros(1, codes.shape[1]), 1.0
     if len(codes):
-        models, scale = codes, 0.01 * (float(codes.std(correction=0)) or float(codes.abs().max()))
+        originals, scale = codes, 0.01 * (float(codes.std(correction=0)) or float(codes.abs().max()))
     while len(codes) < codebook_size:
         missing = codebook_size - len(codes)
         noise = torch.randn(missing, codes.shape[1], generator=random, dtype=torch.float32, device="cpu")
-        copies = models[torch.arange(missing, device=codes.device) % len(models)] + scale * noise.to(
-            codes.device
-        )
+        rows = torch.arange(missing, device=codes.device) % len(originals)
+        copies = originals[rows] + scale * noise.to(codes.device)
         codes = distinct_rows(torch.cat([codes, copies]))
-        # Where the jitter rounded away beside large values, a wider one does not.
+        # Jitter that is small compared with the values may be rounded away.
         scale *= 2
     return Initialized(codes, filled)

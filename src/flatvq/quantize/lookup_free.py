@@ -19,23 +19,23 @@ from flatvq.quantize.result import Quantized
 
 __all__ = ["LookupFreeQuantizer"]
 
-# Indices are int64.
-_MOST_BITS = 62
+# K is 2^D, and indices are int64.
+_MAX_BITS = 62
 
 
 class LookupFreeQuantizer(Quantizer):
     """Replace each coordinate by its sign, -1 or +1 (LFQ; Yu et al. 2023, arXiv 2310.05737, section 3.1).
 
     The code vectors are the 2^D corners of a cube, so there is no codebook to learn. The entropy loss
-    E[H(p(c|z))] - H(E[p(c|z)]) (eq. 5) is small if latents are far from zero and every bit is 0 and 1 equally
+    E[H(p(c|z))] - H(E[p(c|z)]) (eq. 5) is small if latents are far from zero and each bit is 0 and 1 equally
     often. p is a softmax over negative squared distances, in which the bits are independent. The first term
-    is exact. The second term is the sum of the entropies of the D bits, an upper bound that is tight if the
-    bits of E[p] are independent (BSQ; Zhao et al. 2024, arXiv 2406.07548, section 3.3). It avoids storing 2^D
-    probabilities.
+    is exact. The second term is the sum of the entropies of the D bits. This upper bound is tight if the bits
+    of E[p] are independent (BSQ; Zhao et al. 2024, arXiv 2406.07548, section 3.3), and needs no storage for
+    2^D probabilities.
 
     Args:
         bits: D, from 1 to 62.
-        temperature: of the softmax.
+        temperature: temperature of the softmax.
         process_group: the processes over which E[p] is averaged; None for all.
 
     Raises:
@@ -54,7 +54,7 @@ class LookupFreeQuantizer(Quantizer):
         self, bits: int, *, temperature: float = 1.0, process_group: dist.ProcessGroup | None = None
     ) -> None:
         super().__init__()
-        self.input_dim = self.code_dim = whole("bits", bits, 1, _MOST_BITS)
+        self.input_dim = self.code_dim = whole("bits", bits, 1, _MAX_BITS)
         self.codebook_size = 2**self.code_dim
         self.temperature = real("temperature", temperature, above=0.0)
         self.ranks = Ranks(process_group)
@@ -78,25 +78,25 @@ class LookupFreeQuantizer(Quantizer):
         return 2.0 * digits.float() - 1.0
 
     def _places(self, device: torch.device) -> Tensor:
-        """Return the position of each coordinate's bit, int64 [D]."""
+        """Return the position of the bit of each coordinate, int64 [D]."""
         return torch.arange(self.code_dim, device=device)
 
     def _entropy_loss(self, flat: Tensor, valid: Tensor | None) -> Tensor:
-        """Compute eq. 5 for float32 [N, D]; zero, with a graph, without valid positions."""
+        """Compute eq. 5 for float32 [N, D]. Without valid positions it is zero, with a graph."""
         weights = flat.new_ones(len(flat)) if valid is None else valid.float()  # [N]
         # -|z - c|^2 of the two values of a bit differ by 4 z.
         logits = 4.0 * flat / self.temperature
-        own = _binary_entropy(logits).sum(dim=1) @ weights / weights.sum().clamp(min=1.0)
-        return own - self._entropy_of_mean(weights @ torch.sigmoid(logits), weights.sum())
+        mean_entropy = _binary_entropy(logits).sum(dim=1) @ weights / weights.sum().clamp(min=1.0)
+        return mean_entropy - self._entropy_of_mean(weights @ torch.sigmoid(logits), weights.sum())
 
     def _entropy_of_mean(self, total: Tensor, count: Tensor) -> Tensor:
         """Sum the entropies of the D bits, from the sum of their probabilities [D] over `count` positions."""
         processes = self.ranks.world_size if self.training else 1
         if processes > 1:
-            everywhere, count = total.detach().clone(), count.clone()
-            self.ranks.sum(everywhere, count)
-            # Data-parallel training averages gradients over processes, so this one's is scaled up.
-            total = everywhere + processes * (total - total.detach())
+            global_total, count = total.detach().clone(), count.clone()
+            self.ranks.sum(global_total, count)
+            # Data-parallel training averages gradients over processes, so the gradient is scaled up.
+            total = global_total + processes * (total - total.detach())
         mean = total / count.clamp(min=1.0)
         return _binary_entropy(torch.logit(mean, eps=1e-6)).sum() * (count > 0)
 

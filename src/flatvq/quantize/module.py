@@ -1,4 +1,4 @@
-"""The base class of quantizers: checks, and conversions between maps and flat vectors.
+"""The base class of quantizers: checks of arguments, and conversions between maps and flat vectors.
 
 Axes: B batch, C input channels, D code dim, K codes, Q indices of a position, N = B x grid flattened vectors.
 """
@@ -23,17 +23,17 @@ __all__ = ["Quantizer"]
 
 
 class Quantizer(Float32Module):
-    """Base class of quantizers; a subclass implements `_quantize` and `_decode` on flat float32 vectors.
+    """Base class of quantizers. A subclass implements `_quantize` and `_decode` on flat float32 vectors.
 
-    Every quantizer keeps these guarantees:
+    Every quantizer has these properties:
 
     - It takes channel-first maps [B, C, *grid] or flat vectors [N, C] of any floating-point dtype, and
       returns `quantized` in that dtype. It computes in float32, also under autocast. Its state is float32.
     - `decode_indices(out.indices)` equals `out.quantized`.
-    - Inputs of another shape, dtype or device, NaN and infinity, and indices outside [0, K) are refused.
-    - With a mask, positions that are False neither teach the codebook nor count in a loss.
-    - Without any valid position the losses are zero, with a graph.
-    - In eval mode a call changes no state, and can be exported, traced, vmapped and differentiated.
+    - Inputs of another shape, dtype or device, NaN, infinity and indices outside [0, K) raise an error.
+    - Positions where a mask is False do not affect the codebook or the losses.
+    - Without a valid position the losses are zero, with a graph.
+    - In eval mode a call changes no state. It can be exported, traced, vmapped and differentiated.
     """
 
     codebook_size: int
@@ -43,7 +43,7 @@ class Quantizer(Float32Module):
     input_dim: int
     """C."""
     index_shape: tuple[int, ...] = ()
-    """The indices of one position: () for one index, (Q,) for several."""
+    """Axes of the indices of one position: () for one index, (Q,) for Q indices."""
 
     @property
     def bits_per_position(self) -> float:
@@ -56,12 +56,12 @@ class Quantizer(Float32Module):
         """Quantize channel-first maps [B, C, *grid], or flat vectors [N, C].
 
         Args:
-            latents: the encoder's outputs.
-            mask: bool [B, *grid] or [N], True where positions are valid; all are if None. Other positions may
-                hold anything, NaN included; no gradient reaches them.
+            latents: the outputs of the encoder.
+            mask: bool [B, *grid] or [N], True for valid positions; all if None. Other positions may hold any
+                values, including NaN, and get no gradient.
 
         Raises:
-            FlatvqError: if shape, dtype or device do not fit.
+            FlatvqError: if a shape, dtype or device does not match.
             NonFiniteError: if a valid position holds NaN or infinity.
         """
         require_axes(latents, "latents", "B", self.input_dim, "*grid")
@@ -75,10 +75,10 @@ class Quantizer(Float32Module):
                 valid = mask.flatten()
                 flat = torch.where(valid[:, None], flat, 0.0)
             out = self._quantize(flat, valid)
-            quantized, indices, chosen, fixed = out.quantized, out.indices, out.code_vectors, out.latents
+            quantized, indices, chosen, detached = out.quantized, out.indices, out.code_vectors, out.latents
             if valid is not None:
-                quantized, fixed, chosen = (
-                    torch.where(valid[:, None], vectors, 0.0) for vectors in (quantized, fixed, chosen)
+                quantized, detached, chosen = (
+                    torch.where(valid[:, None], vectors, 0.0) for vectors in (quantized, detached, chosen)
                 )
                 indices = torch.where(valid.view(-1, *[1] * len(self.index_shape)), indices, -1)
         return Quantized(
@@ -87,24 +87,25 @@ class Quantizer(Float32Module):
             codebook_loss=out.codebook_loss,
             commitment_loss=out.commitment_loss,
             entropy_loss=out.entropy_loss,
-            latents=_channel_first(fixed, grid),
+            latents=_channel_first(detached, grid),
             code_vectors=_channel_first(chosen, grid),
         )
 
     def decode_indices(
         self, indices: Integer[Tensor, "b *_"], mask: Bool[Tensor, "b *grid"] | None = None
     ) -> Float[Tensor, "b c *grid"]:
-        """Look up indices: the values that `forward` returns as `quantized` for them.
+        """Return the quantized values of indices, as `forward` returns them in `quantized`.
 
         Args:
             indices: integers [B, *index_shape, *grid] or [N, *index_shape].
-            mask: True where positions are valid; others may hold any index and become zero.
+            mask: bool [B, *grid] or [N], True for valid positions; all if None. Other positions may hold any
+                index and become zero.
 
         Returns:
             float32 [B, C, *grid] or [N, C].
 
         Raises:
-            FlatvqError: if an index is outside [0, K), or the shape, dtype or device does not fit.
+            FlatvqError: if an index is outside [0, K), or a shape, dtype or device does not match.
         """
         require_axes(indices, "indices", "B", *self.index_shape, "*grid")
         require_integers(indices, "indices")
@@ -132,7 +133,8 @@ class Quantizer(Float32Module):
             valid: bool [N]; None if all are.
 
         Returns:
-            Flat arrays [N, ...], with indices [N, *index_shape]. The base class overwrites what is not valid.
+            Flat tensors [N, ...], with indices [N, *index_shape]. The base class overwrites invalid
+            positions.
         """
 
     @abstractmethod
@@ -140,14 +142,14 @@ class Quantizer(Float32Module):
         """Return the quantized values float32 [N, C] of int64 [N, *index_shape], all in [0, K)."""
 
     def _require_device(self, tensor: Tensor, name: str) -> None:
-        """Refuse a tensor on another device than the quantizer's state, if it has any."""
+        """Check that a tensor is on the device of the quantizer, if it has state."""
 
 
 def _float32(device: str) -> AbstractContextManager[object]:
-    """Turn autocast off where it is on; entering its context takes as long as ten operations."""
+    """Disable autocast if it is enabled. Entering the context takes as long as ten operations."""
     # The meta device has no autocast.
-    off = device == "meta" or not torch.is_autocast_enabled(device)
-    return nullcontext() if off else torch.autocast(device, enabled=False)
+    is_off = device == "meta" or not torch.is_autocast_enabled(device)
+    return nullcontext() if is_off else torch.autocast(device, enabled=False)
 
 
 def _channel_last(maps: Tensor) -> tuple[Tensor, torch.Size]:
@@ -163,5 +165,5 @@ def _channel_first(vectors: Tensor, grid: torch.Size) -> Tensor:
     if vectors.ndim == 1:
         return vectors.view(grid)
     maps = vectors if len(grid) == 1 else vectors.view(*grid, vectors.shape[1]).movedim(-1, 1)
-    # A graph must not return views of its intermediate results: the compiler may lay those out differently.
+    # A graph must not return views of intermediate results: the compiler may choose another memory layout.
     return maps.clone() if torch.compiler.is_compiling() else maps

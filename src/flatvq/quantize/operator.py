@@ -1,12 +1,12 @@
-"""The look-up of a codebook as operators of PyTorch, for graphs and transforms.
+"""The lookup of a codebook as operators of PyTorch, for graphs and transforms.
 
-`flatvq::look_up` is a function of tensors alone: the search, which no tracer could follow. Eval mode uses it
-everywhere, so that exported, traced, vmapped and compiled programs hold it as one node. A program that was
-saved needs `import flatvq.quantize` before it is loaded.
+`flatvq::look_up` is the search, a function of tensors only. Eval mode always uses it, so that exported,
+traced, vmapped and compiled programs contain the search as one node. A saved program can be loaded after
+`import flatvq.quantize`.
 
-`flatvq::learn` is the look-up in training mode inside a graph of `torch.compile`. It declares the tensors
-that it changes, so that a compiler runs it once and in order. Its codebook is a number, which is valid in
-this process only.
+`flatvq::learn` is the lookup in training mode inside a graph of `torch.compile`. It declares the tensors that
+it changes, so that the compiler runs it once and in order. It refers to its codebook by a number, which is
+valid in this process only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _library.define(
     tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order),
 )
 _library.impl("look_up", look_up, "CompositeExplicitAutograd")
-# What it returns has no gradient, and so autograd has nothing to record.
+# Its results have no gradient, so there is nothing for autograd to record.
 _library.impl("look_up", torch.library.fallthrough_kernel, "Autograd")
 look_up_operator = torch.ops.flatvq.look_up.default
 
@@ -52,7 +52,7 @@ torch.library.register_fake("flatvq::look_up", _fake_look_up, lib=_library)
 def _vmap_look_up(
     info: Any, in_dims: tuple[int | None, int | None], vectors: Tensor, codebook: Tensor
 ) -> tuple[_LookUp, tuple[int, int, int]]:
-    """Search all batches of vectors [V, N, D] at once, or one by one where each has a codebook [V, K, D]."""
+    """Search all batches [V, N, D] at once, or one by one if each has its own codebook [V, K, D]."""
     batches = info.batch_size
     vectors = (
         vectors.expand(batches, *vectors.shape) if in_dims[0] is None else vectors.movedim(in_dims[0], 0)
@@ -77,23 +77,24 @@ torch.library.register_vmap("flatvq::look_up", _vmap_look_up, lib=_library)
 
 
 _STATE = ("weight", "counts", "births", "step_count", "last_event_step", "is_initialized")
-# Operators take tensors and numbers, but no objects.
-_books: WeakValueDictionary[int, Any] = WeakValueDictionary()
+# The codebooks by number, because operators take tensors and numbers, but no objects.
+_codebooks: WeakValueDictionary[int, Any] = WeakValueDictionary()
 _numbers = count()
 
 
-def register(book: nn.Module) -> int:
+def register(codebook: nn.Module) -> int:
     """Return a new number for a codebook, by which graphs refer to it."""
     number = next(_numbers)
-    _books[number] = book
+    _codebooks[number] = codebook
     return number
 
 
 def require_learning(vectors: Tensor) -> None:
-    """Refuse to learn where nothing that a codebook learns could be kept.
+    """Check that changes of a codebook would be kept.
 
     Raises:
-        FlatvqError: in a program that is exported or traced, or under a transform of `torch.func`.
+        FlatvqError: in a program that is exported or traced, under a transform of `torch.func`, or on the
+            meta device.
     """
     exporting = torch.compiler.is_exporting()
     if exporting or not (has_values(vectors) or torch.compiler.is_compiling()):
@@ -104,9 +105,9 @@ def require_learning(vectors: Tensor) -> None:
         )
 
 
-def learn_in_graph(book: nn.Module, number: int, vectors: Tensor, mask: Tensor | None) -> _LookUp:
-    """Put the look-up of vectors [N, D] in training mode into the graph that is being traced."""
-    state = (getattr(book, name).detach() for name in _STATE)
+def learn_in_graph(codebook: nn.Module, number: int, vectors: Tensor, mask: Tensor | None) -> _LookUp:
+    """Add the lookup of vectors [N, D] in training mode to the graph that is being traced."""
+    state = (getattr(codebook, name).detach() for name in _STATE)
     result: _LookUp = torch.ops.flatvq.learn(vectors, mask, *state, number)
     return result
 
@@ -120,8 +121,8 @@ def learn_in_graph(book: nn.Module, number: int, vectors: Tensor, mask: Tensor |
 )
 def _learn(vectors: Tensor, mask: Tensor | None, *state_and_number: Any) -> _LookUp:
     *state, number = state_and_number
-    with _holding(_books[number], dict(zip(_STATE, state, strict=True))):
-        result: _LookUp = _books[number].learn(vectors, mask, may_run_again())
+    with _with_state(_codebooks[number], dict(zip(_STATE, state, strict=True))):
+        result: _LookUp = _codebooks[number].learn(vectors, mask, may_run_again())
     return result
 
 
@@ -135,14 +136,16 @@ def _(vectors: Tensor, mask: Tensor | None, code_vectors: Tensor, *others: Any) 
 
 
 @contextmanager
-def _holding(book: nn.Module, state: dict[str, Tensor]) -> Iterator[None]:
-    """Let the codebook work on the tensors of the graph, which may be copies of its own."""
-    slots: list[Any] = [book._parameters if name in book._parameters else book._buffers for name in state]
-    own = [slot[name] for slot, name in zip(slots, state, strict=True)]
-    for slot, name in zip(slots, state, strict=True):
-        slot[name] = state[name]
+def _with_state(codebook: nn.Module, state: dict[str, Tensor]) -> Iterator[None]:
+    """Replace the tensors of a codebook by those of the graph, which may be copies, within the block."""
+    dicts: list[Any] = [
+        codebook._parameters if name in codebook._parameters else codebook._buffers for name in state
+    ]
+    originals = [tensors[name] for tensors, name in zip(dicts, state, strict=True)]
+    for tensors, name in zip(dicts, state, strict=True):
+        tensors[name] = state[name]
     try:
         yield
     finally:
-        for slot, name, tensor in zip(slots, state, own, strict=True):
-            slot[name] = tensor
+        for tensors, name, original in zip(dicts, state, originals, strict=True):
+            tensors[name] = original

@@ -1,4 +1,4 @@
-"""Modules whose state stays float32, whatever the rest of the model is converted to."""
+"""Modules whose state stays float32 when the rest of the model is converted to another dtype."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Float32Module"]
 
 
 class Float32Module(HideRenamed, nn.Module):
-    """A module that follows `.to(device)` and keeps its floating-point state in float32.
+    """A module that follows `.to(device)`, but keeps its floating-point state in float32.
 
-    `.half()`, `.bfloat16()`, `.double()` and `.to(dtype)` change no bit of its parameters and buffers, and
-    those of its submodules. So do state dicts of another dtype, whichever way they are loaded.
+    `.half()`, `.bfloat16()`, `.double()` and `.to(dtype)` do not change its parameters and buffers, or those
+    of its submodules. State dicts of another dtype are converted to float32 when they are loaded.
 
     Example:
         >>> class Scale(Float32Module):
@@ -33,7 +33,7 @@ class Float32Module(HideRenamed, nn.Module):
         self.register_load_state_dict_post_hook(_restore_float32)  # type: ignore[no-untyped-call]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """Apply a conversion to all state, without its change of dtype."""
+        """Apply a conversion to all state, but not its change of dtype."""
 
         def convert(tensor: Tensor) -> Tensor:
             converted = fn(tensor)
@@ -45,7 +45,7 @@ class Float32Module(HideRenamed, nn.Module):
 
 
 def _restore_float32(module: nn.Module, incompatible: object) -> None:
-    """Convert what `load_state_dict(assign=True)` took over as it was."""
+    """Convert tensors that `load_state_dict(assign=True)` assigned in another dtype."""
     state = [*module.parameters(), *module.buffers()]
     if any(tensor.is_floating_point() and tensor.dtype != torch.float32 for tensor in state):
         module.float()

@@ -1,8 +1,8 @@
-"""Activation checkpointing: a forward pass that runs again in the backward pass has to see the same codes.
+"""Support for activation checkpointing, which repeats a forward pass inside the backward pass.
 
 Activation checkpointing (`torch.utils.checkpoint`) drops activations and repeats the forward pass when the
-backward pass needs them. A codebook that learns in its forward pass has moved by then. It must not learn a
-second time, and the repeated search must use the codes of the first one.
+backward pass needs them. By then, a codebook that learns in its forward pass has changed. It must not learn a
+second time, and the repeated search must use the code vectors of the first one.
 
 Axes: N vectors, K codes, D code dim.
 """
@@ -19,20 +19,20 @@ from flatvq.errors import FlatvqError
 
 __all__ = ["RecentCodeVectors", "in_backward_pass", "may_run_again"]
 
-# Forward passes that may wait for their backward pass: gradient accumulation and pipeline stages.
+# Largest number of forward passes before their backward passes, as with gradient accumulation.
 _LIMIT = 16
 
 
 def in_backward_pass() -> bool:
-    """Whether this code runs inside a backward pass of autograd."""
+    """Return whether this code runs inside a backward pass of autograd."""
     return bool(torch._C._current_graph_task_id() != -1)
 
 
 def may_run_again() -> bool:
-    """Whether a forward pass in training mode may be repeated by activation checkpointing.
+    """Return whether activation checkpointing may repeat a forward pass in training mode.
 
-    The non-reentrant variant sets hooks for saved tensors; the reentrant one turns gradients off, and so does
-    whoever initializes a codebook without training.
+    The non-reentrant variant sets hooks for saved tensors. The reentrant variant disables gradients, as does
+    a caller that initializes a codebook without training.
     """
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
     return hooks is not None or not torch.is_grad_enabled()
@@ -40,49 +40,52 @@ def may_run_again() -> bool:
 
 @dataclass
 class _Pass:
+    """A forward pass."""
+
     checksum: int
     code_vectors: Tensor
-    repeated: bool = False
+    is_repeated: bool = False
 
 
 class RecentCodeVectors:
-    """The codes that the latest forward passes searched, for those that run again."""
+    """The code vectors that the latest forward passes searched, for passes that run again."""
 
     def __init__(self) -> None:
         self._passes: deque[_Pass] = deque(maxlen=_LIMIT)
 
     def keep(self, vectors: Tensor, code_vectors: Tensor) -> None:
-        """Remember what a forward pass searched.
+        """Keep the vectors' checksum and a copy of the code vectors of a forward pass.
 
         Args:
             vectors: float32 [N, D].
-            code_vectors: float32 [K, D]; copied.
+            code_vectors: float32 [K, D].
         """
-        waiting = [one for one in self._passes if not one.repeated]
+        waiting = [forward for forward in self._passes if not forward.is_repeated]
         self._passes = deque([*waiting, _Pass(_checksum(vectors), code_vectors.clone())], maxlen=_LIMIT)
 
     def of(self, vectors: Tensor) -> Tensor:
-        """Return the codes [K, D] that a forward pass over the same vectors searched.
+        """Return the code vectors [K, D] that a forward pass over the same vectors searched.
 
-        Where rounding differs the second time, as it may on a GPU, that is the latest pass not yet repeated.
+        On a GPU, rounding may differ when a pass is repeated. Then these are the code vectors of the latest
+        pass that has not been repeated.
 
         Args:
             vectors: float32 [N, D].
 
         Raises:
-            FlatvqError: if no forward pass is remembered.
+            FlatvqError: if the forward pass has been dropped.
         """
         checksum = _checksum(vectors)
         latest_first = list(reversed(self._passes))
-        same = [one for one in latest_first if one.checksum == checksum]
-        waiting = [one for one in same or latest_first if not one.repeated]
+        same = [forward for forward in latest_first if forward.checksum == checksum]
+        waiting = [forward for forward in same or latest_first if not forward.is_repeated]
         candidates = waiting or same
         if not candidates:
             raise FlatvqError(
                 f"a backward pass repeats a forward pass that is not among the last {_LIMIT}",
                 "run the backward passes earlier, or keep the quantizer outside activation checkpointing",
             )
-        candidates[0].repeated = True
+        candidates[0].is_repeated = True
         return candidates[0].code_vectors
 
 

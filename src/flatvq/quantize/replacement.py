@@ -1,7 +1,9 @@
 """Dead-code replacement: encoder outputs of the current batch replace inactive codes, on a schedule.
 
-A code is inactive when its moving count falls below a fraction of uniform use. This rule means the same at
-every batch size, grid and codebook size.
+A code is inactive if its average number of vectors per step is below a fraction of uniform use. The rule does
+not depend on batch size, grid and codebook size.
+
+Axes: N vectors of this process, K codes, D code dim.
 """
 
 from __future__ import annotations
@@ -17,7 +19,11 @@ from flatvq.quantize.distributed import Ranks
 from flatvq.quantize.init import distinct_rows
 from flatvq.randomness import generator
 
-__all__ = ["DeadCodeReplacement", "ReplacementEvent", "replacements"]
+__all__ = ["DeadCodeReplacement", "ReplacementEvent", "draw_replacements", "unbiased_counts"]
+
+# The purpose of the random draw (`flatvq.randomness`). It is part of the training protocol: another string
+# would train other weights.
+_DRAW = "revival"
 
 
 @dataclass(frozen=True)
@@ -25,16 +31,16 @@ class DeadCodeReplacement:
     """When and how inactive codes are replaced.
 
     Args:
-        every: steps between two events.
+        every: number of steps between two events.
         start: first step at which an event may happen.
-        stop: step from which none happens any more; None for never.
+        stop: first step at which no event happens any more; None for no end.
         fraction: a code is inactive below this fraction of uniform use, which is vectors per step / K.
-        count: if given, a code is inactive below this many vectors per step instead, whatever the batch and
-            K. `DeadCodeReplacement(every=1, count=2.0)` is the policy of the reference's code, and of
-            vector-quantize-pytorch with `threshold_ema_dead_code=2`.
-        share: at most this share of the codebook, but at least one code, is replaced in one event, the least
-            used first.
-        grace: steps for which a code is left alone after its birth, by init or by replacement.
+        count: if given, a code is inactive below this number of vectors per step instead of `fraction`.
+            `DeadCodeReplacement(every=1, count=2.0)` is the policy of Reyhanian & Wiskott (arXiv 2601.22244),
+            and of vector-quantize-pytorch with `threshold_ema_dead_code=2`.
+        share: largest share of the codebook that one event replaces, but at least one code. The least used
+            codes are replaced first.
+        grace: number of steps after init or replacement in which a code is not replaced.
     """
 
     every: int = 50
@@ -57,7 +63,11 @@ class DeadCodeReplacement:
             real("DeadCodeReplacement(count)", self.count, above=0.0)
 
     def least_use(self, vectors: int, codebook_size: int) -> float:
-        """Return the vectors per step below which a code is inactive.
+        """Return the number of vectors per step below which a code is inactive.
+
+        Args:
+            vectors: number of vectors of the batch, over all processes.
+            codebook_size: K.
 
         Example:
             >>> DeadCodeReplacement(fraction=0.5).least_use(vectors=4096, codebook_size=1024)
@@ -68,7 +78,7 @@ class DeadCodeReplacement:
         return self.fraction * vectors / codebook_size if self.count is None else self.count
 
     def due(self, step: int) -> bool:
-        """Tell whether an event happens at this step, counted from 0.
+        """Return whether an event happens at a step, counted from 0.
 
         Example:
             >>> [step for step in range(12) if DeadCodeReplacement(every=3, start=4, stop=10).due(step)]
@@ -80,40 +90,62 @@ class DeadCodeReplacement:
 
 @dataclass(frozen=True)
 class ReplacementEvent:
-    """What one event did."""
+    """A record of one event."""
 
     step: int
     """Training step, counted from 0."""
     inactive: int
-    """Codes below the threshold."""
+    """Number of inactive codes."""
     replaced: int
-    """How many of them were replaced."""
+    """Number of codes that were replaced."""
     survived: float | None
-    """Share of the previous event's newborns that are active now; None if there were none."""
+    """Share of the codes replaced by the previous event that are active now; None if there were none."""
 
 
-def replacements(
-    vectors: Tensor, count: int, seed: int, step: int, ranks: Ranks, counts: Sequence[int]
-) -> Tensor:
-    """Draw different encoder outputs of the current batch of all processes, without replacement.
+def unbiased_counts(counts: Tensor, age: Tensor, decay: float) -> Tensor:
+    """Return the average number of vectors per step of each code since its init or replacement.
+
+    A moving average starts at 1, the count of one virtual vector. The start is subtracted and the rest scaled
+    up, as in Adam (Kingma & Ba 2015, section 3). Without this, the counts of young codes would depend on the
+    start more than on their use.
 
     Args:
-        vectors: float32 [N, D], this process's.
+        counts: moving averages, float32 [K].
+        age: steps since init or replacement, int64 [K].
+        decay: the decay of the moving averages.
+
+    Example:
+        A code of age 1 that got 3 vectors in its only step:
+
+        >>> unbiased_counts(torch.tensor([0.75 * 1 + 0.25 * 3]), torch.tensor([1]), decay=0.75)
+        tensor([3.])
+    """
+    weight_of_start = decay ** age.float()
+    return (counts - weight_of_start) / (1 - weight_of_start)
+
+
+def draw_replacements(
+    vectors: Tensor, count: int, seed: int, step: int, ranks: Ranks, counts: Sequence[int]
+) -> Tensor:
+    """Draw encoder outputs of the current batch of all processes, without replacement.
+
+    Args:
+        vectors: float32 [N, D], the vectors of this process.
         count: the number of rows to draw.
-        seed: names the draw, together with the step.
+        seed: the seed of the draw, together with the step.
         step: the training step.
         ranks: the processes.
-        counts: how many vectors each of them holds.
+        counts: the number of vectors of each process.
 
     Returns:
-        float32 [R, D] with R <= count: repeats among the drawn, and zeros, are left out.
+        float32 [R, D] with R <= count: the distinct rows among those drawn, without zeros.
 
     Example:
         >>> vectors = torch.tensor([[1.0], [1.0], [2.0]])
-        >>> replacements(vectors, 3, seed=0, step=5, ranks=Ranks(), counts=[3]).flatten().tolist()
+        >>> draw_replacements(vectors, 3, seed=0, step=5, ranks=Ranks(), counts=[3]).flatten().tolist()
         [1.0, 2.0]
     """
     if not count:
         return vectors[:0]
-    order = torch.randperm(sum(counts), generator=generator(seed, "revival", step), device="cpu")[:count]
+    order = torch.randperm(sum(counts), generator=generator(seed, _DRAW, step), device="cpu")[:count]
     return distinct_rows(ranks.take(vectors, order.to(vectors.device), counts))

@@ -1,4 +1,4 @@
-"""Residual vector quantization: several codebooks in a row, each for what the previous ones left.
+"""Residual vector quantization: several codebooks in a row, each for the residual of the previous ones.
 
 Axes: N flattened vectors, C input channels, D code dim, K codes, Q stages.
 """
@@ -23,7 +23,7 @@ __all__ = ["ResidualQuantizer"]
 
 
 class ResidualQuantizer(Quantizer):
-    """Quantize a vector, then what is left of it, and so on (Zeghidour et al. 2021, algorithm 1).
+    """Quantize a vector, then its residual, and so on (Zeghidour et al. 2021, algorithm 1).
 
     ```
     z -- nearest --> e_1
@@ -38,12 +38,12 @@ class ResidualQuantizer(Quantizer):
     commitment loss of every stage reaches the encoder.
 
     Args:
-        codebook_size: K, of every stage.
+        codebook_size: K of every stage.
         code_dim: C = D.
         stages: Q.
-        estimator: how the gradient passes the sum of all code vectors.
-        seed: the codebooks' draws follow from it, the stage and the step.
-        settings: `update`, `init`, `replacement`, `process_group` of every `VectorQuantizer`.
+        estimator: the gradient estimator for the sum of all code vectors.
+        seed: the seed of all random draws, together with the stage and the step.
+        settings: `update`, `init`, `replacement` and `process_group` of every `VectorQuantizer`.
 
     Raises:
         FlatvqError: if a setting is out of range.

@@ -1,6 +1,6 @@
-"""Finite scalar quantization: the baseline without a codebook.
+"""Finite scalar quantization, which has no codebook.
 
-Axes: N flattened vectors, D = number of levels.
+Axes: N flattened vectors, D coordinates.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from flatvq.quantize.result import Quantized
 __all__ = ["FiniteScalarQuantizer"]
 
 # Indices are int64.
-_MOST_CODES = 2**63
+_MAX_CODES = 2**63
 
 
 class FiniteScalarQuantizer(Quantizer):
     """Round each of D bounded coordinates to one of its levels (Mentzer et al. 2023, section 3.1).
 
-    Both losses are zero, as there is no codebook.
+    All losses are zero, because there is no codebook.
 
     Args:
-        levels: L_1 ... L_D, each from 2 to 65,536; [8, 5, 5, 5] is about 2^10 codes.
+        levels: L_1 ... L_D, each from 2 to 65,536. K is their product; [8, 5, 5, 5] gives K = 1000.
 
     Raises:
         FlatvqError: if there are no levels, one is not in [2, 65536], or their product exceeds 2^63.
@@ -50,7 +50,7 @@ class FiniteScalarQuantizer(Quantizer):
         if not self.levels:
             raise FlatvqError("levels is empty", "pass at least one level of 2 or more")
         self.codebook_size = math.prod(self.levels)
-        if self.codebook_size > _MOST_CODES:
+        if self.codebook_size > _MAX_CODES:
             bits = math.log2(self.codebook_size)
             raise FlatvqError(
                 f"levels {list(self.levels)} make 2^{bits:.0f} codes, which int64 cannot number",
@@ -62,7 +62,7 @@ class FiniteScalarQuantizer(Quantizer):
     def _quantize(self, flat: Tensor, valid: Tensor | None) -> Quantized:
         require_finite(flat, "latents")
         lattice = self._lattice_on(flat.device)
-        # Squash each coordinate to where rounding leaves just its levels (the paper's listing, `bound`).
+        # Bound each coordinate so that rounding gives one of its levels (the paper's listing, `bound`).
         bounded = torch.tanh(flat + lattice.shift) * lattice.half_range - lattice.offset
         rounded = straight_through(bounded, bounded.detach().round())
         digits = (rounded.detach() + lattice.half).long()
@@ -79,13 +79,13 @@ class FiniteScalarQuantizer(Quantizer):
         )
 
     def _decode(self, indices: Tensor) -> Tensor:
-        """Return the points of the lattice, in [-1, 1]."""
+        """Return points of the lattice, in [-1, 1]."""
         lattice = self._lattice_on(indices.device)
         digits = indices[:, None] // lattice.places % lattice.levels
         return (digits - lattice.half) / lattice.half
 
     def _lattice_on(self, device: torch.device) -> _Lattice:
-        """Return the constants on a device. They are no state: there is nothing to move, load or convert."""
+        """Return the constants on a device. They are not part of the state."""
         if self._lattice.places.device == device:
             return self._lattice
         lattice = _Lattice.of(self.levels, device)
@@ -95,20 +95,20 @@ class FiniteScalarQuantizer(Quantizer):
 
 
 class _Lattice(NamedTuple):
-    """Constants of each coordinate, [D]."""
+    """Constants of the coordinates, each [D]."""
 
     levels: Tensor
-    """L, int64."""
+    """Number of levels L, int64."""
     places: Tensor
-    """What one step adds to the index, int64."""
+    """Difference of the index between two neighbouring levels, int64."""
     half: Tensor
-    """The level of the value 0, float32."""
+    """Number of levels below the value 0, float32."""
     half_range: Tensor
     """Half the width of the range before rounding, float32."""
     offset: Tensor
-    """Where the middle of that range lies beside a level, float32."""
+    """Distance from the middle of this range to the value 0, float32."""
     shift: Tensor
-    """The latent that is mapped to 0, negated, float32."""
+    """Negative of the latent that is mapped to 0, float32."""
 
     @classmethod
     def of(cls, levels: tuple[int, ...], device: torch.device | str) -> _Lattice:
@@ -118,8 +118,9 @@ class _Lattice(NamedTuple):
         def floats(values: list[float]) -> Tensor:
             return torch.tensor(values, dtype=torch.float32, device="cpu")
 
-        # Slightly more than the levels span; the paper's (L - 1)(1 - eps) / 2 is slightly less and has no
-        # inverse tanh for a level of 2. By a constant, as a factor would let many levels round to one more.
+        # Slightly more than half the span of the levels. In the paper it is (L - 1)(1 - eps) / 2, slightly
+        # less, for which the inverse tanh is undefined with 2 levels. With a factor in place of the constant,
+        # a coordinate of many levels could be rounded to one more level.
         half_range = floats([(level - 1) / 2 + 5e-4 for level in levels])
         offset = floats([0.5 if level % 2 == 0 else 0.0 for level in levels])
         half = floats([float(level // 2) for level in levels])

@@ -1,7 +1,7 @@
-"""Writing into a codebook whose parameter FSDP2 has sharded.
+"""Writes into a codebook whose parameter FSDP2 has sharded.
 
-During a forward pass `fully_shard` puts a gathered copy in the parameter's place and drops it afterwards.
-What is written there has to reach the sharded parameter as well.
+During a forward pass, `fully_shard` replaces the parameter by a gathered copy, and drops the copy afterwards.
+New codes must be written into the sharded parameter as well.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ __all__ = ["full", "is_sharded", "write_rows"]
 
 
 def is_sharded(parameter: object) -> bool:
-    """Whether a parameter is distributed over processes (`torch.distributed.tensor.DTensor`).
+    """Return whether a parameter is distributed over processes (`torch.distributed.tensor.DTensor`).
 
     Example:
         >>> import torch
         >>> is_sharded(torch.zeros(1))
         False
     """
-    # Nobody has a DTensor who has not imported its module, which takes a second.
+    # A DTensor exists only if its module has been imported. Importing it takes a second.
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(parameter, module.DTensor)
 
 
 def full(parameter: Tensor) -> Tensor:
-    """Gather a parameter if it is sharded; a collective call then.
+    """Return a whole parameter. For a sharded one this is a collective call.
 
     Example:
         >>> import torch
@@ -47,13 +47,13 @@ def write_rows(codes: Tensor, sharded: Tensor | None, rows: Tensor, values: Tens
     With a sharded parameter this is a collective call: every process must write the same values.
 
     Args:
-        codes: [K, D], what the module holds now.
-        sharded: the sharded parameter behind it; None if there is none.
+        codes: [K, D], the parameter or buffer of the module.
+        sharded: the sharded parameter that `codes` was gathered from; None if there is none.
         rows: int64 [R].
         values: float32 [R, D].
 
     Raises:
-        FlatvqError: if the parameter belongs to FSDP1, which gives no way to write to it.
+        FlatvqError: if the parameter belongs to FSDP1, which does not support writes.
 
     Example:
         >>> import torch

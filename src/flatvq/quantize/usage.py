@@ -1,7 +1,7 @@
-"""How much of a codebook is used: dataset-wide statistics from one pooled histogram.
+"""Usage of a codebook: statistics of one histogram that is pooled over a whole split.
 
-Perplexity is that of the histogram pooled over the whole split, never a mean over batches; measure it in eval
-mode with the codebook frozen, since training batches count codes that were replaced a moment ago.
+Perplexity is that of the pooled histogram, not a mean over batches. Measure it in eval mode: in training
+mode, codes change between batches.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ class CodeUsage:
     codebook_size: int
     """K."""
     used_codes: int
-    """Codes that occur at least once, summed over the Q codebooks of a residual quantizer."""
+    """Number of codes that occur at least once, summed over Q codebooks."""
     usage: float
     """`used_codes` as a share of all codes, in [0, 1]."""
     perplexity: float
-    """exp of the entropy of the pooled histogram, between 1 and K; the geometric mean over Q codebooks."""
+    """Exponential of the entropy of the histogram, from 1 to K; the geometric mean over Q codebooks."""
     codes_for_99: int
-    """The fewest codes that carry 99 % of all occurrences, summed over Q codebooks."""
+    """Smallest number of codes that carry 99 % of all occurrences, summed over Q codebooks."""
 
     @property
     def effective_bits(self) -> float:
-        """log2 of the perplexity: the bits that an index really carries, without context."""
+        """log2 of the perplexity: the entropy of an index without context, in bits."""
         return math.log2(self.perplexity)
 
 
 def code_usage(counts: Tensor) -> CodeUsage:
-    """Summarise a histogram of indices.
+    """Compute the usage statistics of a histogram of indices.
 
     Args:
-        counts: integers [K], or [Q, K] for Q codebooks: how often each code occurred. Every codebook has at
-            least one occurrence.
+        counts: integers [K], or [Q, K] for Q codebooks: the number of occurrences of each code. At least one
+            code of every codebook occurs.
 
     Returns:
         The usage statistics.
 
     Raises:
-        FlatvqError: if nothing occurred, a count is negative, or shape or dtype do not fit.
+        FlatvqError: if no code occurs, a count is negative, or the shape or dtype does not match.
 
     Example:
         >>> code_usage(torch.tensor([2, 2, 0, 0]))
@@ -76,7 +76,7 @@ def code_usage(counts: Tensor) -> CodeUsage:
 
 
 class _Histogram:
-    """Statistics of one codebook's counts, integers [K]."""
+    """Statistics of the counts of one codebook, integers [K]."""
 
     def __init__(self, counts: Tensor) -> None:
         total = int(counts.sum())
@@ -86,17 +86,16 @@ class _Histogram:
         mass = shares.sort(descending=True).values.cumsum(0)
         self.used = len(shares)
         self.entropy = float(-(shares * shares.log2()).sum())
-        # The tolerance keeps rounding of the running sum from adding one more code.
+        # With the tolerance, rounding of the running sum does not add one more code.
         self.codes_for_99 = int((mass < 0.99 - 1e-12).sum()) + 1
 
 
 class UsageCounter:
-    """Pools the indices of a split into one histogram.
+    """A histogram of the indices of a split.
 
     Args:
         codebook_size: K.
-        index_shape: () for one index per position; (Q,) for Q of them, each with a codebook of its own
-            (`Quantizer.index_shape`).
+        index_shape: `Quantizer.index_shape`: () for one index per position, (Q,) for Q indices.
 
     Raises:
         FlatvqError: if K is not a whole number of 1 or more.
@@ -119,13 +118,12 @@ class UsageCounter:
         """Count indices.
 
         Args:
-            indices: integers in [0, K), of any shape and on any device; there may be none. With Q indices per
-                position, [B, Q, *grid].
-            mask: bool of the same shape without the axis Q, True for the positions to count; all if None.
+            indices: integers in [0, K) of any shape, on any device; [B, Q, *grid] for Q indices per position.
+            mask: bool of this shape without the axis Q, True for the positions to count; all if None.
 
         Raises:
-            FlatvqError: if an index is outside [0, K), or a shape, dtype or device does not fit. Nothing is
-                counted then.
+            FlatvqError: if an index is outside [0, K), or a shape, dtype or device does not match. The counts
+                do not change then.
         """
         if self.index_shape:
             require_axes(indices, "indices", "B", *self.index_shape, "*grid")
@@ -140,13 +138,13 @@ class UsageCounter:
                 "count them outside",
             )
         counted = (indices if mask is None else indices[mask]).long()
-        # Codes of the codebooks are numbered one after the other.
+        # Number the codes of all codebooks consecutively.
         offsets = torch.arange(prod(self.index_shape), device=indices.device) * self.codebook_size
         numbers = (counted + offsets.view(self.index_shape)).flatten()
         self.counts += torch.bincount(numbers, minlength=self.counts.numel()).cpu().view_as(self.counts)
 
     def all_reduce(self, process_group: dist.ProcessGroup | None = None) -> UsageCounter:
-        """Return a counter with the counts of all processes together; this one keeps its own.
+        """Return a new counter with the sum of the counts of all processes.
 
         This is a collective call: every process of the group must make it.
 
@@ -163,7 +161,7 @@ class UsageCounter:
         if not (dist.is_available() and dist.is_initialized()):
             total.counts += self.counts
             return total
-        # NCCL adds on GPUs only.
+        # NCCL sums tensors on GPUs only.
         nccl = dist.get_backend(process_group) == "nccl"
         counts = self.counts.to("cuda" if nccl else "cpu", copy=True)
         Ranks(process_group).sum(counts)
@@ -171,5 +169,5 @@ class UsageCounter:
         return total
 
     def summary(self) -> CodeUsage:
-        """Summarise what was counted so far."""
+        """Return the usage statistics of the indices counted so far."""
         return code_usage(self.counts)

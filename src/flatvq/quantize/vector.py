@@ -1,4 +1,4 @@
-"""The vector quantizer: nearest code, losses, gradient, and the codebook's upkeep.
+"""The vector quantizer: lookup, losses and gradient. Its codebook trains itself.
 
 Axes: B batch, C input channels, D code dim, K codes, N = B x grid flattened vectors.
 """
@@ -36,25 +36,25 @@ class VectorQuantizer(Quantizer):
                                           +- estimator -+-> e [N, D] -> project -> quantized [B, C, *grid]
     ```
 
-    In training mode a forward pass also trains the codebook: init from data at first, then the update by
-    moving averages, and the replacement of inactive codes. In eval mode nothing changes. A forward pass that
-    activation checkpointing repeats learns once.
+    In training mode a forward pass also trains the codebook: first the init from data, then the update by
+    moving averages and the replacement of inactive codes. In eval mode no state changes. A forward pass that
+    activation checkpointing repeats trains the codebook once.
 
-    `codebook.set_code_vectors` starts from given codes; `codebook.freeze` keeps the codebook as it is.
+    `codebook.set_code_vectors` sets the codes, and `codebook.freeze` keeps them fixed.
 
     Args:
         codebook_size: K.
         code_dim: D.
-        input_dim: C; if it is not D, linear maps lead to the space of the codes and back (ViT-VQGAN, Yu
-            et al. 2022, section 3.2).
-        metric: `euclidean`, or `cosine`: vectors and codes are scaled to unit length (same source).
+        input_dim: C; D if None. If C and D differ, linear maps project to the space of the codes and back
+            (ViT-VQGAN, Yu et al. 2022, section 3.2).
+        metric: `euclidean`, or `cosine`: vectors and codes are scaled to unit length (the same paper).
         update: `Ema(...)` or `Gradient(...)`.
         estimator: `straight_through` or `rotation_trick`.
         init: `RandomInit(...)`, `DataInit(...)` or `KMeansInit(...)`.
         replacement: `DeadCodeReplacement(...)`, or None for none.
-        seed: all draws of the codebook follow from it and the step.
+        seed: the seed of all random draws, together with the step.
         process_group: the processes that train the codebook together; None for all. They may hold different
-            numbers of vectors. The losses are means over this process's own.
+            numbers of vectors. The losses are means over the vectors of this process.
 
     Raises:
         FlatvqError: if a setting is out of range.
@@ -92,7 +92,7 @@ class VectorQuantizer(Quantizer):
         self.codebook_size = codebook_size
         self.code_dim = code_dim
         self.estimator = estimator
-        self._scaled = _unit_length if metric == "cosine" else _as_is
+        self._scaled = _unit_length if metric == "cosine" else _identity
         self.codebook = Codebook(
             codebook_size,
             code_dim,
@@ -112,21 +112,21 @@ class VectorQuantizer(Quantizer):
 
     def _quantize(self, flat: Tensor, valid: Tensor | None) -> Quantized:
         vectors = self._scaled(_linear(self.project_in, flat))  # [N, D]
-        fixed = vectors.detach()
-        indices, chosen, error = self.codebook.look_up(fixed, valid)  # eq. 1 and 2
+        latents = vectors.detach()
+        indices, chosen, error = self.codebook.look_up(latents, valid)  # eq. 1 and 2
         commitment = commitment_loss(vectors, chosen, error, valid)  # eq. 3, third term, without beta
-        codebook_loss = commitment.detach()  # eq. 3, second term: the same value
+        codebook_loss = commitment.detach()  # eq. 3, second term, which has the same value
         if torch.is_grad_enabled() and needs_gradient(self.codebook.weight):
-            # From a copy: a later forward pass may replace codes before this one's backward pass.
+            # From a copy, because another forward pass may replace codes before this backward pass.
             learned = F.embedding(indices, self._scaled(self.codebook.weight.float().clone()))
-            codebook_loss = commitment_loss(learned, fixed, error, valid)
+            codebook_loss = commitment_loss(learned, latents, error, valid)
         return Quantized(
             quantized=_linear(self.project_out, self.estimator(vectors, chosen)),
             indices=indices,
             codebook_loss=codebook_loss,
             commitment_loss=commitment,
             entropy_loss=flat.new_zeros(()),
-            latents=fixed,
+            latents=latents,
             code_vectors=chosen,
         )
 
@@ -143,7 +143,7 @@ class VectorQuantizer(Quantizer):
 
 
 def _linear(projection: nn.Module, vectors: Tensor) -> Tensor:
-    """Project float32 [N, C] in float32, also where FSDP2 hands out weights of another dtype."""
+    """Project float32 [N, C] in float32, even if FSDP2 provides weights of another dtype."""
     if not isinstance(projection, nn.Linear):
         return vectors
     return F.linear(vectors, projection.weight.float(), projection.bias.float())
@@ -153,5 +153,5 @@ def _unit_length(vectors: Tensor) -> Tensor:
     return F.normalize(vectors, dim=1)
 
 
-def _as_is(vectors: Tensor) -> Tensor:
+def _identity(vectors: Tensor) -> Tensor:
     return vectors

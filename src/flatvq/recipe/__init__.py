@@ -5,7 +5,9 @@ known key. The `arms` of a study are diffs against the other sections of the fil
 """
 
 from flatvq.deprecation import renamed_exports
+from flatvq.recipe.extensions import HIERARCHIES, SOURCES
 from flatvq.recipe.files import load_recipe, load_trial, recipe_text, shipped_recipes
+from flatvq.recipe.quantizers import QUANTIZERS, QuantizerKind
 from flatvq.recipe.reading import merge, parse, set_key
 from flatvq.recipe.sections import (
     CodebookRecipe,
@@ -31,6 +33,9 @@ from flatvq.recipe.study import (
 )
 
 __all__ = [
+    "HIERARCHIES",
+    "QUANTIZERS",
+    "SOURCES",
     "ArmRecipe",
     "Capacity",
     "CodebookRecipe",
@@ -41,6 +46,7 @@ __all__ = [
     "MatchRecipe",
     "ModelRecipe",
     "ParameterRange",
+    "QuantizerKind",
     "ReplacementRecipe",
     "StudyRecipe",
     "TrainRecipe",

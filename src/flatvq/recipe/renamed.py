@@ -1,4 +1,4 @@
-"""Old names of recipe keys, which work until the version `REMOVED_IN` with a `FutureWarning`."""
+"""Old names of recipe keys. Until version `REMOVED_IN`, they work with a `FutureWarning`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ RANGE_KEYS = {"whole": "integer"}
 
 
 def current_keys(section: Any, new_names: Mapping[str, str]) -> Any:
-    """Rename the old keys of a section.
+    """Return a section with the current names of its keys.
 
     Args:
-        section: the section as a plain mapping; other values are returned unchanged.
-        new_names: the new name of each old one.
+        section: the section as a plain dictionary. Other values are returned unchanged.
+        new_names: the new names by old name.
 
     Raises:
-        ValueError: if a key is given by both names.
+        ValueError: if the section has a key under both names.
 
     Example:
         >>> import pytest
@@ -43,7 +43,7 @@ def current_keys(section: Any, new_names: Mapping[str, str]) -> Any:
 
 
 def current_key(dotted: str) -> str:
-    """Rename a dotted key such as `codebook.seeding.kind`, of a study or of one of its arms.
+    """Return the current name of a dotted key, such as `codebook.seeding.kind`.
 
     Example:
         >>> current_key("codebook.init.kind")

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 
-__all__ = ["LAST_STEP", "LONGEST_SIDE", "MOST_LEVELS", "Section", "Seed", "Seeds"]
+from flatvq.registry import Registry
+
+__all__ = ["LAST_STEP", "LONGEST_SIDE", "MOST_LEVELS", "NameIn", "Section", "Seed", "Seeds"]
 
 LAST_STEP = 99_999_999
 """Largest step: the name of a checkpoint has eight digits."""
@@ -31,6 +44,23 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
 
 Seeds = Annotated[tuple[Seed, ...], AfterValidator(_distinct)]
 """Distinct random seeds."""
+
+
+@dataclass(frozen=True, eq=False)
+class NameIn:
+    """Annotation of a key whose value is a name in a registry, such as `Annotated[str, NameIn(SOURCES)]`."""
+
+    registry: Registry[Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check that the registry has the name. It is read then, and not when the recipe class is defined."""
+        return no_info_after_validator_function(self.registry.known, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """List the names of the registry."""
+        return {**handler(schema), "enum": list(self.registry)}
 
 
 class Section(BaseModel):

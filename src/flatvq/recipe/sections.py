@@ -12,9 +12,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from flatvq.errors import nearest
+from flatvq.recipe.extensions import HIERARCHIES, SOURCES
+from flatvq.recipe.quantizers import QUANTIZERS
 from flatvq.recipe.reading import shown
 from flatvq.recipe.renamed import CODEBOOK_KEYS, current_keys
-from flatvq.recipe.section import LAST_STEP, LONGEST_SIDE, MOST_LEVELS, Section
+from flatvq.recipe.section import LAST_STEP, LONGEST_SIDE, MOST_LEVELS, NameIn, Section
 
 __all__ = [
     "CodebookRecipe",
@@ -37,7 +40,7 @@ both."""
 class DataRecipe(Section):
     """The images, how they are split, and how crops are cut."""
 
-    source: Literal["photographs", "folder", "huggingface"] = "photographs"
+    source: Annotated[str, NameIn(SOURCES)] = "photographs"
     """`photographs`: the photographs that scikit-image and scikit-learn ship. `folder`: a folder of images,
     including subfolders. `huggingface`: a dataset that Hugging Face `datasets` can read, local or from the
     hub."""
@@ -99,7 +102,7 @@ class LevelRecipe(Section):
     """K, the number of codes."""
     code_dim: int = Field(64, ge=1, le=LONGEST_SIDE)
     """D, the dimension of a code."""
-    quantizer: Literal["vector", "scalar", "lookup-free", "residual"] = "vector"
+    quantizer: Annotated[str, NameIn(QUANTIZERS)] = "vector"
     """`vector`: a codebook; `residual`: `stages` codebooks in a row, each for the residual of the previous
     ones; `scalar`: finite scalar quantization (FSQ) with `scalar_levels`; `lookup-free`: the signs of D
     coordinates (LFQ), so that K is 2 to the power of D."""
@@ -108,16 +111,23 @@ class LevelRecipe(Section):
     product of the numbers and D is their count."""
     stages: int = Field(1, ge=1, le=64)
     """Number of codebooks of `residual`, and of indices in each cell of the grid."""
+    options: dict[str, Any] = Field({})
+    """Options of a quantizer that another package adds."""
 
     @property
     def has_codebook(self) -> bool:
         """Whether code vectors are learned."""
-        return self.quantizer in ("vector", "residual")
+        return self.codebook_parameters > 0
+
+    @property
+    def codebook_parameters(self) -> int:
+        """Number of values in all code vectors, such as K x D."""
+        return QUANTIZERS[self.quantizer].codebook_parameters(self)
 
     @property
     def index_shape(self) -> tuple[int, ...]:
-        """Axes of the indices of one cell: () for one index, (`stages`,) for a residual quantizer."""
-        return (self.stages,) if self.quantizer == "residual" else ()
+        """Axes of the indices of one cell: () for one index, such as (`stages`,) for several."""
+        return QUANTIZERS[self.quantizer].index_shape(self)
 
     @property
     def bits_per_cell(self) -> float:
@@ -135,6 +145,10 @@ class LevelRecipe(Section):
             raise ValueError(f"scalar_levels={levels} needs quantizer=scalar, not {self.quantizer},")
         if self.stages > 1 and self.quantizer != "residual":
             raise ValueError(f"stages={self.stages} needs quantizer=residual, not {self.quantizer},")
+        allowed = QUANTIZERS[self.quantizer].options
+        for name in self.options.keys() - set(allowed):
+            remedy = nearest(name, allowed) if allowed else "it takes no options"
+            raise ValueError(f"options.{name} is unknown for quantizer={self.quantizer}, {remedy},")
         return self
 
     @model_validator(mode="after")
@@ -143,13 +157,8 @@ class LevelRecipe(Section):
             raise ValueError(f"downsample must be a power of two, not {self.downsample}")
         if any(level < 2 for level in self.scalar_levels):
             raise ValueError(f"scalar_levels must each be at least 2, not {shown(list(self.scalar_levels))}")
-        if self.scalar_levels:
-            object.__setattr__(self, "codebook_size", prod(self.scalar_levels))
-            object.__setattr__(self, "code_dim", len(self.scalar_levels))
-        if self.quantizer == "lookup-free":
-            if self.code_dim > 62:
-                raise ValueError(f"code_dim is {self.code_dim}, and quantizer=lookup-free takes at most 62,")
-            object.__setattr__(self, "codebook_size", 2**self.code_dim)
+        for key, value in QUANTIZERS[self.quantizer].implied_keys(self).items():
+            object.__setattr__(self, key, value)
         if self.codebook_size >= 2**63:
             codes = f"{Decimal(self.codebook_size):.3g} codes"
             raise ValueError(f"{codes} are more than 64-bit indices can count")
@@ -161,7 +170,7 @@ class ModelRecipe(Section):
 
     levels: tuple[LevelRecipe, ...] = Field((LevelRecipe(),), min_length=1, max_length=MOST_LEVELS)
     """The levels, from the bottom (the finest grid) to the top."""
-    hierarchy: Literal["parallel", "conditioned"] = "parallel"
+    hierarchy: Annotated[str, NameIn(HIERARCHIES)] = "parallel"
     """`parallel`: each level is quantized independently of the others. `conditioned`: each level is quantized
     given the decoded levels above it, as in VQ-VAE-2."""
     channels: Literal[1, 3] = 3

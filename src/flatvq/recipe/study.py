@@ -5,14 +5,14 @@ from __future__ import annotations
 from math import isfinite, prod
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from flatvq.capacities import CAPACITIES
 from flatvq.errors import nearest
 from flatvq.paths import name_fault, same_name
 from flatvq.recipe.reading import merge, parse, shown
 from flatvq.recipe.renamed import CODEBOOK_KEYS, RANGE_KEYS, current_keys
-from flatvq.recipe.section import Section, Seed, Seeds
+from flatvq.recipe.section import NameIn, Section, Seed, Seeds
 from flatvq.recipe.sections import (
     CodebookRecipe,
     DataRecipe,
@@ -35,15 +35,7 @@ __all__ = [
 _MAX_TRIALS = 10_000
 
 
-def _known_capacity(name: str) -> str:
-    if name not in CAPACITIES:
-        raise ValueError(f"no capacity is named {name!r}, {nearest(name, CAPACITIES)},")
-    return name
-
-
-Capacity = Annotated[
-    str, AfterValidator(_known_capacity), Field(json_schema_extra={"enum": list(CAPACITIES)})
-]
+Capacity = Annotated[str, NameIn(CAPACITIES)]
 """A key of `flatvq.capacities.CAPACITIES`."""
 
 

@@ -2,6 +2,14 @@
 
 from flatvq.records import read_jsonl
 from flatvq.report.page import write_report, write_tuning
+from flatvq.report.sections import REPORT_SECTIONS, ReportSection
 from flatvq.report.tuning import tuning_sentence
 
-__all__ = ["read_jsonl", "tuning_sentence", "write_report", "write_tuning"]
+__all__ = [
+    "REPORT_SECTIONS",
+    "ReportSection",
+    "read_jsonl",
+    "tuning_sentence",
+    "write_report",
+    "write_tuning",
+]

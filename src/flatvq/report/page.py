@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from flatvq import number_format
 from flatvq.capacities import CAPACITIES
@@ -22,6 +23,7 @@ from flatvq.report.formatting import as_text, setting
 from flatvq.report.palette import styles_of
 from flatvq.report.runs import Run, load_run
 from flatvq.report.samples import gallery
+from flatvq.report.sections import REPORT_SECTIONS
 from flatvq.report.tuning import history_chart, importance_bars, tuning_sentence
 from flatvq.report.usage import panels
 
@@ -116,6 +118,7 @@ def _context(study: Study, runs: list[Run]) -> dict[str, Any]:
             arm.name: panels(study, arm, [run for run in runs if run.trial.arm == arm.name], styles[arm.name])
             for arm in study.arms
         },
+        "sections": _sections(study, runs),
         "bits": bits_rows(study, styles),
         "gallery": gallery(names, runs),
         "file_counts": Counter(file.status for file in study.data.files),
@@ -123,3 +126,15 @@ def _context(study: Study, runs: list[Run]) -> dict[str, Any]:
         "has_runs": any(run.has_folder for run in runs),
         "notes": [(run.trial, note) for run in runs for note in run.notes],
     }
+
+
+def _sections(study: Study, runs: list[Run]) -> list[tuple[str, str, Markup]]:
+    """Render the sections of other packages: name, title and content of each."""
+    return [
+        (
+            name,
+            section.title,
+            Markup(_environment().from_string(section.template).render(section.variables(study, runs))),
+        )
+        for name, section in REPORT_SECTIONS.items()
+    ]

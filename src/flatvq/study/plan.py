@@ -41,7 +41,7 @@ class PlannedArm:
     def to_dict(self) -> dict[str, Any]:
         """Return the arm as `study.json` holds it, without its identity."""
         capacity = asdict(self.capacity)
-        levels = capacity.pop("levels")
+        levels, others = capacity.pop("levels"), capacity.pop("others")
         return {
             "name": self.name,
             "levels": len(levels),
@@ -49,6 +49,7 @@ class PlannedArm:
             "treatment": self.treatment,
             "healthy": self.healthy,
             **capacity,
+            **others,
             "level_table": levels,
         }
 

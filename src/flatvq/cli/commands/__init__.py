@@ -1,14 +1,35 @@
-"""The commands, one module per group. Importing this package registers them with the application.
+"""The commands, one module per group. Importing this package adds them to the application.
 
 Heavy libraries are imported inside the commands, so that `flatvq --help` stays fast.
 """
 
-from importlib import import_module
+from __future__ import annotations
+
+from collections.abc import Callable
 
 from flatvq.cli.app import app
+from flatvq.registry import Registry
 
-__all__ = ["app"]
+__all__ = ["COMMANDS", "app"]
 
-# In the order of `flatvq --help`.
-for _group in ("studies", "runs", "search", "recipes"):
-    import_module(f"{__name__}.{_group}")
+_HERE = "flatvq.cli.commands"
+
+COMMANDS: Registry[Callable[..., None]] = Registry(
+    "command",
+    "flatvq.commands",
+    {
+        "study": f"{_HERE}.studies:study",
+        "report": f"{_HERE}.studies:report",
+        "pack": f"{_HERE}.studies:pack",
+        "train": f"{_HERE}.runs:train",
+        "evaluate": f"{_HERE}.runs:evaluate",
+        "levels": f"{_HERE}.runs:levels",
+        "tune": f"{_HERE}.search:tune",
+        "capacity": f"{_HERE}.recipes:capacity",
+        "recipes": f"{_HERE}.recipes:recipes",
+    },
+)
+"""The commands by name, in the order of `flatvq --help`: functions whose parameters `typer` reads."""
+
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)

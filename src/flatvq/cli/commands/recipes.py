@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from flatvq.cli.app import LONGEST_SIDE, AsJson, app
+from flatvq.cli.app import LONGEST_SIDE, AsJson
 
 __all__ = ["capacity", "recipes"]
 
 
-@app.command()
 def capacity(
     recipes: Annotated[list[str], typer.Argument(help="Names of shipped recipes, or paths of .yaml files.")],
     size: Annotated[
@@ -35,7 +34,6 @@ def capacity(
             tables.show_capacity(name, arms)
 
 
-@app.command()
 def recipes(
     name: Annotated[str, typer.Argument(help="Print this recipe.")] = "",
     fields: Annotated[bool, typer.Option("--fields", help="Describe every key of a recipe.")] = False,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flatvq.cli.app import LONGEST_SIDE, AsJson, Overrides, RunFolder, app
+from flatvq.cli.app import LONGEST_SIDE, AsJson, Overrides, RunFolder
 from flatvq.cli.folders import default_folder, with_home, writable
 from flatvq.cli.interrupts import STOPPED
 from flatvq.paths import expanded
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "levels", "train"]
 
 
-@app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe, or the folder of a run to resume.")],
     out: Annotated[
@@ -61,7 +60,6 @@ def train(
         show_metrics(read_metrics(folder).model_dump(exclude={"measured_on"}), folder)
 
 
-@app.command()
 def evaluate(
     run: Annotated[
         Path, typer.Argument(callback=with_home, help="Folder of a finished run, or of a saved tokenizer.")
@@ -123,7 +121,6 @@ def evaluate(
         show_metrics(result, run)
 
 
-@app.command()
 def levels(
     run: RunFolder,
     steps: Annotated[

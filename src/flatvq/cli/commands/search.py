@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from flatvq.cli.app import Overrides, RecipeName, app
+from flatvq.cli.app import Overrides, RecipeName
 from flatvq.cli.folders import with_home
 from flatvq.cli.interrupts import STOPPED
 
 __all__ = ["tune"]
 
 
-@app.command()
 def tune(
     recipe: RecipeName,
     arm: Annotated[str, typer.Option(help="The incumbent. Default: the reference arm.")] = "",

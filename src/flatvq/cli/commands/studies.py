@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from flatvq.cli.app import Overrides, RecipeName, StudyFolder, app
+from flatvq.cli.app import Overrides, RecipeName, StudyFolder
 from flatvq.cli.folders import default_folder, with_home, writable
 from flatvq.cli.interrupts import STOPPED
 
 __all__ = ["pack", "report", "study"]
 
 
-@app.command()
 def study(
     recipe: RecipeName,
     out: Annotated[
@@ -78,7 +77,6 @@ def study(
         raise typer.Exit(1)
 
 
-@app.command()
 def report(study: StudyFolder) -> None:
     """Write the report.html of a study again, from its records."""
     from flatvq.report import write_report
@@ -86,7 +84,6 @@ def report(study: StudyFolder) -> None:
     typer.echo(f"Report: {write_report(study)}")
 
 
-@app.command()
 def pack(
     study: StudyFolder,
     out: Annotated[Path, typer.Argument(callback=with_home, help="Folder of the packed study.")],

@@ -1,0 +1,35 @@
+"""The names that `data.source`, `model.hierarchy` and `quantizer` of a level may have.
+
+Each is a registry, to which packages can add (docs/how-to/extend.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flatvq.registry import Registry
+
+if TYPE_CHECKING:
+    from flatvq.recipe.sections import DataRecipe, ModelRecipe
+
+__all__ = ["HIERARCHIES", "SOURCES"]
+
+# References, because the functions are on a higher floor. Their results are a `DataSplit` and a `Layout`.
+SOURCES: Registry[Callable[[DataRecipe], Any]] = Registry(
+    "data source",
+    "flatvq.sources",
+    {
+        "photographs": "flatvq.data.photographs:split_photographs",
+        "folder": "flatvq.data.folder:split_folder",
+        "huggingface": "flatvq.data.huggingface:split_dataset",
+    },
+)
+"""Sources of images: functions from the `data` section of a recipe to a `flatvq.data.DataSplit`."""
+
+HIERARCHIES: Registry[Callable[[ModelRecipe], Any]] = Registry(
+    "hierarchy",
+    "flatvq.hierarchies",
+    {"parallel": "flatvq.model.layout:parallel", "conditioned": "flatvq.model.layout:conditioned"},
+)
+"""Hierarchies: functions from the `model` section of a recipe to a `flatvq.model.layout.Layout`."""
