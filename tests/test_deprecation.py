@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
 
 import flatvq.quantize
 import flatvq.recipe
 import flatvq.records
+from flatvq.data import open_folder
 from flatvq.errors import FlatvqError
 from flatvq.quantize import DeadCodeReplacement, Ema, KMeansInit, RandomInit, VectorQuantizer
 from flatvq.recipe import CodebookRecipe, ParameterRange, load_recipe
@@ -76,6 +78,18 @@ def test_the_old_key_of_a_parameter_range():
         assert load_recipe("photographs", [override]).tune.space == {"upper_bits": old}
     with pytest.raises(ValueError, match="'whole' and 'integer' are the same key"):
         ParameterRange(low=2, high=9, whole=True, integer=True)
+
+
+def test_statuses_of_files(tmp_path):
+    Image.new("L", (32, 32), 90).save(tmp_path / "grey.png")
+    opened = open_folder(tmp_path, crop=32)
+    with pytest.warns(DeprecationWarning, match="OpenedFolder.fates is now OpenedFolder.file_statuses"):
+        (status,) = opened.fates
+    with pytest.warns(DeprecationWarning, match="FileStatus.fate is now FileStatus.status"):
+        assert status.fate == status.status == "converted"
+    with pytest.warns(DeprecationWarning, match=r"StoredImages.load\(index\) is now flatvq.data.load_image"):
+        pixels = opened.images.load(0)
+    assert (pixels.shape, pixels.min(), pixels.max()) == ((32, 32, 3), 90, 90)
 
 
 def test_both_names_are_refused():

@@ -13,6 +13,7 @@ from flatvq.data.splits import EVALUATED, Source, hold_out, keep_apart, usable
 from flatvq.data.store import Decoder, StoredImages
 from flatvq.data.types import DataSplit, FileStatus, ImageSet
 from flatvq.data.walk import existing_folder, list_files
+from flatvq.deprecation import renamed_attribute
 from flatvq.recipe import DataRecipe
 
 __all__ = ["OpenedFolder", "open_folder", "split_folder"]
@@ -26,6 +27,8 @@ class OpenedFolder:
     """The images, in the order of their paths."""
     file_statuses: tuple[FileStatus, ...]
     """The files that were not used, or used with changes."""
+
+    fates = renamed_attribute("fates", "file_statuses")
 
 
 def open_folder(path: str | Path, crop: int, resize: int = 0, white_level: int = 0) -> OpenedFolder:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import decode
+from flatvq.data.deprecated import LoadMethod
 from flatvq.data.reasons import reason_of
 from flatvq.data.types import DataSplit, FileStatus, Pixels, Region, fingerprint_of
 from flatvq.errors import FlatvqError
@@ -126,7 +127,7 @@ def _cells(height: int, left: int, crop: int) -> tuple[Region, ...]:
     return tuple(Region(row, left, crop, crop) for row in range(0, height - crop + 1, crop))
 
 
-class RegionImages:
+class RegionImages(LoadMethod):
     """An `ImageSet` of regions of photographs, named by row and column, such as `astronaut@0,224`.
 
     The number of draws per epoch is proportional to the area of a region, so that every pixel is drawn about

@@ -10,6 +10,7 @@ import numpy as np
 
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import Decode, cut
+from flatvq.data.deprecated import LoadMethod
 from flatvq.data.manifest import Entry, decoding_threads
 from flatvq.data.reasons import reason_of
 from flatvq.data.types import FileStatus, Pixels, Region, UnreadableImageError, fingerprint_of
@@ -104,7 +105,7 @@ def _compact(pixels: Pixels) -> Pixels:
     return compact
 
 
-class StoredImages:
+class StoredImages(LoadMethod):
     """An `ImageSet` of files.
 
     If the images do not fit the cache, a file may turn out unreadable during training. `load_region` then

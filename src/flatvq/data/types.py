@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from flatvq.deprecation import renamed_attribute
+
 __all__ = [
     "DataSplit",
     "FileStatus",
@@ -65,10 +67,11 @@ class FileStatus:
     """`training`, `validation` or `evaluation`; empty for a file excluded before the source was split."""
     status: Literal["unreadable", "skipped", "converted", "undefined"]
     """`unreadable`: an image that cannot be decoded; `skipped`: left out on purpose; `converted`: used, but
-        the
-    pixels differ from the file's samples; `undefined`: used, but a metric has no value for it."""
+    the pixels differ from the file's samples; `undefined`: used, but a metric has no value for it."""
     reason: str
     """The reason, in a few words."""
+
+    fate = renamed_attribute("fate", "status")
 
 
 class UnreadableImageError(Exception):
@@ -159,6 +162,9 @@ class DataSplit:
     """A sentence that says how the held-out images were chosen."""
     file_statuses: tuple[FileStatus, ...]
     """The files that were not used, or used with changes, as far as known when the source was opened."""
+
+    fates = renamed_attribute("fates", "file_statuses")
+    late_fates = renamed_attribute("late_fates", "late_file_statuses")
 
     @property
     def late_file_statuses(self) -> tuple[FileStatus, ...]:
