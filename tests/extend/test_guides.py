@@ -217,4 +217,4 @@ def test_the_table_of_the_page_lists_every_registry() -> None:
 
     registries = [getattr(flatvq, name) for name in flatvq.__all__]
     groups = {each.group for each in (*registries, COMMANDS) if isinstance(each, Registry)}
-    assert groups == set(re.findall(r"`(flatvq\.[a-z_]+)`", PAGE.partition("## Start a package")[0]))
+    assert groups == set(re.findall(r"`\"(flatvq\.[a-z_]+)\"`", PAGE.partition("## Start a package")[0]))
