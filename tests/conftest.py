@@ -18,8 +18,8 @@ install_import_hook(
     ["flatvq.nearest.search", "flatvq.quantize", "flatvq.model", "flatvq.evaluate"], "beartype.beartype"
 )
 
-# Without a GPU, Triton kernels are tested in Triton's interpreter. The variable must be set when Triton is first
-# imported, so this comes before all test modules.
+# Without a GPU, Triton kernels are tested in Triton's interpreter. The variable must be set when Triton is
+# first imported, so this comes before all test modules.
 with suppress(ImportError), pytest.MonkeyPatch.context() as patch:
     if not torch.cuda.is_available():
         patch.setenv("TRITON_INTERPRET", "1")
