@@ -1,8 +1,10 @@
-"""What all tests share: shapes checked at run time, one thread, and where the real photographs are."""
+"""Fixtures of all tests: shape checks at run time, one thread, and the folder of real photographs."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import jaxtyping
@@ -11,15 +13,23 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-# Before flatvq is imported: annotated shapes are then checked on every call.
+# Installed before flatvq is imported, this checks annotated shapes on every call.
 install_import_hook(
     ["flatvq.nearest.search", "flatvq.quantize", "flatvq.model", "flatvq.evaluate"], "beartype.beartype"
 )
 
-# What there is beside the CPU: tests of what depends on it run there too.
+# Without a GPU, Triton kernels are tested in Triton's interpreter. The variable must be set when Triton is
+# first imported, so this comes before all test modules.
+with suppress(ImportError), pytest.MonkeyPatch.context() as patch:
+    if not torch.cuda.is_available():
+        patch.setenv("TRITON_INTERPRET", "1")
+    importlib.import_module("flatvq.nearest.triton_search")
+    importlib.import_module("flatvq.nearest.triton_sums")
+
+# Devices besides the CPU: tests of device-dependent code run on them, too.
 ACCELERATORS = ["cuda"] if torch.cuda.is_available() else []
 
-# How long an example takes says nothing about the code; the same examples at every run keep red tests red.
+# No deadlines, because timings are noisy; the same examples in every run, so that a failure stays a failure.
 settings.register_profile("flatvq", deadline=None, derandomize=True)
 settings.load_profile("flatvq")
 
@@ -31,7 +41,7 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
-    """Let wrong shapes through to flatvq's own checks, as they get there outside the tests."""
+    """Turn off the run-time shape checks, so that flatvq's own checks see wrong shapes."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

@@ -12,11 +12,8 @@ from flatvq.nearest import availability, backend_for, sum_backend_for, sums
 # Of NumPy, in the interpreter: infinities are meant.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-with pytest.MonkeyPatch.context() as _patch:
-    if DEVICE == "cpu":
-        _patch.setenv("TRITON_INTERPRET", "1")  # which is read as Triton is imported
-    pytest.importorskip("triton", reason="Triton is not there; it comes with builds of PyTorch for GPUs")
-    from flatvq.nearest import triton_search, triton_sums
+pytest.importorskip("triton", reason="Triton is not installed; it comes with builds of PyTorch for GPUs")
+from flatvq.nearest import triton_search, triton_sums  # noqa: E402  (imported by tests/conftest.py)
 
 
 @pytest.fixture(autouse=True)
