@@ -26,10 +26,7 @@ def modules() -> str:
 
 
 def _section(package: Path) -> str:
-    files = [
-        path for path in sorted(package.rglob("*.py")) if path.parent == package or path.stem == "__init__"
-    ]
-    entries = [_entry(path) for path in files if path != package / "__init__.py"]
+    entries = [_entry(path) for path in sorted(package.rglob("*.py")) if path != package / "__init__.py"]
     return f"## `flatvq.{package.name}`\n\n{_summary(package / '__init__.py')}\n\n" + "\n".join(entries)
 
 
