@@ -65,7 +65,7 @@ def run(installed: Path, folder: Path, *arguments: str) -> str:
 
 
 def test_the_wheel_holds_the_package_and_its_data(wheel: Path) -> None:
-    data = {".yaml", ".html", ".css", ".typed", ".py"}
+    data = {".yaml", ".html", ".css", ".typed", ".py", ".pyi"}
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if name.startswith("flatvq/")}
     expected = {
@@ -81,7 +81,7 @@ def test_the_wheel_states_its_version_and_links(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if name.endswith("METADATA"))
         metadata = archive.read(name).decode()
-    version = re.search(r'^__version__ = "(.+)"$', (PACKAGE / "__init__.py").read_text(), re.M)
+    version = re.search(r'^VERSION = "(.+)"$', (PACKAGE / "versions.py").read_text(), re.M)
     assert version is not None
     assert f"\nVersion: {version[1]}\n" in metadata
     for label in ("Documentation", "Source", "Issues", "Changelog"):

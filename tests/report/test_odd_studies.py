@@ -94,7 +94,7 @@ def test_hostile_names_are_escaped(study_folder, edit):
         text = json.dumps(tree).replace("two-level-naive", "@@")
         tree |= json.loads(text.replace("@@", json.dumps(evil)[1:-1]))
         tree["title"] = tree["verdict"]["sentence"] = tree["evaluation_protocol"] = evil
-        tree["data"]["files"] = [{"name": evil, "split": evil, "status": evil, "reason": evil}]
+        tree["data"]["files"] = [{"name": evil, "split": evil, "status": "skipped", "reason": evil}]
         tree["machine"] = {evil: evil}
         fail(tree, "single-level-naive", 0, evil)
         for question in tree["comparisons"]:

@@ -89,8 +89,8 @@ def test_the_rule_is_the_saved_share_against_the_cost(small_recipe, monkeypatch)
     recipe = small_recipe(steps=1000)
     work = 3 * capacity_of(recipe.model, 32).multiply_adds * 1000 * recipe.train.batch_size
     # At this rate the training takes 2,000 s on two threads, of which 2 % are twice 20 s.
-    monkeypatch.setattr(compiling, "_RATE", work / 4000)
-    monkeypatch.setattr(compiling, "_SECONDS", 20.0)
+    monkeypatch.setattr(compiling, "_MULTIPLY_ADDS_PER_SECOND", work / 4000)
+    monkeypatch.setattr(compiling, "_COMPILE_SECONDS", 20.0)
     for saved, expected in ((0.021, True), (0.019, False)):
         assert compiling.repays(recipe, threads=2, saved=saved) is expected
 
