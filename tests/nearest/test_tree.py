@@ -156,7 +156,7 @@ def test_the_nearest_code_lies_just_across_a_border(kernels, dim, across, normal
 @pytest.mark.parametrize("dim", [2, 8, 30])
 @pytest.mark.parametrize("away", [0.0, 7.0, 1e3])
 def test_distances_that_rounding_hides(kernels, dim, away, normal):
-    # Far from zero scores are so large that the nearest code is not told from others; the same one is found.
+    # Far from zero, float32 scores cannot separate the nearest codes; both searches must return the same one.
     centre = away * torch.ones(dim)
     codes = centre + 0.01 * normal(3000, dim)
     for spread in (1e-5, 1e-3, 0.02):
