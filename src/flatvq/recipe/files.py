@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from flatvq.errors import FlatvqError, nearest
 from flatvq.paths import expanded
 from flatvq.recipe.reading import parse, set_key
-from flatvq.recipe.renamed import CODEBOOK_KEYS, current_key, current_keys
+from flatvq.recipe.renamed import CODEBOOK_KEYS, STUDY_KEYS, current_key, current_keys
 from flatvq.recipe.strict_json import load_json
 from flatvq.recipe.strict_yaml import load_yaml
 from flatvq.recipe.study import StudyRecipe, TrialRecipe
@@ -56,8 +56,10 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
     if not isinstance(tree, dict):
         what = f"{origin} {'is empty' if tree is None else 'is not a mapping of keys to values'}"
         raise FlatvqError(what, "see `flatvq recipes photographs` for an example")
+    tree = _with_current_keys(tree, STUDY_KEYS, origin)
     if "codebook" in tree:
-        tree = {**tree, "codebook": _with_current_keys(tree["codebook"], origin)}
+        codebook = _with_current_keys(tree["codebook"], CODEBOOK_KEYS, f"'codebook' of {origin}")
+        tree = {**tree, "codebook": codebook}
     earlier: dict[str, str] = {}
     for override in overrides:
         key, value = _key_and_value(override)
@@ -70,11 +72,11 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
     return parse(StudyRecipe, tree, origin)
 
 
-def _with_current_keys(codebook: Any, origin: str) -> Any:
+def _with_current_keys(section: Any, new_names: Mapping[str, str], origin: str) -> Any:
     try:
-        return current_keys(codebook, CODEBOOK_KEYS)
+        return current_keys(section, new_names)
     except ValueError as error:
-        raise FlatvqError(f"{error} under 'codebook'", f"change it in {origin}") from None
+        raise FlatvqError(f"{error} in {origin}", "remove one of them") from None
 
 
 def recipe_text(name: str) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 
 from flatvq.deprecation import REMOVED_IN
 
-__all__ = ["CODEBOOK_KEYS", "RANGE_KEYS", "current_key", "current_keys"]
+__all__ = ["CODEBOOK_KEYS", "RANGE_KEYS", "STUDY_KEYS", "current_key", "current_keys"]
 
 CODEBOOK_KEYS = {"seeding": "init", "revival": "replacement"}
 """New names of the keys of a `codebook` section, by old name."""
+STUDY_KEYS = {"margin_db": "margin"}
+"""New names of the top-level keys of a study, by old name."""
 RANGE_KEYS = {"whole": "integer"}
 """New names of the keys of a section in `tune.space`, by old name."""
 
@@ -50,9 +52,9 @@ def current_key(dotted: str) -> str:
         'codebook.init.kind'
     """
     parts = dotted.split(".")
+    new_names = {"": STUDY_KEYS, "codebook": CODEBOOK_KEYS}
     return ".".join(
-        _renamed(part, CODEBOOK_KEYS) if parent == "codebook" else part
-        for parent, part in zip(["", *parts], parts, strict=False)
+        _renamed(part, new_names.get(parent, {})) for parent, part in zip(["", *parts], parts, strict=False)
     )
 
 
