@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from flatvq.errors import FlatvqError
-from flatvq.study.statistics import compare, contrast, mean_interval, normality_p
+from flatvq.study.estimates import mean_interval, normality_p
+from flatvq.study.statistics import compare, contrast
 
 # Decibels in steps of 1/64, so that sums and differences are exact and properties hold for every bit.
 decibels = st.integers(20 * 64, 30 * 64).map(lambda n: n / 64)
