@@ -109,7 +109,7 @@ def show_study(study: Study) -> None:
     primary = TRIAL_METRICS[PRIMARY]
     metrics = [metric for metric in shown_in("terminal", TRIAL_METRICS) if metric.key != PRIMARY]
     level_metrics = shown_in("terminal", LEVEL_METRICS)
-    headings = [metric.heading for metric in (*metrics, *level_metrics)]
+    headings = [*(metric.heading for metric in (*metrics, *level_metrics)), "ms per step"]
     table = new_table("Fidelity on held-out crops", "arm", primary.heading, "90 % interval", *headings)
     for arm in study.arms:
         trials = study.done(arm.name)
@@ -127,10 +127,15 @@ def show_study(study: Study) -> None:
             )
             for metric in level_metrics
         ]
-        table.add_row(arm.name, mean, interval, *values, *of_levels)
+        seconds = _mean(trial.seconds_per_step for trial in trials)
+        table.add_row(arm.name, mean, interval, *values, *of_levels, _milliseconds(seconds))
     console.print(table)
     show_comparisons(study.comparisons)
     console.print(study.verdict.sentence, style="bold")
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{1000 * seconds:.3g}"
 
 
 def _primary(metric: Metric, values: Sequence[float]) -> tuple[str, str]:
