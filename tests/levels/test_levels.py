@@ -64,7 +64,7 @@ def psnr_by_hand(model: VQVAE, indices, pixels) -> float:
 # --- replacement losses
 
 
-@pytest.mark.parametrize("hierarchy", ["parallel", "conditioned"])
+@pytest.mark.parametrize("hierarchy", ["parallel", "conditioned", "residual"])
 def test_replacing_a_level_that_the_decoder_ignores_changes_nothing(hierarchy: str, pixels) -> None:
     model = built(two_levels(hierarchy=hierarchy))
     with torch.no_grad():

@@ -71,7 +71,7 @@ def test_other_numbers_of_channels_are_refused_by_name(channels: object) -> None
         parse(ModelRecipe, {"channels": channels}, "the recipe")
 
 
-@pytest.mark.parametrize("hierarchy", ["parallel", "conditioned"])
+@pytest.mark.parametrize("hierarchy", ["parallel", "conditioned", "residual"])
 def test_a_model_of_one_channel_has_one_at_both_ends(hierarchy: str) -> None:
     recipe = ModelRecipe(levels=LEVELS, hierarchy=hierarchy, width=8, residual_width=4, channels=1)
     model = build_vqvae(recipe, CodebookRecipe())

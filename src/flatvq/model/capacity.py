@@ -99,6 +99,7 @@ def capacity_of(model: ModelRecipe, size: int | tuple[int, int]) -> Capacity:
     of_network = sum(parameters(layers) for layers, _ in parts)
     of_codebooks = sum(level.codebook_parameters for level in model.levels)
     of_convolutions = sum(multiply_adds(layers, number) for layers, number in parts)
+    of_convolutions += sum(multiply_adds(layers, number) for layers, number in _repeated(model, grids))
     of_searches = sum(cells * level.codebook_parameters for level, cells in levels)
     capacity = Capacity(
         bits_per_image=bits,
@@ -131,3 +132,13 @@ def _parts(model: ModelRecipe, cells: list[int]) -> Iterator[tuple[tuple[Layer, 
     for level, decoder in enumerate(layout.decoders):
         yield decoder.trunk, cells[level + 1]
         yield from zip(decoder.upsamplers, cells[level + 2 :], strict=True)
+
+
+def _repeated(model: ModelRecipe, grids: tuple[tuple[int, int], ...]) -> Iterator[tuple[tuple[Layer, ...], int]]:
+    """Yield the parts that an encoding needs in addition to the decoding, as `_parts` does.
+
+    A residual hierarchy upsamples levels to quantize the levels below, and again to decode.
+    """
+    for decoder in layout_of(model).decoders:
+        if decoder.residual:
+            yield from zip(decoder.upsamplers, (prod(grid) for grid in grids[1:]), strict=True)

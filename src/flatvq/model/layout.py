@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import prod
 
 from flatvq.errors import FlatvqError
 from flatvq.model import blocks
 from flatvq.recipe import HIERARCHIES, ModelRecipe
 
-__all__ = ["DecoderLayout", "Layout", "conditioned", "grids_of", "layout_of", "parallel", "with_decoders"]
+__all__ = [
+    "DecoderLayout",
+    "Layout",
+    "conditioned",
+    "grids_of",
+    "layout_of",
+    "parallel",
+    "residual",
+    "with_decoders",
+]
 
 
 @dataclass(frozen=True)
@@ -17,9 +27,13 @@ class DecoderLayout:
     """The parts that decode the code vectors of a level and of all levels above it to the grid below."""
 
     upsamplers: tuple[tuple[blocks.Layer, ...], ...]
-    """For each level above, from its grid to the grid of this level."""
+    """For each level above, from its grid to the grid of this level, or of the level below it if `residual`."""
     trunk: tuple[blocks.Layer, ...]
     """From the grid of this level to the grid below. For the bottom level that is the image."""
+    residual: bool = False
+    """Whether a level is quantized after the upsampled sum of the levels above is subtracted from its latents.
+    The trunk takes the sum of all levels. Otherwise it takes the levels concatenated. Only the decoder of the
+    bottom can be residual."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,21 @@ def parallel(model: ModelRecipe) -> Layout:
 def conditioned(model: ModelRecipe) -> Layout:
     """Describe a hierarchy whose levels are quantized given the decoded levels above them."""
     return with_decoders(model, len(model.levels))
+
+
+def residual(model: ModelRecipe) -> Layout:
+    """Describe a hierarchy in which each level quantizes what the levels above it leave.
+
+    It has the encoders of a parallel hierarchy.
+    """
+    parts = parallel(model)
+    dims = [level.code_dim for level in model.levels]
+    upsamplers = (
+        blocks.upsampler(above, level.downsample, below)
+        for (below, above), level in zip(pairwise(dims), model.levels[1:], strict=True)
+    )
+    trunk = blocks.decoder(dims[0], model.channels, model.levels[0].downsample, model)
+    return replace(parts, decoders=(DecoderLayout(tuple(upsamplers), trunk, residual=True),))
 
 
 def with_decoders(model: ModelRecipe, count: int) -> Layout:

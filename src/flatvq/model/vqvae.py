@@ -68,8 +68,16 @@ class VQVAE(nn.Module):
     - `conditioned` hierarchy: with the dotted path. e_top = Q(E_top(x)), e_bottom = Q(E_bottom(x, e_top)),
       x' = D(e_top, e_bottom): VQ-VAE-2, Razavi et al. (2019, arXiv 1906.00446), algorithm 1.
 
-    Each upper level is encoded from the *continuous* features of the level below. A decoder takes the code
-    vectors of its level, concatenated with those of all levels above, upsampled to its grid.
+    - `residual` hierarchy: a level quantizes what the levels above it leave, and the decoder takes the sum of
+      all levels. With upsamplers U, r_top = e_top, e_n = Q(E_n(x) - sg[U_n(r_n+1)]) and
+      r_n = e_n + U_n(r_n+1), x' = D(r_0): residual quantization (RQ-VAE, Lee et al. 2022, arXiv 2203.01941,
+      section 3.1) from a coarse grid to finer ones, as in VAR (Tian et al. 2024, arXiv 2404.02905,
+      algorithms 1 and 2). Unlike in VAR, each level has its own encoder. Without the stop-gradient sg, the
+      gradients of the reconstruction that reach U_n directly and through e_n would cancel.
+
+    Each upper level is encoded from the *continuous* features of the level below. Except in a residual
+    hierarchy, a decoder takes the code vectors of its level, concatenated with those of all levels above,
+    upsampled to its grid.
 
     Args:
         recipe: the widths, the levels and the kind of hierarchy.
@@ -107,7 +115,10 @@ class VQVAE(nn.Module):
         self.encoders = nn.ModuleList(build(encoder) for encoder in layout.encoders)
         self.projections = nn.ModuleList(build(projection) for projection in layout.projections)
         self.quantizers = nn.ModuleList(quantizers)
-        self.decoders = nn.ModuleList(_Decoder(decoder) for decoder in layout.decoders)
+        self.decoders = nn.ModuleList(
+            _ResidualDecoder(decoder) if decoder.residual else _Decoder(decoder)
+            for decoder in layout.decoders
+        )
 
     @property
     def factor(self) -> int:
@@ -197,14 +208,26 @@ class VQVAE(nn.Module):
         below = 2 * images - 1
         features = [below := encoder(below) for encoder in self.encoders]
         levels: list[Quantized] = []
+        total: Tensor | None = None
         for level in reversed(range(len(features))):
             # Only a conditioned hierarchy has a decoder for the level above. Otherwise the slice is empty.
             hints = [
                 decoder([q.quantized for q in levels]) for decoder in self.decoders[level + 1 : level + 2]
             ]
             latents = self.projections[level](torch.cat([features[level], *hints], dim=1))
-            levels.insert(0, self.quantizers[level](latents))
+            subtracted = self._subtracted(level, total)
+            levels.insert(0, self.quantizers[level](latents if subtracted is None else latents - subtracted))
+            total = levels[0].quantized if subtracted is None else levels[0].quantized + subtracted
         return tuple(levels)
+
+    def _subtracted(self, level: int, above: Tensor | None) -> Tensor | None:
+        """Return what a residual hierarchy subtracts from latents, given the sum of the levels above."""
+        decoder = self.decoders[0]
+        if above is None or not isinstance(decoder, _ResidualDecoder):
+            return None
+        with torch.no_grad():
+            subtracted: Tensor = decoder.upsamplers[level](above)
+            return subtracted
 
     def _decode(self, codes: list[Tensor]) -> Tensor:
         image: Tensor = self.decoders[0](codes)
@@ -228,4 +251,20 @@ class _Decoder(nn.Module):
         own, *above = codes
         raised = [upsampler(code) for upsampler, code in zip(self.upsamplers, above, strict=True)]
         decoded: Tensor = self.trunk(torch.cat([own, *raised], dim=1))
+        return decoded
+
+
+class _ResidualDecoder(nn.Module):
+    """Decodes the sum of the code vectors of all levels, bottom first."""
+
+    def __init__(self, layout: DecoderLayout) -> None:
+        super().__init__()
+        self.upsamplers = nn.ModuleList(build(upsampler) for upsampler in layout.upsamplers)
+        self.trunk = build(layout.trunk)
+
+    def forward(self, codes: list[Tensor]) -> Tensor:
+        *below, total = codes
+        for code, upsampler in zip(reversed(below), reversed(self.upsamplers), strict=True):
+            total = code + upsampler(total)
+        decoded: Tensor = self.trunk(total)
         return decoded

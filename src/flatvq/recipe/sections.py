@@ -172,7 +172,8 @@ class ModelRecipe(Section):
     """The levels, from the bottom (the finest grid) to the top."""
     hierarchy: Annotated[str, NameIn(HIERARCHIES)] = "parallel"
     """`parallel`: each level is quantized independently of the others. `conditioned`: each level is quantized
-    given the decoded levels above it, as in VQ-VAE-2."""
+    given the decoded levels above it, as in VQ-VAE-2. `residual`: each level quantizes the difference between
+    its latents and the upsampled sum of the levels above it, and the decoder takes the sum of all levels."""
     channels: Literal[1, 3] = 3
     """Image channels. 3: colour. 1: greyscale; colour images are converted to luma."""
     width: int = Field(128, ge=2, le=LONGEST_SIDE, multiple_of=2)
