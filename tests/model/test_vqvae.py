@@ -230,12 +230,24 @@ def test_each_level_of_a_residual_hierarchy_quantizes_what_those_above_leave(pla
 
 
 @pytest.mark.parametrize("levels", [TWO, THREE])
-def test_the_reconstruction_alone_trains_every_encoder_of_a_residual_hierarchy(levels, plain_model):
-    model = plain_model(ModelRecipe(levels=levels, hierarchy="residual", width=16, residual_width=7))
-    images = torch.rand(2, 3, 32, 48)
-    functional.mse_loss(model(images).reconstruction, images).backward()
-    trained = [*model.encoders, *model.projections, *model.decoders]
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for part in trained for p in part.parameters())
+def test_the_commitment_losses_of_lower_levels_train_the_upper_levels_of_a_residual_hierarchy(
+    levels, plain_model
+):
+    model = plain_model(ModelRecipe(levels=levels, hierarchy="residual", width=16, residual_width=7)).double()
+    images = torch.rand(2, 3, 32, 48, dtype=torch.float64)
+    upper = [
+        parameter
+        for part in (*model.projections[1:], *model.decoders[0].upsamplers)
+        for parameter in part.parameters()
+    ]
+    output = model(images)
+    of_lower = sum(level.commitment_loss for level in output.levels[:-1])
+    of_commitment = torch.autograd.grad(of_lower, upper, retain_graph=True)
+    assert all(gradient.abs().max() > 0 for gradient in of_commitment)
+    # The reconstruction depends on the sum of the levels alone, whose gradient passes to the latents unchanged.
+    of_error = torch.autograd.grad(functional.mse_loss(output.reconstruction, images), upper)
+    largest = max(float(gradient.abs().max()) for gradient in of_commitment)
+    assert all(gradient.abs().max() < 1e-6 * largest for gradient in of_error)
 
 
 def test_a_residual_hierarchy_of_one_level_is_a_single_level(plain_model):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
-from tests.train.conftest import OTHER_LEVELS
+from tests.train.conftest import OTHER_LEVELS, VECTOR_LEVELS
 
 from flatvq.recipe import TrialRecipe
 from flatvq.study import worker
@@ -101,6 +101,15 @@ def test_a_kill_changes_no_bit_of_residual_and_lookup_free_quantizers(tmp_path: 
 
 def test_a_kill_changes_no_bit_of_a_residual_hierarchy(tmp_path: Path, small_recipe) -> None:
     _kill_and_finish(tmp_path, small_recipe(hierarchy="residual", checkpoint_every=3))
+
+
+def test_a_kill_changes_no_bit_of_a_level_that_starts_late(tmp_path: Path, small_recipe) -> None:
+    bottom, top = VECTOR_LEVELS
+    recipe = small_recipe((bottom, {**top, "start": 21, "warmup_steps": 9}), checkpoint_every=3)
+    run = _kill_and_finish(tmp_path, recipe)
+    (late,) = (row for row in _records(run) if row["kind"] == "train" and row["step"] == 21)
+    inits = {record["level"]: number for number, record in enumerate(_records(run)) if record["kind"] == "init"}
+    assert inits[0] < _records(run).index(late) < inits[1]
 
 
 def _kill_and_finish(tmp_path: Path, recipe: TrialRecipe) -> Path:

@@ -113,6 +113,13 @@ class LevelRecipe(Section):
     """Number of codebooks of `residual`, and of indices in each cell of the grid."""
     options: dict[str, Any] = Field({})
     """Options of a quantizer that another package adds."""
+    commitment_weight: float | None = Field(None, ge=0, le=1_000_000)
+    """Weight (beta) of the commitment loss of this level; null: `train.commitment_weight`."""
+    start: int = Field(0, ge=0, le=LAST_STEP)
+    """Training step at which the level starts. Before it, the decoder receives zeros in place of its code
+    vectors, and nothing of the level is trained. Its codebook is initialized when it starts."""
+    warmup_steps: int = Field(0, ge=0, le=LAST_STEP)
+    """Steps after `start` in which the factor of its code vectors rises linearly to 1."""
 
     @property
     def has_codebook(self) -> bool:
@@ -182,6 +189,13 @@ class ModelRecipe(Section):
     """Hidden channels of a residual block."""
     residual_blocks: int = Field(2, ge=0, le=1000)
     """Residual blocks per encoder and per decoder."""
+
+    @model_validator(mode="after")
+    def _one_level_starts_at_once(self) -> Self:
+        if all(level.start for level in self.levels):
+            first = min(level.start for level in self.levels)
+            raise ValueError(f"no level starts before step {first}, set start=0 for one of the levels,")
+        return self
 
 
 class InitRecipe(Section):

@@ -69,6 +69,16 @@ class Sections(Section):
         return self
 
 
+    @model_validator(mode="after")
+    def _levels_start_during_training(self) -> Self:
+        for number, level in enumerate(self.model.levels):
+            ready = level.start + level.warmup_steps
+            if ready and ready >= self.train.steps:
+                what = f"model.levels.{number} starts fully at step {ready} (start + warmup_steps)"
+                raise ValueError(f"{what}, but training ends at step {self.train.steps}")
+        return self
+
+
 class TrialRecipe(Sections):
     """The recipe of one trial: an arm, fully resolved, with a seed."""
 
