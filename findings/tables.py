@@ -98,7 +98,10 @@ def matchings_table(matchings: Iterable[Matching], health: Health) -> list[str]:
                 cells += ["–"] * 3
                 continue
             residuals = matching.record.study["match"]["residuals"][(pair.a, pair.b)[side]]
-            shares = (f"{round(100 * residuals[key]):+d} %" for key in ("network_parameters", "network_multiply_adds"))
+            shares = (
+                f"{round(100 * residuals[key]):+d} %"
+                for key in ("network_parameters", "network_multiply_adds")
+            )
             cells += [", ".join(shares).replace("-", "−"), pair.text, pair.difference.verdict]
         rows.append(f"| {' | '.join(cells)} |")
     return rows

@@ -76,7 +76,9 @@ def test_counts_agree_with_the_module(data, recipes, plain_model):
     capacity = capacity_of(recipe, (images.shape[2], images.shape[3]))
     assert output.reconstruction.shape == images.shape
     assert capacity.network_parameters == network_parameters(model)
-    assert 2 * capacity.network_multiply_adds == counter.get_total_flops()  # torch counts a multiply-add as two
+    assert (
+        2 * capacity.network_multiply_adds == counter.get_total_flops()
+    )  # torch counts a multiply-add as two
     assert capacity.codebook_parameters == sum(p.numel() for p in model.quantizers.parameters())
     assert capacity.parameters == sum(p.numel() for p in model.parameters())
     assert [level.grid for level in capacity.levels] == [tuple(q.indices.shape[1:]) for q in output.levels]

@@ -195,7 +195,9 @@ def test_codebooks_and_searches_count():
     assert codes == round(512**1.25)
     spent = capacity_of(matched.model, 64)
     assert spent.search_multiply_adds == 16 * 16 * codes * 32
-    assert spent.network_multiply_adds + 16 * 16 * codes * 32 == pytest.approx(target.multiply_adds, rel=0.005)
+    assert spent.network_multiply_adds + 16 * 16 * codes * 32 == pytest.approx(
+        target.multiply_adds, rel=0.005
+    )
     assert matched.residuals["network_multiply_adds"] < -0.1
 
     without = match(one, target, 64, ["bits", "network_multiply_adds"], 0.005)

@@ -58,7 +58,9 @@ def test_encode_and_decode_give_the_forward_pass(recipe, plain_model):
     torch.testing.assert_close(decoded, output.reconstruction, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("hierarchy", "depends"), [("parallel", False), ("conditioned", True), ("residual", True)])
+@pytest.mark.parametrize(
+    ("hierarchy", "depends"), [("parallel", False), ("conditioned", True), ("residual", True)]
+)
 @pytest.mark.parametrize("levels", [TWO, THREE])
 def test_lower_indices_depend_on_upper_codes_unless_parallel(levels, hierarchy, depends, plain_model):
     model = plain_model(ModelRecipe(levels=levels, hierarchy=hierarchy, width=8, residual_width=3)).eval()
@@ -205,9 +207,8 @@ def test_each_level_of_a_residual_hierarchy_quantizes_what_those_above_leave(pla
         return distances.argmin(dim=1)
 
     with torch.no_grad():
-        features, below = [], 2 * images - 1
-        for encoder in model.encoders:
-            features.append(below := encoder(below))
+        below = 2 * images - 1
+        features = [below := encoder(below) for encoder in model.encoders]
         latents = [project(x) for project, x in zip(model.projections, features, strict=True)]
         codebooks = [quantizer.codebook for quantizer in model.quantizers]
         weights = [tuple(upsampler.parameters()) for upsampler in model.decoders[0].upsamplers]
@@ -244,7 +245,7 @@ def test_the_commitment_losses_of_lower_levels_train_the_upper_levels_of_a_resid
     of_lower = sum(level.commitment_loss for level in output.levels[:-1])
     of_commitment = torch.autograd.grad(of_lower, upper, retain_graph=True)
     assert all(gradient.abs().max() > 0 for gradient in of_commitment)
-    # The reconstruction depends on the sum of the levels alone, whose gradient passes to the latents unchanged.
+    # The reconstruction depends on the sum of the levels, whose gradient passes to the latents unchanged.
     of_error = torch.autograd.grad(functional.mse_loss(output.reconstruction, images), upper)
     largest = max(float(gradient.abs().max()) for gradient in of_commitment)
     assert all(gradient.abs().max() < 1e-6 * largest for gradient in of_error)

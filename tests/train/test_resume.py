@@ -108,12 +108,14 @@ def test_a_kill_changes_no_bit_of_a_level_that_starts_late(tmp_path: Path, small
     recipe = small_recipe((bottom, {**top, "start": 21, "warmup_steps": 9}), checkpoint_every=3)
     run = _kill_and_finish(tmp_path, recipe)
     (late,) = (row for row in _records(run) if row["kind"] == "train" and row["step"] == 21)
-    inits = {record["level"]: number for number, record in enumerate(_records(run)) if record["kind"] == "init"}
+    inits = {
+        record["level"]: number for number, record in enumerate(_records(run)) if record["kind"] == "init"
+    }
     assert inits[0] < _records(run).index(late) < inits[1]
 
 
 def _kill_and_finish(tmp_path: Path, recipe: TrialRecipe) -> Path:
-    """Kill a run after a checkpoint, finish it, compare it with an uninterrupted run, and return its folder."""
+    """Kill a run after a checkpoint, finish it, compare it with an uninterrupted run; return its folder."""
     expected, run = tmp_path / "uninterrupted", tmp_path / "killed"
     assert _finish(_start(expected, recipe)) == 0
     process = _start(run, recipe)

@@ -151,7 +151,9 @@ def test_a_collapsed_level_of_few_codes_is_named_and_one_that_starts_late_is_not
     dead = Validation(step=400, psnr_db=20.0, levels=({"perplexity": 200.0}, {"perplexity": 1.2}))
     assert collapsed_level(recipe, dead) == 1
     alive = {"perplexity": 1.6}
-    assert collapsed_level(recipe, dead.model_copy(update={"levels": (dead.levels[0], dead.levels[0])})) is None
+    assert (
+        collapsed_level(recipe, dead.model_copy(update={"levels": (dead.levels[0], dead.levels[0])})) is None
+    )
     few = Validation(step=400, psnr_db=20.0, levels=({"perplexity": 200.0}, alive))
     assert collapsed_level(recipe, few) is None
     late = recipe.model.levels[1].model_copy(update={"start": 150, "warmup_steps": 50})

@@ -134,7 +134,9 @@ def _parts(model: ModelRecipe, cells: list[int]) -> Iterator[tuple[tuple[Layer, 
         yield from zip(decoder.upsamplers, cells[level + 2 :], strict=True)
 
 
-def _repeated(model: ModelRecipe, grids: tuple[tuple[int, int], ...]) -> Iterator[tuple[tuple[Layer, ...], int]]:
+def _repeated(
+    model: ModelRecipe, grids: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[tuple[Layer, ...], int]]:
     """Yield the parts that an encoding needs in addition to the decoding, as `_parts` does.
 
     A residual hierarchy upsamples levels to quantize the levels below, and again to decode.

@@ -27,13 +27,13 @@ class DecoderLayout:
     """The parts that decode the code vectors of a level and of all levels above it to the grid below."""
 
     upsamplers: tuple[tuple[blocks.Layer, ...], ...]
-    """For each level above, from its grid to the grid of this level, or of the level below it if `residual`."""
+    """For each level above, from its grid to the grid of this level; if `residual`, of the level below it."""
     trunk: tuple[blocks.Layer, ...]
     """From the grid of this level to the grid below. For the bottom level that is the image."""
     residual: bool = False
-    """Whether a level is quantized after the upsampled sum of the levels above is subtracted from its latents.
-    The trunk takes the sum of all levels. Otherwise it takes the levels concatenated. Only the decoder of the
-    bottom can be residual."""
+    """Whether the upsampled sum of the levels above is subtracted from the latents of a level before they are
+    quantized. The trunk then takes the sum of all levels. Otherwise it takes the levels concatenated. Only the
+    decoder of the bottom can be residual."""
 
 
 @dataclass(frozen=True)

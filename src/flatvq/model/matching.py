@@ -101,7 +101,7 @@ def match(
     changes: dict[str, tuple[int, int]] = {}
 
     def to_solve(by: Literal["codebooks", "widths"]) -> list[CapacityName]:
-        """Return the capacities that this kind of change solves, if one of them is not within the tolerance."""
+        """Return the capacities that a kind of change solves, if one of them is not within the tolerance."""
         left = residuals(capacity_of(_changed(model, changes), size), reference)
         names = [name for name in capacities if CAPACITIES[name].solved_by == by]
         return names if any(abs(left[name]) > tolerance for name in names) else []

@@ -69,10 +69,10 @@ class VQVAE(nn.Module):
       x' = D(e_top, e_bottom): VQ-VAE-2, Razavi et al. (2019, arXiv 1906.00446), algorithm 1.
 
     - `residual` hierarchy: a level quantizes what the levels above it leave, and the decoder takes the sum of
-      all levels. With upsamplers U, r_top = e_top, e_n = Q(E_n(x) - U_n(r_n+1)) and r_n = e_n + U_n(r_n+1),
-      x' = D(r_0): residual quantization (RQ-VAE, Lee et al. 2022, arXiv 2203.01941, section 3.1) from a coarse
-      grid to finer ones, as in VAR (Tian et al. 2024, arXiv 2404.02905, algorithms 1 and 2). Unlike in VAR,
-      each level has its own encoder. With the straight-through estimator, the two gradients of the
+      all levels. With upsamplers U, r_top = e_top, e_n = Q(E_n(x) - U_n(r_n+1)), r_n = e_n + U_n(r_n+1) and
+      x' = D(r_0): residual quantization (RQ-VAE, Lee et al. 2022, arXiv 2203.01941, section 3.1) from a
+      coarse grid to finer ones, as in VAR (Tian et al. 2024, arXiv 2404.02905, algorithms 1 and 2). Unlike in
+      VAR, each level has its own encoder. With the straight-through estimator, the two gradients of the
       reconstruction with respect to U_n(r_n+1) cancel. So the commitment losses of the levels below train the
       upper levels: they learn to predict the latents that the levels below quantize.
 
@@ -135,8 +135,8 @@ class VQVAE(nn.Module):
     def set_step(self, step: int) -> None:
         """Set the number of training steps done, if the recipe has levels that start late (`levels.N.start`).
 
-        Until a level starts, its code vectors are replaced by zeros, and it is not trained. Without a call, all
-        levels have started.
+        Until a level starts, its code vectors are replaced by zeros, and it is not trained. Without a call,
+        all levels have started.
 
         Args:
             step: the number of steps before the next forward pass.

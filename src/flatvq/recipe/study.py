@@ -68,7 +68,6 @@ class Sections(Section):
                 raise ValueError(f"{what}, but replacement stops at step {stop}")
         return self
 
-
     @model_validator(mode="after")
     def _levels_start_during_training(self) -> Self:
         for number, level in enumerate(self.model.levels):

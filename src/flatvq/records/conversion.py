@@ -1,7 +1,7 @@
 """Converts a `study.json` of format 2 to format 3.
 
-In format 2, `parameters` left the codebooks out and `multiply_adds` the nearest-code searches. In format 3 these
-counts are `network_parameters` and `network_multiply_adds`, and the old names hold the totals.
+In format 2, `parameters` left the codebooks out and `multiply_adds` the nearest-code searches. In format 3
+these counts are `network_parameters` and `network_multiply_adds`, and the old names hold the totals.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def _match(match: dict[str, Any], arms: Any) -> dict[str, Any]:
     if isinstance(match.get("capacities"), list):
         converted["capacities"] = [_renamed(key) for key in match["capacities"]]
     if isinstance(match.get("residuals"), dict):
-        by_name = {arm.get("name"): arm for arm in arms if isinstance(arm, dict)} if isinstance(arms, list) else {}
+        by_name = (
+            {arm.get("name"): arm for arm in arms if isinstance(arm, dict)} if isinstance(arms, list) else {}
+        )
         reference = by_name.get(match.get("reference"), {})
         converted["residuals"] = {
             name: _residuals(values, by_name.get(name, {}), reference) if isinstance(values, dict) else values

@@ -14,7 +14,16 @@ from flatvq.errors import FlatvqError
 from flatvq.recipe.strict_json import load_json
 from flatvq.records.reading import Decibels, Number, Record, Several, Share, Step, check_record, read_file
 
-__all__ = ["JsonLines", "Row", "Validation", "load_jsonl", "parse_row", "read_jsonl", "read_rows", "seconds_per_step"]
+__all__ = [
+    "JsonLines",
+    "Row",
+    "Validation",
+    "load_jsonl",
+    "parse_row",
+    "read_jsonl",
+    "read_rows",
+    "seconds_per_step",
+]
 
 _REMEDY = "remove this line"
 

@@ -13,8 +13,8 @@ __all__ = ["Collapse", "collapse_of", "count_relapses", "has_collapsed"]
 
 Collapse = Literal["codes", "latents"]
 
-# A level has collapsed if its perplexity is below this share of its maximum, or the logarithm of its perplexity
-# below this share of the largest logarithm. With fewer than 11 codes, the first never happens.
+# A level has collapsed if its perplexity is below this share of its maximum, or the logarithm of its
+# perplexity below this share of the largest logarithm. With fewer than 11 codes, the first never happens.
 _PERPLEXITY_SHARE = 0.1
 _BITS_SHARE = 0.3
 # Relative quantization error below which the few codes in use cover nearly all of the latents' variance.
@@ -27,8 +27,8 @@ def has_collapsed(
     """Return whether few codes of a level are used.
 
     The perplexity is at most K, or the number of cells of the split if that is smaller. A level has collapsed
-    if its perplexity is below a tenth of this maximum, or its effective bits, log2 of the perplexity, are below
-    30 % of log2 of this maximum. A level with one code has no bits, and cannot collapse.
+    if its perplexity is below a tenth of this maximum, or its effective bits, log2 of the perplexity, are
+    below 30 % of log2 of this maximum. A level with one code has no bits, and cannot collapse.
 
     Args:
         perplexity: the perplexity over the split.

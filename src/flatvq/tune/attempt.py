@@ -110,8 +110,8 @@ def collapsed_level(recipe: TrialRecipe, validation: Validation) -> int | None:
         validation: a validation of the trial.
 
     Returns:
-        The number of the level; None if no level has collapsed, or during the warm-up of the search and of the
-        level.
+        The number of the level; None if no level has collapsed, or during the warm-up of the search and of
+        the level.
     """
     levels = capacity_of(recipe.model, recipe.data.crop).levels
     images = recipe.evaluate.validation_images

@@ -161,7 +161,10 @@ def values_of(recipe: TrialRecipe, space: Mapping[str, ParameterRange]) -> dict[
         {'code_dim': 64}
     """
     levels = recipe.model.levels
-    special: dict[str, Any] = {CODE_DIM: levels[0].code_dim, UPPER_BITS: round(log2(levels[-1].codebook_size))}
+    special: dict[str, Any] = {
+        CODE_DIM: levels[0].code_dim,
+        UPPER_BITS: round(log2(levels[-1].codebook_size)),
+    }
     for number, level in enumerate(levels):
         if level.commitment_weight is None:
             special[f"model.levels.{number}.commitment_weight"] = recipe.train.commitment_weight
