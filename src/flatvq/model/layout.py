@@ -32,8 +32,8 @@ class DecoderLayout:
     """From the grid of this level to the grid below. For the bottom level that is the image."""
     residual: bool = False
     """Whether the upsampled sum of the levels above is subtracted from the latents of a level before they are
-    quantized. The trunk then takes the sum of all levels. Otherwise it takes the levels concatenated. Only the
-    decoder of the bottom can be residual."""
+    quantized. The trunk then takes the sum of all levels. Otherwise it takes the levels concatenated. Only
+    the decoder of the bottom can be residual."""
 
 
 @dataclass(frozen=True)
