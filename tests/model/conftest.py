@@ -59,6 +59,7 @@ def recipes() -> st.SearchStrategy[ModelRecipe]:
         downsample=st.sampled_from([2, 4, 8]),
         codebook_size=st.integers(2, 40),
         code_dim=st.integers(1, 9),
+        width=st.none() | st.integers(1, 8).map(lambda half: 2 * half),
     )
     return st.builds(
         ModelRecipe,

@@ -216,3 +216,17 @@ def test_widths_are_solved_for_the_codebooks_after_their_change():
     assert back.model.levels == wide.levels
     assert abs(capacity_of(back.model, 64).parameters / target.parameters - 1) <= 0.01
     assert back.changes.keys() >= {"levels.0.codebook_size", "width"}
+
+
+def test_a_narrow_top_matches_parameters_and_multiply_adds_of_one_level_only_if_it_has_few_channels():
+    reference = capacity_of(one_level(2435, code_dim=8, width=64, residual_width=32), 64)
+    names = ["parameters", "multiply_adds"]
+    worst = {}
+    for top in (2, 16, 64):
+        bottom, upper = two_level(512, code_dim=8).levels
+        levels = (bottom, upper.model_copy(update={"width": top}))
+        model = ModelRecipe(levels=levels, width=64, residual_width=32)
+        matched = match(model, reference, 64, names, 0.01)
+        assert matched.model.levels[1].width == top
+        worst[top] = max(abs(matched.residuals[name]) for name in names)
+    assert worst[2] <= 0.01 < worst[16] < worst[64]

@@ -90,7 +90,9 @@ def residual(model: ModelRecipe) -> Layout:
         blocks.upsampler(above, level.downsample, below)
         for (below, above), level in zip(pairwise(dims), model.levels[1:], strict=True)
     )
-    trunk = blocks.decoder(dims[0], model.channels, model.levels[0].downsample, model)
+    bottom = model.levels[0]
+    sized = model.model_copy(update={"width": bottom.width or model.width})
+    trunk = blocks.decoder(dims[0], model.channels, bottom.downsample, sized)
     return replace(parts, decoders=(DecoderLayout(tuple(upsamplers), trunk, residual=True),))
 
 
@@ -105,12 +107,14 @@ def with_decoders(model: ModelRecipe, count: int) -> Layout:
     """
     strides = [level.downsample for level in model.levels]
     dims = [level.code_dim for level in model.levels]
-    inputs = [model.channels] + [model.width] * (len(dims) - 1)
+    widths = [level.width or model.width for level in model.levels]
+    sized = [model.model_copy(update={"width": width}) for width in widths]
+    inputs = [model.channels, *widths[:-1]]
     outputs = [model.channels, *dims[:-1]]  # channels below
     decoded = range(count)
-    seen = [model.width + (dim if level + 1 in decoded else 0) for level, dim in enumerate(dims)]
+    seen = [widths[level] + (dim if level + 1 in decoded else 0) for level, dim in enumerate(dims)]
     return Layout(
-        encoders=tuple(blocks.encoder(*ends, model) for ends in zip(inputs, strides, strict=True)),
+        encoders=tuple(blocks.encoder(*ends) for ends in zip(inputs, strides, sized, strict=True)),
         projections=tuple(blocks.projection(*ends) for ends in zip(seen, dims, strict=True)),
         decoders=tuple(
             DecoderLayout(
@@ -118,7 +122,7 @@ def with_decoders(model: ModelRecipe, count: int) -> Layout:
                     blocks.upsampler(dims[above], prod(strides[level + 1 : above + 1]))
                     for above in range(level + 1, len(dims))
                 ),
-                trunk=blocks.decoder(sum(dims[level:]), outputs[level], strides[level], model),
+                trunk=blocks.decoder(sum(dims[level:]), outputs[level], strides[level], sized[level]),
             )
             for level in decoded
         ),

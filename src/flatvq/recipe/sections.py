@@ -113,6 +113,9 @@ class LevelRecipe(Section):
     """Number of codebooks of `residual`, and of indices in each cell of the grid."""
     options: dict[str, Any] = Field({})
     """Options of a quantizer that another package adds."""
+    width: int | None = Field(None, ge=2, le=LONGEST_SIDE, multiple_of=2)
+    """Channels of the encoder of this level, and of the decoder of this level if it has one; null:
+    `model.width`."""
     commitment_weight: float | None = Field(None, ge=0, le=1_000_000)
     """Weight (beta) of the commitment loss of this level; null: `train.commitment_weight`."""
     start: int = Field(0, ge=0, le=LAST_STEP)
@@ -184,7 +187,7 @@ class ModelRecipe(Section):
     channels: Literal[1, 3] = 3
     """Image channels. 3: colour. 1: greyscale; colour images are converted to luma."""
     width: int = Field(128, ge=2, le=LONGEST_SIDE, multiple_of=2)
-    """Channels of the encoder and the decoder."""
+    """Channels of the encoders and the decoders, except for levels with a `width` of their own."""
     residual_width: int = Field(64, ge=1, le=LONGEST_SIDE)
     """Hidden channels of a residual block."""
     residual_blocks: int = Field(2, ge=0, le=1000)
