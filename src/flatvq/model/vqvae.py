@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
 from flatvq.model.blocks import build
+from flatvq.model.decoders import Decoder, ResidualDecoder
 from flatvq.model.inputs import code_vectors_for, images_for, require_indices, require_unit_range
-from flatvq.model.layout import DecoderLayout, layout_of
+from flatvq.model.layout import layout_of
 from flatvq.quantize import Quantized, Quantizer
 from flatvq.recipe import ModelRecipe
 
@@ -123,8 +124,7 @@ class VQVAE(nn.Module):
         if self._starts_late:  # a tensor, so that compiled graphs need not be compiled again when it changes
             self.register_buffer("level_factors", torch.ones(len(recipe.levels)), persistent=False)
         self.decoders = nn.ModuleList(
-            _ResidualDecoder(decoder) if decoder.residual else _Decoder(decoder)
-            for decoder in layout.decoders
+            ResidualDecoder(decoder) if decoder.residual else Decoder(decoder) for decoder in layout.decoders
         )
 
     @property
@@ -264,7 +264,7 @@ class VQVAE(nn.Module):
     def _subtracted(self, level: int, above: Tensor | None) -> Tensor | None:
         """Return what a residual hierarchy subtracts from latents, given the sum of the levels above."""
         decoder = self.decoders[0]
-        if above is None or not isinstance(decoder, _ResidualDecoder):
+        if above is None or not isinstance(decoder, ResidualDecoder):
             return None
         subtracted: Tensor = decoder.upsamplers[level](above)
         return subtracted
@@ -293,34 +293,3 @@ def _not_started(latents: Tensor, index_shape: tuple[int, ...]) -> Quantized:
         latents=latents.detach().float(),
         code_vectors=zeros,
     )
-
-
-class _Decoder(nn.Module):
-    """Decodes the code vectors of a level and of all levels above it, bottom first, to the grid below."""
-
-    def __init__(self, layout: DecoderLayout) -> None:
-        super().__init__()
-        self.upsamplers = nn.ModuleList(build(upsampler) for upsampler in layout.upsamplers)
-        self.trunk = build(layout.trunk)
-
-    def forward(self, codes: list[Tensor]) -> Tensor:
-        own, *above = codes
-        raised = [upsampler(code) for upsampler, code in zip(self.upsamplers, above, strict=True)]
-        decoded: Tensor = self.trunk(torch.cat([own, *raised], dim=1))
-        return decoded
-
-
-class _ResidualDecoder(nn.Module):
-    """Decodes the sum of the code vectors of all levels, bottom first."""
-
-    def __init__(self, layout: DecoderLayout) -> None:
-        super().__init__()
-        self.upsamplers = nn.ModuleList(build(upsampler) for upsampler in layout.upsamplers)
-        self.trunk = build(layout.trunk)
-
-    def forward(self, codes: list[Tensor]) -> Tensor:
-        *below, total = codes
-        for code, upsampler in zip(reversed(below), reversed(self.upsamplers), strict=True):
-            total = code + upsampler(total)
-        decoded: Tensor = self.trunk(total)
-        return decoded
