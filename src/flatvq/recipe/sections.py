@@ -93,7 +93,7 @@ class DataRecipe(Section):
 
 
 class LevelRecipe(Section):
-    """One level: its grid and the shape of its codebook."""
+    """One level: its grid, its codebook, and its own settings of the training."""
 
     downsample: int = Field(4, ge=2, le=1024)
     """Factor between this level's grid and the grid below it, or the image for the first level. A power of
