@@ -172,7 +172,10 @@ def test_a_budgets_row_follows_from_recipes_and_images(budget: Matching, health:
         if two not in models:
             continue
         of, by = spent[one if hierarchy == "parallel" else two], spent[f"parallel{named}"]
-        ratios = of.parameters / by.parameters, of.multiply_adds / by.multiply_adds
+        ratios = (
+            of.network_parameters / by.network_parameters,
+            of.network_multiply_adds / by.network_multiply_adds,
+        )
         left = ", ".join(f"{round(100 * (ratio - 1)):+d} %" for ratio in ratios)
         difference = by_seed[one] - by_seed[two]
         interval = stats.t.interval(0.9, len(difference) - 1, difference.mean(), stats.sem(difference))

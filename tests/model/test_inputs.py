@@ -25,7 +25,7 @@ def images(*shape: int, purpose: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(purpose))
 
 
-@pytest.fixture(params=["parallel", "conditioned"])
+@pytest.fixture(params=["parallel", "conditioned", "residual"])
 def model(request: pytest.FixtureRequest) -> VQVAE:
     recipe = ModelRecipe(levels=LEVELS, hierarchy=request.param, width=8, residual_width=4)
     built = build_vqvae(recipe, CODEBOOK)

@@ -146,6 +146,7 @@ def test_retrain_moves_the_old_trials_aside_and_trains_again(
     again = finished(flatvq, "--retrain")
     assert [trial["seconds"] for trial in again["trials"]] == [trial["seconds"] for trial in new["trials"]]
     assert again["looks"] == new["looks"]
+    assert all(trial["seconds_per_step"] > 0 for trial in again["trials"])
     write_picture(tmp_path, 98)
     moved = StudyData(plan_study(load_recipe("mine.yaml"), "mine")).set_aside(tmp_path / "st")
     assert moved == [tmp_path / "st" / "superseded" / "2" / trial["run"] for trial in new["trials"]]

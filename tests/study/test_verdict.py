@@ -138,7 +138,7 @@ def test_a_healthy_arm_with_collapsed_trials_is_named() -> None:
 def test_many_comparisons_are_counted() -> None:
     plan = plan_study(load_recipe("imagenet-64"), "imagenet-64")
     hierarchy = [pair for pair in plan.comparisons if pair.question == "hierarchy" and not pair.primary]
-    naive = [pair for pair in hierarchy if pair.a.endswith("nothing")]
+    naive = [pair for pair in hierarchy if pair.a.endswith("nothing")][:3]
     compared = [Compared(pair, compare(BETTER, [0.0] * 3, 0.1)) for pair in [*naive, *naive[:1]]]
     compared.append(Compared(naive[0], compare(INCONCLUSIVE, [0.0] * 3, 0.1)))
     sentence = study_verdict(plan, compared).sentence

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
-from tests.train.conftest import OTHER_LEVELS
+from tests.train.conftest import OTHER_LEVELS, VECTOR_LEVELS
 
 from flatvq.recipe import TrialRecipe
 from flatvq.study import worker
@@ -93,7 +93,29 @@ def test_twenty_kills_change_no_bit(tmp_path: Path, small_recipe) -> None:
 
 
 def test_a_kill_changes_no_bit_of_residual_and_lookup_free_quantizers(tmp_path: Path, small_recipe) -> None:
-    recipe = small_recipe(OTHER_LEVELS, checkpoint_every=3)
+    run = _kill_and_finish(tmp_path, small_recipe(OTHER_LEVELS, checkpoint_every=3))
+    # Every stage has its own events.
+    inits = [record for record in _records(run) if record["kind"] == "init"]
+    assert [record["level"] for record in inits] == [0, 0, 0]
+
+
+def test_a_kill_changes_no_bit_of_a_residual_hierarchy(tmp_path: Path, small_recipe) -> None:
+    _kill_and_finish(tmp_path, small_recipe(hierarchy="residual", checkpoint_every=3))
+
+
+def test_a_kill_changes_no_bit_of_a_level_that_starts_late(tmp_path: Path, small_recipe) -> None:
+    bottom, top = VECTOR_LEVELS
+    recipe = small_recipe((bottom, {**top, "start": 21, "warmup_steps": 9}), checkpoint_every=3)
+    run = _kill_and_finish(tmp_path, recipe)
+    (late,) = (row for row in _records(run) if row["kind"] == "train" and row["step"] == 21)
+    inits = {
+        record["level"]: number for number, record in enumerate(_records(run)) if record["kind"] == "init"
+    }
+    assert inits[0] < _records(run).index(late) < inits[1]
+
+
+def _kill_and_finish(tmp_path: Path, recipe: TrialRecipe) -> Path:
+    """Kill a run after a checkpoint, finish it, compare it with an uninterrupted run; return its folder."""
     expected, run = tmp_path / "uninterrupted", tmp_path / "killed"
     assert _finish(_start(expected, recipe)) == 0
     process = _start(run, recipe)
@@ -105,9 +127,7 @@ def test_a_kill_changes_no_bit_of_residual_and_lookup_free_quantizers(tmp_path: 
     assert _results(run) == _results(expected)
     starts = [record["step"] for record in _records(run) if record["kind"] == "start"]
     assert starts[0] == 0 < starts[1] < recipe.train.steps
-    # Every stage has its own events.
-    inits = [record for record in _records(run) if record["kind"] == "init"]
-    assert [record["level"] for record in inits] == [0, 0, 0]
+    return run
 
 
 def test_a_run_stopped_by_sigterm_resumes_bit_identically(tmp_path: Path, small_recipe) -> None:

@@ -136,7 +136,7 @@ def show_study(study: Study) -> None:
     compared = TRIAL_METRICS[study.design.metric if study.design else PRIMARY]
     metrics = [metric for metric in shown_in("terminal", TRIAL_METRICS) if metric.key != compared.key]
     level_metrics = shown_in("terminal", LEVEL_METRICS)
-    headings = [metric.heading for metric in (*metrics, *level_metrics)]
+    headings = [*(metric.heading for metric in (*metrics, *level_metrics)), "ms per step"]
     table = new_table("Fidelity on held-out crops", "arm", compared.heading, "90 % interval", *headings)
     for arm in study.arms:
         trials = study.done(arm.name)
@@ -154,7 +154,8 @@ def show_study(study: Study) -> None:
             )
             for metric in level_metrics
         ]
-        table.add_row(arm.name, mean, interval, *values, *of_levels)
+        seconds = _mean(trial.seconds_per_step for trial in trials)
+        table.add_row(arm.name, mean, interval, *values, *of_levels, _milliseconds(seconds))
     console.print(table)
     primary = [comparison for comparison in study.comparisons if comparison.primary]
     secondary = [comparison for comparison in study.comparisons if not comparison.primary]
@@ -163,6 +164,10 @@ def show_study(study: Study) -> None:
         f"{'Secondary comparisons' if primary else 'Comparisons'} of {compared.label}", secondary
     )
     console.print(study.verdict.sentence, style="bold")
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{1000 * seconds:.3g}"
 
 
 def _over_seeds(metric: Metric, values: Sequence[float]) -> tuple[str, str]:

@@ -60,7 +60,12 @@ def build_vqvae(
     # Always on the CPU: another device would draw other weights from the same seed.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         quantizers = [
-            build_quantizer(level, codebook, seed=derived_seed(seed, "codebook", number), steps=steps)
+            build_quantizer(
+                level,
+                codebook,
+                seed=derived_seed(seed, "codebook", number),
+                steps=None if steps is None else max(0, steps - level.start),
+            )
             for number, level in enumerate(model.levels)
         ]
         # `torch.manual_seed` would also seed the GPUs, whose random state is not forked here.
@@ -77,7 +82,7 @@ def build_quantizer(
         level: the level.
         codebook: the settings of all codebooks.
         seed: the seed of the random draws of this codebook.
-        steps: the number of training steps; None if the model will not be trained.
+        steps: the number of training steps of this level; None if the model will not be trained.
     """
     decay = codebook.update.decay
     settings: dict[str, Any] = {

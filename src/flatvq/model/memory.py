@@ -29,8 +29,7 @@ def model_bytes(model: ModelRecipe) -> int:
         [3582764, 279306764]
     """
     capacity = capacity_of(model, prod(level.downsample for level in model.levels))
-    numbers = capacity.parameters + capacity.codebook_parameters
-    return _FLOAT * numbers + _STATE_PER_CODE * sum(
+    return _FLOAT * capacity.parameters + _STATE_PER_CODE * sum(
         prod(level.index_shape) * level.codebook_size for level in model.levels
     )
 

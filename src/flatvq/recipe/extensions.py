@@ -30,6 +30,10 @@ SOURCES: Registry[Callable[[DataRecipe], Any]] = Registry(
 HIERARCHIES: Registry[Callable[[ModelRecipe], Any]] = Registry(
     "hierarchy",
     "flatvq.hierarchies",
-    {"parallel": "flatvq.model.layout:parallel", "conditioned": "flatvq.model.layout:conditioned"},
+    {
+        "parallel": "flatvq.model.layout:parallel",
+        "conditioned": "flatvq.model.layout:conditioned",
+        "residual": "flatvq.model.layout:residual",
+    },
 )
 """Hierarchies: functions from the `model` section of a recipe to a `flatvq.model.layout.Layout`."""

@@ -93,7 +93,7 @@ class DataRecipe(Section):
 
 
 class LevelRecipe(Section):
-    """One level: its grid and the shape of its codebook."""
+    """One level: its grid, its codebook, and its own settings of the training."""
 
     downsample: int = Field(4, ge=2, le=1024)
     """Factor between this level's grid and the grid below it, or the image for the first level. A power of
@@ -113,6 +113,16 @@ class LevelRecipe(Section):
     """Number of codebooks of `residual`, and of indices in each cell of the grid."""
     options: dict[str, Any] = Field({})
     """Options of a quantizer that another package adds."""
+    width: int | None = Field(None, ge=2, le=LONGEST_SIDE, multiple_of=2)
+    """Channels of the encoder of this level, and of the decoder of this level if it has one; null:
+    `model.width`."""
+    commitment_weight: float | None = Field(None, ge=0, le=1_000_000)
+    """Weight (beta) of the commitment loss of this level; null: `train.commitment_weight`."""
+    start: int = Field(0, ge=0, le=LAST_STEP)
+    """Training step at which the level starts. Before it, the decoder receives zeros in place of its code
+    vectors, and nothing of the level is trained. Its codebook is initialized when it starts."""
+    warmup_steps: int = Field(0, ge=0, le=LAST_STEP)
+    """Steps after `start` in which the factor of its code vectors rises linearly to 1."""
 
     @property
     def has_codebook(self) -> bool:
@@ -172,15 +182,23 @@ class ModelRecipe(Section):
     """The levels, from the bottom (the finest grid) to the top."""
     hierarchy: Annotated[str, NameIn(HIERARCHIES)] = "parallel"
     """`parallel`: each level is quantized independently of the others. `conditioned`: each level is quantized
-    given the decoded levels above it, as in VQ-VAE-2."""
+    given the decoded levels above it, as in VQ-VAE-2. `residual`: each level quantizes the difference between
+    its latents and the upsampled sum of the levels above it, and the decoder takes the sum of all levels."""
     channels: Literal[1, 3] = 3
     """Image channels. 3: colour. 1: greyscale; colour images are converted to luma."""
     width: int = Field(128, ge=2, le=LONGEST_SIDE, multiple_of=2)
-    """Channels of the encoder and the decoder."""
+    """Channels of the encoders and the decoders, except for levels with a `width` of their own."""
     residual_width: int = Field(64, ge=1, le=LONGEST_SIDE)
     """Hidden channels of a residual block."""
     residual_blocks: int = Field(2, ge=0, le=1000)
     """Residual blocks per encoder and per decoder."""
+
+    @model_validator(mode="after")
+    def _one_level_starts_at_once(self) -> Self:
+        if all(level.start for level in self.levels):
+            first = min(level.start for level in self.levels)
+            raise ValueError(f"no level starts before step {first}, set start=0 for one of the levels,")
+        return self
 
 
 class InitRecipe(Section):

@@ -72,6 +72,15 @@ class Sections(Section):
                 raise ValueError(f"{what}, but replacement stops at step {stop}")
         return self
 
+    @model_validator(mode="after")
+    def _levels_start_during_training(self) -> Self:
+        for number, level in enumerate(self.model.levels):
+            ready = level.start + level.warmup_steps
+            if ready and ready >= self.train.steps:
+                what = f"model.levels.{number} starts fully at step {ready} (start + warmup_steps)"
+                raise ValueError(f"{what}, but training ends at step {self.train.steps}")
+        return self
+
 
 class TrialRecipe(Sections):
     """The recipe of one trial: an arm, fully resolved, with a seed."""
@@ -148,7 +157,10 @@ class TuneRecipe(Section):
     """How `flatvq tune` searches hyper-parameters and confirms the result."""
 
     trials: int = Field(30, ge=1, le=1_000_000)
-    """Number of trials, including pruned ones."""
+    """Largest number of trials, including pruned ones."""
+    finished: int = Field(0, ge=0, le=1_000_000)
+    """Number of finished trials, without pruned and failed ones, after which the search ends. It gives
+    searches of different arms the same number. 0: the search ends after `trials`."""
     length: float = Field(0.5, gt=0, le=1)
     """Length of a trial, as a share of `train.steps`."""
     set_aside: float = Field(0.1, gt=0, lt=1)

@@ -10,12 +10,13 @@ from pydantic import Field
 from flatvq.errors import FlatvqError, nearest
 from flatvq.recipe.section import Seed
 from flatvq.recipe.strict_json import load_json
+from flatvq.records.conversion import to_format_3
 from flatvq.records.identity import StoredIdentity
 from flatvq.records.measured import LevelMeasured, Sized, TrialMeasured
 from flatvq.records.reading import (
     Count,
     Decibels,
-    Format2,
+    Format3,
     Number,
     Pair,
     Positive,
@@ -104,6 +105,7 @@ class Trial(TrialMeasured):
     run: str
     error: str | None = None
     seconds: Number | None = None
+    seconds_per_step: Number | None = None
     psnr_db: Decibels | None = None
     levels: Several[TrialLevel] | None = None
 
@@ -239,7 +241,7 @@ class Verdict(Record):
 class Study(Record):
     """A study: its design and its results."""
 
-    format: Format2
+    format: Format3
     title: str = ""
     name: str = ""
     flatvq: str | None = None
@@ -310,7 +312,8 @@ def load_study(folder: str | Path) -> Study:
         The validated study.
 
     Raises:
-        FlatvqError: if `study.json` is missing or does not hold a study of format 2.
+        FlatvqError: if `study.json` is missing or does not hold a study of format 2 or 3. One of format 2 is
+            converted.
     """
     path = Path(folder) / "study.json"
     if not path.is_file():
@@ -318,7 +321,9 @@ def load_study(folder: str | Path) -> Study:
     origin, remedy = repr(str(path)), "run the study again"
     tree = load_json(read_file(path), origin, remedy, non_finite_is_null=True)
     version = tree.get("format") if isinstance(tree, dict) else None
-    if version != 2:
-        what = f"{origin} has format {str(version)[:40]}, not 2"
+    if version not in (2, 3):
+        what = f"{origin} has format {str(version)[:40]}, not 3"
         raise FlatvqError(what, "use the flatvq version that wrote it")
+    if version == 2:
+        tree = to_format_3(tree)
     return check_record(Study, tree, origin, remedy)
