@@ -137,6 +137,18 @@ def test_train_evaluate_and_resume(flatvq, folder: Path, tmp_path: Path) -> None
     assert flatvq("train", "run")[0] == 0, "a finished run ends at once"
 
 
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.parametrize("command", ["train", "study", "tune"])
+def test_a_start_with_a_wrong_path_does_not_block_its_folder(flatvq, folder: Path, command: str) -> None:
+    search = {"trials": 1, "length": 0.5, "confirm_seeds": [7]}
+    words = [command, recipe_file(folder, seeds=[0], tune=search), "--out", "made"]
+    code, _, err = flatvq(*words, "--set", "data.path=nowhere")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no folder at 'nowhere'" in err
+    assert flatvq(*words)[0] == 0
+
+
 def test_train_names_unreadable_files(flatvq, folder: Path, tmp_path: Path) -> None:
     (folder / "empty.png").write_bytes(b"")
     code, out, _ = flatvq("train", recipe_file(folder), "--out", "run")

@@ -24,7 +24,7 @@ from flatvq.model.memory import require_memory, training_bytes
 from flatvq.recipe import TrialRecipe, load_trial
 from flatvq.records import Codes, Metrics, check_record, read_metrics, read_status
 from flatvq.records.run import CodeCounts
-from flatvq.train.identity import Identity, agree_on, begin
+from flatvq.train.identity import Identity, agree_on, begin, has_started
 from flatvq.train.interrupt import StopRequest, stop_requests
 from flatvq.train.journal import Journal
 from flatvq.train.lock import locked
@@ -149,9 +149,12 @@ def _open_images(recipe: TrialRecipe, data: DataSplit | None, machine: Machine, 
 
 
 def _claim(run: Path, recipe: TrialRecipe) -> None:
-    """Write recipe.json; check it if the run has started."""
+    """Write recipe.json; check it if the run has started.
+
+    A start that failed, for example because of a wrong data.path, leaves a recipe.json that may be replaced.
+    """
     path = run / "recipe.json"
-    if not path.exists():
+    if not path.exists() or not has_started(run):
         write_json(path, recipe.model_dump(mode="json"))
     elif load_trial(run) != recipe:
         what = f"'{run}' holds a run of another recipe"
