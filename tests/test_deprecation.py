@@ -1,4 +1,4 @@
-"""Names of version 0.1: they work, warn, and are refused beside their new names."""
+"""Names of version 0.1: they work, warn, and are refused together with their new names."""
 
 from __future__ import annotations
 

@@ -70,9 +70,9 @@ def decode(stream: BinaryIO, conversion: Conversion, region: Region | None = Non
 def decode_for_training(stream: BinaryIO, conversion: Conversion, region: Region | None = None) -> Pixels:
     """Decode an image approximately as `decode` does, but faster.
 
-    PyTorch computes the bicubic filter; a few pixels are off by one level. A very large JPEG is decoded at a
-    half, a quarter or an eighth of its size. Of other JPEGs, only the pixels that the region needs are
-    decoded.
+    PyTorch computes the bicubic filter: at most one value in 100 differs, by at most two levels. A very large
+    JPEG is decoded at a half, a quarter or an eighth of its size. Of other JPEGs, only the pixels that the
+    region needs are decoded.
 
     Args:
         stream: the file's bytes, at their start.

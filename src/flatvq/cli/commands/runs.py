@@ -43,7 +43,7 @@ def train(
     from flatvq.train import run_trial
     from flatvq.train.launch import launch_of
 
-    if (expanded(recipe) / "recipe.json").is_file():
+    if _is_run(recipe):
         _require_no_changes(arm, overrides)
         folder = expanded(recipe)
         trial = load_trial(folder)
@@ -99,11 +99,11 @@ def evaluate(
     """Evaluate a run on a folder of images: PSNR, SSIM, MS-SSIM, codebook usage, perplexity and bits."""
     from flatvq.cli.tables import show_metrics
     from flatvq.evaluate import evaluate_folder
-    from flatvq.model import load_tokenizer
+    from flatvq.model import load_tokenizer, tokenizer_folder
     from flatvq.recipe import DataRecipe, load_trial
 
     run_data = load_trial(run).data if (run / "recipe.json").exists() else DataRecipe(crop=256)
-    tokenizer = run / "model" if (run / "model").is_dir() else run
+    tokenizer = tokenizer_folder(run)
     # By default, whole images are not scaled, and crops are cut as in the run.
     metrics = evaluate_folder(
         load_tokenizer(tokenizer),
@@ -157,6 +157,20 @@ def _trial_recipe(name: str, arm: str, seed: int, overrides: Sequence[str]) -> T
     from flatvq.study import planned_trial
 
     return planned_trial(load_recipe(name, overrides), arm, seed)
+
+
+def _is_run(name: str) -> bool:
+    """Return whether an argument is the folder of a run, and not a recipe."""
+    from flatvq.errors import FlatvqError
+    from flatvq.recipe import shipped_recipes
+
+    folder = expanded(name)
+    if (folder / "recipe.json").is_file():
+        return True
+    if folder.is_dir() and name not in shipped_recipes():
+        what = f"{name!r} is a folder without recipe.json"
+        raise FlatvqError(what, "give the folder of a run, or a recipe")
+    return False
 
 
 def _require_no_changes(arm: str, overrides: list[str] | None) -> None:

@@ -122,5 +122,5 @@ def pack(
     """Copy the records of a study in a compact form, without weights, checkpoints and pictures."""
     from flatvq.study import pack as pack_study
 
-    for path in pack_study(study, writable(out)):
+    for path in pack_study(study, out):
         typer.echo(f"{path}  {path.stat().st_size:,} bytes")
