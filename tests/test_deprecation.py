@@ -11,7 +11,16 @@ import flatvq.recipe
 import flatvq.records
 from flatvq.data import open_folder
 from flatvq.errors import FlatvqError
-from flatvq.quantize import DeadCodeReplacement, Ema, KMeansInit, RandomInit, VectorQuantizer
+from flatvq.model import build_vqvae
+from flatvq.quantize import (
+    DeadCodeReplacement,
+    Ema,
+    KMeansInit,
+    RandomInit,
+    VectorQuantizer,
+    rotation_trick,
+    straight_through,
+)
 from flatvq.recipe import CodebookRecipe, ParameterRange, load_recipe
 
 
@@ -60,6 +69,27 @@ def test_old_arguments_and_attributes():
     with pytest.warns(DeprecationWarning, match="set_codes is now"):
         new.codebook.set_codes(torch.ones(8, 2))
     assert bool((new.codebook.code_vectors == 1).all())
+
+
+def test_codes_are_now_code_vectors():
+    vectors, code_vectors = torch.zeros(3, 2), torch.ones(3, 2)
+    for estimator in (straight_through, rotation_trick):
+        with pytest.warns(DeprecationWarning, match="codes= is now code_vectors="):
+            assert torch.equal(estimator(vectors, codes=code_vectors), code_vectors)
+    with pytest.raises(FlatvqError, match="codes= and code_vectors= are the same argument"):
+        straight_through(vectors, codes=code_vectors, code_vectors=code_vectors)
+    quantizer = VectorQuantizer(3, 2)
+    with pytest.warns(DeprecationWarning, match="codes= is now code_vectors="):
+        quantizer.codebook.set_code_vectors(codes=code_vectors)
+    assert torch.equal(quantizer.codebook.code_vectors, code_vectors)
+    recipe = load_recipe("photographs").trial("two-level-naive", 0)
+    model = build_vqvae(recipe.model, recipe.codebook)
+    levels = [
+        torch.zeros(1, level.code_dim, n, n) for level, n in zip(recipe.model.levels, (4, 2), strict=True)
+    ]
+    with pytest.warns(DeprecationWarning, match="codes= is now code_vectors="):
+        old = model.decode_code_vectors(codes=levels)
+    assert torch.equal(old, model.decode_code_vectors(levels))
 
 
 def test_old_recipe_and_record_classes():

@@ -196,7 +196,7 @@ def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
         (["study", "photographs", "--set", "seeds=[1, 1]"], "seeds must differ"),
         (
             ["study", "photographs", "--set", "seeds=2"],
-            "'seeds' is 2 in recipe 'photographs': write a list, such as [2]",
+            "'seeds' is 2 in override 'seeds=2': write a list, such as [2]",
         ),
         (["study", "photographs", "--set", "seeds={a: 1}"], "write a list"),
         (["study", "photographs", "--set", "model.levels=[]"], "give at least 1"),
@@ -208,6 +208,30 @@ def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
         (["report", "nowhere"], "study.json"),
         (["capacity", "photographs", "nothing"], "no recipe is named 'nothing'"),
         (["study", "photographs", "--set", "data.source=folder", "--set", "data.path=gone"], "no folder at"),
+        (
+            ["train", "photographs", "--seed", "-1"],
+            "--seed is -1: input should be greater than or equal to 0",
+        ),
+        (["train", "photographs", "--seed", "x"], "--seed is x: write a whole number"),
+        (["train", "photographs", "--seed", "9" * 20], f"--seed is {'9' * 20}: input should be less than"),
+        (["evaluate", "run", "--data", ".", "--crop", "5"], "--crop is 5: input should be greater than or"),
+        (["evaluate", "run"], "missing option '--data': see `flatvq evaluate --help`"),
+        (["train"], "missing argument 'recipe': see `flatvq train --help`"),
+        (
+            ["train", "photographs", "more"],
+            "got unexpected extra argument(s) (more): see `flatvq train --help`",
+        ),
+        (["train", "photographs", "--sed", "1"], "no option is named '--sed': did you mean '--seed'?"),
+        (["--sed"], "no option is named '--sed': known are --help, --version"),
+        (["trian", "photographs"], "no command is named 'trian': did you mean 'train'?"),
+        (["train", "."], "'.' is a folder without recipe.json: give the folder of a run, or a recipe"),
+        (["study", "."], "'.' is a folder: name a shipped recipe or a .yaml file"),
+        (
+            ["train", "/nonexistent/"],
+            "no file or folder at '/nonexistent/': name a shipped recipe or a .yaml file",
+        ),
+        (["study", "/dev/null"], "'/dev/null' is not a .yaml file"),
+        (["study", "xyz"], "imagenet-sample, photographs; or give a .yaml file"),
     ],
 )
 def test_invalid_input_is_one_line_and_exit_code_2(flatvq, words: list[str], message: str) -> None:
@@ -216,6 +240,27 @@ def test_invalid_input_is_one_line_and_exit_code_2(flatvq, words: list[str], mes
     assert message in err
     assert err.startswith("flatvq: ")
     assert err.count("\n") == 1
+
+
+def test_no_command_prints_the_help(flatvq) -> None:
+    _, out, err = flatvq()
+    assert "Commands" in out + err
+
+
+def test_a_run_that_is_not_finished_is_named(flatvq, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.json").write_text("{}")
+    message = "flatvq: 'run' is not finished: finish it with `flatvq train run`\n"
+    assert flatvq("evaluate", "run", "--data", ".") == (2, "", message)
+    assert flatvq("levels", "run") == (2, "", message)
+
+
+def test_a_study_that_is_not_finished_is_named(flatvq, tmp_path: Path) -> None:
+    (tmp_path / "made" / "runs").mkdir(parents=True)
+    message = "flatvq: the study in 'made' is not finished: run `flatvq study` again\n"
+    assert flatvq("report", "made") == (2, "", message)
+    assert flatvq("pack", "made", "packed") == (2, "", message)
+    assert not (tmp_path / "packed").exists()
 
 
 def test_help_needs_no_torch() -> None:

@@ -154,11 +154,13 @@ def _claim(run: Path, recipe: TrialRecipe) -> None:
     A start that failed, for example because of a wrong data.path, leaves a recipe.json that may be replaced.
     """
     path = run / "recipe.json"
-    if not path.exists() or not has_started(run):
-        write_json(path, recipe.model_dump(mode="json"))
-    elif load_trial(run) != recipe:
+    stored = load_trial(run) if path.exists() else None
+    if stored == recipe:
+        return
+    if stored is not None and has_started(run):
         what = f"'{run}' holds a run of another recipe"
         raise FlatvqError(what, "choose another folder, or delete it to start anew")
+    write_json(path, recipe.model_dump(mode="json"))
 
 
 def _finish(trainer: Trainer, run: Path) -> None:
