@@ -162,7 +162,5 @@ def test_old_recipe_keys(tmp_path):
     assert (init.kind, init.vectors_per_code, replacement.every) == ("data", 3, 7)
     assert recipe.trial("a", 0).codebook.replacement is None
     path.write_text("codebook: {seeding: {kind: data}, init: {kind: data}}\n")
-    with pytest.raises(
-        FlatvqError, match=r"'seeding' and 'init' are the same key; give 'init' alone, under 'codebook'"
-    ):
+    with pytest.raises(FlatvqError, match=r"'seeding' and 'init' are the same key in 'codebook' of recipe"):
         load_recipe(str(path))

@@ -153,7 +153,7 @@ def comparison(trials: list[dict[str, Any]], question: str, a: str, b: str, verd
         "question": question, "a": a, "b": b, "metric": "psnr_db", "difference": mean,
         "interval90": None if half is None else [mean - half, mean + half], "margin": 0.1,
         "seeds": len(seeds), "per_seed": per_seed,
-        "verdict": "inconclusive" if half is None else verdict, "seeds_needed": None,
+        "verdict": "inconclusive" if half is None else verdict,
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from flatvq.recipe import StudyRecipe
 from flatvq.recipe.reading import section_of
 from flatvq.records import Comparison, Study
 from flatvq.study import Outcome, Plan, PlannedArm
-from flatvq.study.statistics import mean_interval
+from flatvq.study.estimates import mean_interval
 
 __all__ = [
     "console",

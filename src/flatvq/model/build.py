@@ -95,7 +95,7 @@ def _init(recipe: InitRecipe) -> RandomInit | DataInit | KMeansInit:
     if recipe.kind == "random":
         return RandomInit(recipe.distribution)
     kind = DataInit if recipe.kind == "data" else KMeansInit
-    return kind(recipe.vectors_per_code)
+    return kind(recipe.vectors_per_code, start=recipe.start)
 
 
 def _replacement(recipe: ReplacementRecipe | None, steps: int | None) -> DeadCodeReplacement | None:

@@ -125,6 +125,11 @@ class CodebookState(Float32Module):
         return bool(self.is_initialized)
 
     @property
+    def gathering(self) -> bool:
+        """Whether vectors for the init are gathered. They are not in the state dict."""
+        return bool(self._init_vectors)
+
+    @property
     def frozen(self) -> bool:
         """Whether the codebook stays fixed in training mode."""
         return bool(self.is_frozen)

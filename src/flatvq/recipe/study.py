@@ -58,6 +58,14 @@ class Sections(Section):
         return self
 
     @model_validator(mode="after")
+    def _init_can_happen(self) -> Self:
+        init = self.codebook.init
+        if init.kind != "random" and init.start >= self.train.steps:
+            what = f"codebook.init.start is {init.start}, but the last step is {self.train.steps - 1}"
+            raise ValueError(f"{what}, so the codebook would never be initialized")
+        return self
+
+    @model_validator(mode="after")
     def _replacement_can_happen(self) -> Self:
         replacement = self.codebook.replacement
         if replacement is not None and replacement.start:
@@ -206,8 +214,8 @@ class StudyRecipe(Sections):
     """Pairs [a, b] of arms to compare. Empty: every pair of arms that differs only in the model or only in
     the codebook."""
     primary: tuple[str, ...] = ()
-    """The pair [a, b] that the study is about. It decides when the study stops. Empty: the only comparison of
-    two healthy arms with different models, or else the first comparison. All others are secondary."""
+    """The pair [a, b] that the study is about. It decides when the study stops. Empty: the first comparison
+    of two healthy arms with different models, or else the first comparison. All others are secondary."""
     interactions: tuple[tuple[str, str, str, str], ...] = ()
     """Four arms [a, b, c, d] each: (a - b) - (c - d) is compared with zero. Empty: for each two models, how
     much more the first one gains by the measures against codebook collapse than the second."""

@@ -283,11 +283,10 @@ def _pairs(recipe: StudyRecipe, arms: tuple[PlannedArm, ...]) -> list[Comparison
 
 
 def _primary_pair(pairs: Sequence[Comparison], arms: tuple[PlannedArm, ...]) -> tuple[str, ...]:
-    """Return the only pair of healthy arms with different models, or else the first pair."""
+    """Return the first pair of healthy arms with different models, or else the first pair."""
     healthy = {arm.name for arm in arms if arm.healthy}
     hierarchy = [pair for pair in pairs if pair.question == "hierarchy" and {pair.a, pair.b} <= healthy]
-    chosen = hierarchy if len(hierarchy) == 1 else pairs[:1]
-    return (chosen[0].a, chosen[0].b) if chosen else ()
+    return next(((pair.a, pair.b) for pair in (*hierarchy, *pairs)), ())
 
 
 def _interactions(

@@ -25,9 +25,10 @@ from flatvq.records.run import FileRecord, LevelMetrics, Metrics
 from flatvq.study.collapse import collapse_of
 from flatvq.study.data import StudyData
 from flatvq.study.design import earlier_designs, stored_design
+from flatvq.study.estimates import normality_p
 from flatvq.study.outcome import Outcome
 from flatvq.study.plan import Plan, PlannedArm
-from flatvq.study.statistics import contrast, normality_p
+from flatvq.study.statistics import contrast
 from flatvq.study.verdict import Compared, study_verdict
 from flatvq.train.machine import processor
 from flatvq.versions import TRAINING_PROTOCOL, VERSION, commit

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import isfinite
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flatvq.errors import FlatvqError
+from flatvq.study.estimates import Estimate, finite_sample
 
 __all__ = [
     "SETTLED",
     "Difference",
     "Interval",
-    "MeanInterval",
     "Verdict",
     "compare",
     "contrast",
-    "mean_interval",
-    "normality_p",
 ]
 
 Verdict = Literal["equivalent", "better", "worse", "not worse", "not better", "inconclusive"]
@@ -35,26 +32,6 @@ equal seeds."""
 
 SETTLED: tuple[Verdict, ...] = ("equivalent", "better", "worse", "not worse", "not better")
 """The verdicts that answer a comparison."""
-
-# Two one-sided tests at 5 % each are equivalent to one interval of 90 %.
-_LEVEL = 0.90
-
-
-@dataclass(frozen=True)
-class MeanInterval:
-    """The mean of an arm over its seeds, with Student's t interval.
-
-    Attributes:
-        mean: mean over seeds.
-        interval: its confidence interval, or None for a single seed, from which no spread can be estimated.
-        seeds: the number of seeds.
-        level: the confidence level of the interval.
-    """
-
-    mean: float
-    interval: tuple[float, float] | None
-    seeds: int
-    level: float
 
 
 @dataclass(frozen=True)
@@ -86,30 +63,6 @@ class Difference:
     p_equivalence: float | None
     level: float
     verdict: Verdict
-
-
-def mean_interval(values: Sequence[float], level: float = _LEVEL) -> MeanInterval:
-    """Compute the mean over seeds and its t interval: mean ± t(n - 1) s / sqrt(n).
-
-    Args:
-        values: one number per seed.
-        level: confidence level, between 0 and 1.
-
-    Returns:
-        The mean and its interval.
-
-    Raises:
-        FlatvqError: if there is no value, a value is not finite, or the level is not between 0 and 1.
-
-    Example:
-        >>> low, high = mean_interval([25.0, 25.2, 25.4]).interval  # 25.2 ± 2.92 * 0.2 / sqrt(3)
-        >>> round(low, 3), round(high, 3)
-        (24.863, 25.537)
-    """
-    if not 0 < level < 1:
-        raise FlatvqError(f"confidence level {level} is not between 0 and 1", "give for example 0.9")
-    sample = _Sample.of(_finite(values, "the sample"))
-    return MeanInterval(sample.mean, sample.interval((1 - level) / 2), len(values), level)
 
 
 def compare(
@@ -201,16 +154,16 @@ def contrast(
         )
     if not 0 < level < 0.5:
         raise FlatvqError(f"level {level} is not between 0 and 0.5", "give for example 0.05")
-    samples = [_finite(values, f"arm {number}") for number, values in enumerate(arms, 1)]
+    samples = [finite_sample(values, f"arm {number}") for number, values in enumerate(arms, 1)]
     sizes = {len(sample) for sample in samples}
     per_seed = np.asarray(weights) @ np.array(samples) if len(sizes) == 1 else np.empty(0)
     if interval == "paired":
         if len(sizes) > 1:
             numbers = " and ".join(map(str, sorted(sizes)))
             raise FlatvqError(f"the arms have {numbers} seeds", "compare the same seeds of all arms")
-        total = _Sample.of(per_seed)
+        total = Estimate.of(per_seed)
     else:
-        total = _Sample.welch(samples, weights)
+        total = Estimate.welch(samples, weights)
     ends = total.interval(level)
     return Difference(
         mean=total.mean,
@@ -225,81 +178,6 @@ def contrast(
     )
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """A mean, its standard error and degrees of freedom; both None if the spread is unknown."""
-
-    mean: float
-    error: float | None
-    freedom: float | None
-
-    @classmethod
-    def of(cls, values: NDArray[np.float64]) -> _Sample:
-        if len(values) < 2:
-            return cls(float(values.mean()), None, None)
-        return cls(float(values.mean()), float(values.std(ddof=1)) / sqrt(len(values)), len(values) - 1.0)
-
-    @classmethod
-    def welch(cls, samples: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> _Sample:
-        """Combine independent samples (Welch 1947): variances add up, freedoms follow Satterthwaite."""
-        mean = float(sum(weight * sample.mean() for weight, sample in zip(weights, samples, strict=True)))
-        if min(map(len, samples)) < 2:
-            return cls(mean, None, None)
-        freedoms = np.array([len(sample) - 1.0 for sample in samples])
-        variances = np.array(
-            [
-                weight**2 * sample.var(ddof=1) / len(sample)
-                for weight, sample in zip(weights, samples, strict=True)
-            ]
-        )
-        total = float(variances.sum())
-        if total == 0:
-            return cls(mean, 0.0, float(freedoms.min()))
-        shares = variances / total
-        return cls(mean, sqrt(total), float(1 / np.sum(shares**2 / freedoms)))
-
-    def interval(self, level: float) -> tuple[float, float] | None:
-        if self.error is None:
-            return None
-        # stdtrit is the quantile of Student's t. scipy.special imports ten times faster than scipy.stats.
-        from scipy.special import stdtrit
-
-        half = float(stdtrit(self.freedom, 1 - level)) * self.error
-        return self.mean - half, self.mean + half
-
-    def p_equivalence(self, margin: float) -> float | None:
-        """Return the larger p value of the two one-sided tests: that of the bound closer to the mean."""
-        if self.error is None:
-            return None
-        distance = margin - abs(self.mean)
-        if self.error == 0:
-            return 0.0 if distance > 0 else 1.0
-        from scipy.special import stdtr
-
-        return float(stdtr(self.freedom, -distance / self.error))
-
-
-def normality_p(samples: Sequence[Sequence[float]]) -> float | None:
-    """Test whether seeds spread normally: Shapiro-Wilk tests of all samples, combined by Fisher's method.
-
-    Args:
-        samples: one number per seed, for each arm; or the differences of seeds, as one sample.
-
-    Returns:
-        The p value; None if no sample has three different values.
-
-    Example:
-        >>> normality_p([[1.0, 2.0]]) is None
-        True
-    """
-    testable = [sample for sample in samples if len(sample) >= 3 and len(set(sample)) > 1]
-    if not testable:
-        return None
-    from scipy.stats import combine_pvalues, shapiro
-
-    return float(combine_pvalues([shapiro(sample).pvalue for sample in testable]).pvalue)
-
-
 def _verdict(interval: tuple[float, float] | None, margin: float, higher_is_better: bool) -> Verdict:
     if interval is None:
         return "inconclusive"
@@ -312,15 +190,3 @@ def _verdict(interval: tuple[float, float] | None, margin: float, higher_is_bett
         (high < margin, "not better"),
     )
     return next((verdict for holds, verdict in rules if holds), "inconclusive")
-
-
-def _finite(values: Sequence[float], name: str) -> NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
-    if len(array) == 0:
-        raise FlatvqError(f"there are no seeds in {name}", "run at least one, better three or more")
-    non_finite = array[~np.isfinite(array)]
-    if len(non_finite):
-        raise FlatvqError(
-            f"{name} has the value {non_finite[0]}, which is not finite", "leave out failed trials"
-        )
-    return array

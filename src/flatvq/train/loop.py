@@ -136,12 +136,13 @@ class Trainer:
         return True
 
     def checkpoint(self) -> None:
-        """Write a checkpoint of this step, unless it is already written or a codebook is not yet initialized.
+        """Write a checkpoint of this step, unless it is already written or a codebook gathers vectors.
 
-        A run that stops before its codebooks are initialized starts again from step 0, with the same result.
+        A run that stops while a codebook gathers vectors for its init resumes from the checkpoint before, or
+        from step 0, with the same result.
         """
-        initialized = all(book.initialized for _, book in self._codebooks())
-        if initialized and self._saved != self.step:
+        gathering = any(book.gathering for _, book in self._codebooks())
+        if not gathering and self._saved != self.step:
             with self.machine.shared_errors():
                 if not self.journal.silent:
                     self.journal.sync()
