@@ -92,11 +92,9 @@ def test_codes_are_now_code_vectors():
     assert torch.equal(old, model.decode_code_vectors(levels))
 
 
-def test_old_recipe_and_record_classes():
+def test_an_old_recipe_class():
     with pytest.warns(DeprecationWarning, match="KnobRecipe is now flatvq.recipe.ParameterRange"):
         assert flatvq.recipe.KnobRecipe is ParameterRange
-    with pytest.warns(DeprecationWarning, match="Look is now flatvq.records.Validation"):
-        assert flatvq.records.Look is flatvq.records.Validation
 
 
 def test_the_old_key_of_a_parameter_range():

@@ -107,7 +107,7 @@ def test_a_failed_trial_is_recorded_and_the_others_finish(flatvq, folder: Path, 
 def test_a_dry_run_trains_nothing(flatvq, folder: Path, tmp_path: Path) -> None:
     code, out, _ = flatvq("study", recipe_file(folder), "--dry-run")
     assert code == 0
-    assert "2 arms x 2 seeds" in out
+    assert "2 arms, 6 steps a trial; looks after 2 seeds" in out
     assert "Estimated time" in out
     assert not (tmp_path / "studies").exists()
 
@@ -202,7 +202,7 @@ def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
         (["study", "photographs", "--set", "model.levels=[]"], "give at least 1"),
         (["study", "photographs", "--set", "codebook.init=kmeans"], "with the keys distribution, kind"),
         (["study", "photographs", "--set", "arms=5"], "'arms' is 5"),
-        (["study", "photographs", "--set", "train.learning_rate=inf"], "should be a finite number"),
+        (["study", "photographs", "--set", "train.learning_rate=inf"], "write a finite number"),
         (["train", "photographs", "--arm", "tow-level-naive"], "did you mean 'two-level-naive'?"),
         (["evaluate", "nowhere", "--data", "."], "nowhere"),
         (["report", "nowhere"], "study.json"),
