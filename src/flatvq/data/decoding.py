@@ -11,7 +11,8 @@ from PIL import Image, ImageFile
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.jpeg import START, plain_size
 from flatvq.data.native import can_decode_parts, decode_part
-from flatvq.data.pillow import LARGEST_PIXELS, is_upright, opened, to_rgb, upright
+from flatvq.data.orientation import is_upright, upright
+from flatvq.data.pillow import LARGEST_PIXELS, opened, to_rgb
 from flatvq.data.types import Pixels, Region
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from flatvq.data import DataSplit, evaluation_crops, evenly_spread, open_data
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.definitions import protocol_id
 from flatvq.evaluate.provenance import measured_on
-from flatvq.evaluate.split import Evaluation, evaluate
+from flatvq.evaluate.result import Evaluation
+from flatvq.evaluate.split import evaluate
 from flatvq.files import finite, write_bytes, write_json
 from flatvq.model import save_tokenizer
 from flatvq.model.capacity import capacity_of
