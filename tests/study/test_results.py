@@ -63,9 +63,16 @@ def _trials(a: str, b: str) -> list[records.Trial]:
     return [*trials, _trial(b, 1, 24.5), _trial(b, 2, 20.0), _trial(b, 3, 24.9)]
 
 
+PAIRED = [
+    "seeds=[3, 1, 2]",
+    "interval=paired",
+    "arms.two-level-naive.max_seeds=0",
+    "arms.single-level-naive.max_seeds=0",
+]
+
+
 def test_paired_comparisons_use_the_seeds_that_both_arms_finished() -> None:
-    overrides = ["seeds=[3, 1, 2]", "interval=paired"]
-    plan = plan_study(load_recipe("photographs", overrides), "photographs")
+    plan = plan_study(load_recipe("photographs", [*PAIRED, "metric=psnr_db"]), "photographs")
     pair = plan.comparisons[0]
     (result,) = compare_arms(plan, _trials(pair.a, pair.b), 0.05)
     assert result.difference == compare([25.0, 25.5], [24.9, 24.5], plan.recipe.margin)
@@ -84,8 +91,7 @@ def test_welch_comparisons_use_all_finished_seeds() -> None:
 
 
 def test_another_metric_is_compared_with_its_own_direction() -> None:
-    overrides = ["seeds=[3, 1, 2]", "metric=mse", "margin=0.0001", "interval=paired"]
-    plan = plan_study(load_recipe("photographs", overrides), "photographs")
+    plan = plan_study(load_recipe("photographs", [*PAIRED, "metric=mse", "margin=0.0001"]), "photographs")
     pair = plan.comparisons[0]
     trials = [_trial(pair.a, seed, 20.0 + seed / 100) for seed in (1, 2, 3)]
     trials += [_trial(pair.b, seed, 25.0 + seed / 90) for seed in (1, 2, 3)]

@@ -45,7 +45,7 @@ def test_the_primary_comparison_comes_first_and_says_whether_the_arm_is_on_a_par
 ) -> None:
     result = verdict(WORSE, healthy)
     assert result.sentence.startswith(statement)
-    assert "(look 2 of 4, " in result.sentence
+    assert "(look 1 of 3, " in result.sentence
     assert f"on a par, at most the margin worse? {on_a_par}." in result.sentence
     assert result.primary == result.healthy
 

@@ -83,7 +83,7 @@ def build_quantizer(
     settings: dict[str, Any] = {
         "update": Ema(decay) if codebook.update.kind == "ema" else Gradient(decay),
         "estimator": rotation_trick if codebook.estimator == "rotation" else straight_through,
-        "init": _init(codebook.init),
+        "init": _init(codebook.init, steps),
         "replacement": _replacement(codebook.replacement, steps),
         "metric": codebook.metric,
         "seed": seed,
@@ -91,11 +91,12 @@ def build_quantizer(
     return QUANTIZERS[level.quantizer].build(level, settings)
 
 
-def _init(recipe: InitRecipe) -> RandomInit | DataInit | KMeansInit:
+def _init(recipe: InitRecipe, steps: int | None) -> RandomInit | DataInit | KMeansInit:
     if recipe.kind == "random":
         return RandomInit(recipe.distribution)
     kind = DataInit if recipe.kind == "data" else KMeansInit
-    return kind(recipe.vectors_per_code, start=recipe.start)
+    # Rounded down, so that it is a step of the training.
+    return kind(recipe.vectors_per_code, start=int(recipe.start * (steps or 0)))
 
 
 def _replacement(recipe: ReplacementRecipe | None, steps: int | None) -> DeadCodeReplacement | None:

@@ -139,10 +139,10 @@ class InitRecipe(Section):
     vectors_per_code: int = Field(8, ge=1, le=1_000_000)
     """Used with `kind: data` and `kind: kmeans`: number of encoder outputs to collect per code before the
     codes are drawn."""
-    start: int = Field(0, ge=0, le=LAST_STEP)
-    """Used with `kind: data` and `kind: kmeans`: the step at which outputs are first collected. Until then
-    each batch is quantized to codes drawn from it. A start of some hundred steps clusters the outputs of an
-    encoder that has learned something."""
+    start: float = Field(0.0, ge=0, lt=1)
+    """Used with `kind: data` and `kind: kmeans`: when outputs are first collected, as a share of
+    `train.steps`. Until then each batch is quantized to codes drawn from it. With a start of 0.1 or 0.2, the
+    codes are drawn from the outputs of an encoder that has learned something."""
 
 
 class UpdateRecipe(Section):

@@ -58,14 +58,6 @@ class Sections(Section):
         return self
 
     @model_validator(mode="after")
-    def _init_can_happen(self) -> Self:
-        init = self.codebook.init
-        if init.kind != "random" and init.start >= self.train.steps:
-            what = f"codebook.init.start is {init.start}, but the last step is {self.train.steps - 1}"
-            raise ValueError(f"{what}, so the codebook would never be initialized")
-        return self
-
-    @model_validator(mode="after")
     def _replacement_can_happen(self) -> Self:
         replacement = self.codebook.replacement
         if replacement is not None and replacement.start:

@@ -24,6 +24,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "train": f"{_HERE}.runs:train",
         "evaluate": f"{_HERE}.runs:evaluate",
         "levels": f"{_HERE}.runs:levels",
+        "doctor": f"{_HERE}.health:doctor",
         "tune": f"{_HERE}.search:tune",
         "capacity": f"{_HERE}.recipes:capacity",
         "recipes": f"{_HERE}.recipes:recipes",
