@@ -210,10 +210,10 @@ def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
         (["study", "photographs", "--set", "data.source=folder", "--set", "data.path=gone"], "no folder at"),
         (
             ["train", "photographs", "--seed", "-1"],
-            "--seed is -1: input should be greater than or equal to 0",
+            "--seed is -1: give a number from 0 to 2^63 - 1",
         ),
         (["train", "photographs", "--seed", "x"], "--seed is x: write a whole number"),
-        (["train", "photographs", "--seed", "9" * 20], f"--seed is {'9' * 20}: input should be less than"),
+        (["train", "photographs", "--seed", "9" * 20], f"--seed is {'9' * 20}: give a number from 0"),
         (["evaluate", "run", "--data", ".", "--crop", "5"], "--crop is 5: input should be greater than or"),
         (["evaluate", "run"], "missing option '--data': see `flatvq evaluate --help`"),
         (["train"], "missing argument 'recipe': see `flatvq train --help`"),
@@ -240,6 +240,21 @@ def test_invalid_input_is_one_line_and_exit_code_2(flatvq, words: list[str], mes
     assert message in err
     assert err.startswith("flatvq: ")
     assert err.count("\n") == 1
+
+
+def test_the_help_of_evaluate_names_the_files_of_weights(flatvq) -> None:
+    from flatvq.evaluate import perceptual
+
+    words = set(flatvq("evaluate", "--help")[1].replace("│", " ").split())
+    files = {perceptual._ALEXNET, perceptual._HEADS, perceptual._INCEPTION}
+    assert files <= words
+
+
+def test_the_help_shows_no_types_of_flags_and_arguments(flatvq) -> None:
+    _, out, _ = flatvq("capacity", "--help")
+    assert "flatvq capacity [OPTIONS] RECIPES..." in out
+    assert "<bool>" not in out
+    assert "<list" not in out
 
 
 def test_no_command_prints_the_help(flatvq) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from flatvq.cli.help import without_types
 from flatvq.cli.interrupts import STOPPED
 from flatvq.cli.output import BrokenOutputError
 from flatvq.cli.usage import one_line_usage_errors
@@ -23,6 +24,10 @@ class CommandGroup(TyperGroup):
     Without this, typer prints usage errors in a box, and exits with code 1 and no message for any broken
     pipe, including that to the server which starts the trials.
     """
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options of `flatvq` itself."""
+        return without_types(super().get_params(ctx))
 
     def make_context(self, info_name: str | None, args: list[str], *others: Any, **extra: Any) -> Any:
         """Parse the options of `flatvq` itself."""

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "levels", "train"]
 
 
+def _valid_seed(seed: int) -> int:
+    from flatvq.errors import FlatvqError
+
+    if not 0 <= seed < 2**63:
+        raise FlatvqError(f"--seed is {seed}", "give a number from 0 to 2^63 - 1")
+    return seed
+
+
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe, or the folder of a run to resume.")],
     out: Annotated[
@@ -28,7 +36,7 @@ def train(
         typer.Option(callback=with_home, help="Folder of the run. Default: runs/RECIPE-ARM-SEED."),
     ] = None,
     arm: Annotated[str, typer.Option(help="Arm of the recipe. Default: the first arm.")] = "",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the trial.")] = 0,
+    seed: Annotated[int, typer.Option(callback=_valid_seed, help="Seed of the trial.")] = 0,
     overrides: Overrides = None,
 ) -> None:
     """Train one arm with one seed, evaluate it, and save the tokenizer.
@@ -84,14 +92,16 @@ def evaluate(
         typer.Option(
             min=0,
             max=65535,
-            help="Sample value of white, such as 4095, in files with more than 8 bits per sample that do not "
-            "state it; 0 is the largest 16-bit value. Default: as in the run.",
+            help="Sample value of white, such as 4095 for 12-bit images, in files of more than 8 bits that "
+            "do not state it. 0: 65535. Default: as in the run.",
         ),
     ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(
-            callback=with_home, help="Folder with published weights, for LPIPS and rFID (docs/concepts.md)."
+            callback=with_home,
+            help="Folder with published weights: alexnet-owt-7be5be79.pth and alex.pth for LPIPS, "
+            "inception-2015-12-05.pt for rFID.",
         ),
     ] = None,
     as_json: AsJson = False,

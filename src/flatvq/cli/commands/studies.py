@@ -109,7 +109,10 @@ def study(
 
 
 def report(study: StudyFolder) -> None:
-    """Write the report.html of a study again, from its records."""
+    """Write the report.html of a study again, from its records.
+
+    If the study is not finished, run `flatvq study` again with the same recipe and folder.
+    """
     from flatvq.report import write_report
 
     typer.echo(f"Report: {write_report(study)}")
