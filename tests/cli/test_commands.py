@@ -141,7 +141,7 @@ def test_train_evaluate_and_resume(flatvq, folder: Path, tmp_path: Path) -> None
 @pytest.mark.processes
 @pytest.mark.parametrize("command", ["train", "study", "tune"])
 def test_a_start_with_a_wrong_path_does_not_block_its_folder(flatvq, folder: Path, command: str) -> None:
-    search = {"trials": 1, "length": 0.5, "confirm_seeds": [7]}
+    search = {"trials": 1, "length": 0.5, "confirm_seeds": [7, 8]}
     words = [command, recipe_file(folder, seeds=[0], tune=search), "--out", "made"]
     code, _, err = flatvq(*words, "--set", "data.path=nowhere")
     assert (code, err.count("\n")) == (2, 1)
