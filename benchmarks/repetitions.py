@@ -1,4 +1,4 @@
-"""Repeat the default study with fresh seeds: `python -m benchmarks.repetitions` writes results/repetitions.json.
+"""Repeat the default study with fresh seeds: `python -m benchmarks.repetitions` (results/repetitions.json).
 
 Each repetition is the first look of `flatvq study photographs` with seeds that no other repetition uses. An
 interrupted run continues where it stopped: finished repetitions are in the record. With `--isa AVX2`, oneDNN

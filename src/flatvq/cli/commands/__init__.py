@@ -25,6 +25,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "train": f"{_HERE}.runs:train",
         "evaluate": f"{_HERE}.runs:evaluate",
         "levels": f"{_HERE}.runs:levels",
+        "export": f"{_HERE}.exports:export",
         "doctor": f"{_HERE}.health:doctor",
         "tune": f"{_HERE}.search:tune",
         "capacity": f"{_HERE}.recipes:capacity",
