@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from flatvq.errors import NonFiniteError as NonFiniteError
     from flatvq.errors import StorageError as StorageError
     from flatvq.evaluate import evaluate_folder as evaluate_folder
-    from flatvq.evaluate.fidelity import ms_ssim as ms_ssim
     from flatvq.evaluate.fidelity import mse as mse
     from flatvq.evaluate.fidelity import psnr as psnr
-    from flatvq.evaluate.fidelity import ssim as ssim
+    from flatvq.evaluate.similarity import ms_ssim as ms_ssim
+    from flatvq.evaluate.similarity import ssim as ssim
     from flatvq.metrics import LEVEL_METRICS as LEVEL_METRICS
     from flatvq.metrics import TRIAL_METRICS as TRIAL_METRICS
     from flatvq.metrics import Metric as Metric
@@ -111,12 +111,8 @@ _HOMES = {
         "StorageError",
     ),
     "flatvq.evaluate": ("evaluate_folder",),
-    "flatvq.evaluate.fidelity": (
-        "ms_ssim",
-        "mse",
-        "psnr",
-        "ssim",
-    ),
+    "flatvq.evaluate.fidelity": ("mse", "psnr"),
+    "flatvq.evaluate.similarity": ("ms_ssim", "ssim"),
     "flatvq.metrics": ("LEVEL_METRICS", "TRIAL_METRICS", "Metric"),
     "flatvq.model": (
         "Capacity",

@@ -122,7 +122,8 @@ for change in ("code_dim=5", "options={group: 2}"):
 """
     first, second = run(workplace, "-c", program).splitlines()
     assert "code_dim=5 is not a multiple of options.groups=2, under 'model.levels.0'" in first
-    assert "options.group is unknown for quantizer=product, did you mean 'groups'?" in second
+    assert "options.group is unknown for quantizer=product under 'model.levels.0'" in second
+    assert second.endswith("did you mean 'groups'?")
 
 
 def test_a_metric(workplace: Path, study: dict[str, Any]) -> None:

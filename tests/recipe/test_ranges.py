@@ -88,7 +88,7 @@ def test_every_number_has_a_range(key: str) -> None:
             "1.00e+400 codes are more than 64-bit indices can count",
         ),
         ("model.levels", [{"downsample": 2}] * 17, "'model.levels' is [{'downsample': 2}"),
-        ("model.levels.0.scalar_levels", ["a", "b"], "finite number in decimals"),
+        ("model.levels.0.scalar_levels", ["a", "b"], "write a whole number"),
         ("model.levels.0.scalar_levels", 8, "write a list, such as [8]"),
         ("model.levels.0.scalar_levels", [None], "'model.levels.0.scalar_levels.0' is empty"),
         ("model.levels.0.codebook_size", 2**63, "more than 64-bit indices can count"),

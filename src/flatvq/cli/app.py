@@ -28,8 +28,9 @@ app = typer.Typer(
     codebook collapse, and reports whether their reconstructions differ.
 
     Start with `flatvq study photographs`.""",
-    epilog="Exit codes: 0 success, 1 a trial failed, 2 invalid input, 74 the disk is full or broken, "
-    "130 interrupted (run the command again to resume).",
+    epilog="Exit codes: 0 success, 1 a trial of a study or search failed, 2 invalid input or a single "
+    "training diverged, 74 the disk is full or broken, 130 interrupted (run the command again to resume), "
+    "141 the reader of the output closed it.",
 )
 
 

@@ -85,8 +85,8 @@ def usable(
         what = f"{len(unreadable)} of {candidates} images in {source.title} cannot be read"
         what += f", such as '{example.name}'"
         remedy = f"{example.reason}; {source.remedy(example)}"
-        if split != EVALUATED:
-            remedy += f", or raise data.max_unreadable above {max_unreadable:g}"
+        if split != EVALUATED and len(rejected) < len(images):
+            remedy += f", or raise data.max_unreadable to {_least_share(len(unreadable), candidates):g}"
         raise FlatvqError(what, remedy)
     readable = tuple(entry for entry in images if entry not in rejected)
     if readable:
@@ -96,6 +96,11 @@ def usable(
         raise FlatvqError(what, source.remedy(unused[0]))
     others = ", ".join(file.name for file in source.survey.file_statuses[:3])
     raise FlatvqError(f"{source.title} holds no usable image ({others or 'it is empty'})", "check the path")
+
+
+def _least_share(part: int, whole: int) -> float:
+    """Return the smallest share in thousandths that a part of a whole does not exceed."""
+    return next(share for n in range(1001) if part <= (share := n / 1000) * whole)
 
 
 def hold_out(source: Source, recipe: DataRecipe) -> DataSplit:

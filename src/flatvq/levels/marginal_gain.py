@@ -43,12 +43,12 @@ def marginal_gain(
         model: the hierarchy.
         crop: side of the images in pixels.
         refitted: the refitted decoders of the hierarchy.
-        single: a single-level model of about the same bits, and the PSNR of its decoder, refitted for as many
-            steps.
+        single: a single-level model of about the same bits, and the PSNR of its decoder, refitted for the
+            same number of steps.
 
     Returns:
-        The marginal gain of each upper level, by level; and, for a hierarchy of two levels, that of the
-        single level's additional bits: its PSNR minus the PSNR of the hierarchy's bottom level alone.
+        The marginal gain of each upper level, by level; for a hierarchy of two levels, also the gain of the
+        single-level model over the bottom level alone, with the bits that it has in addition.
 
     Example:
         >>> from flatvq.recipe import LevelRecipe

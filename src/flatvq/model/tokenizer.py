@@ -32,12 +32,13 @@ from flatvq.recipe.strict_json import load_json
 from flatvq.translation import in_bytes
 from flatvq.versions import VERSION
 
-__all__ = ["load_tokenizer", "save_tokenizer"]
+__all__ = ["load_tokenizer", "save_tokenizer", "tokenizer_folder"]
 
 # Increase it if an older version would misread the folder. 3: names of the buffers of codebooks.
 FORMAT = 3
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _AGAIN = "copy or train the tokenizer again"
+_WHICH = "give the folder of a tokenizer, such as the model folder of a run"
 _TOGETHER = "keep config.json and model.safetensors of one tokenizer together"
 # The size of a float32 divided by the size of the smallest number that weights can be stored as.
 _MAX_SIZE_RATIO = 4
@@ -116,8 +117,8 @@ def load_tokenizer(folder: str | Path, device: str | torch.device = "cpu") -> VQ
     Example:
         >>> load_tokenizer("nowhere")
         Traceback (most recent call last):
-        flatvq.errors.FlatvqError: 'nowhere' holds no config.json: give the folder of a tokenizer, such as \
-the model folder of a run
+        flatvq.errors.FlatvqError: no folder at 'nowhere': give the folder of a tokenizer, such as the model \
+folder of a run
     """
     place = Path(folder)
     origin = f"'{place / _WEIGHTS}'"
@@ -133,6 +134,26 @@ the model folder of a run
         return model.to(device).eval()
     except (RuntimeError, AssertionError):  # the type of the error depends on the device
         raise FlatvqError(f"device '{device}' is not available", "use 'cpu'") from None
+
+
+def tokenizer_folder(folder: Path) -> Path:
+    """Return the folder of the tokenizer of a run.
+
+    Args:
+        folder: the folder of a run, or of a tokenizer.
+
+    Returns:
+        FOLDER/model if the folder is that of a run; otherwise the folder itself.
+
+    Raises:
+        FlatvqError: if the run is not finished.
+    """
+    model = folder / "model"
+    if model.is_dir():
+        return model
+    if (folder / "recipe.json").exists():
+        raise FlatvqError(f"'{folder}' is not finished", f"finish it with `flatvq train {folder}`")
+    return folder
 
 
 def _recipes(config: Mapping[str, Any], origin: str) -> tuple[ModelRecipe, CodebookRecipe]:
@@ -177,7 +198,7 @@ def _read(place: Path, name: str) -> bytes:
     try:
         return (place / name).read_bytes()
     except FileNotFoundError:
-        remedy = "give the folder of a tokenizer, such as the model folder of a run"
-        raise FlatvqError(f"'{place}' holds no {name}", remedy) from None
+        what = f"'{place}' holds no {name}" if place.is_dir() else f"no folder at '{place}'"
+        raise FlatvqError(what, _WHICH) from None
     except OSError as error:
         raise FlatvqError(f"cannot read '{place / name}' ({error.strerror})", "check the path") from None

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 
+from flatvq.deprecation import renamed_arguments
 from flatvq.errors import FlatvqError
 from flatvq.model.blocks import build
 from flatvq.model.decoders import Decoder, ResidualDecoder
@@ -207,13 +208,15 @@ class VQVAE(nn.Module):
             [quantizer.decode_indices(level) for quantizer, level in zip(quantizers, indices, strict=True)]
         )
 
+    @renamed_arguments(codes="code_vectors")
     def decode_code_vectors(
-        self, codes: Sequence[Float[Tensor, "batch _ _ _"]]
+        self, code_vectors: Sequence[Float[Tensor, "batch _ _ _"]]
     ) -> Float[Tensor, "batch channels _ _"]:
         """Decode code vectors to images. They need not be vectors of the codebook.
 
         Args:
-            codes: [B, D, h, w] for each level, bottom first. They are converted to the dtype of the weights.
+            code_vectors: [B, D, h, w] for each level, bottom first. They are converted to the dtype of the
+                weights.
 
         Returns:
             [B, C, H, W], approximately in [0, 1] but not clamped, in the dtype of the weights.
@@ -221,7 +224,7 @@ class VQVAE(nn.Module):
         Raises:
             FlatvqError: if the number of levels, axes, dtype, device or grids do not belong to one batch.
         """
-        return self._decode(code_vectors_for(self.recipe, codes, _weight(self.decoders)))
+        return self._decode(code_vectors_for(self.recipe, code_vectors, _weight(self.decoders)))
 
     def _images(self, images: Tensor) -> Tensor:
         return images_for(self.recipe, images, _weight(self.encoders))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatvq.deprecation import renamed_attribute
+from flatvq.deprecation import renamed_arguments, renamed_attribute
 from flatvq.errors import FlatvqError
 from flatvq.quantize.checks import require_finite
 from flatvq.quantize.ema import Ema, Update
@@ -139,12 +139,13 @@ class CodebookState(Float32Module):
         """float32 [K, D]: the code vectors, after `constrain`."""
         return self.constrain(self.weight.float())
 
+    @renamed_arguments(codes="code_vectors")
     @torch.no_grad()
-    def set_code_vectors(self, codes: Tensor) -> None:
+    def set_code_vectors(self, code_vectors: Tensor) -> None:
         """Set all codes, such as to those of a pretrained codebook. No init from data follows.
 
         Args:
-            codes: [K, D], finite.
+            code_vectors: [K, D], finite.
 
         Raises:
             FlatvqError: if the shape or dtype does not match.
@@ -157,10 +158,10 @@ class CodebookState(Float32Module):
             >>> quantizer(torch.tensor([[4.0]])).code_vectors.tolist()
             [[5.0]]
         """
-        require_axes(codes, "codes", self.size, self.dim)
-        require_floating(codes, "codes")
-        require_finite(codes, "codes")
-        self._write(torch.arange(self.size, device=self.counts.device), codes.to(self.counts))
+        require_axes(code_vectors, "code_vectors", self.size, self.dim)
+        require_floating(code_vectors, "code_vectors")
+        require_finite(code_vectors, "code_vectors")
+        self._write(torch.arange(self.size, device=self.counts.device), code_vectors.to(self.counts))
         self.is_initialized.fill_(True)
         self._init_vectors.clear()
         self.events.append(InitEvent(self.step, "set_code_vectors", self.size, 0))
@@ -174,9 +175,9 @@ class CodebookState(Float32Module):
         if isinstance(self.weight, nn.Parameter):
             self.weight.requires_grad_(not frozen)
 
-    def _write(self, rows: Tensor, codes: Tensor) -> None:
+    def _write(self, rows: Tensor, code_vectors: Tensor) -> None:
         """Write new codes [R, D] into rows int64 [R], and reset their counts and ages."""
-        write_rows(self.weight, self._sharded, rows, self.constrain(codes))
+        write_rows(self.weight, self._sharded, rows, self.constrain(code_vectors))
         self.counts[rows] = 1.0
         self.births[rows] = self.step_count
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from flatvq.registry import Registry
 
 if TYPE_CHECKING:
-    from flatvq.recipe.sections import DataRecipe, ModelRecipe
+    from flatvq.recipe.data import DataRecipe
+    from flatvq.recipe.sections import ModelRecipe
 
 __all__ = ["HIERARCHIES", "SOURCES"]
 

@@ -38,9 +38,7 @@ def current_keys(section: Any, new_names: Mapping[str, str]) -> Any:
         return section
     for old in new_names.keys() & section.keys():
         if new_names[old] in section:
-            raise ValueError(
-                f"{old!r} and {new_names[old]!r} are the same key; give {new_names[old]!r} alone,"
-            )
+            raise ValueError(f"{old!r} and {new_names[old]!r} are the same key")
     return {_renamed(key, new_names): value for key, value in section.items()}
 
 

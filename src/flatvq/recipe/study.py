@@ -8,19 +8,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from flatvq.capacities import CAPACITIES
-from flatvq.errors import nearest
+from flatvq.errors import UnknownNameError, nearest
 from flatvq.metrics import PRIMARY, TRIAL_METRICS
 from flatvq.paths import name_fault, same_name
+from flatvq.recipe.data import DataRecipe
 from flatvq.recipe.reading import merge, parse, shown
 from flatvq.recipe.renamed import CODEBOOK_KEYS, RANGE_KEYS, STUDY_KEYS, current_keys
 from flatvq.recipe.section import NameIn, Section, Seed, Seeds
-from flatvq.recipe.sections import (
-    CodebookRecipe,
-    DataRecipe,
-    EvaluateRecipe,
-    ModelRecipe,
-    TrainRecipe,
-)
+from flatvq.recipe.sections import CodebookRecipe, EvaluateRecipe, ModelRecipe, TrainRecipe
 
 __all__ = [
     "ArmRecipe",
@@ -293,7 +288,7 @@ class StudyRecipe(Sections):
         ]
         for name in named:
             if name not in self.arms:
-                raise ValueError(f"no arm is named {name!r}, {nearest(name, self.arms)}")
+                raise UnknownNameError(f"no arm is named {name!r}", nearest(name, self.arms))
         if len(self.primary) not in (0, 2):
             raise ValueError(f"primary must name two arms, not {list(self.primary)}")
         for a, b in (*self.compare, *([self.primary] if self.primary else [])):

@@ -312,11 +312,13 @@ def load_study(folder: str | Path) -> Study:
         The validated study.
 
     Raises:
-        FlatvqError: if `study.json` is missing or does not hold a study of format 2 or 3. One of format 2 is
-            converted.
+        FlatvqError: if the study is not finished, or `study.json` does not hold a study of format 2 or 3. One of
+            format 2 is converted.
     """
     path = Path(folder) / "study.json"
     if not path.is_file():
+        if (path.parent / "runs").is_dir():
+            raise FlatvqError(f"the study in {str(folder)!r} is not finished", "run `flatvq study` again")
         raise FlatvqError(f"no study.json in {str(folder)!r}", "give the folder that `flatvq study` wrote")
     origin, remedy = repr(str(path)), "run the study again"
     tree = load_json(read_file(path), origin, remedy, non_finite_is_null=True)

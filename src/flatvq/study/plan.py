@@ -62,7 +62,7 @@ class PlannedArm:
 
     @property
     def healthy(self) -> bool:
-        """Whether the arm has both measures against collapse: initialization and replacement."""
+        """Whether the arm has both measures against collapse, or has no codebooks."""
         return self.treatment == "healthy"
 
 

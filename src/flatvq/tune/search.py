@@ -196,7 +196,7 @@ class Search:
 
 
 def _identities(attributes: Mapping[str, Any]) -> list[Identity]:
-    """Return the identities in the attributes of a stored search."""
+    """Parse the identities that a search stored in its Optuna attributes."""
     records = [value for key, value in attributes.items() if key.startswith(_IDENTITY) and value is not None]
     origin, remedy = "the storage of the search", "choose another --out or --storage"
     return [check_record(Identity, record, origin, remedy) for record in records]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flatvq.cli.app import app
+from flatvq.cli.help import Command
 from flatvq.registry import Registry
 
 __all__ = ["COMMANDS", "app"]
@@ -34,4 +35,4 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
 """The commands by name, in the order of `flatvq --help`: functions whose parameters `typer` reads."""
 
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, cls=Command)(_command)

@@ -18,7 +18,6 @@ def doctor(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PATH...",
             help="Checkpoints (.safetensors, .pt, .pth, .ckpt), runs or tokenizers; or indices (.npy, .npz, "
             ".parquet, or a folder of .parquet files).",
         ),

@@ -109,7 +109,10 @@ def study(
 
 
 def report(study: StudyFolder) -> None:
-    """Write the report.html of a study again, from its records."""
+    """Write the report.html of a study again, from its records.
+
+    If the study is not finished, run `flatvq study` again with the same recipe and folder.
+    """
     from flatvq.report import write_report
 
     typer.echo(f"Report: {write_report(study)}")
@@ -122,5 +125,5 @@ def pack(
     """Copy the records of a study in a compact form, without weights, checkpoints and pictures."""
     from flatvq.study import pack as pack_study
 
-    for path in pack_study(study, writable(out)):
+    for path in pack_study(study, out):
         typer.echo(f"{path}  {path.stat().st_size:,} bytes")
