@@ -70,7 +70,8 @@ class Preprocess:
     resize: int = 0
     """Pixels of the shorter side after scaling; 0 keeps the size of the image."""
     crop: int = 0
-    """Pixels of the side of the centre crop; 0 keeps the whole image, cut to multiples of the factor."""
+    """Pixels of the side of the centre crop; 0 keeps the whole image, whose last row and column are
+    repeated until its sides are multiples of the factor."""
     channels: int = 3
     """3 for colour, 1 for luma."""
     range: tuple[float, float] = (-1.0, 1.0)
