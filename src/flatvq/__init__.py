@@ -21,6 +21,11 @@ __version__ = versions.VERSION
 if TYPE_CHECKING:
     from flatvq.capacities import CAPACITIES as CAPACITIES
     from flatvq.capacities import CapacityKind as CapacityKind
+    from flatvq.codes import CodeDataset as CodeDataset
+    from flatvq.codes import CodeManifest as CodeManifest
+    from flatvq.codes import CodeStream as CodeStream
+    from flatvq.codes import decode_codes as decode_codes
+    from flatvq.codes import encode_images as encode_images
     from flatvq.errors import FlatvqError as FlatvqError
     from flatvq.errors import MissingExtraError as MissingExtraError
     from flatvq.errors import NonFiniteError as NonFiniteError
@@ -109,6 +114,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "flatvq.capacities": ("CAPACITIES", "CapacityKind"),
+    "flatvq.codes": ("CodeDataset", "CodeManifest", "CodeStream", "decode_codes", "encode_images"),
     "flatvq.errors": (
         "FlatvqError",
         "MissingExtraError",

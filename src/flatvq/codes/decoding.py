@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from io import BytesIO
 from itertools import chain, groupby, islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -21,7 +20,6 @@ from flatvq.codes.shards import Row
 from flatvq.data.manifest import decoding_threads
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.fidelity import as_stored
-from flatvq.files import write_bytes
 from flatvq.tokenizers import Tokenizer
 
 __all__ = ["decode_codes"]
@@ -107,8 +105,8 @@ def _path_of(key: str) -> PurePosixPath:
 
 
 def _write(path: Path, pixels: Tensor) -> None:
-    content = BytesIO()
     array = pixels.numpy()
-    Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(content, "PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, content.getvalue())
+    partial = path.with_name(f".{path.name}.partial")  # a reader never sees a part of an image
+    Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(partial, "PNG")
+    partial.replace(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,11 @@ from flatvq.codes.manifest import (
     write_manifest,
 )
 from flatvq.codes.shards import ROW_GROUP_SIZE
-from flatvq.data import ImageSet, OpenedFolder, open_folder
+from flatvq.data import OpenedFolder, open_folder
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.split import eval_mode
 from flatvq.recipe import DataRecipe
+from flatvq.records.run import FileRecord
 from flatvq.tokenizers import Preprocess, Tokenizer
 from flatvq.train.lock import locked
 from flatvq.versions import VERSION
@@ -109,15 +111,15 @@ def encode_images(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, timeout=1, activity="encoding"), eval_mode(_module(tokenizer)):
-        manifest = _started(folder, _manifest(tokenizer, size, opened.images, settings))
+        manifest = _started(folder, _manifest(tokenizer, size, opened, settings))
         encoder = Encoder(
             tokenizer, opened.images, size.crop, device_of(tokenizer), folder, manifest
         )
         manifest = encoder.run(progress)
     if not manifest.rows:
-        first = manifest.shards[0].unreadable[0]
-        what = f"none of the {manifest.images.count} images can be read, such as '{first.name}'"
-        raise FlatvqError(f"{what} ({first.reason})", "repair the files")
+        name, reason = manifest.unreadable[0]
+        what = f"none of the {manifest.images.count} images can be read, such as '{name}' ({reason})"
+        raise FlatvqError(what, "repair the files")
     return manifest
 
 
@@ -143,10 +145,11 @@ def _open_split(
 
 
 def _manifest(
-    tokenizer: Tokenizer, size: Preprocess, images: ImageSet, settings: Settings
+    tokenizer: Tokenizer, size: Preprocess, opened: OpenedFolder, settings: Settings
 ) -> CodeManifest:
     import pyarrow as pa
 
+    images = opened.images
     levels = tuple(
         Level(codebook_size=level.codebook_size, factor=level.factor, index_shape=tuple(level.index_shape))
         for level in tokenizer.levels
@@ -171,6 +174,9 @@ def _manifest(
             "pillow": PIL.__version__,
             "pyarrow": pa.__version__,
         },
+        files=tuple(
+            FileRecord(**asdict(file)) for file in opened.file_statuses if file.status != "converted"
+        ),
     )
 
 

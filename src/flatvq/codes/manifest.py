@@ -11,6 +11,7 @@ from pydantic import Field
 from flatvq.errors import FlatvqError
 from flatvq.files import write_text
 from flatvq.records.reading import Count, Format1, Positive, Record, Several, read_record
+from flatvq.records.run import FileRecord
 from flatvq.tokenizers import TokenizerLevel
 
 __all__ = ["NAME", "Level", "CodeManifest", "Shard", "digest_of", "read_manifest", "shard_name", "write_manifest"]
@@ -97,6 +98,8 @@ class CodeManifest(Record):
     settings: Settings
     versions: dict[str, str]
     """Versions of the packages that decide the bytes of shards."""
+    files: Several[FileRecord] = ()
+    """Files without codes, known before encoding: unreadable, or not images."""
     shards: Several[Shard] = ()
     """In order; some are missing until all images are encoded."""
 
@@ -115,6 +118,13 @@ class CodeManifest(Record):
         """The number of images with codes."""
         return sum(shard.rows for shard in self.shards)
 
+    @property
+    def unreadable(self) -> list[tuple[str, str]]:
+        """The name of each image that cannot be read, and the reason."""
+        early = [(file.name, file.reason) for file in self.files if file.status == "unreadable"]
+        late = [(image.name, image.reason) for shard in self.shards for image in shard.unreadable]
+        return early + late
+
     def indices_of(self, shard: int) -> range:
         """Return the indices of the images of a shard."""
         size = self.settings.shard_size
@@ -122,7 +132,7 @@ class CodeManifest(Record):
 
     def difference(self, other: CodeManifest) -> str | None:
         """Describe the first difference in what decides the shards; None if there is none."""
-        ours, theirs = (each.model_dump(mode="json", exclude={"shards", "format"}) for each in (self, other))
+        ours, theirs = (each.model_dump(mode="json", exclude={"files", "format", "shards"}) for each in (self, other))
         for section, values in ours.items():
             if values != theirs[section]:
                 return _difference(section, values, theirs[section])

@@ -24,6 +24,8 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "train": f"{_HERE}.runs:train",
         "evaluate": f"{_HERE}.runs:evaluate",
         "levels": f"{_HERE}.runs:levels",
+        "encode": f"{_HERE}.codes:encode",
+        "decode": f"{_HERE}.codes:decode",
         "tune": f"{_HERE}.search:tune",
         "capacity": f"{_HERE}.recipes:capacity",
         "recipes": f"{_HERE}.recipes:recipes",
