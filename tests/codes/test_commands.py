@@ -61,7 +61,10 @@ def test_whole_images_keep_their_size(run: Run, tokenizer_folder: Path, pictures
     assert run("encode", tokenizer_folder, pictures, "codes", "--crop", 0)[0] == 0
     assert run("decode", tokenizer_folder, "codes", "images")[0] == 0
     for path in pictures.rglob("*.*"):
-        with Image.open(path) as image, Image.open(Path("images", f"{path.relative_to(pictures)}.png")) as other:
+        with (
+            Image.open(path) as image,
+            Image.open(Path("images", f"{path.relative_to(pictures)}.png")) as other,
+        ):
             assert image.size == other.size
 
 

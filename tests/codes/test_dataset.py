@@ -46,7 +46,9 @@ def regroup(tokenizer: flatvq.VQVAETokenizer, folder: Path, size: int) -> None:
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    return [row for path in sorted(folder.glob("*.parquet")) for row in pq.ParquetFile(path).read().to_pylist()]
+    return [
+        row for path in sorted(folder.glob("*.parquet")) for row in pq.ParquetFile(path).read().to_pylist()
+    ]
 
 
 def test_items_are_the_rows_of_the_shards(encoded: Encoded) -> None:
@@ -92,7 +94,9 @@ def test_codes_decode_to_reconstructions(encoded: Encoded) -> None:
     assert batch["key"] == [row["key"] for row in rows_of(folder)[:5]]
     images = tokenizer.decode(list(batch["levels"]))
     assert images.shape == (5, 3, 32, 32)
-    assert all(torch.equal(a, b) for a, b in zip(tokenizer.decode(list(batch["levels"])), images, strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(tokenizer.decode(list(batch["levels"])), images, strict=True)
+    )
 
 
 def keys(dataset: torch.utils.data.Dataset[Any], **options: Any) -> list[str]:
@@ -135,7 +139,9 @@ def test_hugging_face_datasets_reads_the_shards(
 ) -> None:
     datasets = pytest.importorskip("datasets", reason="needs Hugging Face datasets")
     files = str(encoded[1] / "*.parquet")
-    table = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    table = datasets.load_dataset(
+        "parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache")
+    )
     assert table.to_list() == rows_of(encoded[1])
     assert table.features["level_0"].feature.dtype == "uint16"
     arrays = table.with_format("torch")[3]

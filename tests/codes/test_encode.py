@@ -200,7 +200,7 @@ def test_shards_without_a_manifest_are_not_overwritten(
 ) -> None:
     encode_images(tokenizer, pictures, tmp_path / "out")
     (tmp_path / "out" / "manifest.json").unlink()
-    with pytest.raises(FlatvqError, match="holds codes-00000-of-00001.parquet and no manifest.json"):
+    with pytest.raises(FlatvqError, match=r"holds codes-00000-of-00001\.parquet and no manifest\.json"):
         encode_images(tokenizer, pictures, tmp_path / "out")
 
 

@@ -1,10 +1,10 @@
-"""The VQGAN of taming-transformers with its names of modules, after taming/modules/diffusionmodules/model.py."""
+"""The VQGAN of taming-transformers, with its names of modules (taming/modules/diffusionmodules/model.py)."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 def norm(channels: int) -> nn.GroupNorm:

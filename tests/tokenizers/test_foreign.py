@@ -108,7 +108,12 @@ def test_janus(tmp_path: Path) -> None:
         expected = module.decode(output.image_tokens.view(2, 16))
         images = tokenizer.decode([indices])
     latents = module.quant_conv(module.encoder(2 * small - 1)).detach()
-    assert near_ties(latents, module.quantize.embedding.weight.detach(), indices, output.image_tokens.view(2, 4, 4)) == 0
+    assert (
+        near_ties(
+            latents, module.quantize.embedding.weight.detach(), indices, output.image_tokens.view(2, 4, 4)
+        )
+        == 0
+    )
     assert (2 * images - 1 - expected).abs().max() < 1e-4
     # Another grid.
     (indices,) = tokenizer.encode(IMAGES)
@@ -164,7 +169,7 @@ def test_a_taming_checkpoint_of_another_model_is_refused(taming_folder: tuple[An
     with pytest.raises(FlatvqError, match=r"missing 'encoder\.mid_block\.attentions\.0\.to_q\.bias'"):
         open_tokenizer(f"taming:{folder}")
     (folder / "second.ckpt").write_bytes(b"")
-    with pytest.raises(FlatvqError, match="holds 2 files .*, not one checkpoint"):
+    with pytest.raises(FlatvqError, match=r"holds 2 files .*, not one checkpoint"):
         open_tokenizer(f"taming:{folder}")
     (folder / "configs" / "model.yaml").write_text("model: {}")
     with pytest.raises(FlatvqError, match="is not the configuration of a VQGAN"):
@@ -216,7 +221,7 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
     pytest.importorskip("diffusers", reason="needs diffusers, of the extra foreign")
-    with pytest.raises(FlatvqError, match="diffusers cannot load '.*nowhere' as VQModel") as error:
+    with pytest.raises(FlatvqError, match=r"diffusers cannot load '.*nowhere' as VQModel") as error:
         open_tokenizer(f"diffusers:{tmp_path / 'nowhere'}")
     assert "\n" not in str(error.value)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -84,18 +83,30 @@ def test_the_identity_is_the_documented_hash() -> None:
     )
 
 
+CANONICAL = (
+    b'{"levels":[{"codebook_size":4,"factor":4,"index_shape":[]}],"model":{"metric":"euclidean","recipe":'
+    b'{"levels":[{"code_dim":2,"codebook_size":4}],"residual_width":1,"width":2}},"preprocess":{"channels":3,'
+    b'"crop":32,"interpolation":"bicubic","range":[-1.0,1.0],"resize":0}}\n'
+)
+
+
 def test_the_identity_of_a_stored_tokenizer_never_changes(tmp_path: Path) -> None:
-    """Codes in shards name this hash: if it changes, no version reads the codes of another."""
+    """Codes in shards name this hash: if it changes, they are refused."""
     recipe = ModelRecipe.model_validate(
         {"width": 2, "residual_width": 1, "levels": [{"codebook_size": 4, "code_dim": 2}]}
     )
-    model = build_vqvae(recipe, CodebookRecipe()).eval()
-    with torch.no_grad():
-        for number, tensor in enumerate(model.state_dict().values()):
-            tensor.fill_(number % 2)
-    save_tokenizer(tmp_path, model, {"model": recipe.model_dump(mode="json")})
-    golden = "GOLDEN"
-    assert flatvq.load(tmp_path).id == golden
+    config = {"model": recipe.model_dump(mode="json"), "preprocess": {"resize": 0, "crop": 32}}
+    save_tokenizer(tmp_path, build_vqvae(recipe, CodebookRecipe()).eval(), config)
+    expected = hashlib.sha256(CANONICAL)
+    arrays = load_file(tmp_path / "model.safetensors")
+    training = ("counts", "births", "step_count", "last_event_step", "init_checksum", "is_initialized")
+    for name in sorted(arrays):
+        if not name.endswith((*training, "is_frozen")):
+            expected.update(
+                json.dumps([name, "float32", [*arrays[name].shape]], separators=(",", ":")).encode()
+            )
+            expected.update(b"\n" + arrays[name].astype("<f4").tobytes())
+    assert flatvq.load(tmp_path).id == expected.hexdigest()
 
 
 def test_the_identity_depends_on_what_inference_reads(folder: Path) -> None:
@@ -282,5 +293,5 @@ def test_a_failed_upload_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPat
 def test_from_pretrained_ignores_the_working_folder_of_a_run(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    os.rename(folder, run / "model")
+    folder.rename(run / "model")
     assert flatvq.load(run).id == flatvq.load(run / "model").id

@@ -74,9 +74,9 @@ TokenizerSpec = Annotated[
     str,
     typer.Argument(
         metavar="TOKENIZER",
-        help="Folder of a finished run or of a tokenizer, a repository OWNER/NAME on the Hugging Face hub, or "
-        "a tokenizer of another library, such as diffusers:PATH.",
+        help="Folder of a finished run or of a tokenizer, a repository OWNER/NAME on the Hugging Face hub, "
+        "or a tokenizer of another library, such as diffusers:PATH.",
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, max=1_000_000, help="Images per forward pass.")]
-Device = Annotated[str, typer.Option(help="Device to compute on, such as cuda. Default: a GPU if available.")]
+Device = Annotated[str, typer.Option(help="Device, such as cuda or cpu. Default: a GPU if available.")]

@@ -161,7 +161,9 @@ class CodeStream(_Folder, IterableDataset[Codes]):
             rows = self._read(self._groups[number])
             order = range(len(rows))
             if self.seed is not None:
-                order = np.random.default_rng([self.seed, int(self._epoch), int(number)]).permutation(len(rows))
+                order = np.random.default_rng([self.seed, int(self._epoch), int(number)]).permutation(
+                    len(rows)
+                )
             yield from (_codes(rows[place]) for place in order)
 
 

@@ -54,12 +54,12 @@ def decode_codes(
     manifest = complete_manifest(source)
     if tokenizer.id != manifest.tokenizer.id:
         what = f"the codes in '{source}' are of tokenizer {manifest.tokenizer.id[:12]}"
-        raise FlatvqError(f"{what}, and this one is {tokenizer.id[:12]}", "give the tokenizer that encoded them")
+        raise FlatvqError(
+            f"{what}, and this one is {tokenizer.id[:12]}", "give the tokenizer that encoded them"
+        )
     require_float32(tokenizer)
     device, done = device_of(tokenizer), 0
-    rows = chain.from_iterable(
-        read_row_group(source, group, manifest) for group in row_groups_of(manifest)
-    )
+    rows = chain.from_iterable(read_row_group(source, group, manifest) for group in row_groups_of(manifest))
     progress(0, manifest.rows)
     with (
         ThreadPoolExecutor(decoding_threads(), thread_name_prefix="flatvq-png") as pool,
@@ -100,7 +100,9 @@ def _path_of(key: str) -> PurePosixPath:
     """Return the path of an image inside the folder of images."""
     path = PurePosixPath(f"{key}.png")
     if not key or path.is_absolute() or ".." in path.parts or PureWindowsPath(key).drive or "\0" in key:
-        raise FlatvqError(f"key {key!r} is not a path inside of the folder", "rename the image, and encode again")
+        raise FlatvqError(
+            f"key {key!r} is not a path inside of the folder", "rename the image, and encode again"
+        )
     return path
 
 

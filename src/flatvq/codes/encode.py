@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from torch.nn import functional as F
 
 from flatvq.codes.ahead import bounded_map, iterate_ahead
 from flatvq.codes.arithmetic import float32_arithmetic, require_float32

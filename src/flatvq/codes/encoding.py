@@ -112,9 +112,7 @@ def encode_images(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, timeout=1, activity="encoding"), eval_mode(_module(tokenizer)):
         manifest = _started(folder, _manifest(tokenizer, size, opened, settings))
-        encoder = Encoder(
-            tokenizer, opened.images, size.crop, device_of(tokenizer), folder, manifest
-        )
+        encoder = Encoder(tokenizer, opened.images, size.crop, device_of(tokenizer), folder, manifest)
         manifest = encoder.run(progress)
     if not manifest.rows:
         name, reason = manifest.unreadable[0]
@@ -132,16 +130,12 @@ def _module(tokenizer: Tokenizer) -> nn.Module:
     return tokenizer if isinstance(tokenizer, nn.Module) else nn.Module()
 
 
-def _open_split(
-    path: str, split: str, column: str, crop: int, resize: int, white_level: int
-) -> OpenedFolder:
+def _open_split(path: str, split: str, column: str, crop: int, resize: int, white_level: int) -> OpenedFolder:
     from flatvq.data.huggingface import open_split
 
     # A recipe has no crops below 16 pixels; `open_split` reads the crop as the smallest size alone.
     recipe = DataRecipe(source="huggingface", path=path, split=split, image_column=column, cache_mib=0)
-    return open_split(
-        recipe.model_copy(update={"crop": crop, "resize": resize, "white_level": white_level})
-    )
+    return open_split(recipe.model_copy(update={"crop": crop, "resize": resize, "white_level": white_level}))
 
 
 def _manifest(

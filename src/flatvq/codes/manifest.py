@@ -14,7 +14,16 @@ from flatvq.records.reading import Count, Format1, Positive, Record, Several, re
 from flatvq.records.run import FileRecord
 from flatvq.tokenizers import TokenizerLevel
 
-__all__ = ["NAME", "Level", "CodeManifest", "Shard", "digest_of", "read_manifest", "shard_name", "write_manifest"]
+__all__ = [
+    "NAME",
+    "CodeManifest",
+    "Level",
+    "Shard",
+    "digest_of",
+    "read_manifest",
+    "shard_name",
+    "write_manifest",
+]
 
 NAME = "manifest.json"
 _REMEDY = "encode the images again, into another folder"
@@ -132,7 +141,9 @@ class CodeManifest(Record):
 
     def difference(self, other: CodeManifest) -> str | None:
         """Describe the first difference in what decides the shards; None if there is none."""
-        ours, theirs = (each.model_dump(mode="json", exclude={"files", "format", "shards"}) for each in (self, other))
+        ours, theirs = (
+            each.model_dump(mode="json", exclude={"files", "format", "shards"}) for each in (self, other)
+        )
         for section, values in ours.items():
             if values != theirs[section]:
                 return _difference(section, values, theirs[section])

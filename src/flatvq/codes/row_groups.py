@@ -73,7 +73,11 @@ def read_row_group(folder: Path, group: RowGroup, manifest: CodeManifest) -> lis
         raise _damaged(path, f"row group {group.number} has {len(table)} rows or missing values")
     sizes = list(zip(table["height"].to_pylist(), table["width"].to_pylist(), strict=True))
     columns = [
-        list(_grids(path, table[level_column(number)].combine_chunks(), level, sizes, manifest.tokenizer.factor))
+        list(
+            _grids(
+                path, table[level_column(number)].combine_chunks(), level, sizes, manifest.tokenizer.factor
+            )
+        )
         for number, level in enumerate(levels)
     ]
     keys = table["key"].to_pylist()

@@ -3,7 +3,7 @@
     column             type                   content
     key                string                 the name of the image in its data set
     width, height      uint32                 of the encoded image, in pixels
-    level_0, level_1   list of uint16/uint32  the indices of a level, bottom first, flattened in row-major order
+    level_0, level_1   list of uint16/uint32  the indices of a level, bottom first, in row-major order
 
 Parquet has no 16-bit integers, but it stores indices as positions in a dictionary, which take log2 K bits;
 zstd then shortens frequent ones. The same rows give the same bytes.

@@ -26,8 +26,8 @@ def open_folder(
         crop: pixels of the side of a crop; smaller images are enlarged to it.
         resize: pixels of the shorter side after scaling; 0 keeps the size of each image.
         white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
-        cache_mib: memory in MiB for decoded images; None for the default of recipes, 0 to decode an image each
-            time it is loaded.
+        cache_mib: memory in MiB for decoded images; None for the default of recipes, 0 to decode an image
+            each time it is loaded.
 
     Returns:
         The images, and the status of the other files.

@@ -3,8 +3,8 @@
 The folder has the layout of a model repository on the Hugging Face hub, and can be uploaded without changes:
 
     FOLDER/
-      config.json         `format`, `flatvq` (the version that wrote it), `model` and `codebook` of the recipe,
-                          and `preprocess`: the size of the images that the tokenizer was trained on
+      config.json         `format`, `flatvq` (the version that wrote it), `model` and `codebook` of the
+                          recipe, and `preprocess`: the size of the images that it was trained on
       model.safetensors   parameters and buffers by name; those that only training reads may be absent
 
 Both files contain only data. Nothing is unpickled.

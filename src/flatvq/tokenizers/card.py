@@ -51,7 +51,9 @@ def model_card(tokenizer: Tokenizer, model: ModelRecipe, run: Path | None, dtype
         _health(metrics),
         _limits(trial, metrics, dtype),
     ]
-    return _HEADER + "\n" + "\n\n".join("\n".join(section) for section in map(list, sections) if section) + "\n"
+    return (
+        _HEADER + "\n" + "\n\n".join("\n".join(section) for section in map(list, sections) if section) + "\n"
+    )
 
 
 def _summary(tokenizer: Tokenizer, model: ModelRecipe) -> Iterator[str]:
@@ -60,7 +62,7 @@ def _summary(tokenizer: Tokenizer, model: ModelRecipe) -> Iterator[str]:
     levels = "one grid" if count == 1 else f"{count} grids ({model.hierarchy})"
     yield "# Image tokenizer"
     yield ""
-    yield f"Encodes images to {levels} of indices, {number(bits, 3)} nominal bits per pixel. Made with flatvq."
+    yield f"Encodes images to {levels} of indices, {number(bits, 3)} nominal bits per pixel."
     yield ""
     rows = [
         (f"{each.factor} × {each.factor} pixels", codebook_sizes(each.codebook_size, each.indices_per_cell))
@@ -87,8 +89,8 @@ def _use(tokenizer: Tokenizer) -> Iterator[str]:
     yield "reconstructions = tokenizer.decode(indices)"
     yield "```"
     yield ""
-    yield f"- Input: {'luma' if size.channels == 1 else 'RGB'}, {scaled}, {cut}. Height and width must be"
-    yield f"  multiples of {tokenizer.factor}."
+    yield f"- Input: {'luma' if size.channels == 1 else 'RGB'}, {scaled}, {cut}."
+    yield f"- Height and width must be multiples of {tokenizer.factor}."
     yield f"- Identity: `{tokenizer.id}`"
 
 
@@ -104,15 +106,16 @@ def _training(run: Path | None, trial: TrialRecipe | None, model: ModelRecipe) -
     yield f"- Data: {data.source}{name}"
     if (run / "identity.json").is_file():
         identity = read_record(StoredIdentity, run / "identity.json", "restore it")
-        yield f"- Images: {number(identity.training.images)} for training, {number(identity.validation.images)} held out"
+        counts = (identity.training.images, identity.validation.images)
+        yield f"- Images: {number(counts[0])} for training, {number(counts[1])} held out"
         yield f"- flatvq {identity.flatvq}, training protocol {identity.training_protocol}"
     yield (
-        f"- Budget: {number(train.steps)} steps of {number(train.batch_size)} crops of {data.crop} × {data.crop},"
-        f" seed {trial.seed}"
+        f"- Budget: {number(train.steps)} steps of {number(train.batch_size)} crops of "
+        f"{data.crop} × {data.crop}, seed {trial.seed}"
     )
     yield (
-        f"- Size: {number(capacity.parameters)} parameters, {number(capacity.codebook_parameters)} in codebooks,"
-        f" {amount(capacity.multiply_adds + capacity.search_multiply_adds)} multiply-adds per crop"
+        f"- Size: {number(capacity.parameters)} parameters, {number(capacity.codebook_parameters)} in "
+        f"codebooks, {amount(capacity.multiply_adds + capacity.search_multiply_adds)} multiply-adds per crop"
     )
     yield f"- Measures against codebook collapse: {trial.codebook.treatment}"
 
@@ -180,8 +183,7 @@ def _limits(trial: TrialRecipe | None, metrics: Metrics | None, dtype: str) -> I
         yield "- It was measured on held-out images of the training data, on no other kind of image."
     yield "- Compute in float32: bfloat16 changes indices."
     if dtype == "float16":
-        yield "- The weights are stored in float16. Indices differ from those of the trained weights where two"
-        yield "  codes are almost equally near."
+        yield "- The weights are stored in float16, which changes indices where two codes are nearly as near."
     yield "- The licence of the training images is not recorded."
 
 

@@ -6,11 +6,11 @@ Axes: B batch, H W rows and columns of pixels, h w rows and columns of the grid,
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,9 @@ class DiffusersTokenizer(nn.Module, Tokenizer):
         """Encode images [B, C, H, W] in [0, 1] to indices [B, h, w]."""
         latents = self.module.encode(2 * images - 1).latents
         # One image at a time: the library computes a matrix of all distances.
-        indices = [self.module.quantize(latent)[2][2].reshape(latent.shape[2:]) for latent in latents.split(1)]
+        indices = [
+            self.module.quantize(latent)[2][2].reshape(latent.shape[2:]) for latent in latents.split(1)
+        ]
         return (torch.stack(indices),)
 
     def decode(self, indices: Sequence[Tensor]) -> Tensor:

@@ -52,4 +52,4 @@ def _little_endian(tensor: Tensor) -> memoryview:
     content = tensor.reshape(-1).view(torch.uint8).numpy()
     if sys.byteorder == "big":
         content = content.reshape(-1, tensor.element_size())[:, ::-1].copy()
-    return memoryview(content).cast("B") if content.size else memoryview(b"")
+    return content.data

@@ -79,6 +79,4 @@ No module named 'nowhere'): check the name, and that it is installed or in the w
     """
     if foreign.is_foreign(str(spec)):
         return foreign.open_foreign(str(spec), device)
-    return load(
-        spec, device, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only
-    )
+    return load(spec, device, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)

@@ -59,7 +59,9 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     text = _only(folder, ("*.yaml", "*.yml"), "configuration")
     config = _config(text)
-    return config, translated(_weights(_only(folder, _CHECKPOINTS, "checkpoint")), len(config["block_out_channels"]))
+    return config, translated(
+        _weights(_only(folder, _CHECKPOINTS, "checkpoint")), len(config["block_out_channels"])
+    )
 
 
 def translated(weights: dict[str, Tensor], levels: int) -> dict[str, Tensor]:
@@ -146,5 +148,7 @@ def _only(folder: Path, patterns: tuple[str, ...], what: str) -> Path:
     found = sorted(path for pattern in patterns for path in folder.rglob(pattern))
     if len(found) != 1:
         names = ", ".join(patterns)
-        raise FlatvqError(f"'{folder}' holds {len(found)} files {names}, not one {what}", "give its folder alone")
+        raise FlatvqError(
+            f"'{folder}' holds {len(found)} files {names}, not one {what}", "give its folder alone"
+        )
     return found[0]
