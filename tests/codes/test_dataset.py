@@ -36,13 +36,15 @@ def regroup(tokenizer: flatvq.VQVAETokenizer, folder: Path, size: int) -> None:
     """Write the shards again with other row groups."""
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["settings"]["row_group_size"] = size
-    (folder / "manifest.json").write_text(json.dumps(manifest))
     for path in folder.glob("*.parquet"):
         rows = [
             Row(row["key"], row["height"], row["width"], tuple(np.array(row[f"level_{n}"]) for n in (0, 1)))
             for row in pq.ParquetFile(path).read().to_pylist()
         ]
         path.write_bytes(shard_bytes(rows, tokenizer.levels, size))
+    for shard in manifest["shards"]:
+        shard["bytes"] = (folder / shard["name"]).stat().st_size
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -168,23 +170,47 @@ def as_row(row: dict[str, Any], height: int = 32, above: int = 0) -> Row:
     return Row(row["key"], height, 32, (np.array(row["level_0"]) + above, np.array(row["level_1"])))
 
 
+def uneven(row: dict[str, Any]) -> Row:
+    """Move an index of the first image of a row group to the next one."""
+    change = {"020.jpg": 1, "022.png": -1}.get(row["key"], 0)
+    bottom = np.resize(np.array(row["level_0"]), 64 + change)
+    return Row(row["key"], 32, 32, (bottom, np.array(row["level_1"])))
+
+
+def resize(change: Callable[[flatvq.VQVAETokenizer, Path], None]) -> Any:
+    """Let the manifest state the size of the damaged shard, so that its content is read."""
+
+    def apply(tokenizer: flatvq.VQVAETokenizer, path: Path) -> None:
+        change(tokenizer, path)
+        manifest = json.loads((path.parent / "manifest.json").read_text())
+        manifest["shards"][1]["bytes"] = path.stat().st_size
+        (path.parent / "manifest.json").write_text(json.dumps(manifest))
+
+    return apply
+
+
 DAMAGES: dict[str, Callable[[flatvq.VQVAETokenizer, Path], None]] = {
-    "no shard at": lambda _, path: path.unlink(),
-    "is damaged": lambda _, path: path.write_bytes(path.read_bytes()[:-9]),
-    "Parquet magic bytes not found": lambda _, path: path.write_bytes(b"x" * 99),
-    "it has other columns": lambda tokenizer, path: path.write_bytes(
-        shard_bytes([], tokenizer.levels[:1], 4)
+    "is damaged": resize(lambda _, path: path.write_bytes(path.read_bytes()[:-9])),
+    "Parquet magic bytes not found": resize(lambda _, path: path.write_bytes(b"x" * 99)),
+    "it has other columns": resize(
+        lambda tokenizer, path: path.write_bytes(shard_bytes([], tokenizer.levels[:1], 4))
     ),
-    "64 indices for an image of 32 x 40 pixels": replace_rows(lambda row: as_row(row, height=40)),
-    "of a codebook of 50": replace_rows(lambda row: as_row(row, above=40)),
+    "has 256 indices of level 0, not 320": resize(replace_rows(lambda row: as_row(row, height=40))),
+    "of a codebook of 50": resize(replace_rows(lambda row: as_row(row, above=40))),
+    "other numbers of indices": resize(replace_rows(uneven)),
+    "row group 0 has 4 rows of": resize(replace_rows(lambda row: as_row({**row, "key": "x" * 70_000}))),
+    "row group 0 has 3 rows of": resize(
+        lambda tokenizer, path: path.write_bytes(
+            shard_bytes([as_row(row) for row in rows_of(path.parent)[10:13]], tokenizer.levels, 4)
+        )
+    ),
 }
 
 
 @pytest.mark.parametrize("what", DAMAGES)
 def test_damaged_shards_are_named(encoded: Encoded, what: str) -> None:
     tokenizer, folder = encoded
-    path = folder / "codes-00001-of-00003.parquet"
-    DAMAGES[what](tokenizer, path)
+    DAMAGES[what](tokenizer, folder / "codes-00001-of-00003.parquet")
     dataset = CodeDataset(folder)
     assert dataset[0]["key"]
     with pytest.raises(FlatvqError, match=what) as error:
@@ -193,11 +219,35 @@ def test_damaged_shards_are_named(encoded: Encoded, what: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_missing_and_cut_shards_are_named(encoded: Encoded) -> None:
+    path = encoded[1] / "codes-00001-of-00003.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    with pytest.raises(FlatvqError, match=f"has {len(content) - 1} bytes, not {len(content)}"):
+        CodeDataset(encoded[1])
+    path.unlink()
+    with pytest.raises(FlatvqError, match=r"no shard at .*codes-00001-of-00003\.parquet"):
+        CodeDataset(encoded[1])
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [
         ({"format": 2}, "'format'"),
         ({"shards": [{"name": "../x.parquet", "rows": 1, "bytes": 1, "sha256": ""}]}, "lists other shards"),
+        ({"images": {"count": 2**62, "fingerprint": "", "names": ""}}, "lists other shards"),
+        (
+            {
+                "settings": {
+                    "shard_size": 2**62,
+                    "row_group_size": 1,
+                    "batch_size": 1,
+                    "device": "",
+                    "white_level": 0,
+                }
+            },
+            "lists other shards",
+        ),
         ({"tokenizer": {"id": "", "factor": 0, "channels": 3, "levels": []}}, "'tokenizer.factor'"),
     ],
 )

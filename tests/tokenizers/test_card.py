@@ -20,7 +20,7 @@ from flatvq.recipe.study import StudyRecipe
 STUDY: dict[str, Any] = {
     "data": {"crop": 32},
     "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 16, "code_dim": 4}]},
-    "codebook": {"init": {"kind": "data", "vectors_per_code": 1}},
+    "codebook": {"init": {"kind": "data", "vectors_per_code": 1}, "replacement": None},
     "train": {"steps": 2, "batch_size": 4},
     "arms": {"only": {}},
     "seeds": [0, 1],
@@ -64,7 +64,7 @@ def test_the_card_states_data_and_budget(run: Path, card: str) -> None:
     assert "- Data: photographs\n" in card
     assert "- Budget: 2 steps of 4 crops of 32 × 32, seed 0\n" in card
     assert f"{capacity_of(trial.model, 32).parameters:,} parameters, 64 in codebooks" in card
-    assert "- Measures against codebook collapse: init\n" in card
+    assert "- Measures against codebook collapse: initialization from data\n" in card
 
 
 def test_the_card_states_fidelity_with_intervals(run: Path, card: str) -> None:

@@ -141,7 +141,8 @@ class CodeStream(_Folder, IterableDataset[Codes]):
     ) -> None:
         super().__init__(folder)
         self.seed, self.rank, self.world_size = seed, rank, world_size
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers see changes
+        epoch: Any = torch.zeros((), dtype=torch.int64)
+        self._epoch: Tensor = epoch.share_memory_()  # workers that persist see its changes
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch. Call it before each iteration.
@@ -155,28 +156,40 @@ class CodeStream(_Folder, IterableDataset[Codes]):
         """Yield the codes of this process and worker."""
         info = get_worker_info()
         workers, worker = (info.num_workers, info.id) if info is not None else (1, 0)
-        random = None if self.seed is None else np.random.default_rng([self.seed, int(self._epoch)])
-        groups = np.arange(len(self._groups)) if random is None else random.permutation(len(self._groups))
+        groups = self._order(len(self._groups))
         for number in groups[self.rank * workers + worker :: self.world_size * workers]:
             rows = self._read(self._groups[number])
-            order = range(len(rows))
-            if self.seed is not None:
-                order = np.random.default_rng([self.seed, int(self._epoch), int(number)]).permutation(
-                    len(rows)
-                )
-            yield from (_codes(rows[place]) for place in order)
+            yield from (_codes(rows[place]) for place in self._order(len(rows), number))
+
+    def _order(self, count: int, *purpose: int) -> list[int]:
+        """Return the order of row groups, or of the images of the row group of this number."""
+        if self.seed is None:
+            return list(range(count))
+        order = np.random.default_rng([self.seed, int(self._epoch), *purpose]).permutation(count)
+        return [int(place) for place in order]
 
 
 def complete_manifest(folder: Path) -> CodeManifest:
     """Read the manifest of a folder whose shards are all encoded.
 
     Raises:
-        FlatvqError: if it is missing or damaged, or lists too few shards.
+        FlatvqError: if it is missing or damaged, lists too few shards, or a shard has another size.
     """
     manifest = read_manifest(folder)
     if not manifest.complete:
         counts = f"{len(manifest.shards)} of {manifest.shard_count} shards"
         raise FlatvqError(f"'{folder}' holds {counts}", "run the same `flatvq encode` again to finish it")
+    for shard in manifest.shards:
+        path = folder / shard.name
+        size = path.stat().st_size if path.is_file() else None
+        # Each image takes bytes, so this also bounds the number of images that a damaged manifest claims.
+        if size != shard.bytes or shard.rows > shard.bytes:
+            what = (
+                f"'{path}' has {size} bytes, not {shard.bytes}"
+                if size is not None
+                else f"no shard at '{path}'"
+            )
+            raise FlatvqError(what, "run the same `flatvq encode` again, which replaces damaged shards")
     return manifest
 
 

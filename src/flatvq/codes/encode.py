@@ -11,7 +11,7 @@ resumed encoding repeats the same computations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -112,7 +112,7 @@ class Encoder:
     def _name(self, number: int) -> str:
         return shard_name(number, self.manifest.shard_count)
 
-    def _batches(self, shards: Sequence[int]) -> Iterator[_Batch]:
+    def _batches(self, shards: Sequence[int]) -> Generator[_Batch, None, None]:
         """Yield the images of some shards in batches, decoded ahead by threads."""
         places = [index for number in shards for index in self.manifest.indices_of(number)]
         size = self.manifest.settings.batch_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -174,12 +175,18 @@ def read_manifest(folder: Path) -> CodeManifest:
     if not (folder / NAME).is_file():
         raise FlatvqError(f"no {NAME} in '{folder}'", "give a folder that `flatvq encode` wrote")
     manifest = read_record(CodeManifest, folder / NAME, _REMEDY)
-    names = [shard_name(number, manifest.shard_count) for number in range(manifest.shard_count)]
-    if [shard.name for shard in manifest.shards] != [
-        name for name in names if name in {shard.name for shard in manifest.shards}
-    ]:
-        raise FlatvqError(f"'{folder / NAME}' lists other shards than {names[0]} and so on", _REMEDY)
+    numbers = [_number_of(shard.name, manifest.shard_count) for shard in manifest.shards]
+    if None in numbers or numbers != sorted({number for number in numbers if number is not None}):
+        first = shard_name(0, manifest.shard_count)
+        raise FlatvqError(f"'{folder / NAME}' lists other shards than {first} and so on", _REMEDY)
     return manifest
+
+
+def _number_of(name: str, count: int) -> int | None:
+    """Return the number of a shard; None if this is not the name of one of `count` shards."""
+    match = re.fullmatch(r"codes-(\d{5,18})-of-\d{5,18}\.parquet", name)
+    number = int(match[1]) if match else count
+    return number if number < count and name == shard_name(number, count) else None
 
 
 def write_manifest(folder: Path, manifest: CodeManifest) -> None:

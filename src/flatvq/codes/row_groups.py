@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from flatvq.tokenizers import TokenizerLevel
 
 __all__ = ["RowGroup", "read_row_group", "row_groups_of"]
 
+_ROW_COLUMNS = ("key", "width", "height")
+# Keys are paths, which are shorter.
+_MAX_ROW_BYTES = 2**16
 _REMEDY = "encode the images again with `flatvq encode`, which replaces damaged shards"
 
 
@@ -62,45 +66,71 @@ def read_row_group(folder: Path, group: RowGroup, manifest: CodeManifest) -> lis
         with pq.ParquetFile(path) as file:
             if file.schema_arrow.remove_metadata() != schema_of(levels):
                 raise _damaged(path, "it has other columns")
-            table = file.read_row_group(group.number, use_threads=False)
-        table.validate(full=True)
+            rows = _read_rows(file, path, group)
+            shapes = [_shapes(level, rows, manifest.tokenizer.factor) for level in levels]
+            columns = [
+                list(_grids(file, path, group, number, each, levels[number].codebook_size))
+                for number, each in enumerate(shapes)
+            ]
     except FileNotFoundError:
         raise FlatvqError(f"no shard at '{path}'", _REMEDY) from None
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise _damaged(path, reason[:120]) from None
-    if len(table) != group.rows or any(column.null_count for column in table.columns):
-        raise _damaged(path, f"row group {group.number} has {len(table)} rows or missing values")
-    sizes = list(zip(table["height"].to_pylist(), table["width"].to_pylist(), strict=True))
-    columns = [
-        list(
-            _grids(
-                path, table[level_column(number)].combine_chunks(), level, sizes, manifest.tokenizer.factor
-            )
-        )
-        for number, level in enumerate(levels)
-    ]
-    keys = table["key"].to_pylist()
     return [
-        Row(key, height, width, tuple(column[number] for column in columns))
-        for number, (key, (height, width)) in enumerate(zip(keys, sizes, strict=True))
+        Row(row["key"], row["height"], row["width"], tuple(column[number] for column in columns))
+        for number, row in enumerate(rows)
     ]
+
+
+def _read_rows(file: Any, path: Path, group: RowGroup) -> list[dict[str, Any]]:
+    """Read the columns other than the levels."""
+    description = file.metadata.row_group(group.number)
+    columns = range(len(_ROW_COLUMNS))
+    size = sum(description.column(column).total_uncompressed_size for column in columns)
+    if description.num_rows != group.rows or size > group.rows * _MAX_ROW_BYTES:
+        raise _damaged(path, f"row group {group.number} has {description.num_rows} rows of {size} bytes")
+    table = _read(file, path, group, _ROW_COLUMNS)
+    return list(table.to_pylist())
+
+
+def _shapes(level: TokenizerLevel, rows: Sequence[dict[str, Any]], factor: int) -> list[tuple[int, ...]]:
+    """Return the shape of the indices of each image.
+
+    Whole images are extended to multiples of the factor before they are encoded.
+    """
+    sizes = [(row["height"], row["width"]) for row in rows]
+    return [level.shape_for(height + -height % factor, width + -width % factor) for height, width in sizes]
 
 
 def _grids(
-    path: Path, column: Any, level: TokenizerLevel, sizes: Sequence[tuple[int, int]], factor: int
+    file: Any, path: Path, group: RowGroup, number: int, shapes: Sequence[tuple[int, ...]], codebook_size: int
 ) -> Iterator[np.ndarray[Any, Any]]:
-    """Yield the indices of each image of a row group, as views of one array."""
+    """Read the indices of a level, and yield those of each image as views of one array."""
+    counts = [prod(shape) for shape in shapes]
+    stored = file.metadata.row_group(group.number).column(len(_ROW_COLUMNS) + number).num_values
+    if stored != sum(counts):  # before they are read
+        raise _damaged(
+            path, f"row group {group.number} has {stored} indices of level {number}, not {sum(counts)}"
+        )
+    column = _read(file, path, group, [level_column(number)]).column(0).combine_chunks()
     values, offsets = column.flatten().to_numpy(), column.offsets.to_numpy()
-    if len(values) and values.max() >= level.codebook_size:
-        raise _damaged(path, f"index {values.max()} of a codebook of {level.codebook_size}")
-    for number, (height, width) in enumerate(sizes):
-        # Whole images are extended to multiples of the factor before they are encoded.
-        shape = level.shape_for(height + -height % factor, width + -width % factor)
-        flat = values[offsets[number] - offsets[0] : offsets[number + 1] - offsets[0]]
-        if len(flat) != int(np.prod(shape)):
-            raise _damaged(path, f"{len(flat)} indices for an image of {width} x {height} pixels")
-        yield flat.reshape(shape)
+    if np.diff(offsets).tolist() != counts:
+        raise _damaged(path, f"images of row group {group.number} have other numbers of indices")
+    if len(values) and values.max() >= codebook_size:
+        raise _damaged(path, f"index {values.max()} of a codebook of {codebook_size}")
+    starts = offsets - offsets[0]
+    for place, shape in enumerate(shapes):
+        yield values[starts[place] : starts[place + 1]].reshape(shape)
+
+
+def _read(file: Any, path: Path, group: RowGroup, columns: Sequence[str]) -> Any:
+    """Read columns of a row group, without missing values."""
+    table = file.read_row_group(group.number, columns=list(columns), use_threads=False)
+    table.validate(full=True)
+    if any(column.null_count for column in table.columns):
+        raise _damaged(path, f"row group {group.number} has missing values")
+    return table
 
 
 def _damaged(path: Path, reason: str) -> FlatvqError:

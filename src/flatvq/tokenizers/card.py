@@ -25,6 +25,13 @@ tags:
 ---
 """
 
+_MEASURES = {
+    "naive": "none",
+    "init": "initialization from data",
+    "replacement": "dead-code replacement",
+    "healthy": "initialization from data and dead-code replacement",
+}
+
 
 def model_card(tokenizer: Tokenizer, model: ModelRecipe, run: Path | None, dtype: str = "float32") -> str:
     """Write a model card.
@@ -117,7 +124,7 @@ def _training(run: Path | None, trial: TrialRecipe | None, model: ModelRecipe) -
         f"- Size: {number(capacity.parameters)} parameters, {number(capacity.codebook_parameters)} in "
         f"codebooks, {amount(capacity.multiply_adds + capacity.search_multiply_adds)} multiply-adds per crop"
     )
-    yield f"- Measures against codebook collapse: {trial.codebook.treatment}"
+    yield f"- Measures against codebook collapse: {_MEASURES[trial.codebook.treatment]}"
 
 
 def _fidelity(run: Path | None, trial: TrialRecipe | None, metrics: Metrics | None) -> Iterator[str]:

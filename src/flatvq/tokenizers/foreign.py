@@ -106,11 +106,8 @@ class JanusTokenizer(nn.Module, Tokenizer):
         """Encode images [B, C, H, W] in [0, 1] to indices [B, h, w]."""
         shape = self._level.shape_for(*images.shape[2:])
         # One image at a time: the library computes a matrix of all distances.
-        return (
-            torch.stack(
-                [self.module.encode(2 * image - 1).image_tokens.reshape(shape) for image in images.split(1)]
-            ),
-        )
+        each = [self.module.encode(2 * image - 1).image_tokens.reshape(shape) for image in images[:, None]]
+        return (torch.stack(each),)
 
     def decode(self, indices: Sequence[Tensor]) -> Tensor:
         """Decode indices [B, h, w] to images [B, C, H, W]."""
@@ -150,7 +147,7 @@ def open_foreign(spec: str, device: str | torch.device) -> Tokenizer:
     if not isinstance(tokenizer, nn.Module):
         return tokenizer
     try:
-        return tokenizer.eval().float().to(device)  # type: ignore[return-value]
+        return tokenizer.eval().float().to(device)
     except (RuntimeError, AssertionError):  # the type of the error depends on the device
         raise FlatvqError(f"device '{device}' is not available", "use 'cpu'") from None
 
@@ -172,7 +169,7 @@ def _open_taming(name: str) -> Tokenizer:
         from diffusers import VQModel
     folder = expanded(name)
     config, weights = taming.read(folder)
-    module = VQModel(**config)
+    module: Any = VQModel(**config)  # type: ignore[no-untyped-call]
     missing, unexpected = module.load_state_dict(weights, strict=False)
     if missing or unexpected:
         what = f"missing {missing[0]!r}" if missing else f"unexpected {unexpected[0]!r}"

@@ -50,6 +50,9 @@ def load(
 repository OWNER/NAME on the Hugging Face hub
     """
     folder = expanded(source)
+    if foreign.is_foreign(str(source)) and not folder.exists():
+        what = f"'{source}' is a tokenizer of another library"
+        raise FlatvqError(what, "open it with flatvq.Tokenizer.from_pretrained")
     if folder.is_dir():
         return load_folder(folder, device)
     name = str(source)

@@ -137,4 +137,4 @@ def _preprocess(size: Any, channels: int, origin: Path) -> Preprocess:
     if not values or any(type(value) is not int or not 0 <= value <= 65_536 for value in values):
         what = f"'{origin}' holds no valid 'preprocess'"
         raise FlatvqError(what, 'write it like {"resize": 0, "crop": 64}, or remove it')
-    return Preprocess(*values, channels=channels)
+    return Preprocess(resize=values[0], crop=values[1], channels=channels)
