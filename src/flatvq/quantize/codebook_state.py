@@ -6,7 +6,7 @@ Axes: K codes, D code dim.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,11 @@ class CodebookState(Float32Module):
         seed: the seed of all random draws.
     """
 
+    TRAINING_BUFFERS: ClassVar[tuple[str, ...]] = (
+        *("counts", "births", "step_count", "last_event_step", "init_checksum"),
+        *("is_initialized", "is_frozen"),
+    )
+    """The buffers that only training reads. In eval mode a lookup reads `weight` alone."""
     weight: Tensor
     """float32 [K, D], before `constrain`: a buffer with `Ema`, a parameter with `Gradient`."""
     counts: Tensor

@@ -312,8 +312,8 @@ def load_study(folder: str | Path) -> Study:
         The validated study.
 
     Raises:
-        FlatvqError: if the study is not finished, or `study.json` does not hold a study of format 2 or 3. One of
-            format 2 is converted.
+        FlatvqError: if the study is not finished, or `study.json` does not hold a study of format 2 or 3. A
+            study of format 2 is converted.
     """
     path = Path(folder) / "study.json"
     if not path.is_file():

@@ -183,7 +183,8 @@ def _finish(trainer: Trainer, run: Path) -> None:
     )
     write_json(run / "codes.json", codes.model_dump(mode="json"))
     config = recipe.model_dump(mode="json", include={"model", "codebook"})
-    save_tokenizer(run / "model", trainer.model, config)
+    preprocess = recipe.data.model_dump(mode="json", include={"resize", "crop"})
+    save_tokenizer(run / "model", trainer.model, {**config, "preprocess": preprocess})
     files = [asdict(file) for file in (*trainer.data.file_statuses, *trainer.data.late_file_statuses)]
     tree = {
         "evaluation_protocol": protocol_id(recipe.data.crop, recipe.data.resize, recipe.model.channels),

@@ -25,6 +25,8 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "train": f"{_HERE}.runs:train",
         "evaluate": f"{_HERE}.runs:evaluate",
         "levels": f"{_HERE}.runs:levels",
+        "encode": f"{_HERE}.codes:encode",
+        "decode": f"{_HERE}.codes:decode",
         "export": f"{_HERE}.exports:export",
         "doctor": f"{_HERE}.health:doctor",
         "tune": f"{_HERE}.search:tune",
