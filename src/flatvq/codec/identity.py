@@ -1,0 +1,34 @@
+"""What identifies a tokenizer: a hash of its configuration and of the tensors that encoding and decoding read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+
+from flatvq.model import VQVAE
+from flatvq.quantize import Codebook
+
+__all__ = ["tokenizer_digest"]
+
+
+def tokenizer_digest(model: VQVAE) -> bytes:
+    """Return the SHA-256 of a tokenizer.
+
+    It covers the recipe of the model as JSON with sorted keys, and each parameter and buffer that inference reads:
+    name, shape and little-endian float32 values, ordered by name. The training state of codebooks, such as
+    moving averages, is left out.
+
+    Args:
+        model: the tokenizer, on any device.
+    """
+    content = hashlib.sha256(json.dumps(model.recipe.model_dump(mode="json"), sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        owner, _, attribute = name.rpartition(".")
+        if isinstance(model.get_submodule(owner), Codebook) and attribute != "weight":
+            continue
+        values = np.ascontiguousarray(tensor.detach().float().cpu().numpy(), "<f4")
+        content.update(json.dumps([name, list(tensor.shape)]).encode())
+        content.update(values.tobytes())
+    return content.digest()
