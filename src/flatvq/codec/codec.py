@@ -21,7 +21,7 @@ import torch.nn.functional as F  # noqa: N812
 from flatvq.codec.container import ID_BYTES, CodedImage, Contents, pack, read_contents, read_streams
 from flatvq.codec.entropy import Integers, Reader, Writer
 from flatvq.codec.identity import tokenizer_digest
-from flatvq.codec.prior import Prior, indices_per_cell, without_prior
+from flatvq.codec.prior import Prior, PriorKind, indices_per_cell, without_prior
 from flatvq.codec.storage import has_prior, load_prior
 from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
@@ -33,13 +33,14 @@ __all__ = ["Codec", "indices_of", "load_codec"]
 
 # The final interval of the coder: a stream may be this much shorter than the information of its symbols.
 _SLACK_BITS = 64
+_SAME = "give the tokenizer that compressed it, with the same prior"
 
 
 class Codec:
     """Compresses images to `.fvq` and `.fvqs` files, and decompresses them.
 
-    A file holds the indices exactly. Decompressed pixels are those of the decoder, rounded to 8 bits; on another
-    machine a pixel may differ by one level of 255, because floating-point sums are rounded in another order.
+    A file holds the indices exactly. Decompressed pixels are those of the decoder, rounded to 8 bits. On
+    another machine a pixel may differ by one level of 255, because sums are rounded in another order.
 
     Args:
         model: the tokenizer, in eval mode.
@@ -57,19 +58,21 @@ class Codec:
     def __init__(self, model: VQVAE, prior: Prior | None = None) -> None:
         self.model = model
         self.prior = prior or without_prior(model.recipe)
+        # Files that were written without a prior stay readable when the tokenizer gets one.
+        self._priors = {"none": without_prior(model.recipe), self.prior.kind: self.prior}
         self._tokenizer = tokenizer_digest(model)
 
     @property
     def identity(self) -> bytes:
         """What a file stores to identify the tokenizer and the prior, 8 bytes."""
-        return _identity(self._tokenizer, self.prior)
+        return self._identity(self.prior)
 
     def compress(self, image: Pixels) -> bytes:
         """Compress an image to the content of a `.fvq` file.
 
         Args:
-            image: uint8 [H, W, 3], of any size. If the sides are not multiples of the factor of the tokenizer,
-                the last row and column are repeated, and cut off when the image is decompressed.
+            image: uint8 [H, W, 3], of any size. If the sides are not multiples of the factor of the
+                tokenizer, the last row and column are repeated, and cut off when the image is decompressed.
 
         Raises:
             FlatvqError: if the image is not uint8 [H, W, 3].
@@ -99,13 +102,14 @@ class Codec:
             uint8 [H, W, C], with the channels of the tokenizer.
 
         Raises:
-            FlatvqError: if the file is damaged or a collection, or was written with another tokenizer or prior.
+            FlatvqError: if the file is damaged or a collection, or was written with another tokenizer or
+                prior.
         """
         with BytesIO(content) as file:
             contents = self.open(file, "the file")
             if contents.collection:
                 raise FlatvqError("the file is a collection", "decompress it with decompress_collection")
-            return self.decode(read_streams(file, contents.entries[0]))
+            return self.decode(read_streams(file, contents.entries[0]), contents.prior)
 
     def decompress_collection(self, content: bytes) -> Iterator[tuple[str, Pixels]]:
         """Decompress the content of a `.fvqs` file, or of a `.fvq` file.
@@ -117,8 +121,9 @@ class Codec:
             FlatvqError: if the file is damaged, or was written with another tokenizer or prior.
         """
         with BytesIO(content) as file:
-            for entry in self.open(file, "the file").entries:
-                yield entry.name, self.decode(read_streams(file, entry))
+            contents = self.open(file, "the file")
+            for entry in contents.entries:
+                yield entry.name, self.decode(read_streams(file, entry), contents.prior)
 
     def open(self, file: BinaryIO, origin: str) -> Contents:
         """Read what a file says about itself, and check that this codec can decompress it.
@@ -131,13 +136,14 @@ class Codec:
             FlatvqError: if the file is damaged, or was written with another tokenizer or prior.
         """
         contents = read_contents(file, origin)
-        if contents.prior == "none" and self.prior.kind != "none":
-            # Files without a prior stay readable when the tokenizer gets one.
-            self.prior = without_prior(self.model.recipe)
-        if contents.identity != self.identity:
-            mine, theirs = self.identity.hex(), contents.identity.hex()
-            what = f"{origin} was compressed with another tokenizer or prior ({theirs}; this one is {mine})"
-            raise FlatvqError(what, "give the tokenizer that compressed it, with its prior")
+        prior = self._priors.get(contents.prior)
+        if prior is None:
+            what = f"{origin} needs a prior of kind {contents.prior}, and the tokenizer has {self.prior.kind}"
+            raise FlatvqError(what, _SAME)
+        identity = self._identity(prior)
+        if contents.identity != identity:
+            ids = f"{contents.identity.hex()}, and this one is {identity.hex()}"
+            raise FlatvqError(f"{origin} was compressed with another tokenizer or prior ({ids})", _SAME)
         if contents.levels != len(self.model.recipe.levels):
             what = f"{origin} has {contents.levels} levels, and the tokenizer {len(self.model.recipe.levels)}"
             raise FlatvqError(what, "compress the image again")
@@ -158,34 +164,44 @@ class Codec:
         return CodedImage(image.shape[1], image.shape[0], tuple(reversed(streams)))
 
     @torch.no_grad()
-    def decode(self, image: CodedImage) -> Pixels:
+    def decode(self, image: CodedImage, kind: PriorKind) -> Pixels:
         """Decompress streams to an image, uint8 [H, W, C].
+
+        Args:
+            image: the streams.
+            kind: their prior: `none`, or that of this codec.
 
         Raises:
             FlatvqError: if a stream is not valid.
         """
         device = next(self.model.parameters()).device
-        indices = [torch.from_numpy(level)[None].to(device) for level in self._read(image)]
+        indices = [
+            torch.from_numpy(level)[None].to(device) for level in self._read(image, self._priors[kind])
+        ]
         with torch.autocast(device.type, enabled=False):
             pixels = self.model.decode(indices)[0, :, : image.height, : image.width]
         rounded = pixels.float().clamp(0, 1).mul(255).round().to(torch.uint8)
         return rounded.permute(1, 2, 0).contiguous().cpu().numpy()
 
-    def _read(self, image: CodedImage) -> list[Integers]:
+    def _identity(self, prior: Prior) -> bytes:
+        content = self._tokenizer + prior.kind.encode() + prior.digest
+        return hashlib.sha256(content).digest()[:ID_BYTES]
+
+    def _read(self, image: CodedImage, prior: Prior) -> list[Integers]:
         """Return the indices of each level, int64 [*index_shape, h, w]."""
         recipe = self.model.recipe
         grids = grids_of(recipe, _padded(image.height, image.width, self.model.factor))
-        every = list(zip(self.prior.levels, recipe.levels, grids, reversed(image.streams), strict=True))
-        for prior, _, grid, stream in every:
+        every = list(zip(prior.levels, recipe.levels, grids, reversed(image.streams), strict=True))
+        for of_level, _, grid, stream in every:
             cells, bits = prod(grid), 8 * len(stream) + _SLACK_BITS
             # The bound of a table takes time, so it is computed only for less than a bit per cell.
-            if bits < cells and bits < prior.fewest_bits(cells):
+            if bits < cells and bits < of_level.fewest_bits(cells):
                 what = f"a stream of {len(stream)} bytes is too short for {grid[0]} x {grid[1]} indices"
                 raise FlatvqError(what, "compress the image again")
         read = []
-        for prior, level, grid, stream in every:
+        for of_level, level, grid, stream in every:
             indices = np.zeros((indices_per_cell(level), *grid), np.int64)
-            prior.walk(indices, Reader(stream))
+            of_level.walk(indices, Reader(stream))
             read.append(indices.reshape(*level.index_shape, *grid))
         return read
 
@@ -238,7 +254,3 @@ def indices_of(model: VQVAE, image: Pixels) -> list[Integers]:
 
 def _padded(height: int, width: int, factor: int) -> tuple[int, int]:
     return height + -height % factor, width + -width % factor
-
-
-def _identity(tokenizer: bytes, prior: Prior) -> bytes:
-    return hashlib.sha256(tokenizer + prior.kind.encode() + prior.digest).digest()[:ID_BYTES]

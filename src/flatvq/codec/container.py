@@ -11,7 +11,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import BinaryIO
 
 from flatvq.codec.prior import KINDS, PriorKind
@@ -96,9 +95,10 @@ def pack(
         names: their names, for a `.fvqs` file; all empty for a file without names. None for a `.fvq` file.
 
     Example:
+        >>> from io import BytesIO
         >>> content = pack("none", bytes(8), [CodedImage(3, 2, (b"abc",))], names=None)
         >>> len(content), read_contents(BytesIO(content), "it").entries
-        (24, (Entry(name='', width=3, height=2, lengths=(3,)),))
+        (25, (Entry(name='', width=3, height=2, lengths=(3,)),))
     """
     named = names is not None and any(names)
     flags = KINDS.index(prior) | (_COLLECTION if names is not None else 0) | (_NAMED if named else 0)
@@ -139,7 +139,9 @@ def read_contents(file: BinaryIO, origin: str) -> Contents:
     version, flags = head[len(_MAGIC)], head[len(_MAGIC) + 1]
     kind = flags & _PRIOR_BITS
     if version != _VERSION or kind >= len(KINDS) or flags & ~(_PRIOR_BITS | _COLLECTION | _NAMED):
-        what = f"{origin} has version {version} and flags {flags:#04x}, and this flatvq reads version {_VERSION}"
+        what = (
+            f"{origin} has version {version} and flags {flags:#04x}, and this flatvq reads version {_VERSION}"
+        )
         raise FlatvqError(what, "upgrade flatvq")
     _verify_checksum(file, size, origin)
     file.seek(_HEAD_BYTES)
@@ -155,9 +157,7 @@ def read_contents(file: BinaryIO, origin: str) -> Contents:
     if total != size - _CHECKSUM_BYTES - start:
         what = f"{origin} has streams of {size - _CHECKSUM_BYTES - start} bytes, and lists {total}"
         raise FlatvqError(what, _DAMAGED)
-    return Contents(
-        version, collection, KINDS[kind], head[-ID_BYTES:], levels, entries, start, size
-    )
+    return Contents(version, collection, KINDS[kind], head[-ID_BYTES:], levels, entries, start, size)
 
 
 def read_streams(file: BinaryIO, entry: Entry) -> CodedImage:
@@ -210,7 +210,9 @@ class _Fields:
         except UnicodeDecodeError:
             raise self.error("a name that is not UTF-8") from None
         parts = name.split("/")
-        if not name.isprintable() or any(each in ("", ".", "..") or set(each) & set('\\:*?"<>|') for each in parts):
+        if not name.isprintable() or any(
+            each in ("", ".", "..") or set(each) & set('\\:*?"<>|') for each in parts
+        ):
             raise self.error(f"the name {name[:80]!r}, which no file can have on every system")
         return name
 
@@ -232,7 +234,7 @@ def _verify_checksum(file: BinaryIO, size: int, origin: str) -> None:
 
 
 def _varint(value: int) -> bytes:
-    """Write an integer in groups of seven bits, least significant first; all bytes but the last have bit 7 set.
+    """Write an integer in groups of seven bits, least significant first. All bytes but the last have bit 7.
 
     Example:
         >>> _varint(300).hex()

@@ -14,7 +14,8 @@ __all__ = ["join", "sizes_of", "split"]
 def sizes_of(codebook_size: int) -> tuple[int, ...]:
     """Return the number of values of each digit of an index, least significant first.
 
-    An index of at most `MOST_SYMBOLS` values is one digit. Otherwise the digits have about equally many values.
+    An index of at most `MOST_SYMBOLS` values is one digit. Otherwise the digits have about equally many
+    values.
 
     Args:
         codebook_size: K.

@@ -3,11 +3,11 @@
 `constriction` does the work. Two rules make the bytes equal on every machine:
 
 - The weights of K symbols are integers that sum to 2^24 - K. constriction adds one to each, so that symbol k
-  has the probability (weight + 1) / 2^24 exactly. With other sums it would scale the weights, and then float32
-  and float64 weights give different bytes.
-- The words of the coder are stored most significant byte first, and the last bytes are left out as far as the
-  decoder, which continues with zeros, does not need them. A stream is less than a byte longer than its
-  information on average.
+  has the probability (weight + 1) / 2^24 exactly. With other sums it would scale the weights, and then
+  float32 and float64 weights give different bytes.
+- The words of the coder are stored most significant byte first, without the last bytes that the decoder,
+  which continues with zeros, does not need. A stream is less than a byte longer than its information on
+  average.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ Integers: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 SymbolModel: TypeAlias = Any
 """A model of `constriction`; None for a single symbol, which takes no bits."""
 
-_PRECISION = 24
+# constriction's probabilities have 24 bits.
+_SCALE = 2**24
 _STATE_BYTES = 8
 _WORD_BYTES = 4
 
@@ -40,7 +41,7 @@ def total_of(size: int) -> int:
         >>> total_of(1000)
         16776216
     """
-    return int(2**_PRECISION - size)
+    return _SCALE - size
 
 
 def symbol_model(weights: Integers) -> SymbolModel:
@@ -88,7 +89,7 @@ class Writer:
     def finish(self) -> bytes:
         """Return the stream."""
         position, (lower, width) = self._coder.pos()
-        words = self._coder.get_compressed().astype(">u4").tobytes()
+        words: bytes = self._coder.get_compressed().astype(">u4").tobytes()
         start = _WORD_BYTES * position
         last = int.from_bytes(words[start:].ljust(_STATE_BYTES, b"\0"), "big")
         return (words[:start] + _shortest(last, lower, width)).rstrip(b"\0")

@@ -1,6 +1,6 @@
-"""Fits priors to the indices of images. Floats are allowed here, because only the resulting integers are stored.
+"""Fits priors to the indices of images. Floats are allowed here: only the resulting integers are stored.
 
-Axes: Q indices of a cell, K codes, D code dim, C contexts, G groups, N predictions, h w rows and columns of a grid.
+Axes: Q indices of a cell, K codes, D code dim, C contexts, N entries, h w rows and columns of a grid.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flatvq.codec.table import GROUPS, SCALE, Table, contexts_of, largest_value,
 from flatvq.quantize.init import distinct_rows, kmeans
 from flatvq.randomness import generator
 
-__all__ = ["digit_counts", "fit_table", "strength_of"]
+__all__ = ["Floats", "digit_counts", "fit_table", "level_strength", "strength_of"]
 
 Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
@@ -131,7 +131,7 @@ def _centroids(
     every = max(1, cells // (4 * _VECTORS_PER_CONTEXT * contexts))
     for grid in grids:
         for _, kind, stage, predicted, _ in _observed(table, grid):
-            samples[kind][stage].append(predicted[:: every])
+            samples[kind][stage].append(predicted[::every])
     centroids = np.zeros((2, stages, contexts, dim), np.int64)
     groups = np.zeros((2, stages, contexts), np.int64)
     for kind in range(2):
@@ -169,12 +169,14 @@ def _counted(table: Table, grids: Sequence[Integers]) -> Table:
     found, counts = np.unique(np.concatenate(keys), return_counts=True)
     bounds = np.searchsorted(found // size, np.arange((PASSES - 1) * stages * contexts + 1))
     offsets = np.stack([bounds[:-1], bounds[1:]], axis=1).reshape(table.offsets.shape)
-    return replace(table, offsets=offsets.astype(np.int64), codes=found % size, counts=counts.astype(np.int64))
+    return replace(
+        table, offsets=offsets.astype(np.int64), codes=found % size, counts=counts.astype(np.int64)
+    )
 
 
 def _with_strengths(table: Table) -> Table:
     """Choose the strengths, from the widest contexts to the narrowest."""
-    level_strength, of_level = _level_strength(table.marginal)
+    strength, of_level = level_strength(table.marginal)
     strengths, pass_strengths = np.ones_like(table.strengths), np.ones_like(table.pass_strengths)
     for kind, stage in np.ndindex(2, len(table.marginal)):
         in_passes = {number: _entries(table, number, stage) for number in numbers_of(kind)}
@@ -197,12 +199,10 @@ def _with_strengths(table: Table) -> Table:
         for number, (context, code, found) in in_passes.items():
             totals = np.bincount(context, found, len(wide))[context]
             pass_strengths[number - 1, stage], _ = strength_of(found, found, totals, parents[context, code])
-    return replace(
-        table, level_strength=level_strength, strengths=strengths, pass_strengths=pass_strengths
-    )
+    return replace(table, level_strength=strength, strengths=strengths, pass_strengths=pass_strengths)
 
 
-def _level_strength(marginal: Integers) -> tuple[int, Floats]:
+def level_strength(marginal: Integers) -> tuple[int, Floats]:
     """Choose the strength of equal probabilities; also return the probabilities that it gives, [Q, K]."""
     stage, code = np.nonzero(marginal)
     found = marginal[stage, code]

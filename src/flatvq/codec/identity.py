@@ -1,4 +1,4 @@
-"""What identifies a tokenizer: a hash of its configuration and of the tensors that encoding and decoding read."""
+"""What identifies a tokenizer: a hash of its recipe and of the tensors that inference reads."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["tokenizer_digest"]
 def tokenizer_digest(model: VQVAE) -> bytes:
     """Return the SHA-256 of a tokenizer.
 
-    It covers the recipe of the model as JSON with sorted keys, and each parameter and buffer that inference reads:
-    name, shape and little-endian float32 values, ordered by name. The training state of codebooks, such as
-    moving averages, is left out.
+    It covers the recipe of the model as JSON with sorted keys, and each parameter and buffer that inference
+    reads: name, shape and little-endian float32 values, ordered by name. The training state of codebooks,
+    such as moving averages, is left out.
 
     Args:
         model: the tokenizer, on any device.

@@ -40,7 +40,9 @@ class Pass:
     rows: Integers
     columns: Integers
 
-    def neighbours(self, height: int, width: int, part: slice) -> Iterator[tuple[Integers, Integers, Integers]]:
+    def neighbours(
+        self, height: int, width: int, part: slice
+    ) -> Iterator[tuple[Integers, Integers, Integers]]:
         """Yield each known neighbour of some cells, at most four.
 
         Args:

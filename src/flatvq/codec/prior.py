@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal, Protocol, TypeAlias, get_args
 
-import numpy as np
-
 from flatvq.codec.digits import join, sizes_of, split
 from flatvq.codec.entropy import Coder, Integers, SymbolModel, symbol_model
 from flatvq.codec.weights import fewest_bits, uniform
@@ -21,7 +19,7 @@ from flatvq.recipe import LevelRecipe, ModelRecipe
 __all__ = ["KINDS", "LevelPrior", "Prior", "PriorKind", "StaticLevel", "indices_per_cell", "without_prior"]
 
 PriorKind: TypeAlias = Literal["none", "order-0", "table"]
-"""`none`: all codes have the same probability. `order-0`: each code has its own. `table`: the probabilities also
+"""`none`: all codes have the same probability. `order-0`: each code has its own. `table`: probabilities also
 depend on the neighbours of a cell."""
 KINDS: tuple[PriorKind, ...] = get_args(PriorKind)
 

@@ -1,4 +1,4 @@
-"""Saves and loads the prior of a tokenizer, in the tokenizer's folder:
+"""Saves and loads the prior of a tokenizer, in the tokenizer's folder.
 
     FOLDER/
       prior.json          `PriorRecord`: kind, and what it was fitted to
@@ -104,9 +104,7 @@ def load_prior(folder: Path, recipe: ModelRecipe, tokenizer: bytes) -> Prior:
     return prior
 
 
-def build_prior(
-    kind: Literal["order-0", "table"], recipe: ModelRecipe, arrays: Arrays, origin: str
-) -> Prior:
+def build_prior(kind: Literal["order-0", "table"], recipe: ModelRecipe, arrays: Arrays, origin: str) -> Prior:
     """Build a prior from its integers.
 
     Args:
@@ -168,7 +166,11 @@ class _Fields:
         """
         array = self._arrays.get(f"{self._level}.{name}")
         fits = array is not None and array.dtype == dtype and array.ndim == len(shape)
-        if array is None or not fits or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
+        if (
+            array is None
+            or not fits
+            or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True))
+        ):
             raise self.error(f"no {name} that fit the model")
         values = array.astype(np.int64)
         if values.size and not low <= int(values.min()) <= int(values.max()) <= high:

@@ -1,15 +1,16 @@
 """The context-table prior: the probabilities of an index depend on the known neighbours of its cell.
 
-The cells are coded from coarse to fine (`passes`). The mean of the code vectors of the known neighbours predicts
-the code vector of a cell. The context is the nearest of C centroids to this prediction. For the second index of a
-cell and later ones, as of a residual quantizer, the code vectors of the previous indices are subtracted first.
+The cells are coded from coarse to fine (`passes`). The mean of the code vectors of the known neighbours
+predicts the code vector of a cell. The context is the nearest of C centroids to this prediction. For the
+second index of a cell and later ones, as of a residual quantizer, the code vectors of the previous indices
+are subtracted first.
 
 The probabilities of a context come from counts, which are shrunk towards those of wider contexts:
 
     level -> group of contexts -> context in all passes of its kind -> context in one pass
 
-Every number is an integer. Distances are computed in float64, whose products and sums of integers below 2^53 are
-exact in any order, so every machine finds the same contexts.
+Every number is an integer. Distances are computed in float64, where products and sums of integers below 2^53
+are exact in any order, so every machine finds the same contexts.
 
 Axes: Q indices of a cell, K codes, D code dim, C contexts, G groups, N cells, h w rows and columns of a grid.
 """
@@ -23,7 +24,7 @@ from math import isqrt
 import numpy as np
 import torch
 
-from flatvq.codec.entropy import Coder, Integers, SymbolModel, symbol_model
+from flatvq.codec.entropy import Coder, Integers, symbol_model
 from flatvq.codec.passes import PASSES, Pass, kind_of, numbers_of, passes
 from flatvq.codec.weights import fewest_bits, shrunk, uniform
 
@@ -71,8 +72,8 @@ class Table:
 def largest_value(stages: int, dim: int) -> int:
     """Return the largest magnitude of a value of `Table.vectors`.
 
-    Predictions and centroids are at most M = 2 x SCALE x Q x value. The numbers that `contexts_of` computes are
-    at most 3 D M^2, which is below 2^53.
+    Predictions and centroids are at most M = 2 x SCALE x Q x value. The numbers that `contexts_of` computes
+    are at most 3 D M^2, which is below 2^53.
 
     Args:
         stages: Q.
@@ -105,7 +106,8 @@ def predictions(table: Table, indices: Integers, each: Pass, part: slice) -> Int
         for vectors, plane in zip(table.vectors, indices, strict=True):
             sums[inside] += vectors[plane[rows, columns]]
         found[inside] += 1
-    return sums * (SCALE // np.maximum(found, 1))[:, None]
+    sums *= (SCALE // np.maximum(found, 1))[:, None]
+    return sums
 
 
 def contexts_of(centroids: Integers, predicted: Integers) -> Integers:
@@ -125,7 +127,8 @@ def contexts_of(centroids: Integers, predicted: Integers) -> Integers:
     means, points = torch.from_numpy(centroids).double(), torch.from_numpy(predicted).double()
     # Squared distances without |prediction|^2, which is the same for all centroids.
     distances = torch.addmm(means.square().sum(dim=1), points, means.T, alpha=-2)
-    return distances.numpy().argmin(axis=1)
+    nearest: Integers = distances.numpy().argmin(axis=1)
+    return nearest
 
 
 class TableLevel:
