@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, Literal
 
 from PIL import Image
 
+from flatvq.cli.contents import described
 from flatvq.cli.progress import step_progress
-from flatvq.cli.tables import console, new_table
 from flatvq.codec import Codec, load_codec, read_contents
 from flatvq.codec.container import Contents, Entry, read_streams
 from flatvq.codec.storage import PriorRecord, has_prior, save_prior
@@ -27,17 +27,9 @@ from flatvq.files import write_bytes
 from flatvq.model import load_tokenizer
 from flatvq.paths import expanded
 
-__all__ = [
-    "compress_files",
-    "decompress_file",
-    "description_of",
-    "fit_to_folder",
-    "show_contents",
-    "show_prior",
-]
+__all__ = ["compress_files", "decompress_file", "description_of", "fit_to_folder"]
 
 _ONE, _SEVERAL = ".fvq", ".fvqs"
-_MOST_SHOWN = 20
 # Images keep their size: the smallest side that they are enlarged to.
 _ANY_SIZE = 1
 
@@ -82,7 +74,7 @@ def compress_files(
         with step_progress("compress", len(images)) as progress:
             content = codec.compress_collection(_named(images, names, progress))
     write_bytes(target, content)
-    description = _described(target, read_contents(io.BytesIO(content), f"'{target}'"))
+    description = described(target, read_contents(io.BytesIO(content), f"'{target}'"))
     echo(
         f"{target}: {len(content):,} bytes, {description['bits_per_pixel']:.4f} bits per pixel, "
         f"prior: {description['prior']}"
@@ -118,33 +110,7 @@ def decompress_file(
 def description_of(path: Path) -> dict[str, Any]:
     """Describe a file, without a tokenizer."""
     with _opened(path) as file:
-        return _described(path, read_contents(file, f"'{path}'"))
-
-
-def show_contents(description: dict[str, Any]) -> None:
-    """Print what `description_of` returns."""
-    table = new_table(description["file"], "field", "value")
-    for key, value in description.items():
-        if key not in ("file", "images"):
-            shown = (
-                f"{value:.4f}"
-                if isinstance(value, float)
-                else f"{value:,}"
-                if isinstance(value, int)
-                else value
-            )
-            table.add_row(key.replace("_", " "), str(shown))
-    console.print(table)
-    images = description["images"]
-    levels = [f"level {number} bytes" for number in reversed(range(description["levels"]))]
-    table = new_table("Images", "name", "size", *levels, "bits per pixel")
-    for image in images[:_MOST_SHOWN]:
-        size = f"{image['width']} x {image['height']}"
-        lengths = [f"{length:,}" for length in reversed(image["level_bytes"])]
-        table.add_row(image["name"], size, *lengths, f"{image['bits_per_pixel']:.4f}")
-    console.print(table)
-    if len(images) > _MOST_SHOWN:
-        console.print(f"  and {len(images) - _MOST_SHOWN} more images (all with --json)")
+        return described(path, read_contents(file, f"'{path}'"))
 
 
 def fit_to_folder(
@@ -190,17 +156,6 @@ def fit_to_folder(
         )
     save_prior(folder, record, arrays)
     return record
-
-
-def show_prior(record: PriorRecord) -> None:
-    """Print what a prior saves."""
-    console.print(f"Fitted a prior of kind {record.kind} to {record.images} images and their mirror images.")
-    nominal, coded = record.nominal_bits_per_pixel, record.coded_bits_per_pixel
-    if nominal and coded is not None:
-        console.print(
-            f"On {record.held_out_images} images that were set aside: {coded:.4f} bits per pixel instead of "
-            f"{nominal:.4f} ({coded / nominal - 1:+.1%})."
-        )
 
 
 def _model_folder(tokenizer: Path) -> Path:
@@ -298,31 +253,3 @@ def _png(pixels: Pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _described(path: Path, contents: Contents) -> dict[str, Any]:
-    pixels = sum(entry.width * entry.height for entry in contents.entries)
-    streams = sum(sum(entry.lengths) for entry in contents.entries)
-    return {
-        "file": str(path),
-        "format": contents.version,
-        "collection": contents.collection,
-        "prior": contents.prior,
-        "identity": contents.identity.hex(),
-        "levels": contents.levels,
-        "image_count": len(contents.entries),
-        "bytes": contents.size,
-        "stream_bytes": streams,
-        "bits_per_pixel": 8 * contents.size / pixels if pixels else 0.0,
-        "images": [
-            {
-                "name": entry.name,
-                "width": entry.width,
-                "height": entry.height,
-                # Bottom first, as everywhere else.
-                "level_bytes": list(reversed(entry.lengths)),
-                "bits_per_pixel": 8 * sum(entry.lengths) / (entry.width * entry.height),
-            }
-            for entry in contents.entries
-        ],
-    }

@@ -137,7 +137,7 @@ def _shortest(last: int, lower: int, width: int) -> bytes:
     # The encoder has carried into the words before if its point lies behind the overflow.
     low, high = (0, end - 2**64) if last < lower and end > 2**64 else (lower, min(end, 2**64))
     for count in range(_STATE_BYTES):
-        step = 256 ** (_STATE_BYTES - count)
+        step = 1 << 8 * (_STATE_BYTES - count)
         point = -(-low // step) * step
         if point < high:
             return point.to_bytes(_STATE_BYTES, "big")[:count]

@@ -67,10 +67,13 @@ def strength_of(found: Integers, counts: Integers, totals: Integers, parents: Fl
         >>> strength_of(skewed, skewed, np.array([100, 100]), half)[0]
         2
     """
-    estimates = [(counts - 1 + strength * parents) / (totals - 1 + strength) for strength in _STRENGTHS]
-    bits = [-float(found @ np.log2(estimate)) for estimate in estimates]
-    best = int(np.argmin(bits))
-    return _STRENGTHS[best], estimates[best]
+
+    def estimates(strength: int) -> Floats:
+        return (counts - 1 + strength * parents) / (totals - 1 + strength)
+
+    bits = [-float(found @ np.log2(estimates(strength))) for strength in _STRENGTHS]
+    best = _STRENGTHS[int(np.argmin(bits))]
+    return best, estimates(best)
 
 
 def fit_table(grids: Sequence[Integers], vectors: Floats, contexts: int, seed: int) -> Table:

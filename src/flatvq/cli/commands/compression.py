@@ -89,7 +89,8 @@ def inspect(
 
     No tokenizer is needed. The checksum is verified.
     """
-    from flatvq.cli.compression import description_of, show_contents
+    from flatvq.cli.compression import description_of
+    from flatvq.cli.contents import show_contents
 
     description = description_of(file)
     if as_json:
@@ -126,7 +127,8 @@ def prior(
     `flatvq compress` then writes smaller files. Every tenth image is set aside to measure by how much. Fit
     the prior to images of the kind and size that will be compressed.
     """
-    from flatvq.cli.compression import fit_to_folder, show_prior
+    from flatvq.cli.compression import fit_to_folder
+    from flatvq.cli.contents import show_prior
 
     record = fit_to_folder(
         tokenizer, images, kind.value, contexts=contexts, resize=resize or [0], seed=seed, replace=replace
