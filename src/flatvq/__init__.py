@@ -21,6 +21,8 @@ __version__ = versions.VERSION
 if TYPE_CHECKING:
     from flatvq.capacities import CAPACITIES as CAPACITIES
     from flatvq.capacities import CapacityKind as CapacityKind
+    from flatvq.codec import Codec as Codec
+    from flatvq.codec import load_codec as load_codec
     from flatvq.errors import FlatvqError as FlatvqError
     from flatvq.errors import MissingExtraError as MissingExtraError
     from flatvq.errors import NonFiniteError as NonFiniteError
@@ -104,6 +106,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "flatvq.capacities": ("CAPACITIES", "CapacityKind"),
+    "flatvq.codec": ("Codec", "load_codec"),
     "flatvq.errors": (
         "FlatvqError",
         "MissingExtraError",

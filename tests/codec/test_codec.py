@@ -88,7 +88,7 @@ def test_an_order_0_prior_codes_at_the_entropy_of_its_counts() -> None:
     probabilities = (counts + strength / 30) / (counts.sum() + strength)
     held_out = image(96, 96, 9)
     bits = -np.log2(probabilities)[indices_of(model, held_out)[0]].sum()
-    assert 8 * sum(map(len, codec.encode(held_out).streams)) == pytest.approx(bits, abs=9)
+    assert 8 * sum(map(len, codec.to_streams(held_out).streams)) == pytest.approx(bits, abs=9)
 
 
 def test_priors_save_bits_on_real_photographs() -> None:
@@ -140,7 +140,7 @@ def test_a_prior_is_saved_with_its_tokenizer(tmp_path: Path) -> None:
     assert load_codec(tmp_path, prior=False).compress(image(40, 40)) == old
     with pytest.raises(FlatvqError, match="needs a prior of kind table"):
         before.decompress(new)
-    measured = [Codec(model, codec.prior).encode(image(64, 64, seed)).streams for seed in (9, 19, 29)]
+    measured = [Codec(model, codec.prior).to_streams(image(64, 64, seed)).streams for seed in (9, 19, 29)]
     assert record.coded_bits_per_pixel == 8 * sum(len(stream) for (stream,) in measured) / (3 * 64**2)
     assert record.nominal_bits_per_pixel == pytest.approx(np.log2(30) / 16)
 

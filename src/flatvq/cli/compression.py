@@ -244,7 +244,7 @@ def _targets(path: Path, contents: Contents, out: Path | None) -> list[Path]:
 
 def _decoded(codec: Codec, contents: Contents, entry: Entry, file: BinaryIO, path: Path) -> Pixels:
     try:
-        return codec.decode(read_streams(file, entry), contents.prior)
+        return codec.from_streams(read_streams(file, entry), contents.prior)
     except FlatvqError as error:
         raise FlatvqError(f"'{path}': {error.what}", error.remedy) from None
 

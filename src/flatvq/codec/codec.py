@@ -77,7 +77,7 @@ class Codec:
         Raises:
             FlatvqError: if the image is not uint8 [H, W, 3].
         """
-        return pack(self.prior.kind, self.identity, [self.encode(image)], names=None)
+        return pack(self.prior.kind, self.identity, [self.to_streams(image)], names=None)
 
     def compress_collection(self, images: Iterable[tuple[str, Pixels]]) -> bytes:
         """Compress images to the content of a `.fvqs` file.
@@ -92,7 +92,7 @@ class Codec:
         names, coded = [], []
         for name, image in images:
             names.append(name)
-            coded.append(self.encode(image))
+            coded.append(self.to_streams(image))
         return pack(self.prior.kind, self.identity, coded, names)
 
     def decompress(self, content: bytes) -> Pixels:
@@ -109,7 +109,7 @@ class Codec:
             contents = self.open(file, "the file")
             if contents.collection:
                 raise FlatvqError("the file is a collection", "decompress it with decompress_collection")
-            return self.decode(read_streams(file, contents.entries[0]), contents.prior)
+            return self.from_streams(read_streams(file, contents.entries[0]), contents.prior)
 
     def decompress_collection(self, content: bytes) -> Iterator[tuple[str, Pixels]]:
         """Decompress the content of a `.fvqs` file, or of a `.fvq` file.
@@ -123,7 +123,7 @@ class Codec:
         with BytesIO(content) as file:
             contents = self.open(file, "the file")
             for entry in contents.entries:
-                yield entry.name, self.decode(read_streams(file, entry), contents.prior)
+                yield entry.name, self.from_streams(read_streams(file, entry), contents.prior)
 
     def open(self, file: BinaryIO, origin: str) -> Contents:
         """Read what a file says about itself, and check that this codec can decompress it.
@@ -149,7 +149,7 @@ class Codec:
             raise FlatvqError(what, "compress the image again")
         return contents
 
-    def encode(self, image: Pixels) -> CodedImage:
+    def to_streams(self, image: Pixels) -> CodedImage:
         """Compress an image to streams.
 
         Args:
@@ -164,7 +164,7 @@ class Codec:
         return CodedImage(image.shape[1], image.shape[0], tuple(reversed(streams)))
 
     @torch.no_grad()
-    def decode(self, image: CodedImage, kind: PriorKind) -> Pixels:
+    def from_streams(self, image: CodedImage, kind: PriorKind) -> Pixels:
         """Decompress streams to an image, uint8 [H, W, C].
 
         Args:

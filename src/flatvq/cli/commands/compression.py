@@ -49,7 +49,7 @@ def compress(
 ) -> None:
     """Compress one image to a .fvq file, or several to a .fvqs file.
 
-    Images may have any size. With a prior (`flatvq prior`), files are about a fifth smaller.
+    Images may have any size. `flatvq prior` makes files smaller.
     """
     from flatvq.cli.compression import compress_files
 
