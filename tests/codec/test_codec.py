@@ -17,11 +17,12 @@ from flatvq.codec.container import CodedImage, pack
 from flatvq.codec.prior import Prior
 from flatvq.codec.storage import build_prior, load_prior, save_prior
 from flatvq.codec.training import fit_prior
-from flatvq.data import load_image, open_data
+from flatvq.data import load_image, open_data, open_folder
 from flatvq.errors import FlatvqError
 from flatvq.model import VQVAE, load_tokenizer, save_tokenizer
 from flatvq.recipe import DataRecipe
 
+ROOT = Path(__file__).parents[2]
 SIZES = [(1, 1), (3, 70), (64, 64), (61, 45)]
 
 
@@ -103,6 +104,19 @@ def test_priors_save_bits_on_real_photographs() -> None:
         codec = Codec(model, build_prior(kind, model.recipe, arrays, "it"))
         sizes[kind] = len(codec.compress_collection(("", each) for each in photographs[1::4]))
     assert sizes["table"] < sizes["order-0"] < sizes["none"]
+
+
+@pytest.mark.slow
+def test_a_table_saves_bits_on_held_out_photographs_of_a_trained_tokenizer(imagenet_sample: Path) -> None:
+    model = load_tokenizer(ROOT / "results/headline/models/single-seed-10")
+    fitted, held_out = (
+        open_folder(imagenet_sample / part, crop=1, resize=96).images for part in ("train", "val")
+    )
+    _, arrays = fit_prior(model, (load_image(fitted, number) for number in range(0, 700, 10)), contexts=64)
+    prior = build_prior("table", model.recipe, arrays, "it")
+    images = [("", load_image(held_out, number)) for number in range(0, 100, 10)]
+    nominal, coded = (len(Codec(model, each).compress_collection(images)) for each in (None, prior))
+    assert coded < 0.93 * nominal
 
 
 def test_a_collection_holds_names_and_images() -> None:

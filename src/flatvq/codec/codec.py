@@ -16,8 +16,8 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 
+from flatvq.codec.bands import decode_in_bands, encode_in_bands
 from flatvq.codec.container import ID_BYTES, CodedImage, Contents, pack, read_contents, read_streams
 from flatvq.codec.entropy import Integers, Reader, Writer
 from flatvq.codec.identity import tokenizer_digest
@@ -179,9 +179,8 @@ class Codec:
             torch.from_numpy(level)[None].to(device) for level in self._read(image, self._priors[kind])
         ]
         with torch.autocast(device.type, enabled=False):
-            pixels = self.model.decode(indices)[0, :, : image.height, : image.width]
-        rounded = pixels.float().clamp(0, 1).mul(255).round().to(torch.uint8)
-        return rounded.permute(1, 2, 0).contiguous().cpu().numpy()
+            pixels = decode_in_bands(self.model, indices)[:, : image.height, : image.width]
+        return pixels.permute(1, 2, 0).contiguous().numpy()
 
     def _identity(self, prior: Prior) -> bytes:
         content = self._tokenizer + prior.kind.encode() + prior.digest
@@ -241,14 +240,12 @@ def indices_of(model: VQVAE, image: Pixels) -> list[Integers]:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         what = f"an image of {image.dtype} {list(image.shape)} is not uint8 [H, W, 3]"
         raise FlatvqError(what, "convert it with Pillow's .convert('RGB')")
-    device = next(model.parameters()).device
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-    scaled = with_channels(pixels, model.recipe.channels).to(device).float() / 255
     height, width = image.shape[:2]
     padded_height, padded_width = _padded(height, width, model.factor)
-    padding = (0, padded_width - width, 0, padded_height - height)
-    with torch.autocast(device.type, enabled=False):
-        levels = model.encode(F.pad(scaled, padding, mode="replicate"))
+    missing = ((0, padded_height - height), (0, padded_width - width), (0, 0))
+    pixels = torch.from_numpy(np.pad(image, missing, mode="edge")).permute(2, 0, 1)[None]
+    with torch.autocast(next(model.parameters()).device.type, enabled=False):
+        levels = encode_in_bands(model, with_channels(pixels, model.recipe.channels))
     return [level[0].reshape(-1, *level.shape[-2:]).cpu().numpy() for level in levels]
 
 
