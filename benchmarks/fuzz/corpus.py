@@ -167,12 +167,12 @@ def _write_compressed(folder: Path, tokenizer: Path) -> None:
     """Write images compressed by a tokenizer with two levels, with and without a prior."""
     from flatvq.codec import Codec, load_codec
     from flatvq.codec.storage import save_prior
-    from flatvq.codec.training import fit_prior
+    from flatvq.codec.training import encode_images, fit_prior
 
     shutil.copytree(tokenizer, folder / "tokenizer")
     model = load_codec(folder / "tokenizer").model
     pictures = [np.asarray(_picture(number)) for number in range(8)]
-    save_prior(folder / "tokenizer", *fit_prior(model, pictures, "table", contexts=4))
+    save_prior(folder / "tokenizer", *fit_prior(model, encode_images(model, pictures), contexts=4))
     plain, coded = Codec(model), load_codec(folder / "tokenizer")
     (folder / "plain.fvq").write_bytes(plain.compress(pictures[0]))
     (folder / "coded.fvq").write_bytes(coded.compress(pictures[1]))

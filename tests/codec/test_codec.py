@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +17,10 @@ from flatvq.codec import Codec, load_codec, read_contents
 from flatvq.codec.codec import indices_of
 from flatvq.codec.container import CodedImage, pack
 from flatvq.codec.prior import Prior
-from flatvq.codec.storage import build_prior, load_prior, save_prior
-from flatvq.codec.training import fit_prior
+from flatvq.codec.storage import Arrays, PriorRecord, build_prior, load_prior, save_prior
+from flatvq.codec.training import encode_images, fit_prior
 from flatvq.data import load_image, open_data, open_folder
+from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.model import VQVAE, load_tokenizer, save_tokenizer
 from flatvq.recipe import DataRecipe
@@ -26,10 +29,16 @@ ROOT = Path(__file__).parents[2]
 SIZES = [(1, 1), (3, 70), (64, 64), (61, 45)]
 
 
+def fitted(
+    model: VQVAE, images: Iterable[Pixels], kind: Any = "table", contexts: int = 256
+) -> tuple[PriorRecord, Arrays]:
+    return fit_prior(model, encode_images(model, images), kind, contexts=contexts)
+
+
 def prior_of(model: VQVAE, kind: str) -> Prior | None:
     if kind == "none":
         return None
-    _, arrays = fit_prior(model, [image(50, 60, seed) for seed in range(6)], kind, contexts=4)
+    _, arrays = fitted(model, [image(50, 60, seed) for seed in range(6)], kind, contexts=4)
     return build_prior(kind, model.recipe, arrays, "it")
 
 
@@ -79,7 +88,7 @@ def test_without_a_prior_files_have_the_nominal_bits(kind: str) -> None:
 def test_an_order_0_prior_codes_at_the_entropy_of_its_counts() -> None:
     model = tokenizer()
     originals = [image(96, 96, seed) for seed in range(3)]
-    _, arrays = fit_prior(model, originals, "order-0")
+    _, arrays = fitted(model, originals, "order-0")
     codec = Codec(model, build_prior("order-0", model.recipe, arrays, "it"))
     counts = arrays["0.counts"][0].astype(float)
     both = [*originals, *(each[:, ::-1] for each in originals)]
@@ -99,8 +108,8 @@ def test_priors_save_bits_on_real_photographs() -> None:
     nominal = Codec(model).compress_collection(("", each) for each in photographs[1::4])
     sizes = {"none": len(nominal)}
     for kind in ("order-0", "table"):
-        fitted = [each for number, each in enumerate(photographs) if number % 4 != 1]
-        _, arrays = fit_prior(model, fitted, kind, contexts=8)
+        photographs_fitted = [each for number, each in enumerate(photographs) if number % 4 != 1]
+        _, arrays = fitted(model, photographs_fitted, kind, contexts=8)
         codec = Codec(model, build_prior(kind, model.recipe, arrays, "it"))
         sizes[kind] = len(codec.compress_collection(("", each) for each in photographs[1::4]))
     assert sizes["table"] < sizes["order-0"] < sizes["none"]
@@ -109,10 +118,10 @@ def test_priors_save_bits_on_real_photographs() -> None:
 @pytest.mark.slow
 def test_a_table_saves_bits_on_held_out_photographs_of_a_trained_tokenizer(imagenet_sample: Path) -> None:
     model = load_tokenizer(ROOT / "results/headline/models/single-seed-10")
-    fitted, held_out = (
+    training, held_out = (
         open_folder(imagenet_sample / part, crop=1, resize=96).images for part in ("train", "val")
     )
-    _, arrays = fit_prior(model, (load_image(fitted, number) for number in range(0, 700, 10)), contexts=64)
+    _, arrays = fitted(model, (load_image(training, number) for number in range(0, 700, 10)), contexts=64)
     prior = build_prior("table", model.recipe, arrays, "it")
     images = [("", load_image(held_out, number)) for number in range(0, 100, 10)]
     nominal, coded = (len(Codec(model, each).compress_collection(images)) for each in (None, prior))
@@ -138,9 +147,7 @@ def test_a_prior_is_saved_with_its_tokenizer(tmp_path: Path) -> None:
     )
     before = load_codec(tmp_path)
     old = before.compress(image(40, 40))
-    record, arrays = fit_prior(
-        load_tokenizer(tmp_path), [image(64, 64, seed) for seed in range(30)], contexts=4
-    )
+    record, arrays = fitted(load_tokenizer(tmp_path), [image(64, 64, seed) for seed in range(30)], contexts=4)
     save_prior(tmp_path, record, arrays)
     assert record.images == 27
     assert record.held_out_images == 3
@@ -164,7 +171,7 @@ def test_another_tokenizer_or_prior_is_refused(tmp_path: Path) -> None:
     content = Codec(first).compress(image(40, 40))
     with pytest.raises(FlatvqError, match="another tokenizer or prior"):
         Codec(second).decompress(content)
-    record, arrays = fit_prior(first, [image(64, 64)], "order-0")
+    record, arrays = fitted(first, [image(64, 64)], "order-0")
     save_prior(tmp_path, record, arrays)
     with pytest.raises(FlatvqError, match="belongs to another tokenizer"):
         load_prior(tmp_path, second.recipe, bytes(32))
@@ -182,7 +189,7 @@ def test_training_state_does_not_change_the_identity() -> None:
 
 def test_a_table_of_a_very_large_codebook_is_refused() -> None:
     with pytest.raises(FlatvqError, match="a table takes codebooks of at most 65536 codes"):
-        fit_prior(tokenizer("large lookup-free"), [image(20, 20)], "table")
+        fitted(tokenizer("large lookup-free"), [image(20, 20)], "table")
 
 
 @pytest.mark.parametrize("prior", ["none", "order-0", "table"])

@@ -17,7 +17,7 @@ from flatvq.cli.progress import step_progress
 from flatvq.codec import Codec, load_codec, read_contents
 from flatvq.codec.container import Contents, Entry, read_streams
 from flatvq.codec.storage import PriorRecord, has_prior, save_prior
-from flatvq.codec.training import fit_prior
+from flatvq.codec.training import encode_images, fit_prior, require_table_size
 from flatvq.data import FileStatus, load_image, open_folder
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import decode
@@ -142,18 +142,15 @@ def fit_to_folder(
     if has_prior(folder) and not replace:
         what = f"'{folder}' has a prior, and files compressed with it need it"
         raise FlatvqError(what, "add --replace, or copy the tokenizer to another folder")
+    if kind == "table":
+        require_table_size(model.recipe)
     opened = [open_folder(images, _ANY_SIZE, size).images for size in resize]
     total = sum(len(each) for each in opened)
+    # Sizes of one image are neighbours, so that every size is among the images that are set aside.
+    loaded = (load_image(each, number) for number in range(len(opened[0])) for each in opened)
     with step_progress("prior", total) as progress:
-        record, arrays = fit_prior(
-            model,
-            # Sizes of one image are neighbours, so that every size is among the images that are set aside.
-            (load_image(each, number) for number in range(len(opened[0])) for each in opened),
-            kind,
-            contexts=contexts,
-            seed=seed,
-            progress=lambda done: progress(done, total),
-        )
+        encoded = encode_images(model, loaded, progress=lambda done: progress(done, total))
+    record, arrays = fit_prior(model, encoded, kind, contexts=contexts, seed=seed)
     save_prior(folder, record, arrays)
     return record
 

@@ -5,7 +5,8 @@ Axes: Q indices of a cell, K codes, D code dim, h w rows and columns of a grid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from math import log2
 from typing import Literal
 
@@ -24,78 +25,110 @@ from flatvq.model import VQVAE
 from flatvq.quantize import Quantizer
 from flatvq.recipe import ModelRecipe
 
-__all__ = ["fit_prior"]
+__all__ = ["EncodedImages", "encode_images", "fit_prior", "require_table_size"]
 
 # Every tenth image is set aside to measure the prior, if there are enough.
 _HELD_OUT_EVERY = 10
 _FEWEST_IMAGES = 20
 
 
+@dataclass(frozen=True)
+class EncodedImages:
+    """The indices of images, to fit priors to."""
+
+    grids: tuple[list[Integers], ...]
+    """Of each image and each level, bottom first, int64 [Q, h, w]."""
+    mirrored: tuple[list[Integers], ...]
+    """Of the mirror images."""
+    pixels: tuple[int, ...]
+    """H x W of each image."""
+
+
+def encode_images(
+    model: VQVAE, images: Iterable[Pixels], progress: Callable[[int], None] = lambda done: None
+) -> EncodedImages:
+    """Encode images and their mirror images.
+
+    Args:
+        model: the tokenizer, in eval mode.
+        images: uint8 [H, W, 3], of any size. Statistics depend on the scale of images, so they should have
+            the size of the images that will be compressed.
+        progress: takes the number of images that have been encoded.
+
+    Raises:
+        FlatvqError: if there are no images.
+    """
+    grids, mirrored, pixels = [], [], []
+    for number, image in enumerate(images):
+        grids.append(indices_of(model, image))
+        mirrored.append(indices_of(model, image[:, ::-1]))
+        pixels.append(image.shape[0] * image.shape[1])
+        progress(number + 1)
+    if not grids:
+        raise FlatvqError("there are no images to fit a prior to", "give a folder of images")
+    return EncodedImages(tuple(grids), tuple(mirrored), tuple(pixels))
+
+
 def fit_prior(
     model: VQVAE,
-    images: Iterable[Pixels],
+    images: EncodedImages,
     kind: Literal["order-0", "table"] = "table",
     *,
     contexts: int = 256,
     seed: int = 0,
-    progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[PriorRecord, Arrays]:
     """Fit a prior to images and their mirror images.
 
     If there are at least 20 images, every tenth one is set aside, and the prior is measured on those.
 
     Args:
-        model: the tokenizer, in eval mode.
-        images: uint8 [H, W, 3], of any size. Statistics depend on the scale of images, so they should have
-            the size of the images that will be compressed.
+        model: the tokenizer.
+        images: the images.
         kind: `order-0`, or `table` for probabilities that depend on the neighbours.
         contexts: the number of contexts of a table for each kind of pass.
         seed: the seed of the clusterings.
-        progress: takes the number of images that have been encoded.
 
     Returns:
         The record and the integers for `flatvq.codec.storage.save_prior`.
 
     Raises:
-        FlatvqError: if there are no images, or the codebook is too large for a table.
+        FlatvqError: if the codebook is too large for a table.
     """
     recipe = model.recipe
-    if kind == "table" and (large := max(level.codebook_size for level in recipe.levels)) > MOST_SYMBOLS:
-        what = f"a table takes codebooks of at most {MOST_SYMBOLS} codes, and one has {large}"
-        raise FlatvqError(what, "fit a prior of kind order-0")
-    fitted: list[list[Integers]] = []
-    mirrored: list[list[Integers]] = []
-    pixels: list[int] = []
-    for number, image in enumerate(images):
-        fitted.append(indices_of(model, image))
-        mirrored.append(indices_of(model, image[:, ::-1]))
-        pixels.append(image.shape[0] * image.shape[1])
-        progress(number + 1)
-    if not fitted:
-        raise FlatvqError("there are no images to fit a prior to", "give a folder of images")
-    held_out = (
-        range(_HELD_OUT_EVERY - 1, len(fitted), _HELD_OUT_EVERY) if len(fitted) >= _FEWEST_IMAGES else ()
-    )
-    used = [number for number in range(len(fitted)) if number not in held_out]
-    grids = [fitted[number] for number in used] + [mirrored[number] for number in used]
+    if kind == "table":
+        require_table_size(recipe)
+    every = range(len(images.grids))
+    held_out = every[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY] if len(every) >= _FEWEST_IMAGES else ()
+    used = [number for number in every if number not in held_out]
+    grids = [source[number] for source in (images.grids, images.mirrored) for number in used]
     arrays: Arrays = {}
     for level in range(len(recipe.levels)):
         arrays |= _level_arrays(model, level, [each[level] for each in grids], kind, contexts, seed)
     prior = build_prior(kind, recipe, arrays, "the prior")
-    set_aside = [fitted[number] for number in held_out]
-    area = sum(pixels[number] for number in held_out)
-    return (
-        PriorRecord(
-            kind=kind,
-            tokenizer=tokenizer_digest(model).hex(),
-            digest=prior.digest.hex(),
-            images=len(used),
-            held_out_images=len(set_aside),
-            nominal_bits_per_pixel=_nominal_bits(recipe, set_aside) / area if area else None,
-            coded_bits_per_pixel=_coded_bits(prior, set_aside) / area if area else None,
-        ),
-        arrays,
+    set_aside = [images.grids[number] for number in held_out]
+    area = sum(images.pixels[number] for number in held_out)
+    record = PriorRecord(
+        kind=kind,
+        tokenizer=tokenizer_digest(model).hex(),
+        digest=prior.digest.hex(),
+        images=len(used),
+        held_out_images=len(set_aside),
+        nominal_bits_per_pixel=_nominal_bits(recipe, set_aside) / area if area else None,
+        coded_bits_per_pixel=_coded_bits(prior, set_aside) / area if area else None,
     )
+    return record, arrays
+
+
+def require_table_size(recipe: ModelRecipe) -> None:
+    """Check that a model can have a table.
+
+    Raises:
+        FlatvqError: if a codebook is too large.
+    """
+    large = max(level.codebook_size for level in recipe.levels)
+    if large > MOST_SYMBOLS:
+        what = f"a table takes codebooks of at most {MOST_SYMBOLS} codes, and one has {large}"
+        raise FlatvqError(what, "fit a prior of kind order-0")
 
 
 def _level_arrays(
@@ -138,7 +171,7 @@ def _code_vectors(quantizer: Quantizer) -> Floats:
     return torch.stack(of_stages).double().cpu().numpy()
 
 
-def _nominal_bits(recipe: ModelRecipe, images: list[list[Integers]]) -> float:
+def _nominal_bits(recipe: ModelRecipe, images: Sequence[list[Integers]]) -> float:
     return sum(
         grid.size * log2(level.codebook_size)
         for image in images
@@ -146,7 +179,7 @@ def _nominal_bits(recipe: ModelRecipe, images: list[list[Integers]]) -> float:
     )
 
 
-def _coded_bits(prior: Prior, images: list[list[Integers]]) -> int:
+def _coded_bits(prior: Prior, images: Sequence[list[Integers]]) -> int:
     bits = 0
     for image in images:
         for level, grid in zip(prior.levels, image, strict=True):
