@@ -25,7 +25,17 @@ from benchmarks.fuzz.runner import ROOT, batches_of, merged, run, write_corpus_i
 from benchmarks.fuzz.targets import TARGETS
 
 RECORD = ROOT / "results" / "fuzz.json"
-PACKAGES = ("flatvq", "numpy", "pillow", "pyarrow", "pydantic", "PyYAML", "safetensors", "torch")
+PACKAGES = (
+    "constriction",
+    "flatvq",
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "pydantic",
+    "PyYAML",
+    "safetensors",
+    "torch",
+)
 COUNT = 100_000
 _FAULTS_KEPT = 100
 

@@ -21,6 +21,8 @@ __version__ = versions.VERSION
 if TYPE_CHECKING:
     from flatvq.capacities import CAPACITIES as CAPACITIES
     from flatvq.capacities import CapacityKind as CapacityKind
+    from flatvq.codec import Codec as Codec
+    from flatvq.codec import load_codec as load_codec
     from flatvq.codes import CodeDataset as CodeDataset
     from flatvq.codes import CodeManifest as CodeManifest
     from flatvq.codes import CodeStream as CodeStream
@@ -114,6 +116,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "flatvq.capacities": ("CAPACITIES", "CapacityKind"),
+    "flatvq.codec": ("Codec", "load_codec"),
     "flatvq.codes": ("CodeDataset", "CodeManifest", "CodeStream", "decode_codes", "encode_images"),
     "flatvq.errors": (
         "FlatvqError",
