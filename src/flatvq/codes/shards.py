@@ -27,7 +27,7 @@ __all__ = ["ROW_GROUP_SIZE", "Row", "index_dtype", "level_column", "schema_of", 
 ROW_GROUP_SIZE = 64
 """Images of a row group, the unit that readers load. Smaller ones repeat the dictionary more often."""
 
-# A dictionary of the largest codebooks, which would otherwise be given up at 1 MiB.
+# Room for the dictionary of the largest codebooks: beyond 1 MiB, the default, values would be stored instead.
 _DICTIONARY_BYTES = 2**26
 _ZSTD_LEVEL = 3
 
