@@ -24,10 +24,11 @@ def float32_arithmetic(device: torch.device) -> Iterator[None]:
 
     This turns off autocast, and TF32 and bfloat16 inside of convolutions and matrix products.
     """
-    settings: list[Any] = [
-        *(torch.backends.cudnn.conv, torch.backends.cuda.matmul),
-        *(torch.backends.mkldnn.conv, torch.backends.mkldnn.matmul),
-    ]
+    backends: Any = torch.backends  # whose types lack these settings
+    settings = (
+        *(backends.cudnn.conv, backends.cuda.matmul),
+        *(backends.mkldnn.conv, backends.mkldnn.matmul),
+    )
     before = [setting.fp32_precision for setting in settings]
     try:
         for setting in settings:
