@@ -2,8 +2,8 @@
 
     python -m benchmarks.compression TRAIN HELD_OUT
 
-Priors of the committed single-level tokenizer are fitted to the photographs of the folder TRAIN. Centre crops of
-the photographs of HELD_OUT become real files, at two sizes.
+Priors of the committed single-level tokenizer are fitted to the photographs of the folder TRAIN. Centre crops
+of the photographs of HELD_OUT become real files, at two sizes.
 """
 
 from __future__ import annotations
