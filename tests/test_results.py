@@ -64,7 +64,8 @@ def test_arms_are_matched_as_the_study_says(path: Path) -> None:
     if "bits" in rule["capacities"]:
         matched = [bits[name] for name in bits if name not in rule.get("unmatched", ())]
         assert max(matched) / min(matched) - 1 < 0.01
-    for capacity in {"parameters", "multiply_adds"} & set(rule["capacities"]):
+    counts = {"parameters", "multiply_adds", "network_parameters", "network_multiply_adds"}
+    for capacity in counts & set(rule["capacities"]):
         spent = {arm["name"]: arm[capacity] for arm in study["arms"]}
         for name, value in spent.items():
             off = value / spent[rule["reference"]] - 1

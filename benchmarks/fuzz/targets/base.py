@@ -55,7 +55,7 @@ class Target(ABC):
         """Read mutated files as the program does.
 
         Returns:
-            The outcome in a word.
+            The outcome in one word.
 
         Raises:
             FlatvqError: if they are refused.

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from math import isfinite, prod
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from flatvq.capacities import CAPACITIES
-from flatvq.errors import nearest
+from flatvq.errors import UnknownNameError, nearest
+from flatvq.metrics import PRIMARY, TRIAL_METRICS
 from flatvq.paths import name_fault, same_name
+from flatvq.recipe.data import DataRecipe
 from flatvq.recipe.reading import merge, parse, shown
-from flatvq.recipe.renamed import CODEBOOK_KEYS, RANGE_KEYS, current_keys
+from flatvq.recipe.renamed import CODEBOOK_KEYS, RANGE_KEYS, STUDY_KEYS, current_keys
 from flatvq.recipe.section import NameIn, Section, Seed, Seeds
-from flatvq.recipe.sections import (
-    CodebookRecipe,
-    DataRecipe,
-    EvaluateRecipe,
-    ModelRecipe,
-    TrainRecipe,
-)
+from flatvq.recipe.sections import CodebookRecipe, EvaluateRecipe, ModelRecipe, TrainRecipe
 
 __all__ = [
     "ArmRecipe",
@@ -33,6 +29,9 @@ __all__ = [
 ]
 
 _MAX_TRIALS = 10_000
+_LOOKS = (8, 16, 32, 64, 128)
+
+LookSize = Annotated[int, Field(ge=1, le=_MAX_TRIALS)]
 
 
 Capacity = Annotated[str, NameIn(CAPACITIES)]
@@ -66,6 +65,15 @@ class Sections(Section):
             if replacement.start >= stop:
                 what = f"codebook.replacement.start is {replacement.start}"
                 raise ValueError(f"{what}, but replacement stops at step {stop}")
+        return self
+
+    @model_validator(mode="after")
+    def _levels_start_during_training(self) -> Self:
+        for number, level in enumerate(self.model.levels):
+            ready = level.start + level.warmup_steps
+            if ready and ready >= self.train.steps:
+                what = f"model.levels.{number} starts fully at step {ready} (start + warmup_steps)"
+                raise ValueError(f"{what}, but training ends at step {self.train.steps}")
         return self
 
 
@@ -144,7 +152,10 @@ class TuneRecipe(Section):
     """How `flatvq tune` searches hyper-parameters and confirms the result."""
 
     trials: int = Field(30, ge=1, le=1_000_000)
-    """Number of trials, including pruned ones."""
+    """Largest number of trials, including pruned ones."""
+    finished: int = Field(0, ge=0, le=1_000_000)
+    """Number of finished trials, without pruned and failed ones, after which the search ends. It gives
+    searches of different arms the same number. 0: the search ends after `trials`."""
     length: float = Field(0.5, gt=0, le=1)
     """Length of a trial, as a share of `train.steps`."""
     set_aside: float = Field(0.1, gt=0, lt=1)
@@ -168,6 +179,8 @@ class ArmRecipe(Section):
     codebook: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
     evaluate: dict[str, Any] = Field(default_factory=dict)
+    max_seeds: int = Field(0, ge=0)
+    """Train this arm with this number of seeds at most. 0: with all seeds. For `interval: welch` only."""
 
     @field_validator("codebook", mode="before")
     @classmethod
@@ -176,33 +189,79 @@ class ArmRecipe(Section):
 
 
 class StudyRecipe(Sections):
-    """The recipe of a study: every arm is trained with every seed, and matched arms are compared."""
+    """The recipe of a study: arms are trained with several seeds, and matched arms are compared."""
 
     title: str = ""
     """The question of the study, in one line."""
     arms: dict[str, ArmRecipe] = Field({"default": ArmRecipe()}, min_length=1, max_length=256)
     """The arms by name, each a diff against the sections above. A name is also a folder name and has at most
     64 characters."""
-    seeds: Seeds = Field((0, 1, 2), min_length=1)
-    """The seeds. Each arm is trained once with each seed."""
+    looks: tuple[LookSize, ...] = ()
+    """Numbers of seeds after which the study is judged, in increasing order. `flatvq study` trains up to the
+    next look, and stops for good at the first look that settles the primary comparison. Empty: 8, 16, 32, 64
+    and 128 seeds, or all `seeds` at once if they are given."""
+    seeds: Seeds = ()
+    """The seeds, in the order in which they are trained. Each arm is trained once with each seed. Empty: 0,
+    1, 2, ... up to the last look. If there are fewer seeds than the last look has, the last look is at all
+    seeds."""
     match: MatchRecipe = MatchRecipe()
     """Which capacities the arms must share."""
-    margin_db: float = Field(0.1, gt=0, le=100)
-    """Equivalence margin in dB of PSNR. Two arms are equivalent if the 90 % interval of their difference lies
-    within plus or minus the margin."""
+    metric: Annotated[str, NameIn(TRIAL_METRICS)] = PRIMARY
+    """The metric that is compared, one number per trial."""
+    margin: float = Field(0.1, gt=0, le=100)
+    """The largest difference of the metric that does not matter, in its unit (dB for PSNR). Two arms are
+    equivalent if the interval of their difference lies within plus or minus the margin."""
+    interval: Literal["welch", "paired"] = "welch"
+    """`welch`: intervals from the spread of seeds within each arm (Welch's t). `paired`: intervals from the
+    differences of equal seeds; narrower only if equal seeds of two arms correlate."""
     compare: tuple[tuple[str, str], ...] = ()
     """Pairs [a, b] of arms to compare. Empty: every pair of arms that differs only in the model or only in
     the codebook."""
+    primary: tuple[str, ...] = ()
+    """The pair [a, b] that the study is about. It decides when the study stops. Empty: the first comparison
+    of two healthy arms with different models, or else the first comparison. All others are secondary."""
+    interactions: tuple[tuple[str, str, str, str], ...] = ()
+    """Four arms [a, b, c, d] each: (a - b) - (c - d) is compared with zero. Empty: for each two models, how
+    much more the first one gains by the measures against codebook collapse than the second."""
     tune: TuneRecipe = TuneRecipe()
     """Settings of `flatvq tune`."""
     workers: int = Field(0, ge=0, le=10_000)
     """Number of trials that run at the same time. 0: one per CPU core, or one per GPU."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_current_study_keys(cls, tree: Any) -> Any:
+        return current_keys(tree, STUDY_KEYS)
+
+    @model_validator(mode="after")
+    def _looks_and_seeds_agree(self) -> Self:
+        if list(self.looks) != sorted(set(self.looks)):
+            raise ValueError(f"looks must increase, not {list(self.looks)}")
+        looks = self.looks or (() if self.seeds else _LOOKS)
+        seeds = self.seeds or tuple(range(looks[-1]))
+        self._set(seeds=seeds, looks=(*(look for look in looks if look < len(seeds)), len(seeds)))
+        return self
+
+    @model_validator(mode="after")
+    def _metric_has_a_better_direction(self) -> Self:
+        if TRIAL_METRICS[self.metric].higher_is_better is None:
+            raise ValueError(
+                f"metric {self.metric!r} has no better direction, so arms cannot be compared by it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_need_the_same_seeds(self) -> Self:
+        limited = [name for name, arm in self.arms.items() if arm.max_seeds]
+        if limited and self.interval == "paired":
+            raise ValueError(f"arm {limited[0]!r} has max_seeds, which needs interval: welch")
+        return self
+
     @model_validator(mode="after")
     def _not_too_many_trials(self) -> Self:
-        count = len(self.arms) * len(self.seeds)
+        count = sum(len(self.seeds_of(arm)) for arm in self.arms)
         if count > _MAX_TRIALS:
-            what = f"{len(self.arms)} arms with {len(self.seeds)} seeds are {count:,} trials"
+            what = f"{len(self.arms)} arms with up to {len(self.seeds)} seeds are {count:,} trials"
             raise ValueError(f"{what}, more than {_MAX_TRIALS:,}")
         return self
 
@@ -220,20 +279,21 @@ class StudyRecipe(Sections):
     @model_validator(mode="after")
     def _arms_exist_and_resolve(self) -> Self:
         if not self.match.reference:
-            object.__setattr__(
-                self, "match", self.match.model_copy(update={"reference": next(iter(self.arms))})
-            )
+            self._set(match=self.match.model_copy(update={"reference": next(iter(self.arms))}))
         named = [
             self.match.reference,
             *self.match.unmatched,
-            *(name for pair in self.compare for name in pair),
+            *self.primary,
+            *(name for arms in (*self.compare, *self.interactions) for name in arms),
         ]
         for name in named:
             if name not in self.arms:
-                raise ValueError(f"no arm is named {name!r}, {nearest(name, self.arms)}")
-        for a, b in self.compare:
+                raise UnknownNameError(f"no arm is named {name!r}", nearest(name, self.arms))
+        if len(self.primary) not in (0, 2):
+            raise ValueError(f"primary must name two arms, not {list(self.primary)}")
+        for a, b in (*self.compare, *([self.primary] if self.primary else [])):
             if a == b:
-                raise ValueError(f"compare holds the pair ({a}, {b}), which compares an arm with itself")
+                raise ValueError(f"the pair ({a}, {b}) compares an arm with itself")
         for name in self.arms:
             self.trial(name, self.seeds[0])
         return self
@@ -249,5 +309,19 @@ class StudyRecipe(Sections):
             FlatvqError: if a key or value of the arm is not valid.
         """
         sections = self.model_dump(include=set(Sections.model_fields))
-        tree = {**merge(sections, self.arms[arm].model_dump()), "arm": arm, "seed": seed}
-        return parse(TrialRecipe, tree, f"arm {arm!r}")
+        diff = self.arms[arm].model_dump(include=set(Sections.model_fields))
+        return parse(TrialRecipe, {**merge(sections, diff), "arm": arm, "seed": seed}, f"arm {arm!r}")
+
+    def seeds_of(self, arm: str, seeds: int | None = None) -> tuple[int, ...]:
+        """Return the seeds of an arm at a look.
+
+        Args:
+            arm: name of the arm.
+            seeds: the number of seeds of the look; by default that of the last look.
+        """
+        return self.seeds[: min(self.arms[arm].max_seeds or len(self.seeds), seeds or len(self.seeds))]
+
+    def _set(self, **values: Any) -> None:
+        """Fill in values that follow from others. The recipe is frozen for everyone else."""
+        for key, value in values.items():
+            object.__setattr__(self, key, value)

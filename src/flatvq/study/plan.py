@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from flatvq.recipe import MatchRecipe, StudyRecipe, Treatment, TrialRecipe
 
 __all__ = ["Comparison", "Plan", "PlannedArm", "Trial", "plan_study", "planned_arms", "planned_trial"]
 
-Question = Literal["hierarchy", "intervention", "asked"]
+Question = Literal["hierarchy", "intervention", "asked", "interaction"]
 
 # The number of measures against collapse in each treatment.
 _MEASURES: dict[Treatment, int] = {"naive": 0, "init": 1, "replacement": 1, "healthy": 2}
@@ -61,7 +62,7 @@ class PlannedArm:
 
     @property
     def healthy(self) -> bool:
-        """Whether the arm has both measures against collapse: initialization and replacement."""
+        """Whether the arm has both measures against collapse, or has no codebooks."""
         return self.treatment == "healthy"
 
 
@@ -76,11 +77,24 @@ class Trial:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A planned comparison of two arms: `a` minus `b`."""
+    """A planned comparison: `a` minus `b`, or the interaction (`a` - `b`) - (`c` - `d`)."""
 
     question: Question
     a: str
     b: str
+    c: str = ""
+    d: str = ""
+    primary: bool = False
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms, two or four."""
+        return tuple(filter(None, (self.a, self.b, self.c, self.d)))
+
+    @property
+    def weights(self) -> tuple[int, ...]:
+        """The weight of each arm in the difference."""
+        return (1, -1, -1, 1)[: len(self.arms)]
 
 
 @dataclass(frozen=True)
@@ -91,12 +105,27 @@ class Plan:
     recipe: StudyRecipe
     arms: tuple[PlannedArm, ...]
     trials: tuple[Trial, ...]
-    """In the order of the seeds."""
+    """Up to the last look, in the order of the seeds."""
     comparisons: tuple[Comparison, ...]
+    """The primary comparison first."""
 
     def arm(self, name: str) -> PlannedArm:
         """Return the arm with a name."""
         return next(arm for arm in self.arms if arm.name == name)
+
+    def trials_at(self, look: int | None = None) -> list[Trial]:
+        """Return the trials up to a look.
+
+        Args:
+            look: the number of seeds of the look; by default the last one.
+        """
+        seeds = set(self.recipe.seeds[:look])
+        return [trial for trial in self.trials if trial.recipe.seed in seeds]
+
+    @property
+    def primary(self) -> Comparison | None:
+        """The comparison that decides when the study stops; None in a study of one arm."""
+        return next((comparison for comparison in self.comparisons if comparison.primary), None)
 
 
 def plan_study(recipe: StudyRecipe, name: str) -> Plan:
@@ -117,8 +146,8 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
     Example:
         >>> from flatvq.recipe import load_recipe
         >>> plan = plan_study(load_recipe("photographs"), "photographs")
-        >>> len(plan.trials), plan.comparisons[0].question
-        (16, 'hierarchy')
+        >>> plan.primary.a, plan.primary.b, plan.recipe.looks
+        ('single-level-healthy', 'two-level-healthy', (8, 16, 32))
     """
     arms = planned_arms(recipe)
     if len({arm.recipe.model.channels for arm in arms}) > 1:
@@ -128,7 +157,9 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
         require_memory(arm.recipe.model, training_bytes(arm.recipe))
         _require_match(arm, recipe.match)
     # Seed by seed, so that a study that is stopped early can compare all arms over the first seeds.
-    trials = [_plan_trial(arm, seed) for seed in recipe.seeds for arm in arms]
+    trials = [
+        _plan_trial(arm, seed) for seed in recipe.seeds for arm in arms if seed in recipe.seeds_of(arm.name)
+    ]
     comparisons = _comparisons(recipe, arms)
     if len(arms) > 1 and not comparisons:
         what = "no two arms differ only in the model or only in the codebook, so no arms would be compared"
@@ -228,15 +259,62 @@ def trial_key(recipe: TrialRecipe) -> str:
 
 
 def _comparisons(recipe: StudyRecipe, arms: tuple[PlannedArm, ...]) -> tuple[Comparison, ...]:
+    """Return the comparisons: the primary one first, then pairs by question, then interactions."""
+    pairs = _pairs(recipe, arms)
+    primary = tuple(recipe.primary) or _primary_pair(pairs, arms)
+    if recipe.primary and primary not in [(pair.a, pair.b) for pair in pairs]:
+        a, b = primary
+        pairs.insert(0, Comparison(_question(recipe, arms, a, b) or "asked", a, b))
+    marked = [replace(pair, primary=(pair.a, pair.b) == primary) for pair in pairs]
+    marked.sort(key=lambda pair: not pair.primary)
+    return (*marked, *_interactions(recipe, pairs, arms))
+
+
+def _pairs(recipe: StudyRecipe, arms: tuple[PlannedArm, ...]) -> list[Comparison]:
     if recipe.compare:
-        return tuple(Comparison(_question(recipe, arms, a, b) or "asked", a, b) for a, b in recipe.compare)
+        return [Comparison(_question(recipe, arms, a, b) or "asked", a, b) for a, b in recipe.compare]
     comparisons = []
     for first, second in combinations(arms, 2):
         question = _question(recipe, arms, first.name, second.name)
         if question is not None:
             a, b = _ordered(first, second, question)
             comparisons.append(Comparison(question, a.name, b.name))
-    return tuple(sorted(comparisons, key=lambda comparison: comparison.question))
+    return sorted(comparisons, key=lambda comparison: comparison.question)
+
+
+def _primary_pair(pairs: Sequence[Comparison], arms: tuple[PlannedArm, ...]) -> tuple[str, ...]:
+    """Return the first pair of healthy arms with different models, or else the first pair."""
+    healthy = {arm.name for arm in arms if arm.healthy}
+    hierarchy = [pair for pair in pairs if pair.question == "hierarchy" and {pair.a, pair.b} <= healthy]
+    return next(((pair.a, pair.b) for pair in (*hierarchy, *pairs)), ())
+
+
+def _interactions(
+    recipe: StudyRecipe, pairs: Sequence[Comparison], arms: tuple[PlannedArm, ...]
+) -> list[Comparison]:
+    """Return the named interactions; by default, those of the model and the measures against collapse.
+
+    (a healthy - a naive) - (b healthy - b naive) is how much more model a gains by the measures than model b.
+    It equals the difference of the two hierarchy comparisons, so it says whether the measures changed the
+    advantage of a hierarchy.
+    """
+    if recipe.interactions or recipe.compare:
+        return [Comparison("interaction", *names) for names in recipe.interactions]
+    by_name = {arm.name: arm for arm in arms}
+    hierarchy = {(pair.a, pair.b): pair for pair in pairs if pair.question == "hierarchy"}
+    gains = [
+        pair
+        for pair in pairs
+        if pair.question == "intervention"
+        and by_name[pair.a].healthy
+        and by_name[pair.b].treatment == "naive"
+    ]
+    return [
+        Comparison("interaction", first.a, first.b, second.a, second.b)
+        for first in gains
+        for second in gains
+        if (first.a, second.a) in hierarchy and (first.b, second.b) in hierarchy
+    ]
 
 
 def _question(recipe: StudyRecipe, arms: tuple[PlannedArm, ...], a: str, b: str) -> Question | None:

@@ -1,0 +1,42 @@
+"""Float32 arithmetic for encoding: bfloat16 and TF32 change the indices of near-ties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from flatvq.errors import FlatvqError
+from flatvq.tokenizers import Tokenizer
+from flatvq.train.machine import repeatable
+
+__all__ = ["ARITHMETIC", "float32_arithmetic", "require_float32"]
+
+ARITHMETIC = "float32"
+
+
+@contextmanager
+def float32_arithmetic(device: torch.device) -> Iterator[None]:
+    """Compute in float32 within the block: without autocast and TF32, and deterministically on a GPU."""
+    with torch.autocast(device.type, enabled=False), repeatable(device):
+        if device.type != "cuda":
+            yield
+            return
+        with torch.backends.cudnn.flags(allow_tf32=False, deterministic=True, benchmark=False):
+            yield
+
+
+def require_float32(tokenizer: Tokenizer) -> None:
+    """Check that all weights of a tokenizer are float32.
+
+    Raises:
+        FlatvqError: if one is not.
+    """
+    weights = tokenizer.named_parameters() if isinstance(tokenizer, nn.Module) else ()
+    for name, weight in weights:
+        if weight.is_floating_point() and weight.dtype != torch.float32:
+            dtype = str(weight.dtype).removeprefix("torch.")
+            what = f"the weight {name!r} of the tokenizer is {dtype}, which changes indices"
+            raise FlatvqError(what, "convert the tokenizer with .float()")
