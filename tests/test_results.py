@@ -109,3 +109,15 @@ def test_the_readme_quotes_comparisons_of_committed_studies() -> None:
         low, high = interval
         assert shown == f"{difference:+.2f} [{low:+.2f}, {high:+.2f}] dB".replace("-", "−"), row
         assert shown_verdict == verdict, row
+
+
+def test_the_table_of_compressed_photographs_is_that_of_its_record() -> None:
+    page = (ROOT / "docs/how-to/compress.md").read_text()
+    sizes = _read(ROOT / "results/compression.json")["sizes"]
+    for size in sizes:
+        nominal = size["none"]["collection_bytes_per_image"]
+        cells = [f"{nominal:,.0f}"]
+        for kind in ("order-0", "table"):
+            value = size[kind]["collection_bytes_per_image"]
+            cells.append(f"{value:,.0f} (−{1 - value / nominal:.1%})".replace("%", " %"))
+        assert f"| {size['crop']} px | {' | '.join(cells)} |" in page
