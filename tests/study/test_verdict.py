@@ -46,8 +46,10 @@ def test_the_primary_comparison_comes_first_and_says_whether_the_arm_is_on_a_par
     result = verdict(WORSE, healthy)
     assert result.sentence.startswith(statement)
     assert "(look 1 of 3, " in result.sentence
-    assert f"on a par, at most the margin worse? {on_a_par}." in result.sentence
+    assert f"on a par, at most 0.1 dB worse? {on_a_par}." in result.sentence
     assert result.primary == result.healthy
+    assert result.sentence == f"{result.lead} {result.rest}"
+    assert result.rest.startswith("With naive codebooks")
 
 
 @pytest.mark.parametrize(

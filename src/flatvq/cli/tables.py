@@ -163,7 +163,9 @@ def show_study(study: Study) -> None:
     show_comparisons(
         f"{'Secondary comparisons' if primary else 'Comparisons'} of {compared.label}", secondary
     )
-    console.print(study.verdict.sentence, style="bold")
+    console.print(study.verdict.lead or study.verdict.sentence, style="bold")
+    if study.verdict.lead and study.verdict.rest:
+        console.print(study.verdict.rest)
 
 
 def _milliseconds(seconds: float | None) -> str:

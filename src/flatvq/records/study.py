@@ -152,13 +152,20 @@ class Match(Record):
 class Verdict(Record):
     """The result in a few sentences, and the verdicts of some comparisons.
 
-    `primary` is the verdict of the primary comparison, `naive` and `healthy` those of the hierarchy.
+    `lead` is the part of the sentences about the primary comparison; empty in older records. `primary` is
+    the verdict of the primary comparison, `naive` and `healthy` those of the hierarchy.
     """
 
     sentence: str
+    lead: str = ""
     primary: str | None = None
     naive: str | None = None
     healthy: str | None = None
+
+    @property
+    def rest(self) -> str:
+        """The sentences after the lead."""
+        return self.sentence.removeprefix(self.lead).strip()
 
 
 class Study(Record):

@@ -111,8 +111,8 @@ def study_verdict(
     secondary = [result for result in compared if result is not primary]
     by_treatment = {treatment: _hierarchy(plan, secondary, treatment) for treatment in _CONDITIONS}
     named = [result for result in secondary if result.comparison.question == "asked"]
+    lead = _primary(plan, primary, look or plan.recipe.looks[-1]) if primary else []
     sentences = [
-        *(_primary(plan, primary, look or plan.recipe.looks[-1]) if primary else []),
         *(
             sentence
             for treatment, results in by_treatment.items()
@@ -125,7 +125,8 @@ def study_verdict(
     arms = dict.fromkeys(arm for result in healthy for arm in result.comparison.arms)
     sentences += [_relapse(arm, *count) for arm in arms if (count := count_relapses(trials, arm))[0]]
     return records.Verdict(
-        sentence=" ".join(sentences) or "No pair of arms could be compared.",
+        sentence=" ".join([*lead, *sentences]) or "No pair of arms could be compared.",
+        lead=" ".join(lead),
         primary=primary.difference.verdict if primary else None,
         naive=_only_verdict(_hierarchy(plan, compared, "naive")),
         healthy=_only_verdict(healthy),
@@ -151,7 +152,9 @@ def _primary(plan: Plan, primary: Compared, look: int) -> list[str]:
     number = f"look {looks.index(look) + 1} of {len(looks)}, " if len(looks) > 1 else ""
     sentences = [f"{statement} ({number}{_measured(primary)})."]
     if result.interval90:
-        sentences.append(f"Is it on a par, at most the margin worse? {_on_a_par(primary)}.")
+        unit = f" {primary.metric.unit}" if primary.metric.unit else ""
+        question = f"Is it on a par, at most {result.margin:g}{unit} worse?"
+        sentences.append(f"{question} {_on_a_par(primary)}.")
     if primary.normality_p is not None and primary.normality_p < _NOT_NORMAL:
         sentences.append(
             f"The seeds do not spread normally (p = {primary.normality_p:.2g}), so the error of this verdict "
