@@ -29,7 +29,7 @@ help:
 	@echo "make clean   remove the environments and caches; studies and results stay"
 
 study: .venv/study
-	$(BIN)/flatvq study photographs
+	$(BIN)/flatvq study photographs --until-settled
 
 test: .venv/dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal

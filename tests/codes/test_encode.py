@@ -17,6 +17,7 @@ from PIL import Image
 
 import flatvq
 from flatvq.codes import encode_images
+from flatvq.codes.arithmetic import float32_arithmetic
 from flatvq.codes.encode import Encoder
 from flatvq.codes.shards import Row, shard_bytes
 from flatvq.errors import FlatvqError
@@ -221,6 +222,20 @@ def test_autocast_of_the_caller_changes_nothing(
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
 
 
+def test_reduced_precision_of_products_is_off_while_encoding() -> None:
+    matmul = torch.backends.mkldnn.matmul
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")  # bfloat16 where a processor accelerates it
+    try:
+        with float32_arithmetic(torch.device("cpu")):
+            assert matmul.fp32_precision == torch.backends.cudnn.conv.fp32_precision == "ieee"
+            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert matmul.fp32_precision == "bf16"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_an_error_of_the_tokenizer_ends_all_threads(
     tokenizer: flatvq.VQVAETokenizer, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,7 +296,7 @@ def test_a_grid_of_photographs_takes_few_bytes(imagenet_sample: Path, tmp_path: 
     folder = Path(__file__).parents[2] / "results/headline/models/single-seed-10"
     chosen = tmp_path / "photographs"
     chosen.mkdir()
-    for path in sorted(imagenet_sample.rglob("*.*"))[::60]:
+    for path in sorted(imagenet_sample.rglob("*.*"))[::20]:
         (chosen / path.name).write_bytes(path.read_bytes())
     manifest = encode_images(flatvq.load(folder), chosen, tmp_path / "out", resize=256)
     assert manifest.rows > 10

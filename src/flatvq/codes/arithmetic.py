@@ -1,9 +1,10 @@
-"""Float32 arithmetic for encoding: bfloat16 and TF32 change the indices of near-ties."""
+"""Float32 arithmetic for encoding: bfloat16 and TF32 change indices where two codes are nearly as near."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,13 +20,24 @@ ARITHMETIC = "float32"
 
 @contextmanager
 def float32_arithmetic(device: torch.device) -> Iterator[None]:
-    """Compute in float32 within the block: without autocast and TF32, and deterministically on a GPU."""
-    with torch.autocast(device.type, enabled=False), repeatable(device):
-        if device.type != "cuda":
+    """Compute in float32 within the block, and deterministically on a GPU.
+
+    This turns off autocast, and TF32 and bfloat16 inside of convolutions and matrix products.
+    """
+    backends: Any = torch.backends  # whose types lack these settings
+    settings = (
+        *(backends.cudnn.conv, backends.cuda.matmul),
+        *(backends.mkldnn.conv, backends.mkldnn.matmul),
+    )
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False), repeatable(device):
             yield
-            return
-        with torch.backends.cudnn.flags(allow_tf32=False, deterministic=True, benchmark=False):
-            yield
+    finally:
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision
 
 
 def require_float32(tokenizer: Tokenizer) -> None:

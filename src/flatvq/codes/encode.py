@@ -27,7 +27,7 @@ from torch import Tensor
 from flatvq.codes.ahead import bounded_map, iterate_ahead
 from flatvq.codes.arithmetic import float32_arithmetic, require_float32
 from flatvq.codes.manifest import CodeManifest, Shard, Unreadable, digest_of, shard_name, write_manifest
-from flatvq.codes.shards import Row, shard_bytes
+from flatvq.codes.shards import Row, index_dtype, shard_bytes
 from flatvq.data import ImageSet, Region, UnreadableImageError
 from flatvq.data.manifest import decoding_threads
 from flatvq.data.types import Pixels
@@ -149,13 +149,15 @@ class Encoder:
 
     def _checked(self, indices: Sequence[Tensor], images: Tensor) -> list[np.ndarray[Any, Any]]:
         """Return indices as arrays, after checking that they are those of the levels."""
-        arrays = [level.cpu().numpy() for level in indices]
-        for array, level in zip(arrays, self.tokenizer.levels, strict=True):
+        arrays = []
+        for tensor, level in zip(indices, self.tokenizer.levels, strict=True):
+            array = tensor.cpu().numpy()
             shape = (len(images), *level.shape_for(images.shape[2], images.shape[3]))
             if array.shape != shape or array.min() < 0 or array.max() >= level.codebook_size:
                 what = f"the tokenizer returned indices of shape {list(array.shape)} from {array.min()} to "
                 what += f"{array.max()}, not {list(shape)} below {level.codebook_size}"
                 raise FlatvqError(what, "correct its levels")
+            arrays.append(array.astype(index_dtype(level.codebook_size)))
         return arrays
 
     def _write(self, number: int, rows: Sequence[Row]) -> None:

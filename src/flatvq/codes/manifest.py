@@ -152,13 +152,14 @@ class CodeManifest(Record):
 
 
 def shard_name(number: int, count: int) -> str:
-    """Return the file name of a shard.
+    """Return the file name of a shard. The order of names is that of numbers.
 
     Example:
-        >>> shard_name(17, 1024)
-        'codes-00017-of-01024.parquet'
+        >>> shard_name(17, 1024), shard_name(17, 123_456)
+        ('codes-00017-of-01024.parquet', 'codes-000017-of-123456.parquet')
     """
-    return f"codes-{number:05d}-of-{count:05d}.parquet"
+    digits = max(5, len(str(count)))
+    return f"codes-{number:0{digits}d}-of-{count:0{digits}d}.parquet"
 
 
 def digest_of(content: bytes | memoryview) -> str:
@@ -184,7 +185,7 @@ def read_manifest(folder: Path) -> CodeManifest:
 
 def _number_of(name: str, count: int) -> int | None:
     """Return the number of a shard; None if this is not the name of one of `count` shards."""
-    match = re.fullmatch(r"codes-(\d{5,18})-of-\d{5,18}\.parquet", name)
+    match = re.fullmatch(r"codes-(\d{5,19})-of-\d{5,19}\.parquet", name)
     number = int(match[1]) if match else count
     return number if number < count and name == shard_name(number, count) else None
 

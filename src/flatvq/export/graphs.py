@@ -50,11 +50,11 @@ def examples(model: VQVAE) -> tuple[Tensor, list[Tensor]]:
 def dynamic_shapes(model: VQVAE) -> tuple[dict[int, Any], list[dict[int, Any]]]:
     """Return the dynamic axes of images and of the indices of each level.
 
-    The batch and the sides may have any size. Sides are multiples of the total downsampling.
+    The batch may have any size. Sides are multiples of the total downsampling, two times it or more.
     """
     batch = torch.export.Dim("batch", min=1, max=2**16)
-    rows = torch.export.Dim("rows", min=1, max=2**12)
-    columns = torch.export.Dim("columns", min=1, max=2**12)
+    rows = torch.export.Dim("rows", min=2, max=2**12)
+    columns = torch.export.Dim("columns", min=2, max=2**12)
     images = {0: batch, 2: model.factor * rows, 3: model.factor * columns}
     levels, scale = [], model.factor
     for level in model.recipe.levels:

@@ -95,7 +95,7 @@ def check_programs(model: VQVAE, folder: Path, images: Iterable[Tensor]) -> Pari
 def noise_batches(model: VQVAE) -> Iterator[Tensor]:
     """Yield random images of several sizes."""
     random = torch.Generator().manual_seed(1)
-    for batch, rows, columns in ((1, 8, 8), (3, 4, 12), (2, 1, 1)):
+    for batch, rows, columns in ((1, 8, 8), (3, 4, 12), (2, 2, 3)):
         shape = (batch, model.recipe.channels, rows * model.factor, columns * model.factor)
         coarse = torch.rand(batch, model.recipe.channels, rows + 1, columns + 1, generator=random)
         yield torch.nn.functional.interpolate(coarse, shape[2:], mode="bilinear")

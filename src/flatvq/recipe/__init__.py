@@ -26,11 +26,10 @@ from flatvq.recipe.study import (
     ArmRecipe,
     Capacity,
     MatchRecipe,
-    ParameterRange,
     StudyRecipe,
     TrialRecipe,
-    TuneRecipe,
 )
+from flatvq.recipe.tune import ParameterRange, TuneRecipe
 
 __all__ = [
     "HIERARCHIES",

@@ -4,6 +4,7 @@ Values are not converted: a file with a value of another type or range than docs
 that names the first such value. NaN and infinity, which JSON does not define, are read as null.
 """
 
+from flatvq.records.comparison import Compared, Comparison, Design, EarlierDesign, Look
 from flatvq.records.conversion import to_format_3
 from flatvq.records.lines import (
     JsonLines,
@@ -20,12 +21,7 @@ from flatvq.records.run import Codes, Metrics, Status, read_codes, read_images, 
 from flatvq.records.search import Search, load_search
 from flatvq.records.study import (
     Arm,
-    Compared,
-    Comparison,
     Data,
-    Design,
-    EarlierDesign,
-    Look,
     Match,
     Study,
     Trial,

@@ -10,6 +10,7 @@ from pydantic import Field
 from flatvq.errors import FlatvqError, nearest
 from flatvq.recipe.section import Seed
 from flatvq.recipe.strict_json import load_json
+from flatvq.records.comparison import Comparison, Design, EarlierDesign, Look
 from flatvq.records.conversion import to_format_3
 from flatvq.records.identity import StoredIdentity
 from flatvq.records.measured import LevelMeasured, Sized, TrialMeasured
@@ -30,13 +31,8 @@ from flatvq.records.run import FileRecord
 
 __all__ = [
     "Arm",
-    "Compared",
-    "Comparison",
     "Data",
-    "Design",
-    "EarlierDesign",
     "Level",
-    "Look",
     "Match",
     "Study",
     "Trial",
@@ -128,79 +124,6 @@ class Trial(TrialMeasured):
             what = f"the folder {self.run!r} of arm {self.arm!r}, seed {self.seed}, lies outside of the study"
             raise FlatvqError(what, "run the study again")
         return study / run
-
-
-class Compared(Record):
-    """The result of a comparison: the metric of arm `a` minus that of `b`.
-
-    With four arms, it is the interaction (`a` - `b`) - (`c` - `d`).
-    """
-
-    a: str
-    b: str
-    c: str | None = None
-    d: str | None = None
-    difference: Decibels | None = None
-    interval90: Pair[Number | None] | None = None
-    verdict: str
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """The arms, two or four."""
-        return tuple(filter(None, (self.a, self.b, self.c, self.d)))
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """The 90 % confidence interval; None if there are too few seeds for one."""
-        low, high = self.interval90 or (None, None)
-        return None if low is None or high is None else (low, high)
-
-
-class Comparison(Compared):
-    """A comparison after the last look. `per_seed` holds the differences of seeds that all arms finished."""
-
-    question: str
-    primary: bool = False
-    metric: str | None = None
-    margin: Annotated[float, Field(ge=0, le=1000)]
-    seeds: Count = 0
-    per_seed: Several[Decibels] = ()
-    degrees_of_freedom: Number | None = None
-    p_equivalence: Share | None = None
-    level: Share | None = None
-    normality_p: Share | None = None
-
-
-class Look(Record):
-    """The comparisons after a look. A look is recorded once, when its trials have ended."""
-
-    seeds: Positive
-    created: str
-    seconds: Number | None = None
-    comparisons: Several[Compared]
-
-
-class Design(Record):
-    """The rule that was fixed before the first trial. Together with the trials it decides every verdict."""
-
-    metric: str
-    margin: Annotated[float, Field(gt=0, le=1000)]
-    interval: str
-    looks: Several[Positive]
-    seeds: Several[Seed]
-    level: Share
-    """One-sided level of the interval at each look."""
-    primary: Several[str] = ()
-    comparisons: Several[Several[str]] = ()
-    arms: dict[str, str] = Field({})
-    """The hash of each arm's resolved recipe without its seed."""
-
-
-class EarlierDesign(Record):
-    """Another design that was tried in the same folder, and what it had shown."""
-
-    design: Design
-    looks: Several[Look] = ()
 
 
 class Data(Record):

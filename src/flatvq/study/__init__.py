@@ -1,12 +1,13 @@
 """Studies: plan, trials, statistics, verdict."""
 
+from flatvq.study.arms import PlannedArm
 from flatvq.study.complete import run_study
 from flatvq.study.data import StudyData
 from flatvq.study.design import fix_design
 from flatvq.study.estimate import estimate_seconds
 from flatvq.study.outcome import Outcome, StudyProgress
 from flatvq.study.packing import pack
-from flatvq.study.plan import Plan, PlannedArm, Trial, plan_study, planned_arms, planned_trial
+from flatvq.study.plan import Plan, Trial, plan_study, planned_arms, planned_trial
 from flatvq.study.results import write_study
 from flatvq.study.runner import run_trials
 from flatvq.study.scheduler import StudyStopped

@@ -12,8 +12,9 @@ from pathlib import Path
 from flatvq.errors import FlatvqError
 from flatvq.files import write_json
 from flatvq.records import Design, EarlierDesign, load_study, read_record
+from flatvq.study.arms import PlannedArm
 from flatvq.study.looks import nominal_level
-from flatvq.study.plan import Plan, PlannedArm
+from flatvq.study.plan import Plan
 
 __all__ = ["design_of", "earlier_designs", "fix_design", "stored_design", "superseded_folder"]
 

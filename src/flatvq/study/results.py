@@ -22,12 +22,13 @@ from flatvq.processes import cores
 from flatvq.recipe import DataRecipe, dump_yaml
 from flatvq.records import read_metrics, seconds_per_step
 from flatvq.records.run import FileRecord, LevelMetrics, Metrics
+from flatvq.study.arms import PlannedArm
 from flatvq.study.collapse import collapse_of
 from flatvq.study.data import StudyData
 from flatvq.study.design import earlier_designs, stored_design
 from flatvq.study.estimates import normality_p
 from flatvq.study.outcome import Outcome
-from flatvq.study.plan import Plan, PlannedArm
+from flatvq.study.plan import Plan
 from flatvq.study.statistics import contrast
 from flatvq.study.verdict import Compared, study_verdict
 from flatvq.train.machine import processor

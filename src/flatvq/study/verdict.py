@@ -10,7 +10,8 @@ from flatvq import records
 from flatvq.metrics import PRIMARY, TRIAL_METRICS, Metric
 from flatvq.recipe import Treatment
 from flatvq.study.collapse import count_relapses
-from flatvq.study.plan import Comparison, Plan
+from flatvq.study.comparisons import Comparison
+from flatvq.study.plan import Plan
 from flatvq.study.statistics import Difference, Verdict
 
 __all__ = ["Compared", "study_verdict"]

@@ -45,9 +45,8 @@ class VQVAETokenizer(VQVAE, Tokenizer):
         self, model: VQVAE, preprocess: Preprocess, config: Mapping[str, Any], run: Path | None = None
     ) -> None:
         nn.Module.__init__(self)  # not VQVAE's, which would build the parts again
-        self.recipe = model.recipe
-        for name, part in model.named_children():
-            self.add_module(name, part)
+        # Attributes and parts are those of the model.
+        self.__dict__.update({**vars(model), "_modules": dict(model._modules)})
         self.preprocess, self.config, self.run = preprocess, dict(config), run
         self.train(model.training)
 
