@@ -22,8 +22,10 @@ from flatvq.codec.training import encode_images, fit_prior
 from flatvq.data import load_image, open_data, open_folder
 from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
-from flatvq.model import VQVAE, load_tokenizer, save_tokenizer
-from flatvq.recipe import DataRecipe
+from flatvq.model import VQVAE, build_vqvae, load_tokenizer, save_tokenizer
+from flatvq.recipe import CodebookRecipe, DataRecipe
+from flatvq.tokenizers.protocol import Preprocess
+from flatvq.tokenizers.vqvae import VQVAETokenizer
 
 ROOT = Path(__file__).parents[2]
 SIZES = [(1, 1), (3, 70), (64, 64), (61, 45)]
@@ -175,6 +177,20 @@ def test_another_tokenizer_or_prior_is_refused(tmp_path: Path) -> None:
     save_prior(tmp_path, record, arrays)
     with pytest.raises(FlatvqError, match="belongs to another tokenizer"):
         load_prior(tmp_path, second.recipe, bytes(32))
+
+
+def test_the_identity_covers_whether_code_vectors_have_unit_length() -> None:
+    model, other = (
+        build_vqvae(tokenizer().recipe, CodebookRecipe(metric=metric)) for metric in ("euclidean", "cosine")
+    )
+    other.load_state_dict(model.state_dict())
+    assert Codec(model).identity != Codec(other).identity
+
+
+def test_a_run_and_a_copy_of_its_tokenizer_read_the_same_files() -> None:
+    model = tokenizer()
+    codec = Codec(VQVAETokenizer(model, Preprocess(resize=96, crop=64), {}))
+    assert codec.identity == Codec(model).identity
 
 
 def test_training_state_does_not_change_the_identity() -> None:

@@ -1,25 +1,24 @@
-"""What identifies a tokenizer: a hash of its recipe and of the tensors that inference reads."""
+"""What identifies the tokenizer of a compressed file."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-
-import numpy as np
 import torch
 
 from flatvq.model import VQVAE
+from flatvq.model.weights import inference_tensors
 from flatvq.quantize import Codebook
+from flatvq.tokenizers.identity import identity_of
 
 __all__ = ["tokenizer_digest"]
 
 
 def tokenizer_digest(model: VQVAE) -> bytes:
-    """Return the SHA-256 of a tokenizer.
+    """Return the SHA-256 of everything that decides how indices are decoded.
 
-    It covers, in JSON with sorted keys, the recipe of the model without keys at their default, and whether
-    code vectors are scaled to unit length; and each parameter and buffer that inference reads: name, shape
-    and little-endian float32 values, ordered by name. The training state of codebooks is left out.
+    It covers the recipe of the model without keys at their default, whether code vectors are scaled to unit
+    length, and the tensors that inference reads. Unlike `Tokenizer.id` it does not cover the preprocessing:
+    that may follow from the records of a run, so a file would become unreadable when its tokenizer is copied
+    out of the folder of the run.
 
     Args:
         model: the tokenizer, on any device.
@@ -27,15 +26,7 @@ def tokenizer_digest(model: VQVAE) -> bytes:
     two = torch.full((1, 1), 2.0)
     codebooks = [module for module in model.modules() if isinstance(module, Codebook)]
     config = {
-        "model": model.recipe.model_dump(mode="json", exclude_defaults=True),
+        "recipe": model.recipe.model_dump(mode="json", exclude_defaults=True),
         "unit_length": [bool(codebook.constrain(two) == 1) for codebook in codebooks],
     }
-    content = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        owner, _, attribute = name.rpartition(".")
-        if isinstance(model.get_submodule(owner), Codebook) and attribute != "weight":
-            continue
-        values = np.ascontiguousarray(tensor.detach().float().cpu().numpy(), "<f4")
-        content.update(json.dumps([name, list(tensor.shape)]).encode())
-        content.update(values.tobytes())
-    return content.digest()
+    return bytes.fromhex(identity_of(config, inference_tensors(model)))
