@@ -13,6 +13,7 @@ import pytest
 
 from flatvq.errors import FlatvqError
 from flatvq.records import load_search, load_study, seconds_per_step
+from flatvq.report import write_report
 from flatvq.study import pack
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +85,14 @@ def test_a_damaged_file_is_a_one_line_error(tmp_path: Path, content: bytes, mess
         load_study(tmp_path)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("run", ["runs/" + "a" * 300, "runs/" + "é" * 200, "a/" * 2000])
+def test_a_run_whose_name_is_too_long_is_not_opened(tmp_path: Path, run: str) -> None:
+    folder = _edited(STUDIES[0], tmp_path, lambda tree: tree["trials"][0].update(run=run))
+    with pytest.raises(FlatvqError, match=rf"has a name of {len(run)} characters"):
+        pack(folder, tmp_path / "packed")
+    assert write_report(folder).is_file(), "the page does not need the run"
 
 
 @pytest.mark.parametrize("run", ["../elsewhere", "/etc", "runs/../../x", "runs\0x"])

@@ -33,6 +33,8 @@ __all__ = [
 LARGEST_PIXELS = 100_000_000
 """Images of more pixels, as stored or after scaling, are skipped: each takes more than 300 MB."""
 
+_BAND_PIXELS = 2**20
+
 # Raster formats that Pillow decodes itself. Others run programs (EPS) or accept arbitrary bytes (TGA).
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000", "PPM", "ICO", "QOI")
 
@@ -104,9 +106,18 @@ def to_rgb(image: ImageFile.ImageFile, white_level: int = 0) -> Image.Image:
         return ImageChops.invert(eight).convert("RGB")
     if not has_transparency(eight):
         return eight if eight.mode == "RGB" else eight.convert("RGB")
-    opaque = eight.convert("RGBA")
-    white = Image.new("RGBA", opaque.size, "white")
-    return Image.alpha_composite(white, opaque).convert("RGB")
+    return _over_white(eight)
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Lay an image with transparency over white, in bands of rows, because it takes several copies."""
+    result = Image.new("RGB", image.size)
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        white = Image.new("RGBA", band.size, "white")
+        result.paste(Image.alpha_composite(white, band).convert("RGB"), (0, top))
+    return result
 
 
 class _Bounded:

@@ -43,6 +43,10 @@ __all__ = [
 ]
 
 
+# Of the file systems in use: bytes of a name, and about the characters of a path.
+_LONGEST_NAME, _LONGEST_PATH = 255, 3000
+
+
 def codebook_sizes(codebook_size: int, indices_per_cell: int) -> str:
     """Write the codebook sizes of a level for display.
 
@@ -117,11 +121,16 @@ class Trial(TrialMeasured):
             study: folder of the study.
 
         Raises:
-            FlatvqError: if the folder lies outside of the study.
+            FlatvqError: if the folder lies outside of the study, or its name is too long for a file system.
         """
         run = PurePath(self.run)
         if run.is_absolute() or ".." in run.parts or "\0" in self.run:
             what = f"the folder {self.run!r} of arm {self.arm!r}, seed {self.seed}, lies outside of the study"
+            raise FlatvqError(what, "run the study again")
+        if any(len(part.encode()) > _LONGEST_NAME for part in run.parts) or len(self.run) > _LONGEST_PATH:
+            what = (
+                f"the folder of arm {self.arm!r}, seed {self.seed}, has a name of {len(self.run)} characters"
+            )
             raise FlatvqError(what, "run the study again")
         return study / run
 
