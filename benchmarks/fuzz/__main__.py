@@ -4,7 +4,9 @@
     python -m benchmarks.fuzz --again images 0 1234         reads input 1234 of seed 0, and leaves its files
                                                             in the folder fuzz-input
 
-Targets that the record has already, with as many inputs and the same versions, are not read again.
+The record states for each target the commit of flatvq that was tested. A target that the record has already,
+with the same seed, as many inputs and the same versions of other packages, is skipped unless `--only` names
+it.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from typing import Any
 from benchmarks.fuzz.child import LIMIT_SECONDS, Batch, files_of, made
 from benchmarks.fuzz.runner import ROOT, batches_of, merged, run, write_corpus_in
 from benchmarks.fuzz.targets import TARGETS
+from flatvq.versions import VERSION, commit
 
 RECORD = ROOT / "results" / "fuzz.json"
-PACKAGES = ("flatvq", "numpy", "pillow", "pyarrow", "pydantic", "PyYAML", "safetensors", "torch")
+PACKAGES = ("numpy", "pillow", "pyarrow", "pydantic", "PyYAML", "safetensors", "torch")
 COUNT = 100_000
 _FAULTS_KEPT = 100
 
@@ -47,7 +50,7 @@ def main() -> None:
         if record.get("packages") != head["packages"]:
             known = {}
         for target in asked.only or TARGETS:
-            if known.get(target, {}).get("count", 0) >= asked.count and known[target]["seed"] == asked.seed:
+            if not asked.only and _has(known.get(target), asked.seed, asked.count):
                 continue
             print(f"fuzz: {target}", file=sys.stderr, flush=True)
             known[target] = _found(corpus, Path(name) / "work", target, asked.seed, asked.count)
@@ -74,12 +77,18 @@ def again(corpus: Path, folder: Path, batch: Batch) -> None:
         os.chdir(kept)
 
 
+def _has(found: dict[str, Any] | None, seed: int, count: int) -> bool:
+    return found is not None and found["seed"] == seed and found["count"] >= count
+
+
 def _found(corpus: Path, folder: Path, target: str, seed: int, count: int) -> dict[str, Any]:
     found = merged([result for _, result in run(corpus, folder, batches_of(target, seed, 0, count))])
     faults = [{"number": number, "fault": fault} for number, fault in sorted(found.faults.items())]
     return {
         "target": target,
         "reads": (TARGETS[target].__doc__ or "").splitlines()[0],
+        "flatvq": VERSION,
+        "commit": commit(),
         "seed": seed,
         "count": sum(found.outcomes.values()),
         "outcomes": dict(sorted(found.outcomes.items())),
