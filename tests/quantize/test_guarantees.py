@@ -435,6 +435,8 @@ def test_training_mode_is_refused_where_nothing_learned_could_be_kept(name):
         torch.vmap(lambda one: quantizer(one[None]).indices)(inputs)
     with pytest.raises(FlatvqError, match=r"eval\(\)"):
         torch.jit.trace(Encode(quantizer), inputs, check_trace=False)
+    with pytest.raises(FlatvqError, match=r"eval\(\)"):
+        torch.export.export(Encode(quantizer), (inputs,))
     assert same(state(quantizer), before)
 
 
