@@ -24,12 +24,12 @@ help:
 	@echo "make lint    ruff, mypy, the import contract, the prose and the files of .github"
 	@echo "make sanitize  the compiled search on random shapes, with AddressSanitizer and UBSan, half a minute"
 	@echo "make docs    build the documentation site; then open site/index.html"
-	@echo "make bench   flatvq beside other libraries, half an hour to an hour; make bench QUICK=1 takes 3 minutes"
+	@echo "make bench   flatvq against other libraries, half an hour to an hour; make bench QUICK=1 takes 3 minutes"
 	@echo "make findings docs/findings.md and its figures, from the records in results/"
 	@echo "make clean   remove the environments and caches; studies and results stay"
 
 study: .venv/study
-	$(BIN)/flatvq study photographs
+	$(BIN)/flatvq study photographs --until-settled
 
 test: .venv/dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -47,7 +47,7 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell $(PROSE) tests benchmarks findings tools docsite
-	$(BIN)/python -m tools.prose $(PROSE)
+	$(BIN)/python -m tools.prose $(PROSE) benchmarks findings docsite
 	$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
 	$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 	$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml

@@ -1,1 +1,1 @@
-"""Benchmarks of flatvq beside what people use today; `make bench`."""
+"""Benchmarks of flatvq against the libraries that people use today; `make bench`."""

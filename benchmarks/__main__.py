@@ -1,4 +1,4 @@
-"""flatvq beside what people use today: measured into results/bench.json, shown in docs/performance.md."""
+"""Compares flatvq with the libraries that people use today: results/bench.json and docs/performance.md."""
 
 from __future__ import annotations
 

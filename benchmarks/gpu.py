@@ -1,4 +1,4 @@
-"""flatvq on a GPU, beside the peer on the same one: `python -m benchmarks.gpu results/gpu-NAME.json`."""
+"""flatvq and its peer on the same GPU: `python -m benchmarks.gpu results/gpu-NAME.json`."""
 
 from __future__ import annotations
 

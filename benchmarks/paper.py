@@ -56,7 +56,7 @@ def _stages(model: ModelRecipe, gpus: int, decode_seconds: float | None) -> dict
     images = IMAGES / gpus
     stages = {
         # Two operations a multiply-add; the backward pass takes twice the forward pass.
-        "convolutions": images * 3 * 2 * capacity.multiply_adds / (REACHED * BF16),
+        "convolutions": images * 3 * 2 * capacity.network_multiply_adds / (REACHED * BF16),
         "search": images * 2 * capacity.search_multiply_adds / (REACHED * FP32),
         "traffic": images * activation_elements(model, SIDE) * PASSES * BYTES / BANDWIDTH,
     }

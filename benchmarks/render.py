@@ -82,7 +82,7 @@ def table(bench: Bench) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for case in (case for case in bench["cases"] if case["thresholds"]):
-        beside = plain.get(case["case"])
+        counterpart = plain.get(case["case"])
         cells = [
             f"{case['case']}, against {case['against']}",
             _time(case["flatvq_s"]),
@@ -90,7 +90,7 @@ def table(bench: Bench) -> list[str]:
             _time({"median": case["products_s"]}) if "products_s" in case else "–",
             f"**{_ratio(case)}** ({_quartiles(case)})",
             f"{case['target']}x" if case["target"] else "–",
-            f"{_ratio(beside)} ({_quartiles(beside)})" if beside else "–",
+            f"{_ratio(counterpart)} ({_quartiles(counterpart)})" if counterpart else "–",
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return rows

@@ -29,7 +29,7 @@ recipe = flatvq.StudyRecipe(
         "one-level": flatvq.ArmRecipe(model={"levels": [{"downsample": 4}]}),
     },
     seeds=tuple(range(arguments.seeds)),
-    margin_db=0.1,
+    margin=0.1,
 )
 
 for arm in flatvq.plan_study(recipe, "example").arms:

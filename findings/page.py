@@ -18,7 +18,7 @@ from findings.records import Record, read, shared_trainings
 from flatvq.recipe import load_recipe
 from flatvq.records import load_study
 from flatvq.study.collapse import count_relapses
-from flatvq.study.statistics import mean_interval
+from flatvq.study.estimates import mean_interval
 
 __all__ = ["Story", "provenance", "render", "story"]
 

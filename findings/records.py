@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from flatvq.records import to_format_3
 from flatvq.study.statistics import Difference, compare
 
 __all__ = ["Pair", "Record", "read", "shared_trainings", "with_interval"]
@@ -123,8 +124,9 @@ def shared_trainings(a: Record, b: Record) -> list[float]:
 def read(folder: Path, names: Sequence[str]) -> dict[str, Record]:
     """Read the studies of these names that exist in a folder."""
     paths = {name: folder / name / "study.json" for name in names}
-    return {
-        name: Record(name, json.loads(path.read_text(encoding="utf-8")))
-        for name, path in paths.items()
-        if path.is_file()
-    }
+    return {name: Record(name, _study(path)) for name, path in paths.items() if path.is_file()}
+
+
+def _study(path: Path) -> dict[str, Any]:
+    study: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return to_format_3(study) if study["format"] == 2 else study

@@ -98,7 +98,10 @@ def matchings_table(matchings: Iterable[Matching], health: Health) -> list[str]:
                 cells += ["–"] * 3
                 continue
             residuals = matching.record.study["match"]["residuals"][(pair.a, pair.b)[side]]
-            shares = (f"{round(100 * residuals[key]):+d} %" for key in ("parameters", "multiply_adds"))
+            shares = (
+                f"{round(100 * residuals[key]):+d} %"
+                for key in ("network_parameters", "network_multiply_adds")
+            )
             cells += [", ".join(shares).replace("-", "−"), pair.text, pair.difference.verdict]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
@@ -192,7 +195,7 @@ def cost_table(start: Record, history: Path, images: float) -> list[str]:
         cells = [
             arm,
             f"{capacity['bits_per_image']:,.0f}",
-            f"{capacity['multiply_adds'] / 1e9:.2f} G",
+            f"{capacity['network_multiply_adds'] / 1e9:.2f} G",
             f"{speed:.1f}",
             f"{images / speed / 86400:,.0f}",
         ]

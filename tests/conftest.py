@@ -55,8 +55,8 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 @pytest.fixture(scope="session")
 def imagenet_sample() -> Path:
-    """The folder of real photographs, beside the checkout."""
+    """The folder of real photographs, next to the checkout."""
     folder = Path(__file__).parents[2] / "shared" / "imagenet-sample"
     if not folder.is_dir():
-        pytest.skip("the ImageNet sample is not beside this checkout")
+        pytest.skip("the ImageNet sample is not next to this checkout")
     return folder

@@ -1,4 +1,4 @@
-"""Names of version 0.1: they work, warn, and are refused beside their new names."""
+"""Names of version 0.1: they work, warn, and are refused together with their new names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ import flatvq.recipe
 import flatvq.records
 from flatvq.data import open_folder
 from flatvq.errors import FlatvqError
-from flatvq.quantize import DeadCodeReplacement, Ema, KMeansInit, RandomInit, VectorQuantizer
+from flatvq.model import build_vqvae
+from flatvq.quantize import (
+    DeadCodeReplacement,
+    Ema,
+    KMeansInit,
+    RandomInit,
+    VectorQuantizer,
+    rotation_trick,
+    straight_through,
+)
 from flatvq.recipe import CodebookRecipe, ParameterRange, load_recipe
 
 
@@ -62,11 +71,30 @@ def test_old_arguments_and_attributes():
     assert bool((new.codebook.code_vectors == 1).all())
 
 
-def test_old_recipe_and_record_classes():
+def test_codes_are_now_code_vectors():
+    vectors, code_vectors = torch.zeros(3, 2), torch.ones(3, 2)
+    for estimator in (straight_through, rotation_trick):
+        with pytest.warns(DeprecationWarning, match="codes= is now code_vectors="):
+            assert torch.equal(estimator(vectors, codes=code_vectors), code_vectors)
+    with pytest.raises(FlatvqError, match="codes= and code_vectors= are the same argument"):
+        straight_through(vectors, codes=code_vectors, code_vectors=code_vectors)
+    quantizer = VectorQuantizer(3, 2)
+    with pytest.warns(DeprecationWarning, match="codes= is now code_vectors="):
+        quantizer.codebook.set_code_vectors(codes=code_vectors)
+    assert torch.equal(quantizer.codebook.code_vectors, code_vectors)
+    recipe = load_recipe("photographs").trial("two-level-naive", 0)
+    model = build_vqvae(recipe.model, recipe.codebook)
+    levels = [
+        torch.zeros(1, level.code_dim, n, n) for level, n in zip(recipe.model.levels, (4, 2), strict=True)
+    ]
+    with pytest.warns(DeprecationWarning, match="codes= is now code_vectors="):
+        old = model.decode_code_vectors(codes=levels)
+    assert torch.equal(old, model.decode_code_vectors(levels))
+
+
+def test_an_old_recipe_class():
     with pytest.warns(DeprecationWarning, match="KnobRecipe is now flatvq.recipe.ParameterRange"):
         assert flatvq.recipe.KnobRecipe is ParameterRange
-    with pytest.warns(DeprecationWarning, match="Look is now flatvq.records.Validation"):
-        assert flatvq.records.Look is flatvq.records.Validation
 
 
 def test_the_old_key_of_a_parameter_range():
@@ -132,7 +160,5 @@ def test_old_recipe_keys(tmp_path):
     assert (init.kind, init.vectors_per_code, replacement.every) == ("data", 3, 7)
     assert recipe.trial("a", 0).codebook.replacement is None
     path.write_text("codebook: {seeding: {kind: data}, init: {kind: data}}\n")
-    with pytest.raises(
-        FlatvqError, match=r"'seeding' and 'init' are the same key; give 'init' alone, under 'codebook'"
-    ):
+    with pytest.raises(FlatvqError, match=r"'seeding' and 'init' are the same key in 'codebook' of recipe"):
         load_recipe(str(path))

@@ -87,8 +87,8 @@ def test_a_claims_interval_follows_from_the_images(claim) -> None:
     difference = by_seed[claim.pair.a] - by_seed[claim.pair.b]
     interval = stats.t.interval(0.9, len(difference) - 1, difference.mean(), stats.sem(difference))
     assert claim.pair.difference.interval90 == pytest.approx(interval, abs=1e-4)
-    told = f"{difference.mean():+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] dB".replace("-", "−")
-    assert claim.pair.text == told
+    text = f"{difference.mean():+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] dB".replace("-", "−")
+    assert claim.pair.text == text
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_claims_of_levels_follow_from_the_decoders(model: str) -> None:
     shown = {claim.pair.a: claim.pair.difference.per_seed for claim in STORY.claims if model in claim.pair.a}
     assert shown[f"{model}, all levels"] == pytest.approx([one[None] - one[1] for one in psnr])
     # Both gains are over the bottom alone, which falls out of their difference.
-    beside = [run["single_level_counterpart"]["psnr_db"] for run in runs]
-    expected = [one[None] - flat for one, flat in zip(psnr, beside, strict=True)]
+    single = [run["single_level_counterpart"]["psnr_db"] for run in runs]
+    expected = [one[None] - flat for one, flat in zip(psnr, single, strict=True)]
     assert shown[f"{model}, gain of the top"] == pytest.approx(expected)
 
 
@@ -172,12 +172,15 @@ def test_a_budgets_row_follows_from_recipes_and_images(budget: Matching, health:
         if two not in models:
             continue
         of, by = spent[one if hierarchy == "parallel" else two], spent[f"parallel{named}"]
-        ratios = of.parameters / by.parameters, of.multiply_adds / by.multiply_adds
+        ratios = (
+            of.network_parameters / by.network_parameters,
+            of.network_multiply_adds / by.network_multiply_adds,
+        )
         left = ", ".join(f"{round(100 * (ratio - 1)):+d} %" for ratio in ratios)
         difference = by_seed[one] - by_seed[two]
         interval = stats.t.interval(0.9, len(difference) - 1, difference.mean(), stats.sem(difference))
-        told = f"{left} | {difference.mean():+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] dB"
-        assert told.replace("-", "−") in row
+        text = f"{left} | {difference.mean():+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] dB"
+        assert text.replace("-", "−") in row
 
 
 def test_trainings_that_two_records_share_are_the_reference_arms() -> None:
@@ -201,8 +204,8 @@ def test_one_seed_shows_nothing() -> None:
 def test_a_gain_per_doubling_is_the_difference_over_the_doublings() -> None:
     record = STORY.records["size"]
     gains = [record.mean(arm, lambda trial: trial["psnr_db"]) for arm in ("k-1024", "k-64")]
-    told = page.per_doubling(record, "k-64", "k-1024")
-    assert told.startswith(f"{(gains[0] - gains[1]) / math.log2(1024 / 64):.2f} [")
+    text = page.per_doubling(record, "k-64", "k-1024")
+    assert text.startswith(f"{(gains[0] - gains[1]) / math.log2(1024 / 64):.2f} [")
 
 
 @pytest.mark.parametrize("name", STORY.searches)

@@ -64,7 +64,8 @@ def test_arms_are_matched_as_the_study_says(path: Path) -> None:
     if "bits" in rule["capacities"]:
         matched = [bits[name] for name in bits if name not in rule.get("unmatched", ())]
         assert max(matched) / min(matched) - 1 < 0.01
-    for capacity in {"parameters", "multiply_adds"} & set(rule["capacities"]):
+    counts = {"parameters", "multiply_adds", "network_parameters", "network_multiply_adds"}
+    for capacity in counts & set(rule["capacities"]):
         spent = {arm["name"]: arm[capacity] for arm in study["arms"]}
         for name, value in spent.items():
             off = value / spent[rule["reference"]] - 1
@@ -108,3 +109,15 @@ def test_the_readme_quotes_comparisons_of_committed_studies() -> None:
         low, high = interval
         assert shown == f"{difference:+.2f} [{low:+.2f}, {high:+.2f}] dB".replace("-", "−"), row
         assert shown_verdict == verdict, row
+
+
+def test_the_table_of_compressed_photographs_is_that_of_its_record() -> None:
+    page = (ROOT / "docs/how-to/compress.md").read_text()
+    sizes = _read(ROOT / "results/compression.json")["sizes"]
+    for size in sizes:
+        nominal = size["none"]["collection_bytes_per_image"]
+        cells = [f"{nominal:,.0f}"]
+        for kind in ("order-0", "table"):
+            value = size[kind]["collection_bytes_per_image"]
+            cells.append(f"{value:,.0f} (−{1 - value / nominal:.1%})".replace("%", " %"))
+        assert f"| {size['crop']} px | {' | '.join(cells)} |" in page

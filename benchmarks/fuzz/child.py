@@ -123,7 +123,7 @@ def _read_all(target: Target, batch: Batch, current: mmap.mmap) -> Result:
 
 
 def _read(target: Target, files: Files) -> tuple[str, str]:
-    """Read an input; return the outcome in a word, and the fault if it is one."""
+    """Read an input; return the outcome in one word, and the fault if it is one."""
     for path, content in files.items():
         path.write_bytes(content)
     peak, said, used = _peak(), _said(), time.process_time()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,7 @@ def write_corpus(folder: Path) -> None:
     recipes/             the shipped recipes and that of the study
     images/              images of all formats
     search/tune.json     the record of a search
+    compressed/          compressed images, and the tokenizer with its prior
     """
     from flatvq.report import write_report
     from flatvq.study import Outcome, StudyData, write_study
@@ -95,6 +97,7 @@ def write_corpus(folder: Path) -> None:
     (folder / "images").mkdir()
     for name, content in images():
         (folder / "images" / name).write_bytes(content)
+    _write_compressed(folder / "compressed", next(study.glob("runs/two/seed-0-*")) / "model")
     (folder / "search").mkdir()
     search = json.loads(SEARCH.read_text(encoding="utf-8"))
     search["trials"] = search["trials"][:6]
@@ -158,6 +161,24 @@ def images() -> Iterator[tuple[str, bytes]]:
         buffer = io.BytesIO()
         image.save(buffer, kind, **options)
         yield name, buffer.getvalue()
+
+
+def _write_compressed(folder: Path, tokenizer: Path) -> None:
+    """Write images compressed by a tokenizer with two levels, with and without a prior."""
+    from flatvq.codec import Codec, load_codec
+    from flatvq.codec.storage import save_prior
+    from flatvq.codec.training import encode_images, fit_prior
+
+    shutil.copytree(tokenizer, folder / "tokenizer")
+    model = load_codec(folder / "tokenizer").model
+    pictures = [np.asarray(_picture(number)) for number in range(8)]
+    save_prior(folder / "tokenizer", *fit_prior(model, encode_images(model, pictures), contexts=4))
+    plain, coded = Codec(model), load_codec(folder / "tokenizer")
+    (folder / "plain.fvq").write_bytes(plain.compress(pictures[0]))
+    (folder / "coded.fvq").write_bytes(coded.compress(pictures[1]))
+    named = [(f"pictures/{number}", picture) for number, picture in enumerate(pictures[:3])]
+    (folder / "named.fvqs").write_bytes(coded.compress_collection(named))
+    (folder / "unnamed.fvqs").write_bytes(plain.compress_collection(("", picture) for _, picture in named))
 
 
 def _picture(seed: int, size: tuple[int, int] = (24, 20)) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Random changes of bytes, and of the two file formats that check their parts: PNG and safetensors."""
+"""Random changes of bytes, and of the file formats that check their parts: PNG, safetensors and .fvq."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from benchmarks.fuzz.trees import mutated_text
 __all__ = [
     "Mutate",
     "mutated_bytes",
+    "mutated_compressed",
     "mutated_json",
     "mutated_lines",
     "mutated_png",
@@ -112,6 +113,14 @@ def mutated_bytes(content: bytes, other: bytes, random: Random) -> bytes:
                 place = random.randrange(len(other) + 1)
                 changed[start:] = other[place:]
     return bytes(changed)
+
+
+def mutated_compressed(content: bytes, other: bytes, random: Random) -> bytes:
+    """Change a file with a compressed image, whose checksum then mostly holds."""
+    if random.random() < 0.1:
+        return mutated_bytes(content, other, random)
+    changed = mutated_bytes(content[:-4], other[:-4], random)
+    return changed + struct.pack("<I", zlib.crc32(changed))
 
 
 def mutated_json(content: bytes, other: bytes, random: Random) -> bytes:

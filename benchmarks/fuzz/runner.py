@@ -94,8 +94,8 @@ def _around(batch: Batch, number: int) -> list[Batch]:
 def _child(corpus: Path, folder: Path, batches: Sequence[Batch]) -> tuple[list[Result], str]:
     """Read batches in a process; return the results of those that it ended, and how it died."""
     folder.mkdir(parents=True)
-    told = json.dumps([asdict(batch) for batch in batches])
-    command = [sys.executable, "-m", "benchmarks.fuzz.child", str(corpus), str(folder), told]
+    batches_json = json.dumps([asdict(batch) for batch in batches])
+    command = [sys.executable, "-m", "benchmarks.fuzz.child", str(corpus), str(folder), batches_json]
     with (folder / "output").open("wb") as output, (folder / "errors").open("wb") as errors:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=errors)
         hung = _wait(process, folder / "number")

@@ -1,4 +1,4 @@
-"""From JPEG files on disk to batches of crops, beside a DataLoader as a user would write it."""
+"""From JPEG files on disk to batches of crops, against a DataLoader as a user would write it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quantizers alone, and the search beside FAISS."""
+"""The quantizers alone, and the search against FAISS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How cost grows: one quantity at a time, beside the order that is expected of it."""
+"""How cost grows: one quantity at a time, against the expected order."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
 
 
 def _compiling(images: torch.Tensor) -> dict[str, Any]:
-    """Time the compiled step beside the eager one: what flatvq's rule for compiling is made from."""
+    """Time the compiled step against the eager one: the basis of flatvq's rule for compiling."""
     model = model_recipe(1, 1024, 64)
     compiled = flatvq_step(model, images, compiled=True)
     started = time.perf_counter()

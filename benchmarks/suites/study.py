@@ -1,4 +1,4 @@
-"""The default study, beside its first version: whole processes, from the command to the report."""
+"""The default study against its first version: whole processes, from the command to the report."""
 
 from __future__ import annotations
 

@@ -21,15 +21,22 @@ __version__ = versions.VERSION
 if TYPE_CHECKING:
     from flatvq.capacities import CAPACITIES as CAPACITIES
     from flatvq.capacities import CapacityKind as CapacityKind
+    from flatvq.codec import Codec as Codec
+    from flatvq.codec import load_codec as load_codec
+    from flatvq.codes import CodeDataset as CodeDataset
+    from flatvq.codes import CodeManifest as CodeManifest
+    from flatvq.codes import CodeStream as CodeStream
+    from flatvq.codes import decode_codes as decode_codes
+    from flatvq.codes import encode_images as encode_images
     from flatvq.errors import FlatvqError as FlatvqError
     from flatvq.errors import MissingExtraError as MissingExtraError
     from flatvq.errors import NonFiniteError as NonFiniteError
     from flatvq.errors import StorageError as StorageError
     from flatvq.evaluate import evaluate_folder as evaluate_folder
-    from flatvq.evaluate.fidelity import ms_ssim as ms_ssim
     from flatvq.evaluate.fidelity import mse as mse
     from flatvq.evaluate.fidelity import psnr as psnr
-    from flatvq.evaluate.fidelity import ssim as ssim
+    from flatvq.evaluate.similarity import ms_ssim as ms_ssim
+    from flatvq.evaluate.similarity import ssim as ssim
     from flatvq.metrics import LEVEL_METRICS as LEVEL_METRICS
     from flatvq.metrics import TRIAL_METRICS as TRIAL_METRICS
     from flatvq.metrics import Metric as Metric
@@ -38,7 +45,7 @@ if TYPE_CHECKING:
     from flatvq.model import VQVAEOutput as VQVAEOutput
     from flatvq.model import build_vqvae as build_vqvae
     from flatvq.model import capacity_of as capacity_of
-    from flatvq.model import load_tokenizer, save_tokenizer
+    from flatvq.model import save_tokenizer
     from flatvq.number_format import NumberFormat as NumberFormat
     from flatvq.quantize import Codebook as Codebook
     from flatvq.quantize import CodeUsage as CodeUsage
@@ -98,12 +105,19 @@ if TYPE_CHECKING:
     from flatvq.study import Plan as Plan
     from flatvq.study import plan_study as plan_study
     from flatvq.study import run_study as run_study
+    from flatvq.tokenizers import Preprocess as Preprocess
+    from flatvq.tokenizers import Tokenizer as Tokenizer
+    from flatvq.tokenizers import TokenizerLevel as TokenizerLevel
+    from flatvq.tokenizers import VQVAETokenizer as VQVAETokenizer
+    from flatvq.tokenizers import load as load
     from flatvq.train import run_trial as run_trial
 
-    load, save = load_tokenizer, save_tokenizer
+    save = save_tokenizer
 
 _HOMES = {
     "flatvq.capacities": ("CAPACITIES", "CapacityKind"),
+    "flatvq.codec": ("Codec", "load_codec"),
+    "flatvq.codes": ("CodeDataset", "CodeManifest", "CodeStream", "decode_codes", "encode_images"),
     "flatvq.errors": (
         "FlatvqError",
         "MissingExtraError",
@@ -111,12 +125,8 @@ _HOMES = {
         "StorageError",
     ),
     "flatvq.evaluate": ("evaluate_folder",),
-    "flatvq.evaluate.fidelity": (
-        "ms_ssim",
-        "mse",
-        "psnr",
-        "ssim",
-    ),
+    "flatvq.evaluate.fidelity": ("mse", "psnr"),
+    "flatvq.evaluate.similarity": ("ms_ssim", "ssim"),
     "flatvq.metrics": ("LEVEL_METRICS", "TRIAL_METRICS", "Metric"),
     "flatvq.model": (
         "Capacity",
@@ -124,7 +134,6 @@ _HOMES = {
         "VQVAEOutput",
         "build_vqvae",
         "capacity_of",
-        "load",
         "save",
     ),
     "flatvq.number_format": ("NumberFormat",),
@@ -192,9 +201,16 @@ _HOMES = {
         "plan_study",
         "run_study",
     ),
+    "flatvq.tokenizers": (
+        "Preprocess",
+        "Tokenizer",
+        "TokenizerLevel",
+        "VQVAETokenizer",
+        "load",
+    ),
     "flatvq.train": ("run_trial",),
 }
-_NAMES_AT_HOME = {"load": "load_tokenizer", "save": "save_tokenizer"}
+_NAMES_AT_HOME = {"save": "save_tokenizer"}
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = ["__version__", *sorted(_MODULES)]

@@ -25,18 +25,16 @@ class Detail:
         label: its name in a table.
         format: how its values are written.
         unit: its unit; empty for none.
-        separate: whether the capacity does not include it.
     """
 
     attribute: str
     label: str
     format: NumberFormat
     unit: str = ""
-    separate: bool = False
 
     def text(self, value: float | None) -> str:
-        """Format a value: with a plus sign if it is counted separately, and with its unit."""
-        return f"{'+ ' if self.separate else ''}{self.format(value)}{' ' if self.unit else ''}{self.unit}"
+        """Format a value with its unit."""
+        return f"{self.format(value)}{' ' if self.unit else ''}{self.unit}"
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,8 @@ class CapacityKind:
             None for an attribute of `Capacity`.
 
     Example:
-        >>> CAPACITIES["multiply_adds"].label, CAPACITIES["multiply_adds"].format(4_211_200_000)
-        ('multiply-adds', '4.21 G')
+        >>> CAPACITIES["multiply_adds"].label, CAPACITIES["multiply_adds"].format(4_546_600_000)
+        ('multiply-adds', '4.55 G')
     """
 
     key: str
@@ -90,7 +88,7 @@ _KINDS: dict[str, CapacityKind | str] = {
             heading="parameters",
             format=NumberFormat(),
             solved_by="widths",
-            detail=Detail("codebook_parameters", "in codebooks", NumberFormat(), separate=True),
+            detail=Detail("codebook_parameters", "of which in codebooks", NumberFormat()),
         ),
         CapacityKind(
             key="multiply_adds",
@@ -99,7 +97,23 @@ _KINDS: dict[str, CapacityKind | str] = {
             heading="multiply-adds",
             format=NumberFormat("prefix"),
             solved_by="widths",
-            detail=Detail("search_multiply_adds", "in searches", NumberFormat("prefix"), separate=True),
+            detail=Detail("search_multiply_adds", "of which in searches", NumberFormat("prefix")),
+        ),
+        CapacityKind(
+            key="network_parameters",
+            attribute="network_parameters",
+            label="parameters without codebooks",
+            heading="parameters without codebooks",
+            format=NumberFormat(),
+            solved_by="widths",
+        ),
+        CapacityKind(
+            key="network_multiply_adds",
+            attribute="network_multiply_adds",
+            label="multiply-adds without searches",
+            heading="multiply-adds without searches",
+            format=NumberFormat("prefix"),
+            solved_by="widths",
         ),
     )
 }

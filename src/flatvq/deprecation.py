@@ -87,12 +87,12 @@ def renamed_arguments(**names: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            for old in names.keys() & kwargs.keys():
-                new = names[old]
-                if new in kwargs:
-                    raise FlatvqError(f"{old}= and {new}= are the same argument", f"pass {new}= alone")
-                _warn(f"{old}=", f"{new}=")
-                kwargs[new] = kwargs.pop(old)
+            for old, new in names.items():
+                if old in kwargs:
+                    if new in kwargs:
+                        raise FlatvqError(f"{old}= and {new}= are the same argument", f"pass {new}= alone")
+                    _warn(f"{old}=", f"{new}=")
+                    kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
 
         return call  # type: ignore[return-value]

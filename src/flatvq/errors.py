@@ -10,7 +10,14 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import ClassVar
 
-__all__ = ["FlatvqError", "MissingExtraError", "NonFiniteError", "StorageError", "nearest"]
+__all__ = [
+    "FlatvqError",
+    "MissingExtraError",
+    "NonFiniteError",
+    "StorageError",
+    "UnknownNameError",
+    "nearest",
+]
 
 # Maximum length of `what` and of `remedy`: a damaged file may contain keys and values of any length.
 _MAX_LENGTH = 4000
@@ -69,6 +76,21 @@ class StorageError(FlatvqError):
 
 class NonFiniteError(FlatvqError):
     """NaN or infinity where a finite number is required, usually because the training diverged."""
+
+
+class UnknownNameError(ValueError):
+    """A value of a recipe names something that does not exist.
+
+    A validator raises it. `flatvq.recipe.parse` adds the key and the file, and raises a `FlatvqError`.
+
+    Args:
+        what: what does not exist, as a clause.
+        remedy: what to write instead, as a clause.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}: {remedy}")
+        self.what, self.remedy = what, remedy
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar, cast
 
-from flatvq.errors import FlatvqError, nearest
+from flatvq.errors import FlatvqError, UnknownNameError, nearest
 
 __all__ = ["Registry"]
 
@@ -76,10 +76,10 @@ class Registry(Mapping[str, T]):
         """Return a name that the registry has.
 
         Raises:
-            ValueError: if it has no such name. The message suggests the closest one.
+            UnknownNameError: if it has no such name. The message suggests the closest one.
         """
         if name not in self._all():
-            raise ValueError(f"no {self.kind} is named {name!r}, {nearest(name, self._all())},")
+            raise UnknownNameError(f"no {self.kind} is named {name!r}", nearest(name, self._all()))
         return name
 
     def __getitem__(self, name: str) -> T:

@@ -107,7 +107,7 @@ def test_a_failed_trial_is_recorded_and_the_others_finish(flatvq, folder: Path, 
 def test_a_dry_run_trains_nothing(flatvq, folder: Path, tmp_path: Path) -> None:
     code, out, _ = flatvq("study", recipe_file(folder), "--dry-run")
     assert code == 0
-    assert "2 arms x 2 seeds" in out
+    assert "2 arms, 6 steps a trial; looks after 2 seeds" in out
     assert "Estimated time" in out
     assert not (tmp_path / "studies").exists()
 
@@ -137,6 +137,18 @@ def test_train_evaluate_and_resume(flatvq, folder: Path, tmp_path: Path) -> None
     assert flatvq("train", "run")[0] == 0, "a finished run ends at once"
 
 
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.parametrize("command", ["train", "study", "tune"])
+def test_a_start_with_a_wrong_path_does_not_block_its_folder(flatvq, folder: Path, command: str) -> None:
+    search = {"trials": 1, "length": 0.5, "confirm_seeds": [7, 8]}
+    words = [command, recipe_file(folder, seeds=[0], tune=search), "--out", "made"]
+    code, _, err = flatvq(*words, "--set", "data.path=nowhere")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no folder at 'nowhere'" in err
+    assert flatvq(*words)[0] == 0
+
+
 def test_train_names_unreadable_files(flatvq, folder: Path, tmp_path: Path) -> None:
     (folder / "empty.png").write_bytes(b"")
     code, out, _ = flatvq("train", recipe_file(folder), "--out", "run")
@@ -161,7 +173,10 @@ def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
     arms = {arm["name"]: arm for arm in json.loads(out)["imagenet-256"]}
     assert code == 0
     assert arms["single-level-healthy"]["level_table"][0]["codebook_size"] == 5793
-    assert arms["two-level-healthy"]["parameters"] == 1_343_491
+    # The published model of 1,343,491 parameters, with codes of 8 instead of 64 dimensions.
+    fewer = 2 * 56 * (128 + 1) + (64 * 64 * 16 + 64) - (8 * 8 * 16 + 8) + 2 * 56 * 128 * 9
+    assert arms["two-level-healthy"]["network_parameters"] == 1_343_491 - fewer
+    assert arms["two-level-healthy"]["parameters"] == 1_343_491 - fewer + 2 * 1024 * 8
     code, out, _ = flatvq("capacity", "photographs", recipe_file(folder))
     assert code == 0
     assert "Capacity of photographs" in out
@@ -184,18 +199,42 @@ def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
         (["study", "photographs", "--set", "seeds=[1, 1]"], "seeds must differ"),
         (
             ["study", "photographs", "--set", "seeds=2"],
-            "'seeds' is 2 in recipe 'photographs': write a list, such as [2]",
+            "'seeds' is 2 in override 'seeds=2': write a list, such as [2]",
         ),
         (["study", "photographs", "--set", "seeds={a: 1}"], "write a list"),
         (["study", "photographs", "--set", "model.levels=[]"], "give at least 1"),
         (["study", "photographs", "--set", "codebook.init=kmeans"], "with the keys distribution, kind"),
         (["study", "photographs", "--set", "arms=5"], "'arms' is 5"),
-        (["study", "photographs", "--set", "train.learning_rate=inf"], "should be a finite number"),
+        (["study", "photographs", "--set", "train.learning_rate=inf"], "write a finite number"),
         (["train", "photographs", "--arm", "tow-level-naive"], "did you mean 'two-level-naive'?"),
         (["evaluate", "nowhere", "--data", "."], "nowhere"),
         (["report", "nowhere"], "study.json"),
         (["capacity", "photographs", "nothing"], "no recipe is named 'nothing'"),
         (["study", "photographs", "--set", "data.source=folder", "--set", "data.path=gone"], "no folder at"),
+        (
+            ["train", "photographs", "--seed", "-1"],
+            "--seed is -1: give a number from 0 to 2^63 - 1",
+        ),
+        (["train", "photographs", "--seed", "x"], "--seed is x: write a whole number"),
+        (["train", "photographs", "--seed", "9" * 20], f"--seed is {'9' * 20}: give a number from 0"),
+        (["evaluate", "run", "--data", ".", "--crop", "5"], "--crop is 5: input should be greater than or"),
+        (["evaluate", "run"], "missing option '--data': see `flatvq evaluate --help`"),
+        (["train"], "missing argument 'recipe': see `flatvq train --help`"),
+        (
+            ["train", "photographs", "more"],
+            "got unexpected extra argument(s) (more): see `flatvq train --help`",
+        ),
+        (["train", "photographs", "--sed", "1"], "no option is named '--sed': did you mean '--seed'?"),
+        (["--sed"], "no option is named '--sed': known are --help, --version"),
+        (["trian", "photographs"], "no command is named 'trian': did you mean 'train'?"),
+        (["train", "."], "'.' is a folder without recipe.json: give the folder of a run, or a recipe"),
+        (["study", "."], "'.' is a folder: name a shipped recipe or a .yaml file"),
+        (
+            ["train", "/nonexistent/"],
+            "no file or folder at '/nonexistent/': name a shipped recipe or a .yaml file",
+        ),
+        (["study", "/dev/null"], "'/dev/null' is not a .yaml file"),
+        (["study", "xyz"], "imagenet-sample, photographs; or give a .yaml file"),
     ],
 )
 def test_invalid_input_is_one_line_and_exit_code_2(flatvq, words: list[str], message: str) -> None:
@@ -204,6 +243,42 @@ def test_invalid_input_is_one_line_and_exit_code_2(flatvq, words: list[str], mes
     assert message in err
     assert err.startswith("flatvq: ")
     assert err.count("\n") == 1
+
+
+def test_the_help_of_evaluate_names_the_files_of_weights(flatvq) -> None:
+    from flatvq.evaluate import perceptual
+
+    words = set(flatvq("evaluate", "--help")[1].replace("│", " ").split())
+    files = {perceptual._ALEXNET, perceptual._HEADS, perceptual._INCEPTION}
+    assert files <= words
+
+
+def test_the_help_shows_no_types_of_flags_and_arguments(flatvq) -> None:
+    _, out, _ = flatvq("capacity", "--help")
+    assert "flatvq capacity [OPTIONS] RECIPES..." in out
+    assert "<bool>" not in out
+    assert "<list" not in out
+
+
+def test_no_command_prints_the_help(flatvq) -> None:
+    _, out, err = flatvq()
+    assert "Commands" in out + err
+
+
+def test_a_run_that_is_not_finished_is_named(flatvq, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.json").write_text("{}")
+    message = "flatvq: 'run' is not finished: finish it with `flatvq train run`\n"
+    assert flatvq("evaluate", "run", "--data", ".") == (2, "", message)
+    assert flatvq("levels", "run") == (2, "", message)
+
+
+def test_a_study_that_is_not_finished_is_named(flatvq, tmp_path: Path) -> None:
+    (tmp_path / "made" / "runs").mkdir(parents=True)
+    message = "flatvq: the study in 'made' is not finished: run `flatvq study` again\n"
+    assert flatvq("report", "made") == (2, "", message)
+    assert flatvq("pack", "made", "packed") == (2, "", message)
+    assert not (tmp_path / "packed").exists()
 
 
 def test_help_needs_no_torch() -> None:

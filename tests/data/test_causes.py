@@ -44,7 +44,7 @@ def test_all_images_but_one_are_too_large(folder: Path, picture: Picture) -> Non
     assert "without 30 such as 'class0/00.png' (11400 x 9500 pixels once scaled to crop 9500" in str(
         caught.value
     )
-    assert "1 readable images, 1 of them different: at least two are needed" in str(caught.value)
+    assert "holds 1 distinct readable image; at least two are needed" in str(caught.value)
 
 
 def test_all_are_damaged(folder: Path) -> None:

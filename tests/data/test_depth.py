@@ -225,12 +225,14 @@ def test_ranges_in_tiff_tags(
 def test_white_is_zero(options: dict[str, object], opened: Opened) -> None:
     for dtype, reason in ((np.uint8, ""), (np.uint16, "white is zero, inverted")):
         samples = np.rint(RAMP * np.iinfo(dtype).max).astype(dtype)
-        pixels, told = opened(tiff(samples, photometric="miniswhite", **options))
+        pixels, stated = opened(tiff(samples, photometric="miniswhite", **options))
         assert np.abs(pixels - shown(1 - RAMP)).max() <= 1
-        assert told == reason
-    pixels, told = opened(tiff(samples_of(RAMP, 1023), photometric="miniswhite", **options), white_level=1023)
+        assert stated == reason
+    pixels, stated = opened(
+        tiff(samples_of(RAMP, 1023), photometric="miniswhite", **options), white_level=1023
+    )
     assert np.abs(pixels - shown(1 - RAMP)).max() <= 1
-    assert told == "white is zero, inverted; white is 1023 by data.white_level"
+    assert stated == "white is zero, inverted; white is 1023 by data.white_level"
 
 
 @pytest.mark.parametrize(("magic", "values"), [("P5", RAMP), ("P2", RAMP), ("P6", COLOUR), ("P3", COLOUR)])

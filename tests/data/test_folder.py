@@ -79,7 +79,9 @@ def test_exact_copies_are_on_the_same_side(folder: Path) -> None:
 def test_divide_leaves_neither_side_empty(digests: list[str], share: float) -> None:
     entries = [Entry(str(n), Path().open, digest, 1, 1, ()) for n, digest in enumerate(digests)]
     if len(set(digests)) < 2:
-        with pytest.raises(FlatvqError, match="1 of them different"):
+        with pytest.raises(
+            FlatvqError, match="here holds 1 distinct readable image; at least two are needed"
+        ):
             divide(entries, share, "here")
         return
     sides = divide(entries, share, "here")
@@ -96,7 +98,7 @@ def test_divide_leaves_neither_side_empty(digests: list[str], share: float) -> N
 def test_one_image_cannot_be_divided(tmp_path: Path, picture: Picture) -> None:
     for name in ("a.png", "copy.png"):
         Image.fromarray(picture(0)).save(tmp_path / name)
-    with pytest.raises(FlatvqError, match="2 readable images, 1 of them different: at least two are needed"):
+    with pytest.raises(FlatvqError, match="1 distinct readable image; at least two are needed"):
         split(tmp_path)
 
 
@@ -118,8 +120,22 @@ def test_too_many_unreadable(folder: Path) -> None:
     for number in range(10):
         (folder / f"bad{number}.jpg").write_text("text")
     assert len(split(folder, max_unreadable=0.25).file_statuses) == 10
-    with pytest.raises(FlatvqError, match=r"10 of 40 images .* such as 'bad0.jpg': .* above 0.24"):
-        split(folder, max_unreadable=0.24)
+    message = r"10 of 40 images .* such as 'bad0.jpg': .*, or raise data.max_unreadable to 0.25$"
+    with pytest.raises(FlatvqError, match=message):
+        split(folder, max_unreadable=0.1)
+
+
+def test_the_least_sufficient_share_of_unreadable_files_is_named(folder: Path, tmp_path: Path) -> None:
+    for image in sorted(folder.rglob("*.png"))[2:]:
+        image.write_text("text")
+    with pytest.raises(FlatvqError, match=r"28 of 30 images .* to 0\.934$"):  # 28 / 30 is 0.9333...
+        split(folder, max_unreadable=0.5)
+    assert len(split(folder, max_unreadable=0.934).file_statuses) == 28
+    for image in folder.rglob("*.png"):
+        image.write_text("text")
+    with pytest.raises(FlatvqError, match="30 of 30 images") as caught:
+        split(folder, max_unreadable=0.5)
+    assert "max_unreadable" not in str(caught.value)
 
 
 def test_a_validation_folder_is_kept_out_of_training(folder: Path, tmp_path: Path, picture: Picture) -> None:

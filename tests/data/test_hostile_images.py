@@ -386,12 +386,12 @@ def test_names_and_reasons_are_printable_and_json(tmp_path: Path) -> None:
     for case in CASES:
         (tmp_path / case.name).write_bytes(case.content)
     opened = open_folder(tmp_path, crop=CROP)
-    told = [
+    texts = [
         *opened.images.names,
         *(text for file in opened.file_statuses for text in vars(file).values()),
     ]
-    assert all(text.isprintable() for text in told)
-    assert json.loads(json.dumps(told).encode()) == told
+    assert all(text.isprintable() for text in texts)
+    assert json.loads(json.dumps(texts).encode()) == texts
     unreadable = {file.name for file in opened.file_statuses if file.status == "unreadable"}
     assert unreadable == {case.name for case in CASES if case.status == "unreadable"}
 

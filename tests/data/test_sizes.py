@@ -14,7 +14,7 @@ from tests.data.jpegs import file_of, photograph
 from flatvq.data import TrainingCrops, load_image, open_data, open_folder
 from flatvq.data.conversion import Conversion
 from flatvq.data.decoding import decode, decode_for_training
-from flatvq.data.pillow import read_header
+from flatvq.data.header import read_header
 from flatvq.recipe import DataRecipe
 
 ORIENTATION = 0x0112

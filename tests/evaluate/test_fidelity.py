@@ -17,14 +17,11 @@ from flatvq.errors import FlatvqError
 from flatvq.evaluate.fidelity import (
     PSNR_CAP_DB,
     as_stored,
-    ms_ssim,
-    ms_ssim_defined,
     mse,
     psnr,
     psnr_of_mean_mse,
-    ssim,
-    ssim_defined,
 )
+from flatvq.evaluate.similarity import ms_ssim, ms_ssim_defined, ssim, ssim_defined
 
 
 def pair(height, width, batch=2, noise=0.1, seed=0):

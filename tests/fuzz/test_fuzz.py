@@ -15,7 +15,7 @@ from tests.fuzz.faulty import Faulty
 
 RECORD = Path(__file__).parents[2] / "results" / "fuzz.json"
 # Inputs; those of the others cost a tenth of a second on a slow machine.
-CHEAP, EACH = {"study": 300, "search": 300, "tokenizers": 300, "images": 300}, 100
+CHEAP, EACH = {"study": 300, "search": 300, "tokenizers": 300, "images": 300, "compressed": 300}, 100
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def psnr_by_hand(model: VQVAE, indices, pixels) -> float:
 # --- replacement losses
 
 
-@pytest.mark.parametrize("hierarchy", ["parallel", "conditioned"])
+@pytest.mark.parametrize("hierarchy", ["parallel", "conditioned", "residual"])
 def test_replacing_a_level_that_the_decoder_ignores_changes_nothing(hierarchy: str, pixels) -> None:
     model = built(two_levels(hierarchy=hierarchy))
     with torch.no_grad():
@@ -256,6 +256,7 @@ def test_the_counterpart_is_of_the_same_study_and_seed(tmp_path: Path) -> None:
             (tmp_path / "runs" / name / f"seed-{seed}-abc" / "model").mkdir(parents=True)
     pairs = [("single-level-naive", "two-level-naive"), ("single-level-healthy", "two-level-healthy")]
     level = {"grid": [4, 4], "codebook_size": 8, "code_dim": 4}
+    tables = {"two-level": [level] * 2, "single-level": [{**level, "codebook_size": 16}]}
     study = {
         "format": 2,
         "margin_db": 0.1,
@@ -269,7 +270,7 @@ def test_the_counterpart_is_of_the_same_study_and_seed(tmp_path: Path) -> None:
                 "name": name,
                 "healthy": "healthy" in name,
                 "levels": 2 if "two" in name else 1,
-                "level_table": [level] * (2 if "two" in name else 1),
+                "level_table": tables[name.rsplit("-", 1)[0]],
             }
             for name in names
         ],
@@ -286,6 +287,13 @@ def test_the_counterpart_is_of_the_same_study_and_seed(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     assert single_level_counterpart(runs / names[1] / "seed-1-abc") == runs / names[3] / "seed-1-abc"
     assert single_level_counterpart(runs / names[0] / "seed-11-abc") == runs / names[2] / "seed-11-abc"
+    # The bottom of the hierarchy alone has no additional bits.
+    alone = json.loads((tmp_path / "study.json").read_text())
+    for arm in alone["arms"]:
+        arm["level_table"] = arm["level_table"] if "two" in arm["name"] else [level]
+    (tmp_path / "study.json").write_text(json.dumps(alone))
+    assert single_level_counterpart(runs / names[1] / "seed-1-abc") is None
+    (tmp_path / "study.json").write_text(json.dumps(study))
     # Runs of other recipes are in the same folders; the record has the ones that were compared.
     for name in (names[1], names[3]):
         (runs / name / "seed-1-aaa" / "model").mkdir(parents=True)

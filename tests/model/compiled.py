@@ -21,6 +21,16 @@ CASES = {
             LevelRecipe(downsample=2, codebook_size=32, code_dim=8),
         ),
     ),
+    "residual levels, one with a warm-up": ModelRecipe(
+        width=16,
+        residual_width=8,
+        residual_blocks=0,
+        hierarchy="residual",
+        levels=(
+            LevelRecipe(codebook_size=32, code_dim=8),
+            LevelRecipe(downsample=2, codebook_size=32, code_dim=8, warmup_steps=3),
+        ),
+    ),
 }
 
 

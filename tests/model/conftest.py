@@ -53,17 +53,18 @@ def plain_model() -> Callable[[ModelRecipe], VQVAE]:
 
 @pytest.fixture(scope="session")
 def recipes() -> st.SearchStrategy[ModelRecipe]:
-    """Small models: one to three levels, either hierarchy, strides up to 8, odd residual widths."""
+    """Small models: one to three levels, any hierarchy, strides up to 8, odd residual widths."""
     level = st.builds(
         LevelRecipe,
         downsample=st.sampled_from([2, 4, 8]),
         codebook_size=st.integers(2, 40),
         code_dim=st.integers(1, 9),
+        width=st.none() | st.integers(1, 8).map(lambda half: 2 * half),
     )
     return st.builds(
         ModelRecipe,
         levels=st.lists(level, min_size=1, max_size=3).map(tuple),
-        hierarchy=st.sampled_from(["parallel", "conditioned"]),
+        hierarchy=st.sampled_from(["parallel", "conditioned", "residual"]),
         width=st.integers(1, 12).map(lambda half: 2 * half),
         residual_width=st.integers(1, 15),
         residual_blocks=st.integers(0, 3),

@@ -16,6 +16,10 @@ LEVELS = {
         LevelRecipe(codebook_size=16, code_dim=4),
         LevelRecipe(downsample=2, codebook_size=8, code_dim=4),
     ),
+    "residual": (
+        LevelRecipe(codebook_size=16, code_dim=4),
+        LevelRecipe(downsample=2, codebook_size=8, code_dim=3),
+    ),
     "scalar": (LevelRecipe(scalar_levels=(5, 4, 3)),),
 }
 
@@ -49,7 +53,8 @@ def images(batch: int, side: int = 32) -> torch.Tensor:
 def save(folder: Path) -> None:
     """Write the two programs of each model, and the outputs of the model."""
     for name, levels in LEVELS.items():
-        recipe = ModelRecipe(levels=levels, hierarchy="conditioned", width=8, residual_width=4)
+        hierarchy = "residual" if name == "residual" else "conditioned"
+        recipe = ModelRecipe(levels=levels, hierarchy=hierarchy, width=8, residual_width=4)
         model = build_vqvae(recipe, CodebookRecipe(init=InitRecipe(kind="data", vectors_per_code=1)))
         model(images(4))
         model.eval()

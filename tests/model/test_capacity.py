@@ -32,8 +32,8 @@ def network_parameters(model):
 )
 def test_reference_models_have_their_published_size(recipe, parameters, multiply_adds_g):
     capacity = capacity_of(recipe, 256)
-    assert capacity.parameters == parameters
-    assert round(capacity.multiply_adds / 1e9, 3) == multiply_adds_g
+    assert capacity.network_parameters == parameters
+    assert round(capacity.network_multiply_adds / 1e9, 3) == multiply_adds_g
     assert network_parameters(build_vqvae(recipe, CodebookRecipe())) == parameters
 
 
@@ -56,8 +56,9 @@ def test_vqvae2_as_configured_in_its_paper():
     levels = (LevelRecipe(downsample=4, codebook_size=512), LevelRecipe(downsample=2, codebook_size=512))
     recipe = ModelRecipe(levels=levels, hierarchy="conditioned", width=128, residual_width=64)
     capacity = capacity_of(recipe, 256)
-    assert capacity.parameters == total
+    assert capacity.network_parameters == total
     assert capacity.codebook_parameters == 2 * 512 * 64
+    assert capacity.parameters == total + 2 * 512 * 64
     assert capacity.bits_per_image == 64 * 64 * 9 + 32 * 32 * 9
 
 
@@ -74,9 +75,12 @@ def test_counts_agree_with_the_module(data, recipes, plain_model):
 
     capacity = capacity_of(recipe, (images.shape[2], images.shape[3]))
     assert output.reconstruction.shape == images.shape
-    assert capacity.parameters == network_parameters(model)
-    assert 2 * capacity.multiply_adds == counter.get_total_flops()  # torch counts a multiply-add as two
+    assert capacity.network_parameters == network_parameters(model)
+    assert (
+        2 * capacity.network_multiply_adds == counter.get_total_flops()
+    )  # torch counts a multiply-add as two
     assert capacity.codebook_parameters == sum(p.numel() for p in model.quantizers.parameters())
+    assert capacity.parameters == sum(p.numel() for p in model.parameters())
     assert [level.grid for level in capacity.levels] == [tuple(q.indices.shape[1:]) for q in output.levels]
     bits = sum(
         q.indices.numel() * log2(p.codebook_size)
@@ -89,6 +93,7 @@ def test_counts_agree_with_the_module(data, recipes, plain_model):
         for q, p in zip(output.levels, model.quantizers, strict=True)
     )
     assert capacity.search_multiply_adds == searches
+    assert capacity.multiply_adds == counter.get_total_flops() // 2 + searches
 
 
 def test_scalar_levels_have_bits_but_no_codebook_and_no_search():

@@ -71,7 +71,7 @@ def test_other_numbers_of_channels_are_refused_by_name(channels: object) -> None
         parse(ModelRecipe, {"channels": channels}, "the recipe")
 
 
-@pytest.mark.parametrize("hierarchy", ["parallel", "conditioned"])
+@pytest.mark.parametrize("hierarchy", ["parallel", "conditioned", "residual"])
 def test_a_model_of_one_channel_has_one_at_both_ends(hierarchy: str) -> None:
     recipe = ModelRecipe(levels=LEVELS, hierarchy=hierarchy, width=8, residual_width=4, channels=1)
     model = build_vqvae(recipe, CodebookRecipe())
@@ -90,11 +90,11 @@ def test_one_channel_changes_only_the_first_and_last_convolution_and_no_bits() -
     assert of_gray.bits_per_image == of_color.bits_per_image
     assert of_gray.bits_per_pixel == of_color.bits_per_pixel
     # Two channels fewer: 4 x 4 weights to and from half the width, and two biases of the last convolution.
-    assert of_color.parameters - of_gray.parameters == 2 * (2 * 4 * 16) + 2
-    assert of_color.multiply_adds - of_gray.multiply_adds == 2 * (2 * 4 * 16) * 16**2
+    assert of_color.network_parameters - of_gray.network_parameters == 2 * (2 * 4 * 16) + 2
+    assert of_color.network_multiply_adds - of_gray.network_multiply_adds == 2 * (2 * 4 * 16) * 16**2
     model = build_vqvae(gray, CodebookRecipe())
     codebooks = sum(p.numel() for p in model.quantizers.parameters())
-    assert sum(p.numel() for p in model.parameters()) - codebooks == of_gray.parameters
+    assert sum(p.numel() for p in model.parameters()) - codebooks == of_gray.network_parameters
 
 
 def test_a_tokenizer_of_one_channel_is_saved_and_loaded(tmp_path) -> None:

@@ -25,7 +25,7 @@ def images(*shape: int, purpose: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(purpose))
 
 
-@pytest.fixture(params=["parallel", "conditioned"])
+@pytest.fixture(params=["parallel", "conditioned", "residual"])
 def model(request: pytest.FixtureRequest) -> VQVAE:
     recipe = ModelRecipe(levels=LEVELS, hierarchy=request.param, width=8, residual_width=4)
     built = build_vqvae(recipe, CODEBOOK)
@@ -180,13 +180,19 @@ BOTTOM, TOP = (2, 8, 8, 8), (2, 4, 4, 4)
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (codes(BOTTOM), "codes of 1 levels do not fit a model of 2"),
-        (torch.zeros(BOTTOM), "codes of type Tensor are not a list with one tensor per level"),
-        (codes(BOTTOM, (2, 8, 4, 4)), r"codes\[1\] .* size 8 in axis 1, not \[B, 4, h, w\]"),
-        (codes(BOTTOM[1:], TOP[1:]), r"codes\[0\] .* 3 axes, not \[B, 8, h, w\]: add a batch axis"),
-        (codes((2, 8, 16, 8), TOP), r"codes of grids \[\(16, 8\), \(4, 4\)\] do not belong to one image"),
-        (codes(BOTTOM, TOP, dtype=torch.int64), r"codes\[0\] of dtype int64 are not floating-point"),
-        ([torch.zeros(BOTTOM), torch.empty(TOP, device="meta")], r"codes\[1\] on meta do not fit .* on cpu"),
+        (codes(BOTTOM), "code_vectors of 1 levels do not fit a model of 2"),
+        (torch.zeros(BOTTOM), "code_vectors of type Tensor are not a list with one tensor per level"),
+        (codes(BOTTOM, (2, 8, 4, 4)), r"code_vectors\[1\] .* size 8 in axis 1, not \[B, 4, h, w\]"),
+        (codes(BOTTOM[1:], TOP[1:]), r"code_vectors\[0\] .* 3 axes, not \[B, 8, h, w\]: add a batch axis"),
+        (
+            codes((2, 8, 16, 8), TOP),
+            r"code_vectors of grids \[\(16, 8\), \(4, 4\)\] do not belong to one image",
+        ),
+        (codes(BOTTOM, TOP, dtype=torch.int64), r"code_vectors\[0\] of dtype int64 are not floating-point"),
+        (
+            [torch.zeros(BOTTOM), torch.empty(TOP, device="meta")],
+            r"code_vectors\[1\] on meta do not fit .* on cpu",
+        ),
     ],
 )
 def test_code_vectors_that_do_not_fit_are_refused_in_one_line(

@@ -22,7 +22,7 @@ VARIANTS = [
         ModelRecipe(levels=levels, hierarchy=hierarchy, width=16, residual_width=7), id=f"{name}-{hierarchy}"
     )
     for name, levels in (("one", ONE), ("two", TWO), ("three", THREE), ("coarse", (SMALL(downsample=8),)))
-    for hierarchy in ("parallel", "conditioned")
+    for hierarchy in ("parallel", "conditioned", "residual")
 ]
 
 
@@ -58,9 +58,11 @@ def test_encode_and_decode_give_the_forward_pass(recipe, plain_model):
     torch.testing.assert_close(decoded, output.reconstruction, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("hierarchy", "depends"), [("parallel", False), ("conditioned", True)])
+@pytest.mark.parametrize(
+    ("hierarchy", "depends"), [("parallel", False), ("conditioned", True), ("residual", True)]
+)
 @pytest.mark.parametrize("levels", [TWO, THREE])
-def test_lower_indices_depend_on_upper_codes_only_if_conditioned(levels, hierarchy, depends, plain_model):
+def test_lower_indices_depend_on_upper_codes_unless_parallel(levels, hierarchy, depends, plain_model):
     model = plain_model(ModelRecipe(levels=levels, hierarchy=hierarchy, width=8, residual_width=3)).eval()
     images = torch.rand(4, 3, 64, 64)
     before = model.encode(images)
@@ -189,3 +191,69 @@ def test_quantizers_of_another_recipe_are_refused(plain_model):
     projected = VectorQuantizer(11, 3, input_dim=8)
     with pytest.raises(FlatvqError, match=r"\(11, 3, 8, \(\)\)\] are not .*\(11, 3, 3, \(\)\)"):
         VQVAE(ModelRecipe(levels=ONE, width=8), [projected])
+
+
+def test_each_level_of_a_residual_hierarchy_quantizes_what_those_above_leave(plain_model):
+    """Compare to the equations of residual quantization, with plain operations of the same weights."""
+    recipe = ModelRecipe(levels=THREE, hierarchy="residual", width=8, residual_width=3)
+    model = plain_model(recipe).eval()
+    images = torch.rand(2, 3, 32, 48)
+
+    def raised(x, weights):
+        return functional.conv_transpose2d(x, *weights, stride=2, padding=1)
+
+    def nearest(latents, codes):
+        distances = (latents[:, None] - codes[None, :, :, None, None]).square().sum(dim=2)
+        return distances.argmin(dim=1)
+
+    with torch.no_grad():
+        below = 2 * images - 1
+        features = [below := encoder(below) for encoder in model.encoders]
+        latents = [project(x) for project, x in zip(model.projections, features, strict=True)]
+        codebooks = [quantizer.codebook for quantizer in model.quantizers]
+        weights = [tuple(upsampler.parameters()) for upsampler in model.decoders[0].upsamplers]
+        top = nearest(latents[2], codebooks[2])
+        r2 = codebooks[2][top].movedim(-1, 1)
+        middle = nearest(latents[1] - raised(r2, weights[1]), codebooks[1])
+        r1 = codebooks[1][middle].movedim(-1, 1) + raised(r2, weights[1])
+        bottom = nearest(latents[0] - raised(r1, weights[0]), codebooks[0])
+        r0 = codebooks[0][bottom].movedim(-1, 1) + raised(r1, weights[0])
+        reconstruction = (model.decoders[0].trunk(r0) + 1) / 2
+        encoded = model.encode(images)
+    for level, expected in zip(encoded, (bottom, middle, top), strict=True):
+        assert torch.equal(level, expected)
+    torch.testing.assert_close(model.decode(encoded), reconstruction, atol=1e-5, rtol=0)
+    # The parts that are not coded are what is left of the latents.
+    left = latents[0] - r0
+    direct = torch.stack([(latents[0] - raised(r1, weights[0]) - code[:, None, None]).square().sum(dim=1)
+                          for code in codebooks[0]]).amin(dim=0)  # fmt: skip
+    torch.testing.assert_close(left.square().sum(dim=1), direct, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("levels", [TWO, THREE])
+def test_the_commitment_losses_of_lower_levels_train_the_upper_levels_of_a_residual_hierarchy(
+    levels, plain_model
+):
+    model = plain_model(ModelRecipe(levels=levels, hierarchy="residual", width=16, residual_width=7)).double()
+    images = torch.rand(2, 3, 32, 48, dtype=torch.float64)
+    upper = [
+        parameter
+        for part in (*model.projections[1:], *model.decoders[0].upsamplers)
+        for parameter in part.parameters()
+    ]
+    output = model(images)
+    of_lower = sum(level.commitment_loss for level in output.levels[:-1])
+    of_commitment = torch.autograd.grad(of_lower, upper, retain_graph=True)
+    assert all(gradient.abs().max() > 0 for gradient in of_commitment)
+    # The reconstruction depends on the sum of the levels, whose gradient passes to the latents unchanged.
+    of_error = torch.autograd.grad(functional.mse_loss(output.reconstruction, images), upper)
+    largest = max(float(gradient.abs().max()) for gradient in of_commitment)
+    assert all(gradient.abs().max() < 1e-6 * largest for gradient in of_error)
+
+
+def test_a_residual_hierarchy_of_one_level_is_a_single_level(plain_model):
+    one, other = (ModelRecipe(levels=ONE, hierarchy=name, width=16) for name in ("residual", "parallel"))
+    model, single = plain_model(one).eval(), plain_model(other).eval()
+    single.load_state_dict(model.state_dict())
+    images = torch.rand(1, 3, 16, 16)
+    assert torch.equal(model(images).reconstruction, single(images).reconstruction)

@@ -1,4 +1,4 @@
-"""Trains compiled quantizers beside plain ones: `python compiled.py`; see test_compile.py."""
+"""Trains compiled quantizers and compares them with plain ones: `python compiled.py`; see test_compile.py."""
 
 import copy
 

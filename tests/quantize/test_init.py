@@ -266,3 +266,33 @@ def test_the_gathered_vectors_are_let_go(normal):
         quantizer(normal(1000, 3, purpose=step))
         # The pool of 4,000 vectors is 48 kB; the codebook itself is less than 1 kB.
         assert (len(pickle.dumps(quantizer.codebook)) > 10_000) == (step < 3)
+
+
+@pytest.mark.parametrize("kind", [DataInit, KMeansInit])
+def test_an_init_with_a_start_waits_for_it_and_resumes_exactly(kind: type[DataInit | KMeansInit]) -> None:
+    random = torch.Generator().manual_seed(3)
+    batches = [torch.randn(40, 2, generator=random) * (step + 1) for step in range(8)]
+
+    def quantizer() -> VectorQuantizer:
+        return VectorQuantizer(8, 2, init=kind(vectors_per_code=6, start=4), seed=1)
+
+    whole, states = quantizer(), []
+    for step, batch in enumerate(batches):
+        states.append({key: value.clone() for key, value in whole.state_dict().items()})
+        before = whole.codebook.initialized
+        result = whole(batch)
+        if not before and step < 4:
+            # Codes of this batch serve until the init: each is one of its vectors.
+            assert set(rows(whole.codebook.code_vectors)) <= set(rows(batch))
+            assert not whole.codebook.gathering
+        assert result.indices.max() < 8
+    # 48 vectors are needed: step 4 gives 40, and step 5 the rest.
+    (event,) = whole.codebook.events
+    assert (event.step, event.method, event.vectors) == (5, kind.__name__, 48)
+    for start in (2, 4, 6):
+        resumed = quantizer()
+        resumed.load_state_dict(states[start])
+        for batch in batches[start:]:
+            resumed(batch)
+        for key, value in whole.state_dict().items():
+            assert value.equal(resumed.state_dict()[key]), (start, key)

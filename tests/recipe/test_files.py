@@ -77,17 +77,18 @@ def test_a_path_that_cannot_be_read(tmp_path: Path) -> None:
     [
         ("train.steps", "yes", "'train.steps' is 'yes'"),
         ("train.steps", "true", "'train.steps' is true"),
-        ("train.steps", "'10'", "finite number in decimals, without quotes"),
-        ("train.steps", "010", "finite number in decimals, without quotes"),
+        ("train.steps", "'10'", "write a whole number, without quotes"),
+        ("train.steps", "010", "write a whole number, without quotes"),
+        ("train.learning_rate", "'10'", "write a finite number in decimals, without quotes"),
         ("train.steps", "1:30", "'train.steps' is '1:30'"),
-        ("train.steps", "10.5", "'train.steps' is 10.5"),
+        ("train.steps", "10.5", "'train.steps' is 10.5 in override 'train.steps=10.5': write a whole number"),
         ("train.steps", "9223372036854775808", "less than or equal to 99999999"),
         ("train.steps", "1e400", "'train.steps' is inf"),
         ("train.learning_rate", ".nan", "should be a finite number"),
         ("train.learning_rate", "false", "'train.learning_rate' is false"),
         ("codebook.replacement.count", "yes", "'codebook.replacement.count' is 'yes'"),
         ("seeds", "[0, true]", "'seeds' is [0, True]"),
-        ("seeds", "['0', 1]", "finite number in decimals, without quotes"),
+        ("seeds", "['0', 1]", "write a whole number, without quotes"),
         ("model.channels", "true", "'model.channels' is true"),
         ("data.flip", "2", "'data.flip' is 2"),
         ("data.flip", "maybe", "'data.flip' is 'maybe'"),
@@ -131,21 +132,59 @@ def test_arm_names_are_the_text_as_written(tmp_path: Path) -> None:
         (["train=5"], "'train' is 5"),
         (["train="], "override 'train=' has no value"),
         (["title.x=5"], "'title' is 'Does a hierarchy"),
-        (["seeds.0.x=5"], "'seeds.0' is 0, which has no key 'x'"),
-        (["seeds.9=5"], "'seeds' has 4 items, and none is '9'"),
-        (["seeds.00=5"], "none is '00'"),
-        (["seeds.-1=5"], "none is '-1'"),
-        (["seeds.²=5"], "none is '²'"),
-        (["seeds.x=5"], "none is 'x'"),
+        (["looks.0.x=5"], "'looks.0' is 8, which has no key 'x'"),
+        (["looks.9=5"], "'looks' has 3 items, and none is '9'"),
+        (["looks.00=5"], "none is '00'"),
+        (["looks.-1=5"], "none is '-1'"),
+        (["looks.²=5"], "none is '²'"),
+        (["looks.x=5"], "none is 'x'"),
         (["train..steps=5"], "unknown key 'train.'"),
         (["=5"], "is not key=value"),
         (["train.steps={a: 1, a: 2}"], "has the key 'a' twice"),
         (["train={steps: 5, steps: 6}"], "has the key 'steps' twice"),
         (["train.steps=[5"], "is not YAML"),
+        (["train.setps=5"], "unknown key 'train.setps' in override 'train.setps=5': did you mean 'steps'?"),
+        (["seeds=[0, 0]"], "under 'seeds': change it in override 'seeds=[0, 0]'"),
+        (["train={steps: 5}", "train.batch_size=0"], "is 0 in override 'train.batch_size=0'"),
+        (["train={steps: 0}", "train.batch_size=2"], "is 0 in override 'train={steps: 0}'"),
+        (["data.crop=20"], "not 20: change it in recipe 'photographs' or an override"),
+        (["data.path=mine"], "under 'data': change it in recipe 'photographs' or an override"),
+        (
+            ["match.capacities=[bist]"],
+            "no capacity is named 'bist' under 'match.capacities.0' in override 'match.capacities=[bist]': "
+            "did you mean 'bits'?",
+        ),
+        (
+            ["model.levels=[{options: {a: 1}}]"],
+            "options.a is unknown for quantizer=vector under 'model.levels.0' in override "
+            "'model.levels=[{options: {a: 1}}]': it takes no options",
+        ),
+        (["match.reference=x"], "no arm is named 'x' in recipe 'photographs' or an override: known are"),
+        (["arms.single-level-healty.train.steps=6"], "did you mean 'single-level-healthy'?"),
+        (
+            ["arms.single-level-naive.data.x.0=6"],
+            "'x' is not set here, so it has no item 0: write the whole list, as an arm replaces lists",
+        ),
     ],
 )
 def test_an_invalid_override_is_rejected(overrides: list[str], message: str) -> None:
     assert message in refused("photographs", *overrides)
+
+
+def test_a_level_of_an_arm_without_levels_is_rejected(tmp_path: Path) -> None:
+    name = written(tmp_path, "model: {levels: [{codebook_size: 8}]}\narms: {a: {}, b: {}}\n")
+    assert "'levels' is not set here, so it has no item 0: write the whole list" in refused(
+        name, "arms.b.model.levels.0.codebook_size=64"
+    )
+    changed = load_recipe(name, ["arms.b.model.levels=[{codebook_size: 64}]"])
+    assert changed.trial("b", 0).model.levels[0].codebook_size == 64
+
+
+def test_an_override_can_add_an_arm(tmp_path: Path) -> None:
+    name = written(tmp_path, "arms: {a: {}}\n")
+    added = load_recipe(name, ["arms.b={codebook: {replacement: null}}"])
+    assert added.trial("b", 0).codebook.replacement is None
+    assert "no arm is named 'b': known are a" in refused(name, "arms.b.codebook.replacement=null")
 
 
 def test_a_section_may_be_overridden_before_its_keys() -> None:

@@ -64,7 +64,7 @@ def test_every_number_has_a_range(key: str) -> None:
         ("seeds", [3, 3], "seeds must differ, not [3, 3] under 'seeds'"),
         ("tune.confirm_seeds", [7, 7], "seeds must differ, not [7, 7] under 'tune.confirm_seeds'"),
         ("tune.confirm_seeds", [-7, 7], "'tune.confirm_seeds.0' is -7"),
-        ("seeds", list(range(10_001)), "1 arms with 10001 seeds are 10,001 trials, more than 10,000"),
+        ("seeds", list(range(10_001)), "1 arms with up to 10001 seeds are 10,001 trials, more than 10,000"),
         ("arms", {f"a{number}": {} for number in range(257)}, "'arms' is {'a0': {}, 'a1': {}"),
         ("train.steps", 10**8, "'train.steps' is 100000000"),
         ("train.steps", 0, "'train.steps' is 0"),
@@ -73,7 +73,7 @@ def test_every_number_has_a_range(key: str) -> None:
         (
             "compare",
             [["default", "default"]],
-            "compare holds the pair (default, default), which compares an arm with itself",
+            "the pair (default, default) compares an arm with itself",
         ),
         (
             "model.levels.0.scalar_levels",
@@ -88,7 +88,7 @@ def test_every_number_has_a_range(key: str) -> None:
             "1.00e+400 codes are more than 64-bit indices can count",
         ),
         ("model.levels", [{"downsample": 2}] * 17, "'model.levels' is [{'downsample': 2}"),
-        ("model.levels.0.scalar_levels", ["a", "b"], "finite number in decimals"),
+        ("model.levels.0.scalar_levels", ["a", "b"], "write a whole number"),
         ("model.levels.0.scalar_levels", 8, "write a list, such as [8]"),
         ("model.levels.0.scalar_levels", [None], "'model.levels.0.scalar_levels.0' is empty"),
         ("model.levels.0.codebook_size", 2**63, "more than 64-bit indices can count"),

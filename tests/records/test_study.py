@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from flatvq.errors import FlatvqError
-from flatvq.records import load_search, load_study
+from flatvq.records import load_search, load_study, seconds_per_step
 from flatvq.study import pack
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +52,7 @@ def test_every_committed_study_is_valid(path: Path) -> None:
             lambda tree: tree["trials"][0]["levels"][0].update(codebook_size=0),
             "trials.0.levels.0.codebook_size",
         ),
-        (lambda tree: tree["arms"][0].update(parameters=-1), "arms.0.parameters"),
+        (lambda tree: tree["arms"][0].update(codebook_parameters=-1), "arms.0.codebook_parameters"),
         (lambda tree: tree["arms"][0].update(level_table=[]), "arms.0.level_table"),
         (lambda tree: tree["comparisons"][0].update(interval90=[0.1]), "comparisons.0.interval90.1"),
         (lambda tree: tree["comparisons"][0].update(per_seed={"0": 1}), "comparisons.0.per_seed"),
@@ -120,3 +121,45 @@ def test_a_pruned_trial_has_the_psnr_of_its_last_validation(tmp_path: Path) -> N
 
     first, second, *_ = load_search(_edited(SEARCH, tmp_path, give_up)).trials
     assert (first.reached, second.reached) == (19.25, None)
+
+
+FORMAT_2 = [path for path in STUDIES if json.loads(path.read_text())["format"] == 2]
+
+
+@pytest.mark.parametrize("path", FORMAT_2, ids=lambda path: path.parent.name)
+def test_old_counts_are_shown_as_counts_without_codebooks_and_searches(path: Path) -> None:
+    tree, study = json.loads(path.read_text()), load_study(path.parent)
+    for old, arm in zip(tree["arms"], study.arms, strict=True):
+        if not old["codebook_parameters"]:  # scalar quantization
+            assert arm.value("multiply_adds") == old["multiply_adds"]
+            continue
+        assert arm.value("network_parameters") == old["parameters"]
+        assert arm.value("network_multiply_adds") == old["multiply_adds"]
+        searches = sum(
+            math.prod(level.grid) * level.codebook_size * level.code_dim for level in arm.level_table
+        )
+        assert arm.value("multiply_adds") == old["multiply_adds"] + searches
+        codes = sum(level.codebook_size * level.code_dim for level in arm.level_table)
+        assert arm.value("parameters") == old["parameters"] + codes
+    assert not {"parameters", "multiply_adds"} & set(study.match.capacities)
+    for name, old in tree["match"]["residuals"].items():
+        new = study.match.residuals[name]
+        assert (new["network_parameters"], new["network_multiply_adds"]) == (
+            old["parameters"],
+            old["multiply_adds"],
+        )
+        spent, reference = (
+            study.arm(one).value("multiply_adds") for one in (name, str(study.match.reference))
+        )
+        assert spent is not None
+        assert new["multiply_adds"] == pytest.approx(spent / (reference or 1) - 1, abs=1e-12)
+
+
+def test_the_time_of_a_step_is_the_median_of_the_records(tmp_path: Path) -> None:
+    rows = [{"kind": "train", "step": 10 * n, "images_per_second": 64 / t} for n, t in enumerate((9, 2, 3))]
+    others = [{"kind": "validation", "step": 5, "psnr_db": 20.0}, {"kind": "train", "step": 7}]
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows + others))
+    assert seconds_per_step(tmp_path, 64) == pytest.approx(3.0)
+    (tmp_path / "records.jsonl").write_text(json.dumps(others[0]) + "\n")
+    assert seconds_per_step(tmp_path, 64) is None
+    assert seconds_per_step(tmp_path / "absent", 64) is None

@@ -52,10 +52,13 @@ def test_capacity_table(study_folder, tables):
     two, single = rows["two-level-healthy"], rows["single-level-naive"]
     assert two[1] == "16 × 16, K 256, D 64 8 × 8, K 256, D 64"
     assert two[2].startswith(f"{256 * log2(256) + 64 * log2(256):,.1f}")
-    assert two[3] == "1,343,491+ 32,768"
-    assert "parameters −38.47 %" in single[5]
-    assert single[6] == "levels.0.codebook_size: 900 → 1024"
-    assert two[6] == "nothing"
+    assert two[3] == "1,376,25932,768"
+    assert two[5] == "1,343,491"
+    assert two[7] == "41.5"
+    assert single[7] == "–"
+    assert "parameters −38.47 %" in single[8]
+    assert single[9] == "levels.0.codebook_size: 900 → 1024"
+    assert two[9] == "nothing"
 
 
 def test_every_trial_is_listed(study_folder, tables):

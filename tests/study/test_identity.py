@@ -144,7 +144,9 @@ def test_retrain_moves_the_old_trials_aside_and_trains_again(
     assert {name: moved_files[name] for name in kept} == kept
     # Nothing differs now, so nothing is trained.
     again = finished(flatvq, "--retrain")
-    assert {trial["seconds"] for trial in again["trials"]} == {None}
+    assert [trial["seconds"] for trial in again["trials"]] == [trial["seconds"] for trial in new["trials"]]
+    assert again["looks"] == new["looks"]
+    assert all(trial["seconds_per_step"] > 0 for trial in again["trials"])
     write_picture(tmp_path, 98)
     moved = StudyData(plan_study(load_recipe("mine.yaml"), "mine")).set_aside(tmp_path / "st")
     assert moved == [tmp_path / "st" / "superseded" / "2" / trial["run"] for trial in new["trials"]]
@@ -160,8 +162,15 @@ def test_only_trials_that_differ_are_trained_again(
     assert "1 of 4 trials" in err
     assert "started with flatvq 0.0.1, now " in err
     assert "install flatvq 0.0.1 or add --retrain" in err
-    again = finished(flatvq, "--retrain")
-    assert [trial["seconds"] is not None for trial in again["trials"]] == [False, True, False, False]
+    runs = [tmp_path / "st" / trial["run"] / "metrics.json" for trial in study["trials"]]
+    before = [run.stat().st_mtime_ns for run in runs]
+    finished(flatvq, "--retrain")
+    assert [run.stat().st_mtime_ns != time for run, time in zip(runs, before, strict=True)] == [
+        False,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_trial_whose_recipe_was_edited_is_refused(

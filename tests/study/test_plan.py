@@ -62,12 +62,52 @@ def test_the_closest_match_is_accepted_if_the_recipe_says_so() -> None:
 
 def test_pairs_that_differ_in_one_thing_are_compared() -> None:
     plan = plan_study(load_recipe("photographs"), "photographs")
-    assert {(c.question, c.a, c.b) for c in plan.comparisons} == {
-        ("hierarchy", "single-level-naive", "two-level-naive"),
+    assert [(c.question, *c.arms) for c in plan.comparisons] == [
         ("hierarchy", "single-level-healthy", "two-level-healthy"),
+        ("hierarchy", "single-level-naive", "two-level-naive"),
         ("intervention", "two-level-healthy", "two-level-naive"),
         ("intervention", "single-level-healthy", "single-level-naive"),
-    }
+        (
+            "interaction",
+            "single-level-healthy",
+            "single-level-naive",
+            "two-level-healthy",
+            "two-level-naive",
+        ),
+    ]
+    assert [c.primary for c in plan.comparisons] == [True, False, False, False, False]
+
+
+def test_the_primary_comparison_and_the_interactions_can_be_named() -> None:
+    named = ["primary=[two-level-healthy, two-level-naive]"]
+    named += ["interactions=[[two-level-naive, single-level-naive, two-level-healthy, single-level-healthy]]"]
+    plan = plan_study(load_recipe("photographs", named), "photographs")
+    assert (plan.comparisons[0].arms, plan.comparisons[0].primary) == (
+        ("two-level-healthy", "two-level-naive"),
+        True,
+    )
+    (interaction,) = (c for c in plan.comparisons if c.question == "interaction")
+    assert interaction.arms[0] == "two-level-naive"
+    assert interaction.weights == (1, -1, -1, 1)
+    # A pair that is not among the comparisons is added.
+    odd = plan_study(load_recipe("photographs", ["primary=[two-level-healthy, single-level-naive]"]), "p")
+    assert (odd.comparisons[0].question, odd.comparisons[0].primary) == ("asked", True)
+
+
+def test_trials_of_a_look() -> None:
+    overrides = ["looks=[2, 4]", "arms.single-level-naive.max_seeds=1", "seeds=[7, 5, 3, 1]"]
+    plan = plan_study(load_recipe("photographs", overrides), "photographs")
+    assert [(t.recipe.arm, t.recipe.seed) for t in plan.trials_at(2)] == [
+        ("two-level-naive", 7),
+        ("two-level-healthy", 7),
+        ("single-level-naive", 7),
+        ("single-level-healthy", 7),
+        ("two-level-naive", 5),
+        ("two-level-healthy", 5),
+        ("single-level-healthy", 5),
+    ]
+    # The recipe limits the naive arms to three seeds, and this test one of them to one.
+    assert len(plan.trials_at()) == len(plan.trials) == 3 + 4 + 1 + 4
 
 
 def test_arms_of_which_no_two_can_be_compared_are_refused_before_anything_trains() -> None:
@@ -86,18 +126,19 @@ def test_named_pairs_keep_their_order() -> None:
 
 def test_a_trial_folder_is_named_after_its_recipe() -> None:
     base = plan_study(recipe(match={"solve": True}), "a")
-    same = plan_study(recipe(match={"solve": True}, margin_db=0.2, title="other"), "b")
+    same = plan_study(recipe(match={"solve": True}, margin=0.2, title="other"), "b")
     other = plan_study(recipe(match={"solve": True}, train={"learning_rate": 1e-4}), "c")
     runs = [{trial.run for trial in plan.trials} for plan in (base, same, other)]
     assert runs[0] == runs[1]
     assert not runs[0] & runs[2]
-    assert len(runs[0]) == 2 * 3
+    assert len(runs[0]) == 2 * 128
 
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
 def test_every_shipped_recipe_loads_plans_and_heads_with_what_to_expect(name: str) -> None:
     plan = plan_study(load_recipe(name), name)
-    assert len(plan.trials) == len(plan.arms) * len(plan.recipe.seeds)
+    assert len(plan.trials) == sum(len(plan.recipe.seeds_of(arm.name)) for arm in plan.arms)
+    assert plan.primary is not None
     head = [line for line in shipped_recipes()[name].splitlines() if line.startswith("#")]
     assert head[0].startswith(f"# flatvq study {name}")
     assert any(line.startswith("# Time:") for line in head)

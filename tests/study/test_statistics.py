@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from flatvq.errors import FlatvqError
-from flatvq.study.statistics import SEEDS_CAP, compare, mean_interval
+from flatvq.study.estimates import mean_interval, normality_p
+from flatvq.study.statistics import compare, contrast
 
 # Decibels in steps of 1/64, so that sums and differences are exact and properties hold for every bit.
 decibels = st.integers(20 * 64, 30 * 64).map(lambda n: n / 64)
@@ -17,7 +18,14 @@ arms = st.integers(1, 8).flatmap(
     )
 )
 margins = st.sampled_from([0.0625, 0.125, 0.5, 2.0])
-MIRROR = {"better": "worse", "worse": "better", "equivalent": "equivalent", "inconclusive": "inconclusive"}
+MIRROR = {
+    "better": "worse",
+    "worse": "better",
+    "not worse": "not better",
+    "not better": "not worse",
+    "equivalent": "equivalent",
+    "inconclusive": "inconclusive",
+}
 
 
 def spread(differences):
@@ -85,17 +93,18 @@ def test_mean_interval_agrees_with_scipy(values, level):
         ([0.08, 0.10, 0.12], 0.1, "better"),  # above zero, and not within the margin
         ([-0.30, -0.31, -0.32], 0.1, "worse"),
         ([0.5, -0.5, 0.1], 0.1, "inconclusive"),
+        ([-0.02, 0.10, 0.22], 0.2, "not worse"),  # 0.1 ± 0.202: from -0.10 to 0.30
+        ([0.02, -0.10, -0.22], 0.2, "not better"),
     ],
 )
 def test_verdicts(differences, margin, verdict):
-    result = compare(differences, [0.0] * len(differences), margin)
-    assert result.verdict == verdict
-    assert (result.seeds_needed is None) == (verdict != "inconclusive")
+    assert compare(differences, [0.0] * len(differences), margin).verdict == verdict
+    # For a metric of which lower values are better, the signs are exchanged.
+    mirrored = compare([-x for x in differences], [0.0] * len(differences), margin, higher_is_better=False)
+    assert mirrored.verdict == verdict
 
 
-@pytest.mark.parametrize(
-    ("mean", "verdict"), [(0.1686, "better"), (0.1685, "inconclusive"), (-0.1686, "worse")]
-)
+@pytest.mark.parametrize(("mean", "verdict"), [(0.1686, "better"), (0.1685, "not worse"), (-0.1686, "worse")])
 def test_better_and_worse_begin_where_the_interval_leaves_zero(mean, verdict):
     """With s 0.1 and three seeds, the half width of the interval is 2.91999 * 0.1 / sqrt(3) = 0.16859."""
     assert compare([mean - 0.1, mean, mean + 0.1], [0.0, 0.0, 0.0], margin=0.05).verdict == verdict
@@ -108,7 +117,6 @@ def test_swapping_the_arms_mirrors_everything(ab, margin):
     assert back.verdict == MIRROR[there.verdict]
     assert back.mean == -there.mean
     assert back.p_equivalence == there.p_equivalence
-    assert back.seeds_needed == there.seeds_needed
     if there.interval90 is None:
         assert back.interval90 is None
     else:
@@ -126,11 +134,7 @@ def test_another_unit_changes_the_numbers_but_not_the_verdict(ab, margin, scale)
     a, b = ab
     small = compare(a, b, margin)
     large = compare([x * scale for x in a], [x * scale for x in b], margin * scale)
-    assert (large.verdict, large.p_equivalence, large.seeds_needed) == (
-        small.verdict,
-        small.p_equivalence,
-        small.seeds_needed,
-    )
+    assert (large.verdict, large.p_equivalence) == (small.verdict, small.p_equivalence)
     assert large.mean == small.mean * scale
 
 
@@ -152,7 +156,7 @@ def test_seeds_are_paired_and_their_order_is_not_evidence(ab, random):
 def test_one_seed_decides_nothing():
     result = compare([25.3], [25.0], 0.1)
     assert result.verdict == "inconclusive"
-    assert (result.interval90, result.p_equivalence, result.seeds_needed) == (None, None, None)
+    assert (result.interval90, result.p_equivalence, result.degrees_of_freedom) == (None, None, None)
     assert result.mean == pytest.approx(0.3)
     assert mean_interval([25.3]).interval is None
 
@@ -170,37 +174,59 @@ def test_one_seed_decides_nothing():
 def test_equal_differences_have_an_interval_of_zero_width(difference, verdict, p):
     result = compare([25.0 + difference] * 3, [25.0] * 3, margin=0.25)
     assert result.interval90 == (difference, difference)
-    assert (result.verdict, result.p_equivalence, result.seeds_needed) == (verdict, p, None)
+    assert (result.verdict, result.p_equivalence) == (verdict, p)
 
 
-# --- how many seeds
+# --- Welch intervals and contrasts
 
 
-def settled(mean, deviation, n, margin):
-    low, high = stats.t.interval(0.90, n - 1, loc=mean, scale=deviation / math.sqrt(n))
-    return (-margin < low and high < margin) or low > 0 or high < 0
+@given(
+    st.lists(decibels, min_size=2, max_size=9),
+    st.lists(decibels, min_size=2, max_size=9),
+    st.floats(0.01, 0.4),
+)
+def test_welch_intervals_agree_with_scipy(a, b, level):
+    assume(len(set(a)) > 1 and len(set(b)) > 1)
+    result = compare(a, b, 0.25, interval="welch", level=level)
+    test = stats.ttest_ind(a, b, equal_var=False)
+    theirs = test.confidence_interval(1 - 2 * level)
+    assert result.interval90 == pytest.approx((theirs.low, theirs.high), rel=1e-6, abs=1e-9)
+    assert result.degrees_of_freedom == pytest.approx(test.df, rel=1e-9)
+    assert result.seeds == min(len(a), len(b))
+    error = (theirs.high - theirs.low) / 2 / stats.t.ppf(1 - level, test.df)
+    expected = stats.t.sf((0.25 - abs(result.mean)) / error, test.df)
+    assert result.p_equivalence == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
-@given(arms, margins)
-def test_seeds_needed_is_the_smallest_conclusive_number(ab, margin):
-    a, b = ab
-    result = compare(a, b, margin)
-    if result.seeds_needed is None:
-        assert result.verdict != "inconclusive" or result.seeds == 1
-        return
-    mean, deviation = np.mean(result.per_seed), np.std(result.per_seed, ddof=1)
-    first = next(n for n in range(2, SEEDS_CAP + 1) if n == SEEDS_CAP or settled(mean, deviation, n, margin))
-    assert result.seeds < result.seeds_needed == first
+def test_an_interaction_by_hand():
+    """(a - b) - (c - d) = (2 - 1) - (4 - 1.5) = -1.5; variances 2, 0, 0.5, 0.5, each over two seeds."""
+    arms = [[1.0, 3.0], [1.0, 1.0], [3.5, 4.5], [1.0, 2.0]]
+    result = contrast(arms, [1, -1, -1, 1], 0.5, interval="welch")
+    assert result.mean == pytest.approx(-1.5)
+    variance = (2 + 0 + 0.5 + 0.5) / 2
+    freedom = variance**2 / (1.0**2 + 0.25**2 + 0.25**2)
+    assert result.degrees_of_freedom == pytest.approx(freedom)
+    half = stats.t.ppf(0.95, freedom) * math.sqrt(variance)
+    assert result.interval90 == pytest.approx((-1.5 - half, -1.5 + half))
+    paired = contrast(arms, [1, -1, -1, 1], 0.5)
+    assert paired.per_seed == (-2.5, -0.5)
+    assert paired.interval90 == compare([-2.5, -0.5], [0.0, 0.0], 0.5).interval90
 
 
-def test_seeds_needed_by_a_published_table():
-    """Mean 0, s 0.1, margin 0.1: t(0.95, 4) / sqrt(5) = 2.132 / 2.236 is the first below 1."""
-    pair = [0.1 / math.sqrt(2), -0.1 / math.sqrt(2)]
-    assert compare(pair, [0.0, 0.0], margin=0.1).seeds_needed == 5
+def test_an_arm_of_one_seed_has_no_welch_interval():
+    result = compare([25.0, 25.2, 25.4], [25.0], 0.1, interval="welch")
+    assert (result.interval90, result.verdict, result.seeds) == (None, "inconclusive", 1)
+    assert result.mean == pytest.approx(0.2)
 
 
-def test_seeds_needed_ends_at_the_cap():
-    assert compare([50.0, -50.0, 0.0], [0.0, 0.0, 0.0], margin=0.1).seeds_needed == SEEDS_CAP
+def test_normality_agrees_with_scipy():
+    rng = np.random.default_rng(0)
+    normal, skewed = rng.standard_normal((2, 30)), rng.exponential(size=(2, 30))
+    p_values = [stats.shapiro(sample).pvalue for sample in skewed]
+    # Fisher: -2 sum(log p) has a chi-squared distribution with 2 k degrees of freedom.
+    assert normality_p(skewed.tolist()) == pytest.approx(stats.chi2.sf(-2 * np.log(p_values).sum(), 4))
+    assert normality_p(skewed.tolist()) < 0.001 < 0.05 < normality_p(normal.tolist())
+    assert normality_p([[1.0, 2.0], [3.0, 3.0, 3.0]]) is None
 
 
 # --- long-run behaviour, with a fixed generator
@@ -238,10 +264,10 @@ def test_the_interval_covers_the_truth_nine_times_in_ten():
 @pytest.mark.parametrize(
     ("a", "b", "margin", "message"),
     [
-        ([1.0, 2.0], [1.0], 0.1, "one arm has 2 seeds and the other 1"),
+        ([1.0, 2.0], [1.0], 0.1, "the arms have 1 and 2 seeds"),
         ([], [], 0.1, "no seeds"),
-        ([1.0, math.nan], [1.0, 2.0], 0.1, "the first arm has the value nan"),
-        ([1.0, 2.0], [1.0, -math.inf], 0.1, "the second arm has the value -inf"),
+        ([1.0, math.nan], [1.0, 2.0], 0.1, "arm 1 has the value nan"),
+        ([1.0, 2.0], [1.0, -math.inf], 0.1, "arm 2 has the value -inf"),
         ([1.0], [1.0], 0.0, "margin 0.0 is not positive"),
         ([1.0], [1.0], -0.1, "margin -0.1 is not positive"),
         ([1.0], [1.0], math.nan, "margin nan is not positive"),
@@ -251,6 +277,12 @@ def test_invalid_input_is_refused_in_one_line(a, b, margin, message):
     with pytest.raises(FlatvqError, match=message) as error:
         compare(a, b, margin)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 5.0, math.nan])
+def test_a_level_outside_zero_to_a_half_is_refused(level):
+    with pytest.raises(FlatvqError, match=r"level .* is not between 0 and 0.5"):
+        compare([1.0, 2.0], [1.0, 2.0], 0.1, level=level)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 90.0])

@@ -19,24 +19,65 @@ def verdict(naive: list[float], healthy: list[float]):
     plan = plan_study(load_recipe("photographs"), "photographs")
     pairs = [pair for pair in plan.comparisons if pair.question == "hierarchy"]
     differences = {"single-level-naive": naive, "single-level-healthy": healthy}
-    return study_verdict(plan, [Compared(p, compare(differences[p.a], [0.0] * 3, 0.1)) for p in pairs])
+    return study_verdict(
+        plan, [Compared(p, compare(differences[p.a], [0.0] * 3, 0.1)) for p in pairs], look=8
+    )
 
 
 @pytest.mark.parametrize(
-    ("naive", "healthy", "conclusion"),
+    ("healthy", "statement", "on_a_par"),
     [
-        (WORSE, EQUIVALENT, "The hierarchy's advantage went away with the collapse."),
-        (WORSE, BETTER, "The hierarchy's advantage went away with the collapse."),
-        (INCONCLUSIVE, BETTER, "Once collapse is prevented, the hierarchy shows no advantage."),
-        (EQUIVALENT, EQUIVALENT, "Once collapse is prevented, the hierarchy shows no advantage."),
-        (WORSE, WORSE, "it remains when collapse is prevented."),
-        (BETTER, WORSE, "it remains when collapse is prevented."),
-        (WORSE, INCONCLUSIVE, "more seeds are needed."),
-        (INCONCLUSIVE, INCONCLUSIVE, "more seeds are needed."),
+        (BETTER, "single-level-healthy reconstructs better than two-level-healthy", "Yes"),
+        (EQUIVALENT, "single-level-healthy is equivalent to two-level-healthy", "Yes"),
+        (WORSE, "single-level-healthy reconstructs worse than two-level-healthy", "No"),
+        (INCONCLUSIVE, "single-level-healthy against two-level-healthy is inconclusive", "Open"),
+        # 0.1 ± 0.169 and -0.1 ± 0.169: neither leaves zero, and each leaves the margin on one side only.
+        ([0.0, 0.1, 0.2], "single-level-healthy is not worse than two-level-healthy by the margin", "Yes"),
+        (
+            [0.0, -0.1, -0.2],
+            "single-level-healthy is not better than two-level-healthy by the margin",
+            "Open",
+        ),
     ],
 )
-def test_the_conclusion_follows_from_the_two_verdicts(naive, healthy, conclusion: str) -> None:
-    assert verdict(naive, healthy).sentence.endswith(conclusion)
+def test_the_primary_comparison_comes_first_and_says_whether_the_arm_is_on_a_par(
+    healthy: list[float], statement: str, on_a_par: str
+) -> None:
+    result = verdict(WORSE, healthy)
+    assert result.sentence.startswith(statement)
+    assert "(look 1 of 3, " in result.sentence
+    assert f"on a par, at most 0.1 dB worse? {on_a_par}." in result.sentence
+    assert result.primary == result.healthy
+    assert result.sentence == f"{result.lead} {result.rest}"
+    assert result.rest.startswith("With naive codebooks")
+
+
+@pytest.mark.parametrize(
+    ("values", "statement"),
+    [
+        (BETTER, "preventing collapse gains single-level-healthy more than two-level-healthy"),
+        (WORSE, "preventing collapse gains single-level-healthy less than two-level-healthy"),
+        (EQUIVALENT, "preventing collapse gains single-level-healthy as much as two-level-healthy"),
+        (INCONCLUSIVE, "whether preventing collapse gains single-level-healthy more or less"),
+    ],
+)
+def test_an_interaction_has_its_own_sentence(values: list[float], statement: str) -> None:
+    plan = plan_study(load_recipe("photographs"), "photographs")
+    (interaction,) = (pair for pair in plan.comparisons if pair.question == "interaction")
+    assert interaction.arms == (
+        "single-level-healthy",
+        "single-level-naive",
+        "two-level-healthy",
+        "two-level-naive",
+    )
+    sentence = study_verdict(plan, [Compared(interaction, compare(values, [0.0] * 3, 0.1))]).sentence
+    assert sentence.startswith(f"Interaction: {statement}")
+
+
+def test_seeds_that_do_not_spread_normally_are_reported() -> None:
+    plan = plan_study(load_recipe("photographs"), "photographs")
+    result = Compared(plan.comparisons[0], compare(BETTER, [0.0] * 3, 0.1), normality_p=0.004)
+    assert "do not spread normally (p = 0.004)" in study_verdict(plan, [result]).sentence
 
 
 def test_the_sentence_gives_difference_interval_margin_and_seeds() -> None:
@@ -52,6 +93,7 @@ def test_one_seed_has_no_interval_and_no_verdict() -> None:
     pairs = [pair for pair in plan.comparisons if pair.question == "hierarchy"]
     result = study_verdict(plan, [Compared(pair, compare([1.0], [0.0], 0.1)) for pair in pairs])
     assert "is inconclusive (+1.00 dB, no interval, margin 0.1 dB, 1 seed)" in result.sentence
+    assert "on a par" not in result.sentence
 
 
 def test_one_measure_against_collapse_is_neither_naive_nor_healthy() -> None:
@@ -97,8 +139,8 @@ def test_a_healthy_arm_with_collapsed_trials_is_named() -> None:
 
 def test_many_comparisons_are_counted() -> None:
     plan = plan_study(load_recipe("imagenet-64"), "imagenet-64")
-    hierarchy = [pair for pair in plan.comparisons if pair.question == "hierarchy"]
-    naive = [pair for pair in hierarchy if pair.a.endswith("nothing")]
+    hierarchy = [pair for pair in plan.comparisons if pair.question == "hierarchy" and not pair.primary]
+    naive = [pair for pair in hierarchy if pair.a.endswith("nothing")][:3]
     compared = [Compared(pair, compare(BETTER, [0.0] * 3, 0.1)) for pair in [*naive, *naive[:1]]]
     compared.append(Compared(naive[0], compare(INCONCLUSIVE, [0.0] * 3, 0.1)))
     sentence = study_verdict(plan, compared).sentence

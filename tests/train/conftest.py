@@ -37,8 +37,11 @@ def photographs(tmp_path: Path) -> Path:
 def small_recipe(photographs: Path) -> SmallRecipe:
     """A two-level trial of about two seconds, with init, replacement, validation and checkpoints."""
 
-    def make(levels: Sequence[dict[str, object]] = VECTOR_LEVELS, **train: object) -> TrialRecipe:
-        return _small_recipe(photographs, levels, train)
+    def make(
+        levels: Sequence[dict[str, object]] = VECTOR_LEVELS, hierarchy: str = "parallel", **train: object
+    ) -> TrialRecipe:
+        recipe = _small_recipe(photographs, levels, train)
+        return recipe.model_copy(update={"model": recipe.model.model_copy(update={"hierarchy": hierarchy})})
 
     return make
 

@@ -87,7 +87,7 @@ def test_the_rule_is_the_saved_share_against_the_cost(small_recipe, monkeypatch)
     from flatvq.model.capacity import capacity_of
 
     recipe = small_recipe(steps=1000)
-    work = 3 * capacity_of(recipe.model, 32).multiply_adds * 1000 * recipe.train.batch_size
+    work = 3 * capacity_of(recipe.model, 32).network_multiply_adds * 1000 * recipe.train.batch_size
     # At this rate the training takes 2,000 s on two threads, of which 2 % are twice 20 s.
     monkeypatch.setattr(compiling, "_MULTIPLY_ADDS_PER_SECOND", work / 4000)
     monkeypatch.setattr(compiling, "_COMPILE_SECONDS", 20.0)

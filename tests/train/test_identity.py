@@ -241,6 +241,17 @@ def test_a_run_without_an_identity_is_refused(recipe: TrialRecipe, finished: Pat
     assert not (finished / "identity.json").exists()
 
 
+def test_a_recipe_is_replaced_until_the_run_has_started(recipe: TrialRecipe, tmp_path: Path) -> None:
+    elsewhere = recipe.data.model_copy(update={"path": str(tmp_path / "nowhere")})
+    run = tmp_path / "run"
+    with pytest.raises(FlatvqError, match="no folder at"):
+        run_trial(recipe.model_copy(update={"data": elsewhere}), run)
+    assert run_trial(recipe, run)
+    assert json.loads((run / "recipe.json").read_text())["data"]["path"] == recipe.data.path
+    with pytest.raises(FlatvqError, match="holds a run of another recipe"):
+        run_trial(recipe.model_copy(update={"seed": 1}), run)
+
+
 def test_a_run_without_a_checkpoint_starts_again(recipe: TrialRecipe, finished: Path) -> None:
     for path in (finished / "identity.json", finished / "metrics.json"):
         path.unlink()

@@ -27,6 +27,20 @@ def test_the_total_is_the_weighted_sum_worked_by_hand() -> None:
     torch.testing.assert_close(losses.reconstruction, scaled / 4)
 
 
+def test_a_level_can_have_a_commitment_weight_of_its_own() -> None:
+    level = LevelRecipe(codebook_size=8, code_dim=4)
+    top = LevelRecipe(downsample=2, codebook_size=8, code_dim=4)
+    model = build_vqvae(ModelRecipe(levels=(level, top), width=8, residual_width=4), CodebookRecipe())
+    images = torch.rand(2, 3, 16, 16)
+    output = model(images)
+    first, second = (each.commitment_loss for each in output.levels)
+    for own, expected in (([None, 2.0], 0.5 * first + 2.0 * second), ([0.0, None], 0.5 * second)):
+        losses = objective(output, images, TrainRecipe(commitment_weight=0.5), own)
+        others = losses.total - 4 * losses.reconstruction - losses.codebook
+        torch.testing.assert_close(others, expected)
+        torch.testing.assert_close(losses.commitment, first + second)
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_the_learning_rate_matches_torch_schedulers(schedule: str) -> None:
     recipe = TrainRecipe(steps=50, learning_rate=0.1, warmup_steps=5, schedule=schedule)

@@ -1,4 +1,7 @@
-"""A run that is killed at any instant and resumed ends with the same bits as an uninterrupted run."""
+"""A run that is killed after any step and resumed ends with the same bits as an uninterrupted run.
+
+`tests/crash` kills it during its writes.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,16 @@ from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
-from tests.train.conftest import OTHER_LEVELS
+from tests.train.conftest import OTHER_LEVELS, VECTOR_LEVELS
 
-from flatvq.recipe import TrialRecipe
+from flatvq.errors import FlatvqError
+from flatvq.recipe import TrialRecipe, load_trial
 from flatvq.study import worker
+from flatvq.train import run_trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
-KILLS = 20
+RUNS, KILLS_PER_RUN = 2, 10
 
 # Child processes are forked from a server that has imported everything, so that kills hit the training.
 context = multiprocessing.get_context("forkserver")
@@ -31,14 +36,23 @@ def _one_thread_in_children(monkeypatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def _start(run: Path, recipe: TrialRecipe):
-    """Train in another process, as a study does."""
+def _start(run: Path, recipe: TrialRecipe, *, kill_after: int = 0):
+    """Train in another process, as a study does; the process is killed after a step, if one is given."""
     run.mkdir(exist_ok=True)
     if not (run / "recipe.json").exists():
         (run / "recipe.json").write_text(json.dumps(recipe.model_dump(mode="json")))
-    process = context.Process(target=worker.train, args=(run,))
+    target, arguments = (_train_and_die, (run, kill_after)) if kill_after else (worker.train, (run,))
+    process = context.Process(target=target, args=arguments)
     process.start()
     return process
+
+
+def _train_and_die(run: Path, kill_after: int) -> None:
+    def kill(done: int, total: int) -> None:
+        if done == kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run_trial(load_trial(run), run, progress=kill)
 
 
 def _results(run: Path) -> dict[str, bytes]:
@@ -60,40 +74,47 @@ def _records(run: Path) -> list[dict]:
 def test_twenty_kills_change_no_bit(tmp_path: Path, small_recipe) -> None:
     recipe = small_recipe(steps=150, checkpoint_every=3)
     uninterrupted = tmp_path / "uninterrupted"
-    first = _start(uninterrupted, recipe)
-    first.join()  # starts the server and warms up the caches
-    assert first.exitcode == 0
-    again = time.perf_counter()
-    warm = _start(tmp_path / "warm", recipe)
-    warm.join()
-    duration = time.perf_counter() - again
+    assert _finish(_start(uninterrupted, recipe)) == 0
     expected = _results(uninterrupted)
-    assert _results(tmp_path / "warm") == expected
-
     chance = random.Random(0)
-    kills, runs, resumed_at = 0, 0, set()
-    while kills < KILLS:
-        run = tmp_path / f"killed-{runs}"
-        runs += 1
-        while True:
-            process = _start(run, recipe)
-            process.join(chance.uniform(0, duration))
-            if process.exitcode is not None:
-                break
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
-            kills += 1
-        assert process.exitcode == 0
+    for number in range(RUNS):
+        run = tmp_path / f"killed-{number}"
+        kills = sorted(chance.sample(range(1, recipe.train.steps + 1), KILLS_PER_RUN))
+        for step in kills:
+            assert _finish(_start(run, recipe, kill_after=step)) == -signal.SIGKILL
+        assert _finish(_start(run, recipe)) == 0
         assert _results(run) == expected
-        resumed_at |= {record["step"] for record in _records(run) if record["kind"] == "start"}
+        # The codebooks are initialized in step 5, so the first checkpoint is that of step 6.
+        checkpoints = [step - step % 3 if step >= 6 else 0 for step in kills]
+        assert [r["step"] for r in _records(run) if r["kind"] == "start"] == [0, *checkpoints]
         losses = {(r["step"], r["loss"]) for r in _records(run) if r["kind"] == "train"}
         assert len(losses) == recipe.train.steps, "a step was trained twice, with different losses"
-    # Otherwise all kills came before the first checkpoint or after the last, and the test showed nothing.
-    assert len(resumed_at - {0, recipe.train.steps}) >= 4
 
 
 def test_a_kill_changes_no_bit_of_residual_and_lookup_free_quantizers(tmp_path: Path, small_recipe) -> None:
-    recipe = small_recipe(OTHER_LEVELS, checkpoint_every=3)
+    run = _kill_and_finish(tmp_path, small_recipe(OTHER_LEVELS, checkpoint_every=3))
+    # Every stage has its own events.
+    inits = [record for record in _records(run) if record["kind"] == "init"]
+    assert [record["level"] for record in inits] == [0, 0, 0]
+
+
+def test_a_kill_changes_no_bit_of_a_residual_hierarchy(tmp_path: Path, small_recipe) -> None:
+    _kill_and_finish(tmp_path, small_recipe(hierarchy="residual", checkpoint_every=3))
+
+
+def test_a_kill_changes_no_bit_of_a_level_that_starts_late(tmp_path: Path, small_recipe) -> None:
+    bottom, top = VECTOR_LEVELS
+    recipe = small_recipe((bottom, {**top, "start": 21, "warmup_steps": 9}), checkpoint_every=3)
+    run = _kill_and_finish(tmp_path, recipe)
+    (late,) = (row for row in _records(run) if row["kind"] == "train" and row["step"] == 21)
+    inits = {
+        record["level"]: number for number, record in enumerate(_records(run)) if record["kind"] == "init"
+    }
+    assert inits[0] < _records(run).index(late) < inits[1]
+
+
+def _kill_and_finish(tmp_path: Path, recipe: TrialRecipe) -> Path:
+    """Kill a run after a checkpoint, finish it, compare it with an uninterrupted run; return its folder."""
     expected, run = tmp_path / "uninterrupted", tmp_path / "killed"
     assert _finish(_start(expected, recipe)) == 0
     process = _start(run, recipe)
@@ -105,9 +126,7 @@ def test_a_kill_changes_no_bit_of_residual_and_lookup_free_quantizers(tmp_path: 
     assert _results(run) == _results(expected)
     starts = [record["step"] for record in _records(run) if record["kind"] == "start"]
     assert starts[0] == 0 < starts[1] < recipe.train.steps
-    # Every stage has its own events.
-    inits = [record for record in _records(run) if record["kind"] == "init"]
-    assert [record["level"] for record in inits] == [0, 0, 0]
+    return run
 
 
 def test_a_run_stopped_by_sigterm_resumes_bit_identically(tmp_path: Path, small_recipe) -> None:
@@ -175,11 +194,7 @@ def test_a_cut_off_last_record_is_dropped_and_recorded(tmp_path: Path, small_rec
 
 
 def test_another_recipe_in_the_folder_is_refused(tmp_path: Path, small_recipe) -> None:
-    from flatvq.errors import FlatvqError
-    from flatvq.train import run_trial
-
     run = tmp_path / "run"
-    run.mkdir()
-    (run / "recipe.json").write_text(json.dumps(small_recipe(steps=10).model_dump(mode="json")))
+    assert run_trial(small_recipe(steps=10), run)
     with pytest.raises(FlatvqError, match="holds a run of another recipe"):
         run_trial(small_recipe(steps=11), run)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
 import yaml
+from optuna.trial import TrialState
 from PIL import Image
 
 from flatvq import cli
@@ -66,6 +68,22 @@ def test_a_search_on_other_images_is_refused(
     assert (tmp_path / "made" / "journal.log").read_text().count('"identity ') == 2
     path.write_bytes(kept)
     opened(settings, tmp_path / "made")
+
+
+@pytest.mark.parametrize(
+    ("trials", "finished", "expected"),
+    [(5, 0, True), (4, 0, False), (9, 2, False), (9, 3, True), (4, 3, False)],
+)
+def test_a_search_ends_after_its_trials_or_its_finished_trials(
+    settings: SearchSettings, tmp_path: Path, trials: int, finished: int, expected: bool
+) -> None:
+    limits = TuneRecipe(trials=trials, finished=finished)
+    search = opened(replace(settings, tune=limits), tmp_path / "made")
+    for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
+        value = 20.0 if state == TrialState.COMPLETE else None
+        search.study.add_trial(optuna.trial.create_trial(state=state, value=value))
+    # Three trials have ended, one of them finished, and one is running.
+    assert search.wants_more(running=1) is expected
 
 
 def test_a_search_of_another_version_is_refused(

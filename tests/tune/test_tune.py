@@ -30,6 +30,7 @@ from flatvq.report.tuning import history_chart, tuning_sentence
 from flatvq.tune import (
     Search,
     SearchSettings,
+    check_space,
     open_storage,
     space_of,
     suggest_values,
@@ -85,8 +86,44 @@ def test_every_candidate_has_the_bits_of_the_incumbent(sizes: list[int], seed: i
 
 
 def test_the_values_of_the_incumbent_change_nothing() -> None:
-    recipe = hierarchy(256, 64)
-    assert with_values(recipe, values_of(recipe, space_of(recipe))) == recipe
+    for recipe in (hierarchy(256), hierarchy(256, 64)):
+        same = with_values(recipe, values_of(recipe, space_of(recipe)))
+        weights = {
+            level.commitment_weight or recipe.train.commitment_weight
+            for each in (recipe, same)
+            for level in each.model.levels
+        }
+        assert weights == {recipe.train.commitment_weight}
+        levels = [level.model_copy(update={"commitment_weight": None}) for level in same.model.levels]
+        model = same.model.model_copy(update={"levels": tuple(levels)})
+        assert same.model_copy(update={"model": model}) == recipe
+
+
+def test_the_levels_of_a_hierarchy_can_be_searched_apart() -> None:
+    recipe = hierarchy(256, 256)
+    space = {
+        "upper_bits": ParameterRange(choices=(4, 6, 9)),
+        "model.levels.1.code_dim": ParameterRange(choices=(4, 8)),
+        "model.levels.1.commitment_weight": ParameterRange(low=0.1, high=0.2),
+    }
+    check_space(recipe, space)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = set()
+    for _ in range(20):
+        candidate = with_values(recipe, suggest_values(study.ask(), space))
+        bottom, top = candidate.model.levels
+        seen.add((bottom.codebook_size, top.codebook_size))
+        assert (bottom.code_dim, bottom.commitment_weight) == (64, None)
+        assert top.code_dim in (4, 8)
+        assert 0.1 <= (top.commitment_weight or 0) <= 0.2
+    # 256 cells of 8 bits and 64 of 8 bits: 64 x (8 - b) more bits for the 256 cells of the bottom.
+    assert seen == {(512, 16), (362, 64), (215, 512)}
+
+
+@pytest.mark.parametrize("choices", [(4, "6"), (0,), (2.5,), (40,)])
+def test_bits_that_no_upper_level_can_have_are_refused(choices: tuple[object, ...]) -> None:
+    with pytest.raises(FlatvqError, match="upper_bits"):
+        check_space(hierarchy(256, 256), {"upper_bits": ParameterRange(choices=choices)})
 
 
 def test_an_unknown_key_is_refused() -> None:
@@ -107,6 +144,21 @@ def test_a_collapsed_level_is_named_after_the_warm_up() -> None:
     assert collapsed_level(recipe, Validation(**{**validation, "step": 200})) is None
     more = [{"perplexity": 200.0}, {"perplexity": 4.0}]
     assert collapsed_level(recipe, Validation(**{**validation, "levels": more})) is None
+
+
+def test_a_collapsed_level_of_few_codes_is_named_and_one_that_starts_late_is_not() -> None:
+    recipe = hierarchy(256, 4)
+    dead = Validation(step=400, psnr_db=20.0, levels=({"perplexity": 200.0}, {"perplexity": 1.2}))
+    assert collapsed_level(recipe, dead) == 1
+    alive = {"perplexity": 1.6}
+    assert (
+        collapsed_level(recipe, dead.model_copy(update={"levels": (dead.levels[0], dead.levels[0])})) is None
+    )
+    few = Validation(step=400, psnr_db=20.0, levels=({"perplexity": 200.0}, alive))
+    assert collapsed_level(recipe, few) is None
+    late = recipe.model.levels[1].model_copy(update={"start": 150, "warmup_steps": 50})
+    model = recipe.model.model_copy(update={"levels": (recipe.model.levels[0], late)})
+    assert collapsed_level(recipe.model_copy(update={"model": model}), dead) is None
 
 
 # --- whole searches

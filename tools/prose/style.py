@@ -12,7 +12,7 @@ _PRIVATE_WORDS = {
     r"told (of|by|from|through|beside|once)": "reported, distinguished",
     r"tells? (whether|which|how|what)": "returns, says",
     r"fates?": "status",
-    r"(a|the|last|twenty|two|more|between) looks?": "a validation, a check, a style",
+    r"looks? at (images|the|a|an|what)": "a validation, a check",
     r"looked (at|for)": "checked, searched, evaluated",
     r"newborns?": "new code",
     r"re-?seed(ed|ing|s)?": "replace",

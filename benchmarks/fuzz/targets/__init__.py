@@ -1,6 +1,7 @@
 """The readers of outside bytes, by name."""
 
 from benchmarks.fuzz.targets.base import Files, Target
+from benchmarks.fuzz.targets.compressed import Compressed, Priors
 from benchmarks.fuzz.targets.images import Images
 from benchmarks.fuzz.targets.models import Checkpoints, Tokenizers
 from benchmarks.fuzz.targets.records import Recipes, Records, Runs, Searches, StudyFile
@@ -16,4 +17,6 @@ TARGETS: dict[str, type[Target]] = {
     "search": Searches,
     "tokenizers": Tokenizers,
     "images": Images,
+    "compressed": Compressed,
+    "priors": Priors,
 }

@@ -14,6 +14,7 @@ from random import Random
 from benchmarks.fuzz.mutations import (
     Mutate,
     mutated_bytes,
+    mutated_compressed,
     mutated_json,
     mutated_lines,
     mutated_png,
@@ -28,6 +29,8 @@ Files = dict[Path, bytes]
 """Contents by path, relative to the corpus."""
 
 _MUTATIONS: dict[str, Mutate] = {
+    ".fvq": mutated_compressed,
+    ".fvqs": mutated_compressed,
     ".json": mutated_json,
     ".jsonl": mutated_lines,
     ".png": mutated_png,
@@ -52,7 +55,7 @@ class Target(ABC):
         """Read mutated files as the program does.
 
         Returns:
-            The outcome in a word.
+            The outcome in one word.
 
         Raises:
             FlatvqError: if they are refused.

@@ -39,7 +39,7 @@ class Recipes(Target):
 
 
 class StudyFile(Target):
-    """study.json, rendered, packed, and asked for the single-level run beside another."""
+    """study.json, rendered, packed, and searched for the single-level counterpart of a run."""
 
     pattern = "study/study.json"
 
@@ -152,5 +152,5 @@ def rendered(write: Callable[[], object], source: Path) -> None:
 
 
 def is_number(value: object) -> bool:
-    """Tell whether a value is a number of JSON, and not one of Python's booleans."""
+    """Return whether a value is a number of JSON, and not a boolean."""
     return isinstance(value, int | float) and not isinstance(value, bool)

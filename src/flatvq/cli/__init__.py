@@ -20,6 +20,6 @@ def main() -> None:
             from flatvq.cli.commands import app
 
             with standard_output():
-                app()
+                app(prog_name="flatvq")
         except Exception as error:
             sys.exit(exit_code_of(error))

@@ -11,7 +11,18 @@ from flatvq import __version__
 from flatvq.cli.endings import CommandGroup
 from flatvq.cli.folders import with_home
 
-__all__ = ["LONGEST_SIDE", "AsJson", "Overrides", "RecipeName", "RunFolder", "StudyFolder", "app"]
+__all__ = [
+    "LONGEST_SIDE",
+    "AsJson",
+    "BatchSize",
+    "Device",
+    "Overrides",
+    "RecipeName",
+    "RunFolder",
+    "StudyFolder",
+    "TokenizerSpec",
+    "app",
+]
 
 LONGEST_SIDE = 65_536
 """Largest side of an image in pixels, as in the recipe keys `data.crop` and `data.resize`."""
@@ -28,8 +39,9 @@ app = typer.Typer(
     codebook collapse, and reports whether their reconstructions differ.
 
     Start with `flatvq study photographs`.""",
-    epilog="Exit codes: 0 success, 1 a trial failed, 2 invalid input, 74 the disk is full or broken, "
-    "130 interrupted (run the command again to resume).",
+    epilog="Exit codes: 0 success, 1 a trial of a study or search failed, 2 invalid input or a single "
+    "training diverged, 74 the disk is full or broken, 130 interrupted (run the command again to resume), "
+    "141 the reader of the output closed it.",
 )
 
 
@@ -59,3 +71,13 @@ Overrides = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 StudyFolder = Annotated[Path, typer.Argument(callback=with_home, help="Folder of a study.")]
 RunFolder = Annotated[Path, typer.Argument(callback=with_home, help="Folder of a finished run.")]
+TokenizerSpec = Annotated[
+    str,
+    typer.Argument(
+        metavar="TOKENIZER",
+        help="Folder of a finished run or of a tokenizer, a repository OWNER/NAME on the Hugging Face hub, "
+        "or a tokenizer of another library, such as diffusers:PATH.",
+    ),
+]
+BatchSize = Annotated[int, typer.Option(min=1, max=1_000_000, help="Images per forward pass.")]
+Device = Annotated[str, typer.Option(help="Device, such as cuda or cpu. Default: a GPU if available.")]

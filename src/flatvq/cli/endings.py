@@ -8,24 +8,46 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from flatvq.cli.help import without_types
 from flatvq.cli.interrupts import STOPPED
 from flatvq.cli.output import BrokenOutputError
+from flatvq.cli.usage import one_line_usage_errors
+from flatvq.errors import FlatvqError, nearest
 from flatvq.translation import explained
 
 __all__ = ["CommandGroup", "exit_code_of"]
 
 
 class CommandGroup(TyperGroup):
-    """The commands. Handles Ctrl-C and operating-system errors.
+    """The commands. Handles usage errors, Ctrl-C and operating-system errors.
 
-    Without this, typer exits with code 1 and no message for any broken pipe, including that to the server
-    which starts the trials.
+    Without this, typer prints usage errors in a box, and exits with code 1 and no message for any broken
+    pipe, including that to the server which starts the trials.
     """
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options of `flatvq` itself."""
+        return without_types(super().get_params(ctx))
+
+    def make_context(self, info_name: str | None, args: list[str], *others: Any, **extra: Any) -> Any:
+        """Parse the options of `flatvq` itself."""
+        if not args:  # typer then prints the help
+            return super().make_context(info_name, args, *others, **extra)
+        with one_line_usage_errors():
+            return super().make_context(info_name, args, *others, **extra)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments name."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            raise FlatvqError(f"no command is named {name!r}", nearest(name, self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
+        """Parse the options of a command and run it."""
         try:
-            return super().invoke(ctx)
+            with one_line_usage_errors():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise typer.Exit(STOPPED) from None
         except OSError as error:

@@ -16,7 +16,7 @@ from flatvq.cli.interrupts import interrupts, raise_interrupt
 from flatvq.cli.tables import console, duration
 from flatvq.study import Outcome, Plan, StudyProgress
 
-__all__ = ["step_progress", "study_progress"]
+__all__ = ["image_progress", "step_progress", "study_progress"]
 
 _LINE_EVERY_SECONDS = 30.0
 _BAR_WIDTH = 32
@@ -112,3 +112,38 @@ def step_progress(description: str, total: int | None = None) -> Iterator[Callab
     with interrupts(raise_interrupt), bars:
         task = bars.add_task("", total=total)
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def image_progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how many images are done and the time left: a bar on a terminal, occasional lines elsewhere.
+
+    Args:
+        description: name of the task, such as `encoding`.
+
+    Yields:
+        A function that takes the number of finished images and the total.
+    """
+    with step_progress(description) as show:
+        yield show if console.is_terminal else _ImageLines(description)
+
+
+class _ImageLines:
+    """Prints a line at least every half minute."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+        self.start: tuple[float, int] | None = None
+        self.last_time = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self.start is None:
+            self.start = now, done
+        if now - self.last_time < _LINE_EVERY_SECONDS:
+            return
+        self.last_time = now
+        start_time, start_done = self.start
+        speed = (done - start_done) / (now - start_time)
+        left = f", {duration((total - done) / speed)} left" if speed else ""
+        console.print(f"{self.description}: {done:,} of {total:,} images{left}", soft_wrap=True)

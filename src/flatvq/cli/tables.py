@@ -17,7 +17,7 @@ from flatvq.recipe import StudyRecipe
 from flatvq.recipe.reading import section_of
 from flatvq.records import Comparison, Study
 from flatvq.study import Outcome, Plan, PlannedArm
-from flatvq.study.statistics import mean_interval
+from flatvq.study.estimates import mean_interval
 
 __all__ = [
     "console",
@@ -28,7 +28,9 @@ __all__ = [
     "show_estimate",
     "show_failures",
     "show_fields",
+    "show_look",
     "show_metrics",
+    "show_next_look",
     "show_plan",
     "show_recipes",
     "show_study",
@@ -45,11 +47,13 @@ def show_plan(plan: Plan) -> None:
     recipe = plan.recipe
     if recipe.title:
         console.print(recipe.title, style="bold")
-    seeds = ", ".join(str(seed) for seed in recipe.seeds)
     steps = "/".join(str(number) for number in sorted({arm.recipe.train.steps for arm in plan.arms}))
+    looks = ", ".join(map(str, recipe.looks))
+    metric = TRIAL_METRICS[recipe.metric]
+    primary = f"; primary comparison: {plan.primary.a} minus {plan.primary.b}" if plan.primary else ""
     console.print(
-        f"{len(plan.arms)} arms x {len(recipe.seeds)} seeds ({seeds}) = {len(plan.trials)} trials of {steps} "
-        f"steps; equivalence margin {recipe.margin_db:g} dB"
+        f"{len(plan.arms)} arms, {steps} steps a trial; looks after {looks} seeds; {metric.label}, margin "
+        f"{recipe.margin:g}{f' {metric.unit}' if metric.unit else ''}{primary}"
     )
     show_capacity(plan.name, plan.arms)
 
@@ -88,10 +92,33 @@ def _capacity_column(arm: PlannedArm) -> dict[str, str]:
     return rows
 
 
-def show_estimate(seconds: float) -> None:
-    """Print how long a study will take."""
+def show_look(plan: Plan, look: int) -> None:
+    """Print which look a study runs."""
+    looks = plan.recipe.looks
+    trials = len(plan.trials_at(look))
     console.print(
-        f"Estimated time on this machine: {duration(seconds)} (measured on a few steps of each arm)"
+        f"Look {looks.index(look) + 1} of {len(looks)}: {look} seeds, {trials} trials", style="bold"
+    )
+
+
+def show_next_look(look: int, seconds: float | None, continues: bool) -> None:
+    """Print what the next look takes.
+
+    Args:
+        look: the number of seeds of the next look.
+        seconds: the estimated wall time; None if it is not known.
+        continues: whether the study goes on by itself.
+    """
+    time = f", about {duration(seconds)}" if seconds is not None else ""
+    how = "" if continues else ". Run the same command again to go on"
+    console.print(f"Next look: {look} seeds{time}{how}.")
+
+
+def show_estimate(plan: Plan, seconds: float) -> None:
+    """Print how long the first look of a study will take."""
+    console.print(
+        f"Estimated time of the first look ({plan.recipe.looks[0]} seeds) on this machine: "
+        f"{duration(seconds)} (measured on a few steps of each arm)"
     )
 
 
@@ -106,18 +133,18 @@ def show_failures(outcomes: Iterable[Outcome]) -> None:
 
 def show_study(study: Study) -> None:
     """Print the results of a study."""
-    primary = TRIAL_METRICS[PRIMARY]
-    metrics = [metric for metric in shown_in("terminal", TRIAL_METRICS) if metric.key != PRIMARY]
+    compared = TRIAL_METRICS[study.design.metric if study.design else PRIMARY]
+    metrics = [metric for metric in shown_in("terminal", TRIAL_METRICS) if metric.key != compared.key]
     level_metrics = shown_in("terminal", LEVEL_METRICS)
-    headings = [metric.heading for metric in (*metrics, *level_metrics)]
-    table = new_table("Fidelity on held-out crops", "arm", primary.heading, "90 % interval", *headings)
+    headings = [*(metric.heading for metric in (*metrics, *level_metrics)), "ms per step"]
+    table = new_table("Fidelity on held-out crops", "arm", compared.heading, "90 % interval", *headings)
     for arm in study.arms:
         trials = study.done(arm.name)
         if not trials:
             table.add_row(arm.name, "failed", "", *("" for _ in headings))
             continue
-        mean, interval = _primary(
-            primary, [value for trial in trials if (value := trial.value(PRIMARY)) is not None]
+        mean, interval = _over_seeds(
+            compared, [value for trial in trials if (value := trial.value(compared.key)) is not None]
         )
         values = [metric.format(_mean(trial.value(metric.key) for trial in trials)) for metric in metrics]
         of_levels = [
@@ -127,13 +154,25 @@ def show_study(study: Study) -> None:
             )
             for metric in level_metrics
         ]
-        table.add_row(arm.name, mean, interval, *values, *of_levels)
+        seconds = _mean(trial.seconds_per_step for trial in trials)
+        table.add_row(arm.name, mean, interval, *values, *of_levels, _milliseconds(seconds))
     console.print(table)
-    show_comparisons(study.comparisons)
-    console.print(study.verdict.sentence, style="bold")
+    primary = [comparison for comparison in study.comparisons if comparison.primary]
+    secondary = [comparison for comparison in study.comparisons if not comparison.primary]
+    show_comparisons(f"Primary comparison of {compared.label}", primary)
+    show_comparisons(
+        f"{'Secondary comparisons' if primary else 'Comparisons'} of {compared.label}", secondary
+    )
+    console.print(study.verdict.lead or study.verdict.sentence, style="bold")
+    if study.verdict.lead and study.verdict.rest:
+        console.print(study.verdict.rest)
 
 
-def _primary(metric: Metric, values: Sequence[float]) -> tuple[str, str]:
+def _milliseconds(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{1000 * seconds:.3g}"
+
+
+def _over_seeds(metric: Metric, values: Sequence[float]) -> tuple[str, str]:
     """Return the mean over seeds and its 90 % interval."""
     over_seeds = mean_interval(values)
     if not over_seeds.interval:
@@ -142,16 +181,32 @@ def _primary(metric: Metric, values: Sequence[float]) -> tuple[str, str]:
     return metric.format(over_seeds.mean), f"{low} to {high}"
 
 
-def show_comparisons(comparisons: Sequence[Comparison]) -> None:
-    """Print differences between arms, with their verdicts."""
-    table = new_table("Differences of PSNR", "a\nminus b", "difference", "90 % interval", "verdict for a")
+def show_comparisons(title: str, comparisons: Sequence[Comparison]) -> None:
+    """Print differences between arms, with their verdicts.
+
+    Args:
+        title: title of the table.
+        comparisons: the comparisons; nothing is printed if there are none.
+    """
+    if not comparisons:
+        return
+    metric = TRIAL_METRICS[comparisons[0].metric or PRIMARY]
+    unit = f", {metric.unit}" if metric.unit else ""
+    digits = max(2, metric.format.digits)
+    table = new_table(title, "a\nminus b", f"difference{unit}", "90 % interval", "verdict")
+    table.columns[2].no_wrap = table.columns[3].no_wrap = True
     for comparison in comparisons:
         interval = comparison.interval
-        spread = f"{interval[0]:+.2f} to {interval[1]:+.2f} dB" if interval else "one seed"
-        pair = f"{comparison.a}\nminus {comparison.b}"
-        table.add_row(pair, f"{comparison.difference:+.2f} dB", spread, comparison.verdict)
-    if comparisons:
-        console.print(table)
+        spread = f"{interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}" if interval else "one seed"
+        difference = "" if comparison.difference is None else f"{comparison.difference:+.{digits}f}"
+        table.add_row(_names(comparison), difference, spread, comparison.verdict)
+    console.print(table)
+
+
+def _names(comparison: Comparison) -> str:
+    if comparison.c is None:
+        return f"{comparison.a}\nminus {comparison.b}"
+    return f"({comparison.a}\n minus {comparison.b})\nminus ({comparison.c}\n minus {comparison.d})"
 
 
 def show_metrics(metrics: dict[str, Any], folder: Path) -> None:

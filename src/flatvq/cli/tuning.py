@@ -18,7 +18,7 @@ from flatvq.files import write_text
 from flatvq.recipe import StudyRecipe, load_recipe
 from flatvq.records import Comparison, Study, load_search
 from flatvq.report import tuning_sentence, write_report, write_tuning
-from flatvq.study import Outcome, StudyData, plan_study, planned_trial, run_trials, write_study
+from flatvq.study import Outcome, StudyData, plan_study, planned_trial, run_look
 from flatvq.study.devices import workers_for
 from flatvq.train.identity import Identity
 
@@ -85,12 +85,11 @@ def _confirm(recipe: StudyRecipe, folder: Path, identity: Identity) -> Study:
         raise mismatch.error(f"the search '{folder.parent}' was", "choose another --out")
     data.check(folder, "choose another --out")
     with study_progress(plan) as show:
-        outcomes = run_trials(plan, folder, data, show)
-    tables.show_failures(outcomes)
-    study = write_study(plan, outcomes, data, folder)
-    tables.show_study(study)
+        result = run_look(plan, plan.recipe.looks[-1], folder, data, show)
+    tables.show_failures(result.outcomes)
+    tables.show_study(result.study)
     write_report(folder)
-    return study
+    return result.study
 
 
 def _write_recipe(path: Path, comparison: Comparison | None) -> None:

@@ -9,8 +9,9 @@ Axes: B batch, H W rows and columns.
 """
 
 from flatvq.data.crops import Batch, NamedCrop, TrainingCrops, evaluation_crops, evenly_spread
-from flatvq.data.folder import OpenedFolder, open_folder
+from flatvq.data.folder import open_folder
 from flatvq.data.sources import open_data
+from flatvq.data.splits import OpenedFolder
 from flatvq.data.stand_in import load_image
 from flatvq.data.types import DataSplit, FileStatus, ImageSet, Region, UnreadableImageError, fingerprint_of
 

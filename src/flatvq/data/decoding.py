@@ -11,7 +11,8 @@ from PIL import Image, ImageFile
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.jpeg import START, plain_size
 from flatvq.data.native import can_decode_parts, decode_part
-from flatvq.data.pillow import LARGEST_PIXELS, is_upright, opened, to_rgb, upright
+from flatvq.data.orientation import is_upright, upright
+from flatvq.data.pillow import LARGEST_PIXELS, opened, to_rgb
 from flatvq.data.types import Pixels, Region
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ def decode(stream: BinaryIO, conversion: Conversion, region: Region | None = Non
 def decode_for_training(stream: BinaryIO, conversion: Conversion, region: Region | None = None) -> Pixels:
     """Decode an image approximately as `decode` does, but faster.
 
-    PyTorch computes the bicubic filter; a few pixels are off by one level. A very large JPEG is decoded at a
-    half, a quarter or an eighth of its size. Of other JPEGs, only the pixels that the region needs are
-    decoded.
+    PyTorch computes the bicubic filter: at most one value in 100 differs, by at most two levels. A very large
+    JPEG is decoded at a half, a quarter or an eighth of its size. Of other JPEGs, only the pixels that the
+    region needs are decoded.
 
     Args:
         stream: the file's bytes, at their start.

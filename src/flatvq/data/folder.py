@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from flatvq.data.conversion import Conversion
-from flatvq.data.decoding import decode
 from flatvq.data.manifest import survey
 from flatvq.data.reasons import printable
-from flatvq.data.splits import EVALUATED, Source, hold_out, keep_apart, usable
-from flatvq.data.store import Decoder, StoredImages
-from flatvq.data.types import DataSplit, FileStatus, ImageSet
+from flatvq.data.splits import EVALUATED, OpenedFolder, Source, hold_out, keep_apart, open_all
+from flatvq.data.types import DataSplit
 from flatvq.data.walk import existing_folder, list_files
-from flatvq.deprecation import renamed_attribute
 from flatvq.recipe import DataRecipe
 
-__all__ = ["OpenedFolder", "open_folder", "split_folder"]
+__all__ = ["open_folder", "split_folder"]
 
 
-@dataclass(frozen=True)
-class OpenedFolder:
-    """All images of a folder, for evaluation."""
-
-    images: ImageSet
-    """The images, in the order of their paths."""
-    file_statuses: tuple[FileStatus, ...]
-    """The files that were not used, or used with changes."""
-
-    fates = renamed_attribute("fates", "file_statuses")
-
-
-def open_folder(path: str | Path, crop: int, resize: int = 0, white_level: int = 0) -> OpenedFolder:
+def open_folder(
+    path: str | Path, crop: int, resize: int = 0, white_level: int = 0, cache_mib: int | None = None
+) -> OpenedFolder:
     """Open a folder to evaluate all of its images.
 
     Args:
@@ -39,6 +26,8 @@ def open_folder(path: str | Path, crop: int, resize: int = 0, white_level: int =
         crop: pixels of the side of a crop; smaller images are enlarged to it.
         resize: pixels of the shorter side after scaling; 0 keeps the size of each image.
         white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
+        cache_mib: memory in MiB for decoded images; None for the default of recipes, 0 to decode an image
+            each time it is loaded.
 
     Returns:
         The images, and the status of the other files.
@@ -51,17 +40,10 @@ def open_folder(path: str | Path, crop: int, resize: int = 0, white_level: int =
         Traceback (most recent call last):
         flatvq.errors.FlatvqError: no folder at 'nowhere': check the path
     """
-    split, defaults = EVALUATED, DataRecipe()
-    conversion = Conversion(crop, resize, white_level)
-    source = _source(existing_folder(path, "the path"), conversion, split)
-    decoder = Decoder(conversion, defaults.cache_mib)
-    images = dict.fromkeys(source.survey.entries, decode)
-    readable = usable(source, images, decoder, defaults.max_unreadable, split)
-    converted = [entry.converted(split) for entry in readable.entries if entry.notes]
-    return OpenedFolder(
-        images=StoredImages(readable.entries, decoder, decode, split),
-        file_statuses=(*source.survey.file_statuses, *readable.file_statuses, *converted),
-    )
+    conversion, defaults = Conversion(crop, resize, white_level), DataRecipe()
+    source = _source(existing_folder(path, "the path"), conversion, EVALUATED)
+    cache_mib = defaults.cache_mib if cache_mib is None else cache_mib
+    return open_all(source, conversion, cache_mib, defaults.max_unreadable)
 
 
 def split_folder(recipe: DataRecipe) -> DataSplit:

@@ -59,10 +59,9 @@ def divide(entries: Sequence[Entry], share: float, title: str) -> Sides:
     """
     digests = sorted({entry.digest for entry in entries})
     if len(digests) < 2:
-        what = f"{title} holds {len(entries)} readable images, {len(digests)} of them different"
-        raise FlatvqError(
-            what, "at least two are needed to hold one out; add images or give data.validation_path"
-        )
+        number = "1 distinct" if digests else "no"
+        what = f"{title} holds {number} readable image; at least two are needed, to hold one out"
+        raise FlatvqError(what, "add images or give data.validation_path")
     held = {digest for digest in digests if is_held_out(digest, share)}
     # Fill an empty side: the highest hash is held out only if all are, the lowest is not only if none is.
     held = held - {digests[-1]} | {digests[0]}

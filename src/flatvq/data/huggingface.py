@@ -14,16 +14,32 @@ from flatvq.data.holdout import is_held_out
 from flatvq.data.loading import OpenedDataset, open_dataset, quiet
 from flatvq.data.manifest import Item, digest_of, survey
 from flatvq.data.reasons import reason_of
-from flatvq.data.splits import Source, hold_out, keep_apart
+from flatvq.data.splits import EVALUATED, OpenedFolder, Source, hold_out, keep_apart, open_all
 from flatvq.data.types import DataSplit
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
-__all__ = ["split_dataset"]
+__all__ = ["open_split", "split_dataset"]
 
 _MIB = 2**20
 _PATHS = {"string", "large_string"}
 _BYTES = {"binary", "large_binary"}
+
+
+def open_split(recipe: DataRecipe) -> OpenedFolder:
+    """Open all images of one split of a dataset, for evaluation.
+
+    Args:
+        recipe: the data section of a recipe, of which path, configuration, split, column, size, white level
+            and cache are used.
+
+    Raises:
+        MissingExtraError: if the package `datasets` is not installed.
+        FlatvqError: if the dataset, configuration, split or column does not exist, or no image is readable.
+    """
+    with quiet():
+        source = _source(open_dataset(recipe), recipe, recipe.split, side=EVALUATED)
+    return open_all(source, Conversion.of(recipe), recipe.cache_mib, recipe.max_unreadable)
 
 
 def split_dataset(recipe: DataRecipe) -> DataSplit:

@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import BinaryIO
 
 from flatvq.data.conversion import Conversion, NotAnImageError, Rejected
-from flatvq.data.pillow import read_header
+from flatvq.data.header import read_header
 from flatvq.data.reasons import reason_of
 from flatvq.data.types import FileStatus
 from flatvq.processes import cores

@@ -13,11 +13,12 @@ from flatvq.data.decoding import Decode, decode, decode_for_training
 from flatvq.data.holdout import Sides, divide, first_by_hash, without_copies
 from flatvq.data.manifest import Entry, Survey
 from flatvq.data.store import Decoder, StoredImages
-from flatvq.data.types import DataSplit, FileStatus
+from flatvq.data.types import DataSplit, FileStatus, ImageSet
+from flatvq.deprecation import renamed_attribute
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
-__all__ = ["EVALUATED", "Source", "hold_out", "keep_apart", "usable"]
+__all__ = ["EVALUATED", "OpenedFolder", "Source", "hold_out", "keep_apart", "open_all", "usable"]
 
 EVALUATED = "evaluation"
 """The name, in file statuses, of a set that is evaluated without a recipe."""
@@ -43,6 +44,18 @@ class Source:
     def remedy(self, file: FileStatus) -> str:
         """Return what to do about an image that is not used."""
         return self.survey.remedies.get(file.name, "repair or remove such files, or check their permissions")
+
+
+@dataclass(frozen=True)
+class OpenedFolder:
+    """All images of a folder, or of a split of a dataset."""
+
+    images: ImageSet
+    """The images, in the order of their paths or rows."""
+    file_statuses: tuple[FileStatus, ...]
+    """The files that were not used, or used with changes."""
+
+    fates = renamed_attribute("fates", "file_statuses")
 
 
 @dataclass(frozen=True)
@@ -85,8 +98,8 @@ def usable(
         what = f"{len(unreadable)} of {candidates} images in {source.title} cannot be read"
         what += f", such as '{example.name}'"
         remedy = f"{example.reason}; {source.remedy(example)}"
-        if split != EVALUATED:
-            remedy += f", or raise data.max_unreadable above {max_unreadable:g}"
+        if split != EVALUATED and len(rejected) < len(images):
+            remedy += f", or raise data.max_unreadable to {_least_share(len(unreadable), candidates):g}"
         raise FlatvqError(what, remedy)
     readable = tuple(entry for entry in images if entry not in rejected)
     if readable:
@@ -96,6 +109,32 @@ def usable(
         raise FlatvqError(what, source.remedy(unused[0]))
     others = ", ".join(file.name for file in source.survey.file_statuses[:3])
     raise FlatvqError(f"{source.title} holds no usable image ({others or 'it is empty'})", "check the path")
+
+
+def _least_share(part: int, whole: int) -> float:
+    """Return the smallest share in thousandths that a part of a whole does not exceed."""
+    return next(share for n in range(1001) if part <= (share := n / 1000) * whole)
+
+
+def open_all(source: Source, conversion: Conversion, cache_mib: int, max_unreadable: float) -> OpenedFolder:
+    """Open all images of a source, for evaluation.
+
+    Args:
+        source: the surveyed source.
+        conversion: the size and white level that it was surveyed with.
+        cache_mib: memory in MiB for decoded images. If all images fit, they are decoded now.
+        max_unreadable: maximum share of unreadable files.
+
+    Raises:
+        FlatvqError: if no image is readable, or too many files are unreadable.
+    """
+    decoder = Decoder(conversion, cache_mib)
+    readable = usable(source, _for_evaluation(source.survey.entries), decoder, max_unreadable, EVALUATED)
+    converted = [entry.converted(EVALUATED) for entry in readable.entries if entry.notes]
+    return OpenedFolder(
+        images=StoredImages(readable.entries, decoder, decode, EVALUATED),
+        file_statuses=(*source.survey.file_statuses, *readable.file_statuses, *converted),
+    )
 
 
 def hold_out(source: Source, recipe: DataRecipe) -> DataSplit:

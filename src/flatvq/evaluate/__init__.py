@@ -2,6 +2,7 @@
 
 from flatvq.evaluate.definitions import protocol_id
 from flatvq.evaluate.folder import evaluate_folder
-from flatvq.evaluate.split import Evaluation, evaluate
+from flatvq.evaluate.result import Evaluation
+from flatvq.evaluate.split import evaluate
 
 __all__ = ["Evaluation", "evaluate", "evaluate_folder", "protocol_id"]

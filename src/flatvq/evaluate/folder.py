@@ -17,7 +17,8 @@ from flatvq.evaluate.definitions import protocol_id
 from flatvq.evaluate.frechet import FeatureStatistics, frechet_distance
 from flatvq.evaluate.perceptual import PerceptualWeights
 from flatvq.evaluate.provenance import measured_on
-from flatvq.evaluate.split import eval_mode, evaluate, mean_over_all, reconstruct
+from flatvq.evaluate.result import mean_over_all
+from flatvq.evaluate.split import eval_mode, evaluate, reconstruct
 from flatvq.model import VQVAE
 from flatvq.model.pixels import with_channels
 

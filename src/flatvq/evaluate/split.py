@@ -6,9 +6,8 @@ Axes: B batch, H W rows and columns, h w a level's grid, D code dim.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,102 +16,18 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError, NonFiniteError
-from flatvq.evaluate import fidelity
+from flatvq.evaluate import fidelity, similarity
 from flatvq.evaluate.batches import NamedImage, batches
+from flatvq.evaluate.result import Evaluation, LevelEvaluation, Sample
 from flatvq.metrics import LEVEL_METRICS, TRIAL_METRICS, Metric
 from flatvq.model import VQVAE
 from flatvq.model.pixels import with_channels
-from flatvq.quantize import CodeUsage, Quantized, UsageCounter
+from flatvq.quantize import Quantized, UsageCounter
 from flatvq.quantize.checks import whole
 from flatvq.recipe import LevelRecipe
 from flatvq.shapes import require_axes
 
-__all__ = ["Evaluation", "LevelEvaluation", "Sample", "eval_mode", "evaluate", "mean_over_all", "reconstruct"]
-
-
-@dataclass(frozen=True)
-class LevelEvaluation:
-    """Statistics of one level over a split."""
-
-    grid: tuple[int, int] | None
-    """Rows and columns of the grid of indices; None if the images differ in size."""
-    code_dim: int
-    """D."""
-    indices_per_cell: int
-    """Q."""
-    usage: CodeUsage
-    """Usage of the codebook, from the histogram over the split."""
-    quantization_error: float
-    """E|z - e|^2 / Var(z) over the split, which is independent of the scale of z."""
-    counts: tuple[int, ...]
-    """Histogram of the indices over the split, [K]; of Q codebooks one after the other, [Q K]."""
-    others: dict[str, float]
-    """The metrics that other packages compute, by key."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the object of this level in `metrics.json`."""
-        usage = asdict(self.usage)
-        return {
-            "grid": self.grid,
-            "code_dim": self.code_dim,
-            "indices_per_cell": self.indices_per_cell,
-            **usage,
-            "quantization_error": self.quantization_error,
-            **self.others,
-        }
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An image and its reconstruction, uint8 [H, W, 3]; [H, W] for a one-channel model."""
-
-    name: str
-    original: np.ndarray[Any, np.dtype[np.uint8]]
-    reconstruction: np.ndarray[Any, np.dtype[np.uint8]]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The results of an evaluation of a split."""
-
-    names: tuple[str, ...]
-    """The names of the images, in order."""
-    psnr_db: tuple[float, ...]
-    """Of each image, in dB."""
-    ssim: tuple[float | None, ...]
-    """Of each image; None if the image is too small."""
-    mse: tuple[float, ...]
-    """Of each image, on the [0, 1] scale."""
-    ms_ssim: tuple[float | None, ...]
-    """Of each image; None if the image is too small."""
-    bits: tuple[float, ...]
-    """Nominal bits of each image: the sum of h x w x Q x log2 K over the levels."""
-    pixels: tuple[int, ...]
-    """H x W of each image."""
-    levels: tuple[LevelEvaluation, ...]
-    """From the bottom to the top."""
-    samples: tuple[Sample, ...]
-    """The requested images and their reconstructions."""
-    others: dict[str, tuple[float, ...]]
-    """The metrics that other packages compute, of each image, by key."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures of `metrics.json` (docs/records.md)."""
-        errors = torch.tensor(self.mse, dtype=torch.float64, device="cpu")
-        effective = sum(sum(level.counts) * level.usage.effective_bits for level in self.levels)
-        return {
-            "images": len(self.names),
-            "psnr_db": float(np.mean(self.psnr_db)),
-            "psnr_of_mean_mse_db": fidelity.psnr_of_mean_mse(errors, data_range=1.0),
-            "mse": float(errors.mean()),
-            "ssim": mean_over_all(self.ssim),
-            "ms_ssim": mean_over_all(self.ms_ssim),
-            "bits_per_image": float(np.mean(self.bits)),
-            "bits_per_pixel": sum(self.bits) / sum(self.pixels),
-            "effective_bits_per_image": effective / len(self.names),
-            **{key: float(np.mean(values)) for key, values in self.others.items()},
-            "levels": [level.to_dict() for level in self.levels],
-        }
+__all__ = ["eval_mode", "evaluate", "reconstruct"]
 
 
 class _LevelTally:
@@ -280,8 +195,8 @@ def _measure(columns: dict[str, list[Any]], stored: Tensor, original: Tensor, st
     columns["mse"] += fidelity.mse(stored, original).tolist()
     columns["psnr_db"] += fidelity.psnr(stored, original, data_range=1.0).tolist()
     for name, metric, defined in (
-        ("ssim", fidelity.ssim, fidelity.ssim_defined),
-        ("ms_ssim", fidelity.ms_ssim, fidelity.ms_ssim_defined),
+        ("ssim", similarity.ssim, similarity.ssim_defined),
+        ("ms_ssim", similarity.ms_ssim, similarity.ms_ssim_defined),
     ):
         measured = structure and defined(height, width)
         missing = [None] * len(original)
@@ -299,16 +214,6 @@ def _values(metric: Metric, stored: Tensor, original: Tensor) -> list[float]:
     if not bool(values.isfinite().all()):
         raise NonFiniteError(f"NaN or infinity in the metric {metric.key!r}", "return finite values")
     return [float(value) for value in values]
-
-
-def mean_over_all(values: Sequence[float | None]) -> float | None:
-    """Return the mean over all images; None if an image has no value: a partial mean is not comparable.
-
-    Args:
-        values: the value of each image, or None.
-    """
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if len(defined) == len(values) else None
 
 
 def _pictures(images: Tensor) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:

@@ -70,16 +70,16 @@ def level_code_vectors(model: VQVAE, level: int, indices: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def mean_psnr(decode: Decode, codes: Sequence[Tensor], pixels: Tensor) -> float:
+def mean_psnr(decode: Decode, code_vectors: Sequence[Tensor], pixels: Tensor) -> float:
     """Return the mean PSNR of decoded images in dB, as an evaluation computes it.
 
     Args:
         decode: the decoder.
-        codes: the code vectors of every level, bottom first.
+        code_vectors: the code vectors of every level, bottom first.
         pixels: the original images, uint8 [B, 3, H, W].
     """
     psnr_db = []
-    batches = zip(*(torch.split(array, _BATCH) for array in (pixels, *codes)), strict=True)
+    batches = zip(*(torch.split(array, _BATCH) for array in (pixels, *code_vectors)), strict=True)
     for original, *levels in batches:
         stored = fidelity.as_stored(decode(levels)).cpu()
         original = with_channels(original, stored.shape[1])

@@ -18,7 +18,7 @@ from flatvq.levels.conditional_entropy import conditional_entropy
 from flatvq.levels.marginal_gain import MarginalGain, marginal_gain, single_level_counterpart
 from flatvq.levels.refit import refit
 from flatvq.levels.replacement import replacement_losses
-from flatvq.model import load_tokenizer
+from flatvq.model import load_tokenizer, tokenizer_folder
 from flatvq.recipe import ModelRecipe, TrialRecipe, load_trial
 from flatvq.records import read_metrics
 from flatvq.train.identity import Identity, mismatch_of
@@ -132,7 +132,7 @@ def _gain(gain: MarginalGain) -> dict[str, float]:
 
 
 def _recipe(run: Path) -> TrialRecipe:
+    """Return the recipe of a finished run."""
     recipe = load_trial(run)
-    if not (run / "model").is_dir():
-        raise FlatvqError(f"'{run}' is not finished", f"finish it with `flatvq train {run}`")
+    tokenizer_folder(run)  # raises if the run is not finished
     return recipe

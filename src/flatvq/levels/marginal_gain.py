@@ -11,6 +11,7 @@ from flatvq.levels.refit import RefittedDecoder
 from flatvq.model.capacity import capacity_of
 from flatvq.recipe import ModelRecipe
 from flatvq.records import load_study
+from flatvq.records.study import Level
 
 __all__ = ["MarginalGain", "marginal_gain", "single_level_counterpart"]
 
@@ -42,12 +43,12 @@ def marginal_gain(
         model: the hierarchy.
         crop: side of the images in pixels.
         refitted: the refitted decoders of the hierarchy.
-        single: a single-level model of about the same bits, and the PSNR of its decoder, refitted for as many
-            steps.
+        single: a single-level model of about the same bits, and the PSNR of its decoder, refitted for the
+            same number of steps.
 
     Returns:
-        The marginal gain of each upper level, by level; and, for a hierarchy of two levels, that of the
-        single level's additional bits: its PSNR minus the PSNR of the hierarchy's bottom level alone.
+        The marginal gain of each upper level, by level; for a hierarchy of two levels, also the gain of the
+        single-level model over the bottom level alone, with the bits that it has in addition.
 
     Example:
         >>> from flatvq.recipe import LevelRecipe
@@ -72,6 +73,10 @@ def _bits(model: ModelRecipe, crop: int, level: int) -> float:
     return prod(capacity.grid) * log2(capacity.codebook_size)
 
 
+def _level_bits(level: Level) -> float:
+    return prod(level.grid) * level.indices_per_cell * log2(level.codebook_size)
+
+
 def single_level_counterpart(run: Path) -> Path | None:
     """Find the single-level run that a hierarchy's run is compared with in its study.
 
@@ -80,7 +85,8 @@ def single_level_counterpart(run: Path) -> Path | None:
 
     Returns:
         The folder of the finished single-level run of the same seed in the arm that the study compares with
-        the hierarchy's arm; None if there is no such run, or the run is not a trial of a study.
+        the hierarchy's arm, and that has more bits than the bottom of the hierarchy; None if there is no such
+        run, or the run is not a trial of a study.
 
     Raises:
         FlatvqError: if the record of the study is damaged.
@@ -93,7 +99,12 @@ def single_level_counterpart(run: Path) -> Path | None:
     own_trial = next((trial for trial in study.trials if trial.folder(folder) == resolved), None)
     if own_trial is None:
         return None
-    single_level_arms = {arm.name for arm in study.arms if len(arm.level_table) == 1}
+    bottom_bits = _level_bits(study.arm(own_trial.arm).level_table[0])
+    single_level_arms = {
+        arm.name
+        for arm in study.arms
+        if len(arm.level_table) == 1 and _level_bits(arm.level_table[0]) > bottom_bits
+    }
     pairs = [(pair.a, pair.b) for pair in study.comparisons if pair.question == "hierarchy"]
     compared_arms = [a if b == own_trial.arm else b for a, b in pairs if own_trial.arm in (a, b)]
     finished = (

@@ -93,8 +93,10 @@ def refit(
 def _decode_function(decoder: nn.Module, without: int | None) -> Decode:
     """Return a function that decodes code vectors, with zeros for the withheld level, to images in [0, 1]."""
 
-    def decode(codes: Sequence[Tensor]) -> Tensor:
-        inputs = [torch.zeros_like(code) if level == without else code for level, code in enumerate(codes)]
+    def decode(code_vectors: Sequence[Tensor]) -> Tensor:
+        inputs = [
+            torch.zeros_like(one) if level == without else one for level, one in enumerate(code_vectors)
+        ]
         image: Tensor = decoder(inputs)
         return (image + 1) / 2
 

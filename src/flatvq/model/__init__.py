@@ -3,7 +3,7 @@
 from flatvq.model.build import build_vqvae
 from flatvq.model.capacity import Capacity, LevelCapacity, capacity_of
 from flatvq.model.matching import Matched, match, residuals
-from flatvq.model.tokenizer import load_tokenizer, save_tokenizer
+from flatvq.model.tokenizer import load_tokenizer, save_tokenizer, tokenizer_folder
 from flatvq.model.vqvae import VQVAE, VQVAEOutput
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "match",
     "residuals",
     "save_tokenizer",
+    "tokenizer_folder",
 ]

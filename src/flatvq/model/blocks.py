@@ -182,9 +182,17 @@ def decoder(inputs: int, outputs: int, stride: int, model: ModelRecipe) -> tuple
     return Conv(inputs, model.width, kernel=3), *_blocks(model), up[0], *rectified
 
 
-def upsampler(channels: int, factor: int) -> tuple[Layer, ...]:
-    """Describe an upsampler of code vectors to a grid `factor` times larger, by transposed convolutions."""
-    return (_doubling(channels, channels),) * _halvings(factor)
+def upsampler(channels: int, factor: int, outputs: int | None = None) -> tuple[Layer, ...]:
+    """Describe an upsampler of code vectors to a grid `factor` times larger, by transposed convolutions.
+
+    Args:
+        channels: the number of input channels.
+        factor: a power of two, at least 2.
+        outputs: the number of output channels; `channels` if None.
+    """
+    doublings = _halvings(factor)
+    last = _doubling(channels, channels if outputs is None else outputs)
+    return *[_doubling(channels, channels)] * (doublings - 1), last
 
 
 def build(layers: Sequence[Layer]) -> nn.Sequential:

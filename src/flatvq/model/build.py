@@ -60,7 +60,12 @@ def build_vqvae(
     # Always on the CPU: another device would draw other weights from the same seed.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         quantizers = [
-            build_quantizer(level, codebook, seed=derived_seed(seed, "codebook", number), steps=steps)
+            build_quantizer(
+                level,
+                codebook,
+                seed=derived_seed(seed, "codebook", number),
+                steps=None if steps is None else max(0, steps - level.start),
+            )
             for number, level in enumerate(model.levels)
         ]
         # `torch.manual_seed` would also seed the GPUs, whose random state is not forked here.
@@ -77,13 +82,13 @@ def build_quantizer(
         level: the level.
         codebook: the settings of all codebooks.
         seed: the seed of the random draws of this codebook.
-        steps: the number of training steps; None if the model will not be trained.
+        steps: the number of training steps of this level; None if the model will not be trained.
     """
     decay = codebook.update.decay
     settings: dict[str, Any] = {
         "update": Ema(decay) if codebook.update.kind == "ema" else Gradient(decay),
         "estimator": rotation_trick if codebook.estimator == "rotation" else straight_through,
-        "init": _init(codebook.init),
+        "init": _init(codebook.init, steps),
         "replacement": _replacement(codebook.replacement, steps),
         "metric": codebook.metric,
         "seed": seed,
@@ -91,11 +96,12 @@ def build_quantizer(
     return QUANTIZERS[level.quantizer].build(level, settings)
 
 
-def _init(recipe: InitRecipe) -> RandomInit | DataInit | KMeansInit:
+def _init(recipe: InitRecipe, steps: int | None) -> RandomInit | DataInit | KMeansInit:
     if recipe.kind == "random":
         return RandomInit(recipe.distribution)
     kind = DataInit if recipe.kind == "data" else KMeansInit
-    return kind(recipe.vectors_per_code)
+    # Rounded down, so that it is a step of the training.
+    return kind(recipe.vectors_per_code, start=int(recipe.start * (steps or 0)))
 
 
 def _replacement(recipe: ReplacementRecipe | None, steps: int | None) -> DeadCodeReplacement | None:

@@ -43,10 +43,14 @@ class Capacity:
     bits_per_pixel: float
     """`bits_per_image` divided by H x W."""
     parameters: int
+    """All learned numbers: `network_parameters` plus `codebook_parameters`."""
+    network_parameters: int
     """Number of weights and biases, without codebooks."""
     codebook_parameters: int
     """The sum over codebooks of K x D. Finite scalar and lookup-free quantization have no codebook."""
     multiply_adds: int
+    """Multiply-adds to encode and decode one image: `network_multiply_adds` plus `search_multiply_adds`."""
+    network_multiply_adds: int
     """Multiply-adds of the convolutions in one forward pass (encode and decode) of one image."""
     search_multiply_adds: int
     """Multiply-adds of the nearest-code searches of one image: the sum over codebooks of h x w x K x D."""
@@ -79,21 +83,33 @@ def capacity_of(model: ModelRecipe, size: int | tuple[int, int]) -> Capacity:
 
         >>> from flatvq.recipe import LevelRecipe
         >>> capacity = capacity_of(ModelRecipe(levels=(LevelRecipe(codebook_size=1024),)), 256)
-        >>> capacity.parameters, capacity.multiply_adds, capacity.bits_per_image, capacity.bits_per_pixel
-        (826691, 3456106496, 40960.0, 0.625)
+        >>> capacity.network_parameters, capacity.network_multiply_adds, capacity.bits_per_image
+        (826691, 3456106496, 40960.0)
+
+        With its 1024 codes of 64 dimensions, and the searches among them in 64 x 64 cells:
+
+        >>> capacity.parameters, capacity.multiply_adds
+        (892227, 3724541952)
     """
     height, width = (size, size) if isinstance(size, int) else size
     grids = grids_of(model, (height, width))
     parts = list(_parts(model, [height * width, *(rows * columns for rows, columns in grids)]))
     levels = list(zip(model.levels, (rows * columns for rows, columns in grids), strict=True))
     bits = sum(cells * level.bits_per_cell for level, cells in levels)
+    of_network = sum(parameters(layers) for layers, _ in parts)
+    of_codebooks = sum(level.codebook_parameters for level in model.levels)
+    of_convolutions = sum(multiply_adds(layers, number) for layers, number in parts)
+    of_convolutions += sum(multiply_adds(layers, number) for layers, number in _repeated(model, grids))
+    of_searches = sum(cells * level.codebook_parameters for level, cells in levels)
     capacity = Capacity(
         bits_per_image=bits,
         bits_per_pixel=bits / (height * width),
-        parameters=sum(parameters(layers) for layers, _ in parts),
-        codebook_parameters=sum(level.codebook_parameters for level in model.levels),
-        multiply_adds=sum(multiply_adds(layers, number) for layers, number in parts),
-        search_multiply_adds=sum(cells * level.codebook_parameters for level, cells in levels),
+        parameters=of_network + of_codebooks,
+        network_parameters=of_network,
+        codebook_parameters=of_codebooks,
+        multiply_adds=of_convolutions + of_searches,
+        network_multiply_adds=of_convolutions,
+        search_multiply_adds=of_searches,
         levels=tuple(
             LevelCapacity(grid, level.codebook_size, level.code_dim, prod(level.index_shape))
             for grid, level in zip(grids, model.levels, strict=True)
@@ -116,3 +132,15 @@ def _parts(model: ModelRecipe, cells: list[int]) -> Iterator[tuple[tuple[Layer, 
     for level, decoder in enumerate(layout.decoders):
         yield decoder.trunk, cells[level + 1]
         yield from zip(decoder.upsamplers, cells[level + 2 :], strict=True)
+
+
+def _repeated(
+    model: ModelRecipe, grids: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[tuple[Layer, ...], int]]:
+    """Yield the parts that an encoding needs in addition to the decoding, as `_parts` does.
+
+    A residual hierarchy upsamples levels to quantize the levels below, and again to decode.
+    """
+    for decoder in layout_of(model).decoders:
+        if decoder.residual:
+            yield from zip(decoder.upsamplers, (prod(grid) for grid in grids[1:]), strict=True)

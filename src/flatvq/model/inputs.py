@@ -80,12 +80,12 @@ def require_indices(model: ModelRecipe, indices: Sequence[Tensor]) -> None:
         require_integers(level, f"indices[{number}]")
 
 
-def code_vectors_for(model: ModelRecipe, codes: Sequence[Tensor], like: Tensor) -> list[Tensor]:
+def code_vectors_for(model: ModelRecipe, code_vectors: Sequence[Tensor], like: Tensor) -> list[Tensor]:
     """Check the code vectors of all levels, and convert them to the number format of a model.
 
     Args:
         model: the recipe.
-        codes: [B, D, h, w] for each level, bottom first, floating-point.
+        code_vectors: [B, D, h, w] for each level, bottom first, floating-point.
         like: a weight of the model.
 
     Returns:
@@ -94,11 +94,12 @@ def code_vectors_for(model: ModelRecipe, codes: Sequence[Tensor], like: Tensor) 
     Raises:
         FlatvqError: if number of levels, axes, dtype, device or grids do not fit the model.
     """
-    _require_levels(model, codes, "codes", [("B", level.code_dim, "h", "w") for level in model.levels])
-    for number, level in enumerate(codes):
-        require_floating(level, f"codes[{number}]")
-        _require_device(level, f"codes[{number}]", like)
-    return [level.to(like.dtype) for level in codes]
+    axes: list[tuple[Axis, ...]] = [("B", level.code_dim, "h", "w") for level in model.levels]
+    _require_levels(model, code_vectors, "code_vectors", axes)
+    for number, level in enumerate(code_vectors):
+        require_floating(level, f"code_vectors[{number}]")
+        _require_device(level, f"code_vectors[{number}]", like)
+    return [level.to(like.dtype) for level in code_vectors]
 
 
 def _require_levels(

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import prod
 
 from flatvq.errors import FlatvqError
 from flatvq.model import blocks
 from flatvq.recipe import HIERARCHIES, ModelRecipe
 
-__all__ = ["DecoderLayout", "Layout", "conditioned", "grids_of", "layout_of", "parallel", "with_decoders"]
+__all__ = [
+    "DecoderLayout",
+    "Layout",
+    "conditioned",
+    "grids_of",
+    "layout_of",
+    "parallel",
+    "residual",
+    "with_decoders",
+]
 
 
 @dataclass(frozen=True)
@@ -17,9 +27,13 @@ class DecoderLayout:
     """The parts that decode the code vectors of a level and of all levels above it to the grid below."""
 
     upsamplers: tuple[tuple[blocks.Layer, ...], ...]
-    """For each level above, from its grid to the grid of this level."""
+    """For each level above, from its grid to the grid of this level; if `residual`, of the level below it."""
     trunk: tuple[blocks.Layer, ...]
     """From the grid of this level to the grid below. For the bottom level that is the image."""
+    residual: bool = False
+    """Whether the upsampled sum of the levels above is subtracted from the latents of a level before they are
+    quantized. The trunk then takes the sum of all levels. Otherwise it takes the levels concatenated. Only
+    the decoder of the bottom can be residual."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,23 @@ def conditioned(model: ModelRecipe) -> Layout:
     return with_decoders(model, len(model.levels))
 
 
+def residual(model: ModelRecipe) -> Layout:
+    """Describe a hierarchy in which each level quantizes what the levels above it leave.
+
+    It has the encoders of a parallel hierarchy.
+    """
+    parts = parallel(model)
+    dims = [level.code_dim for level in model.levels]
+    upsamplers = (
+        blocks.upsampler(above, level.downsample, below)
+        for (below, above), level in zip(pairwise(dims), model.levels[1:], strict=True)
+    )
+    bottom = model.levels[0]
+    sized = model.model_copy(update={"width": bottom.width or model.width})
+    trunk = blocks.decoder(dims[0], model.channels, bottom.downsample, sized)
+    return replace(parts, decoders=(DecoderLayout(tuple(upsamplers), trunk, residual=True),))
+
+
 def with_decoders(model: ModelRecipe, count: int) -> Layout:
     """Describe a hierarchy with decoders for the lowest levels.
 
@@ -76,12 +107,14 @@ def with_decoders(model: ModelRecipe, count: int) -> Layout:
     """
     strides = [level.downsample for level in model.levels]
     dims = [level.code_dim for level in model.levels]
-    inputs = [model.channels] + [model.width] * (len(dims) - 1)
+    widths = [level.width or model.width for level in model.levels]
+    sized = [model.model_copy(update={"width": width}) for width in widths]
+    inputs = [model.channels, *widths[:-1]]
     outputs = [model.channels, *dims[:-1]]  # channels below
     decoded = range(count)
-    seen = [model.width + (dim if level + 1 in decoded else 0) for level, dim in enumerate(dims)]
+    seen = [widths[level] + (dim if level + 1 in decoded else 0) for level, dim in enumerate(dims)]
     return Layout(
-        encoders=tuple(blocks.encoder(*ends, model) for ends in zip(inputs, strides, strict=True)),
+        encoders=tuple(blocks.encoder(*ends) for ends in zip(inputs, strides, sized, strict=True)),
         projections=tuple(blocks.projection(*ends) for ends in zip(seen, dims, strict=True)),
         decoders=tuple(
             DecoderLayout(
@@ -89,7 +122,7 @@ def with_decoders(model: ModelRecipe, count: int) -> Layout:
                     blocks.upsampler(dims[above], prod(strides[level + 1 : above + 1]))
                     for above in range(level + 1, len(dims))
                 ),
-                trunk=blocks.decoder(sum(dims[level:]), outputs[level], strides[level], model),
+                trunk=blocks.decoder(sum(dims[level:]), outputs[level], strides[level], sized[level]),
             )
             for level in decoded
         ),

@@ -1,7 +1,7 @@
 """Changes a model as little as possible so that its capacity matches a reference.
 
-The codebook sizes determine the bits. The widths determine parameters and multiply-adds. Neither affects the
-other, so the two are solved separately.
+The codebook sizes determine the bits, and their part of parameters and multiply-adds. So they are solved
+first. The widths do not affect the bits. They are solved for the totals, given the codebooks.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, fsum, hypot, inf, log, log2
+from typing import Literal
 
 from flatvq.capacities import CAPACITIES
 from flatvq.model.capacity import Capacity, capacity_of
@@ -41,14 +42,15 @@ def residuals(capacity: Capacity, reference: Capacity) -> Residuals:
     """Compare two capacities.
 
     Returns:
-        `bits`, `parameters` (without codebooks) and `multiply_adds` (without searches) of the first, each as
-        a relative difference from the reference: 0.01 is one percent more.
+        Each capacity of the first as a relative difference from the reference: 0.01 is one percent more.
 
     Example:
         >>> from flatvq.recipe import LevelRecipe
         >>> small, large = (ModelRecipe(levels=(LevelRecipe(codebook_size=k),)) for k in (256, 1024))
-        >>> residuals(capacity_of(small, 64), capacity_of(large, 64))
-        {'bits': -0.2, 'parameters': 0.0, 'multiply_adds': 0.0}
+        >>> differences = residuals(capacity_of(small, 64), capacity_of(large, 64))
+        >>> {name: round(value, 3) for name, value in differences.items()}
+        {'bits': -0.2, 'parameters': -0.055, 'multiply_adds': -0.054, 'network_parameters': 0.0, \
+'network_multiply_adds': 0.0}
     """
     return {
         name: _relative(capacity.value(kind.attribute), reference.value(kind.attribute))
@@ -78,7 +80,7 @@ def match(
         model: the model to change.
         reference: the capacity to match, for the same image size.
         size: side of a square image, or (height, width), in pixels.
-        capacities: which of `bits`, `parameters`, `multiply_adds` to match.
+        capacities: the capacities to match, by their keys in `flatvq.CAPACITIES`.
         tolerance: the largest relative difference that counts as matched. It is not always reachable; see
             the residuals.
 
@@ -96,17 +98,21 @@ def match(
         >>> match(ModelRecipe(), capacity_of(two, 256), 256, ["bits"], tolerance=0.01).changes
         {'levels.0.codebook_size': (1024, 5793)}
     """
-    left = residuals(capacity_of(model, size), reference)
-    by_codebooks = [name for name in capacities if CAPACITIES[name].solved_by == "codebooks"]
-    by_widths = [name for name in capacities if CAPACITIES[name].solved_by == "widths"]
     changes: dict[str, tuple[int, int]] = {}
-    if any(abs(left[name]) > tolerance for name in by_codebooks):
+
+    def to_solve(by: Literal["codebooks", "widths"]) -> list[CapacityName]:
+        """Return the capacities that a kind of change solves, if one of them is not within the tolerance."""
+        left = residuals(capacity_of(_changed(model, changes), size), reference)
+        names = [name for name in capacities if CAPACITIES[name].solved_by == by]
+        return names if any(abs(left[name]) > tolerance for name in names) else []
+
+    if to_solve("codebooks"):
         changes |= _codebook_changes(model, reference, size)
-    if any(abs(left[name]) > tolerance for name in by_widths):
-        costs = tuple(_Cost(model, size, name) for name in by_widths)
-        goals = tuple(int(reference.value(CAPACITIES[name].attribute)) for name in by_widths)
-        target = _Target(costs, goals)
-        changes |= _width_changes(model, target, tolerance)
+    if names := to_solve("widths"):
+        given = _changed(model, changes)
+        costs = tuple(_Cost(given, size, name) for name in names)
+        goals = tuple(int(reference.value(CAPACITIES[name].attribute)) for name in names)
+        changes |= _width_changes(given, _Target(costs, goals), tolerance)
     changed = _changed(model, changes)
     return Matched(changed, changes, residuals(capacity_of(changed, size), reference))
 
@@ -156,13 +162,14 @@ def _bits(sizes: list[int], cells: list[int]) -> float:
 class _Cost:
     """A capacity as a function of the widths: linear in the residual width, quadratic in the width.
 
-    The number of channels of each layer is the width, half of it, the residual width, or a constant. So the
-    capacities of five small models determine that of any widths, in integers.
+    The number of channels of each layer is the width, half of it, the residual width, or a constant, and
+    codebooks and searches do not depend on the widths. So the capacities of five small models determine that
+    of any widths, in integers.
 
     Args:
-        model: the model whose widths change.
+        model: the model whose widths change, with its final codebook sizes.
         size: the size of the image.
-        name: `parameters` or `multiply_adds`.
+        name: a capacity that the widths solve, such as `parameters`.
     """
 
     def __init__(self, model: ModelRecipe, size: int | tuple[int, int], name: CapacityName) -> None:

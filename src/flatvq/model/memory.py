@@ -10,7 +10,7 @@ from flatvq.model.capacity import capacity_of
 from flatvq.recipe import ModelRecipe, TrialRecipe
 from flatvq.translation import in_bytes
 
-__all__ = ["model_bytes", "require_memory", "training_bytes"]
+__all__ = ["model_bytes", "require_memory", "training_bytes", "weight_bytes"]
 
 _FLOAT = 4
 # For each code: its moving count, the step of its last replacement, and its number of uses in an evaluation.
@@ -20,7 +20,7 @@ _BYTES_PER_VALUE = 1 + 4 + 4 + 4
 
 
 def model_bytes(model: ModelRecipe) -> int:
-    """Return the size of the weights and codebooks of a model in bytes.
+    """Return the size of a model in bytes, with the state of its codebooks.
 
     Example:
         >>> from flatvq.recipe import LevelRecipe
@@ -28,11 +28,20 @@ def model_bytes(model: ModelRecipe) -> int:
         >>> [model_bytes(ModelRecipe(levels=(LevelRecipe(codebook_size=size),))) for size in sizes]
         [3582764, 279306764]
     """
-    capacity = capacity_of(model, prod(level.downsample for level in model.levels))
-    numbers = capacity.parameters + capacity.codebook_parameters
-    return _FLOAT * numbers + _STATE_PER_CODE * sum(
+    return weight_bytes(model) + _STATE_PER_CODE * sum(
         prod(level.index_shape) * level.codebook_size for level in model.levels
     )
+
+
+def weight_bytes(model: ModelRecipe) -> int:
+    """Return the size of the weights and code vectors of a model in bytes, in float32.
+
+    Example:
+        >>> weight_bytes(ModelRecipe()) < model_bytes(ModelRecipe())
+        True
+    """
+    capacity = capacity_of(model, prod(level.downsample for level in model.levels))
+    return _FLOAT * capacity.parameters
 
 
 def training_bytes(recipe: TrialRecipe, processes: int = 1) -> int:

@@ -3,8 +3,9 @@
 The folder has the layout of a model repository on the Hugging Face hub, and can be uploaded without changes:
 
     FOLDER/
-      config.json         `format`, `flatvq` (the version that wrote it), `model` and `codebook` of the recipe
-      model.safetensors   parameters and buffers by name
+      config.json         `format`, `flatvq` (the version that wrote it), `model` and `codebook` of the
+                          recipe, and `preprocess`: the size of the images that it was trained on
+      model.safetensors   parameters and buffers by name; those that only training reads may be absent
 
 Both files contain only data. Nothing is unpickled.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import torch as safetensors
@@ -22,9 +23,15 @@ from safetensors import torch as safetensors
 from flatvq.errors import FlatvqError
 from flatvq.files import write_bytes
 from flatvq.model.build import build_vqvae
-from flatvq.model.memory import model_bytes
+from flatvq.model.memory import weight_bytes
 from flatvq.model.vqvae import VQVAE
-from flatvq.model.weights import describe_kind, require_alike, require_finite, tensors_of
+from flatvq.model.weights import (
+    describe_kind,
+    inference_tensors,
+    require_alike,
+    require_finite,
+    tensors_of,
+)
 from flatvq.quantize import Codebook, Quantizer
 from flatvq.recipe import CodebookRecipe, ModelRecipe, parse
 from flatvq.recipe.reading import shown
@@ -32,18 +39,26 @@ from flatvq.recipe.strict_json import load_json
 from flatvq.translation import in_bytes
 from flatvq.versions import VERSION
 
-__all__ = ["load_tokenizer", "save_tokenizer"]
+__all__ = ["load_tokenizer", "read_config", "save_tokenizer", "tokenizer_folder"]
 
 # Increase it if an older version would misread the folder. 3: names of the buffers of codebooks.
 FORMAT = 3
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _AGAIN = "copy or train the tokenizer again"
+_WHICH = "give the folder of a tokenizer, such as the model folder of a run"
 _TOGETHER = "keep config.json and model.safetensors of one tokenizer together"
 # The size of a float32 divided by the size of the smallest number that weights can be stored as.
 _MAX_SIZE_RATIO = 4
 
 
-def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) -> None:
+def save_tokenizer(
+    folder: str | Path,
+    model: VQVAE,
+    config: Mapping[str, Any],
+    *,
+    training_state: bool = True,
+    dtype: Literal["float32", "float16"] = "float32",
+) -> None:
     """Write a tokenizer.
 
     A folder with a config.json holds a complete tokenizer, even if the process is killed.
@@ -53,12 +68,14 @@ def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) 
         model: the tokenizer.
         config: a JSON object with the sections `model` and `codebook` of the resolved recipe. Other keys are
             stored unchanged.
+        training_state: whether to store the buffers of codebooks that only training reads, such as counts.
+        dtype: the number format of the stored weights. The loaded model always computes in float32.
 
     Raises:
         FlatvqError: if the config has no `model` section, or its sections do not describe the model; if
             `model` is not a VQVAE, for example a wrapper around one; or if it has no weights, as on the meta
             device.
-        NonFiniteError: if a weight is NaN or infinite.
+        NonFiniteError: if a weight is NaN or infinite, or too large for float16.
 
     Example:
         >>> import tempfile
@@ -81,13 +98,16 @@ def save_tokenizer(folder: str | Path, model: VQVAE, config: Mapping[str, Any]) 
             "the config's model and codebook sections are not those of the model",
             "pass the recipes that the model was built from",
         )
-    state = model.state_dict()
+    state = model.state_dict() if training_state else inference_tensors(model)
     if any(tensor.is_meta for tensor in state.values()):
         raise FlatvqError(
             "the model has no weights, as it is on the meta device", "load weights before saving it"
         )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     require_finite(tensors, "the model", "train it again")
+    if dtype == "float16":
+        tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
+        require_finite(tensors, "the model in float16", "save it in float32")
     head = {"format": FORMAT, "flatvq": VERSION}
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
@@ -116,23 +136,45 @@ def load_tokenizer(folder: str | Path, device: str | torch.device = "cpu") -> VQ
     Example:
         >>> load_tokenizer("nowhere")
         Traceback (most recent call last):
-        flatvq.errors.FlatvqError: 'nowhere' holds no config.json: give the folder of a tokenizer, such as \
-the model folder of a run
+        flatvq.errors.FlatvqError: no folder at 'nowhere': give the folder of a tokenizer, such as the model \
+folder of a run
     """
     place = Path(folder)
     origin = f"'{place / _WEIGHTS}'"
-    recipe, codebook = _recipes(_read_config(place), f"'{place / _CONFIG}'")
+    recipe, codebook = _recipes(read_config(place), f"'{place / _CONFIG}'")
     content = _read(place, _WEIGHTS)
     tensors = tensors_of(content, origin, _AGAIN)
     _require_room(recipe, content, place)
     model = build_vqvae(recipe, codebook).float()  # the default dtype may be another
-    require_alike(tensors, model.state_dict(), describe_kind, origin, _TOGETHER)
+    state, needed = model.state_dict(), inference_tensors(model)
+    complete = not tensors.keys().isdisjoint(state.keys() - needed.keys())
+    require_alike(tensors, state if complete else needed, describe_kind, origin, _TOGETHER)
     require_finite(tensors, origin, "train it again")
-    model.load_state_dict(tensors)
+    model.load_state_dict(tensors, strict=complete)
     try:
         return model.to(device).eval()
     except (RuntimeError, AssertionError):  # the type of the error depends on the device
         raise FlatvqError(f"device '{device}' is not available", "use 'cpu'") from None
+
+
+def tokenizer_folder(folder: Path) -> Path:
+    """Return the folder of the tokenizer of a run.
+
+    Args:
+        folder: the folder of a run, or of a tokenizer.
+
+    Returns:
+        FOLDER/model if the folder is that of a run; otherwise the folder itself.
+
+    Raises:
+        FlatvqError: if the run is not finished.
+    """
+    model = folder / "model"
+    if model.is_dir():
+        return model
+    if (folder / "recipe.json").exists():
+        raise FlatvqError(f"'{folder}' is not finished", f"finish it with `flatvq train {folder}`")
+    return folder
 
 
 def _recipes(config: Mapping[str, Any], origin: str) -> tuple[ModelRecipe, CodebookRecipe]:
@@ -144,7 +186,16 @@ def _recipes(config: Mapping[str, Any], origin: str) -> tuple[ModelRecipe, Codeb
     )
 
 
-def _read_config(place: Path) -> dict[str, Any]:
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """Read the config.json of a tokenizer.
+
+    Args:
+        folder: the folder of the tokenizer.
+
+    Raises:
+        FlatvqError: if the file is missing or damaged, or the format is unknown.
+    """
+    place = Path(folder)
     origin = f"'{place / _CONFIG}'"
     config = load_json(_read(place, _CONFIG), origin, _AGAIN)
     version = config.get("format") if isinstance(config, dict) else None
@@ -158,7 +209,7 @@ def _read_config(place: Path) -> dict[str, Any]:
 
 def _require_room(recipe: ModelRecipe, content: bytes, place: Path) -> None:
     """Refuse a config whose model is far larger than the weights file, before memory is allocated for it."""
-    needed = model_bytes(recipe)
+    needed = weight_bytes(recipe)
     if needed > _MAX_SIZE_RATIO * len(content):
         sizes = f"{in_bytes(len(content))}, and the config's model takes {in_bytes(needed)}"
         raise FlatvqError(f"'{place / _WEIGHTS}' has {sizes}", _TOGETHER)
@@ -177,7 +228,7 @@ def _read(place: Path, name: str) -> bytes:
     try:
         return (place / name).read_bytes()
     except FileNotFoundError:
-        remedy = "give the folder of a tokenizer, such as the model folder of a run"
-        raise FlatvqError(f"'{place}' holds no {name}", remedy) from None
+        what = f"'{place}' holds no {name}" if place.is_dir() else f"no folder at '{place}'"
+        raise FlatvqError(what, _WHICH) from None
     except OSError as error:
         raise FlatvqError(f"cannot read '{place / name}' ({error.strerror})", "check the path") from None

@@ -15,10 +15,12 @@ import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 
+from flatvq.deprecation import renamed_arguments
 from flatvq.errors import FlatvqError
 from flatvq.model.blocks import build
+from flatvq.model.decoders import Decoder, ResidualDecoder
 from flatvq.model.inputs import code_vectors_for, images_for, require_indices, require_unit_range
-from flatvq.model.layout import DecoderLayout, layout_of
+from flatvq.model.layout import layout_of
 from flatvq.quantize import Quantized, Quantizer
 from flatvq.recipe import ModelRecipe
 
@@ -68,8 +70,17 @@ class VQVAE(nn.Module):
     - `conditioned` hierarchy: with the dotted path. e_top = Q(E_top(x)), e_bottom = Q(E_bottom(x, e_top)),
       x' = D(e_top, e_bottom): VQ-VAE-2, Razavi et al. (2019, arXiv 1906.00446), algorithm 1.
 
-    Each upper level is encoded from the *continuous* features of the level below. A decoder takes the code
-    vectors of its level, concatenated with those of all levels above, upsampled to its grid.
+    - `residual` hierarchy: a level quantizes what the levels above it leave, and the decoder takes the sum of
+      all levels. With upsamplers U, r_top = e_top, e_n = Q(E_n(x) - U_n(r_n+1)), r_n = e_n + U_n(r_n+1) and
+      x' = D(r_0): residual quantization (RQ-VAE, Lee et al. 2022, arXiv 2203.01941, section 3.1) from a
+      coarse grid to finer ones, as in VAR (Tian et al. 2024, arXiv 2404.02905, algorithms 1 and 2). Unlike in
+      VAR, each level has its own encoder. With the straight-through estimator, the two gradients of the
+      reconstruction with respect to U_n(r_n+1) cancel. So the commitment losses of the levels below train the
+      upper levels: they learn to predict the latents that the levels below quantize.
+
+    Each upper level is encoded from the *continuous* features of the level below. Except in a residual
+    hierarchy, a decoder takes the code vectors of its level, concatenated with those of all levels above,
+    upsampled to its grid.
 
     Args:
         recipe: the widths, the levels and the kind of hierarchy.
@@ -89,6 +100,8 @@ class VQVAE(nn.Module):
         (torch.Size([2, 8, 12]), torch.Size([2, 3, 32, 48]))
     """
 
+    level_factors: Tensor
+
     def __init__(self, recipe: ModelRecipe, quantizers: Sequence[Quantizer]) -> None:
         super().__init__()
         expected = [
@@ -107,12 +120,34 @@ class VQVAE(nn.Module):
         self.encoders = nn.ModuleList(build(encoder) for encoder in layout.encoders)
         self.projections = nn.ModuleList(build(projection) for projection in layout.projections)
         self.quantizers = nn.ModuleList(quantizers)
-        self.decoders = nn.ModuleList(_Decoder(decoder) for decoder in layout.decoders)
+        self._starts_late = any(level.start or level.warmup_steps for level in recipe.levels)
+        self._started = [True] * len(recipe.levels)
+        if self._starts_late:  # a tensor, so that compiled graphs need not be compiled again when it changes
+            self.register_buffer("level_factors", torch.ones(len(recipe.levels)), persistent=False)
+        self.decoders = nn.ModuleList(
+            ResidualDecoder(decoder) if decoder.residual else Decoder(decoder) for decoder in layout.decoders
+        )
 
     @property
     def factor(self) -> int:
         """The total downsampling. Height and width of images must be multiples of it."""
         return prod(level.downsample for level in self.recipe.levels)
+
+    def set_step(self, step: int) -> None:
+        """Set the number of training steps done, if the recipe has levels that start late (`levels.N.start`).
+
+        Until a level starts, its code vectors are replaced by zeros, and it is not trained. Without a call,
+        all levels have started.
+
+        Args:
+            step: the number of steps before the next forward pass.
+        """
+        if not self._starts_late:
+            return
+        for number, level in enumerate(self.recipe.levels):
+            factor = (step - level.start + 1) / (level.warmup_steps + 1)
+            self._started[number] = factor > 0
+            self.level_factors[number] = min(max(factor, 0.0), 1.0)
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> VQVAEOutput:
         """Encode, quantize and decode images.
@@ -173,13 +208,15 @@ class VQVAE(nn.Module):
             [quantizer.decode_indices(level) for quantizer, level in zip(quantizers, indices, strict=True)]
         )
 
+    @renamed_arguments(codes="code_vectors")
     def decode_code_vectors(
-        self, codes: Sequence[Float[Tensor, "batch _ _ _"]]
+        self, code_vectors: Sequence[Float[Tensor, "batch _ _ _"]]
     ) -> Float[Tensor, "batch channels _ _"]:
         """Decode code vectors to images. They need not be vectors of the codebook.
 
         Args:
-            codes: [B, D, h, w] for each level, bottom first. They are converted to the dtype of the weights.
+            code_vectors: [B, D, h, w] for each level, bottom first. They are converted to the dtype of the
+                weights.
 
         Returns:
             [B, C, H, W], approximately in [0, 1] but not clamped, in the dtype of the weights.
@@ -187,7 +224,7 @@ class VQVAE(nn.Module):
         Raises:
             FlatvqError: if the number of levels, axes, dtype, device or grids do not belong to one batch.
         """
-        return self._decode(code_vectors_for(self.recipe, codes, _weight(self.decoders)))
+        return self._decode(code_vectors_for(self.recipe, code_vectors, _weight(self.decoders)))
 
     def _images(self, images: Tensor) -> Tensor:
         return images_for(self.recipe, images, _weight(self.encoders))
@@ -197,17 +234,46 @@ class VQVAE(nn.Module):
         below = 2 * images - 1
         features = [below := encoder(below) for encoder in self.encoders]
         levels: list[Quantized] = []
+        total: Tensor | None = None
         for level in reversed(range(len(features))):
             # Only a conditioned hierarchy has a decoder for the level above. Otherwise the slice is empty.
             hints = [
-                decoder([q.quantized for q in levels]) for decoder in self.decoders[level + 1 : level + 2]
+                decoder(self._faded_in([q.quantized for q in levels], level + 1))
+                for decoder in self.decoders[level + 1 : level + 2]
             ]
             latents = self.projections[level](torch.cat([features[level], *hints], dim=1))
-            levels.insert(0, self.quantizers[level](latents))
+            subtracted = self._subtracted(level, total)
+            if subtracted is not None:
+                latents = latents - subtracted
+            if self._started[level] or not self.training:
+                levels.insert(0, self.quantizers[level](latents))
+            else:
+                levels.insert(0, _not_started(latents, self.recipe.levels[level].index_shape))
+            (total,) = self._faded_in([levels[0].quantized], level)
+            total = total if subtracted is None else total + subtracted
         return tuple(levels)
 
+    def _faded_in(self, codes: list[Tensor], lowest: int = 0) -> list[Tensor]:
+        """Multiply code vectors by the factor of their level.
+
+        Args:
+            codes: [B, D, h, w] of consecutive levels.
+            lowest: the number of the first of these levels.
+        """
+        if not self._starts_late:
+            return codes
+        return [code * self.level_factors[n].to(code.dtype) for n, code in enumerate(codes, lowest)]
+
+    def _subtracted(self, level: int, above: Tensor | None) -> Tensor | None:
+        """Return what a residual hierarchy subtracts from latents, given the sum of the levels above."""
+        decoder = self.decoders[0]
+        if above is None or not isinstance(decoder, ResidualDecoder):
+            return None
+        subtracted: Tensor = decoder.upsamplers[level](above)
+        return subtracted
+
     def _decode(self, codes: list[Tensor]) -> Tensor:
-        image: Tensor = self.decoders[0](codes)
+        image: Tensor = self.decoders[0](self._faded_in(codes))
         return (image + 1) / 2
 
 
@@ -216,16 +282,17 @@ def _weight(parts: nn.ModuleList) -> Tensor:
     return next(parts[0].parameters())
 
 
-class _Decoder(nn.Module):
-    """Decodes the code vectors of a level and of all levels above it, bottom first, to the grid below."""
-
-    def __init__(self, layout: DecoderLayout) -> None:
-        super().__init__()
-        self.upsamplers = nn.ModuleList(build(upsampler) for upsampler in layout.upsamplers)
-        self.trunk = build(layout.trunk)
-
-    def forward(self, codes: list[Tensor]) -> Tensor:
-        own, *above = codes
-        raised = [upsampler(code) for upsampler, code in zip(self.upsamplers, above, strict=True)]
-        decoded: Tensor = self.trunk(torch.cat([own, *raised], dim=1))
-        return decoded
+def _not_started(latents: Tensor, index_shape: tuple[int, ...]) -> Quantized:
+    """Return zeros in place of the output of a quantizer. Their gradients are zero."""
+    batch, _, *grid = latents.shape
+    zeros = torch.zeros_like(latents, dtype=torch.float32)
+    zero = latents.new_zeros((), dtype=torch.float32)
+    return Quantized(
+        quantized=latents * 0,
+        indices=torch.zeros(batch, *index_shape, *grid, dtype=torch.int64, device=latents.device),
+        codebook_loss=zero,
+        commitment_loss=zero,
+        entropy_loss=zero,
+        latents=latents.detach().float(),
+        code_vectors=zeros,
+    )

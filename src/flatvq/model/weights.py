@@ -6,11 +6,42 @@ from collections.abc import Callable, Mapping
 
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError, NonFiniteError
+from flatvq.quantize.codebook_state import CodebookState
 
-__all__ = ["describe_exactly", "describe_kind", "require_alike", "require_finite", "tensors_of"]
+__all__ = [
+    "describe_exactly",
+    "describe_kind",
+    "inference_tensors",
+    "require_alike",
+    "require_finite",
+    "tensors_of",
+]
+
+
+def inference_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a model that inference reads.
+
+    Args:
+        model: a model with any number of codebooks.
+
+    Returns:
+        Its state dict without the buffers of codebooks that only training reads, such as counts.
+
+    Example:
+        >>> from flatvq.quantize import VectorQuantizer
+        >>> list(inference_tensors(VectorQuantizer(16, 4)))
+        ['codebook.weight']
+    """
+    training = {
+        f"{name}.{buffer}".lstrip(".")
+        for name, module in model.named_modules()
+        if isinstance(module, CodebookState)
+        for buffer in module.TRAINING_BUFFERS
+    }
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in training}
 
 
 def tensors_of(content: bytes, origin: str, remedy: str) -> dict[str, Tensor]:

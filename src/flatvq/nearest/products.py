@@ -104,13 +104,13 @@ def search_tiles(vectors: Tensor, codebook: Tensor, scores: Scores, elements: in
     return torch.cat(nearest)
 
 
-def _product_scores(vectors: Tensor, codes: Tensor, offsets: Tensor) -> Tensor:
+def _product_scores(vectors: Tensor, code_vectors: Tensor, offsets: Tensor) -> Tensor:
     """Compute a tile of scores on any device, in full float32 even if the user allows TF32."""
     with _full_float32(vectors.device):
-        return torch.addmm(offsets, vectors, codes.T)
+        return torch.addmm(offsets, vectors, code_vectors.T)
 
 
-def _convolution_scores(vectors: Tensor, codes: Tensor, offsets: Tensor) -> Tensor:
+def _convolution_scores(vectors: Tensor, code_vectors: Tensor, offsets: Tensor) -> Tensor:
     """Compute a tile of scores on the CPU as a 1x1 convolution.
 
     Only so does torch use oneDNN's float32 product, which takes half the time of torch's own on processors
@@ -119,8 +119,8 @@ def _convolution_scores(vectors: Tensor, codes: Tensor, offsets: Tensor) -> Tens
     count, dim = vectors.shape
     images = _IMAGES if count % _IMAGES == 0 else 1
     maps = vectors.view(images, count // images, 1, dim).movedim(-1, 1)  # channels last: a view, no copy
-    scores = F.conv2d(maps, codes[:, :, None, None], offsets)
-    return scores.movedim(1, -1).reshape(count, len(codes))
+    scores = F.conv2d(maps, code_vectors[:, :, None, None], offsets)
+    return scores.movedim(1, -1).reshape(count, len(code_vectors))
 
 
 def _in_blocks(codebook: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:

@@ -126,7 +126,10 @@ class Codebook(CodebookState):
             self._replace(vectors, self.replacement)
 
     def _initialize(self, vectors: Tensor) -> None:
-        """Gather vectors and draw all codes from them. The draw is final once there are enough vectors."""
+        """Gather vectors and draw all codes from them. The draw is final once there are enough vectors.
+
+        Before the step `init.start`, only the vectors of this batch are used.
+        """
         assert not isinstance(self.init, RandomInit)
         require_finite(vectors, "latents")
         step = self.step
@@ -137,7 +140,7 @@ class Codebook(CodebookState):
         order = torch.randperm(sum(counts), generator=generator(self.seed, GATHER_DRAW, step), device="cpu")
         self._init_vectors.append(self.ranks.take(vectors, order[:missing].to(vectors.device), counts))
         pool = torch.cat(self._init_vectors)
-        is_final = missing <= sum(counts)
+        is_final = missing <= sum(counts) and step >= self.init.start
         # Provisional codes serve for one batch, so they are not clustered.
         init = self.init if is_final else DataInit()
         drawn = init.draw(pool, self.size, generator(self.seed, INIT_DRAW, step))
@@ -148,7 +151,7 @@ class Codebook(CodebookState):
             self.is_initialized.fill_(True)
             self._init_vectors.clear()
             self.events.append(InitEvent(step, type(self.init).__name__, len(pool), drawn.filled))
-        elif not all(codebook.initialized for codebook in self._previous):
+        elif step < self.init.start or not all(codebook.initialized for codebook in self._previous):
             self._init_vectors.clear()
 
     def _update_codes(self, vectors: Tensor, indices: Tensor) -> None:

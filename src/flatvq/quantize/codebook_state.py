@@ -6,12 +6,12 @@ Axes: K codes, D code dim.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from flatvq.deprecation import renamed_attribute
+from flatvq.deprecation import renamed_arguments, renamed_attribute
 from flatvq.errors import FlatvqError
 from flatvq.quantize.checks import require_finite
 from flatvq.quantize.ema import Ema, Update
@@ -43,6 +43,11 @@ class CodebookState(Float32Module):
         seed: the seed of all random draws.
     """
 
+    TRAINING_BUFFERS: ClassVar[tuple[str, ...]] = (
+        *("counts", "births", "step_count", "last_event_step", "init_checksum"),
+        *("is_initialized", "is_frozen"),
+    )
+    """The buffers that only training reads. In eval mode a lookup reads `weight` alone."""
     weight: Tensor
     """float32 [K, D], before `constrain`: a buffer with `Ema`, a parameter with `Gradient`."""
     counts: Tensor
@@ -125,6 +130,11 @@ class CodebookState(Float32Module):
         return bool(self.is_initialized)
 
     @property
+    def gathering(self) -> bool:
+        """Whether vectors for the init are gathered. They are not in the state dict."""
+        return bool(self._init_vectors)
+
+    @property
     def frozen(self) -> bool:
         """Whether the codebook stays fixed in training mode."""
         return bool(self.is_frozen)
@@ -134,12 +144,13 @@ class CodebookState(Float32Module):
         """float32 [K, D]: the code vectors, after `constrain`."""
         return self.constrain(self.weight.float())
 
+    @renamed_arguments(codes="code_vectors")
     @torch.no_grad()
-    def set_code_vectors(self, codes: Tensor) -> None:
+    def set_code_vectors(self, code_vectors: Tensor) -> None:
         """Set all codes, such as to those of a pretrained codebook. No init from data follows.
 
         Args:
-            codes: [K, D], finite.
+            code_vectors: [K, D], finite.
 
         Raises:
             FlatvqError: if the shape or dtype does not match.
@@ -152,10 +163,10 @@ class CodebookState(Float32Module):
             >>> quantizer(torch.tensor([[4.0]])).code_vectors.tolist()
             [[5.0]]
         """
-        require_axes(codes, "codes", self.size, self.dim)
-        require_floating(codes, "codes")
-        require_finite(codes, "codes")
-        self._write(torch.arange(self.size, device=self.counts.device), codes.to(self.counts))
+        require_axes(code_vectors, "code_vectors", self.size, self.dim)
+        require_floating(code_vectors, "code_vectors")
+        require_finite(code_vectors, "code_vectors")
+        self._write(torch.arange(self.size, device=self.counts.device), code_vectors.to(self.counts))
         self.is_initialized.fill_(True)
         self._init_vectors.clear()
         self.events.append(InitEvent(self.step, "set_code_vectors", self.size, 0))
@@ -169,9 +180,9 @@ class CodebookState(Float32Module):
         if isinstance(self.weight, nn.Parameter):
             self.weight.requires_grad_(not frozen)
 
-    def _write(self, rows: Tensor, codes: Tensor) -> None:
+    def _write(self, rows: Tensor, code_vectors: Tensor) -> None:
         """Write new codes [R, D] into rows int64 [R], and reset their counts and ages."""
-        write_rows(self.weight, self._sharded, rows, self.constrain(codes))
+        write_rows(self.weight, self._sharded, rows, self.constrain(code_vectors))
         self.counts[rows] = 1.0
         self.births[rows] = self.step_count
 

@@ -22,7 +22,7 @@ _MEAN = 1
 
 def commitment_loss(
     vectors: Float[Tensor, "n d"],
-    codes: Float[Tensor, "n d"],
+    code_vectors: Float[Tensor, "n d"],
     error: Float[Tensor, ""] | None = None,
     mask: Bool[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
@@ -33,7 +33,7 @@ def commitment_loss(
 
     Args:
         vectors: encoder outputs z [N, D].
-        codes: the code vector e of each vector [N, D]. It is detached here.
+        code_vectors: the code vector e of each vector [N, D]. It is detached here.
         error: the value of the loss, if it has been computed already. Not used with a mask.
         mask: bool [N], True for the vectors to average over; all if None.
 
@@ -49,16 +49,16 @@ def commitment_loss(
         >>> commitment_loss(z, torch.tensor([[1.0, 4.0]]), mask=torch.tensor([False])).item()
         0.0
     """
-    codes = codes.detach()
+    code_vectors = code_vectors.detach()
     if mask is not None:
-        squares = (vectors - codes).square().sum(dim=1)
+        squares = (vectors - code_vectors).square().sum(dim=1)
         count = mask.sum().clamp(min=1) * vectors.shape[1]
         return torch.where(mask, squares, 0.0).sum() / count
     if error is None:
-        return F.mse_loss(vectors, codes) if len(vectors) else vectors.square().sum()
+        return F.mse_loss(vectors, code_vectors) if len(vectors) else vectors.square().sum()
     if not needs_gradient(vectors):
         return error
-    result: Tensor = _LossWithValue.apply(vectors, codes, error)  # type: ignore[no-untyped-call]
+    result: Tensor = _LossWithValue.apply(vectors, code_vectors, error)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -68,7 +68,7 @@ class _LossWithValue(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(vectors: Tensor, codes: Tensor, error: Tensor) -> Tensor:
+    def forward(vectors: Tensor, code_vectors: Tensor, error: Tensor) -> Tensor:
         return error.clone()
 
     @staticmethod

@@ -55,7 +55,7 @@ class Gradient:
 Update = Ema | Gradient
 
 
-def ema_step(codes: Tensor, counts: Tensor, statistics: tuple[Tensor, Tensor], update: Ema) -> None:
+def ema_step(code_vectors: Tensor, counts: Tensor, statistics: tuple[Tensor, Tensor], update: Ema) -> None:
     """Update codes and counts by one step, in place.
 
     N_k <- gamma N_k + (1 - gamma) n_k,  m_k <- gamma m_k + (1 - gamma) s_k,  e_k = m_k / N'_k
@@ -63,15 +63,15 @@ def ema_step(codes: Tensor, counts: Tensor, statistics: tuple[Tensor, Tensor], u
     not stored, because they are e_k N'_k. Therefore codes can be set without other state.
 
     Args:
-        codes: e, float32 [K, D].
+        code_vectors: e, float32 [K, D].
         counts: N_k, float32 [K].
         statistics: n and s, the counts [K] and sums [K, D] of this batch.
         update: gamma and epsilon.
 
     Example:
-        >>> codes, counts = torch.tensor([[1.0]]), torch.tensor([1.0])
-        >>> ema_step(codes, counts, (torch.tensor([1.0]), torch.tensor([[3.0]])), Ema(decay=0.5))
-        >>> codes.tolist()
+        >>> code_vectors, counts = torch.tensor([[1.0]]), torch.tensor([1.0])
+        >>> ema_step(code_vectors, counts, (torch.tensor([1.0]), torch.tensor([[3.0]])), Ema(decay=0.5))
+        >>> code_vectors.tolist()
         [[2.0]]
     """
     batch_counts, batch_sums = statistics
@@ -80,7 +80,7 @@ def ema_step(codes: Tensor, counts: Tensor, statistics: tuple[Tensor, Tensor], u
     after = _smoothed(counts, update.epsilon).clamp_min_(_TINY)
     # A code with such a small count has no vectors in this batch, so it keeps its value.
     scale = before.mul_(update.decay).div_(after).masked_fill_(counts <= _MIN_COUNT, 1.0)
-    codes.mul_(scale[:, None]).addcdiv_(batch_sums, after[:, None], value=1 - update.decay)
+    code_vectors.mul_(scale[:, None]).addcdiv_(batch_sums, after[:, None], value=1 - update.decay)
 
 
 def _smoothed(counts: Tensor, epsilon: float) -> Tensor:

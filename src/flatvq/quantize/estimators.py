@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from flatvq.deprecation import renamed_arguments
 from flatvq.errors import FlatvqError
 
 __all__ = ["Estimator", "needs_gradient", "rotation_trick", "straight_through"]
@@ -24,15 +25,18 @@ Estimator = Callable[[Tensor, Tensor], Tensor]
 _TINY = 1e-6
 
 
-def straight_through(vectors: Float[Tensor, "*n d"], codes: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+@renamed_arguments(codes="code_vectors")
+def straight_through(
+    vectors: Float[Tensor, "*n d"], code_vectors: Float[Tensor, "*n d"]
+) -> Float[Tensor, "*n d"]:
     """Copy the gradient of the code vectors to the vectors (van den Oord et al. 2017, section 3.2).
 
     Args:
         vectors: encoder outputs [*N, D].
-        codes: the code vector of each [*N, D].
+        code_vectors: the code vector of each [*N, D].
 
     Returns:
-        The code vectors. The gradient reaches `vectors` unchanged, and does not reach `codes`.
+        The code vectors. The gradient reaches `vectors` unchanged, and does not reach `code_vectors`.
 
     Example:
         >>> z = torch.tensor([[1.0, 2.0]], requires_grad=True)
@@ -40,14 +44,15 @@ def straight_through(vectors: Float[Tensor, "*n d"], codes: Float[Tensor, "*n d"
         >>> z.grad.tolist()
         [[1.0, 1.0]]
     """
-    _require_pairs(vectors, codes)
+    _require_pairs(vectors, code_vectors)
     if not needs_gradient(vectors):
-        return codes
-    result: Tensor = _StraightThrough.apply(vectors, codes)  # type: ignore[no-untyped-call]
+        return code_vectors
+    result: Tensor = _StraightThrough.apply(vectors, code_vectors)  # type: ignore[no-untyped-call]
     return result
 
 
-def rotation_trick(vectors: Float[Tensor, "n d"], codes: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+@renamed_arguments(codes="code_vectors")
+def rotation_trick(vectors: Float[Tensor, "n d"], code_vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Propagate the gradient through the rotation and scaling that map a vector to its code vector.
 
     Fifty et al. 2025, "Restructuring Vector Quantization with the Rotation Trick", section 4: with
@@ -57,10 +62,11 @@ def rotation_trick(vectors: Float[Tensor, "n d"], codes: Float[Tensor, "n d"]) -
 
     Args:
         vectors: encoder outputs z [N, D].
-        codes: the code vector e of each [N, D].
+        code_vectors: the code vector e of each [N, D].
 
     Returns:
-        The code vectors. The gradient reaches `vectors` rotated and scaled, and does not reach `codes`.
+        The code vectors. The gradient reaches `vectors` rotated and scaled, and does not reach
+        `code_vectors`.
 
     Example:
         >>> z = torch.tensor([[2.0, 0.0]], requires_grad=True)
@@ -68,10 +74,10 @@ def rotation_trick(vectors: Float[Tensor, "n d"], codes: Float[Tensor, "n d"]) -
         >>> z.grad.round(decimals=6)
         tensor([[0.5000, 0.0000]])
     """
-    _require_pairs(vectors, codes)
+    _require_pairs(vectors, code_vectors)
     if not needs_gradient(vectors):
-        return codes
-    result: Tensor = _RotationTrick.apply(vectors, codes)  # type: ignore[no-untyped-call]
+        return code_vectors
+    result: Tensor = _RotationTrick.apply(vectors, code_vectors)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -89,12 +95,12 @@ def _tracing() -> bool:
     return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
-def _require_pairs(vectors: Tensor, codes: Tensor) -> None:
-    if not _tracing() and vectors.shape != codes.shape:  # sizes are tensors while tracing
-        raise FlatvqError(
-            f"vectors of shape {list(vectors.shape)} and codes of shape {list(codes.shape)} are not pairs",
-            "pass one code for each vector, both [N, D]",
+def _require_pairs(vectors: Tensor, code_vectors: Tensor) -> None:
+    if not _tracing() and vectors.shape != code_vectors.shape:  # sizes are tensors while tracing
+        shapes = (
+            f"vectors of shape {list(vectors.shape)} and code_vectors of shape {list(code_vectors.shape)}"
         )
+        raise FlatvqError(f"{shapes} are not pairs", "pass one code vector for each vector, both [N, D]")
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -103,8 +109,8 @@ class _StraightThrough(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(vectors: Tensor, codes: Tensor) -> Tensor:
-        return codes.view_as(codes)
+    def forward(vectors: Tensor, code_vectors: Tensor) -> Tensor:
+        return code_vectors.view_as(code_vectors)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -121,8 +127,8 @@ class _RotationTrick(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(vectors: Tensor, codes: Tensor) -> Tensor:
-        return codes.view_as(codes)
+    def forward(vectors: Tensor, code_vectors: Tensor) -> Tensor:
+        return code_vectors.view_as(code_vectors)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:

@@ -78,16 +78,20 @@ class RandomInit:
 
 @dataclass(frozen=True)
 class DataInit:
-    """Init with encoder outputs of the first training batches, drawn without replacement.
+    """Init with encoder outputs of training batches, drawn without replacement.
 
     Args:
         vectors_per_code: number of vectors to gather per code before the final draw.
+        start: the step at which gathering begins. Until then each batch is quantized to codes drawn from it,
+            so that the encoder has learned something by the time of the final draw.
     """
 
     vectors_per_code: int = 8
+    start: int = 0
 
     def __post_init__(self) -> None:
         whole("DataInit(vectors_per_code)", self.vectors_per_code, 1)
+        whole("DataInit(start)", self.start, 0)
 
     def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Initialized:
         """Draw `codebook_size` distinct rows of [M, D]."""
@@ -96,17 +100,20 @@ class DataInit:
 
 @dataclass(frozen=True)
 class KMeansInit:
-    """Init with the means of k-means on encoder outputs of the first training batches.
+    """Init with the means of k-means on encoder outputs of training batches.
 
     Args:
         vectors_per_code: number of vectors to gather per code before the final draw.
         iterations: number of Lloyd iterations.
+        start: the step at which gathering begins, as in `DataInit`.
     """
 
     vectors_per_code: int = 8
     iterations: int = 10
+    start: int = 0
 
     def __post_init__(self) -> None:
+        whole("KMeansInit(start)", self.start, 0)
         whole("KMeansInit(vectors_per_code)", self.vectors_per_code, 1)
         whole("KMeansInit(iterations)", self.iterations, 0)
 

@@ -90,7 +90,12 @@ class LookupFreeQuantizer(Quantizer):
         return mean_entropy - self._entropy_of_mean(weights @ torch.sigmoid(logits), weights.sum())
 
     def _entropy_of_mean(self, total: Tensor, count: Tensor) -> Tensor:
-        """Sum the entropies of the D bits, from the sum of their probabilities [D] over `count` positions."""
+        """Return the summed entropy of the D bits, each with its mean probability over `count` positions.
+
+        Args:
+            total: the sum of the probabilities of each bit, [D].
+            count: the number of positions.
+        """
         processes = self.ranks.world_size if self.training else 1
         if processes > 1:
             global_total, count = total.detach().clone(), count.clone()

@@ -33,7 +33,8 @@ class DeadCodeReplacement:
     Args:
         every: number of steps between two events.
         start: first step at which an event may happen.
-        stop: first step at which no event happens any more; None for no end.
+        stop: first step at which no event happens any more; None for no end. In a recipe,
+            `codebook.replacement.stop` is a share of the training steps.
         fraction: a code is inactive below this fraction of uniform use, which is vectors per step / K.
         count: if given, a code is inactive below this number of vectors per step instead of `fraction`.
             `DeadCodeReplacement(every=1, count=2.0)` is the policy of Reyhanian & Wiskott (arXiv 2601.22244),

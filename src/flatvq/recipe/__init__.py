@@ -5,13 +5,13 @@ known key. The `arms` of a study are diffs against the other sections of the fil
 """
 
 from flatvq.deprecation import renamed_exports
+from flatvq.recipe.data import DataRecipe
 from flatvq.recipe.extensions import HIERARCHIES, SOURCES
 from flatvq.recipe.files import load_recipe, load_trial, recipe_text, shipped_recipes
 from flatvq.recipe.quantizers import QUANTIZERS, QuantizerKind
 from flatvq.recipe.reading import merge, parse, set_key
 from flatvq.recipe.sections import (
     CodebookRecipe,
-    DataRecipe,
     EvaluateRecipe,
     InitRecipe,
     LevelRecipe,
@@ -26,11 +26,10 @@ from flatvq.recipe.study import (
     ArmRecipe,
     Capacity,
     MatchRecipe,
-    ParameterRange,
     StudyRecipe,
     TrialRecipe,
-    TuneRecipe,
 )
+from flatvq.recipe.tune import ParameterRange, TuneRecipe
 
 __all__ = [
     "HIERARCHIES",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from flatvq.registry import Registry
 
 if TYPE_CHECKING:
-    from flatvq.recipe.sections import DataRecipe, ModelRecipe
+    from flatvq.recipe.data import DataRecipe
+    from flatvq.recipe.sections import ModelRecipe
 
 __all__ = ["HIERARCHIES", "SOURCES"]
 
@@ -30,6 +31,10 @@ SOURCES: Registry[Callable[[DataRecipe], Any]] = Registry(
 HIERARCHIES: Registry[Callable[[ModelRecipe], Any]] = Registry(
     "hierarchy",
     "flatvq.hierarchies",
-    {"parallel": "flatvq.model.layout:parallel", "conditioned": "flatvq.model.layout:conditioned"},
+    {
+        "parallel": "flatvq.model.layout:parallel",
+        "conditioned": "flatvq.model.layout:conditioned",
+        "residual": "flatvq.model.layout:residual",
+    },
 )
 """Hierarchies: functions from the `model` section of a recipe to a `flatvq.model.layout.Layout`."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from flatvq.errors import FlatvqError, nearest
 from flatvq.paths import expanded
 from flatvq.recipe.reading import parse, set_key
-from flatvq.recipe.renamed import CODEBOOK_KEYS, current_key, current_keys
+from flatvq.recipe.renamed import CODEBOOK_KEYS, STUDY_KEYS, current_key, current_keys
 from flatvq.recipe.strict_json import load_json
 from flatvq.recipe.strict_yaml import load_yaml
 from flatvq.recipe.study import StudyRecipe, TrialRecipe
@@ -56,8 +57,10 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
     if not isinstance(tree, dict):
         what = f"{origin} {'is empty' if tree is None else 'is not a mapping of keys to values'}"
         raise FlatvqError(what, "see `flatvq recipes photographs` for an example")
+    tree = _with_current_keys(tree, STUDY_KEYS, origin)
     if "codebook" in tree:
-        tree = {**tree, "codebook": _with_current_keys(tree["codebook"], origin)}
+        codebook = _with_current_keys(tree["codebook"], CODEBOOK_KEYS, f"'codebook' of {origin}")
+        tree = {**tree, "codebook": codebook}
     earlier: dict[str, str] = {}
     for override in overrides:
         key, value = _key_and_value(override)
@@ -65,16 +68,25 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
             if f"{earlier_key}.".startswith(f"{key}."):
                 what = f"override {override!r} replaces {earlier[earlier_key]!r}"
                 raise FlatvqError(what, "give each key once, a section before its keys")
+        _require_arm(tree.get("arms"), key)
         earlier[key] = override
         tree = set_key(tree, key, value)
-    return parse(StudyRecipe, tree, origin)
+    return parse(StudyRecipe, tree, origin, earlier)
 
 
-def _with_current_keys(codebook: Any, origin: str) -> Any:
+def _require_arm(arms: Any, key: str) -> None:
+    """Refuse an override of a key of an arm that the recipe does not have; it would add an arm."""
+    first, _, rest = key.partition(".")
+    name, _, below = rest.partition(".")
+    if first == "arms" and below and isinstance(arms, dict) and name not in arms:
+        raise FlatvqError(f"no arm is named {name!r}", nearest(name, arms))
+
+
+def _with_current_keys(section: Any, new_names: Mapping[str, str], origin: str) -> Any:
     try:
-        return current_keys(codebook, CODEBOOK_KEYS)
+        return current_keys(section, new_names)
     except ValueError as error:
-        raise FlatvqError(f"{error} under 'codebook'", f"change it in {origin}") from None
+        raise FlatvqError(f"{error} in {origin}", "remove one of them") from None
 
 
 def recipe_text(name: str) -> str:
@@ -88,13 +100,27 @@ def recipe_text(name: str) -> str:
         return shipped[name]
     path = expanded(name)
     if path.suffix not in {".yaml", ".yml"}:
-        raise FlatvqError(f"no recipe is named {name!r}", f"{nearest(name, shipped)}, or give a .yaml file")
+        raise _not_a_recipe(name, path, shipped)
     try:
         # utf-8-sig drops the byte-order mark that some editors write.
         return _content(path, f"recipe {name!r}").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         what = f"recipe {name!r} is not UTF-8 (byte {error.start + 1})"
         raise FlatvqError(what, "save it as UTF-8") from None
+
+
+def _not_a_recipe(name: str, path: Path, shipped: Mapping[str, str]) -> FlatvqError:
+    remedy = "name a shipped recipe or a .yaml file"
+    with suppress(OSError):  # the name may be too long for a file
+        if path.is_dir():
+            return FlatvqError(f"{name!r} is a folder", remedy)
+        if path.exists():
+            return FlatvqError(f"{name!r} is not a .yaml file", remedy)
+    if path.name != name:
+        return FlatvqError(f"no file or folder at {name!r}", remedy)
+    hint = nearest(name, shipped)
+    alternative = "" if hint.endswith("?") else "; or give a .yaml file"
+    return FlatvqError(f"no recipe is named {name!r}", hint + alternative)
 
 
 def load_trial(run: Path) -> TrialRecipe:

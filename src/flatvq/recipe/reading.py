@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from flatvq.errors import FlatvqError, nearest
+from flatvq.errors import FlatvqError, UnknownNameError, nearest
 
 __all__ = ["merge", "parse", "section_of", "set_key", "shown"]
 
@@ -39,7 +39,8 @@ def set_key(tree: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
 
 
     Raises:
-        FlatvqError: if the path leads through a value without keys, or a list has no item of that number.
+        FlatvqError: if the path leads through a value without keys, or a list is missing or has no item of
+            that number.
 
     Example:
         >>> set_key({"model": {"levels": [{"codebook_size": 8}]}}, "model.levels.0.codebook_size", 16)
@@ -53,6 +54,9 @@ def set_key(tree: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
 
 def _set_below(below: Any, head: str, rest: str, value: Any) -> Any:
     """Replace a value in the mapping or list named `head`; a missing one counts as an empty mapping."""
+    if below is None and rest.partition(".")[0].isdigit():
+        what = f"{head!r} is not set here, so it has no item {rest.partition('.')[0]}"
+        raise FlatvqError(what, "write the whole list, as an arm replaces lists as a whole")
     if below is None or isinstance(below, dict):
         return set_key(below or {}, rest, value)
     if not isinstance(below, list | tuple):
@@ -67,13 +71,17 @@ def _set_below(below: Any, head: str, rest: str, value: Any) -> Any:
     return items
 
 
-def parse(kind: type[R], tree: Any, origin: str = "the recipe") -> R:
+def parse(
+    kind: type[R], tree: Any, origin: str = "the recipe", overrides: Mapping[str, str] | None = None
+) -> R:
     """Validate a plain tree as a recipe.
 
     Args:
         kind: `StudyRecipe`, `TrialRecipe` or one of their sections.
         tree: the content of a YAML or JSON file.
         origin: name of the tree in error messages.
+        overrides: the overrides that are part of the tree, by dotted key. Errors at or below such a key name
+            the override in place of the origin.
 
     Returns:
         The frozen recipe.
@@ -93,21 +101,37 @@ def parse(kind: type[R], tree: Any, origin: str = "the recipe") -> R:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise _explained(kind, error, origin) from None
+        raise _explained(kind, error, origin, overrides or {}) from None
 
 
-def _explained(kind: type[BaseModel], error: ValidationError, origin: str) -> FlatvqError:
+def _explained(
+    kind: type[BaseModel], error: ValidationError, origin: str, overrides: Mapping[str, str]
+) -> FlatvqError:
     """Describe the first error that pydantic reports in one line."""
     detail = error.errors()[0]
     path = [str(part) for part in detail["loc"]]
     dotted = ".".join(path)
+    origin = _origin_of(dotted, origin, overrides)
     if detail["type"] == "extra_forbidden":
         known = _fields_at(kind, path[:-1])
         return FlatvqError(f"unknown key {dotted!r} in {origin}", nearest(path[-1], known))
     if detail["type"] == "value_error":
         place = f" under {dotted!r}" if dotted else ""
-        return FlatvqError(detail["msg"].removeprefix("Value error, ") + place, f"change it in {origin}")
+        cause = detail["ctx"]["error"]
+        if isinstance(cause, UnknownNameError):
+            return FlatvqError(f"{cause.what}{place} in {origin}", cause.remedy)
+        return FlatvqError(f"{cause}{place}", f"change it in {origin}")
     return FlatvqError(f"{dotted!r} is {shown(detail['input'])} in {origin}", _remedy(kind, path, detail))
+
+
+def _origin_of(dotted: str, origin: str, overrides: Mapping[str, str]) -> str:
+    """Return the name of the override that set a value, or else that of the tree."""
+    above = [key for key in overrides if f"{dotted}.".startswith(f"{key}.")]
+    if above:
+        return f"override {overrides[max(above, key=len)]!r}"
+    # An error of a section may be due to any of its keys.
+    below = any(f"{key}.".startswith(f"{dotted}." if dotted else "") for key in overrides)
+    return f"{origin} or an override" if below else origin
 
 
 def _remedy(kind: type[BaseModel], path: list[str], detail: ErrorDetails) -> str:
@@ -125,6 +149,8 @@ def _remedy(kind: type[BaseModel], path: list[str], detail: ErrorDetails) -> str
             return f"give at least {detail['ctx']['min_length']}"
         case "string_type" if not isinstance(value, dict | list | None):
             return f"write it in quotes: {str(value)!r}"
+        case "int_from_float" | "int_type" | "int_parsing":
+            return "write a whole number"
         case "missing":
             return "give it a value"
     return detail["msg"][0].lower() + detail["msg"][1:]

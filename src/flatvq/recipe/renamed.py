@@ -8,10 +8,12 @@ from typing import Any
 
 from flatvq.deprecation import REMOVED_IN
 
-__all__ = ["CODEBOOK_KEYS", "RANGE_KEYS", "current_key", "current_keys"]
+__all__ = ["CODEBOOK_KEYS", "RANGE_KEYS", "STUDY_KEYS", "current_key", "current_keys"]
 
 CODEBOOK_KEYS = {"seeding": "init", "revival": "replacement"}
 """New names of the keys of a `codebook` section, by old name."""
+STUDY_KEYS = {"margin_db": "margin"}
+"""New names of the top-level keys of a study, by old name."""
 RANGE_KEYS = {"whole": "integer"}
 """New names of the keys of a section in `tune.space`, by old name."""
 
@@ -36,9 +38,7 @@ def current_keys(section: Any, new_names: Mapping[str, str]) -> Any:
         return section
     for old in new_names.keys() & section.keys():
         if new_names[old] in section:
-            raise ValueError(
-                f"{old!r} and {new_names[old]!r} are the same key; give {new_names[old]!r} alone,"
-            )
+            raise ValueError(f"{old!r} and {new_names[old]!r} are the same key")
     return {_renamed(key, new_names): value for key, value in section.items()}
 
 
@@ -50,9 +50,9 @@ def current_key(dotted: str) -> str:
         'codebook.init.kind'
     """
     parts = dotted.split(".")
+    new_names = {"": STUDY_KEYS, "codebook": CODEBOOK_KEYS}
     return ".".join(
-        _renamed(part, CODEBOOK_KEYS) if parent == "codebook" else part
-        for parent, part in zip(["", *parts], parts, strict=False)
+        _renamed(part, new_names.get(parent, {})) for parent, part in zip(["", *parts], parts, strict=False)
     )
 
 

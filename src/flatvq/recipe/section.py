@@ -74,8 +74,9 @@ class Section(BaseModel):
         """Reject values that pydantic would convert to a number, such as `true` and '1'."""
         types = set(_value_types(cls.model_fields[str(info.field_name)].annotation))
         if types & {int, float} and types <= {int, float, NoneType} and _needs_conversion(value):
-            message = "Input should be a finite number in decimals, without quotes"
-            raise PydanticCustomError("number_type", message)
+            if float in types:
+                raise PydanticCustomError("number_type", "Write a finite number in decimals, without quotes")
+            raise PydanticCustomError("number_type", "Write a whole number, without quotes")
         return value
 
 

@@ -1,4 +1,4 @@
-"""The sections of a recipe: data, model, codebook, train, evaluate.
+"""The sections of a recipe besides `data`: model, codebook, train, evaluate.
 
 Each class is one section of the YAML file. The docstring of a field is its documentation, which
 `flatvq recipes --fields` prints.
@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from flatvq.errors import nearest
-from flatvq.recipe.extensions import HIERARCHIES, SOURCES
+from flatvq.errors import UnknownNameError, nearest
+from flatvq.recipe.extensions import HIERARCHIES
 from flatvq.recipe.quantizers import QUANTIZERS
 from flatvq.recipe.reading import shown
 from flatvq.recipe.renamed import CODEBOOK_KEYS, current_keys
@@ -21,7 +21,6 @@ from flatvq.recipe.section import LAST_STEP, LONGEST_SIDE, MOST_LEVELS, NameIn, 
 
 __all__ = [
     "CodebookRecipe",
-    "DataRecipe",
     "EvaluateRecipe",
     "InitRecipe",
     "LevelRecipe",
@@ -37,63 +36,8 @@ Treatment = Literal["naive", "init", "replacement", "healthy"]
 both."""
 
 
-class DataRecipe(Section):
-    """The images, how they are split, and how crops are cut."""
-
-    source: Annotated[str, NameIn(SOURCES)] = "photographs"
-    """`photographs`: the photographs that scikit-image and scikit-learn ship. `folder`: a folder of images,
-    including subfolders. `huggingface`: a dataset that Hugging Face `datasets` can read, local or from the
-    hub."""
-    path: str = ""
-    """The image folder, or the name or local path of a Hugging Face dataset. Relative paths start at the
-    working directory."""
-    configuration: str = ""
-    """Configuration name, for a Hugging Face dataset that has several."""
-    validation_path: str = ""
-    """Folder of the held-out images, or name of the held-out split of a Hugging Face dataset. Empty: hold out
-    `validation_share` of the files of `path`."""
-    split: str = "train"
-    """Training split of a Hugging Face dataset."""
-    image_column: str = "image"
-    """Column of a Hugging Face dataset that holds the images."""
-    streaming: bool = False
-    """Stream a Hugging Face dataset instead of downloading it first."""
-    limit: int = Field(0, ge=0)
-    """Largest number of training images; 0: all. With `streaming`, it bounds the memory that a large dataset
-    needs."""
-    validation_share: float = Field(0.1, gt=0, lt=1)
-    """Share of the files that is held out from training. With `source: photographs`, the share of each
-    photograph's longer side."""
-    tuning_share: float = Field(0.0, ge=0, lt=1)
-    """Share of the training images that replaces the held-out images, which are then not used. `flatvq tune`
-    sets it for its trials."""
-    resize: int = Field(0, ge=0, le=LONGEST_SIDE)
-    """Length in pixels to which the shorter side of every image is scaled first (bicubic). 0: no scaling."""
-    white_level: int = Field(0, ge=0, le=65535)
-    """Sample value of white in files with more than 8 bits per sample that do not state it, such as 4095 for
-    12-bit samples stored in 16 bits. 0: the largest 16-bit value."""
-    crop: int = Field(64, ge=16, le=LONGEST_SIDE)
-    """Side in pixels of the square crops, for training and evaluation."""
-    flip: bool = True
-    """Mirror half of the training crops left to right."""
-    max_unreadable: float = Field(0.5, ge=0, le=1)
-    """Largest share of files that may be unreadable. With more, the study stops."""
-    cache_mib: int = Field(2048, ge=0)
-    """Memory in MiB for decoded images. Images that do not fit are decoded again each time."""
-
-    @model_validator(mode="after")
-    def _source_takes_paths(self) -> Self:
-        for key in ("path", "validation_path"):
-            if (value := getattr(self, key)) and self.source == "photographs":
-                raise ValueError(f"{key}={value} needs source=folder or huggingface, not {self.source},")
-        if self.configuration and self.source != "huggingface":
-            value = self.configuration
-            raise ValueError(f"configuration={value} needs source=huggingface, not {self.source},")
-        return self
-
-
 class LevelRecipe(Section):
-    """One level: its grid and the shape of its codebook."""
+    """One level: its grid, its codebook, and its own settings of the training."""
 
     downsample: int = Field(4, ge=2, le=1024)
     """Factor between this level's grid and the grid below it, or the image for the first level. A power of
@@ -113,6 +57,16 @@ class LevelRecipe(Section):
     """Number of codebooks of `residual`, and of indices in each cell of the grid."""
     options: dict[str, Any] = Field({})
     """Options of a quantizer that another package adds."""
+    width: int | None = Field(None, ge=2, le=LONGEST_SIDE, multiple_of=2)
+    """Channels of the encoder of this level, and of the decoder of this level if it has one; null:
+    `model.width`."""
+    commitment_weight: float | None = Field(None, ge=0, le=1_000_000)
+    """Weight (beta) of the commitment loss of this level; null: `train.commitment_weight`."""
+    start: int = Field(0, ge=0, le=LAST_STEP)
+    """Training step at which the level starts. Before it, the decoder receives zeros in place of its code
+    vectors, and nothing of the level is trained. Its codebook is initialized when it starts."""
+    warmup_steps: int = Field(0, ge=0, le=LAST_STEP)
+    """Steps after `start` in which the factor of its code vectors rises linearly to 1."""
 
     @property
     def has_codebook(self) -> bool:
@@ -148,7 +102,7 @@ class LevelRecipe(Section):
         allowed = QUANTIZERS[self.quantizer].options
         for name in self.options.keys() - set(allowed):
             remedy = nearest(name, allowed) if allowed else "it takes no options"
-            raise ValueError(f"options.{name} is unknown for quantizer={self.quantizer}, {remedy},")
+            raise UnknownNameError(f"options.{name} is unknown for quantizer={self.quantizer}", remedy)
         return self
 
     @model_validator(mode="after")
@@ -172,15 +126,23 @@ class ModelRecipe(Section):
     """The levels, from the bottom (the finest grid) to the top."""
     hierarchy: Annotated[str, NameIn(HIERARCHIES)] = "parallel"
     """`parallel`: each level is quantized independently of the others. `conditioned`: each level is quantized
-    given the decoded levels above it, as in VQ-VAE-2."""
+    given the decoded levels above it, as in VQ-VAE-2. `residual`: each level quantizes the difference between
+    its latents and the upsampled sum of the levels above it, and the decoder takes the sum of all levels."""
     channels: Literal[1, 3] = 3
     """Image channels. 3: colour. 1: greyscale; colour images are converted to luma."""
     width: int = Field(128, ge=2, le=LONGEST_SIDE, multiple_of=2)
-    """Channels of the encoder and the decoder."""
+    """Channels of the encoders and the decoders, except for levels with a `width` of their own."""
     residual_width: int = Field(64, ge=1, le=LONGEST_SIDE)
     """Hidden channels of a residual block."""
     residual_blocks: int = Field(2, ge=0, le=1000)
     """Residual blocks per encoder and per decoder."""
+
+    @model_validator(mode="after")
+    def _one_level_starts_at_once(self) -> Self:
+        if all(level.start for level in self.levels):
+            first = min(level.start for level in self.levels)
+            raise ValueError(f"no level starts before step {first}, set start=0 for one of the levels,")
+        return self
 
 
 class InitRecipe(Section):
@@ -195,6 +157,10 @@ class InitRecipe(Section):
     vectors_per_code: int = Field(8, ge=1, le=1_000_000)
     """Used with `kind: data` and `kind: kmeans`: number of encoder outputs to collect per code before the
     codes are drawn."""
+    start: float = Field(0.0, ge=0, lt=1)
+    """Used with `kind: data` and `kind: kmeans`: when outputs are first collected, as a share of
+    `train.steps`. Until then each batch is quantized to codes drawn from it. With a start of 0.1 or 0.2, the
+    codes are drawn from the outputs of an encoder that has learned something."""
 
 
 class UpdateRecipe(Section):
@@ -215,7 +181,8 @@ class ReplacementRecipe(Section):
     start: int = Field(0, ge=0, le=LAST_STEP)
     """First step at which an event may happen."""
     stop: float = Field(0.8, gt=0, le=1)
-    """Share of the training steps after which no event happens, so that the codes settle."""
+    """Share of the training steps after which no event happens, so that the codes settle. In Python,
+    `DeadCodeReplacement(stop=...)` is a step: this share times `train.steps`."""
     fraction: float = Field(0.1, gt=0, le=1_000_000)
     """A code is inactive if its EMA count is below this fraction of uniform use, which is the number of
     vectors per step divided by K."""

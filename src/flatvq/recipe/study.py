@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from math import isfinite, prod
+from math import prod
 from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from flatvq.capacities import CAPACITIES
-from flatvq.errors import nearest
+from flatvq.errors import UnknownNameError, nearest
 from flatvq.paths import name_fault, same_name
+from flatvq.recipe.comparisons import MOST_TRIALS, Comparisons
+from flatvq.recipe.data import DataRecipe
 from flatvq.recipe.reading import merge, parse, shown
-from flatvq.recipe.renamed import CODEBOOK_KEYS, RANGE_KEYS, current_keys
-from flatvq.recipe.section import NameIn, Section, Seed, Seeds
-from flatvq.recipe.sections import (
-    CodebookRecipe,
-    DataRecipe,
-    EvaluateRecipe,
-    ModelRecipe,
-    TrainRecipe,
-)
+from flatvq.recipe.renamed import CODEBOOK_KEYS, STUDY_KEYS, current_keys
+from flatvq.recipe.section import NameIn, Section, Seed
+from flatvq.recipe.sections import CodebookRecipe, EvaluateRecipe, ModelRecipe, TrainRecipe
+from flatvq.recipe.tune import TuneRecipe
 
 __all__ = [
     "ArmRecipe",
     "Capacity",
     "MatchRecipe",
-    "ParameterRange",
     "Sections",
     "StudyRecipe",
     "TrialRecipe",
-    "TuneRecipe",
 ]
-
-_MAX_TRIALS = 10_000
 
 
 Capacity = Annotated[str, NameIn(CAPACITIES)]
@@ -66,6 +59,15 @@ class Sections(Section):
             if replacement.start >= stop:
                 what = f"codebook.replacement.start is {replacement.start}"
                 raise ValueError(f"{what}, but replacement stops at step {stop}")
+        return self
+
+    @model_validator(mode="after")
+    def _levels_start_during_training(self) -> Self:
+        for number, level in enumerate(self.model.levels):
+            ready = level.start + level.warmup_steps
+            if ready and ready >= self.train.steps:
+                what = f"model.levels.{number} starts fully at step {ready} (start + warmup_steps)"
+                raise ValueError(f"{what}, but training ends at step {self.train.steps}")
         return self
 
 
@@ -103,63 +105,6 @@ class MatchRecipe(Section):
         return self
 
 
-class ParameterRange(Section):
-    """The values that a search may give to one hyper-parameter: a list of choices, or a numeric range."""
-
-    choices: tuple[Any, ...] = ()
-    """The allowed values. Empty: numbers from `low` to `high`."""
-    low: float = Field(0.0, ge=-1e15, le=1e15)
-    """Smallest value of the range."""
-    high: float = Field(0.0, ge=-1e15, le=1e15)
-    """Largest value of the range, included."""
-    log: bool = False
-    """Sample the range on a logarithmic scale."""
-    integer: bool = False
-    """Sample integers only."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_current_keys(cls, tree: Any) -> Any:
-        return current_keys(tree, RANGE_KEYS)
-
-    @model_validator(mode="after")
-    def _holds_values(self) -> Self:
-        if self.choices:
-            if self.low or self.high or self.log or self.integer:
-                raise ValueError("choices exclude low, high, log and integer")
-            for choice in self.choices:
-                is_scalar = isinstance(choice, bool | int | float | str | None)
-                if not is_scalar or (isinstance(choice, float) and not isfinite(choice)):
-                    raise ValueError(f"{shown(choice)} cannot be a choice")
-            return self
-        low, high = (round(self.low), round(self.high)) if self.integer else (self.low, self.high)
-        if not low < high:
-            raise ValueError(f"a range from {self.low:g} to {self.high:g} holds no values")
-        if self.log and low <= 0:
-            raise ValueError(f"a logarithmic range cannot begin at {self.low:g}")
-        return self
-
-
-class TuneRecipe(Section):
-    """How `flatvq tune` searches hyper-parameters and confirms the result."""
-
-    trials: int = Field(30, ge=1, le=1_000_000)
-    """Number of trials, including pruned ones."""
-    length: float = Field(0.5, gt=0, le=1)
-    """Length of a trial, as a share of `train.steps`."""
-    set_aside: float = Field(0.1, gt=0, lt=1)
-    """Share of the training images that is set aside to score the trials. The held-out images are used only
-    to confirm the winner."""
-    seed: int = Field(0, ge=0, le=2_000_000_000)
-    """Seed of the trials and of the sampler."""
-    confirm_seeds: Seeds = Field((1001, 1002, 1003), min_length=2)
-    """Seeds of the full-length trainings that compare the winner with the incumbent."""
-    space: dict[str, ParameterRange] = Field({})
-    """The hyper-parameters to search, by dotted recipe key. Two keys are special: `code_dim` sets D of every
-    level; `upper_bits` sets log2 K of all levels above the bottom, and the bottom's K then keeps the total
-    bits. Empty: the usual hyper-parameters of the codebook, and the learning rate."""
-
-
 class ArmRecipe(Section):
     """One arm: a diff against the sections of the study."""
 
@@ -168,6 +113,8 @@ class ArmRecipe(Section):
     codebook: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
     evaluate: dict[str, Any] = Field(default_factory=dict)
+    max_seeds: int = Field(0, ge=0)
+    """Train this arm with this number of seeds at most. 0: with all seeds. For `interval: welch` only."""
 
     @field_validator("codebook", mode="before")
     @classmethod
@@ -175,35 +122,39 @@ class ArmRecipe(Section):
         return current_keys(codebook, CODEBOOK_KEYS)
 
 
-class StudyRecipe(Sections):
-    """The recipe of a study: every arm is trained with every seed, and matched arms are compared."""
+class StudyRecipe(Sections, Comparisons):
+    """The recipe of a study: arms are trained with several seeds, and matched arms are compared."""
 
     title: str = ""
     """The question of the study, in one line."""
     arms: dict[str, ArmRecipe] = Field({"default": ArmRecipe()}, min_length=1, max_length=256)
     """The arms by name, each a diff against the sections above. A name is also a folder name and has at most
     64 characters."""
-    seeds: Seeds = Field((0, 1, 2), min_length=1)
-    """The seeds. Each arm is trained once with each seed."""
     match: MatchRecipe = MatchRecipe()
     """Which capacities the arms must share."""
-    margin_db: float = Field(0.1, gt=0, le=100)
-    """Equivalence margin in dB of PSNR. Two arms are equivalent if the 90 % interval of their difference lies
-    within plus or minus the margin."""
-    compare: tuple[tuple[str, str], ...] = ()
-    """Pairs [a, b] of arms to compare. Empty: every pair of arms that differs only in the model or only in
-    the codebook."""
     tune: TuneRecipe = TuneRecipe()
     """Settings of `flatvq tune`."""
     workers: int = Field(0, ge=0, le=10_000)
     """Number of trials that run at the same time. 0: one per CPU core, or one per GPU."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_current_study_keys(cls, tree: Any) -> Any:
+        return current_keys(tree, STUDY_KEYS)
+
+    @model_validator(mode="after")
+    def _pairs_need_the_same_seeds(self) -> Self:
+        limited = [name for name, arm in self.arms.items() if arm.max_seeds]
+        if limited and self.interval == "paired":
+            raise ValueError(f"arm {limited[0]!r} has max_seeds, which needs interval: welch")
+        return self
+
     @model_validator(mode="after")
     def _not_too_many_trials(self) -> Self:
-        count = len(self.arms) * len(self.seeds)
-        if count > _MAX_TRIALS:
-            what = f"{len(self.arms)} arms with {len(self.seeds)} seeds are {count:,} trials"
-            raise ValueError(f"{what}, more than {_MAX_TRIALS:,}")
+        count = sum(len(self.seeds_of(arm)) for arm in self.arms)
+        if count > MOST_TRIALS:
+            what = f"{len(self.arms)} arms with up to {len(self.seeds)} seeds are {count:,} trials"
+            raise ValueError(f"{what}, more than {MOST_TRIALS:,}")
         return self
 
     @model_validator(mode="after")
@@ -220,20 +171,21 @@ class StudyRecipe(Sections):
     @model_validator(mode="after")
     def _arms_exist_and_resolve(self) -> Self:
         if not self.match.reference:
-            object.__setattr__(
-                self, "match", self.match.model_copy(update={"reference": next(iter(self.arms))})
-            )
+            self._set(match=self.match.model_copy(update={"reference": next(iter(self.arms))}))
         named = [
             self.match.reference,
             *self.match.unmatched,
-            *(name for pair in self.compare for name in pair),
+            *self.primary,
+            *(name for arms in (*self.compare, *self.interactions) for name in arms),
         ]
         for name in named:
             if name not in self.arms:
-                raise ValueError(f"no arm is named {name!r}, {nearest(name, self.arms)}")
-        for a, b in self.compare:
+                raise UnknownNameError(f"no arm is named {name!r}", nearest(name, self.arms))
+        if len(self.primary) not in (0, 2):
+            raise ValueError(f"primary must name two arms, not {list(self.primary)}")
+        for a, b in (*self.compare, *([self.primary] if self.primary else [])):
             if a == b:
-                raise ValueError(f"compare holds the pair ({a}, {b}), which compares an arm with itself")
+                raise ValueError(f"the pair ({a}, {b}) compares an arm with itself")
         for name in self.arms:
             self.trial(name, self.seeds[0])
         return self
@@ -249,5 +201,14 @@ class StudyRecipe(Sections):
             FlatvqError: if a key or value of the arm is not valid.
         """
         sections = self.model_dump(include=set(Sections.model_fields))
-        tree = {**merge(sections, self.arms[arm].model_dump()), "arm": arm, "seed": seed}
-        return parse(TrialRecipe, tree, f"arm {arm!r}")
+        diff = self.arms[arm].model_dump(include=set(Sections.model_fields))
+        return parse(TrialRecipe, {**merge(sections, diff), "arm": arm, "seed": seed}, f"arm {arm!r}")
+
+    def seeds_of(self, arm: str, seeds: int | None = None) -> tuple[int, ...]:
+        """Return the seeds of an arm at a look.
+
+        Args:
+            arm: name of the arm.
+            seeds: the number of seeds of the look; by default that of the last look.
+        """
+        return self.seeds[: min(self.arms[arm].max_seeds or len(self.seeds), seeds or len(self.seeds))]

@@ -4,14 +4,23 @@ Values are not converted: a file with a value of another type or range than docs
 that names the first such value. NaN and infinity, which JSON does not define, are read as null.
 """
 
-from flatvq.deprecation import renamed_exports
-from flatvq.records.lines import JsonLines, Row, Validation, load_jsonl, parse_row, read_jsonl, read_rows
+from flatvq.records.comparison import Compared, Comparison, Design, EarlierDesign, Look
+from flatvq.records.conversion import to_format_3
+from flatvq.records.lines import (
+    JsonLines,
+    Row,
+    Validation,
+    load_jsonl,
+    parse_row,
+    read_jsonl,
+    read_rows,
+    seconds_per_step,
+)
 from flatvq.records.reading import Record, check_record, read_record
 from flatvq.records.run import Codes, Metrics, Status, read_codes, read_images, read_metrics, read_status
 from flatvq.records.search import Search, load_search
 from flatvq.records.study import (
     Arm,
-    Comparison,
     Data,
     Match,
     Study,
@@ -25,9 +34,13 @@ from flatvq.records.study import (
 __all__ = [
     "Arm",
     "Codes",
+    "Compared",
     "Comparison",
     "Data",
+    "Design",
+    "EarlierDesign",
     "JsonLines",
+    "Look",
     "Match",
     "Metrics",
     "Record",
@@ -52,6 +65,6 @@ __all__ = [
     "read_record",
     "read_rows",
     "read_status",
+    "seconds_per_step",
+    "to_format_3",
 ]
-
-__getattr__ = renamed_exports(__name__, {"Look": "Validation"})

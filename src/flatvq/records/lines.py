@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
@@ -13,7 +14,16 @@ from flatvq.errors import FlatvqError
 from flatvq.recipe.strict_json import load_json
 from flatvq.records.reading import Decibels, Number, Record, Several, Share, Step, check_record, read_file
 
-__all__ = ["JsonLines", "Row", "Validation", "load_jsonl", "parse_row", "read_jsonl", "read_rows"]
+__all__ = [
+    "JsonLines",
+    "Row",
+    "Validation",
+    "load_jsonl",
+    "parse_row",
+    "read_jsonl",
+    "read_rows",
+    "seconds_per_step",
+]
 
 _REMEDY = "remove this line"
 
@@ -71,6 +81,27 @@ def read_rows(path: Path) -> JsonLines:
     for number, row in enumerate(lines.rows, start=1):
         check_record(Row, row, f"record {number} of {str(path)!r}", _REMEDY)
     return lines
+
+
+def seconds_per_step(run: Path, batch_size: int) -> float | None:
+    """Return the time of a training step: the median over the `train` lines of a run.
+
+    A line has the mean speed since the line before it. Validations and checkpoints are not part of it.
+
+    Args:
+        run: folder of the run.
+        batch_size: images per step.
+
+    Returns:
+        Seconds; None if the run has no such lines.
+
+    Raises:
+        FlatvqError: if `records.jsonl` is damaged.
+    """
+    path = run / "records.jsonl"
+    rows = read_rows(path).rows if path.is_file() else []
+    speeds = [row.get("images_per_second") for row in rows if row["kind"] == "train"]
+    return median(batch_size / speed for speed in speeds if speed) if any(speeds) else None
 
 
 def parse_row(line: bytes) -> dict[str, Any]:

@@ -26,6 +26,7 @@ __all__ = [
     "ExactNumber",
     "Format1",
     "Format2",
+    "Format3",
     "Number",
     "Pair",
     "Positive",
@@ -72,6 +73,8 @@ Format1 = Annotated[int, Field(ge=1, le=1)]
 """The format number of a record whose current format is 1."""
 Format2 = Annotated[int, Field(ge=2, le=2)]
 """The format number of a record whose current format is 2."""
+Format3 = Annotated[int, Field(ge=3, le=3)]
+"""The format number of a record whose current format is 3."""
 # JSON has no tuples, and pydantic in strict mode does not accept a list in place of one.
 Several = Annotated[tuple[T, ...], Strict(False)]
 """A list."""

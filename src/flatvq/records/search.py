@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict
 
+from flatvq.records.comparison import Comparison
 from flatvq.records.identity import StoredIdentity
 from flatvq.records.reading import (
     Count,
@@ -19,7 +20,6 @@ from flatvq.records.reading import (
     Step,
     read_record,
 )
-from flatvq.records.study import Comparison
 
 __all__ = ["Attempt", "Search", "load_search"]
 

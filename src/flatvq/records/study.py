@@ -10,12 +10,14 @@ from pydantic import Field
 from flatvq.errors import FlatvqError, nearest
 from flatvq.recipe.section import Seed
 from flatvq.recipe.strict_json import load_json
+from flatvq.records.comparison import Comparison, Design, EarlierDesign, Look
+from flatvq.records.conversion import to_format_3
 from flatvq.records.identity import StoredIdentity
 from flatvq.records.measured import LevelMeasured, Sized, TrialMeasured
 from flatvq.records.reading import (
     Count,
     Decibels,
-    Format2,
+    Format3,
     Number,
     Pair,
     Positive,
@@ -29,7 +31,6 @@ from flatvq.records.run import FileRecord
 
 __all__ = [
     "Arm",
-    "Comparison",
     "Data",
     "Level",
     "Match",
@@ -100,6 +101,7 @@ class Trial(TrialMeasured):
     run: str
     error: str | None = None
     seconds: Number | None = None
+    seconds_per_step: Number | None = None
     psnr_db: Decibels | None = None
     levels: Several[TrialLevel] | None = None
 
@@ -122,29 +124,6 @@ class Trial(TrialMeasured):
             what = f"the folder {self.run!r} of arm {self.arm!r}, seed {self.seed}, lies outside of the study"
             raise FlatvqError(what, "run the study again")
         return study / run
-
-
-class Comparison(Record):
-    """PSNR of arm `a` minus PSNR of arm `b` in dB, over the seeds that both arms finished."""
-
-    question: str
-    a: str
-    b: str
-    metric: str | None = None
-    difference: Decibels | None = None
-    interval90: Pair[Number | None] | None = None
-    margin: Annotated[float, Field(ge=0, le=1000)]
-    seeds: Count = 0
-    per_seed: Several[Decibels] = ()
-    p_equivalence: Share | None = None
-    verdict: str
-    seeds_needed: Count | None = None
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """The 90 % confidence interval; None if there are too few seeds for one."""
-        low, high = self.interval90 or (None, None)
-        return None if low is None or high is None else (low, high)
 
 
 class Data(Record):
@@ -171,17 +150,28 @@ class Match(Record):
 
 
 class Verdict(Record):
-    """The result in a few sentences, and the verdicts of the two hierarchy comparisons."""
+    """The result in a few sentences, and the verdicts of some comparisons.
+
+    `lead` is the part of the sentences about the primary comparison; empty in older records. `primary` is
+    the verdict of the primary comparison, `naive` and `healthy` those of the hierarchy.
+    """
 
     sentence: str
+    lead: str = ""
+    primary: str | None = None
     naive: str | None = None
     healthy: str | None = None
+
+    @property
+    def rest(self) -> str:
+        """The sentences after the lead."""
+        return self.sentence.removeprefix(self.lead).strip()
 
 
 class Study(Record):
     """A study: its design and its results."""
 
-    format: Format2
+    format: Format3
     title: str = ""
     name: str = ""
     flatvq: str | None = None
@@ -190,7 +180,11 @@ class Study(Record):
     machine: Any = None
     evaluation_protocol: str | None = None
     training_protocol: int | None = None
-    margin_db: Annotated[float, Field(ge=0, le=1000)]
+    margin_db: Annotated[float, Field(ge=0, le=1000)] | None = None
+    """The margin of a study that was written before studies had looks; newer ones have `design.margin`."""
+    design: Design | None = None
+    looks: Several[Look] = ()
+    earlier_designs: Several[EarlierDesign] = ()
     identity: StoredIdentity | None = None
     data: Data = Data()
     match: Match = Match()
@@ -198,6 +192,19 @@ class Study(Record):
     trials: Several[Trial]
     comparisons: Several[Comparison] = ()
     verdict: Verdict
+
+    @property
+    def margin(self) -> float | None:
+        """The equivalence margin; None if the study records none."""
+        return self.design.margin if self.design else self.margin_db
+
+    @property
+    def next_look(self) -> int | None:
+        """The number of seeds of the next look; None if there is none or the study is settled."""
+        if self.design is None or self.verdict.primary not in (None, "inconclusive"):
+            return None
+        done = self.looks[-1].seeds if self.looks else 0
+        return next((look for look in self.design.looks if look > done), None)
 
     def arm(self, name: str) -> Arm:
         """Return an arm by name.
@@ -215,12 +222,14 @@ class Study(Record):
         """Return the finished trials of an arm, sorted by seed."""
         return sorted((t for t in self.trials if t.arm == arm and t.done), key=lambda trial: trial.seed)
 
-    def shared_seeds(self, a: str, b: str) -> list[int]:
-        """Return the seeds that both arms finished, in the order of the trials."""
-        finished = {trial.seed for trial in self.trials if trial.arm == b and trial.done}
-        return [
-            trial.seed for trial in self.trials if trial.arm == a and trial.done and trial.seed in finished
-        ]
+    def shared_seeds(self, *arms: str) -> list[int]:
+        """Return the seeds that all the arms finished, in the order of the trials."""
+        finished = [{trial.seed for trial in self.trials if trial.arm == arm and trial.done} for arm in arms]
+        return list(
+            dict.fromkeys(
+                trial.seed for trial in self.trials if all(trial.seed in seeds for seeds in finished)
+            )
+        )
 
 
 def load_study(folder: str | Path) -> Study:
@@ -233,15 +242,20 @@ def load_study(folder: str | Path) -> Study:
         The validated study.
 
     Raises:
-        FlatvqError: if `study.json` is missing or does not hold a study of format 2.
+        FlatvqError: if the study is not finished, or `study.json` does not hold a study of format 2 or 3. A
+            study of format 2 is converted.
     """
     path = Path(folder) / "study.json"
     if not path.is_file():
+        if (path.parent / "runs").is_dir():
+            raise FlatvqError(f"the study in {str(folder)!r} is not finished", "run `flatvq study` again")
         raise FlatvqError(f"no study.json in {str(folder)!r}", "give the folder that `flatvq study` wrote")
     origin, remedy = repr(str(path)), "run the study again"
     tree = load_json(read_file(path), origin, remedy, non_finite_is_null=True)
     version = tree.get("format") if isinstance(tree, dict) else None
-    if version != 2:
-        what = f"{origin} has format {str(version)[:40]}, not 2"
+    if version not in (2, 3):
+        what = f"{origin} has format {str(version)[:40]}, not 3"
         raise FlatvqError(what, "use the flatvq version that wrote it")
+    if version == 2:
+        tree = to_format_3(tree)
     return check_record(Study, tree, origin, remedy)

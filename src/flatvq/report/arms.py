@@ -59,6 +59,7 @@ class ArmView:
         failed: number of its failed trials.
         psnr_db: mean over seeds with its interval; None if no trial finished.
         metrics: mean over seeds of each metric of `TRIAL_METRICS`, by key.
+        seconds_per_step: mean over seeds of the time of a training step; None if it was not recorded.
         levels: its levels.
         residuals: differences from the reference arm.
         solved: the changes of the matching solver.
@@ -70,6 +71,7 @@ class ArmView:
     failed: int
     psnr_db: Spread | None
     metrics: dict[str, float | None]
+    seconds_per_step: float | None
     levels: list[LevelView]
     residuals: list[Residual]
     solved: str
@@ -85,6 +87,7 @@ def view_arm(study: Study, arm: Arm, style: Style) -> ArmView:
         failed=sum(trial.arm == arm.name and not trial.done for trial in study.trials),
         psnr_db=spread(trial.psnr_db for trial in trials),
         metrics={key: mean(trial.value(key) for trial in trials) for key in TRIAL_METRICS},
+        seconds_per_step=mean(trial.seconds_per_step for trial in trials),
         levels=[_view_level(arm, trials, level) for level in range(len(arm.level_table))],
         residuals=_residuals(study, arm),
         solved=solver_changes(study.match.solved.get(arm.name)),

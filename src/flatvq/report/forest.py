@@ -16,9 +16,11 @@ from flatvq.report.svg import Frame, Scale, drawing, span, tag
 __all__ = ["Group", "Row", "groups"]
 
 HEADINGS = {
+    "primary": "Primary comparison",
     "hierarchy": "Does the hierarchy help? Same codebook settings, different levels",
     "intervention": "Do the measures against codebook collapse help? Same model, different codebook settings",
     "asked": "Comparisons named in the recipe",
+    "interaction": "Do the measures against codebook collapse help one model more than another?",
 }
 STRIP_HEIGHT = 40
 MEAN_Y, SEED_Y = 14, 29
@@ -55,16 +57,21 @@ def groups(study: Study) -> list[Group]:
         study: the study.
 
     Returns:
-        A group per question, the hierarchy first. Each group has its own axis, because a collapsed codebook
+        The primary comparison, and a group per question for the others, the hierarchy first. Each group has
+        its own axis, because a collapsed codebook
         costs several dB and a hierarchy changes tenths of a dB.
     """
-    questions = {comparison.question for comparison in study.comparisons}
+    questions = set(map(_question, study.comparisons))
     order = [*HEADINGS, *sorted(questions - HEADINGS.keys())]
     return [_group(question, study) for question in order if question in questions]
 
 
+def _question(comparison: Comparison) -> str:
+    return "primary" if comparison.primary else comparison.question
+
+
 def _group(question: str, study: Study) -> Group:
-    members = [c for c in study.comparisons if c.question == question]
+    members = [c for c in study.comparisons if _question(c) == question]
     values = [
         value
         for c in members
@@ -76,9 +83,12 @@ def _group(question: str, study: Study) -> Group:
 
 
 def _mismatch(study: Study, comparison: Comparison) -> str:
-    """Return the capacities of the first arm relative to the second; empty if an arm is unknown."""
+    """Return the capacities of the first arm relative to the second.
+
+    Empty for an interaction or an unknown arm.
+    """
     arms = {arm.name: arm for arm in study.arms}
-    if not {comparison.a, comparison.b} <= set(arms):
+    if comparison.c is not None or not {comparison.a, comparison.b} <= set(arms):
         return ""
     differences = []
     for kind in CAPACITIES.values():
@@ -92,7 +102,7 @@ def _mismatch(study: Study, comparison: Comparison) -> str:
 
 def _by_seed(study: Study, comparison: Comparison) -> list[tuple[str, float]]:
     """Return name and difference of each seed; a seed that is unknown is named by its position."""
-    seeds = [f"seed {seed}" for seed in study.shared_seeds(comparison.a, comparison.b)]
+    seeds = [f"seed {seed}" for seed in study.shared_seeds(*comparison.arms)]
     if len(seeds) != len(comparison.per_seed):
         seeds = [f"seed no. {position}" for position in range(1, len(comparison.per_seed) + 1)]
     return list(zip(seeds, comparison.per_seed, strict=True))
@@ -114,8 +124,14 @@ def _strip(comparison: Comparison, by_seed: Sequence[tuple[str, float]], scale: 
     for name, value in by_seed:
         tooltip = tag("title", f"{name}: {signed(value, 3)} dB")
         marks.append(tag("circle", tooltip, class_="seed", cx=frame.across(value), cy=SEED_Y, r="3.2"))
-    title = f"{comparison.a} minus {comparison.b}: {comparison.verdict}"
+    title = f"{_name(comparison)}: {comparison.verdict}"
     return drawing(title, _description(comparison, by_seed), STRIP_HEIGHT, *marks, kind="strip")
+
+
+def _name(comparison: Comparison) -> str:
+    if comparison.c is None:
+        return f"{comparison.a} minus {comparison.b}"
+    return f"({comparison.a} minus {comparison.b}) minus ({comparison.c} minus {comparison.d})"
 
 
 def _description(comparison: Comparison, by_seed: Sequence[tuple[str, float]]) -> str:

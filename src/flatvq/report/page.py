@@ -13,7 +13,7 @@ from markupsafe import Markup
 from flatvq import number_format
 from flatvq.capacities import CAPACITIES
 from flatvq.files import write_text
-from flatvq.metrics import LEVEL_METRICS, TRIAL_METRICS, shown_in
+from flatvq.metrics import LEVEL_METRICS, PRIMARY, TRIAL_METRICS, shown_in
 from flatvq.records import Study, load_search, load_study
 from flatvq.report.arms import arm_columns, view_arm
 from flatvq.report.bits import bits_rows
@@ -99,9 +99,14 @@ def _environment() -> Environment:
 def _context(study: Study, runs: list[Run]) -> dict[str, Any]:
     styles = styles_of(study.arms)
     names = [arm.name for arm in study.arms]
+    metric = TRIAL_METRICS.get(study.design.metric if study.design else PRIMARY) or TRIAL_METRICS[PRIMARY]
     arms = [view_arm(study, arm, styles[arm.name]) for arm in study.arms]
     return {
         "study": study,
+        "looks": _looks(study),
+        "metric_label": metric.label,
+        "unit": f" {metric.unit}" if metric.unit else "",
+        "higher_is_better": metric.higher_is_better is not False,
         "arms": arms,
         "arm_columns": arm_columns(arms),
         "level_columns": shown_in("arms", LEVEL_METRICS),
@@ -126,6 +131,17 @@ def _context(study: Study, runs: list[Run]) -> dict[str, Any]:
         "has_runs": any(run.has_folder for run in runs),
         "notes": [(run.trial, note) for run in runs for note in run.notes],
     }
+
+
+def _looks(study: Study) -> list[dict[str, Any]]:
+    """Return the seeds, the time and the primary comparison of each look."""
+    primary = study.design.primary if study.design else ()
+    return [
+        {"seeds": look.seeds, "created": look.created, "primary": comparison}
+        for look in study.looks
+        for comparison in look.comparisons
+        if comparison.arms == primary
+    ]
 
 
 def _sections(study: Study, runs: list[Run]) -> list[tuple[str, str, Markup]]:

@@ -3,39 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import log2, prod
 from typing import Literal
 
 from flatvq.records import Trial
 from flatvq.records.run import LevelMetrics
 
-__all__ = ["Collapse", "collapse_of", "count_relapses", "perplexity_share"]
+__all__ = ["Collapse", "collapse_of", "count_relapses", "has_collapsed"]
 
 Collapse = Literal["codes", "latents"]
 
-# A level has collapsed if its perplexity is below this share of its maximum.
-_COLLAPSED_SHARE = 0.1
+# A level has collapsed if its perplexity is below this share of its maximum, or the logarithm of its
+# perplexity below this share of the largest logarithm. With fewer than 11 codes, the first never happens.
+_PERPLEXITY_SHARE = 0.1
+_BITS_SHARE = 0.3
 # Relative quantization error below which the few codes in use cover nearly all of the latents' variance.
 _NEGLIGIBLE_ERROR = 0.01
 
 
-def perplexity_share(perplexity: float, codebook_size: int, grid: Sequence[int], images: int) -> float:
-    """Divide a perplexity by its maximum: K, or the number of cells of the split if that is smaller.
+def has_collapsed(
+    perplexity: float, codebook_size: int, grid: Sequence[int], images: int, *, leniency: float = 1.0
+) -> bool:
+    """Return whether few codes of a level are used.
+
+    The perplexity is at most K, or the number of cells of the split if that is smaller. A level has collapsed
+    if its perplexity is below a tenth of this maximum, or its effective bits, log2 of the perplexity, are
+    below 30 % of log2 of this maximum. A level with one code has no bits, and cannot collapse.
 
     Args:
         perplexity: the perplexity over the split.
         codebook_size: K.
         grid: rows and columns of the level.
         images: the number of images of the split.
-
-    Returns:
-        The share, between 0 and 1.
+        leniency: a number by which both thresholds are divided.
 
     Example:
-        >>> perplexity_share(256.0, 512, (8, 8), images=100), perplexity_share(32.0, 512, (8, 8), images=1)
-        (0.5, 0.5)
+        >>> has_collapsed(51.0, 512, (8, 8), images=100), has_collapsed(52.0, 512, (8, 8), images=100)
+        (True, False)
+        >>> has_collapsed(1.5, 4, (8, 8), images=100), has_collapsed(1.6, 4, (8, 8), images=100)
+        (True, False)
     """
-    return perplexity / min(codebook_size, images * prod(grid))
+    largest = min(codebook_size, images * prod(grid))
+    if largest == 1:
+        return False
+    bits_share = log2(max(perplexity, 1.0)) / log2(largest)
+    return perplexity / largest < _PERPLEXITY_SHARE / leniency or bits_share < _BITS_SHARE / leniency
 
 
 def collapse_of(level: LevelMetrics, images: int) -> Collapse | None:
@@ -46,9 +58,10 @@ def collapse_of(level: LevelMetrics, images: int) -> Collapse | None:
         images: the number of images of the split.
 
     Returns:
-        None if the perplexity is at least a tenth of its maximum. `codes` if the latents differ but share few
-        codes; dead-code replacement prevents this. `latents` if the encoder gives few different latents, so
-        that replacement has no new vectors to draw; a smaller commitment weight or a longer warm-up may help.
+        None if the level has not collapsed by the rule of `has_collapsed`. `codes` if the latents differ but
+        share few codes; dead-code replacement prevents this. `latents` if the encoder gives few different
+        latents, so that replacement has no new vectors to draw; a smaller commitment weight, a longer warm-up
+        or a later start of the level may help.
 
     Example:
         >>> level = LevelMetrics(
@@ -61,7 +74,7 @@ def collapse_of(level: LevelMetrics, images: int) -> Collapse | None:
         >>> collapse_of(level.model_copy(update={"perplexity": 433.0}), images=100) is None
         True
     """
-    if perplexity_share(level.perplexity, level.codebook_size, level.grid, images) >= _COLLAPSED_SHARE:
+    if not has_collapsed(level.perplexity, level.codebook_size, level.grid, images):
         return None
     return "latents" if level.quantization_error < _NEGLIGIBLE_ERROR else "codes"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from flatvq.recipe import StudyRecipe, load_recipe
 from flatvq.records import Study
 from flatvq.study.data import StudyData
+from flatvq.study.design import fix_design
 from flatvq.study.outcome import StudyProgress
 from flatvq.study.plan import plan_study
-from flatvq.study.results import write_study
-from flatvq.study.runner import run_trials
+from flatvq.study.sequential import look_to_run, run_look
 
 __all__ = ["run_study"]
 
@@ -21,8 +21,9 @@ def run_study(
     folder: str | Path,
     *,
     watch: Callable[[StudyProgress], None] | None = None,
+    until_settled: bool = True,
 ) -> Study:
-    """Train every arm with every seed, compare the arms, and write `study.json`.
+    """Train the arms look by look, compare them, and write `study.json`.
 
     Trials that are already finished in the folder are kept. After an interruption, the same call resumes the
     study. This is `flatvq study` in Python, without the output and without the report, which
@@ -32,7 +33,9 @@ def run_study(
     Args:
         recipe: the study, the name of a shipped recipe, or the path of a recipe file.
         folder: the folder of the study; created if it does not exist.
-        watch: called about twice a second with the progress of all trials.
+        watch: called about twice a second with the progress of the trials of a look.
+        until_settled: go on until the primary comparison is settled, a trial fails or no look is left. False:
+            run the next look only.
 
     Returns:
         The content of `study.json`. A trial that failed has the status `failed` and an
@@ -55,7 +58,11 @@ def run_study(
     data = StudyData(plan)
     place.mkdir(parents=True, exist_ok=True)
     data.check(place, "choose another folder, or run `flatvq study` with --retrain")
-    return write_study(plan, run_trials(plan, place, data, watch or _ignore), data, place)
+    fix_design(plan, place)
+    result = run_look(plan, look_to_run(plan, place), place, data, watch or _ignore)
+    while until_settled and not result.failed and (look := result.study.next_look):
+        result = run_look(plan, look, place, data, watch or _ignore)
+    return result.study
 
 
 def _ignore(progress: StudyProgress) -> None:

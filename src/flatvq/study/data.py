@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import count
 from pathlib import Path
 
 from flatvq.data import open_data
 from flatvq.errors import FlatvqError
 from flatvq.recipe import load_trial
+from flatvq.study.design import superseded_folder
 from flatvq.study.plan import Plan, Trial
 from flatvq.train.identity import Identity, Mismatch, mismatch_of
 from flatvq.train.lock import locked
 
 __all__ = ["StudyData"]
 
-_SUPERSEDED = "superseded"
 _LOCK_SECONDS = 1.0
 
 
@@ -86,8 +85,7 @@ class StudyData:
         trials = [trial for trial, _ in self._mismatches(folder)]
         if not trials:
             return []
-        candidates = (folder / _SUPERSEDED / str(number) for number in count(1))
-        target = next(path for path in candidates if not path.exists())
+        target = superseded_folder(folder)
         with ExitStack() as locks:
             for trial in trials:
                 locks.enter_context(locked(folder / trial.run, _LOCK_SECONDS))

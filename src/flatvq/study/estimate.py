@@ -22,27 +22,31 @@ _STEPS = 4
 _OVERHEAD_SECONDS = 8.0
 
 
-def estimate_seconds(plan: Plan) -> float:
-    """Estimate the wall time of a study on this machine.
+def estimate_seconds(plan: Plan, look: int) -> float:
+    """Estimate the wall time of a study up to a look on this machine.
 
     Runs a few steps of each arm on noise, with as many threads as a trial will get. The arms run one after
     the other, so the estimate ignores that parallel trials share memory and caches.
 
     Args:
         plan: the study.
+        look: the number of seeds of the look.
 
     Returns:
         Seconds.
     """
     keep_freed_memory()
-    workers = workers_for(plan.recipe, len(plan.trials))
+    trials = plan.trials_at(look)
+    workers = workers_for(plan.recipe, len(trials))
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, cores() // workers))
     try:
-        seconds = [_training_seconds(arm.recipe) * len(plan.recipe.seeds) for arm in plan.arms]
+        seconds = [
+            _training_seconds(arm.recipe) * len(plan.recipe.seeds_of(arm.name, look)) for arm in plan.arms
+        ]
     finally:
         torch.set_num_threads(before)
-    return (sum(seconds) + _OVERHEAD_SECONDS * len(plan.trials)) / workers
+    return (sum(seconds) + _OVERHEAD_SECONDS * len(trials)) / workers
 
 
 def _training_seconds(recipe: TrialRecipe) -> float:

@@ -72,5 +72,5 @@ def _multiply_adds(outcome: Outcome, steps: int) -> float:
         steps = recipe.train.steps
     capacity = capacity_of(recipe.model, recipe.data.crop)
     return float(
-        steps * recipe.train.batch_size * (capacity.multiply_adds + capacity.search_multiply_adds / 3)
+        steps * recipe.train.batch_size * (capacity.network_multiply_adds + capacity.search_multiply_adds / 3)
     )

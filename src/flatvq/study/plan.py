@@ -4,65 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from itertools import combinations
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from flatvq.errors import FlatvqError, nearest
-from flatvq.model.capacity import Capacity, capacity_of
+from flatvq.model.capacity import capacity_of
 from flatvq.model.matching import match, residuals
 from flatvq.model.memory import require_memory, training_bytes
-from flatvq.recipe import Capacity as CapacityName
-from flatvq.recipe import MatchRecipe, StudyRecipe, Treatment, TrialRecipe
+from flatvq.recipe import MatchRecipe, StudyRecipe, TrialRecipe
+from flatvq.study.arms import PlannedArm
+from flatvq.study.comparisons import Comparison, comparisons_of
 
-__all__ = ["Comparison", "Plan", "PlannedArm", "Trial", "plan_study", "planned_arms", "planned_trial"]
-
-Question = Literal["hierarchy", "intervention", "asked"]
-
-# The number of measures against collapse in each treatment.
-_MEASURES: dict[Treatment, int] = {"naive": 0, "init": 1, "replacement": 1, "healthy": 2}
-
-
-@dataclass(frozen=True)
-class PlannedArm:
-    """An arm after matching."""
-
-    name: str
-    recipe: TrialRecipe
-    """The resolved recipe, with the first seed of the study."""
-    capacity: Capacity
-    """The capacity for an image of the size of the crops."""
-    changes: dict[str, tuple[int, int]]
-    """The changes of the solver: old and new value by dotted key of the model."""
-    residuals: dict[CapacityName, float]
-    """Relative differences in capacity from the reference arm."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the arm as `study.json` holds it, without its identity."""
-        capacity = asdict(self.capacity)
-        levels, others = capacity.pop("levels"), capacity.pop("others")
-        return {
-            "name": self.name,
-            "levels": len(levels),
-            "hierarchy": self.recipe.model.hierarchy,
-            "treatment": self.treatment,
-            "healthy": self.healthy,
-            **capacity,
-            **others,
-            "level_table": levels,
-        }
-
-    @property
-    def treatment(self) -> Treatment:
-        """The measures against collapse. An arm without codebooks is `healthy`."""
-        has_codebook = any(level.has_codebook for level in self.recipe.model.levels)
-        return self.recipe.codebook.treatment if has_codebook else "healthy"
-
-    @property
-    def healthy(self) -> bool:
-        """Whether the arm has both measures against collapse: initialization and replacement."""
-        return self.treatment == "healthy"
+__all__ = ["Plan", "Trial", "plan_study", "planned_arms", "planned_trial"]
 
 
 @dataclass(frozen=True)
@@ -75,15 +28,6 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A planned comparison of two arms: `a` minus `b`."""
-
-    question: Question
-    a: str
-    b: str
-
-
-@dataclass(frozen=True)
 class Plan:
     """The plan of a study."""
 
@@ -91,12 +35,27 @@ class Plan:
     recipe: StudyRecipe
     arms: tuple[PlannedArm, ...]
     trials: tuple[Trial, ...]
-    """In the order of the seeds."""
+    """Up to the last look, in the order of the seeds."""
     comparisons: tuple[Comparison, ...]
+    """The primary comparison first."""
 
     def arm(self, name: str) -> PlannedArm:
         """Return the arm with a name."""
         return next(arm for arm in self.arms if arm.name == name)
+
+    def trials_at(self, look: int | None = None) -> list[Trial]:
+        """Return the trials up to a look.
+
+        Args:
+            look: the number of seeds of the look; by default the last one.
+        """
+        seeds = set(self.recipe.seeds[:look])
+        return [trial for trial in self.trials if trial.recipe.seed in seeds]
+
+    @property
+    def primary(self) -> Comparison | None:
+        """The comparison that decides when the study stops; None in a study of one arm."""
+        return next((comparison for comparison in self.comparisons if comparison.primary), None)
 
 
 def plan_study(recipe: StudyRecipe, name: str) -> Plan:
@@ -117,8 +76,8 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
     Example:
         >>> from flatvq.recipe import load_recipe
         >>> plan = plan_study(load_recipe("photographs"), "photographs")
-        >>> len(plan.trials), plan.comparisons[0].question
-        (16, 'hierarchy')
+        >>> plan.primary.a, plan.primary.b, plan.recipe.looks
+        ('single-level-healthy', 'two-level-healthy', (8, 16, 32))
     """
     arms = planned_arms(recipe)
     if len({arm.recipe.model.channels for arm in arms}) > 1:
@@ -128,8 +87,10 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
         require_memory(arm.recipe.model, training_bytes(arm.recipe))
         _require_match(arm, recipe.match)
     # Seed by seed, so that a study that is stopped early can compare all arms over the first seeds.
-    trials = [_plan_trial(arm, seed) for seed in recipe.seeds for arm in arms]
-    comparisons = _comparisons(recipe, arms)
+    trials = [
+        _plan_trial(arm, seed) for seed in recipe.seeds for arm in arms if seed in recipe.seeds_of(arm.name)
+    ]
+    comparisons = comparisons_of(recipe, arms)
     if len(arms) > 1 and not comparisons:
         what = "no two arms differ only in the model or only in the codebook, so no arms would be compared"
         raise FlatvqError(what, f"name the pairs to compare: compare: [[{arms[0].name}, {arms[1].name}]]")
@@ -225,39 +186,3 @@ def trial_key(recipe: TrialRecipe) -> str:
     """
     text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _comparisons(recipe: StudyRecipe, arms: tuple[PlannedArm, ...]) -> tuple[Comparison, ...]:
-    if recipe.compare:
-        return tuple(Comparison(_question(recipe, arms, a, b) or "asked", a, b) for a, b in recipe.compare)
-    comparisons = []
-    for first, second in combinations(arms, 2):
-        question = _question(recipe, arms, first.name, second.name)
-        if question is not None:
-            a, b = _ordered(first, second, question)
-            comparisons.append(Comparison(question, a.name, b.name))
-    return tuple(sorted(comparisons, key=lambda comparison: comparison.question))
-
-
-def _question(recipe: StudyRecipe, arms: tuple[PlannedArm, ...], a: str, b: str) -> Question | None:
-    """Return the question that a pair of arms answers; None if the arms differ in more than one section."""
-    first, second = (next(arm.recipe for arm in arms if arm.name == name) for name in (a, b))
-    if (first.data, first.train) != (second.data, second.train):
-        return None
-    if first.codebook == second.codebook and first.model != second.model:
-        return "hierarchy"
-    if first.model == second.model and first.codebook != second.codebook:
-        return "intervention"
-    return None
-
-
-def _ordered(first: PlannedArm, second: PlannedArm, question: Question) -> tuple[PlannedArm, PlannedArm]:
-    """Put the model with fewer levels, or the arm with more measures against collapse, first.
-
-    The difference, first minus second, is then the gain of that model or of the added measure.
-    """
-    if question == "hierarchy":
-        swap = len(first.recipe.model.levels) > len(second.recipe.model.levels)
-    else:
-        swap = _MEASURES[second.treatment] > _MEASURES[first.treatment]
-    return (second, first) if swap else (first, second)

@@ -16,23 +16,28 @@ __all__ = ["run_trials"]
 
 
 def run_trials(
-    plan: Plan, folder: Path, data: StudyData, watch: Callable[[StudyProgress], None]
+    plan: Plan,
+    folder: Path,
+    data: StudyData,
+    watch: Callable[[StudyProgress], None],
+    look: int | None = None,
 ) -> list[Outcome]:
-    """Run every trial that is not done. A trial that fails does not stop the others.
+    """Run every trial up to a look that is not done. A trial that fails does not stop the others.
 
     Args:
         plan: the study.
         folder: the folder of the study.
         data: the images of the study. Each trial opens them again, and fails if they have changed by then.
-        watch: called about twice a second with the progress of all trials.
+        watch: called about twice a second with the progress of the trials.
+        look: the number of seeds of the look; by default the last one.
 
     Returns:
-        One outcome per trial, in the order of the plan, each `done` or `failed`.
+        One outcome per trial up to the look, in the order of the plan, each `done` or `failed`.
 
     Raises:
         StudyStopped: on Ctrl-C or SIGTERM, after every running trial has written a checkpoint.
     """
-    progress = StudyProgress([outcome_of(trial, folder) for trial in plan.trials])
+    progress = StudyProgress([outcome_of(trial, folder) for trial in plan.trials_at(look)])
     waiting = [outcome for outcome in _start_order(progress.outcomes) if outcome.status != "done"]
 
     def start_next(slot: Slot) -> RunningTrial | None:
@@ -41,7 +46,7 @@ def run_trials(
         outcome = waiting.pop(0)
         return RunningTrial(outcome, folder, data.identity_of(outcome.trial.recipe.arm), slot)
 
-    workers = workers_for(plan.recipe, len(plan.trials))
+    workers = workers_for(plan.recipe, len(progress.outcomes))
     scheduler: Scheduler[RunningTrial] = Scheduler(workers, plan.recipe.train.device)
     scheduler.run(start_next, lambda: watch(progress))
     return progress.outcomes

@@ -1,4 +1,4 @@
-"""Compares two arms over several seeds: equivalent, better, worse or inconclusive.
+"""Compares arms over several seeds: equivalent, better, worse, not worse, not better or inconclusive.
 
 The seed is the unit of replication. Every number here is the mean of one seed over the held-out images. The
 images are not replicates, because they share one trained model.
@@ -8,40 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import isfinite
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flatvq.errors import FlatvqError
+from flatvq.study.estimates import Estimate, finite_sample
 
-__all__ = ["SEEDS_CAP", "Difference", "MeanInterval", "Verdict", "compare", "mean_interval"]
+__all__ = [
+    "SETTLED",
+    "Difference",
+    "Interval",
+    "Verdict",
+    "compare",
+    "contrast",
+]
 
-Verdict = Literal["equivalent", "better", "worse", "inconclusive"]
+Verdict = Literal["equivalent", "better", "worse", "not worse", "not better", "inconclusive"]
+Interval = Literal["welch", "paired"]
+"""How the interval of a difference is computed: from the spread within each arm, or from the differences of
+equal seeds."""
 
-SEEDS_CAP = 1000
-"""The largest value of `seeds_needed`. It means "a thousand or more": more seeds are no practical answer."""
-
-# Two one-sided tests at 5 % each are equivalent to one interval of 90 %.
-_LEVEL = 0.90
-
-
-@dataclass(frozen=True)
-class MeanInterval:
-    """The mean of an arm over its seeds, with Student's t interval.
-
-    Attributes:
-        mean: mean over seeds.
-        interval: its confidence interval, or None for a single seed, from which no spread can be estimated.
-        seeds: the number of seeds.
-        level: the confidence level of the interval.
-    """
-
-    mean: float
-    interval: tuple[float, float] | None
-    seeds: int
-    level: float
+SETTLED: tuple[Verdict, ...] = ("equivalent", "better", "worse", "not worse", "not better")
+"""The verdicts that answer a comparison."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +39,19 @@ class Difference:
     """The difference of two arms, a minus b, and the verdict on it.
 
     Attributes:
-        mean: mean over seeds of a minus b.
-        interval90: 90 % confidence interval of that mean (Student's t), or None for a single seed.
-        per_seed: a minus b for each seed, in the order given.
-        seeds: the number of seeds.
+        mean: the difference of the means over seeds.
+        interval90: its confidence interval, or None if an arm has a single seed. Of one comparison at the
+            level 0.05 it is the usual 90 % interval; of a study with several looks it is the repeated 90 %
+            interval.
+        per_seed: a minus b for each seed, in the order given; empty if the arms have different numbers of
+            seeds.
+        seeds: the number of seeds of the arm with the fewest.
         margin: the largest difference that does not matter, chosen before the runs.
-        p_equivalence: the larger p value of the two one-sided tests; below 0.05, a difference as large as the
-            margin is rejected. None for a single seed.
-        verdict: `equivalent` if the interval lies inside the margin; else `better` or `worse` if it lies
-            entirely above or below zero (higher values are better); else `inconclusive`.
-        seeds_needed: for an inconclusive verdict on at least two seeds, the estimated total number of seeds
-            for a conclusive one; else None.
+        degrees_of_freedom: those of Student's t; None if there is no interval.
+        p_equivalence: the larger p value of the two one-sided tests; below `level`, a difference as large as
+            the margin is rejected. None if there is no interval.
+        level: the one-sided level of the interval.
+        verdict: the answer (see `compare`).
     """
 
     mean: float
@@ -67,160 +59,134 @@ class Difference:
     per_seed: tuple[float, ...]
     seeds: int
     margin: float
+    degrees_of_freedom: float | None
     p_equivalence: float | None
+    level: float
     verdict: Verdict
-    seeds_needed: int | None
 
 
-def mean_interval(values: Sequence[float], level: float = _LEVEL) -> MeanInterval:
-    """Compute the mean over seeds and its t interval: mean ± t(n - 1) s / sqrt(n).
+def compare(
+    a: Sequence[float],
+    b: Sequence[float],
+    margin: float,
+    *,
+    interval: Interval = "paired",
+    level: float = 0.05,
+    higher_is_better: bool = True,
+) -> Difference:
+    """Compare two arms by the confidence interval of their difference.
 
-    Args:
-        values: one number per seed.
-        level: confidence level, between 0 and 1.
+    The verdict follows from the interval [low, high] and the margin:
 
-    Returns:
-        The mean and its interval.
+    - `equivalent`: -margin < low and high < margin. This is the case exactly if two one-sided t tests reject
+      (Schuirmann 1987; Lakens 2017). A significant difference below the margin is equivalent too.
+    - `better`: low > 0. `worse`: high < 0.
+    - `not worse`: low > -margin. `not better`: high < margin. These are the one-sided answers: a
+      non-inferiority test in one direction.
+    - `inconclusive`: none of these.
 
-    Raises:
-        FlatvqError: if there is no value, a value is not finite, or the level is not between 0 and 1.
+    The first that holds is the verdict. If lower values are better, the signs are exchanged.
 
-    Example:
-        >>> low, high = mean_interval([25.0, 25.2, 25.4]).interval  # 25.2 ± 2.92 * 0.2 / sqrt(3)
-        >>> round(low, 3), round(high, 3)
-        (24.863, 25.537)
-    """
-    if not 0 < level < 1:
-        raise FlatvqError(f"confidence level {level} is not between 0 and 1", "give for example 0.9")
-    sample = _Sample.of(_finite(values, "the sample"))
-    return MeanInterval(sample.mean, sample.interval(level), sample.size, level)
-
-
-def compare(a: Sequence[float], b: Sequence[float], margin: float) -> Difference:
-    """Test whether two arms are equivalent, seed by seed.
-
-    The test consists of two one-sided t tests on the paired differences (Schuirmann 1987; Lakens 2017). Both
-    reject at 5 % exactly when the 90 % interval lies inside the margin, so the interval decides. A difference
-    that is significant but smaller than the margin is `equivalent`, whatever its sign. If the difference is
-    equal in all seeds, the interval has zero width and the same rule applies.
-
-    `seeds_needed` is the smallest n, larger than the present one, at which an interval with the observed mean
-    m and standard deviation s would no longer be inconclusive:
-
-        t(0.95, n - 1) s / sqrt(n) < max(margin - |m|, |m|)
-
-    It is an estimate for planning, since m and s are themselves estimates: about half of the time, more seeds
-    are needed. It is at most `SEEDS_CAP`, which means "that many or more".
+    `paired` intervals use Student's t on the differences of equal seeds. `welch` intervals use the variances
+    of both arms and the degrees of freedom of Welch and Satterthwaite; they are narrower if equal seeds do
+    not correlate, and the arms may have different seeds.
 
     Args:
-        a: one number per seed; higher is better.
-        b: the numbers of the other arm for the same seeds, in the same order.
+        a: one number per seed.
+        b: the numbers of the other arm; for `paired`, for the same seeds in the same order.
         margin: the largest difference that does not matter, in the same unit.
+        interval: `paired` or `welch`.
+        level: the one-sided error of the interval. A study with several looks needs a lower one than 0.05
+            (see `flatvq.study.looks.nominal_level`).
+        higher_is_better: whether higher numbers are better.
 
     Returns:
         The difference and the verdict.
 
     Raises:
-        FlatvqError: if the arms have no seeds or different numbers of seeds, a value is not finite, or the
-            margin is not positive.
+        FlatvqError: if an arm has no seeds, the arms of a paired comparison have different numbers of seeds,
+            a value is not finite, the margin is not positive, or the level is not between 0 and 0.5.
 
     Example:
         >>> result = compare([25.33, 25.31, 25.36], [25.30, 25.33, 25.34], margin=0.1)
         >>> result.verdict, round(result.mean, 4)
         ('equivalent', 0.01)
-        >>> compare([25.33], [25.06], margin=0.1).verdict
-        'inconclusive'
+        >>> compare([25.0, 25.2, 25.4], [24.9, 25.2, 25.1], margin=0.4, interval="welch").verdict
+        'not worse'
     """
-    if len(a) != len(b):
-        raise FlatvqError(
-            f"one arm has {len(a)} seeds and the other {len(b)}", "compare the same seeds of both arms"
-        )
+    return contrast(
+        [a, b], [1, -1], margin, interval=interval, level=level, higher_is_better=higher_is_better
+    )
+
+
+def contrast(
+    arms: Sequence[Sequence[float]],
+    weights: Sequence[float],
+    margin: float,
+    *,
+    interval: Interval = "paired",
+    level: float = 0.05,
+    higher_is_better: bool = True,
+) -> Difference:
+    """Compare a weighted sum of the means of several arms with zero, as `compare` does for two arms.
+
+    The interaction (a - b) - (c - d) has the weights 1, -1, -1, 1.
+
+    Args:
+        arms: the numbers of each arm, one per seed.
+        weights: a weight for each arm.
+        margin: the largest value of the sum that does not matter.
+        interval: see `compare`.
+        level: see `compare`.
+        higher_is_better: see `compare`.
+
+    Raises:
+        FlatvqError: as `compare`.
+
+    Example:
+        >>> arms = [[1.0, 1.1], [0.5, 0.7], [0.2, 0.1], [0.4, 0.6]]
+        >>> round(contrast(arms, [1, -1, -1, 1], margin=0.1).mean, 3)
+        0.8
+    """
     if not (isfinite(margin) and margin > 0):
         raise FlatvqError(
             f"margin {margin} is not positive", "give the largest difference that does not matter"
         )
-    differences = _finite(a, "the first arm") - _finite(b, "the second arm")
-    sample = _Sample.of(differences)
-    interval = sample.interval(_LEVEL)
-    verdict = _verdict(interval, margin)
+    if not 0 < level < 0.5:
+        raise FlatvqError(f"level {level} is not between 0 and 0.5", "give for example 0.05")
+    samples = [finite_sample(values, f"arm {number}") for number, values in enumerate(arms, 1)]
+    sizes = {len(sample) for sample in samples}
+    per_seed = np.asarray(weights) @ np.array(samples) if len(sizes) == 1 else np.empty(0)
+    if interval == "paired":
+        if len(sizes) > 1:
+            numbers = " and ".join(map(str, sorted(sizes)))
+            raise FlatvqError(f"the arms have {numbers} seeds", "compare the same seeds of all arms")
+        total = Estimate.of(per_seed)
+    else:
+        total = Estimate.welch(samples, weights)
+    ends = total.interval(level)
     return Difference(
-        mean=sample.mean,
-        interval90=interval,
-        per_seed=tuple(differences.tolist()),
-        seeds=sample.size,
+        mean=total.mean,
+        interval90=ends,
+        per_seed=tuple(per_seed.tolist()),
+        seeds=min(sizes),
         margin=float(margin),
-        p_equivalence=_p_equivalence(sample, margin),
-        verdict=verdict,
-        seeds_needed=_seeds_needed(sample, margin) if verdict == "inconclusive" else None,
+        degrees_of_freedom=total.freedom,
+        p_equivalence=total.p_equivalence(margin),
+        level=level,
+        verdict=_verdict(ends, margin, higher_is_better),
     )
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """Size, mean and standard deviation of a sample; the deviation of a single value is None."""
-
-    size: int
-    mean: float
-    deviation: float | None
-
-    @classmethod
-    def of(cls, values: NDArray[np.float64]) -> _Sample:
-        deviation = float(values.std(ddof=1)) if len(values) > 1 else None
-        return cls(len(values), float(values.mean()), deviation)
-
-    def interval(self, level: float) -> tuple[float, float] | None:
-        if self.deviation is None:
-            return None
-        # stdtrit is the quantile of Student's t. scipy.special imports ten times faster than scipy.stats.
-        from scipy.special import stdtrit
-
-        half = float(stdtrit(self.size - 1, (1 + level) / 2)) * self.deviation / sqrt(self.size)
-        return self.mean - half, self.mean + half
-
-
-def _verdict(interval: tuple[float, float] | None, margin: float) -> Verdict:
+def _verdict(interval: tuple[float, float] | None, margin: float, higher_is_better: bool) -> Verdict:
     if interval is None:
         return "inconclusive"
-    low, high = interval
-    if -margin < low and high < margin:
-        return "equivalent"
-    if low > 0:
-        return "better"
-    return "worse" if high < 0 else "inconclusive"
-
-
-def _p_equivalence(sample: _Sample, margin: float) -> float | None:
-    """Return the larger p value of the two one-sided tests: that of the bound closer to the mean."""
-    if sample.deviation is None:
-        return None
-    distance = margin - abs(sample.mean)
-    error = sample.deviation / sqrt(sample.size)
-    if error == 0:
-        return 0.0 if distance > 0 else 1.0
-    from scipy.special import stdtr
-
-    return float(stdtr(sample.size - 1, -distance / error))
-
-
-def _seeds_needed(sample: _Sample, margin: float) -> int | None:
-    if sample.deviation is None:
-        return None
-    from scipy.special import stdtrit
-
-    largest_half_width = max(margin - abs(sample.mean), abs(sample.mean))
-    sizes = np.arange(sample.size + 1, max(SEEDS_CAP, sample.size + 1) + 1)
-    half_widths = stdtrit(sizes - 1, (1 + _LEVEL) / 2) * sample.deviation / np.sqrt(sizes)
-    enough = sizes[half_widths < largest_half_width]
-    return int(enough[0] if len(enough) else sizes[-1])
-
-
-def _finite(values: Sequence[float], name: str) -> NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
-    if len(array) == 0:
-        raise FlatvqError(f"there are no seeds in {name}", "run at least one, better three or more")
-    non_finite = array[~np.isfinite(array)]
-    if len(non_finite):
-        raise FlatvqError(
-            f"{name} has the value {non_finite[0]}, which is not finite", "leave out failed trials"
-        )
-    return array
+    low, high = interval if higher_is_better else (-interval[1], -interval[0])
+    rules: tuple[tuple[bool, Verdict], ...] = (
+        (-margin < low and high < margin, "equivalent"),
+        (low > 0, "better"),
+        (high < 0, "worse"),
+        (low > -margin, "not worse"),
+        (high < margin, "not better"),
+    )
+    return next((verdict for holds, verdict in rules if holds), "inconclusive")

@@ -7,22 +7,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flatvq import records
+from flatvq.metrics import PRIMARY, TRIAL_METRICS, Metric
 from flatvq.recipe import Treatment
 from flatvq.study.collapse import count_relapses
-from flatvq.study.plan import Comparison, Plan
-from flatvq.study.statistics import SEEDS_CAP, Difference
+from flatvq.study.comparisons import Comparison
+from flatvq.study.plan import Plan
+from flatvq.study.statistics import Difference, Verdict
 
 __all__ = ["Compared", "study_verdict"]
 
 
 # More comparisons of one kind are counted instead of listed. All of them are in the table of the report.
 _MAX_CLAUSES = 4
+# Below this p value, the sentence says that seeds do not spread normally.
+_NOT_NORMAL = 0.01
 
 _CONDITIONS: dict[Treatment, str] = {
     "naive": "With naive codebooks",
     "init": "With codebooks initialized from data and not replaced",
     "replacement": "With codebooks replaced and not initialized from data",
     "healthy": "With healthy codebooks",
+}
+
+_STATEMENTS: dict[Verdict, str] = {
+    "equivalent": "{a} is equivalent to {b}",
+    "better": "{a} reconstructs better than {b}",
+    "worse": "{a} reconstructs worse than {b}",
+    "not worse": "{a} is not worse than {b} by the margin or more; whether it is better is open",
+    "not better": "{a} is not better than {b} by the margin or more; whether it is worse is open",
+    "inconclusive": "{a} against {b} is inconclusive",
+}
+
+_INTERACTIONS: dict[Verdict, str] = {
+    "equivalent": "preventing collapse gains {a} as much as {c}",
+    "better": "preventing collapse gains {a} more than {c}",
+    "worse": "preventing collapse gains {a} less than {c}",
+    "not worse": "preventing collapse gains {a} not less than {c} by the margin or more",
+    "not better": "preventing collapse gains {a} not more than {c} by the margin or more",
+    "inconclusive": "whether preventing collapse gains {a} more or less than {c} is open",
 }
 
 
@@ -32,30 +54,45 @@ class Compared:
 
     comparison: Comparison
     difference: Difference
+    metric: Metric = TRIAL_METRICS[PRIMARY]
+    normality_p: float | None = None
+    """The p value of a test whether seeds spread normally (`flatvq.study.statistics.normality_p`)."""
+
+    def to_brief(self) -> records.Compared:
+        """Return the record of a look."""
+        pair, result = self.comparison, self.difference
+        return records.Compared(
+            a=pair.a,
+            b=pair.b,
+            c=pair.c or None,
+            d=pair.d or None,
+            difference=result.mean,
+            interval90=result.interval90,
+            verdict=result.verdict,
+        )
 
     def to_record(self) -> records.Comparison:
         """Return the record that `study.json` holds."""
         result = self.difference
         return records.Comparison(
+            **self.to_brief().model_dump(),
             question=self.comparison.question,
-            a=self.comparison.a,
-            b=self.comparison.b,
-            metric="psnr_db",
-            difference=result.mean,
-            interval90=result.interval90,
+            primary=self.comparison.primary,
+            metric=self.metric.key,
             margin=result.margin,
             seeds=result.seeds,
             per_seed=result.per_seed,
+            degrees_of_freedom=result.degrees_of_freedom,
             p_equivalence=result.p_equivalence,
-            verdict=result.verdict,
-            seeds_needed=result.seeds_needed,
+            level=result.level,
+            normality_p=self.normality_p,
         )
 
 
 def study_verdict(
-    plan: Plan, compared: Sequence[Compared], trials: Sequence[records.Trial] = ()
+    plan: Plan, compared: Sequence[Compared], trials: Sequence[records.Trial] = (), look: int | None = None
 ) -> records.Verdict:
-    """Summarize the comparisons of the hierarchy, naive codebooks first, and those that the recipe names.
+    """Summarize the comparisons: the primary one first, then those of the hierarchy and the interactions.
 
     Healthy arms with collapsed trials are named too.
 
@@ -63,41 +100,76 @@ def study_verdict(
         plan: the study.
         compared: its comparisons.
         trials: its trials.
+        look: the number of seeds of the look; by default the last one.
 
     Returns:
-        The sentences, and the verdict of the hierarchy comparison with naive and with healthy codebooks. A
-        verdict applies to the arm with fewer levels. It is None unless there is exactly one such comparison.
+        The sentences, and the verdicts of the primary comparison and of the hierarchy comparison with naive
+        and with healthy codebooks. A verdict applies to the arm with fewer levels. It is None unless there is
+        exactly one such comparison.
     """
-    by_treatment = {
-        treatment: [
-            result
-            for result in compared
-            if result.comparison.question == "hierarchy"
-            and plan.arm(result.comparison.a).treatment == treatment
-        ]
-        for treatment in _CONDITIONS
-    }
+    primary = next((result for result in compared if result.comparison.primary), None)
+    secondary = [result for result in compared if result is not primary]
+    by_treatment = {treatment: _hierarchy(plan, secondary, treatment) for treatment in _CONDITIONS}
+    named = [result for result in secondary if result.comparison.question == "asked"]
+    lead = _primary(plan, primary, look or plan.recipe.looks[-1]) if primary else []
     sentences = [
-        sentence
-        for treatment, results in by_treatment.items()
-        for sentence in _sentences(_CONDITIONS[treatment], results)
+        *(
+            sentence
+            for treatment, results in by_treatment.items()
+            for sentence in _sentences(_CONDITIONS[treatment], results)
+        ),
+        *_sentences("As asked", named),
+        *(_interaction(result) for result in secondary if result.comparison.question == "interaction"),
     ]
-    named = [result for result in compared if result.comparison.question == "asked"]
-    sentences += _sentences("As asked", named)
-    naive, healthy = by_treatment["naive"], by_treatment["healthy"]
-    arms = dict.fromkeys(arm for result in healthy for arm in (result.comparison.a, result.comparison.b))
+    healthy = _hierarchy(plan, compared, "healthy")
+    arms = dict.fromkeys(arm for result in healthy for arm in result.comparison.arms)
     sentences += [_relapse(arm, *count) for arm in arms if (count := count_relapses(trials, arm))[0]]
-    if len(naive) == len(healthy) == 1:
-        sentences.append(_conclusion(naive[0].difference, healthy[0].difference))
     return records.Verdict(
-        sentence=" ".join(sentences) or "No pair of arms could be compared.",
-        naive=_only_verdict(naive),
+        sentence=" ".join([*lead, *sentences]) or "No pair of arms could be compared.",
+        lead=" ".join(lead),
+        primary=primary.difference.verdict if primary else None,
+        naive=_only_verdict(_hierarchy(plan, compared, "naive")),
         healthy=_only_verdict(healthy),
     )
 
 
+def _hierarchy(plan: Plan, compared: Sequence[Compared], treatment: Treatment) -> list[Compared]:
+    return [
+        result
+        for result in compared
+        if result.comparison.question == "hierarchy" and plan.arm(result.comparison.a).treatment == treatment
+    ]
+
+
 def _only_verdict(compared: list[Compared]) -> str | None:
     return compared[0].difference.verdict if len(compared) == 1 else None
+
+
+def _primary(plan: Plan, primary: Compared, look: int) -> list[str]:
+    """Write the answer of the study, whether the first arm is on a par, and how many looks there are."""
+    pair, result, looks = primary.comparison, primary.difference, plan.recipe.looks
+    statement = _STATEMENTS[result.verdict].format(a=pair.a, b=pair.b)
+    number = f"look {looks.index(look) + 1} of {len(looks)}, " if len(looks) > 1 else ""
+    sentences = [f"{statement} ({number}{_measured(primary)})."]
+    if result.interval90:
+        unit = f" {primary.metric.unit}" if primary.metric.unit else ""
+        question = f"Is it on a par, at most {result.margin:g}{unit} worse?"
+        sentences.append(f"{question} {_on_a_par(primary)}.")
+    if primary.normality_p is not None and primary.normality_p < _NOT_NORMAL:
+        sentences.append(
+            f"The seeds do not spread normally (p = {primary.normality_p:.2g}), so the error of this verdict "
+            "may exceed the stated one."
+        )
+    return sentences
+
+
+def _on_a_par(compared: Compared) -> str:
+    """Answer the non-inferiority question."""
+    low, high = compared.difference.interval90 or (0.0, 0.0)
+    if compared.metric.higher_is_better is False:
+        low, high = -high, -low
+    margin = compared.difference.margin
+    return "Yes" if low > -margin else "No" if high < -margin else "Open"
 
 
 def _sentences(condition: str, compared: Sequence[Compared]) -> list[str]:
@@ -110,35 +182,28 @@ def _sentences(condition: str, compared: Sequence[Compared]) -> list[str]:
 
 
 def _sentence(condition: str, compared: Compared) -> str:
-    a, b, result = compared.comparison.a, compared.comparison.b, compared.difference
-    statements = {
-        "equivalent": f"{a} is equivalent to {b}",
-        "better": f"{a} reconstructs better than {b}",
-        "worse": f"{a} reconstructs worse than {b}",
-        "inconclusive": f"{a} against {b} is inconclusive",
-    }
+    pair = compared.comparison
+    statement = _STATEMENTS[compared.difference.verdict].format(a=pair.a, b=pair.b)
+    return f"{condition}, {statement} ({_measured(compared)})."
+
+
+def _interaction(compared: Compared) -> str:
+    pair = compared.comparison
+    statement = _INTERACTIONS[compared.difference.verdict].format(a=pair.a, c=pair.c)
+    return f"Interaction: {statement} ({_measured(compared)})."
+
+
+def _measured(compared: Compared) -> str:
+    result, metric = compared.difference, compared.metric
+    unit = f" {metric.unit}" if metric.unit else ""
+    digits = max(2, metric.format.digits)
     interval = result.interval90
-    spread = f"90 % interval {interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "no interval"
+    spread = (
+        f"90 % interval {interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}" if interval else "no interval"
+    )
     seeds = f"{result.seeds} seed{'s' if result.seeds != 1 else ''}"
-    measured = f"{result.mean:+.2f} dB, {spread}, margin {result.margin:g} dB, {seeds}"
-    needed = f"; {_seeds_needed(result.seeds_needed)}" if result.seeds_needed else ""
-    return f"{condition}, {statements[result.verdict]} ({measured}{needed})."
+    return f"{result.mean:+.{digits}f}{unit}, {spread}, margin {result.margin:g}{unit}, {seeds}"
 
 
 def _relapse(arm: str, collapsed: int, trained: int) -> str:
     return f"Even so, {arm} ended with a collapsed level in {collapsed} of {trained} trials."
-
-
-def _seeds_needed(seeds: int) -> str:
-    return f"about {seeds} seeds would settle it" if seeds < SEEDS_CAP else "more seeds would not settle it"
-
-
-def _conclusion(naive: Difference, healthy: Difference) -> str:
-    """Return the conclusion that the verdicts with naive and with healthy codebooks support together."""
-    if healthy.verdict == "inconclusive":
-        return "Whether the hierarchy helps once collapse is prevented is open: more seeds are needed."
-    if healthy.verdict == "worse":
-        return "The hierarchy's advantage is more than collapse: it remains when collapse is prevented."
-    if naive.verdict == "worse":
-        return "The hierarchy's advantage went away with the collapse."
-    return "Once collapse is prevented, the hierarchy shows no advantage."

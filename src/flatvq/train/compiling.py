@@ -73,7 +73,7 @@ def repays(recipe: TrialRecipe, threads: int, saved: float) -> bool:
         [False, True]
     """
     # The backward pass takes twice the multiply-adds of the forward pass.
-    per_image = 3 * capacity_of(recipe.model, recipe.data.crop).multiply_adds
+    per_image = 3 * capacity_of(recipe.model, recipe.data.crop).network_multiply_adds
     images = recipe.train.steps * recipe.train.batch_size
     seconds = images * per_image / (_MULTIPLY_ADDS_PER_SECOND * threads)
     return saved * seconds > 2 * _COMPILE_SECONDS

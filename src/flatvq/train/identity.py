@@ -29,7 +29,17 @@ from flatvq.records.identity import Images, StoredIdentity
 from flatvq.train.machine import Machine
 from flatvq.versions import TRAINING_PROTOCOL, VERSION
 
-__all__ = ["Identity", "Images", "Mismatch", "agree_on", "assign", "begin", "mismatch_of", "read_identity"]
+__all__ = [
+    "Identity",
+    "Images",
+    "Mismatch",
+    "agree_on",
+    "assign",
+    "begin",
+    "has_started",
+    "mismatch_of",
+    "read_identity",
+]
 
 _NAME = "identity.json"
 
@@ -129,6 +139,15 @@ def read_identity(run: Path) -> Identity | None:
     """
     path = run / _NAME
     return read_record(Identity, path, "restore it, or train in another folder") if path.exists() else None
+
+
+def has_started(run: Path) -> bool:
+    """Return whether a run got as far as its first step, so that its folder may hold results of its recipe.
+
+    Args:
+        run: the folder of the run.
+    """
+    return any((run / name).exists() for name in (_NAME, "checkpoints", "model", "metrics.json"))
 
 
 def mismatch_of(run: Path, now: Identity) -> Mismatch | None:

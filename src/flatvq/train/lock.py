@@ -1,4 +1,4 @@
-"""Locks a run folder, so that only one process at a time trains in it."""
+"""Locks a folder, so that only one process at a time writes into it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ _TIMEOUT_SECONDS = 30.0
 
 
 @contextmanager
-def locked(run: Path, timeout: float = _TIMEOUT_SECONDS) -> Iterator[None]:
-    """Lock a run folder while the context lasts. The kernel releases the lock if the process is killed.
+def locked(run: Path, timeout: float = _TIMEOUT_SECONDS, activity: str = "training") -> Iterator[None]:
+    """Lock a folder while the context lasts. The kernel releases the lock if the process is killed.
 
     On Windows the folder is not locked.
 
     Args:
-        run: the folder of the run.
+        run: the folder, such as that of a run.
         timeout: seconds to wait for another process that holds the lock.
+        activity: what processes do with the folder, for the error.
 
     Raises:
         FlatvqError: if another process still holds the lock after the timeout.
@@ -42,6 +43,6 @@ def locked(run: Path, timeout: float = _TIMEOUT_SECONDS) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     remedy = "wait for it, stop it, or choose another folder"
-                    raise FlatvqError(f"another process is training in '{run}'", remedy) from None
+                    raise FlatvqError(f"another process is {activity} in '{run}'", remedy) from None
                 time.sleep(0.2)
         yield

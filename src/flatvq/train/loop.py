@@ -61,6 +61,7 @@ class Trainer:
         self._parameters = list(self.model.parameters())
         self.step = 0
         """The number of steps done."""
+        self._commitment_weights = [level.commitment_weight for level in recipe.model.levels]
         self._saved: int | None = None  # the step of the newest checkpoint
         self._parallel: nn.Module = self.model
         if machine.world_size > 1:
@@ -120,6 +121,7 @@ class Trainer:
                     self.checkpoint()
                     return False
                 started = time.perf_counter()
+                self.model.set_step(self.step)
                 losses, norm = self._checked_step(batch)
                 self.step += 1
                 seconds += time.perf_counter() - started
@@ -136,12 +138,13 @@ class Trainer:
         return True
 
     def checkpoint(self) -> None:
-        """Write a checkpoint of this step, unless it is already written or a codebook is not yet initialized.
+        """Write a checkpoint of this step, unless it is already written or a codebook gathers vectors.
 
-        A run that stops before its codebooks are initialized starts again from step 0, with the same result.
+        A run that stops while a codebook gathers vectors for its init resumes from the checkpoint before, or
+        from step 0, with the same result.
         """
-        initialized = all(book.initialized for _, book in self._codebooks())
-        if initialized and self._saved != self.step:
+        gathering = any(book.gathering for _, book in self._codebooks())
+        if not gathering and self._saved != self.step:
             with self.machine.shared_errors():
                 if not self.journal.silent:
                     self.journal.sync()
@@ -169,7 +172,7 @@ class Trainer:
         images = pixels.to(memory_format=torch.channels_last).float().div_(255)  # [B, C, H, W] in [0, 1]
         with self.machine.autocast():
             output = self._forward(images)
-        losses = objective(output, images, recipe)
+        losses = objective(output, images, recipe, self._commitment_weights)
         for parameter in self._parameters:  # as `zero_grad` of the optimizer, without its overhead
             parameter.grad = None
         losses.total.backward()  # type: ignore[no-untyped-call]

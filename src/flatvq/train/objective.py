@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,13 +40,20 @@ class Losses:
     """Summed over levels."""
 
 
-def objective(output: VQVAEOutput, images: Tensor, recipe: TrainRecipe) -> Losses:
+def objective(
+    output: VQVAEOutput,
+    images: Tensor,
+    recipe: TrainRecipe,
+    commitment_weights: Sequence[float | None] = (),
+) -> Losses:
     """Compute the loss of a VQ-VAE (van den Oord et al. 2017, eq. 3), with an entropy loss, and its parts.
 
     Args:
         output: the output of the model.
         images: the input of the model, [B, C, H, W] in [0, 1].
         recipe: the weights of commitment and codebook loss.
+        commitment_weights: for each level, a weight in place of `recipe.commitment_weight`, or None. Empty:
+            that of the recipe for all levels.
 
     Returns:
         The total, 4 x MSE (`RECONSTRUCTION_WEIGHT`) + the weighted sum of the other losses, and its parts, in
@@ -67,6 +75,11 @@ def objective(output: VQVAEOutput, images: Tensor, recipe: TrainRecipe) -> Losse
     total = (
         RECONSTRUCTION_WEIGHT * reconstruction
         + recipe.commitment_weight * commitment
+        + sum(
+            (weight - recipe.commitment_weight) * level.commitment_loss
+            for weight, level in zip(commitment_weights, output.levels, strict=False)
+            if weight is not None
+        )
         + recipe.codebook_weight * codebook
         + recipe.entropy_weight * entropy
     )

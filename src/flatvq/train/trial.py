@@ -16,7 +16,8 @@ from flatvq.data import DataSplit, evaluation_crops, evenly_spread, open_data
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.definitions import protocol_id
 from flatvq.evaluate.provenance import measured_on
-from flatvq.evaluate.split import Evaluation, evaluate
+from flatvq.evaluate.result import Evaluation
+from flatvq.evaluate.split import evaluate
 from flatvq.files import finite, write_bytes, write_json
 from flatvq.model import save_tokenizer
 from flatvq.model.capacity import capacity_of
@@ -24,7 +25,7 @@ from flatvq.model.memory import require_memory, training_bytes
 from flatvq.recipe import TrialRecipe, load_trial
 from flatvq.records import Codes, Metrics, check_record, read_metrics, read_status
 from flatvq.records.run import CodeCounts
-from flatvq.train.identity import Identity, agree_on, begin
+from flatvq.train.identity import Identity, agree_on, begin, has_started
 from flatvq.train.interrupt import StopRequest, stop_requests
 from flatvq.train.journal import Journal
 from flatvq.train.lock import locked
@@ -149,13 +150,18 @@ def _open_images(recipe: TrialRecipe, data: DataSplit | None, machine: Machine, 
 
 
 def _claim(run: Path, recipe: TrialRecipe) -> None:
-    """Write recipe.json; check it if the run has started."""
+    """Write recipe.json; check it if the run has started.
+
+    A start that failed, for example because of a wrong data.path, leaves a recipe.json that may be replaced.
+    """
     path = run / "recipe.json"
-    if not path.exists():
-        write_json(path, recipe.model_dump(mode="json"))
-    elif load_trial(run) != recipe:
+    stored = load_trial(run) if path.exists() else None
+    if stored == recipe:
+        return
+    if stored is not None and has_started(run):
         what = f"'{run}' holds a run of another recipe"
         raise FlatvqError(what, "choose another folder, or delete it to start anew")
+    write_json(path, recipe.model_dump(mode="json"))
 
 
 def _finish(trainer: Trainer, run: Path) -> None:
@@ -177,7 +183,8 @@ def _finish(trainer: Trainer, run: Path) -> None:
     )
     write_json(run / "codes.json", codes.model_dump(mode="json"))
     config = recipe.model_dump(mode="json", include={"model", "codebook"})
-    save_tokenizer(run / "model", trainer.model, config)
+    preprocess = recipe.data.model_dump(mode="json", include={"resize", "crop"})
+    save_tokenizer(run / "model", trainer.model, {**config, "preprocess": preprocess})
     files = [asdict(file) for file in (*trainer.data.file_statuses, *trainer.data.late_file_statuses)]
     tree = {
         "evaluation_protocol": protocol_id(recipe.data.crop, recipe.data.resize, recipe.model.channels),

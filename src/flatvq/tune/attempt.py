@@ -12,15 +12,15 @@ from optuna.trial import TrialState
 from flatvq.errors import StorageError
 from flatvq.model.capacity import capacity_of
 from flatvq.recipe import TrialRecipe
-from flatvq.records import Validation, check_record, read_rows
-from flatvq.study.collapse import perplexity_share
+from flatvq.records import Validation, check_record, read_metrics, read_rows
+from flatvq.study.collapse import collapse_of, has_collapsed
 from flatvq.study.running import RunningTrial
 from flatvq.tune.settings import WARM_UP
 
 __all__ = ["RunningAttempt"]
 
-# After the warm-up, a level has collapsed if its perplexity is below this share of its maximum.
-_COLLAPSED_SHARE = 0.05
+# A level may still recover during a trial, so it is pruned at half of the thresholds of the final evaluation.
+_LENIENCY = 2.0
 
 
 class RunningAttempt:
@@ -71,11 +71,22 @@ class RunningAttempt:
         if self.process.exitcode == StorageError.exit_code:
             raise StorageError(f"trial {self.suggestion.number} stopped", str(outcome.error))
         if outcome.status == "done" and outcome.psnr_db is not None:
-            self.study.tell(self.suggestion, outcome.psnr_db)
+            self._tell_result(outcome.psnr_db)
         else:
             self.suggestion.set_user_attr("reason", outcome.error)
             self.study.tell(self.suggestion, state=TrialState.FAIL)
         return True
+
+    def _tell_result(self, psnr_db: float) -> None:
+        """Report the result to Optuna. A trial that ended with a collapsed level counts as pruned."""
+        metrics = read_metrics(self.running.run)
+        kinds = [collapse_of(level, metrics.images) for level in metrics.levels]
+        collapsed = next((number for number, kind in enumerate(kinds) if kind), None)
+        if collapsed is None:
+            self.study.tell(self.suggestion, psnr_db)
+        else:
+            self.suggestion.set_user_attr("reason", f"collapsed: level {collapsed} in the final evaluation")
+            self.study.tell(self.suggestion, state=TrialState.PRUNED)
 
     def _prune_reason(self) -> str | None:
         """Report the validations since the last call; return why to prune the trial, None to continue it."""
@@ -99,14 +110,17 @@ def collapsed_level(recipe: TrialRecipe, validation: Validation) -> int | None:
         validation: a validation of the trial.
 
     Returns:
-        The number of the level; None if no level has collapsed, or during the warm-up.
+        The number of the level; None if no level has collapsed, or during the warm-up of the search and of
+        the level.
     """
-    if validation.step < WARM_UP * recipe.train.steps:
-        return None
     levels = capacity_of(recipe.model, recipe.data.crop).levels
+    images = recipe.evaluate.validation_images
     for number, (level, usage) in enumerate(zip(levels, validation.levels, strict=False)):
-        images = recipe.evaluate.validation_images
-        if perplexity_share(usage.perplexity, level.codebook_size, level.grid, images) < _COLLAPSED_SHARE:
+        own = recipe.model.levels[number]
+        warm = validation.step >= own.start + own.warmup_steps + WARM_UP * recipe.train.steps
+        if warm and has_collapsed(
+            usage.perplexity, level.codebook_size, level.grid, images, leniency=_LENIENCY
+        ):
             return number
     return None
 

@@ -21,7 +21,7 @@ def confirming_study(settings: SearchSettings, values: dict[str, object], recipe
     Args:
         settings: the settings of the search.
         values: the values of the winner.
-        recipe: the study to which the incumbent belongs. Its margin is used.
+        recipe: the study to which the incumbent belongs. Its metric, margin and interval are used.
 
     Returns:
         The recipe of the study. Its arms have the same grids, and the same bits up to the rounding of
@@ -35,7 +35,9 @@ def confirming_study(settings: SearchSettings, values: dict[str, object], recipe
         arms={INCUMBENT: ArmRecipe(), TUNED: _arm(tuned, incumbent)},
         seeds=settings.tune.confirm_seeds,
         match=MatchRecipe(reference=INCUMBENT, capacities=("bits",), tolerance=recipe.match.tolerance),
-        margin_db=recipe.margin_db,
+        metric=recipe.metric,
+        margin=recipe.margin,
+        interval=recipe.interval,
         compare=((TUNED, INCUMBENT),),
         workers=recipe.workers,
     )

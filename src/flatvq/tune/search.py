@@ -119,8 +119,20 @@ class Search:
         """The number of trials that have ended, on all machines."""
         return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
 
+    def wants_more(self, running: int) -> bool:
+        """Return whether to start another trial.
+
+        Args:
+            running: the number of trials that this process runs.
+        """
+        tune = self.settings.tune
+        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+        ended = sum(state.is_finished() for state in states)
+        done = sum(state == TrialState.COMPLETE for state in states)
+        return ended + running < tune.trials and (not tune.finished or done + running < tune.finished)
+
     def run(self, workers: int, watch: Callable[[Search, list[Outcome]], None]) -> None:
-        """Run trials until as many as the recipe sets have ended.
+        """Run trials until as many as the recipe sets have ended or finished.
 
         Args:
             workers: the number of trials at a time.
@@ -132,7 +144,7 @@ class Search:
         unfinished = self._unfinished()
 
         def start_next(slot: Slot) -> RunningAttempt | None:
-            while unfinished or self.ended + len(scheduler.running) < self.settings.tune.trials:
+            while unfinished or self.wants_more(len(scheduler.running)):
                 suggestion = unfinished.pop(0) if unfinished else self._new_suggestion()
                 if attempt := self._start(suggestion, slot):
                     return attempt
@@ -184,7 +196,7 @@ class Search:
 
 
 def _identities(attributes: Mapping[str, Any]) -> list[Identity]:
-    """Return the identities in the attributes of a stored search."""
+    """Parse the identities that a search stored in its Optuna attributes."""
     records = [value for key, value in attributes.items() if key.startswith(_IDENTITY) and value is not None]
     origin, remedy = "the storage of the search", "choose another --out or --storage"
     return [check_record(Identity, record, origin, remedy) for record in records]

@@ -27,20 +27,36 @@ def space_of(recipe: TrialRecipe) -> dict[str, ParameterRange]:
     Example:
         >>> "upper_bits" in space_of(TrialRecipe()), space_of(TrialRecipe())["code_dim"].choices[:3]
         (False, (2, 4, 8))
+
+        The levels of a hierarchy have a dimension and a commitment weight each:
+
+        >>> from flatvq.recipe import LevelRecipe
+        >>> levels = (LevelRecipe(), LevelRecipe(downsample=2))
+        >>> list(space_of(TrialRecipe(model=ModelRecipe(levels=levels))))[:4]
+        ['model.levels.0.code_dim', 'model.levels.1.code_dim', 'model.levels.0.commitment_weight', \
+'model.levels.1.commitment_weight']
     """
     rate = recipe.train.learning_rate
+    dims = ParameterRange(choices=(2, 4, 8, 16, 32, 64, 128))
+    weights = ParameterRange(low=0.02, high=2.0, log=True)
+    upper = len(recipe.model.levels) > 1
+    levels = [number for number, level in enumerate(recipe.model.levels) if level.has_codebook]
     space = {
-        CODE_DIM: ParameterRange(choices=(2, 4, 8, 16, 32, 64, 128)),
+        **({f"model.levels.{n}.code_dim": dims for n in levels} if upper else {CODE_DIM: dims}),
+        **(
+            {f"model.levels.{n}.commitment_weight": weights for n in levels}
+            if upper
+            else {"train.commitment_weight": weights}
+        ),
         "train.learning_rate": ParameterRange(low=rate / 4, high=rate * 4, log=True),
-        "train.commitment_weight": ParameterRange(low=0.02, high=2.0, log=True),
         "codebook.init.kind": ParameterRange(choices=("data", "kmeans")),
         "codebook.replacement.every": ParameterRange(low=5, high=200, log=True, integer=True),
         "codebook.replacement.fraction": ParameterRange(low=0.02, high=1.0, log=True),
         "codebook.replacement.stop": ParameterRange(low=0.5, high=1.0),
         "codebook.update.decay": ParameterRange(low=0.9, high=0.995),
     }
-    if len(recipe.model.levels) > 1:
-        space[UPPER_BITS] = ParameterRange(low=2, high=12, integer=True)
+    if upper:
+        space[UPPER_BITS] = ParameterRange(low=4, high=12, integer=True)
     return space
 
 
@@ -55,11 +71,21 @@ def check_space(recipe: TrialRecipe, space: Mapping[str, ParameterRange]) -> Non
         FlatvqError: if a recipe has no such key, or a value is not valid.
     """
     for name, span in space.items():
-        if name not in (CODE_DIM, UPPER_BITS):
-            low, high = (round(span.low), round(span.high)) if span.integer else (span.low, span.high)
+        low, high = (round(span.low), round(span.high)) if span.integer else (span.low, span.high)
+        if name == UPPER_BITS:
+            _require_integers(span)
+            ends = span.choices  # the limits of a range may leave no bits for the bottom; such trials fail
+        else:
             ends = span.choices or (low, high)
-            for value in ends:
-                with_values(recipe, {name: value})
+        for value in ends:
+            with_values(recipe, {name: value})
+
+
+def _require_integers(span: ParameterRange) -> None:
+    for value in span.choices or (() if span.integer else (span.low,)):
+        if type(value) is not int or value < 1:
+            what = f"tune.space.{UPPER_BITS} has the value {value!r}, which is no number of bits"
+            raise FlatvqError(what, "give positive integers as choices, or a range with integer: true")
 
 
 def suggest_values(trial: optuna.trial.Trial, space: Mapping[str, ParameterRange]) -> dict[str, Any]:
@@ -126,7 +152,8 @@ def values_of(recipe: TrialRecipe, space: Mapping[str, ParameterRange]) -> dict[
         space: the hyper-parameters and their ranges.
 
     Returns:
-        Values that `with_values` can put into the same recipe without a change.
+        Values that `with_values` can put into the same recipe without a change of the training. For a
+        commitment weight that a level does not have, it is that of `train`.
 
     Example:
         >>> space = {"code_dim": ParameterRange(choices=(64,)), "train.steps": ParameterRange(low=1, high=9)}
@@ -134,7 +161,13 @@ def values_of(recipe: TrialRecipe, space: Mapping[str, ParameterRange]) -> dict[
         {'code_dim': 64}
     """
     levels = recipe.model.levels
-    special = {CODE_DIM: levels[0].code_dim, UPPER_BITS: round(log2(levels[-1].codebook_size))}
+    special: dict[str, Any] = {
+        CODE_DIM: levels[0].code_dim,
+        UPPER_BITS: round(log2(levels[-1].codebook_size)),
+    }
+    for number, level in enumerate(levels):
+        if level.commitment_weight is None:
+            special[f"model.levels.{number}.commitment_weight"] = recipe.train.commitment_weight
     tree = recipe.model_dump()
     own = {name: special.get(name) or _value_at(tree, name) for name in space}
     return {name: value for name, value in own.items() if _contains(space[name], value)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flatvq.cli.app import app
+from flatvq.cli.help import Command
 from flatvq.registry import Registry
 
 __all__ = ["COMMANDS", "app"]
@@ -24,6 +25,14 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "train": f"{_HERE}.runs:train",
         "evaluate": f"{_HERE}.runs:evaluate",
         "levels": f"{_HERE}.runs:levels",
+        "encode": f"{_HERE}.codes:encode",
+        "decode": f"{_HERE}.codes:decode",
+        "compress": f"{_HERE}.compression:compress",
+        "decompress": f"{_HERE}.compression:decompress",
+        "inspect": f"{_HERE}.compression:inspect",
+        "prior": f"{_HERE}.compression:prior",
+        "export": f"{_HERE}.exports:export",
+        "doctor": f"{_HERE}.health:doctor",
         "tune": f"{_HERE}.search:tune",
         "capacity": f"{_HERE}.recipes:capacity",
         "recipes": f"{_HERE}.recipes:recipes",
@@ -32,4 +41,4 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
 """The commands by name, in the order of `flatvq --help`: functions whose parameters `typer` reads."""
 
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, cls=Command)(_command)

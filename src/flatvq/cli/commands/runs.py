@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "levels", "train"]
 
 
+def _valid_seed(seed: int) -> int:
+    from flatvq.errors import FlatvqError
+
+    if not 0 <= seed < 2**63:
+        raise FlatvqError(f"--seed is {seed}", "give a number from 0 to 2^63 - 1")
+    return seed
+
+
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe, or the folder of a run to resume.")],
     out: Annotated[
@@ -28,7 +36,7 @@ def train(
         typer.Option(callback=with_home, help="Folder of the run. Default: runs/RECIPE-ARM-SEED."),
     ] = None,
     arm: Annotated[str, typer.Option(help="Arm of the recipe. Default: the first arm.")] = "",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the trial.")] = 0,
+    seed: Annotated[int, typer.Option(callback=_valid_seed, help="Seed of the trial.")] = 0,
     overrides: Overrides = None,
 ) -> None:
     """Train one arm with one seed, evaluate it, and save the tokenizer.
@@ -43,7 +51,7 @@ def train(
     from flatvq.train import run_trial
     from flatvq.train.launch import launch_of
 
-    if (expanded(recipe) / "recipe.json").is_file():
+    if _is_run(recipe):
         _require_no_changes(arm, overrides)
         folder = expanded(recipe)
         trial = load_trial(folder)
@@ -84,14 +92,16 @@ def evaluate(
         typer.Option(
             min=0,
             max=65535,
-            help="Sample value of white, such as 4095, in files with more than 8 bits per sample that do not "
-            "state it; 0 is the largest 16-bit value. Default: as in the run.",
+            help="Sample value of white, such as 4095 for 12-bit images, in files of more than 8 bits that "
+            "do not state it. 0: 65535. Default: as in the run.",
         ),
     ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(
-            callback=with_home, help="Folder with published weights, for LPIPS and rFID (docs/concepts.md)."
+            callback=with_home,
+            help="Folder with published weights: alexnet-owt-7be5be79.pth and alex.pth for LPIPS, "
+            "inception-2015-12-05.pt for rFID.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -99,11 +109,11 @@ def evaluate(
     """Evaluate a run on a folder of images: PSNR, SSIM, MS-SSIM, codebook usage, perplexity and bits."""
     from flatvq.cli.tables import show_metrics
     from flatvq.evaluate import evaluate_folder
-    from flatvq.model import load_tokenizer
+    from flatvq.model import load_tokenizer, tokenizer_folder
     from flatvq.recipe import DataRecipe, load_trial
 
     run_data = load_trial(run).data if (run / "recipe.json").exists() else DataRecipe(crop=256)
-    tokenizer = run / "model" if (run / "model").is_dir() else run
+    tokenizer = tokenizer_folder(run)
     # By default, whole images are not scaled, and crops are cut as in the run.
     metrics = evaluate_folder(
         load_tokenizer(tokenizer),
@@ -157,6 +167,20 @@ def _trial_recipe(name: str, arm: str, seed: int, overrides: Sequence[str]) -> T
     from flatvq.study import planned_trial
 
     return planned_trial(load_recipe(name, overrides), arm, seed)
+
+
+def _is_run(name: str) -> bool:
+    """Return whether an argument is the folder of a run, and not a recipe."""
+    from flatvq.errors import FlatvqError
+    from flatvq.recipe import shipped_recipes
+
+    folder = expanded(name)
+    if (folder / "recipe.json").is_file():
+        return True
+    if folder.is_dir() and name not in shipped_recipes():
+        what = f"{name!r} is a folder without recipe.json"
+        raise FlatvqError(what, "give the folder of a run, or a recipe")
+    return False
 
 
 def _require_no_changes(arm: str, overrides: list[str] | None) -> None:

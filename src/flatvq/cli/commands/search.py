@@ -23,7 +23,11 @@ def tune(
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="URL of a database that several machines share. Default: a file in the folder."),
+        typer.Option(
+            metavar="URL",
+            help="Database that several machines share, such as sqlite:///shared.db. Default: a file in the "
+            "folder.",
+        ),
     ] = None,
     overrides: Overrides = None,
 ) -> None:

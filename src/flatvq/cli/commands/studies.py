@@ -35,12 +35,23 @@ def study(
             "Their folders are set aside, not deleted.",
         ),
     ] = False,
+    until_settled: Annotated[
+        bool,
+        typer.Option(
+            "--until-settled",
+            help="Go on from look to look until the primary comparison is settled or no look is left.",
+        ),
+    ] = False,
+    next_look: Annotated[
+        bool,
+        typer.Option("--next-look", help="Go on to the next look even if the primary comparison is settled."),
+    ] = False,
 ) -> None:
-    """Train all arms with all seeds, compare them, and write study.json and report.html.
+    """Train the arms with the seeds of the next look, compare them, and write study.json and report.html.
 
-    Run the same command again to resume an interrupted study; finished trials are kept. The command fails if
-    the capacities of the arms do not match, or if a finished trial was trained on other images or with
-    another version of flatvq.
+    If the primary comparison is not settled then, the same command goes on to the next look. It also resumes
+    an interrupted study; finished trials are kept. The command fails if the capacities of the arms do not
+    match, or if a finished trial was trained on other images or with another version of flatvq.
     """
     from flatvq import processes
 
@@ -50,12 +61,21 @@ def study(
     from flatvq.cli.progress import study_progress
     from flatvq.recipe import load_recipe
     from flatvq.report import write_report
-    from flatvq.study import StudyData, StudyStopped, estimate_seconds, plan_study, run_trials, write_study
+    from flatvq.study import (
+        StudyData,
+        StudyStopped,
+        estimate_seconds,
+        fix_design,
+        look_to_run,
+        plan_study,
+        run_look,
+        seconds_to,
+    )
 
     plan = plan_study(load_recipe(recipe, overrides or ()), Path(recipe).stem)
     tables.show_plan(plan)
     if dry_run:
-        tables.show_estimate(estimate_seconds(plan))
+        tables.show_estimate(plan, estimate_seconds(plan, plan.recipe.looks[0]))
         return
     folder = writable(out or default_folder("studies", recipe))
     data = StudyData(plan)
@@ -63,22 +83,36 @@ def study(
         for path in data.set_aside(folder):
             typer.echo(f"Set aside: {path}")
     data.check(folder, "add --retrain to train them again")
-    try:
-        with study_progress(plan) as show:
-            outcomes = run_trials(plan, folder, data, show)
-    except StudyStopped:
-        typer.echo("Stopped. The trials wrote checkpoints; run the same command to resume.", err=True)
-        raise typer.Exit(STOPPED) from None
-    # Failures are printed first, because writing the study fails too if the disk is full.
-    tables.show_failures(outcomes)
-    tables.show_study(write_study(plan, outcomes, data, folder))
-    typer.echo(f"Report: {write_report(folder)}\nRecord: {folder / 'study.json'}")
-    if any(outcome.status == "failed" for outcome in outcomes):
-        raise typer.Exit(1)
+    if changes := fix_design(plan, folder):
+        typer.echo(changes)
+    look = look_to_run(plan, folder, further=next_look)
+    while True:
+        tables.show_look(plan, look)
+        try:
+            with study_progress(plan) as show:
+                result = run_look(plan, look, folder, data, show)
+        except StudyStopped:
+            typer.echo("Stopped. The trials wrote checkpoints; run the same command to resume.", err=True)
+            raise typer.Exit(STOPPED) from None
+        tables.show_failures(result.outcomes)
+        tables.show_study(result.study)
+        typer.echo(f"Report: {write_report(folder)}\nRecord: {folder / 'study.json'}")
+        if result.failed:
+            raise typer.Exit(1)
+        following = result.study.next_look
+        if following is None:
+            return
+        tables.show_next_look(following, seconds_to(plan, result.study, following), until_settled)
+        if not until_settled:
+            return
+        look = following
 
 
 def report(study: StudyFolder) -> None:
-    """Write the report.html of a study again, from its records."""
+    """Write the report.html of a study again, from its records.
+
+    If the study is not finished, run `flatvq study` again with the same recipe and folder.
+    """
     from flatvq.report import write_report
 
     typer.echo(f"Report: {write_report(study)}")
@@ -91,5 +125,5 @@ def pack(
     """Copy the records of a study in a compact form, without weights, checkpoints and pictures."""
     from flatvq.study import pack as pack_study
 
-    for path in pack_study(study, writable(out)):
+    for path in pack_study(study, out):
         typer.echo(f"{path}  {path.stat().st_size:,} bytes")

@@ -1,0 +1,55 @@
+"""Readers of compressed images, and of the priors that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from benchmarks.fuzz.targets.base import Target, each
+
+__all__ = ["Compressed", "Priors"]
+
+TOKENIZER = Path("compressed/tokenizer")
+
+
+class Compressed(Target):
+    """Compressed images, alone and in collections."""
+
+    pattern = "compressed/*.fvq*"
+
+    def __init__(self) -> None:
+        from flatvq.codec import load_codec
+
+        super().__init__()
+        self.codec = load_codec(TOKENIZER)
+
+    def read(self, changed: Sequence[Path]) -> str:
+        """As `flatvq inspect` and `flatvq decompress` do."""
+        from flatvq.codec import read_contents
+
+        content = changed[0].read_bytes()
+        return each(lambda: read_contents(BytesIO(content), "'it'"), lambda: self._decompress(content))
+
+    def _decompress(self, content: bytes) -> None:
+        for name, pixels in self.codec.decompress_collection(content):
+            assert ".." not in name.split("/")
+            assert pixels.dtype.name == "uint8"
+            assert pixels.shape[2] == 3
+
+
+class Priors(Target):
+    """The prior of a tokenizer."""
+
+    pattern = "compressed/tokenizer/prior.*"
+
+    def read(self, changed: Sequence[Path]) -> str:
+        """As `flatvq compress` and `flatvq decompress` do."""
+        import numpy as np
+
+        from flatvq.codec import load_codec
+
+        codec = load_codec(TOKENIZER)
+        pixels = codec.decompress(codec.compress(np.full((20, 24, 3), 99, np.uint8)))
+        assert pixels.shape == (20, 24, 3)
+        return "accepted"

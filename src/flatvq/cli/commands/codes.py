@@ -1,0 +1,144 @@
+"""Commands for the codes of data sets: `encode` and `decode`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flatvq.cli.app import LONGEST_SIDE, AsJson, BatchSize, Device, TokenizerSpec
+from flatvq.cli.folders import with_home, writable
+from flatvq.cli.interrupts import STOPPED
+
+if TYPE_CHECKING:
+    from flatvq.codes import CodeManifest
+    from flatvq.tokenizers import Tokenizer
+
+__all__ = ["decode", "encode"]
+
+_MAX_FILES = 20
+
+_Size = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=LONGEST_SIDE,
+        help="Scale the shorter side to this length first, and cut crops of this side; 0: no scaling. "
+        "Default: as the tokenizer was trained.",
+    ),
+]
+_Crop = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=LONGEST_SIDE,
+        help="Side of the centre crops; 0: whole images. Default: --size, or as the tokenizer was trained.",
+    ),
+]
+
+
+def encode(
+    tokenizer: TokenizerSpec,
+    images: Annotated[str, typer.Argument(help="Folder of images, or a dataset with --dataset.")],
+    out: Annotated[Path, typer.Argument(callback=with_home, help="Folder of the shards.")],
+    size: _Size = None,
+    crop: _Crop = None,
+    dataset: Annotated[
+        bool,
+        typer.Option(
+            "--dataset", help="IMAGES is a Hugging Face dataset: a name on the hub or a local folder."
+        ),
+    ] = False,
+    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
+    image_column: Annotated[str, typer.Option(help="Column of the dataset that holds the images.")] = "image",
+    white_level: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Sample value of white, such as 4095, in files with more than 8 bits per sample that do not "
+            "state it; 0 is the largest 16-bit value.",
+        ),
+    ] = 0,
+    shard_size: Annotated[int, typer.Option(min=1, max=10_000_000, help="Images of each shard.")] = 1000,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Encode all images of a folder or dataset to parquet shards of indices, to train a generator on.
+
+    Run the same command again to resume an encoding that was stopped or killed; it ends with the same bytes
+    as an undisturbed one. `flatvq.codes.CodeDataset` and Hugging Face `datasets` read the shards.
+    """
+    from flatvq.cli.progress import image_progress
+    from flatvq.codes import encode_images
+
+    opened = _opened(tokenizer, device)
+    with _resumable(), image_progress("encoding") as progress:
+        manifest = encode_images(
+            opened,
+            images,
+            writable(out),
+            dataset=dataset,
+            split=split,
+            image_column=image_column,
+            resize=size,
+            crop=crop,
+            white_level=white_level,
+            shard_size=shard_size,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    typer.echo(manifest.model_dump_json() if as_json else _summary(manifest, out))
+
+
+def decode(
+    tokenizer: TokenizerSpec,
+    codes: Annotated[Path, typer.Argument(callback=with_home, help="Folder that `flatvq encode` wrote.")],
+    out: Annotated[Path, typer.Argument(callback=with_home, help="Folder of the images.")],
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+) -> None:
+    """Decode the codes of a folder to PNG files, named by the images that were encoded."""
+    from flatvq.cli.progress import image_progress
+    from flatvq.codes import decode_codes
+
+    opened = _opened(tokenizer, device)
+    with _resumable(), image_progress("decoding") as progress:
+        count = decode_codes(opened, codes, writable(out), batch_size=batch_size, progress=progress)
+    typer.echo(f"{out}: {count:,} images")
+
+
+def _opened(spec: str, device: str) -> Tokenizer:
+    import torch
+
+    from flatvq.tokenizers import open_tokenizer
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return open_tokenizer(spec, device)
+
+
+def _summary(manifest: CodeManifest, out: Path) -> str:
+    size, shards = sum(shard.bytes for shard in manifest.shards), len(manifest.shards)
+    lines = [
+        f"{out}: {manifest.rows:,} images in {shards:,} shard{'s' if shards > 1 else ''}, "
+        f"{size / manifest.rows:,.0f} bytes per image"
+    ]
+    lines += [f"unreadable: {name} ({reason})" for name, reason in manifest.unreadable[:_MAX_FILES]]
+    if (more := len(manifest.unreadable) - _MAX_FILES) > 0:
+        lines.append(f"and {more:,} more unreadable images, which manifest.json lists")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """End with exit code 130 on Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("Stopped. Run the same command to resume.", err=True)
+        raise typer.Exit(STOPPED) from None

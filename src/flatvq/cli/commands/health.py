@@ -1,0 +1,47 @@
+"""The command `doctor`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flatvq.cli.app import AsJson
+from flatvq.cli.folders import with_home
+
+__all__ = ["doctor"]
+
+
+def doctor(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Checkpoints (.safetensors, .pt, .pth, .ckpt), runs or tokenizers; or indices (.npy, .npz, "
+            ".parquet, or a folder of .parquet files).",
+        ),
+    ],
+    codebook_size: Annotated[
+        int | None,
+        typer.Option(min=1, max=2**22, help="K of the indices. Default: the largest index plus one."),
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(callback=with_home, help="Also write the result to this HTML file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Examine codebooks or indices of any library: usage, collapse, dead codes, duplicates, norms, drift.
+
+    Several checkpoints are compared with each other, for example those of the processes of one training.
+    Exit code 1 means that a fault was found.
+    """
+    from flatvq.doctor import examine
+    from flatvq.files import write_text
+
+    result = examine([path.expanduser() for path in paths], codebook_size)
+    typer.echo(json.dumps(result.to_dict(), indent=1) if as_json else result.to_text())
+    if page is not None:
+        write_text(page, result.to_page())
+    if not result.healthy:
+        raise typer.Exit(1)

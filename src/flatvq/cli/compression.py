@@ -1,0 +1,252 @@
+"""Files of the commands for compressed images: which are read, which are written, and what is printed."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Literal
+
+from PIL import Image
+
+from flatvq.cli.contents import described
+from flatvq.cli.progress import step_progress
+from flatvq.codec import Codec, load_codec, read_contents
+from flatvq.codec.container import Contents, Entry, read_streams
+from flatvq.codec.storage import PriorRecord, has_prior, save_prior
+from flatvq.codec.training import encode_images, fit_prior, require_table_size
+from flatvq.data import FileStatus, load_image, open_folder
+from flatvq.data.conversion import Conversion, Rejected
+from flatvq.data.decoding import decode
+from flatvq.data.types import Pixels
+from flatvq.errors import FlatvqError
+from flatvq.files import write_bytes
+from flatvq.model import load_tokenizer
+from flatvq.paths import expanded
+
+__all__ = ["compress_files", "decompress_file", "description_of", "fit_to_folder"]
+
+_ONE, _SEVERAL = ".fvq", ".fvqs"
+# Images keep their size: the smallest side that they are enlarged to.
+_ANY_SIZE = 1
+
+
+def compress_files(
+    tokenizer: Path,
+    paths: Sequence[Path],
+    out: Path | None,
+    *,
+    prior: bool,
+    names: bool,
+    replace: bool,
+    echo: Callable[[str], None],
+) -> None:
+    """Compress images and folders of images to one file.
+
+    Args:
+        tokenizer: folder of the tokenizer or of a run.
+        paths: the images and folders.
+        out: the file; None for a name that follows from the images.
+        prior: whether to use the prior of the tokenizer.
+        names: whether to store names in a collection.
+        replace: whether to replace the file if it exists.
+        echo: prints a line.
+    """
+    sources = [expanded(path) for path in paths]
+    single = len(sources) == 1 and not sources[0].is_dir() and (out is None or out.suffix != _SEVERAL)
+    target = out or _default_target(sources, single)
+    if target.suffix != (_ONE if single else _SEVERAL):
+        kinds = f"{_ONE} for one image, {_SEVERAL} for several"
+        raise FlatvqError(
+            f"the name '{target}' does not end with {_ONE if single else _SEVERAL}", f"use {kinds}"
+        )
+    _require_absent(target, replace)
+    codec = load_codec(_model_folder(tokenizer), prior=prior)
+    if single:
+        content = codec.compress(_pixels_of(sources[0]))
+    else:
+        images, statuses = _listed(sources)
+        for status in statuses:
+            echo(f"{status.status}: {status.name}: {status.reason}")
+        with step_progress("compress", len(images)) as progress:
+            content = codec.compress_collection(_named(images, names, progress))
+    write_bytes(target, content)
+    description = described(target, read_contents(io.BytesIO(content), f"'{target}'"))
+    echo(
+        f"{target}: {len(content):,} bytes, {description['bits_per_pixel']:.4f} bits per pixel, "
+        f"prior: {description['prior']}"
+    )
+
+
+def decompress_file(
+    tokenizer: Path, path: Path, out: Path | None, *, replace: bool, echo: Callable[[str], None]
+) -> None:
+    """Decompress a file to PNG images.
+
+    Args:
+        tokenizer: folder of the tokenizer or of a run.
+        path: the file.
+        out: the PNG file or the folder to write; None for a name that follows from the file.
+        replace: whether to replace images that exist.
+        echo: prints a line.
+    """
+    codec = load_codec(_model_folder(tokenizer))
+    with _opened(path) as file:
+        contents = codec.open(file, f"'{path}'")
+        targets = _targets(path, contents, out)
+        for target in targets:
+            _require_absent(target, replace)
+        with step_progress("decompress", len(targets)) as progress:
+            for done, (entry, target) in enumerate(zip(contents.entries, targets, strict=True), start=1):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(target, _png(_decoded(codec, contents, entry, file, path)))
+                progress(done, len(targets))
+    echo(f"{targets[0]}" if len(targets) == 1 else f"{len(targets)} images from {path}")
+
+
+def description_of(path: Path) -> dict[str, Any]:
+    """Describe a file, without a tokenizer."""
+    with _opened(path) as file:
+        return described(path, read_contents(file, f"'{path}'"))
+
+
+def fit_to_folder(
+    tokenizer: Path,
+    images: Path,
+    kind: Literal["order-0", "table"],
+    *,
+    contexts: int,
+    resize: Sequence[int],
+    seed: int,
+    replace: bool,
+) -> PriorRecord:
+    """Fit a prior to a folder of images, and store it in the folder of the tokenizer.
+
+    Args:
+        tokenizer: folder of the tokenizer or of a run.
+        images: the folder of images.
+        kind: the kind of the prior.
+        contexts: the number of contexts of a table.
+        resize: lengths of the shorter side; 0 for the size of each image.
+        seed: the seed of the clusterings.
+        replace: whether to replace a prior.
+
+    Raises:
+        FlatvqError: if there is a prior, and `replace` is not set.
+    """
+    folder = _model_folder(tokenizer)
+    model = load_tokenizer(folder)
+    if has_prior(folder) and not replace:
+        what = f"'{folder}' has a prior, and files compressed with it need it"
+        raise FlatvqError(what, "add --replace, or copy the tokenizer to another folder")
+    if kind == "table":
+        require_table_size(model.recipe)
+    opened = [open_folder(images, _ANY_SIZE, size).images for size in resize]
+    total = sum(len(each) for each in opened)
+    # Sizes of one image are neighbours, so that every size is among the images that are set aside.
+    loaded = (load_image(each, number) for number in range(len(opened[0])) for each in opened)
+    with step_progress("prior", total) as progress:
+        encoded = encode_images(model, loaded, progress=lambda done: progress(done, total))
+    record, arrays = fit_prior(model, encoded, kind, contexts=contexts, seed=seed)
+    save_prior(folder, record, arrays)
+    return record
+
+
+def _model_folder(tokenizer: Path) -> Path:
+    """Return the folder of a tokenizer: that of a run has it in `model`."""
+    return tokenizer / "model" if (tokenizer / "model").is_dir() else tokenizer
+
+
+def _default_target(sources: Sequence[Path], single: bool) -> Path:
+    if single:
+        return sources[0].with_suffix(_ONE)
+    if len(sources) == 1:
+        folder = sources[0].resolve()
+        return folder.with_name(folder.name + _SEVERAL)
+    raise FlatvqError(f"{len(sources)} images need a name for their file", f"give --out NAME{_SEVERAL}")
+
+
+def _require_absent(path: Path, replace: bool) -> None:
+    if path.exists() and not replace:
+        raise FlatvqError(f"'{path}' exists", "add --force, or give another --out")
+
+
+def _pixels_of(path: Path) -> Pixels:
+    try:
+        with path.open("rb") as stream:
+            return decode(stream, Conversion(_ANY_SIZE))
+    except Rejected as rejected:
+        remedy = rejected.remedy or "give an image, or a folder of images"
+        raise FlatvqError(f"'{path}' cannot be used: {rejected.reason}", remedy) from None
+
+
+def _listed(sources: Sequence[Path]) -> tuple[list[tuple[str, Callable[[], Pixels]]], list[FileStatus]]:
+    """Return the names of images with functions that load them, and the status of files that are not used."""
+    images: list[tuple[str, Callable[[], Pixels]]] = []
+    statuses: list[FileStatus] = []
+    for source in sources:
+        if not source.is_dir():
+            images.append((source.name, partial(_pixels_of, source)))
+            continue
+        opened = open_folder(source, _ANY_SIZE)
+        statuses += opened.file_statuses
+        for number, name in enumerate(opened.images.names):
+            images.append((name, partial(load_image, opened.images, number)))
+    return images, statuses
+
+
+def _named(
+    images: Sequence[tuple[str, Callable[[], Pixels]]], names: bool, progress: Callable[[int, int], None]
+) -> Iterator[tuple[str, Pixels]]:
+    """Load images, with the names to store: without suffix unless two images differ in nothing else."""
+    stems = Counter(_without_suffix(name) for name, _ in images)
+    repeated = [name for name, count in Counter(name for name, _ in images).items() if count > 1]
+    if names and repeated:
+        raise FlatvqError(f"several images have the name '{repeated[0]}'", "rename one, or add --no-names")
+    for done, (name, load) in enumerate(images, start=1):
+        stem = _without_suffix(name)
+        yield (stem if stems[stem] == 1 else name) if names else "", load()
+        progress(done, len(images))
+
+
+def _without_suffix(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise FlatvqError(f"no file at '{path}'", "check the path") from None
+    with file:
+        yield file
+
+
+def _targets(path: Path, contents: Contents, out: Path | None) -> list[Path]:
+    """Return the PNG file of each image of a file."""
+    if not contents.collection:
+        target = out or path.with_suffix(".png")
+        return [target / f"{path.stem}.png" if target.is_dir() else target]
+    folder = out or path.with_suffix("")
+    digits = len(str(len(contents.entries)))
+    return [
+        folder / f"{entry.name or f'{number:0{digits}d}'}.png"
+        for number, entry in enumerate(contents.entries, start=1)
+    ]
+
+
+def _decoded(codec: Codec, contents: Contents, entry: Entry, file: BinaryIO, path: Path) -> Pixels:
+    try:
+        return codec.from_streams(read_streams(file, entry), contents.prior)
+    except FlatvqError as error:
+        raise FlatvqError(f"'{path}': {error.what}", error.remedy) from None
+
+
+def _png(pixels: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,189 @@
+"""Fits the prior of a tokenizer to images.
+
+Axes: Q indices of a cell, K codes, D code dim, h w rows and columns of a grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import log2
+from typing import Literal
+
+import numpy as np
+import torch
+
+from flatvq.codec.codec import indices_of
+from flatvq.codec.entropy import MOST_SYMBOLS, Integers, Writer
+from flatvq.codec.fitting import Floats, digit_counts, fit_table, level_strength
+from flatvq.codec.identity import tokenizer_digest
+from flatvq.codec.prior import Prior
+from flatvq.codec.storage import Arrays, PriorRecord, build_prior, table_arrays
+from flatvq.data.types import Pixels
+from flatvq.errors import FlatvqError
+from flatvq.model import VQVAE
+from flatvq.quantize import Quantizer
+from flatvq.recipe import ModelRecipe
+
+__all__ = ["EncodedImages", "encode_images", "fit_prior", "require_table_size"]
+
+# Every tenth image is set aside to measure the prior, if there are enough.
+_HELD_OUT_EVERY = 10
+_FEWEST_IMAGES = 20
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """The indices of images, to fit priors to."""
+
+    grids: tuple[list[Integers], ...]
+    """Of each image and each level, bottom first, int64 [Q, h, w]."""
+    mirrored: tuple[list[Integers], ...]
+    """Of the mirror images."""
+    pixels: tuple[int, ...]
+    """H x W of each image."""
+
+
+def encode_images(
+    model: VQVAE, images: Iterable[Pixels], progress: Callable[[int], None] = lambda done: None
+) -> EncodedImages:
+    """Encode images and their mirror images.
+
+    Args:
+        model: the tokenizer, in eval mode.
+        images: uint8 [H, W, 3], of any size. Statistics depend on the scale of images, so they should have
+            the size of the images that will be compressed.
+        progress: takes the number of images that have been encoded.
+
+    Raises:
+        FlatvqError: if there are no images.
+    """
+    grids, mirrored, pixels = [], [], []
+    for number, image in enumerate(images):
+        grids.append(indices_of(model, image))
+        mirrored.append(indices_of(model, image[:, ::-1]))
+        pixels.append(image.shape[0] * image.shape[1])
+        progress(number + 1)
+    if not grids:
+        raise FlatvqError("there are no images to fit a prior to", "give a folder of images")
+    return EncodedImages(tuple(grids), tuple(mirrored), tuple(pixels))
+
+
+def fit_prior(
+    model: VQVAE,
+    images: EncodedImages,
+    kind: Literal["order-0", "table"] = "table",
+    *,
+    contexts: int = 256,
+    seed: int = 0,
+) -> tuple[PriorRecord, Arrays]:
+    """Fit a prior to images and their mirror images.
+
+    If there are at least 20 images, every tenth one is set aside, and the prior is measured on those.
+
+    Args:
+        model: the tokenizer.
+        images: the images.
+        kind: `order-0`, or `table` for probabilities that depend on the neighbours.
+        contexts: the number of contexts of a table for each kind of pass.
+        seed: the seed of the clusterings.
+
+    Returns:
+        The record and the integers for `flatvq.codec.storage.save_prior`.
+
+    Raises:
+        FlatvqError: if the codebook is too large for a table.
+    """
+    recipe = model.recipe
+    if kind == "table":
+        require_table_size(recipe)
+    every = range(len(images.grids))
+    held_out = every[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY] if len(every) >= _FEWEST_IMAGES else ()
+    used = [number for number in every if number not in held_out]
+    grids = [source[number] for source in (images.grids, images.mirrored) for number in used]
+    arrays: Arrays = {}
+    for level in range(len(recipe.levels)):
+        arrays |= _level_arrays(model, level, [each[level] for each in grids], kind, contexts, seed)
+    prior = build_prior(kind, recipe, arrays, "the prior")
+    set_aside = [images.grids[number] for number in held_out]
+    area = sum(images.pixels[number] for number in held_out)
+    record = PriorRecord(
+        kind=kind,
+        tokenizer=tokenizer_digest(model).hex(),
+        digest=prior.digest.hex(),
+        images=len(used),
+        held_out_images=len(set_aside),
+        nominal_bits_per_pixel=_nominal_bits(recipe, set_aside) / area if area else None,
+        coded_bits_per_pixel=_coded_bits(prior, set_aside) / area if area else None,
+    )
+    return record, arrays
+
+
+def require_table_size(recipe: ModelRecipe) -> None:
+    """Check that a model can have a table.
+
+    Raises:
+        FlatvqError: if a codebook is too large.
+    """
+    large = max(level.codebook_size for level in recipe.levels)
+    if large > MOST_SYMBOLS:
+        what = f"a table takes codebooks of at most {MOST_SYMBOLS} codes, and one has {large}"
+        raise FlatvqError(what, "fit a prior of kind order-0")
+
+
+def _level_arrays(
+    model: VQVAE, number: int, grids: list[Integers], kind: str, contexts: int, seed: int
+) -> Arrays:
+    level = model.recipe.levels[number]
+    if kind == "table":
+        quantizer = model.quantizers[number]
+        assert isinstance(quantizer, Quantizer)
+        return table_arrays(number, fit_table(grids, _code_vectors(quantizer), contexts, seed))
+    counts = [np.concatenate(digits) for digits in digit_counts(grids, level.codebook_size)]
+    stacked = np.stack(counts)
+    strength, _ = level_strength(stacked)
+    return {
+        f"{number}.counts": stacked.astype(np.uint32),
+        f"{number}.level_strength": np.array([strength], np.uint32),
+    }
+
+
+@torch.no_grad()
+def _code_vectors(quantizer: Quantizer) -> Floats:
+    """Return [Q, K, D], whose sum over the Q indices of a cell is its code vector.
+
+    This is exact for quantizers that add the vectors of their indices. For others the prior predicts worse.
+    """
+    size = quantizer.codebook_size
+    device = next((tensor.device for tensor in quantizer.state_dict().values()), torch.device("cpu"))
+    if not quantizer.index_shape:
+        vectors = quantizer.decode_indices(torch.arange(size, device=device))
+        return vectors.double().cpu().numpy()[None]
+    count = int(np.prod(quantizer.index_shape))
+    zeros = torch.zeros(size, count, dtype=torch.long, device=device)
+    base = quantizer.decode_indices(zeros.view(size, *quantizer.index_shape))
+    of_stages = []
+    for stage in range(count):
+        indices = zeros.clone()
+        indices[:, stage] = torch.arange(size, device=device)
+        decoded = quantizer.decode_indices(indices.view(size, *quantizer.index_shape))
+        of_stages.append(decoded - base + base / count)
+    return torch.stack(of_stages).double().cpu().numpy()
+
+
+def _nominal_bits(recipe: ModelRecipe, images: Sequence[list[Integers]]) -> float:
+    return sum(
+        grid.size * log2(level.codebook_size)
+        for image in images
+        for grid, level in zip(image, recipe.levels, strict=True)
+    )
+
+
+def _coded_bits(prior: Prior, images: Sequence[list[Integers]]) -> int:
+    bits = 0
+    for image in images:
+        for level, grid in zip(prior.levels, image, strict=True):
+            writer = Writer()
+            level.walk(grid, writer)
+            bits += 8 * len(writer.finish())
+    return bits

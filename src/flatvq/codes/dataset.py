@@ -1,0 +1,198 @@
+"""PyTorch datasets of codes: one with random access, and one that streams row groups.
+
+Memory is bounded by row groups of 64 images, in each worker of a `DataLoader`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from flatvq.codes.manifest import CodeManifest, read_manifest
+from flatvq.codes.row_groups import RowGroup, read_row_group, row_groups_of
+from flatvq.codes.shards import Row
+from flatvq.errors import FlatvqError
+from flatvq.tokenizers import TokenizerLevel
+
+__all__ = ["CodeDataset", "CodeStream", "Codes", "complete_manifest"]
+
+
+class Codes(TypedDict):
+    """The codes of one image."""
+
+    key: str
+    """The name of the image in its data set."""
+    size: tuple[int, int]
+    """Rows and columns of pixels of the encoded image."""
+    levels: tuple[Tensor, ...]
+    """int64 [*index_shape, h, w] for each level, bottom first."""
+
+
+class _Folder:
+    """A folder of shards."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.manifest = complete_manifest(self.folder)
+        self._groups = tuple(row_groups_of(self.manifest))
+
+    @property
+    def levels(self) -> tuple[TokenizerLevel, ...]:
+        """The levels of the tokenizer, bottom first."""
+        return tuple(level.to_tokenizer_level() for level in self.manifest.tokenizer.levels)
+
+    def _read(self, group: RowGroup) -> list[Row]:
+        return read_row_group(self.folder, group, self.manifest)
+
+
+class CodeDataset(_Folder, Dataset[Codes]):
+    """The codes that `flatvq encode` wrote, with random access; a `torch.utils.data.Dataset`.
+
+    An access reads the row group of the image and keeps the last few row groups, so neighbouring images are
+    read once. To read all images in random order, `CodeStream` is faster.
+
+    Args:
+        folder: the folder of the shards and manifest.json.
+        cached_row_groups: how many row groups each worker keeps in memory.
+
+    Raises:
+        FlatvqError: if the manifest is missing or damaged, or some shards are not encoded yet.
+
+    Example:
+        With `tokenizer.levels`, the sizes of the vocabularies of a generator are known:
+
+        >>> CodeDataset("nowhere")
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: no manifest.json in 'nowhere': give a folder that `flatvq encode` wrote
+    """
+
+    def __init__(self, folder: str | Path, *, cached_row_groups: int = 8) -> None:
+        super().__init__(folder)
+        self.cached_row_groups = cached_row_groups
+        self._ends = list(accumulate(group.rows for group in self._groups))
+        self._cache: OrderedDict[int, list[Row]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self.manifest.rows
+
+    def __getitem__(self, index: int) -> Codes:
+        """Return the codes of an image.
+
+        Args:
+            index: the place of the image, in the order of the data set; negative from the end.
+
+        Raises:
+            IndexError: if there is no such image.
+            FlatvqError: if its shard is missing or damaged.
+        """
+        place = index + len(self) if index < 0 else index
+        if not 0 <= place < len(self):
+            raise IndexError(f"index {index} of {len(self)} images")
+        number = bisect_right(self._ends, place)
+        rows = self._rows(number)
+        return _codes(rows[place - self._ends[number]])
+
+    def _rows(self, number: int) -> list[Row]:
+        if number in self._cache:
+            self._cache.move_to_end(number)
+            return self._cache[number]
+        self._cache[number] = rows = self._read(self._groups[number])
+        while len(self._cache) > max(1, self.cached_row_groups):
+            self._cache.popitem(last=False)
+        return rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the cache out when the dataset is sent to a worker."""
+        return {**self.__dict__, "_cache": OrderedDict()}
+
+
+class CodeStream(_Folder, IterableDataset[Codes]):
+    """The codes that `flatvq encode` wrote, row group by row group; a `torch.utils.data.IterableDataset`.
+
+    The workers of a `DataLoader` and the processes of a training each read other row groups.
+
+    Args:
+        folder: the folder of the shards and manifest.json.
+        seed: shuffles row groups, and the images of each row group, in another order in each epoch; None for
+            the order of the data set.
+        rank: the number of this process.
+        world_size: the number of processes.
+
+    Raises:
+        FlatvqError: if the manifest is missing or damaged, or some shards are not encoded yet.
+
+    Example:
+        >>> CodeStream("nowhere", seed=0)
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: no manifest.json in 'nowhere': give a folder that `flatvq encode` wrote
+    """
+
+    def __init__(
+        self, folder: str | Path, *, seed: int | None = None, rank: int = 0, world_size: int = 1
+    ) -> None:
+        super().__init__(folder)
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        epoch: Any = torch.zeros((), dtype=torch.int64)
+        self._epoch: Tensor = epoch.share_memory_()  # workers that persist see its changes
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch. Call it before each iteration.
+
+        Args:
+            epoch: the number of the epoch.
+        """
+        self._epoch.fill_(epoch)
+
+    def __iter__(self) -> Iterator[Codes]:
+        """Yield the codes of this process and worker."""
+        info = get_worker_info()
+        workers, worker = (info.num_workers, info.id) if info is not None else (1, 0)
+        groups = self._order(len(self._groups))
+        for number in groups[self.rank * workers + worker :: self.world_size * workers]:
+            rows = self._read(self._groups[number])
+            yield from (_codes(rows[place]) for place in self._order(len(rows), number))
+
+    def _order(self, count: int, *purpose: int) -> list[int]:
+        """Return the order of row groups, or of the images of the row group of this number."""
+        if self.seed is None:
+            return list(range(count))
+        order = np.random.default_rng([self.seed, int(self._epoch), *purpose]).permutation(count)
+        return [int(place) for place in order]
+
+
+def complete_manifest(folder: Path) -> CodeManifest:
+    """Read the manifest of a folder whose shards are all encoded.
+
+    Raises:
+        FlatvqError: if it is missing or damaged, lists too few shards, or a shard has another size.
+    """
+    manifest = read_manifest(folder)
+    if not manifest.complete:
+        counts = f"{len(manifest.shards)} of {manifest.shard_count} shards"
+        raise FlatvqError(f"'{folder}' holds {counts}", "run the same `flatvq encode` again to finish it")
+    for shard in manifest.shards:
+        path = folder / shard.name
+        size = path.stat().st_size if path.is_file() else None
+        # Each image takes bytes, so this also bounds the number of images that a damaged manifest claims.
+        if size != shard.bytes or shard.rows > shard.bytes:
+            what = (
+                f"'{path}' has {size} bytes, not {shard.bytes}"
+                if size is not None
+                else f"no shard at '{path}'"
+            )
+            raise FlatvqError(what, "run the same `flatvq encode` again, which replaces damaged shards")
+    return manifest
+
+
+def _codes(row: Row) -> Codes:
+    levels = tuple(torch.from_numpy(level.astype(np.int64)) for level in row.levels)
+    return {"key": row.key, "size": (row.height, row.width), "levels": levels}

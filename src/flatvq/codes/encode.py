@@ -1,0 +1,181 @@
+"""Encodes images to shards of codes: decoding, encoding and writing overlap, and a killed encoding resumes.
+
+    threads          images of files ──▶ uint8 pixels     (a bounded number ahead)
+    one thread       pixels ──▶ batches                   (of one shard and one size)
+    this thread      batches ──▶ indices                  (the model, in float32)
+    one thread       indices ──▶ shard, manifest.json     (atomic, in order)
+
+A shard depends on its images, the tokenizer and the settings alone. Batches never span two shards, so a
+resumed encoding repeats the same computations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from flatvq.codes.ahead import bounded_map, iterate_ahead
+from flatvq.codes.arithmetic import float32_arithmetic, require_float32
+from flatvq.codes.manifest import CodeManifest, Shard, Unreadable, digest_of, shard_name, write_manifest
+from flatvq.codes.shards import Row, index_dtype, shard_bytes
+from flatvq.data import ImageSet, Region, UnreadableImageError
+from flatvq.data.manifest import decoding_threads
+from flatvq.data.types import Pixels
+from flatvq.errors import FlatvqError
+from flatvq.evaluate.batches import batches
+from flatvq.files import write_bytes
+from flatvq.model.pixels import with_channels
+from flatvq.tokenizers import Tokenizer
+
+__all__ = ["Encoder"]
+
+# Batches that are ready before the model needs them.
+_BATCHES_AHEAD = 2
+
+
+class _Batch(NamedTuple):
+    """Images of one size and one shard."""
+
+    shard: int
+    names: list[str]
+    pixels: Tensor
+    """uint8 [B, 3, H, W]."""
+
+
+@dataclass
+class Encoder:
+    """Encodes the images of a manifest that are not encoded yet."""
+
+    tokenizer: Tokenizer
+    """The tokenizer, in eval mode."""
+    images: ImageSet
+    """The images."""
+    crop: int
+    """Side of the centre crops; 0 for whole images."""
+    device: torch.device
+    """The device of the tokenizer."""
+    folder: Path
+    """The folder of the shards."""
+    manifest: CodeManifest
+    """What is encoded, and the shards that are complete."""
+
+    def run(self, progress: Callable[[int, int], None]) -> CodeManifest:
+        """Encode the missing shards.
+
+        Args:
+            progress: called with the number of images that are done and of all images.
+
+        Returns:
+            The manifest with all shards.
+        """
+        require_float32(self.tokenizer)
+        complete = {shard.name for shard in self.manifest.shards}
+        missing = [
+            number for number in range(self.manifest.shard_count) if self._name(number) not in complete
+        ]
+        total = self.manifest.images.count
+        done = total - sum(len(self.manifest.indices_of(number)) for number in missing)
+        progress(done, total)
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="flatvq-shards") as writer,
+            closing(iterate_ahead(self._batches(missing), _BATCHES_AHEAD)) as stream,
+            torch.inference_mode(),
+            float32_arithmetic(self.device),
+        ):
+            writing: Future[None] | None = None
+            pending = next(stream, None)
+            for number in missing:
+                rows: list[Row] = []
+                while pending is not None and pending.shard == number:
+                    rows += self._encode(pending)
+                    progress(done + len(rows), total)
+                    pending = next(stream, None)
+                done += len(self.manifest.indices_of(number))
+                if writing is not None:
+                    writing.result()
+                writing = writer.submit(self._write, number, rows)
+            if writing is not None:
+                writing.result()
+        progress(total, total)
+        return self.manifest
+
+    def _name(self, number: int) -> str:
+        return shard_name(number, self.manifest.shard_count)
+
+    def _batches(self, shards: Sequence[int]) -> Generator[_Batch, None, None]:
+        """Yield the images of some shards in batches, decoded ahead by threads."""
+        places = [index for number in shards for index in self.manifest.indices_of(number)]
+        size = self.manifest.settings.batch_size
+        with ThreadPoolExecutor(decoding_threads(), thread_name_prefix="flatvq-images") as pool:
+            decoded = bounded_map(pool, self._pixels, places, 2 * size + 2 * decoding_threads())
+            for number in shards:
+                chosen = islice(decoded, len(self.manifest.indices_of(number)))
+                readable = ((name, pixels) for name, pixels in chosen if pixels is not None)
+                for names, pixels in batches(readable, size):
+                    yield _Batch(number, names, pixels)
+
+    def _pixels(self, index: int) -> tuple[str, Pixels | None]:
+        """Decode an image; None if it is unreadable."""
+        height, width = self.images.size_of(index)
+        region = Region(0, 0, height, width)
+        if crop := self.crop:
+            region = Region((height - crop) // 2, (width - crop) // 2, crop, crop)
+        try:
+            return self.images.names[index], self.images.load_region(index, region)
+        except UnreadableImageError:
+            return self.images.names[index], None
+
+    def _encode(self, batch: _Batch) -> list[Row]:
+        height, width = batch.pixels.shape[2:]
+        pixels = with_channels(batch.pixels, self.tokenizer.preprocess.channels).to(self.device).float() / 255
+        below, right = -height % self.tokenizer.factor, -width % self.tokenizer.factor
+        if below or right:
+            pixels = F.pad(pixels, (0, right, 0, below), mode="replicate")
+        levels = self._checked(self.tokenizer.encode(pixels), pixels)
+        return [
+            Row(name, height, width, tuple(level[number] for level in levels))
+            for number, name in enumerate(batch.names)
+        ]
+
+    def _checked(self, indices: Sequence[Tensor], images: Tensor) -> list[np.ndarray[Any, Any]]:
+        """Return indices as arrays, after checking that they are those of the levels."""
+        arrays = []
+        for tensor, level in zip(indices, self.tokenizer.levels, strict=True):
+            array = tensor.cpu().numpy()
+            shape = (len(images), *level.shape_for(images.shape[2], images.shape[3]))
+            if array.shape != shape or array.min() < 0 or array.max() >= level.codebook_size:
+                what = f"the tokenizer returned indices of shape {list(array.shape)} from {array.min()} to "
+                what += f"{array.max()}, not {list(shape)} below {level.codebook_size}"
+                raise FlatvqError(what, "correct its levels")
+            arrays.append(array.astype(index_dtype(level.codebook_size)))
+        return arrays
+
+    def _write(self, number: int, rows: Sequence[Row]) -> None:
+        """Write a shard, then the manifest that lists it."""
+        settings = self.manifest.settings
+        content = shard_bytes(rows, self.tokenizer.levels, settings.row_group_size)
+        write_bytes(self.folder / self._name(number), content)
+        names = {self.images.names[index] for index in self.manifest.indices_of(number)}
+        unreadable = sorted(
+            (status.name, status.reason) for status in self.images.late_file_statuses if status.name in names
+        )
+        shard = Shard(
+            name=self._name(number),
+            rows=len(rows),
+            bytes=len(content),
+            sha256=digest_of(content),
+            unreadable=tuple(Unreadable(name=name, reason=reason) for name, reason in unreadable),
+        )
+        shards = sorted((*self.manifest.shards, shard), key=lambda each: each.name)
+        self.manifest = self.manifest.model_copy(update={"shards": tuple(shards)})
+        write_manifest(self.folder, self.manifest)

@@ -1,0 +1,195 @@
+"""Encodes a folder of images or a dataset: opens the images, starts or resumes, and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+from torch import nn
+
+from flatvq.codes.arithmetic import ARITHMETIC
+from flatvq.codes.encode import Encoder
+from flatvq.codes.manifest import (
+    NAME,
+    CodeManifest,
+    ImagesRecord,
+    Level,
+    Settings,
+    Shard,
+    TokenizerRecord,
+    digest_of,
+    read_manifest,
+    write_manifest,
+)
+from flatvq.codes.shards import ROW_GROUP_SIZE
+from flatvq.data import OpenedFolder, open_folder
+from flatvq.errors import FlatvqError
+from flatvq.evaluate.split import eval_mode
+from flatvq.recipe import DataRecipe
+from flatvq.records.run import FileRecord
+from flatvq.tokenizers import Preprocess, Tokenizer
+from flatvq.train.lock import locked
+from flatvq.versions import VERSION
+
+__all__ = ["device_of", "encode_images"]
+
+
+def encode_images(
+    tokenizer: Tokenizer,
+    images: str | Path,
+    out: str | Path,
+    *,
+    dataset: bool = False,
+    split: str = "train",
+    image_column: str = "image",
+    resize: int | None = None,
+    crop: int | None = None,
+    white_level: int = 0,
+    shard_size: int = 1000,
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> CodeManifest:
+    """Encode all images of a folder or a dataset to parquet shards, for the training of a generator.
+
+    A killed call resumes when it is repeated, and ends with the bytes of an undisturbed one on the same
+    machine. Images are decoded in threads while the tokenizer computes. Computations are in float32.
+
+    Args:
+        tokenizer: the tokenizer, on the device to compute on.
+        images: a folder of images with its sub-folders; or, with `dataset`, a Hugging Face dataset: a name on
+            the hub or a local folder.
+        out: the folder for shards and manifest.json; created if it does not exist.
+        dataset: whether `images` is a Hugging Face dataset.
+        split: the split of the dataset.
+        image_column: the column of the dataset that holds the images.
+        resize: pixels of the shorter side after scaling, 0 for none; None for that of the tokenizer.
+        crop: pixels of the side of the centre crop, 0 for whole images; None for `resize` if that is given,
+            or else for that of the tokenizer.
+        white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
+        shard_size: images of each shard.
+        batch_size: images that the tokenizer encodes at a time. It can change the index of a near-tie.
+        progress: called with the number of encoded images and of all images.
+
+    Returns:
+        The content of manifest.json.
+
+    Raises:
+        FlatvqError: if no image can be read, or `out` holds codes of another tokenizer, other images or other
+            settings.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from flatvq.model import build_vqvae
+        >>> from flatvq.recipe import CodebookRecipe, ModelRecipe
+        >>> from flatvq.tokenizers import VQVAETokenizer
+        >>> model = build_vqvae(ModelRecipe(width=8, residual_width=4), CodebookRecipe()).eval()
+        >>> tokenizer = VQVAETokenizer(model, Preprocess(crop=32), {})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (40, 40)).save(f"{folder}/black.png")
+        ...     manifest = encode_images(tokenizer, folder, f"{folder}/codes")
+        >>> [(shard.name, shard.rows) for shard in manifest.shards]
+        [('codes-00000-of-00001.parquet', 1)]
+    """
+    size = tokenizer.preprocess.with_size(resize, crop)
+    settings = Settings(
+        shard_size=shard_size,
+        row_group_size=min(ROW_GROUP_SIZE, shard_size),
+        batch_size=batch_size,
+        device=device_of(tokenizer).type,
+        white_level=white_level,
+    )
+    smallest = size.crop or tokenizer.factor
+    if dataset:
+        opened = _open_split(str(images), split, image_column, smallest, size.resize, white_level)
+    else:
+        opened = open_folder(images, smallest, size.resize, white_level, cache_mib=0)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, timeout=1, activity="encoding"), eval_mode(_module(tokenizer)):
+        manifest = _started(folder, _manifest(tokenizer, size, opened, settings))
+        encoder = Encoder(tokenizer, opened.images, size.crop, device_of(tokenizer), folder, manifest)
+        manifest = encoder.run(progress)
+    if not manifest.rows:
+        name, reason = manifest.unreadable[0]
+        what = f"none of the {manifest.images.count} images can be read, such as '{name}' ({reason})"
+        raise FlatvqError(what, "repair the files")
+    return manifest
+
+
+def device_of(tokenizer: Tokenizer) -> torch.device:
+    """Return the device of the weights of a tokenizer; the CPU if it has none."""
+    return next((weight.device for weight in _module(tokenizer).parameters()), torch.device("cpu"))
+
+
+def _module(tokenizer: Tokenizer) -> nn.Module:
+    return tokenizer if isinstance(tokenizer, nn.Module) else nn.Module()
+
+
+def _open_split(path: str, split: str, column: str, crop: int, resize: int, white_level: int) -> OpenedFolder:
+    from flatvq.data.huggingface import open_split
+
+    # A recipe has no crops below 16 pixels; `open_split` reads the crop as the smallest size alone.
+    recipe = DataRecipe(source="huggingface", path=path, split=split, image_column=column, cache_mib=0)
+    return open_split(recipe.model_copy(update={"crop": crop, "resize": resize, "white_level": white_level}))
+
+
+def _manifest(
+    tokenizer: Tokenizer, size: Preprocess, opened: OpenedFolder, settings: Settings
+) -> CodeManifest:
+    import pyarrow as pa
+
+    images = opened.images
+    levels = tuple(
+        Level(codebook_size=level.codebook_size, factor=level.factor, index_shape=tuple(level.index_shape))
+        for level in tokenizer.levels
+    )
+    return CodeManifest(
+        format=1,
+        tokenizer=TokenizerRecord(
+            id=tokenizer.id, factor=tokenizer.factor, channels=size.channels, levels=levels
+        ),
+        preprocess=size.to_dict(),
+        arithmetic=ARITHMETIC,
+        images=ImagesRecord(
+            count=len(images),
+            fingerprint=images.fingerprint,
+            names=digest_of("\n".join(images.names).encode()),
+        ),
+        settings=settings,
+        versions={
+            "flatvq": VERSION,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "pillow": PIL.__version__,
+            "pyarrow": pa.__version__,
+        },
+        files=tuple(
+            FileRecord(**asdict(file)) for file in opened.file_statuses if file.status != "converted"
+        ),
+    )
+
+
+def _started(folder: Path, manifest: CodeManifest) -> CodeManifest:
+    """Start in an empty folder, or return the manifest of an interrupted encoding with its intact shards."""
+    if not (folder / NAME).exists():
+        if stray := next(folder.glob("codes-*.parquet"), None):
+            raise FlatvqError(f"'{folder}' holds {stray.name} and no {NAME}", "choose another folder")
+        write_manifest(folder, manifest)
+        return manifest
+    stored = read_manifest(folder)
+    if difference := stored.difference(manifest):
+        what = f"'{folder}' holds codes with {difference}"
+        raise FlatvqError(what, "encode with what it was started with, or choose another folder")
+    return stored.model_copy(update={"shards": tuple(_intact(folder, stored.shards))})
+
+
+def _intact(folder: Path, shards: Iterable[Shard]) -> Iterable[Shard]:
+    for shard in shards:
+        path = folder / shard.name
+        if path.is_file() and digest_of(path.read_bytes()) == shard.sha256:
+            yield shard

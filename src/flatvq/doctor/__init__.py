@@ -1,0 +1,18 @@
+"""Examination of codebooks and indices from any source: usage, collapse, duplicates, norms, drift."""
+
+from flatvq.doctor.examine import Diagnosis, Finding, examine_codebook, examine_indices
+from flatvq.doctor.reading import StoredCodebook, StoredIndices, read_codebooks, read_indices
+from flatvq.doctor.report import Examination, examine
+
+__all__ = [
+    "Diagnosis",
+    "Examination",
+    "Finding",
+    "StoredCodebook",
+    "StoredIndices",
+    "examine",
+    "examine_codebook",
+    "examine_indices",
+    "read_codebooks",
+    "read_indices",
+]

@@ -1,0 +1,219 @@
+"""The checks: each looks for one fault of a codebook, and says what to do about it.
+
+Axes: K codes, D code dim.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flatvq.quantize import code_usage
+
+__all__ = ["Diagnosis", "Finding", "examine_codebook", "examine_indices"]
+
+# A codebook has collapsed below this share of its nominal bits in effect.
+_COLLAPSED_SHARE = 0.3
+# Share of dead codes that is worth a finding.
+_DEAD_SHARE = 0.05
+# Two codes nearer than this share of the median distance to the nearest code are near-duplicates.
+_NEAR = 0.02
+_NEAR_SHARE = 0.01
+# A norm this many times above or below the median is an outlier.
+_OUTLIER = 10.0
+_FEW_INDICES_PER_CODE = 10
+# Moving averages never become exactly zero: a code is dead below this share of uniform use.
+_DEAD_USE = 0.01
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fault."""
+
+    kind: str
+    """`non-finite`, `dead`, `collapsed`, `duplicates`, `near-duplicates`, `norms` or `drift`."""
+    text: str
+    """What is wrong, with numbers."""
+    advice: str
+    """What to do, in one line."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The state of one codebook or of the indices of one level."""
+
+    name: str
+    numbers: dict[str, Any]
+    """Statistics by name. Those that could not be computed are missing."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no fault was found."""
+        return not self.findings
+
+
+def examine_indices(name: str, counts: Tensor) -> Diagnosis:
+    """Examine the indices of one level.
+
+    Args:
+        name: the name of the level.
+        counts: int64 [K]: how often each index occurs.
+
+    Returns:
+        Usage, perplexity and effective bits, and what is wrong with them.
+
+    Example:
+        >>> examine_indices("level", torch.tensor([500, 500, 0, 0])).findings[0].text
+        '2 of 4 codes are dead (50.0 %)'
+    """
+    numbers, findings = _usage(counts, counts > 0, int(counts.sum()))
+    return Diagnosis(name, numbers, tuple(findings))
+
+
+def examine_codebook(name: str, code_vectors: Tensor, counts: Tensor | None = None) -> Diagnosis:
+    """Examine the code vectors of one codebook, and their use if the checkpoint records it.
+
+    Args:
+        name: the name of the codebook.
+        code_vectors: float32 [K, D].
+        counts: float64 [K]: use of each code, such as a moving average; None if unknown.
+
+    Returns:
+        Norms, distances and usage, and what is wrong with them.
+
+    Example:
+        >>> codes = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+        >>> codes[5] = codes[6]
+        >>> examine_codebook("codebook", codes).findings[0].text
+        '2 of 64 codes equal another code'
+    """
+    size, dim = code_vectors.shape
+    numbers: dict[str, Any] = {"codebook_size": size, "code_dim": dim}
+    broken = int((~code_vectors.isfinite()).any(dim=1).sum())
+    if broken:
+        text = f"{broken} of {size} code vectors hold NaN or infinity"
+        advice = "Load an earlier checkpoint, and lower the learning rate or clip gradients."
+        return Diagnosis(name, numbers, (Finding("non-finite", text, advice),))
+    findings: list[Finding] = []
+    use = None
+    if counts is not None and bool((counts >= 0).all()) and float(counts.sum()) > 0:
+        use = counts / counts.sum() * size
+        own, faults = _usage(counts, use >= _DEAD_USE, None)
+        numbers |= own
+        findings += faults
+    geometry, faults = _geometry(code_vectors, use)
+    return Diagnosis(name, numbers | geometry, (*findings, *faults))
+
+
+def _usage(counts: Tensor, alive: Tensor, indices: int | None) -> tuple[dict[str, Any], list[Finding]]:
+    """Return usage statistics and their faults. `indices` is their number, or None for moving averages."""
+    size = len(counts)
+    used = int(alive.sum())
+    shares = counts.double() / counts.sum()
+    entropy = -float((shares[shares > 0] * shares[shares > 0].log2()).sum())
+    nominal = math.log2(size)
+    numbers: dict[str, Any] = {
+        "codebook_size": size,
+        "used_codes": used,
+        "usage": used / size,
+        "perplexity": 2**entropy,
+        "effective_bits": entropy,
+        "nominal_bits": nominal,
+    }
+    if indices is not None:
+        numbers |= {"indices": indices, "codes_for_99": code_usage(counts).codes_for_99}
+    findings = []
+    enough = indices is None or indices >= _FEW_INDICES_PER_CODE * size
+    reachable = nominal if enough or indices is None else min(nominal, math.log2(max(2, indices)))
+    if size > 1 and entropy < _COLLAPSED_SHARE * reachable:
+        text = f"{entropy:.2f} of {nominal:.2f} bits are in effect (perplexity {2**entropy:.1f} of {size})"
+        advice = (
+            "Initialize the codebook from data and replace dead codes. If the latents hardly differ, "
+            "lower the commitment weight or start the level later."
+        )
+        findings.append(Finding("collapsed", text, advice))
+    dead = size - used
+    if enough and dead > _DEAD_SHARE * size:
+        text = f"{dead} of {size} codes are dead ({100 * dead / size:.1f} %)"
+        advice = "Replace dead codes during training (DeadCodeReplacement), or use fewer codes."
+        findings.append(Finding("dead", text, advice))
+    return numbers, findings
+
+
+def _geometry(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[Finding]]:
+    norms = codes.norm(dim=1)
+    median = float(norms.median())
+    numbers: dict[str, Any] = {
+        "norm_smallest": float(norms.min()),
+        "norm_median": median,
+        "norm_largest": float(norms.max()),
+    }
+    findings = []
+    if median > 0:
+        outside = (norms > _OUTLIER * median) | (norms < median / _OUTLIER)
+        if number := int(outside.sum()):
+            unused = "" if use is None else f"; {int((outside & (use < _DEAD_USE)).sum())} of them are dead"
+            text = f"the norm of {number} of {len(codes)} codes is {_OUTLIER:g} times off the median{unused}"
+            advice = "Latents do not reach such codes: replace them, or initialize the codebook from data."
+            findings.append(Finding("norms", text, advice))
+    nearest = _distance_to_nearest(codes)
+    typical = float(np.median(nearest))
+    numbers |= {"distance_to_nearest_median": typical, "distance_to_nearest_smallest": float(nearest.min())}
+    equal = int((nearest == 0).sum())
+    if equal:
+        text = f"{equal} of {len(codes)} codes equal another code"
+        advice = "All but the first of equal codes are never chosen: replace them by encoder outputs."
+        findings.append(Finding("duplicates", text, advice))
+    near = int(((nearest > 0) & (nearest < _NEAR * typical)).sum())
+    if near > max(1, _NEAR_SHARE * len(codes)):
+        text = (
+            f"{near} of {len(codes)} codes are nearer to another code than {_NEAR:.0%} of the median distance"
+        )
+        advice = "Jittered copies spend bits on nothing: use fewer codes, or replace them by encoder outputs."
+        findings.append(Finding("near-duplicates", text, advice))
+    return numbers, findings
+
+
+def _distance_to_nearest(codes: Tensor) -> np.ndarray:
+    """Return the distance of each code to the nearest other one, [K]; 0 exactly for equal codes."""
+    import faiss
+
+    rows = np.ascontiguousarray(codes.numpy(), dtype=np.float32)
+    index = faiss.IndexFlatL2(rows.shape[1])
+    index.add(rows)
+    _, neighbours = index.search(rows, 2)
+    # One of the two is the code itself, or another one that equals it.
+    own = np.arange(len(rows))
+    other = np.where(neighbours[:, 0] == own, neighbours[:, 1], neighbours[:, 0])
+    # The distance is computed again in float64, because FAISS subtracts squares.
+    distances: np.ndarray = np.linalg.norm(rows.astype(np.float64) - rows[other], axis=1)
+    return distances
+
+
+def drift(name: str, copies: list[Tensor]) -> Finding | None:
+    """Compare the same codebook of several processes or files.
+
+    Args:
+        name: the name of the codebook.
+        copies: float32 [K, D] of each file.
+
+    Returns:
+        The fault; None if all copies are equal bit for bit.
+    """
+    if len({tuple(copy.shape) for copy in copies}) > 1:
+        shapes = " and ".join(str(tuple(copy.shape)) for copy in copies)
+        return Finding("drift", f"{name} has the shapes {shapes}", "Compare checkpoints of one run.")
+    unequal = [number for number, copy in enumerate(copies[1:], 1) if not torch.equal(copy, copies[0])]
+    if not unequal:
+        return None
+    largest = max(float((copies[number] - copies[0]).abs().max()) for number in unequal)
+    rows = max(int((copies[number] != copies[0]).any(dim=1).sum()) for number in unequal)
+    text = f"{rows} of {len(copies[0])} codes differ between the files, by up to {largest:.3g}"
+    advice = "Sum counts and vectors over all processes before each update, and share the random draws."
+    return Finding("drift", text, advice)

@@ -1,0 +1,113 @@
+"""Compares exported programs with the tokenizer that they were exported from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flatvq.data import evaluation_crops, open_folder
+from flatvq.errors import FlatvqError
+from flatvq.evaluate.batches import batches
+from flatvq.export.programs import Program, load_program
+from flatvq.model import VQVAE
+from flatvq.model.pixels import with_channels
+
+__all__ = ["Parity", "check_programs", "compare_programs", "folder_batches", "noise_batches"]
+
+# Rounding decides between codes at nearly the same distance, and in a conditioned hierarchy each such index
+# changes the latents of the level below.
+_LEAST_EQUAL = 0.999
+_LARGEST_DECODE_ERROR = 1e-5
+_SIDE = 256
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The differences between a program and its tokenizer."""
+
+    indices: int
+    """Number of indices that were compared."""
+    differing: int
+    """Number of those that differ."""
+    largest_decode_error: float
+    """Largest difference of a pixel, in [0, 1], of images decoded from the same indices."""
+
+    @property
+    def share_equal(self) -> float:
+        """Share of indices that are equal."""
+        return 1 - self.differing / self.indices if self.indices else 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as a JSON object."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def compare_programs(model: VQVAE, program: Program, batches: Iterable[Tensor]) -> Parity:
+    """Encode and decode images by both.
+
+    Args:
+        model: the tokenizer, in eval mode.
+        program: the exported program.
+        batches: images float32 [B, C, H, W] in [0, 1].
+
+    Returns:
+        What differs. The rounding of a sum decides between two codes at nearly the same distance, so a few
+        indices of many may differ.
+    """
+    indices = differing = 0
+    error = 0.0
+    for images in batches:
+        expected, found = model.encode(images), program.encode(images)
+        indices += sum(level.numel() for level in expected)
+        differing += sum(int((a != b).sum()) for a, b in zip(expected, found, strict=True))
+        decoded = model.decode(expected).clamp(0, 1)
+        error = max(error, float((program.decode(list(expected)) - decoded).abs().max()))
+    return Parity(indices, differing, error)
+
+
+def check_programs(model: VQVAE, folder: Path, images: Iterable[Tensor]) -> Parity:
+    """Load exported programs and compare them with their tokenizer.
+
+    Args:
+        model: the tokenizer, in eval mode.
+        folder: the folder of the programs.
+        images: batches float32 [B, C, H, W] in [0, 1].
+
+    Raises:
+        FlatvqError: if more than 1 of 1,000 indices differ, or a decoded pixel differs by more than 1e-5.
+    """
+    parity = compare_programs(model, load_program(folder), images)
+    if parity.share_equal < _LEAST_EQUAL or parity.largest_decode_error > _LARGEST_DECODE_ERROR:
+        what = (
+            f"the programs in '{folder}' differ from the tokenizer: {parity.differing} of {parity.indices} "
+            f"indices, and decoded pixels by up to {parity.largest_decode_error:.1e}"
+        )
+        raise FlatvqError(what, "do not use them; try the other format, or another version of torch")
+    return parity
+
+
+def noise_batches(model: VQVAE) -> Iterator[Tensor]:
+    """Yield random images of several sizes."""
+    random = torch.Generator().manual_seed(1)
+    for batch, rows, columns in ((1, 8, 8), (3, 4, 12), (2, 2, 3)):
+        shape = (batch, model.recipe.channels, rows * model.factor, columns * model.factor)
+        coarse = torch.rand(batch, model.recipe.channels, rows + 1, columns + 1, generator=random)
+        yield torch.nn.functional.interpolate(coarse, shape[2:], mode="bilinear")
+
+
+def folder_batches(model: VQVAE, folder: Path) -> Iterator[Tensor]:
+    """Yield the centre crops of a folder's images, with a side of about 256 pixels.
+
+    Raises:
+        FlatvqError: if the folder holds no readable image.
+    """
+    crop = max(1, _SIDE // model.factor) * model.factor
+    opened = open_folder(folder, crop=crop, resize=crop)
+    for _, pixels in batches(evaluation_crops(opened.images, crop), 8):
+        yield with_channels(pixels, model.recipe.channels).float() / 255

@@ -1,0 +1,186 @@
+"""Writes and loads programs: ONNX graphs, and PyTorch's exported programs (`.pt2`)."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flatvq.errors import FlatvqError, MissingExtraError, nearest
+from flatvq.export.graphs import Decode, Encode, dynamic_shapes, examples
+from flatvq.files import write_bytes, write_json
+from flatvq.model import VQVAE
+from flatvq.versions import VERSION
+
+__all__ = ["FORMATS", "Program", "export", "load_program"]
+
+OPSET = 20
+"""Version of the ONNX operators."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A tokenizer that runs from exported files."""
+
+    encode: Callable[[Tensor], list[Tensor]]
+    """Images float32 [B, C, H, W] to the indices of each level, int64."""
+    decode: Callable[[Sequence[Tensor]], Tensor]
+    """Indices of each level to images float32 [B, C, H, W] in [0, 1]."""
+
+
+def export(model: VQVAE, folder: Path, kind: str) -> list[Path]:
+    """Write encoder and decoder of a tokenizer as programs.
+
+    The batch and the sides of the images are dynamic; the sides must be multiples of the total downsampling.
+
+    Args:
+        model: the tokenizer, in eval mode.
+        folder: the folder to write to; created if it does not exist.
+        kind: a key of `FORMATS`: `onnx` or `pt2`.
+
+    Returns:
+        The files: encoder, decoder and `program.json`, which describes them.
+
+    Raises:
+        FlatvqError: if there is no such format.
+        MissingExtraError: if a library that the format needs is not installed.
+    """
+    if kind not in FORMATS:
+        raise FlatvqError(f"no format is named {kind!r}", nearest(kind, FORMATS))
+    model = model.eval().float().cpu()
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{half}.{kind}" for half in ("encoder", "decoder")]
+    images, indices = examples(model)
+    of_images, of_indices = dynamic_shapes(model)
+    with _quiet():
+        FORMATS[kind].write(Encode(model), (images,), (of_images,), files[0])
+        FORMATS[kind].write(Decode(model), (indices,), (of_indices,), files[1])
+    described = {
+        "format": 1,
+        "flatvq": VERSION,
+        "kind": kind,
+        "factor": model.factor,
+        "channels": model.recipe.channels,
+        "levels": [
+            {"codebook_size": level.codebook_size, "index_shape": list(level.index_shape)}
+            for level in model.recipe.levels
+        ],
+    }
+    write_json(folder / "program.json", described)
+    return [*files, folder / "program.json"]
+
+
+def load_program(folder: Path) -> Program:
+    """Load the programs that `export` wrote.
+
+    Args:
+        folder: their folder.
+
+    Raises:
+        FlatvqError: if the folder holds no programs.
+    """
+    for kind, form in FORMATS.items():
+        files = [folder / f"{half}.{kind}" for half in ("encoder", "decoder")]
+        if all(file.is_file() for file in files):
+            return form.load(*files)
+    raise FlatvqError(f"'{folder}' holds no exported programs", "give the folder of `flatvq export`")
+
+
+@dataclass(frozen=True)
+class _Format:
+    write: Callable[[torch.nn.Module, tuple[Any, ...], tuple[Any, ...], Path], None]
+    load: Callable[[Path, Path], Program]
+
+
+def _write_pt2(module: torch.nn.Module, inputs: tuple[Any, ...], shapes: tuple[Any, ...], file: Path) -> None:
+    torch.export.save(torch.export.export(module, inputs, dynamic_shapes=shapes), file)
+
+
+def _load_pt2(encoder: Path, decoder: Path) -> Program:
+    encode, decode = (torch.export.load(file).module() for file in (encoder, decoder))
+    return Program(lambda images: list(encode(images)), lambda indices: decode(list(indices)))
+
+
+def _write_onnx(
+    module: torch.nn.Module, inputs: tuple[Any, ...], shapes: tuple[Any, ...], file: Path
+) -> None:
+    try:
+        import onnx
+        import onnxscript
+
+        from flatvq.export.onnx_lookup import translations
+    except ImportError:
+        raise MissingExtraError("ONNX export", "onnx and onnxscript", extra="onnx") from None
+    assert onnxscript
+    names = _names(module, inputs)
+    program = torch.onnx.export(
+        torch.export.export(module, inputs, dynamic_shapes=shapes),
+        (),
+        opset_version=OPSET,
+        custom_translation_table=translations(),
+        input_names=names[0],
+        output_names=names[1],
+        verbose=False,
+    )
+    assert program is not None
+    program.optimize()
+    proto = program.model_proto
+    onnx.checker.check_model(proto)
+    write_bytes(file, proto.SerializeToString())
+
+
+def _names(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[list[str], list[str]]:
+    levels = [f"level_{number}" for number in range(len(_model(module).recipe.levels))]
+    return (["images"], levels) if isinstance(module, Encode) else (levels, ["images"])
+
+
+def _model(module: torch.nn.Module) -> VQVAE:
+    model = module.model
+    assert isinstance(model, VQVAE)
+    return model
+
+
+def _load_onnx(encoder: Path, decoder: Path) -> Program:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("ONNX programs", "onnxruntime", extra="onnx") from None
+    encode, decode = (
+        onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        for file in (encoder, decoder)
+    )
+
+    def encoded(images: Tensor) -> list[Tensor]:
+        outputs = encode.run(None, {"images": images.numpy()})
+        return [torch.from_numpy(output) for output in outputs]
+
+    def decoded(indices: Sequence[Tensor]) -> Tensor:
+        feed = {f"level_{number}": level.numpy() for number, level in enumerate(indices)}
+        return torch.from_numpy(decode.run(None, feed)[0])
+
+    return Program(encoded, decoded)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what the exporters say about their own internals, such as that torchvision is not installed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+FORMATS = {"onnx": _Format(_write_onnx, _load_onnx), "pt2": _Format(_write_pt2, _load_pt2)}
+"""The formats by name."""

@@ -1,0 +1,67 @@
+"""The section `data` of a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from flatvq.recipe.extensions import SOURCES
+from flatvq.recipe.section import LONGEST_SIDE, NameIn, Section
+
+__all__ = ["DataRecipe"]
+
+
+class DataRecipe(Section):
+    """The images, how they are split, and how crops are cut."""
+
+    source: Annotated[str, NameIn(SOURCES)] = "photographs"
+    """`photographs`: the photographs that scikit-image and scikit-learn ship. `folder`: a folder of images,
+    including subfolders. `huggingface`: a dataset that Hugging Face `datasets` can read, local or from the
+    hub."""
+    path: str = ""
+    """The image folder, or the name or local path of a Hugging Face dataset. Relative paths start at the
+    working directory."""
+    configuration: str = ""
+    """Configuration name, for a Hugging Face dataset that has several."""
+    validation_path: str = ""
+    """Folder of the held-out images, or name of the held-out split of a Hugging Face dataset. Empty: hold out
+    `validation_share` of the files of `path`."""
+    split: str = "train"
+    """Training split of a Hugging Face dataset."""
+    image_column: str = "image"
+    """Column of a Hugging Face dataset that holds the images."""
+    streaming: bool = False
+    """Stream a Hugging Face dataset instead of downloading it first."""
+    limit: int = Field(0, ge=0)
+    """Largest number of training images; 0: all. With `streaming`, it bounds the memory that a large dataset
+    needs."""
+    validation_share: float = Field(0.1, gt=0, lt=1)
+    """Share of the files that is held out from training. With `source: photographs`, the share of each
+    photograph's longer side."""
+    tuning_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the training images that replaces the held-out images, which are then not used. `flatvq tune`
+    sets it for its trials."""
+    resize: int = Field(0, ge=0, le=LONGEST_SIDE)
+    """Length in pixels to which the shorter side of every image is scaled first (bicubic). 0: no scaling."""
+    white_level: int = Field(0, ge=0, le=65535)
+    """Sample value of white in files with more than 8 bits per sample that do not state it, such as 4095 for
+    12-bit samples stored in 16 bits. 0: the largest 16-bit value."""
+    crop: int = Field(64, ge=16, le=LONGEST_SIDE)
+    """Side in pixels of the square crops, for training and evaluation."""
+    flip: bool = True
+    """Mirror half of the training crops left to right."""
+    max_unreadable: float = Field(0.5, ge=0, le=1)
+    """Largest share of files that may be unreadable. With more, the study stops."""
+    cache_mib: int = Field(2048, ge=0)
+    """Memory in MiB for decoded images. Images that do not fit are decoded again each time."""
+
+    @model_validator(mode="after")
+    def _source_takes_paths(self) -> Self:
+        for key in ("path", "validation_path"):
+            if (value := getattr(self, key)) and self.source == "photographs":
+                raise ValueError(f"{key}={value} needs source=folder or huggingface, not {self.source},")
+        if self.configuration and self.source != "huggingface":
+            value = self.configuration
+            raise ValueError(f"configuration={value} needs source=huggingface, not {self.source},")
+        return self

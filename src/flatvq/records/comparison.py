@@ -1,0 +1,85 @@
+"""The comparisons of a study, its looks, and the design that was fixed before them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from flatvq.recipe.section import Seed
+from flatvq.records.reading import Count, Decibels, Number, Pair, Positive, Record, Several, Share
+
+__all__ = ["Compared", "Comparison", "Design", "EarlierDesign", "Look"]
+
+
+class Compared(Record):
+    """The result of a comparison: the metric of arm `a` minus that of `b`.
+
+    With four arms, it is the interaction (`a` - `b`) - (`c` - `d`).
+    """
+
+    a: str
+    b: str
+    c: str | None = None
+    d: str | None = None
+    difference: Decibels | None = None
+    interval90: Pair[Number | None] | None = None
+    verdict: str
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms, two or four."""
+        return tuple(filter(None, (self.a, self.b, self.c, self.d)))
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 90 % confidence interval; None if there are too few seeds for one."""
+        low, high = self.interval90 or (None, None)
+        return None if low is None or high is None else (low, high)
+
+
+class Comparison(Compared):
+    """A comparison after the last look. `per_seed` holds the differences of seeds that all arms finished."""
+
+    question: str
+    primary: bool = False
+    metric: str | None = None
+    margin: Annotated[float, Field(ge=0, le=1000)]
+    seeds: Count = 0
+    per_seed: Several[Decibels] = ()
+    degrees_of_freedom: Number | None = None
+    p_equivalence: Share | None = None
+    level: Share | None = None
+    normality_p: Share | None = None
+
+
+class Look(Record):
+    """The comparisons after a look. A look is recorded once, when its trials have ended."""
+
+    seeds: Positive
+    created: str
+    seconds: Number | None = None
+    comparisons: Several[Compared]
+
+
+class Design(Record):
+    """The rule that was fixed before the first trial. Together with the trials it decides every verdict."""
+
+    metric: str
+    margin: Annotated[float, Field(gt=0, le=1000)]
+    interval: str
+    looks: Several[Positive]
+    seeds: Several[Seed]
+    level: Share
+    """One-sided level of the interval at each look."""
+    primary: Several[str] = ()
+    comparisons: Several[Several[str]] = ()
+    arms: dict[str, str] = Field({})
+    """The hash of each arm's resolved recipe without its seed."""
+
+
+class EarlierDesign(Record):
+    """Another design that was tried in the same folder, and what it had shown."""
+
+    design: Design
+    looks: Several[Look] = ()

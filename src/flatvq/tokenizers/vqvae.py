@@ -1,0 +1,139 @@
+"""The tokenizers of flatvq: a `VQVAE` with its preprocessing, its configuration and its run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from flatvq.errors import FlatvqError
+from flatvq.files import write_text
+from flatvq.model import VQVAE, load_tokenizer, save_tokenizer
+from flatvq.model.tokenizer import read_config
+from flatvq.model.weights import inference_tensors
+from flatvq.recipe import load_trial
+from flatvq.tokenizers.card import model_card
+from flatvq.tokenizers.protocol import Preprocess, Tokenizer, TokenizerLevel
+
+__all__ = ["VQVAETokenizer", "load_folder"]
+
+
+class VQVAETokenizer(VQVAE, Tokenizer):
+    """A trained `VQVAE` with all that its users need; what `flatvq.load` returns.
+
+    Args:
+        model: the model, whose parts become those of the tokenizer.
+        preprocess: the size of images that it was trained on.
+        config: the content of its config.json.
+        run: the folder of the run that trained it, for the model card; None if unknown.
+
+    Example:
+        >>> from flatvq.model import build_vqvae
+        >>> from flatvq.recipe import CodebookRecipe, ModelRecipe
+        >>> recipe = ModelRecipe(width=8, residual_width=4)
+        >>> model = build_vqvae(recipe, CodebookRecipe())
+        >>> tokenizer = VQVAETokenizer(model, Preprocess(crop=64), {"model": recipe.model_dump(mode="json")})
+        >>> tokenizer.levels
+        (TokenizerLevel(codebook_size=1024, factor=4, index_shape=()),)
+    """
+
+    def __init__(
+        self, model: VQVAE, preprocess: Preprocess, config: Mapping[str, Any], run: Path | None = None
+    ) -> None:
+        nn.Module.__init__(self)  # not VQVAE's, which would build the parts again
+        # Attributes and parts are those of the model.
+        self.__dict__.update({**vars(model), "_modules": dict(model._modules)})
+        self.preprocess, self.config, self.run = preprocess, dict(config), run
+        self.train(model.training)
+
+    @property
+    def levels(self) -> tuple[TokenizerLevel, ...]:
+        """The grids of indices, bottom (the finest) first."""
+        levels, factor = [], 1
+        for level in self.recipe.levels:
+            factor *= level.downsample
+            levels.append(TokenizerLevel(level.codebook_size, factor, tuple(level.index_shape)))
+        return tuple(levels)
+
+    def inference_config(self) -> Mapping[str, Any]:
+        """Return the recipe of the model and the metric of its codebooks, without keys at their default."""
+        codebook = self.config.get("codebook", {})
+        return {
+            "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
+            "metric": codebook.get("metric", "euclidean"),
+        }
+
+    def inference_tensors(self) -> Mapping[str, Tensor]:
+        """Return weights and code vectors, without what only training reads."""
+        return inference_tensors(self)
+
+    def save_pretrained(
+        self, folder: str | Path, *, dtype: Literal["float32", "float16"] = "float32"
+    ) -> Path:
+        """Write config.json, model.safetensors and README.md, the layout of a repository on the hub.
+
+        What only training reads is left out. The README.md is a model card, written from the records of the
+        run that the tokenizer was loaded from.
+
+        Args:
+            folder: the folder; created if it does not exist.
+            dtype: the number format of the stored weights. float16 halves the size, and changes indices where
+                two codes are almost equally near. Computations are in float32 after loading.
+
+        Returns:
+            The folder.
+
+        Raises:
+            FlatvqError: if a record of the run is damaged.
+            NonFiniteError: if a weight is NaN or infinite, or too large for float16.
+        """
+        place = Path(folder)
+        size = {"resize": self.preprocess.resize, "crop": self.preprocess.crop}
+        save_tokenizer(place, self, {**self.config, "preprocess": size}, training_state=False, dtype=dtype)
+        stored = load_folder(place)  # rounding to float16 changes the identity
+        write_text(place / "README.md", model_card(stored, self.recipe, self.run, dtype))
+        return place
+
+
+def load_folder(folder: Path, device: str | torch.device = "cpu") -> VQVAETokenizer:
+    """Read a tokenizer of flatvq.
+
+    Args:
+        folder: the folder of a tokenizer, or of a finished run.
+        device: the device for the model.
+
+    Returns:
+        The tokenizer, in eval mode and float32.
+
+    Raises:
+        FlatvqError: if the folder holds no tokenizer, or a damaged one.
+        NonFiniteError: if a weight is NaN or infinite.
+    """
+    place = folder / "model" if (folder / "model").is_dir() else folder
+    run = _run_of(place)
+    model = load_tokenizer(place, device)
+    config = read_config(place)
+    size = config.get("preprocess")
+    if size is None and run is not None:
+        size = load_trial(run).data.model_dump(include={"resize", "crop"})
+    preprocess = _preprocess(size or {}, model.recipe.channels, place / "config.json")
+    return VQVAETokenizer(model, preprocess, config, run)
+
+
+def _run_of(place: Path) -> Path | None:
+    """Return the run whose folder `model` this is; None if it is that of no run."""
+    run = Path(os.path.abspath(place)).parent  # noqa: PTH100  (resolve() would follow a link out of the run)
+    return run if place.name == "model" and (run / "recipe.json").is_file() else None
+
+
+def _preprocess(size: Any, channels: int, origin: Path) -> Preprocess:
+    keys = ("resize", "crop")
+    values = [size.get(key, 0) for key in keys] if isinstance(size, dict) else []
+    if not values or any(type(value) is not int or not 0 <= value <= 65_536 for value in values):
+        what = f"'{origin}' holds no valid 'preprocess'"
+        raise FlatvqError(what, 'write it like {"resize": 0, "crop": 64}, or remove it')
+    return Preprocess(resize=values[0], crop=values[1], channels=channels)

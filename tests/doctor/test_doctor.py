@@ -1,0 +1,266 @@
+"""Planted faults are found, and healthy codebooks are not flagged. Files of other libraries are read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from flatvq import cli
+from flatvq.doctor import examine, examine_codebook, examine_indices, read_codebooks, read_indices
+from flatvq.errors import FlatvqError
+from flatvq.quantize import DeadCodeReplacement, VectorQuantizer, code_usage
+
+MODELS = sorted((Path(__file__).parents[2] / "results" / "headline" / "models").glob("*/model.safetensors"))
+K, D = 256, 8
+
+
+def codes(seed: int = 0) -> Tensor:
+    return torch.randn(K, D, generator=torch.Generator().manual_seed(seed))
+
+
+def kinds(path: Path, *others: Path) -> list[str]:
+    return [fault.kind for one in examine([path, *others]).diagnoses for fault in one.findings]
+
+
+def saved(folder: Path, vectors: Tensor, counts: Tensor | None = None, name: str = "a") -> Path:
+    tensors = {"quantizer.codebook.weight": vectors.contiguous()}
+    if counts is not None:
+        tensors["quantizer.codebook.counts"] = counts
+    save_file(tensors, folder / f"{name}.safetensors")
+    return folder / f"{name}.safetensors"
+
+
+def test_a_healthy_codebook_is_not_flagged(tmp_path: Path) -> None:
+    assert kinds(saved(tmp_path, codes(), torch.rand(K) + 0.5)) == []
+
+
+def test_a_trained_codebook_is_not_flagged(tmp_path: Path) -> None:
+    quantizer = VectorQuantizer(64, 4, replacement=DeadCodeReplacement(every=5, stop=100))
+    random = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        quantizer(torch.randn(2048, 4, generator=random))
+    torch.save(
+        {"state_dict": {"model.quantize." + k: v for k, v in quantizer.state_dict().items()}},
+        tmp_path / "a.pt",
+    )
+    (diagnosis,) = examine([tmp_path / "a.pt"]).diagnoses
+    assert diagnosis.healthy
+    assert diagnosis.numbers["used_codes"] == 64
+    assert 5 < diagnosis.numbers["effective_bits"] <= 6
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.parent.name)
+def test_the_committed_tokenizers_are_read(path: Path) -> None:
+    diagnoses = examine([path.parent]).diagnoses
+    assert [one.healthy for one in diagnoses] == [True] * len(diagnoses)
+    assert len(diagnoses) in (1, 2)
+
+
+def dead(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    counts = torch.ones(K)
+    counts[: K // 4] = 1e-5
+    return vectors, counts
+
+
+def collapsed(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    counts = torch.full((K,), 1e-6)
+    counts[:2] = 100.0
+    return vectors, counts
+
+
+def duplicated(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    vectors[7] = vectors[200]
+    return vectors, torch.ones(K)
+
+
+def jittered(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    vectors[: K // 8] = vectors[K // 8 : K // 4] + 1e-4
+    return vectors, torch.ones(K)
+
+
+def far(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    vectors[3] *= 1000
+    return vectors, torch.ones(K)
+
+
+def broken(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    vectors[3, 2] = torch.nan
+    return vectors, torch.ones(K)
+
+
+@pytest.mark.parametrize(
+    ("plant", "expected"),
+    [
+        (dead, ["dead"]),
+        (collapsed, ["collapsed", "dead"]),
+        (duplicated, ["duplicates"]),
+        (jittered, ["near-duplicates"]),
+        (far, ["norms"]),
+        (broken, ["non-finite"]),
+    ],
+)
+def test_a_planted_fault_is_found(
+    plant: Callable[[Tensor], tuple[Tensor, Tensor]], expected: list[str], tmp_path: Path
+) -> None:
+    result = examine([saved(tmp_path, *plant(codes()))])
+    assert [fault.kind for fault in result.diagnoses[0].findings] == expected
+    text = result.to_text()
+    for fault in result.diagnoses[0].findings:
+        assert f"{fault.kind}: {fault.text}. {fault.advice}" in text
+        assert fault.advice.count("\n") == 0
+
+
+def test_unsynchronized_processes_are_found(tmp_path: Path) -> None:
+    other = codes()
+    other[5, 1] += 1e-6
+    paths = saved(tmp_path, codes(), name="rank0"), saved(tmp_path, other, name="rank1")
+    assert kinds(*paths) == ["drift"]
+    assert "1 of 256 codes differ" in examine(list(paths)).to_text()
+    assert kinds(paths[0], saved(tmp_path, codes(), name="rank2")) == []
+    assert kinds(paths[0], saved(tmp_path, codes()[:100], name="rank3")) == ["drift"]
+
+
+def test_distances_agree_with_brute_force() -> None:
+    vectors = codes() + 1000.0  # far from zero, where squares lose digits
+    diagnosis = examine_codebook("far", vectors)
+    distances = torch.cdist(vectors.double(), vectors.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    nearest = distances.fill_diagonal_(torch.inf).min(dim=1).values
+    assert diagnosis.numbers["distance_to_nearest_median"] == pytest.approx(
+        float(np.median(nearest)), rel=0.02
+    )
+    assert diagnosis.numbers["distance_to_nearest_smallest"] == pytest.approx(float(nearest.min()), rel=0.1)
+
+
+def test_the_usage_of_indices_agrees_with_code_usage(tmp_path: Path) -> None:
+    indices = np.random.default_rng(0).zipf(1.3, 20_000) % 500
+    np.save(tmp_path / "top.npy", indices.reshape(20, 1000).astype(np.uint16))
+    (diagnosis,) = examine([tmp_path / "top.npy"], codebook_size=512).diagnoses
+    expected = code_usage(torch.from_numpy(np.bincount(indices, minlength=512)))
+    assert diagnosis.name == "top"
+    assert diagnosis.numbers["used_codes"] == expected.used_codes
+    assert diagnosis.numbers["perplexity"] == pytest.approx(expected.perplexity)
+    assert diagnosis.numbers["codes_for_99"] == expected.codes_for_99
+
+
+def test_few_indices_are_not_called_dead_codes() -> None:
+    counts = torch.zeros(1024, dtype=torch.int64)
+    counts[torch.randperm(1024, generator=torch.Generator().manual_seed(0))[:64]] = 1
+    assert examine_indices("an image", counts).healthy
+
+
+def test_indices_in_parquet_are_read_by_column(tmp_path: Path) -> None:
+    rows = [[1, 2, 3, 3], [0, 1]]
+    table = pa.table(
+        {"key": ["a", "b"], "width": [8, 8], "level_0": rows, "level_1": pa.array([5, 7], pa.int32())}
+    )
+    pq.write_table(table, tmp_path / "codes-0.parquet")
+    pq.write_table(table, tmp_path / "codes-1.parquet")
+    for path, times in ((tmp_path / "codes-0.parquet", 1), (tmp_path, 2)):
+        levels = read_indices(path, codebook_size=8)
+        assert [level.name for level in levels] == ["level_0", "level_1"]
+        assert levels[0].counts.tolist() == [times * n for n in (1, 2, 1, 2, 0, 0, 0, 0)]
+        assert levels[1].counts.tolist() == [times * n for n in (0, 0, 0, 0, 0, 1, 0, 1)]
+
+
+def test_checkpoints_of_another_library_are_read(tmp_path: Path) -> None:
+    peer = pytest.importorskip("vector_quantize_pytorch", reason="the bench extra is not installed")
+    quantizer = peer.VectorQuantize(dim=D, codebook_size=32)
+    quantizer(torch.randn(4, 64, D, generator=torch.Generator().manual_seed(0)))
+    torch.save({"model": {"vq": quantizer.state_dict()}, "step": 3}, tmp_path / "peer.pth")
+    (book,) = read_codebooks(tmp_path / "peer.pth")
+    assert book.code_vectors.equal(quantizer.codebook.float())
+    assert book.counts is not None
+    assert book.counts.shape == (32,)
+
+
+@pytest.mark.parametrize(
+    "name", ["quantize.embedding.weight", "vq_model.quantizer.embed", "quantizer._codebook.embed"]
+)
+def test_the_names_of_other_libraries_are_known(name: str, tmp_path: Path) -> None:
+    encoder = {"encoder.conv.weight": torch.randn(8, 3, 3, 3), "token_embedding.weight": torch.randn(9, 9)}
+    save_file({**encoder, name: codes()}, tmp_path / "a.safetensors")
+    (book,) = read_codebooks(tmp_path / "a.safetensors")
+    assert (book.name, book.counts) == (name, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"encoder.weight": torch.zeros(3, 3)}, "no tensor of .* is a codebook; it holds encoder.weight"),
+        ({}, "it holds no tensors"),
+    ],
+)
+def test_a_file_without_a_codebook_is_refused(
+    content: dict[str, Tensor], message: str, tmp_path: Path
+) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(FlatvqError, match=message):
+        examine([tmp_path / "a.pt"])
+
+
+def write(path: Path, array: np.ndarray) -> Path:
+    np.save(path, array)
+    return path
+
+
+def test_bad_indices_are_refused_in_one_line(tmp_path: Path) -> None:
+    cases = {
+        "holds the index -1": np.array([0, -1]),
+        "holds the index 9": np.array([0, 9]),
+        "has the dtype float64": np.array([0.5]),
+        "is empty": np.array([], dtype=np.int64),
+    }
+    for message, array in cases.items():
+        with pytest.raises(FlatvqError, match=message) as error:
+            examine([write(tmp_path / "x.npy", array)], codebook_size=8)
+        assert "\n" not in str(error.value)
+    with pytest.raises(FlatvqError, match="give indices below"):
+        examine([write(tmp_path / "x.npy", np.array([2**40]))])
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.parquet", "a.pt", "a.safetensors", "folder"])
+def test_damaged_files_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"\x93NUMPY\x01garbage")
+    with pytest.raises(FlatvqError) as error:
+        examine([path])
+    assert "\n" not in str(error.value)
+    with pytest.raises(FlatvqError, match="does not exist"):
+        examine([tmp_path / f"no-{name}"])
+
+
+def test_the_command_prints_text_json_and_a_page(tmp_path: Path, monkeypatch, capsys) -> None:
+    faulty = str(saved(tmp_path, *duplicated(codes())))
+    page = tmp_path / "page.html"
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["flatvq", "doctor", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), capsys.readouterr().out
+
+    code, text = run(faulty, "--page", str(page))
+    assert code == 1
+    assert "2 of 256 codes equal another code" in text
+    assert "2 of 256 codes equal another code" in page.read_text()
+    code, text = run(faulty, "--json")
+    result = json.loads(text)
+    assert (code, result["healthy"], result["codebooks"][0]["findings"][0]["kind"]) == (
+        1,
+        False,
+        "duplicates",
+    )
+    assert run(str(saved(tmp_path, codes(), name="b")))[0] == 0
