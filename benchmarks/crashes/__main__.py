@@ -18,6 +18,7 @@ from benchmarks.crashes.killer import Killer, missing
 from benchmarks.crashes.matrix import Instant, Matrix, Undisturbed
 from benchmarks.crashes.programs import Forked, command
 from benchmarks.crashes.scenarios import SCENARIOS
+from flatvq.versions import commit
 
 RECORD = Path(__file__).parents[2] / "results" / "crashes.json"
 _PACKAGES = ("flatvq", "torch", "safetensors", "numpy", "pyarrow", "pillow", "optuna", "tensorboard")
@@ -43,6 +44,7 @@ def main() -> None:
         "format": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "python -m benchmarks.crashes",
+        "commit": commit(),
         "machine": _machine(),
         "packages": {name: version(name) for name in _PACKAGES},
         "forked": found,

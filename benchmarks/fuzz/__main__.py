@@ -4,7 +4,9 @@
     python -m benchmarks.fuzz --again images 0 1234         reads input 1234 of seed 0, and leaves its files
                                                             in the folder fuzz-input
 
-Targets that the record has already, with as many inputs and the same versions, are not read again.
+The record states for each target the commit of flatvq that was tested. A target that the record has already,
+with the same seed, as many inputs and the same versions of other packages, is skipped unless `--only` names
+it.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from typing import Any
 from benchmarks.fuzz.child import LIMIT_SECONDS, Batch, files_of, made
 from benchmarks.fuzz.runner import ROOT, batches_of, merged, run, write_corpus_in
 from benchmarks.fuzz.targets import TARGETS
+from flatvq.versions import VERSION, commit
 
 RECORD = ROOT / "results" / "fuzz.json"
 PACKAGES = (
     "constriction",
-    "flatvq",
     "numpy",
     "pillow",
     "pyarrow",
@@ -54,10 +56,10 @@ def main() -> None:
         record = json.loads(asked.out.read_text(encoding="utf-8")) if asked.out.is_file() else {}
         head = _head()
         known = {found["target"]: found for found in record.get("targets", [])}
-        if record.get("packages") != head["packages"]:
+        if not record.get("packages", {}).items() <= head["packages"].items():
             known = {}
         for target in asked.only or TARGETS:
-            if known.get(target, {}).get("count", 0) >= asked.count and known[target]["seed"] == asked.seed:
+            if not asked.only and _has(known.get(target), asked.seed, asked.count):
                 continue
             print(f"fuzz: {target}", file=sys.stderr, flush=True)
             known[target] = _found(corpus, Path(name) / "work", target, asked.seed, asked.count)
@@ -84,12 +86,18 @@ def again(corpus: Path, folder: Path, batch: Batch) -> None:
         os.chdir(kept)
 
 
+def _has(found: dict[str, Any] | None, seed: int, count: int) -> bool:
+    return found is not None and found["seed"] == seed and found["count"] >= count
+
+
 def _found(corpus: Path, folder: Path, target: str, seed: int, count: int) -> dict[str, Any]:
     found = merged([result for _, result in run(corpus, folder, batches_of(target, seed, 0, count))])
     faults = [{"number": number, "fault": fault} for number, fault in sorted(found.faults.items())]
     return {
         "target": target,
         "reads": (TARGETS[target].__doc__ or "").splitlines()[0],
+        "flatvq": VERSION,
+        "commit": commit(),
         "seed": seed,
         "count": sum(found.outcomes.values()),
         "outcomes": dict(sorted(found.outcomes.items())),

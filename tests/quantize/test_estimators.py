@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flatvq.errors import FlatvqError
 from flatvq.quantize import rotation_trick, straight_through
 
 BOTH = pytest.mark.parametrize("estimator", [straight_through, rotation_trick])
@@ -104,3 +105,12 @@ def test_rows_without_a_rotation_do_not_spoil_the_others():
     e = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     to_vectors, _ = gradient(rotation_trick, z, e, torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
     torch.testing.assert_close(to_vectors, torch.tensor([[1.0, 0.0], [2.0, 0.0]]))
+
+
+@BOTH
+@pytest.mark.parametrize("shape", [(2,), (1, 2), (3, 4)])
+@pytest.mark.usefixtures("unchecked")
+def test_vectors_and_codes_of_other_shapes_are_refused(estimator, shape):
+    with pytest.raises(FlatvqError) as caught:
+        estimator(torch.zeros(3, 2), torch.zeros(shape))
+    assert f"vectors of shape [3, 2] and codes of shape {list(shape)}" in str(caught.value)

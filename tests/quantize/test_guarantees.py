@@ -97,6 +97,18 @@ def test_values_that_are_not_finite_are_refused_and_teach_nothing(name, train, v
 
 
 @EVERY
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_values_that_are_not_finite_initialize_nothing(name, value):
+    quantizer = BUILDERS[name]()
+    before = state(quantizer)
+    bad = latents(quantizer.input_dim, 8, 3, 3)
+    bad.view(-1)[-1] = value
+    with pytest.raises(NonFiniteError):
+        quantizer(bad)
+    assert same(state(quantizer), before)
+
+
+@EVERY
 def test_huge_values_are_no_infinity(name):
     quantizer = trained(name).eval()
     huge = 1e37 * latents(quantizer.input_dim, 40)
@@ -113,6 +125,16 @@ def test_latents_on_another_device_are_refused(name):
         quantizer(torch.zeros(2, quantizer.input_dim, device="meta"))
     with pytest.raises(FlatvqError, match="on meta"):
         quantizer.decode_indices(indices_of(quantizer, torch.zeros(2, dtype=torch.int64, device="meta")))
+
+
+@EVERY
+def test_a_mask_on_another_device_is_refused(name):
+    quantizer = trained(name)
+    mask = torch.ones(2, 3, dtype=torch.bool, device="meta")
+    with pytest.raises(FlatvqError, match="mask is on meta"):
+        quantizer(latents(quantizer.input_dim, 2, 3), mask=mask)
+    with pytest.raises(FlatvqError, match="mask is on meta"):
+        quantizer.decode_indices(indices_of(quantizer, torch.zeros(2, 3, dtype=torch.int64)), mask=mask)
 
 
 # --- indices
@@ -413,6 +435,8 @@ def test_training_mode_is_refused_where_nothing_learned_could_be_kept(name):
         torch.vmap(lambda one: quantizer(one[None]).indices)(inputs)
     with pytest.raises(FlatvqError, match=r"eval\(\)"):
         torch.jit.trace(Encode(quantizer), inputs, check_trace=False)
+    with pytest.raises(FlatvqError, match=r"eval\(\)"):
+        torch.export.export(Encode(quantizer), (inputs,))
     assert same(state(quantizer), before)
 
 

@@ -8,9 +8,6 @@ import pytest
 import torch
 from tests.quantize.ranks import SIZES
 
-from flatvq.errors import FlatvqError
-from flatvq.quantize import Gradient, KMeansInit, VectorQuantizer
-
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 
@@ -94,13 +91,3 @@ def test_fsdp2_in_bfloat16_keeps_its_state_in_float32(seen, update):
     assert len(sharded["events"]) == len(whole["events"])
     for name, expected in whole["state"].items():
         assert sharded["state"][name].dtype == expected.dtype, name
-
-
-def test_fsdp1_is_refused_for_codes_that_learn_by_gradients():
-    # FSDP1 needs a GPU; this is the mark that it leaves on a parameter.
-    from torch.distributed.fsdp._common_utils import _set_fsdp_flattened
-
-    quantizer = VectorQuantizer(8, 4, update=Gradient(), init=KMeansInit(1))
-    _set_fsdp_flattened(quantizer.codebook.weight)
-    with pytest.raises(FlatvqError, match="FSDP1"):
-        quantizer(torch.randn(20, 4, generator=torch.Generator().manual_seed(0)))

@@ -119,8 +119,10 @@ def test_usage_of_several_codebooks():
         ((0, 4, 2), {}, "codebook_size is 0"),
         ((16, 4, 2), {"metric": "cosine"}, "no setting metric"),
         ((16, 4, 2), {"input_dim": 8}, "no setting input_dim"),
+        *[((16, 4, 2), {"seed": value}, f"seed is {value!r}") for value in (-1, 2.5, "4", True)],
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_settings_out_of_range_are_refused(arguments, settings, message):
     with pytest.raises(FlatvqError, match=message):
         ResidualQuantizer(*arguments, **settings)

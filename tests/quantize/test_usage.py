@@ -112,6 +112,21 @@ def test_integers_of_any_size_and_shape_are_counted(dtype):
     assert counter.counts.tolist() == [1, 2, 0, 2]
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_tensor_is_refused():
+    with pytest.raises(FlatvqError, match="not a tensor"):
+        UsageCounter(4).add([0, 1])
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 1), (2, 1, 3)])
+@pytest.mark.usefixtures("unchecked")
+def test_indices_without_the_axis_of_codebooks_are_refused(shape):
+    counter = UsageCounter(4, (3,))
+    with pytest.raises(FlatvqError, match=r"\[B, 3, \*grid\]"):
+        counter.add(torch.zeros(shape, dtype=torch.int64))
+    assert not counter.counts.any()
+
+
 def test_masked_indices_do_not_count():
     counter = UsageCounter(4)
     counter.add(torch.tensor([[0, -1], [3, 99]]), mask=torch.tensor([[True, False], [True, False]]))
@@ -132,14 +147,14 @@ def test_a_size_that_is_no_whole_number_is_refused(size, unchecked):
 
 
 @pytest.mark.parametrize(
-    "counts",
+    ("counts", "message"),
     [
-        torch.tensor([1, -1]),
-        torch.tensor([0.5, 0.5]),
-        torch.tensor([[1, 2], [0, 0]]),
-        torch.ones(1, 1, 2, dtype=torch.int64),
+        (torch.tensor([3, -1]), "a count is -1"),
+        (torch.tensor([0.5, 0.5]), "not integers"),
+        (torch.tensor([[1, 2], [0, 0]]), "no index was counted"),
+        (torch.ones(1, 1, 2, dtype=torch.int64), "3 axes"),
     ],
 )
-def test_what_is_no_histogram_is_refused(counts):
-    with pytest.raises(FlatvqError):
+def test_what_is_no_histogram_is_refused(counts, message):
+    with pytest.raises(FlatvqError, match=message):
         code_usage(counts)

@@ -17,7 +17,7 @@ from flatvq.deprecation import renamed_attribute
 from flatvq.quantize.checks import require_indices, require_mask
 from flatvq.quantize.precision import Float32Module
 from flatvq.quantize.result import Quantized
-from flatvq.shapes import require_axes, require_floating, require_integers
+from flatvq.shapes import require_axes, require_floating
 
 __all__ = ["Quantizer"]
 
@@ -108,7 +108,6 @@ class Quantizer(Float32Module):
             FlatvqError: if an index is outside [0, K), or a shape, dtype or device does not match.
         """
         require_axes(indices, "indices", "B", *self.index_shape, "*grid")
-        require_integers(indices, "indices")
         flat, grid = _channel_last(indices) if self.index_shape else (indices.flatten(), indices.shape)
         valid = None
         if mask is not None:

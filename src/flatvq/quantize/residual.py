@@ -72,8 +72,6 @@ class ResidualQuantizer(Quantizer):
                 raise FlatvqError(
                     f"a residual quantizer has no setting {name}", "residuals need the Euclidean code space"
                 )
-        self.codebook_size = whole("codebook_size", codebook_size, 1)
-        self.input_dim = self.code_dim = whole("code_dim", code_dim, 1)
         self.index_shape = (whole("stages", stages, 1),)
         self.estimator = estimator
         seed = whole("seed", seed, 0)
@@ -81,6 +79,8 @@ class ResidualQuantizer(Quantizer):
             VectorQuantizer(codebook_size, code_dim, seed=derived_seed(seed, "stage", stage), **settings)
             for stage in range(stages)
         ]
+        self.codebook_size = quantizers[0].codebook_size
+        self.input_dim = self.code_dim = quantizers[0].code_dim
         self.stages = nn.ModuleList(quantizers)
         for previous, stage in pairwise(quantizers):
             stage.codebook.init_after(previous.codebook)

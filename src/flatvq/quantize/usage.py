@@ -128,7 +128,8 @@ class UsageCounter:
         if self.index_shape:
             require_axes(indices, "indices", "B", *self.index_shape, "*grid")
             indices = indices.movedim(1, -1)
-        require_axes(indices, "indices", "*grid")
+        else:
+            require_axes(indices, "indices", "*grid")
         if mask is not None:
             require_mask(mask, indices.shape[: indices.ndim - len(self.index_shape)], indices.device)
         require_indices(indices, self.codebook_size, mask)
