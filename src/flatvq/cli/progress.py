@@ -80,7 +80,12 @@ class _Lines:
         self.last_time = time.monotonic()
 
     def show(self, progress: StudyProgress) -> None:
-        ended = {_name(outcome): outcome for outcome in progress.outcomes if outcome.status in _ENDED}
+        # Trials that an earlier call trained have no time.
+        ended = {
+            _name(outcome): outcome
+            for outcome in progress.outcomes
+            if outcome.status in _ENDED and outcome.seconds is not None
+        }
         new = sorted(ended.keys() - self.printed)
         self.printed = set(ended)
         if not new and time.monotonic() - self.last_time < _LINE_EVERY_SECONDS:
