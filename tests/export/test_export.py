@@ -87,7 +87,7 @@ def test_a_trained_tokenizer_has_no_differing_index_on_photographs(name: str, tm
     folders = sorted(HEADLINE.glob(f"{name}*"))
     if not SAMPLE.is_dir() or not folders:
         pytest.skip("the photographs or the tokenizer are not on this machine")
-    parity = exported(tmp_path / "out", folders[0], "onnx", SAMPLE / "validation")
+    parity = exported(tmp_path / "out", folders[0], "onnx", SAMPLE / "val")
     assert parity["indices"] > 40_000
     assert parity["differing"] <= parity["indices"] // 10_000, "more than near-ties"
     assert parity["largest_decode_error"] < 2e-6
