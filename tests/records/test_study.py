@@ -94,6 +94,13 @@ def test_a_run_outside_of_the_study_is_not_packed(tmp_path: Path, run: str) -> N
     assert not (tmp_path / "packed").exists()
 
 
+@pytest.mark.parametrize("run", ["runs/" + 256 * "x", "runs/" + 128 * "ä", 2100 * "x/"])
+def test_a_run_whose_path_is_too_long_is_not_packed(tmp_path: Path, run: str) -> None:
+    folder = _edited(STUDIES[0], tmp_path, lambda tree: tree["trials"][0].update(run=run))
+    with pytest.raises(FlatvqError, match=f"has a path of {len(run)} characters"):
+        pack(folder, tmp_path / "packed")
+
+
 @pytest.mark.parametrize(
     ("edit", "named"),
     [
