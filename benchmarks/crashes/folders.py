@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 __all__ = ["damaged_files", "results"]
 
 # What differs between two undisturbed runs, too.
-_TIMES = frozenset({"created", "seconds", "images_per_second"})
+_TIMES = frozenset({"created", "seconds", "seconds_per_step", "images_per_second"})
 # Logs, locks and TensorBoard's copy of the records.
 _LEFT_OUT = frozenset({"log.txt", ".lock", "journal.log", "journal.log.lock", "tensorboard"})
 _KINDS = ("train", "validation", "init", "replacement")

@@ -185,7 +185,7 @@ def test_a_broken_pipe_stops_the_trials_of_a_study(place: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as study:
         assert study.stdout is not None
         assert study.stderr is not None
-        while b"multiply-adds" not in study.stdout.readline():
+        while b"Look 1 of" not in study.stdout.readline():
             pass
         # The end of the short trial is the next news.
         study.stdout.close()

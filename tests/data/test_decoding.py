@@ -128,6 +128,14 @@ def test_a_jpeg_over_the_limit_is_rejected_before_memory_is_allocated(
         trained_on(file, 0)
 
 
+@pytest.mark.parametrize("suffix", ["JPEG", "PNG"])
+def test_an_image_that_is_over_the_limit_once_scaled_is_rejected(suffix: str) -> None:
+    file = file_of(photograph(0, 8, 8), suffix)
+    for function in (evaluated, trained_on):
+        with pytest.raises(Rejected, match="20000 x 20000 pixels once scaled to resize 20000: the limit"):
+            function(file, 20_000)
+
+
 @pytest.mark.parametrize("width", [1, 2, 5, 47, 48, 95, 96, 97, 160, 400])
 def test_reduction_is_predicted_before_pillow_opens_a_file(width: int) -> None:
     for height in (1, 30, 95, 96, 192, 400):

@@ -54,9 +54,9 @@ def test_a_training_needs_its_batch_and_the_vectors_for_initialization() -> None
     random = "codebook.init.kind=random"
     assert taken(random) == batch
     assert taken(random, "model.channels=1") == batch // 3
-    # 4 vectors of 64 dimensions for each of the 256 codes; the upper level has only 10 x 4 x 4 x 4.
-    assert taken() == batch + 4 * 64 * (4 * 256 + 640)
-    assert taken("codebook.init.vectors_per_code=1000000") == batch + 4 * 64 * (10 * 4 * 64 + 640)
+    # 4 vectors of 8 dimensions for each of the 256 codes; the upper level has only 10 x 4 x 4 x 4.
+    assert taken() == batch + 4 * 8 * (4 * 256 + 640)
+    assert taken("codebook.init.vectors_per_code=1000000") == batch + 4 * 8 * (10 * 4 * 64 + 640)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_a_damaged_file_is_a_one_line_error(tmp_path: Path, content: bytes, mess
 @pytest.mark.parametrize("run", ["runs/" + "a" * 300, "runs/" + "é" * 200, "a/" * 2000])
 def test_a_run_whose_name_is_too_long_is_not_opened(tmp_path: Path, run: str) -> None:
     folder = _edited(STUDIES[0], tmp_path, lambda tree: tree["trials"][0].update(run=run))
-    with pytest.raises(FlatvqError, match=rf"has a name of {len(run)} characters"):
+    with pytest.raises(FlatvqError, match=rf"has a path of {len(run)} characters"):
         pack(folder, tmp_path / "packed")
     assert write_report(folder).is_file(), "the page does not need the run"
 
@@ -101,6 +101,13 @@ def test_a_run_outside_of_the_study_is_not_packed(tmp_path: Path, run: str) -> N
     with pytest.raises(FlatvqError, match="lies outside of the study"):
         pack(folder, tmp_path / "packed")
     assert not (tmp_path / "packed").exists()
+
+
+@pytest.mark.parametrize("run", ["runs/" + 256 * "x", "runs/" + 128 * "ä", 2100 * "x/"])
+def test_a_run_whose_path_is_too_long_is_not_packed(tmp_path: Path, run: str) -> None:
+    folder = _edited(STUDIES[0], tmp_path, lambda tree: tree["trials"][0].update(run=run))
+    with pytest.raises(FlatvqError, match=f"has a path of {len(run)} characters"):
+        pack(folder, tmp_path / "packed")
 
 
 @pytest.mark.parametrize(

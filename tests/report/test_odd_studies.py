@@ -140,6 +140,14 @@ def test_a_run_outside_of_the_study_is_not_read(study_folder, edit):
     assert write_report(study_folder).read_text().count("lies outside of the study") == 2
 
 
+def test_a_run_whose_path_is_too_long_is_not_read(study_folder, edit):
+    edit(study_folder, lambda tree: tree["trials"][0].update(run="runs/" + 300 * "x"))
+    edit(study_folder, lambda tree: tree["trials"][1].update(run=2100 * "x/"))
+    page = write_report(study_folder).read_text()
+    assert page.count("has a path of 305 characters") == 1
+    assert page.count("has a path of 4200 characters") == 1
+
+
 def test_an_incomplete_record_is_noted(study_folder):
     path = study_folder / "runs/two-level-naive/seed-0/records.jsonl"
     path.write_text(path.read_text() + '{"kind": "vali')

@@ -55,7 +55,11 @@ def test_remaining_time_is_the_remaining_work_at_the_average_speed(monkeypatch) 
 
 
 def test_two_workers_finish_together_though_healthy_arms_take_longer() -> None:
-    trials = plan_study(load_recipe("imagenet-sample", ["seeds=[5,0,7,1]"]), "photographs").trials
+    overrides = [
+        "seeds=[5,0,7,1]",
+        *(f"arms.{name}-naive.max_seeds=0" for name in ("two-level", "single-level")),
+    ]
+    trials = plan_study(load_recipe("photographs", overrides), "photographs").trials
     outcomes = [Outcome(trial) for trial in trials]
 
     def idle_at_the_end(order: list[Outcome]) -> int:

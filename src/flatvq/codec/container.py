@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from flatvq.codec.prior import KINDS, PriorKind
-from flatvq.data.pillow import LARGEST_PIXELS
+from flatvq.data.conversion import LARGEST_PIXELS
 from flatvq.errors import FlatvqError
 
 __all__ = ["ID_BYTES", "CodedImage", "Contents", "Entry", "pack", "read_contents", "read_streams"]

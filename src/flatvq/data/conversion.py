@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from flatvq.recipe import DataRecipe
 
-__all__ = ["Conversion", "NotAnImageError", "Rejected"]
+__all__ = ["LARGEST_PIXELS", "Conversion", "NotAnImageError", "Rejected", "too_large"]
+
+LARGEST_PIXELS = 100_000_000
+"""Images of more pixels, as stored or after scaling, are skipped: each takes more than 300 MB."""
 
 
 class Rejected(Exception):  # noqa: N818  (a verdict on a file, not an error of the program)
@@ -25,6 +29,16 @@ class Rejected(Exception):  # noqa: N818  (a verdict on a file, not an error of 
 
 class NotAnImageError(Rejected):
     """The first bytes of a file match no supported image format."""
+
+
+def too_large(what: str, remedy: str = "use smaller images") -> Rejected:
+    """Return the error for an image of more than `LARGEST_PIXELS` pixels.
+
+    Args:
+        what: the size, in words.
+        remedy: what to do about it.
+    """
+    return Rejected(f"{what}: the limit is {LARGEST_PIXELS // 1_000_000} megapixels", remedy, skipped=True)
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,16 @@ class Conversion:
         return cls(recipe.crop, recipe.resize, recipe.white_level)
 
     def target(self, width: int, height: int) -> tuple[int, int]:
-        """Return the width and height after scaling of an image of this width and height."""
+        """Return the width and height after scaling of an image of this width and height.
+
+        Raises:
+            Rejected: if the scaled image has more than `LARGEST_PIXELS` pixels.
+        """
         own = min(width, height)
         shorter = max(self.resize or own, self.crop)
-        return round(width * shorter / own), round(height * shorter / own)
+        target = round(width * shorter / own), round(height * shorter / own)
+        if math.prod(target) > LARGEST_PIXELS:
+            key = "resize" if self.resize > self.crop else "crop"
+            what = f"{target[0]} x {target[1]} pixels once scaled to {key} {getattr(self, key)}"
+            raise too_large(what, f"lower the {key}")
+        return target

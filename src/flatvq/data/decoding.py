@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 import numpy as np
 from PIL import Image, ImageFile
 
-from flatvq.data.conversion import Conversion, Rejected
+from flatvq.data.conversion import LARGEST_PIXELS, Conversion, Rejected
 from flatvq.data.jpeg import START, plain_size
 from flatvq.data.native import can_decode_parts, decode_part
 from flatvq.data.orientation import is_upright, upright
-from flatvq.data.pillow import LARGEST_PIXELS, opened, to_rgb
+from flatvq.data.pillow import opened, to_rgb
 from flatvq.data.types import Pixels, Region
 
 if TYPE_CHECKING:

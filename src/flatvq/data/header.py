@@ -13,7 +13,7 @@ from PIL import ImageFile
 from flatvq.data.conversion import Conversion
 from flatvq.data.depth import depth_notes, is_deep
 from flatvq.data.orientation import is_upright, orientation_of, upright_size
-from flatvq.data.pillow import LARGEST_PIXELS, has_transparency, opened, too_large
+from flatvq.data.pillow import has_transparency, opened
 from flatvq.data.ranges import from_start, png_chunks
 
 __all__ = ["Header", "read_header"]
@@ -53,10 +53,6 @@ def read_header(stream: BinaryIO, conversion: Conversion) -> Header:
     stream.seek(0)
     with opened(stream) as image:
         width, height = conversion.target(*image.size)
-        if width * height > LARGEST_PIXELS:
-            key = "resize" if conversion.resize > conversion.crop else "crop"
-            what = f"{width} x {height} pixels once scaled to {key} {getattr(conversion, key)}"
-            raise too_large(what, f"lower the {key}")
         notes = list(_notes(image))
         if min(width, height) > min(image.size):
             notes.append(f"enlarged from {image.size[0]} x {image.size[1]}")

@@ -18,20 +18,11 @@ from typing import Any, BinaryIO, cast
 from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
 from flatvq.data import libtiff
-from flatvq.data.conversion import NotAnImageError, Rejected
+from flatvq.data.conversion import LARGEST_PIXELS, NotAnImageError, Rejected, too_large
 from flatvq.data.depth import is_deep, refuse_unknown_ranges, to_eight_bits
 from flatvq.data.reasons import reason_of
 
-__all__ = [
-    "LARGEST_PIXELS",
-    "has_transparency",
-    "opened",
-    "to_rgb",
-    "too_large",
-]
-
-LARGEST_PIXELS = 100_000_000
-"""Images of more pixels, as stored or after scaling, are skipped: each takes more than 300 MB."""
+__all__ = ["has_transparency", "opened", "to_rgb"]
 
 _BAND_PIXELS = 2**20
 
@@ -172,16 +163,6 @@ def _why_unidentified(stream: BinaryIO) -> str:
             except Exception as error:
                 return f"{name} data that Pillow cannot read ({_message_of(error)})"
     return "holds no image of a known format"
-
-
-def too_large(what: str, remedy: str = "use smaller images") -> Rejected:
-    """Return the error for an image of more than `LARGEST_PIXELS` pixels.
-
-    Args:
-        what: the size, in words.
-        remedy: what to do about it.
-    """
-    return Rejected(f"{what}: the limit is {LARGEST_PIXELS // 1_000_000} megapixels", remedy, skipped=True)
 
 
 def _message_of(error: Exception) -> str:

@@ -42,9 +42,8 @@ __all__ = [
     "load_study",
 ]
 
-
-# Of the file systems in use: bytes of a name, and about the characters of a path.
-_LONGEST_NAME, _LONGEST_PATH = 255, 3000
+# Bytes. A file name may have 255 and a path 4,096; the study's own path comes before a run's.
+_LONGEST_NAME, _LONGEST_PATH = 255, 1024
 
 
 def codebook_sizes(codebook_size: int, indices_per_cell: int) -> str:
@@ -121,16 +120,18 @@ class Trial(TrialMeasured):
             study: folder of the study.
 
         Raises:
-            FlatvqError: if the folder lies outside of the study, or its name is too long for a file system.
+            FlatvqError: if the folder lies outside of the study, or its path is longer than file systems
+                allow.
         """
         run = PurePath(self.run)
+        lengths = [len(name.encode(errors="surrogatepass")) for name in run.parts]
+        if max(lengths, default=0) > _LONGEST_NAME or sum(lengths) > _LONGEST_PATH:
+            what = (
+                f"the folder of arm {self.arm!r}, seed {self.seed}, has a path of {len(self.run)} characters"
+            )
+            raise FlatvqError(what, "run the study again")
         if run.is_absolute() or ".." in run.parts or "\0" in self.run:
             what = f"the folder {self.run!r} of arm {self.arm!r}, seed {self.seed}, lies outside of the study"
-            raise FlatvqError(what, "run the study again")
-        if any(len(part.encode()) > _LONGEST_NAME for part in run.parts) or len(self.run) > _LONGEST_PATH:
-            what = (
-                f"the folder of arm {self.arm!r}, seed {self.seed}, has a name of {len(self.run)} characters"
-            )
             raise FlatvqError(what, "run the study again")
         return study / run
 
