@@ -206,4 +206,5 @@ def _measured(compared: Compared) -> str:
 
 
 def _relapse(arm: str, collapsed: int, trained: int) -> str:
-    return f"Despite the measures against collapse, {arm} ended with a collapsed level in {collapsed} of {trained} trials."
+    count = f"{collapsed} of {trained} trials"
+    return f"Despite the measures against collapse, {arm} ended with a collapsed level in {count}."
