@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from random import Random
 
@@ -10,6 +12,8 @@ from benchmarks.fuzz.child import Batch, files_of
 from benchmarks.fuzz.runner import batches_of, merged, run, write_corpus_in
 from benchmarks.fuzz.targets import TARGETS
 from tests.fuzz.faulty import Faulty
+
+RECORD = Path(__file__).parents[2] / "results" / "fuzz.json"
 
 # Inputs; those of the others cost a tenth of a second on a slow machine.
 CHEAP, EACH = {"study": 300, "search": 300, "tokenizers": 300, "images": 300, "compressed": 300}, 100
@@ -62,3 +66,16 @@ def test_an_input_follows_from_its_target_seed_and_number(corpus: Path, monkeypa
     again = [files_of(target, Batch("images", seed, 0, 1), number) for seed in (0, 1) for number in range(30)]
     assert drawn == again
     assert len({tuple(files.items()) for files in drawn}) == 60
+
+
+def test_the_record_has_100_000_inputs_of_each_of_its_targets_without_a_fault() -> None:
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    assert {"recipes", "checkpoints", "search", "tokenizers"} <= {one["target"] for one in record["targets"]}
+    for one in record["targets"]:
+        assert one["target"] in TARGETS
+        assert one["count"] == sum(one["outcomes"].values()) >= 100_000
+        assert (one["faults"], "fault" in one["outcomes"]) == ([], False)
+        assert one["limit_bytes"] == TARGETS[one["target"]].limit_bytes
+        assert one["input_bytes"] <= one["limit_bytes"]
+        assert one["seed"] >= 0
+        assert re.fullmatch("[0-9a-f]{40}", one["commit"]), "made with changes that are not committed"
