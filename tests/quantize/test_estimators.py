@@ -113,4 +113,4 @@ def test_rows_without_a_rotation_do_not_spoil_the_others():
 def test_vectors_and_codes_of_other_shapes_are_refused(estimator, shape):
     with pytest.raises(FlatvqError) as caught:
         estimator(torch.zeros(3, 2), torch.zeros(shape))
-    assert f"vectors of shape [3, 2] and codes of shape {list(shape)}" in str(caught.value)
+    assert f"vectors of shape [3, 2] and code_vectors of shape {list(shape)}" in str(caught.value)
