@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,6 +46,22 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def run_flatvq(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process; return exit code, output and errors."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        from flatvq import cli
+
+        monkeypatch.setattr(sys, "argv", ["flatvq", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
 
 
 @pytest.fixture(params=["cpu", *ACCELERATORS])

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flatvq import cli
 from flatvq.cli import tables
 
 
@@ -27,18 +26,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def flatvq(monkeypatch, capsys, tmp_path):
-    """Run a command in a temporary folder; return exit code, output and errors."""
+def flatvq(monkeypatch, run_flatvq, tmp_path):
+    """Run a command in a temporary folder."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["flatvq", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return run
+    return run_flatvq
 
 
 def recipe_file(folder: Path, **extra: object) -> str:

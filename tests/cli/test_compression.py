@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from PIL import Image
 from tests.codec.tokenizers import image, tokenizer
 
-from flatvq import cli
 from flatvq.codec import load_codec
 from flatvq.model import save_tokenizer
 
@@ -32,17 +30,9 @@ def work(monkeypatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def flatvq(monkeypatch, capsys, work):
-    """Run a command; return exit code, output and errors."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["flatvq", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return run
+def flatvq(run_flatvq, work):
+    """Run a command in the working folder."""
+    return run_flatvq
 
 
 def pixels(path: str) -> np.ndarray:

@@ -17,8 +17,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from flatvq import cli
-
 pytestmark = pytest.mark.processes
 
 COMMAND = [sys.executable, "-m", "flatvq"]
@@ -52,20 +50,9 @@ def recipe(place: Path, **extra: Any) -> None:
 
 
 @pytest.fixture
-def flatvq(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    """Run a command in this process; return exit code, output and errors."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["flatvq", *words])
-        try:
-            cli.main()
-            code: object = 0
-        except SystemExit as ended:
-            code = ended.code
-        printed = capsys.readouterr()
-        return int(code or 0), printed.out, printed.err  # type: ignore[call-overload]
-
-    return run
+def flatvq(run_flatvq) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process."""
+    return run_flatvq
 
 
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:

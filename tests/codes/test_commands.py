@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import torch
 from PIL import Image
 
 import flatvq
-from flatvq import cli
 from flatvq.codes import CodeDataset, decode_codes, encode_images
 from flatvq.codes.decoding import _path_of
 from flatvq.errors import FlatvqError
@@ -24,18 +22,10 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in an empty folder; return exit code, output and errors."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_flatvq: Run) -> Run:
+    """Run a command in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def command(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["flatvq", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return command
+    return run_flatvq
 
 
 def test_images_become_codes_and_images_again(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from flatvq import cli
 from flatvq.doctor import examine, examine_codebook, examine_indices, read_codebooks, read_indices
 from flatvq.errors import FlatvqError
 from flatvq.quantize import DeadCodeReplacement, VectorQuantizer, code_usage
@@ -242,25 +240,19 @@ def test_damaged_files_are_refused_in_one_line(name: str, tmp_path: Path) -> Non
         examine([tmp_path / f"no-{name}"])
 
 
-def test_the_command_prints_text_json_and_a_page(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_the_command_prints_text_json_and_a_page(tmp_path: Path, run_flatvq) -> None:
     faulty = str(saved(tmp_path, *duplicated(codes())))
     page = tmp_path / "page.html"
 
-    def run(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["flatvq", "doctor", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), capsys.readouterr().out
-
-    code, text = run(faulty, "--page", str(page))
+    code, text, _ = run_flatvq("doctor", faulty, "--page", page)
     assert code == 1
     assert "2 of 256 codes equal another code" in text
     assert "2 of 256 codes equal another code" in page.read_text()
-    code, text = run(faulty, "--json")
+    code, text, _ = run_flatvq("doctor", faulty, "--json")
     result = json.loads(text)
     assert (code, result["healthy"], result["codebooks"][0]["findings"][0]["kind"]) == (
         1,
         False,
         "duplicates",
     )
-    assert run(str(saved(tmp_path, codes(), name="b")))[0] == 0
+    assert run_flatvq("doctor", saved(tmp_path, codes(), name="b"))[0] == 0

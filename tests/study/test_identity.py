@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from flatvq import cli
 from flatvq.errors import FlatvqError
 from flatvq.recipe import StudyRecipe, load_recipe, merge, parse
 from flatvq.records import Study
@@ -67,17 +65,9 @@ def study(made: Path, tmp_path: Path, monkeypatch) -> dict[str, Any]:
 
 
 @pytest.fixture
-def flatvq(study: dict[str, Any], monkeypatch, capsys) -> Flatvq:
-    """Run a command; return exit code, output and errors."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["flatvq", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return run
+def flatvq(study: dict[str, Any], run_flatvq: Flatvq) -> Flatvq:
+    """Run a command in the working folder."""
+    return run_flatvq
 
 
 def train(plan: Plan, folder: Path) -> Study:

@@ -27,7 +27,7 @@ from flatvq.recipe import ModelRecipe
 
 __all__ = ["EncodedImages", "encode_images", "fit_prior", "require_table_size"]
 
-# Every tenth image is set aside to measure the prior, if there are enough.
+# One image in ten is held out to measure the prior, if there are enough images.
 _HELD_OUT_EVERY = 10
 _FEWEST_IMAGES = 20
 
@@ -79,7 +79,7 @@ def fit_prior(
 ) -> tuple[PriorRecord, Arrays]:
     """Fit a prior to images and their mirror images.
 
-    If there are at least 20 images, every tenth one is set aside, and the prior is measured on those.
+    If there are at least 20 images, every tenth one is held out, and the prior is measured on those.
 
     Args:
         model: the tokenizer.

@@ -62,8 +62,8 @@ class TuneRecipe(Section):
     length: float = Field(0.5, gt=0, le=1)
     """Length of a trial, as a share of `train.steps`."""
     set_aside: float = Field(0.1, gt=0, lt=1)
-    """Share of the training images that is set aside to score the trials. The held-out images are used only
-    to confirm the winner."""
+    """Share of the training images that the search holds out to score its trials. The held-out images of the
+    study are used only to confirm the winner."""
     seed: int = Field(0, ge=0, le=2_000_000_000)
     """Seed of the trials and of the sampler."""
     confirm_seeds: Seeds = Field((1001, 1002, 1003), min_length=2)

@@ -1,8 +1,8 @@
 """How strict each look of a study is, so that all looks together err rarely.
 
-A study looks at its results after a planned number of seeds, and goes on if they settle nothing. If each look
-used the usual 5 % level, a study that continues until it is settled would err far more often than in 5 % of
-cases. With repeated confidence intervals (Jennison and Turnbull, 1984; for equivalence: Biometrics 49:31,
+A study is judged after each planned number of seeds, and continues if the result is inconclusive. If each
+look used the usual 5 % level, such a study would err in far more than 5 % of cases. With repeated confidence
+intervals (Jennison and Turnbull, 1984; for equivalence: Biometrics 49:31,
 1993) each look uses the same, lower level.
 """
 
@@ -19,7 +19,7 @@ __all__ = ["ERROR", "SKEWED_ERROR", "nominal_level"]
 ERROR = 0.05
 """Largest share of studies in which one side errs at any look, if seeds spread normally."""
 SKEWED_ERROR = 0.057
-"""The same if differences of seeds have a skewness of 1. Below 6 %, to allow for the error of the simulation."""
+"""The same if differences of seeds have a skewness of 1: 6 %, less what the simulation may be off."""
 
 _STUDIES = 2**17
 _SEED = 1984

@@ -57,8 +57,10 @@ repository OWNER/NAME on the Hugging Face hub
         return load_folder(folder, device)
     name = str(source)
     if not folder.exists() and hub.is_repository_id(name):
-        options = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
-        return load_folder(hub.download(name, **options), device)  # type: ignore[arg-type]
+        downloaded = hub.download(
+            name, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only
+        )
+        return load_folder(downloaded, device)
     what = f"'{name}' is a file, not a folder" if folder.exists() else f"no tokenizer at '{name}'"
     remedy = "give a folder, such as that of a run, or a repository OWNER/NAME on the Hugging Face hub"
     raise FlatvqError(what, remedy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -126,7 +125,8 @@ def load_folder(folder: Path, device: str | torch.device = "cpu") -> VQVAETokeni
 
 def _run_of(place: Path) -> Path | None:
     """Return the run whose folder `model` this is; None if it is that of no run."""
-    run = Path(os.path.abspath(place)).parent  # noqa: PTH100  (resolve() would follow a link out of the run)
+    # Not resolve(), which would follow a link out of the run.
+    run = place.absolute().parent
     return run if place.name == "model" and (run / "recipe.json").is_file() else None
 
 

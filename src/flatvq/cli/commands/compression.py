@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +20,7 @@ TokenizerFolder = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
 
-class Kind(str, Enum):  # noqa: UP042  (typer prints the value of such a default)
+class Kind(StrEnum):
     """The priors that can be fitted."""
 
     order_0 = "order-0"
@@ -124,7 +124,7 @@ def prior(
 ) -> None:
     """Fit the probabilities of indices to images, and store them in the folder of the tokenizer.
 
-    `flatvq compress` then writes smaller files. Every tenth image is set aside to measure by how much. Fit
+    `flatvq compress` then writes smaller files. One image in ten is held out to measure by how much. Fit
     the prior to images of the kind and size that will be compressed.
     """
     from flatvq.cli.compression import fit_to_folder
