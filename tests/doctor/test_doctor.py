@@ -57,6 +57,29 @@ def test_a_trained_codebook_is_not_flagged(tmp_path: Path) -> None:
     assert 5 < diagnosis.numbers["effective_bits"] <= 6
 
 
+def test_a_run_is_examined_by_its_weights_not_by_its_list_of_images(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"name": ["a.png"], "width": [64]}), tmp_path / "images.parquet")
+    for step in ("step-00000100", "step-00000200"):
+        (tmp_path / "checkpoints" / step).mkdir(parents=True)
+    latest = tmp_path / "checkpoints" / "step-00000200" / "model.safetensors"
+    saved(latest.parent, codes()).rename(latest)
+    (diagnosis,) = examine([tmp_path]).diagnoses
+    assert diagnosis.numbers["codebook_size"] == K
+    (tmp_path / "model").mkdir()
+    saved(tmp_path / "model", codes()[:64]).rename(tmp_path / "model" / "model.safetensors")
+    (diagnosis,) = examine([tmp_path]).diagnoses
+    assert diagnosis.numbers["codebook_size"] == 64
+
+
+def test_a_codebook_without_initialization_is_reported(tmp_path: Path) -> None:
+    quantizer = VectorQuantizer(16, 4)
+    torch.save({"vq." + k: v for k, v in quantizer.state_dict().items()}, tmp_path / "a.pt")
+    assert kinds(tmp_path / "a.pt") == ["uninitialized"]
+    quantizer(torch.randn(512, 4, generator=torch.Generator().manual_seed(0)))
+    torch.save({"vq." + k: v for k, v in quantizer.state_dict().items()}, tmp_path / "b.pt")
+    assert "uninitialized" not in kinds(tmp_path / "b.pt")
+
+
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.parent.name)
 def test_the_committed_tokenizers_are_read(path: Path) -> None:
     diagnoses = examine([path.parent]).diagnoses

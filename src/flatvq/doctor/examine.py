@@ -36,7 +36,8 @@ class Finding:
     """A fault."""
 
     kind: str
-    """`non-finite`, `dead`, `collapsed`, `duplicates`, `near-duplicates`, `norms` or `drift`."""
+    """`non-finite`, `uninitialized`, `dead`, `collapsed`, `duplicates`, `near-duplicates`,
+    `norms` or `drift`."""
     text: str
     """What is wrong, with numbers."""
     advice: str
@@ -76,13 +77,16 @@ def examine_indices(name: str, counts: Tensor) -> Diagnosis:
     return Diagnosis(name, numbers, tuple(findings))
 
 
-def examine_codebook(name: str, code_vectors: Tensor, counts: Tensor | None = None) -> Diagnosis:
+def examine_codebook(
+    name: str, code_vectors: Tensor, counts: Tensor | None = None, initialized: bool = True
+) -> Diagnosis:
     """Examine the code vectors of one codebook, and their use if the checkpoint records it.
 
     Args:
         name: the name of the codebook.
         code_vectors: float32 [K, D].
         counts: float64 [K]: use of each code, such as a moving average; None if unknown.
+        initialized: False if the code vectors are placeholders that initialization will replace.
 
     Returns:
         Norms, distances and usage, and what is wrong with them.
@@ -100,6 +104,10 @@ def examine_codebook(name: str, code_vectors: Tensor, counts: Tensor | None = No
         text = f"{broken} of {size} code vectors hold NaN or infinity"
         advice = "Load an earlier checkpoint, and lower the learning rate or clip gradients."
         return Diagnosis(name, numbers, (Finding("non-finite", text, advice),))
+    if not initialized:
+        text = "the code vectors have not been initialized from data yet"
+        advice = "Examine a later checkpoint, or train until the codebook is initialized."
+        return Diagnosis(name, numbers, (Finding("uninitialized", text, advice),))
     findings: list[Finding] = []
     use = None
     if counts is not None and bool((counts >= 0).all()) and float(counts.sum()) > 0:

@@ -17,7 +17,14 @@ from torch import Tensor
 
 from flatvq.errors import FlatvqError
 
-__all__ = ["INDEX_SUFFIXES", "StoredCodebook", "StoredIndices", "read_codebooks", "read_indices"]
+__all__ = [
+    "INDEX_SUFFIXES",
+    "StoredCodebook",
+    "StoredIndices",
+    "read_codebooks",
+    "read_indices",
+    "weights_in",
+]
 
 INDEX_SUFFIXES = (".npy", ".npz", ".parquet")
 """Suffixes of files that hold indices."""
@@ -28,6 +35,8 @@ _CODEBOOK = re.compile(r"(^|[._])(code_?book|embed(ding)?|codes)(\.weight)?$")
 _QUANTIZER = re.compile(r"quant|code_?book|(^|[._])vq", re.IGNORECASE)
 # Moving averages of the use of each code, next to the codebook.
 _COUNTS = ("counts", "cluster_size", "ema_cluster_size", "_ema_cluster_size", "N")
+# Whether the codebook has been initialized: flatvq, and vector-quantize-pytorch.
+_FLAGS = ("is_initialized", "initted")
 _FEWEST_CODES = 2
 _MOST_ROWS = 2**22
 
@@ -42,6 +51,8 @@ class StoredCodebook:
     """float32 [K, D]."""
     counts: Tensor | None
     """float64 [K]: use of each code, for example a moving average; None if the checkpoint has none."""
+    initialized: bool = True
+    """False if the checkpoint says that the code vectors have not been initialized yet."""
 
 
 @dataclass(frozen=True)
@@ -100,17 +111,26 @@ def read_indices(path: Path, codebook_size: int | None = None) -> list[StoredInd
     return [_counted(name, array, codebook_size, path) for name, array in arrays]
 
 
+def weights_in(folder: Path) -> Path | None:
+    """Return the weights in a folder of flatvq: a tokenizer, a checkpoint, or a run; None if there are none.
+
+    Of a run, these are the weights of the finished model, or of the last checkpoint.
+    """
+    for place in (folder, folder / "model", *sorted((folder / "checkpoints").glob("step-*"))[-1:]):
+        if (place / "model.safetensors").is_file():
+            return place / "model.safetensors"
+    return None
+
+
 def _weights_of(path: Path) -> Path:
     """Return the file with the weights: the path itself, or that of a flatvq folder."""
     if not path.exists():
         raise FlatvqError(f"'{path}' does not exist", "give a checkpoint or a file of indices")
-    if path.is_file():
-        return path
-    folders = [path, path / "model", *sorted((path / "checkpoints").glob("step-*"))[-1:]]
-    for folder in folders:
-        if (folder / "model.safetensors").is_file():
-            return folder / "model.safetensors"
-    raise FlatvqError(f"'{path}' holds no model.safetensors", "give a run, a tokenizer or a checkpoint file")
+    file = path if path.is_file() else weights_in(path)
+    if file is None:
+        remedy = "give a run, a tokenizer or a checkpoint file"
+        raise FlatvqError(f"'{path}' holds no model.safetensors", remedy)
+    return file
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
@@ -148,19 +168,22 @@ def _codebooks(name: str, tensors: Mapping[str, Tensor]) -> Iterator[StoredCodeb
     rows = tensor.float().reshape(-1, *tensor.shape[-2:])
     if rows.shape[0] * rows.shape[1] > _MOST_ROWS:
         return
-    counts = _counts_of(name, tensors)
+    initialized = all(bool(flag.all()) for flag in _neighbours(name, tensors, _FLAGS))
+    counts = next(_neighbours(name, tensors, _COUNTS), None)
     if counts is not None and counts.numel() != rows.shape[0] * rows.shape[1]:
         counts = None
     for number, codes in enumerate(rows):
         own = None if counts is None else counts.double().reshape(rows.shape[:2])[number]
-        yield StoredCodebook(f"{name}[{number}]" if len(rows) > 1 else name, codes, own)
+        yield StoredCodebook(f"{name}[{number}]" if len(rows) > 1 else name, codes, own, initialized)
 
 
-def _counts_of(name: str, tensors: Mapping[str, Tensor]) -> Tensor | None:
+def _neighbours(name: str, tensors: Mapping[str, Tensor], keys: tuple[str, ...]) -> Iterator[Tensor]:
+    """Yield the tensors with one of the keys that lie next to a codebook in the state dict."""
     stem = re.sub(r"\.?[^.]*$", "", name.removesuffix(".weight"))
-    folders = {stem, name.removesuffix(".weight")}
-    keys = (f"{folder}.{key}" if folder else key for folder in folders for key in _COUNTS)
-    return next((tensors[key] for key in keys if key in tensors), None)
+    folders = dict.fromkeys((stem, name.removesuffix(".weight")))
+    for place in (f"{folder}.{key}" if folder else key for folder in folders for key in keys):
+        if place in tensors:
+            yield tensors[place]
 
 
 def _arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flatvq.doctor.examine import Diagnosis, drift, examine_codebook, examine_indices
-from flatvq.doctor.reading import INDEX_SUFFIXES, read_codebooks, read_indices
+from flatvq.doctor.reading import INDEX_SUFFIXES, read_codebooks, read_indices, weights_in
 from flatvq.errors import FlatvqError
 from flatvq.versions import VERSION
 
@@ -119,7 +119,7 @@ def _checkpoints(paths: Sequence[Path]) -> list[Diagnosis]:
     first, *others = [{book.name: book for book in read_codebooks(path)} for path in paths]
     diagnoses = []
     for name, book in first.items():
-        diagnosis = examine_codebook(name, book.code_vectors, book.counts)
+        diagnosis = examine_codebook(name, book.code_vectors, book.counts, book.initialized)
         copies = [book.code_vectors, *(other[name].code_vectors for other in others if name in other)]
         fault = drift(name, copies)
         if fault:
@@ -132,7 +132,10 @@ def _checkpoints(paths: Sequence[Path]) -> list[Diagnosis]:
 
 
 def _holds_indices(path: Path) -> bool:
-    return path.suffix in INDEX_SUFFIXES or (path.is_dir() and any(path.glob("*.parquet")))
+    # A run has weights, and parquet files that list its images.
+    if path.is_dir():
+        return weights_in(path) is None and any(path.glob("*.parquet"))
+    return path.suffix in INDEX_SUFFIXES
 
 
 def _label(key: str) -> str:
