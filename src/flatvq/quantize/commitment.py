@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from flatvq.quantize.autograd import Function
 from flatvq.quantize.estimators import needs_gradient
 
 __all__ = ["commitment_loss"]
@@ -62,10 +63,8 @@ def commitment_loss(
     return result
 
 
-class _LossWithValue(torch.autograd.Function):
+class _LossWithValue(Function):
     """The mean squared error, whose value is given."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(vectors: Tensor, code_vectors: Tensor, error: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from flatvq.deprecation import renamed_arguments
 from flatvq.errors import FlatvqError
+from flatvq.quantize.autograd import Function
 
 __all__ = ["Estimator", "needs_gradient", "rotation_trick", "straight_through"]
 
@@ -103,10 +104,8 @@ def _require_pairs(vectors: Tensor, code_vectors: Tensor) -> None:
         raise FlatvqError(f"{shapes} are not pairs", "pass one code vector for each vector, both [N, D]")
 
 
-class _StraightThrough(torch.autograd.Function):
+class _StraightThrough(Function):
     """Return the code vectors exactly. The usual z + (e - z) rounds, which changes small codes."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(vectors: Tensor, code_vectors: Tensor) -> Tensor:
@@ -121,10 +120,8 @@ class _StraightThrough(torch.autograd.Function):
         return gradient, None
 
 
-class _RotationTrick(torch.autograd.Function):
+class _RotationTrick(Function):
     """Return the code vectors. All arithmetic is in the backward pass."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(vectors: Tensor, code_vectors: Tensor) -> Tensor:
