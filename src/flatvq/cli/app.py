@@ -20,6 +20,7 @@ __all__ = [
     "RecipeName",
     "RunFolder",
     "StudyFolder",
+    "TokenizerFolder",
     "TokenizerSpec",
     "app",
 ]
@@ -70,13 +71,32 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 StudyFolder = Annotated[Path, typer.Argument(callback=with_home, help="Folder of a study.")]
+
+
+def _with_tokenizer(path: Path) -> Path:
+    """Return the folder of a tokenizer that an argument names."""
+    from flatvq.tokenizers import local_folder
+
+    return local_folder(path)
+
+
+TokenizerFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="TOKENIZER",
+        callback=_with_tokenizer,
+        help="Folder of a tokenizer or of a finished run, a pretrained tokenizer such as flatvq-f4, or a "
+        "repository OWNER/NAME on the Hugging Face hub.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(callback=with_home, help="Folder of a finished run.")]
 TokenizerSpec = Annotated[
     str,
     typer.Argument(
         metavar="TOKENIZER",
-        help="Folder of a finished run or of a tokenizer, a repository OWNER/NAME on the Hugging Face hub, "
-        "or a tokenizer of another library, such as diffusers:PATH.",
+        help="Folder of a finished run or of a tokenizer, a pretrained tokenizer such as flatvq-f4, a "
+        "repository OWNER/NAME on the Hugging Face hub, or a tokenizer of another library, such as "
+        "diffusers:PATH.",
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, max=1_000_000, help="Images per forward pass.")]

@@ -24,8 +24,9 @@ from flatvq.data.decoding import decode
 from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.files import write_bytes
-from flatvq.model import load_tokenizer
+from flatvq.model import load_tokenizer, tokenizer_folder
 from flatvq.paths import expanded
+from flatvq.tokenizers.pretrained import pretrained_folder
 
 __all__ = ["compress_files", "decompress_file", "description_of", "fit_to_folder"]
 
@@ -64,7 +65,7 @@ def compress_files(
             f"the name '{target}' does not end with {_ONE if single else _SEVERAL}", f"use {kinds}"
         )
     _require_absent(target, replace)
-    codec = load_codec(_model_folder(tokenizer), prior=prior)
+    codec = load_codec(tokenizer, prior=prior)
     if single:
         content = codec.compress(_pixels_of(sources[0]))
     else:
@@ -93,7 +94,7 @@ def decompress_file(
         replace: whether to replace images that exist.
         echo: prints a line.
     """
-    codec = load_codec(_model_folder(tokenizer))
+    codec = load_codec(tokenizer)
     with _opened(path) as file:
         contents = codec.open(file, f"'{path}'")
         targets = _targets(path, contents, out)
@@ -137,7 +138,10 @@ def fit_to_folder(
     Raises:
         FlatvqError: if there is a prior, and `replace` is not set.
     """
-    folder = _model_folder(tokenizer)
+    folder = tokenizer_folder(tokenizer)
+    if pretrained_folder(folder.name) == folder:
+        remedy = f"save a copy with flatvq.load({folder.name!r}).save_pretrained(FOLDER)"
+        raise FlatvqError(f"'{folder.name}' is part of flatvq and has its prior", remedy)
     model = load_tokenizer(folder)
     if has_prior(folder) and not replace:
         what = f"'{folder}' has a prior, and files compressed with it need it"
@@ -153,11 +157,6 @@ def fit_to_folder(
     record, arrays = fit_prior(model, encoded, kind, contexts=contexts, seed=seed)
     save_prior(folder, record, arrays)
     return record
-
-
-def _model_folder(tokenizer: Path) -> Path:
-    """Return the folder of a tokenizer: that of a run has it in `model`."""
-    return tokenizer / "model" if (tokenizer / "model").is_dir() else tokenizer
 
 
 def _default_target(sources: Sequence[Path], single: bool) -> Path:

@@ -25,9 +25,10 @@ from flatvq.codec.prior import Prior, PriorKind, indices_per_cell, without_prior
 from flatvq.codec.storage import has_prior, load_prior
 from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
-from flatvq.model import VQVAE, load_tokenizer
+from flatvq.model import VQVAE, load_tokenizer, tokenizer_folder
 from flatvq.model.layout import grids_of
 from flatvq.model.pixels import with_channels
+from flatvq.tokenizers import local_folder
 
 __all__ = ["Codec", "indices_of", "load_codec"]
 
@@ -205,19 +206,23 @@ class Codec:
         return read
 
 
-def load_codec(folder: str | Path, device: str | torch.device = "cpu", *, prior: bool = True) -> Codec:
+def load_codec(source: str | Path, device: str | torch.device = "cpu", *, prior: bool = True) -> Codec:
     """Load a tokenizer with its prior, if it has one, to compress images.
 
     Args:
-        folder: the folder of the tokenizer.
+        source: the tokenizer, as for `flatvq.load`.
         device: the device for the model.
-        prior: whether to use the prior of the folder.
+        prior: whether to use the prior of the tokenizer.
 
     Raises:
         FlatvqError: if the tokenizer or its prior is missing or damaged.
+
+    Example:
+        >>> load_codec("flatvq-f4").prior.kind
+        'table'
     """
-    model = load_tokenizer(folder, device)
-    place = Path(folder)
+    place = tokenizer_folder(local_folder(source))
+    model = load_tokenizer(place, device)
     if not prior or not has_prior(place):
         return Codec(model)
     return Codec(model, load_prior(place, model.recipe, tokenizer_digest(model)))

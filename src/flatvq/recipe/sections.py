@@ -226,6 +226,10 @@ class CodebookRecipe(Section):
 class TrainRecipe(Section):
     """Optimization, precision, and what a run writes."""
 
+    parent: str = ""
+    """The tokenizer whose weights the training starts from, for fine-tuning: a folder, a pretrained tokenizer
+    such as `flatvq-f4`, or a repository on the Hugging Face hub. Its model must be that of the recipe. Empty:
+    random weights."""
     steps: int = Field(1000, ge=1, le=LAST_STEP)
     """Number of optimizer steps."""
     batch_size: int = Field(32, ge=1, le=1_000_000)

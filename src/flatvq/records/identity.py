@@ -40,6 +40,8 @@ class StoredIdentity(Record):
     """The training images."""
     validation: Images
     """The held-out images."""
+    parent: str = ""
+    """SHA-256 of the tokenizer that the run starts from; empty if it starts from random weights."""
 
     def differences(self, other: StoredIdentity, label: str) -> dict[str, str]:
         """Describe how another identity of the same recipe differs.
@@ -56,6 +58,11 @@ class StoredIdentity(Record):
             "held-out images": (self.validation, other.validation),
             "flatvq": (self.flatvq, other.flatvq),
             "training protocol": (self.training_protocol, other.training_protocol),
+            "parent tokenizer": (_digits(self.parent), _digits(other.parent)),
             "evaluation protocol": (self.evaluation_protocol, other.evaluation_protocol),
         }
         return {name: f"{name} {a}, {label} {b}" for name, (a, b) in fields.items() if a != b}
+
+
+def _digits(identity: str) -> str:
+    return identity[:_DIGITS] or "none"

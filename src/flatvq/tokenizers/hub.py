@@ -11,7 +11,7 @@ from flatvq.errors import FlatvqError, MissingExtraError
 __all__ = ["download", "is_repository_id", "upload"]
 
 # What a repository of a tokenizer holds, and what is downloaded of it.
-FILES = ("config.json", "model.safetensors", "README.md")
+FILES = ("config.json", "model.safetensors", "prior.json", "prior.safetensors", "README.md")
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 

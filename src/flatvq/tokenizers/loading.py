@@ -1,4 +1,4 @@
-"""Opens the tokenizer that a user names: a folder, a repository on the hub, or one of another library."""
+"""Opens the tokenizer that a user names: a folder, a pretrained one, one on the hub or of another library."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from flatvq.errors import FlatvqError
 from flatvq.paths import expanded
 from flatvq.tokenizers import foreign, hub
+from flatvq.tokenizers.pretrained import pretrained_folder, pretrained_names
 from flatvq.tokenizers.protocol import Tokenizer
 from flatvq.tokenizers.vqvae import VQVAETokenizer, load_folder
 
-__all__ = ["load", "open_tokenizer"]
+__all__ = ["load", "local_folder", "open_tokenizer"]
 
 
 def load(
@@ -23,11 +24,11 @@ def load(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
 ) -> VQVAETokenizer:
-    """Read a tokenizer of flatvq from a folder or from the Hugging Face hub.
+    """Read a tokenizer of flatvq: from a folder, a pretrained one, or one of the Hugging Face hub.
 
     Args:
-        source: the folder of a tokenizer or of a finished run; or, if no such folder exists, a repository on
-            the hub, `OWNER/NAME`.
+        source: the folder of a tokenizer or of a finished run; or, if no such folder exists, the name of a
+            pretrained tokenizer, such as `flatvq-f4`, or a repository on the hub, `OWNER/NAME`.
         device: the device for the model.
         revision: branch, tag or commit of the repository; None for `main`.
         cache_dir: folder for downloads; None for that of `huggingface_hub`.
@@ -44,26 +45,56 @@ def load(
         MissingExtraError: if `source` is on the hub and `huggingface_hub` is not installed.
 
     Example:
+        >>> load("flatvq-f4").levels
+        (TokenizerLevel(codebook_size=16384, factor=4, index_shape=()),)
         >>> load("nowhere")
         Traceback (most recent call last):
-        flatvq.errors.FlatvqError: no tokenizer at 'nowhere': give a folder, such as that of a run, or a \
-repository OWNER/NAME on the Hugging Face hub
+        flatvq.errors.FlatvqError: no tokenizer at 'nowhere': give a folder, such as that of a run, a \
+pretrained tokenizer (flatvq-f4, flatvq-f8), or a repository OWNER/NAME on the Hugging Face hub
     """
-    folder = expanded(source)
-    if foreign.is_foreign(str(source)) and not folder.exists():
+    folder = local_folder(source, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
+    return load_folder(folder, device)
+
+
+def local_folder(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """Return the folder of a tokenizer of flatvq, after downloading it if it is on the hub.
+
+    Args:
+        source: as for `load`.
+        revision: as for `load`.
+        cache_dir: as for `load`.
+        local_files_only: as for `load`.
+
+    Raises:
+        FlatvqError: if there is no such tokenizer.
+        MissingExtraError: if `source` is on the hub and `huggingface_hub` is not installed.
+
+    Example:
+        >>> local_folder("flatvq-f4").name
+        'flatvq-f4'
+    """
+    folder, name = expanded(source), str(source)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        what = f"'{name}' is a file, not a folder"
+    elif foreign.is_foreign(name):
         what = f"'{source}' is a tokenizer of another library"
         raise FlatvqError(what, "open it with flatvq.Tokenizer.from_pretrained")
-    if folder.is_dir():
-        return load_folder(folder, device)
-    name = str(source)
-    if not folder.exists() and hub.is_repository_id(name):
-        downloaded = hub.download(
-            name, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only
-        )
-        return load_folder(downloaded, device)
-    what = f"'{name}' is a file, not a folder" if folder.exists() else f"no tokenizer at '{name}'"
-    remedy = "give a folder, such as that of a run, or a repository OWNER/NAME on the Hugging Face hub"
-    raise FlatvqError(what, remedy)
+    elif pretrained := pretrained_folder(name):
+        return pretrained
+    elif hub.is_repository_id(name):
+        return hub.download(name, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
+    else:
+        what = f"no tokenizer at '{name}'"
+    remedy = f"give a folder, such as that of a run, a pretrained tokenizer ({', '.join(pretrained_names())})"
+    raise FlatvqError(what, f"{remedy}, or a repository OWNER/NAME on the Hugging Face hub")
 
 
 def open_tokenizer(

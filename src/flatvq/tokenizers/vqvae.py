@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
-from flatvq.files import write_text
+from flatvq.files import write_bytes, write_text
 from flatvq.model import VQVAE, load_tokenizer, save_tokenizer
 from flatvq.model.tokenizer import read_config
 from flatvq.model.weights import inference_tensors
@@ -18,7 +18,10 @@ from flatvq.recipe import load_trial
 from flatvq.tokenizers.card import model_card
 from flatvq.tokenizers.protocol import Preprocess, Tokenizer, TokenizerLevel
 
-__all__ = ["VQVAETokenizer", "load_folder"]
+__all__ = ["PRIOR_FILES", "VQVAETokenizer", "load_folder"]
+
+PRIOR_FILES = ("prior.safetensors", "prior.json")
+"""The files of a prior in the folder of its tokenizer (`flatvq.codec.storage`), in the order of writing."""
 
 
 class VQVAETokenizer(VQVAE, Tokenizer):
@@ -29,6 +32,7 @@ class VQVAETokenizer(VQVAE, Tokenizer):
         preprocess: the size of images that it was trained on.
         config: the content of its config.json.
         run: the folder of the run that trained it, for the model card; None if unknown.
+        folder: the folder that it was loaded from, for its prior; None if unknown.
 
     Example:
         >>> from flatvq.model import build_vqvae
@@ -41,12 +45,17 @@ class VQVAETokenizer(VQVAE, Tokenizer):
     """
 
     def __init__(
-        self, model: VQVAE, preprocess: Preprocess, config: Mapping[str, Any], run: Path | None = None
+        self,
+        model: VQVAE,
+        preprocess: Preprocess,
+        config: Mapping[str, Any],
+        run: Path | None = None,
+        folder: Path | None = None,
     ) -> None:
         nn.Module.__init__(self)  # not VQVAE's, which would build the parts again
         # Attributes and parts are those of the model.
         self.__dict__.update({**vars(model), "_modules": dict(model._modules)})
-        self.preprocess, self.config, self.run = preprocess, dict(config), run
+        self.preprocess, self.config, self.run, self.folder = preprocess, dict(config), run, folder
         self.train(model.training)
 
     @property
@@ -75,8 +84,8 @@ class VQVAETokenizer(VQVAE, Tokenizer):
     ) -> Path:
         """Write config.json, model.safetensors and README.md, the layout of a repository on the hub.
 
-        What only training reads is left out. The README.md is a model card, written from the records of the
-        run that the tokenizer was loaded from.
+        What only training reads is left out. A prior is copied if the weights stay the same. The README.md
+        is a model card, written from the records of the run that the tokenizer was loaded from.
 
         Args:
             folder: the folder; created if it does not exist.
@@ -91,11 +100,23 @@ class VQVAETokenizer(VQVAE, Tokenizer):
             NonFiniteError: if a weight is NaN or infinite, or too large for float16.
         """
         place = Path(folder)
+        prior = self._prior()
         size = {"resize": self.preprocess.resize, "crop": self.preprocess.crop}
         save_tokenizer(place, self, {**self.config, "preprocess": size}, training_state=False, dtype=dtype)
         stored = load_folder(place)  # rounding to float16 changes the identity
+        # A prior is that of a tokenizer with the same weights.
+        for name in PRIOR_FILES:
+            (place / name).unlink(missing_ok=True)
+            if prior and stored.id == self.id:
+                write_bytes(place / name, prior[name])
         write_text(place / "README.md", model_card(stored, self.recipe, self.run, dtype))
         return place
+
+    def _prior(self) -> dict[str, bytes]:
+        """Return the content of the files of the prior; empty if there is none."""
+        if self.folder is None or not all((self.folder / name).is_file() for name in PRIOR_FILES):
+            return {}
+        return {name: (self.folder / name).read_bytes() for name in PRIOR_FILES}
 
 
 def load_folder(folder: Path, device: str | torch.device = "cpu") -> VQVAETokenizer:
@@ -120,7 +141,7 @@ def load_folder(folder: Path, device: str | torch.device = "cpu") -> VQVAETokeni
     if size is None and run is not None:
         size = load_trial(run).data.model_dump(include={"resize", "crop"})
     preprocess = _preprocess(size or {}, model.recipe.channels, place / "config.json")
-    return VQVAETokenizer(model, preprocess, config, run)
+    return VQVAETokenizer(model, preprocess, config, run, place)
 
 
 def _run_of(place: Path) -> Path | None:

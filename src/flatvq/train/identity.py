@@ -1,7 +1,8 @@
 """The identity of a run: the images and the version of flatvq, which decide its result besides the recipe.
 
     recipe.json      the settings, such as data.path
-    identity.json    the images that data.path held when the run started, as a fingerprint; flatvq's version
+    identity.json    the images that data.path held when the run started, as a fingerprint; the identity of
+                     the tokenizer that train.parent names; flatvq's version
 
 A run folder is named after its recipe (`flatvq.study.plan.trial_key`). The identity is not part of the name.
 If it were, a run with changed images would start again in a new folder, without a message, and the old run
@@ -27,6 +28,7 @@ from flatvq.recipe import TrialRecipe
 from flatvq.records import read_record
 from flatvq.records.identity import Images, StoredIdentity
 from flatvq.train.machine import Machine
+from flatvq.train.parent import parent_id
 from flatvq.versions import TRAINING_PROTOCOL, VERSION
 
 __all__ = [
@@ -85,6 +87,9 @@ folder 'pictures' or choose another --out
         Args:
             recipe: the recipe of the run.
             data: the images that it opens.
+
+        Raises:
+            FlatvqError: if the tokenizer that it starts from cannot be read.
         """
         section = recipe.data
         paths = [f"'{printable(path)}'" for path in (section.path, section.validation_path) if path]
@@ -95,6 +100,7 @@ folder 'pictures' or choose another --out
             source=" ".join([section.source, " and ".join(paths)]).strip(),
             training=_describe_images(data.training),
             validation=_describe_images(data.validation),
+            parent=parent_id(recipe),
         )
 
     def mismatch(self, now: Identity) -> Mismatch | None:
@@ -111,7 +117,9 @@ folder 'pictures' or choose another --out
             return None
         images = differences.keys() & {"training images", "held-out images"}
         remedies = [f"restore the images of {self.source}"] if images else []
-        if differences.keys() - images:
+        if "parent tokenizer" in differences:
+            remedies.append("restore the tokenizer of train.parent")
+        if differences.keys() - images - {"parent tokenizer"}:
             same = self.flatvq == now.flatvq
             remedies.append("install the flatvq that started it" if same else f"install flatvq {self.flatvq}")
         return Mismatch(f"started with {'; '.join(differences.values())}", tuple(remedies))

@@ -35,6 +35,7 @@ from flatvq.train.journal import Journal
 from flatvq.train.machine import Machine
 from flatvq.train.objective import Losses, learning_rate, objective
 from flatvq.train.optimizer import optimizer_for
+from flatvq.train.parent import start_from_parent
 
 __all__ = ["Trainer"]
 
@@ -55,6 +56,7 @@ class Trainer:
     def __init__(self, recipe: TrialRecipe, data: DataSplit, machine: Machine, journal: Journal) -> None:
         self.recipe, self.data, self.machine, self.journal = recipe, data, machine, journal
         self.model = build_vqvae(recipe.model, recipe.codebook, seed=recipe.seed, steps=recipe.train.steps)
+        start_from_parent(self.model, recipe)
         self.model.to(machine.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = optimizer_for(self.model, recipe.train)
         # Listed once, since traversing all modules takes 2 % of the step of a small model.

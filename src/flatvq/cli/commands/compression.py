@@ -9,14 +9,11 @@ from typing import Annotated
 
 import typer
 
-from flatvq.cli.app import LONGEST_SIDE, AsJson
+from flatvq.cli.app import LONGEST_SIDE, AsJson, TokenizerFolder
 from flatvq.cli.folders import with_home
 
 __all__ = ["compress", "decompress", "inspect", "prior"]
 
-TokenizerFolder = Annotated[
-    Path, typer.Argument(callback=with_home, help="Folder of a saved tokenizer, or of a finished run.")
-]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
 

@@ -8,16 +8,14 @@ from typing import Annotated
 
 import typer
 
-from flatvq.cli.app import AsJson
+from flatvq.cli.app import AsJson, TokenizerFolder
 from flatvq.cli.folders import with_home, writable
 
 __all__ = ["export"]
 
 
 def export(
-    tokenizer: Annotated[
-        Path, typer.Argument(callback=with_home, help="Folder of a tokenizer or of a finished run.")
-    ],
+    tokenizer: TokenizerFolder,
     out: Annotated[Path, typer.Argument(callback=with_home, help="Folder of the programs.")],
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="onnx or pt2.")] = "onnx",
     check: Annotated[
@@ -34,10 +32,9 @@ def export(
     """
     from flatvq.export import check_programs, folder_batches, noise_batches
     from flatvq.export import export as export_programs
-    from flatvq.model import load_tokenizer
+    from flatvq.model import load_tokenizer, tokenizer_folder
 
-    folder = tokenizer / "model" if (tokenizer / "model").is_dir() else tokenizer
-    model = load_tokenizer(folder)
+    model = load_tokenizer(tokenizer_folder(tokenizer))
     batches = folder_batches(model, check) if check is not None else []
     files = export_programs(model, writable(out), to)
     parity = check_programs(model, out, [*noise_batches(model), *batches])

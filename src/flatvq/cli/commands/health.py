@@ -38,8 +38,11 @@ def doctor(
     """
     from flatvq.doctor import examine
     from flatvq.files import write_text
+    from flatvq.tokenizers.pretrained import pretrained_folder
 
-    result = examine([path.expanduser() for path in paths], codebook_size)
+    places = [path.expanduser() for path in paths]
+    places = [place if place.exists() else pretrained_folder(str(place)) or place for place in places]
+    result = examine(places, codebook_size)
     typer.echo(json.dumps(result.to_dict(), indent=1) if as_json else result.to_text())
     if page is not None:
         write_text(page, result.to_page())

@@ -37,6 +37,15 @@ def train(
     ] = None,
     arm: Annotated[str, typer.Option(help="Arm of the recipe. Default: the first arm.")] = "",
     seed: Annotated[int, typer.Option(callback=_valid_seed, help="Seed of the trial.")] = 0,
+    parent: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="TOKENIZER",
+            help="Start from the weights of this tokenizer, which also gives the model: a folder, a "
+            "pretrained tokenizer such as flatvq-f4, or a repository OWNER/NAME on the Hugging Face hub.",
+        ),
+    ] = "",
     overrides: Overrides = None,
 ) -> None:
     """Train one arm with one seed, evaluate it, and save the tokenizer.
@@ -52,11 +61,13 @@ def train(
     from flatvq.train.launch import launch_of
 
     if _is_run(recipe):
-        _require_no_changes(arm, overrides)
+        _require_no_changes(arm, parent, overrides)
         folder = expanded(recipe)
         trial = load_trial(folder)
     else:
         trial = _trial_recipe(recipe, arm, seed, overrides or ())
+        if parent:
+            trial = _fine_tuning(trial, parent, overrides or ())
         folder = writable(out or default_folder("runs", recipe, trial.arm, str(seed)))
     with step_progress(f"{trial.arm} seed {trial.seed}", trial.train.steps) as progress:
         finished = run_trial(trial, folder, progress=progress)
@@ -183,9 +194,20 @@ def _is_run(name: str) -> bool:
     return False
 
 
-def _require_no_changes(arm: str, overrides: list[str] | None) -> None:
+def _fine_tuning(trial: TrialRecipe, parent: str, overrides: Sequence[str]) -> TrialRecipe:
+    from flatvq.errors import FlatvqError
+    from flatvq.train.parent import with_parent
+
+    for override in overrides:
+        if override.startswith("model."):
+            what = f"--set {override} changes the model, which --from takes from '{parent}'"
+            raise FlatvqError(what, "leave out one of them")
+    return with_parent(trial, parent)
+
+
+def _require_no_changes(arm: str, parent: str, overrides: list[str] | None) -> None:
     from flatvq.errors import FlatvqError
 
-    if arm or overrides:
-        what = "a resumed run keeps its recipe; --arm and --set cannot change it"
+    if arm or parent or overrides:
+        what = "a resumed run keeps its recipe; --arm, --from and --set cannot change it"
         raise FlatvqError(what, "leave them out, or name the recipe and a new --out")
