@@ -9,6 +9,7 @@ from flatvq.data.conversion import Conversion
 from flatvq.data.manifest import survey
 from flatvq.data.reasons import printable
 from flatvq.data.splits import EVALUATED, OpenedFolder, Source, hold_out, keep_apart, open_all
+from flatvq.data.survey_cache import FEWEST_FILES, SurveyCache
 from flatvq.data.types import DataSplit
 from flatvq.data.walk import existing_folder, list_files
 from flatvq.recipe import DataRecipe
@@ -70,6 +71,7 @@ def split_folder(recipe: DataRecipe) -> DataSplit:
 
 def _source(folder: Path, conversion: Conversion, split: str) -> Source:
     listing = list_files(folder, split)
-    surveyed = survey(listing.items, conversion, split)
+    cache = SurveyCache(folder, conversion) if len(listing.items) >= FEWEST_FILES else None
+    surveyed = survey(listing.items, conversion, split, cache)
     title = f"folder '{printable(str(folder))}'"
     return Source(title, replace(surveyed, file_statuses=(*listing.file_statuses, *surveyed.file_statuses)))

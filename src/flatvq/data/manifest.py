@@ -7,25 +7,28 @@ a status.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from flatvq.data.conversion import Conversion, NotAnImageError, Rejected
 from flatvq.data.header import read_header
 from flatvq.data.reasons import reason_of
+from flatvq.data.survey_cache import FileTimes, SurveyCache, Surveyed
 from flatvq.data.types import FileStatus
 from flatvq.processes import cores
 
 __all__ = ["Entry", "Item", "Survey", "decoding_threads", "digest_of", "survey"]
 
 _CHUNK = 256 * 1024
+# Files that are read ahead of the one whose result is taken next.
+_WINDOW = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """A file that may contain an image."""
 
@@ -35,9 +38,11 @@ class Item:
     """Opens the file for reading bytes; the stream is seekable."""
     claimed: bool
     """Whether the name or place promises an image. Such a file without one is `unreadable`, not `skipped`."""
+    times: FileTimes | None = None
+    """Size and times of the file, by which a cache recognizes it; None if it has none."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Entry:
     """A file that contains an image, as described by its header."""
 
@@ -64,6 +69,9 @@ class Entry:
         return FileStatus(self.name, split, "converted", "; ".join(self.notes))
 
 
+_Pending: TypeAlias = "tuple[Item, Surveyed | Future[Surveyed | Rejected]]"
+
+
 @dataclass(frozen=True)
 class Survey:
     """The content of a source."""
@@ -76,13 +84,16 @@ class Survey:
     """What to do about unusable images, by name, if the remedy is not to repair the file."""
 
 
-def survey(items: Iterable[Item], conversion: Conversion, split: str) -> Survey:
+def survey(
+    items: Iterable[Item], conversion: Conversion, split: str, cache: SurveyCache | None = None
+) -> Survey:
     """Read the header of every file and hash the content of every image, in several threads.
 
     Args:
         items: the files.
         conversion: the size and white level to convert images to.
         split: the name of the set in file statuses.
+        cache: the results of earlier surveys; files that have not changed since are not read. It is updated.
 
     Returns:
         The images, and the status of all other files.
@@ -91,16 +102,26 @@ def survey(items: Iterable[Item], conversion: Conversion, split: str) -> Survey:
     file_statuses: list[FileStatus] = []
     remedies: dict[str, str] = {}
     other_files: Counter[str] = Counter()
+    images: list[tuple[str, FileTimes, Surveyed]] = []
+    changed = False
     with ThreadPoolExecutor(decoding_threads()) as pool:
-        for item, result in pool.map(lambda item: (item, _examine(item, conversion)), items):
-            if isinstance(result, Entry):
-                entries.append(result)
+        known = ((item, _cached(item, cache)) for item in items)
+        pending = ((item, hit or pool.submit(_examine, item, conversion)) for item, hit in known)
+        for item, hit_or_future in _in_order(pending):
+            result = hit_or_future.result() if isinstance(hit_or_future, Future) else hit_or_future
+            if isinstance(result, Surveyed):
+                entries.append(Entry(item.name, item.open, *result))
+                if item.times is not None:
+                    images.append((item.name, item.times, result))
+                changed |= isinstance(hit_or_future, Future)
             elif isinstance(result, NotAnImageError) and not item.claimed:
                 other_files[PurePath(item.name).suffix] += 1
             else:
                 file_statuses.append(_status_of(item, result, split))
                 if result.remedy:
                     remedies[item.name] = result.remedy
+    if cache is not None and changed:
+        cache.put(images)
     return Survey(tuple(entries), (*file_statuses, *_grouped(other_files, split)), remedies)
 
 
@@ -136,7 +157,21 @@ def decoding_threads() -> int:
     return min(8, cores())
 
 
-def _examine(item: Item, conversion: Conversion) -> Entry | Rejected:
+def _cached(item: Item, cache: SurveyCache | None) -> Surveyed | None:
+    return None if cache is None or item.times is None else cache.get(item.name, item.times)
+
+
+def _in_order(pending: Iterable[_Pending]) -> Iterator[_Pending]:
+    """Take results in order, while a bounded number of files is being read."""
+    window: deque[_Pending] = deque()
+    for one in pending:
+        window.append(one)
+        if len(window) > _WINDOW:
+            yield window.popleft()
+    yield from window
+
+
+def _examine(item: Item, conversion: Conversion) -> Surveyed | Rejected:
     """Read the header of a file and hash its content."""
     try:
         with item.open() as stream:
@@ -149,7 +184,7 @@ def _examine(item: Item, conversion: Conversion) -> Entry | Rejected:
         return rejected
     except Exception as error:  # the user's disk, archive or dataset library may raise anything
         return Rejected(f"cannot be opened ({reason_of(error, item.name)})")
-    return Entry(item.name, item.open, digest, header.height, header.width, header.notes)
+    return Surveyed(digest, header.height, header.width, header.notes)
 
 
 def _status_of(item: Item, rejected: Rejected, split: str) -> FileStatus:

@@ -19,6 +19,8 @@ def printable(name: str) -> str:
         >>> printable("two\nlines 🙂")
         'two\\nlines 🙂'
     """
+    if name.isprintable() and "\\" not in name:  # the usual case, which a million files should not wait for
+        return name
     return "".join(
         char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode()
         for char in name

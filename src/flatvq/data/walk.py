@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from flatvq.data.manifest import Item
 from flatvq.data.reasons import printable, reason_of
+from flatvq.data.survey_cache import FileTimes
 from flatvq.data.types import FileStatus
 from flatvq.errors import FlatvqError
 from flatvq.paths import expanded
@@ -33,6 +35,16 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Opener:
+    """Opens a file. Unlike a `Path` in a closure, it takes little memory."""
+
+    path: str
+
+    def __call__(self) -> BinaryIO:
+        return Path(self.path).open("rb")
 
 
 @dataclass(frozen=True)
@@ -149,8 +161,8 @@ def _classify(
         entered.add(_identity(status))
         return None
     if stat.S_ISREG(status.st_mode):
-        file = Path(child.path)
-        return Item(printable(path), lambda: file.open("rb"), file.suffix.lower() in _IMAGE_SUFFIXES)
+        claimed = os.path.splitext(child.name)[1].lower() in _IMAGE_SUFFIXES  # noqa: PTH122 (a Path is large)
+        return Item(printable(path), _Opener(child.path), claimed, FileTimes.of(status))
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file")
     return FileStatus(printable(path), split, "skipped", kind)
 
