@@ -10,6 +10,7 @@ from typing import Any
 from docsite.commands import commands
 from docsite.links import with_site_links
 from docsite.modules import modules
+from docsite.pretrained import pretrained
 from docsite.recipe_keys import recipe_keys
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +31,7 @@ _GENERATORS: dict[str, Callable[..., str]] = {
     "commands": commands,
     "document": document,
     "modules": modules,
+    "pretrained": pretrained,
     "program": program,
     "recipe_keys": recipe_keys,
 }

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from flatvq.errors import FlatvqError, MissingExtraError
+from flatvq.errors import FlatvqError
 
 __all__ = ["MOST_SYMBOLS", "Coder", "Integers", "Reader", "SymbolModel", "Writer", "symbol_model", "total_of"]
 
@@ -51,7 +51,6 @@ def symbol_model(weights: Integers) -> SymbolModel:
         weights: int64 [K], not negative, with the sum `total_of(K)`.
 
     Raises:
-        MissingExtraError: if constriction is not installed.
     """
     if len(weights) == 1:
         return None
@@ -146,8 +145,6 @@ def _shortest(last: int, lower: int, width: int) -> bytes:
 
 @cache
 def _constriction() -> Any:
-    try:
-        import constriction
-    except ImportError:
-        raise MissingExtraError("compressed files", "constriction", extra="codec") from None
+    import constriction
+
     return constriction

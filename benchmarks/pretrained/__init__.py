@@ -1,0 +1,1 @@
+"""The pretrained tokenizers: their recipes, and the program that makes them."""
