@@ -2,7 +2,7 @@
 
     python -m benchmarks.pretrained data TRAIN... --held-out HELD_OUT     scaled copies of photographs
     flatvq train benchmarks/pretrained/flatvq-f4.yaml --out RUN           hours on a CPU core
-    python -m benchmarks.pretrained finish flatvq-f4 RUN TRAIN            weights, prior, card, records
+    python -m benchmarks.pretrained finish flatvq-f4 RUN PHOTOGRAPHS      weights, prior, card, records
 
 Training photographs are scaled to three sizes, so that the tokenizer sees photographs of 256 pixels and
 thumbnails. `finish` stores the weights in float16 in the package, fits the prior to the training photographs,
@@ -19,9 +19,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from flatvq.cli.compression import fit_to_folder
-from flatvq.data import open_folder
-from flatvq.records import load_trial
+from flatvq.codec.storage import PriorRecord, save_prior
+from flatvq.codec.training import encode_images, fit_prior
+from flatvq.data import load_image, open_folder
+from flatvq.recipe import load_trial
 from flatvq.tokenizers import load
 from flatvq.versions import VERSION, commit
 
@@ -52,7 +53,7 @@ def main() -> None:
     last = steps.add_parser("finish")
     last.add_argument("name", help="such as flatvq-f4")
     last.add_argument("run", type=Path)
-    last.add_argument("train", type=Path, nargs="+")
+    last.add_argument("train", type=Path, help="the photographs, in one folder")
     last.set_defaults(step=finish)
     asked = parser.parse_args()
     asked.step(asked)
@@ -84,15 +85,23 @@ def write_scaled(source: Path, target: Path, sides: tuple[int, ...], suffix: str
     return written
 
 
+def fitted_prior(folder: Path, photographs: Path) -> PriorRecord:
+    """Fit a prior to photographs of the sizes `PRIOR_SIDES`, and store it with the tokenizer."""
+    model = load(folder)
+    opened = [open_folder(photographs, 1, side, cache_mib=0).images for side in PRIOR_SIDES]
+    # The sizes of a photograph follow each other, so that both are among the images that are held out.
+    images = (load_image(each, number) for number in range(len(opened[0])) for each in opened)
+    record, arrays = fit_prior(model, encode_images(model, images), "table", contexts=CONTEXTS)
+    save_prior(folder, record, arrays)
+    return record
+
+
 def finish(asked: argparse.Namespace) -> None:
     """Put a trained tokenizer into the package, and its records into results."""
     folder, records = PACKAGE / asked.name, RECORDS / asked.name
     load(asked.run).save_pretrained(folder, dtype="float16")
-    photographs = sum(len(open_folder(path, 1, cache_mib=0).images) for path in asked.train)
-    with linked(asked.train) as together:
-        prior = fit_to_folder(
-            folder, together, "table", contexts=CONTEXTS, resize=PRIOR_SIDES, seed=0, replace=True
-        )
+    photographs = len(open_folder(asked.train, 1, cache_mib=0).images)
+    prior = fitted_prior(folder, asked.train)
     card = folder / "README.md"
     sides = ", ".join(str(side) for side in SIDES)
     card.write_text(card.read_text() + "\n" + DATA_CARD.format(images=photographs, sides=sides))

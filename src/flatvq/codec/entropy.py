@@ -49,8 +49,6 @@ def symbol_model(weights: Integers) -> SymbolModel:
 
     Args:
         weights: int64 [K], not negative, with the sum `total_of(K)`.
-
-    Raises:
     """
     if len(weights) == 1:
         return None
