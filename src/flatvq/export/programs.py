@@ -154,17 +154,10 @@ def onnx_model(
 
 
 def _remove_traces(proto: Any) -> None:
-    """Remove what the exporter notes for debugging: lines of source code, with their paths on this machine."""
+    """Remove what the exporter notes for debugging, such as lines of source code with their local paths."""
     graph = proto.graph
-    for part in (
-        proto,
-        graph,
-        *graph.node,
-        *graph.value_info,
-        *graph.initializer,
-        *graph.input,
-        *graph.output,
-    ):
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for part in (proto, graph, *graph.node, *values):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
 

@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from torch import Tensor
 
-from flatvq.errors import FlatvqError, MissingExtraError
+from flatvq.errors import MissingExtraError
 from flatvq.export.page.graphs import graphs
 from flatvq.export.page.runtime import VERSION as RUNTIME_VERSION
 from flatvq.export.page.runtime import Runtime
@@ -38,7 +38,7 @@ MAIN = ("bytes", "resample", "picture", "measures", "drawing", "arms", "app")
 WORKER = ("bytes", "worker")
 _SIDES = (64, 128, 256, 384, 512)
 # Offered sizes keep the distances of all cells to all codes below this many bytes.
-_LARGEST_SEARCH = 320 * 2**20
+_LARGEST_SEARCH = 192 * 2**20
 _MODULE = Path(__file__).parent
 
 
@@ -94,15 +94,15 @@ def write_page(
         each = stored_arm(*graphs(model))
         batches = list(images(model))
         parity = compare_programs(model, _program(each), batches).required(f"arm {arm.name!r} of the page")
-        rounding = compare_programs(arm.tokenizer, Program(model.encode, _decoder(model)), batches)
-        stored.append(each)
+        rounding = compare_programs(arm.tokenizer, _as_program(model), batches)
+        stored.append((each, model.id))
         parities.append(PageParity(arm.name, parity, rounding, len(_text(each.content))))
     write_text(file, _page(subject, runtime, stored))
     return parities
 
 
-def _decoder(model: VQVAE) -> Callable[[Sequence[Tensor]], Tensor]:
-    return lambda indices: model.decode(indices).clamp(0, 1)
+def _as_program(model: VQVAE) -> Program:
+    return Program(lambda images: list(model.encode(images)), lambda grids: model.decode(grids).clamp(0, 1))
 
 
 def _program(stored: StoredArm) -> Program:
@@ -130,8 +130,14 @@ def _program(stored: StoredArm) -> Program:
     return Program(encoded, decoded)
 
 
-def _page(subject: Subject, runtime: Runtime, stored: Sequence[StoredArm]) -> str:
-    """Render the page."""
+def _page(subject: Subject, runtime: Runtime, stored: Sequence[tuple[StoredArm, str]]) -> str:
+    """Render the page.
+
+    Args:
+        subject: what it shows.
+        runtime: the files of onnxruntime-web.
+        stored: the stored form of each arm, and the identity of its tokenizer with rounded weights.
+    """
     environment = Environment(
         loader=PackageLoader("flatvq", "export/page"),
         autoescape=True,
@@ -142,7 +148,7 @@ def _page(subject: Subject, runtime: Runtime, stored: Sequence[StoredArm]) -> st
     report = PackageLoader("flatvq", "report").get_source(environment, "page.css")[0]
     factor = lcm(*(arm.tokenizer.factor for arm in subject.arms))
     data = {
-        "arms": [_described(arm, each) for arm, each in zip(subject.arms, stored, strict=True)],
+        "arms": [_described(arm, *each) for arm, each in zip(subject.arms, stored, strict=True)],
         "factor": factor,
         "sides": _sides(subject, factor),
         "trained": {"crop": subject.crop, "resize": subject.resize},
@@ -156,18 +162,19 @@ def _page(subject: Subject, runtime: Runtime, stored: Sequence[StoredArm]) -> st
         payloads={
             "ort-script": Markup(_text(gzip.compress(runtime.script, 9, mtime=0))),
             "ort-program": Markup(_text(gzip.compress(runtime.program, 9, mtime=0))),
-            **{f"arm-{number}": Markup(_text(each.content)) for number, each in enumerate(stored)},
+            **{f"arm-{number}": Markup(_text(each.content)) for number, (each, _) in enumerate(stored)},
         },
         version=VERSION,
         runtime_version=RUNTIME_VERSION if runtime.pinned else "of another version",
     )
 
 
-def _described(arm: PageArm, stored: StoredArm) -> dict[str, Any]:
+def _described(arm: PageArm, stored: StoredArm, identity: str) -> dict[str, Any]:
     """Return what the scripts of the page know of an arm."""
     tokenizer = arm.tokenizer
     return {
         "name": arm.name,
+        "id": identity,
         "channels": tokenizer.preprocess.channels,
         "levels": [
             {
@@ -185,28 +192,25 @@ def _described(arm: PageArm, stored: StoredArm) -> dict[str, Any]:
 
 def _sides(subject: Subject, factor: int) -> list[int]:
     """Return the sides of pictures that the page offers: multiples of the factor, at least two times it."""
-    levels = [level for arm in subject.arms for level in arm.tokenizer.levels]
-    codes = max(level.codebook_size / level.factor**2 for level in levels)
-    largest = (_LARGEST_SEARCH / (4 * codes)) ** 0.5
+    distances = [  # bytes for each pixel
+        4 * level.codebook_size / level.factor**2
+        for arm in subject.arms
+        for level, recipe in zip(arm.tokenizer.levels, arm.tokenizer.recipe.levels, strict=True)
+        if recipe.has_codebook
+    ]
     sides = {max(2, side // factor) * factor for side in _SIDES}
-    return [side for side in sorted(sides) if side <= largest] or [2 * factor]
+    fitting = [side for side in sorted(sides) if max(distances, default=0) * side**2 <= _LARGEST_SEARCH]
+    return fitting or [2 * factor]
 
 
 def _joined(modules: Sequence[str]) -> str:
-    """Return modules as one: without imports of each other, and without `export`.
-
-    Raises:
-        FlatvqError: if a module imports one that does not come before it.
-    """
-    parts: list[str] = []
+    """Return modules as one: without imports of each other, and without `export`."""
+    parts = []
     for index, name in enumerate(modules):
         source = (_MODULE / f"{name}.js").read_text(encoding="utf-8")
-        for imported in re.findall(r'^import .* from "\./(\w+)\.js";$', source, flags=re.MULTILINE):
-            if imported not in modules[:index]:
-                raise FlatvqError(
-                    f"{name}.js imports {imported}.js before it is defined", "correct the order"
-                )
-        source = re.sub(r'^import .* from "\./\w+\.js";\n', "", source, flags=re.MULTILINE)
+        imported = re.findall(r'^import .* from "\./(\w+)\.js";$', source, flags=re.MULTILINE)
+        assert set(imported) <= set(modules[:index]), f"{name}.js imports a module that comes later"
+        source = re.sub(r"^import .*\n", "", source, flags=re.MULTILINE)
         parts.append(f"// {name}.js\n{re.sub('^export ', '', source, flags=re.MULTILINE)}")
     return "\n".join(parts)
 

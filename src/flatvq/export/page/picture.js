@@ -5,10 +5,9 @@ const LARGEST = 16_000_000;
 
 /** Return the pixels of a file, { width, height, data } with three bytes for each pixel. */
 export async function pixelsOf(file) {
-  const options = { imageOrientation: "from-image", premultiplyAlpha: "none", colorSpaceConversion: "none" };
-  let bitmap;
+  let bitmap; // upright, which is the default
   try {
-    bitmap = await createImageBitmap(file, options);
+    bitmap = await createImageBitmap(file, { premultiplyAlpha: "none", colorSpaceConversion: "none" });
   } catch {
     throw new Error(`${file.name || "This file"} is not a picture that this browser can read.`);
   }

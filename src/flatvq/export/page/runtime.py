@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flatvq.errors import FlatvqError
+from flatvq.records.reading import read_file
 
 __all__ = ["VERSION", "Runtime", "find_runtime"]
 
@@ -58,15 +59,12 @@ there, or give the folder of the unpacked package
         if folder is None:
             what = "the page needs onnxruntime-web, which is not in ./node_modules"
             raise FlatvqError(what, f"{_INSTALL} here, or give its folder with --onnxruntime-web")
-        raise FlatvqError(
-            f"no onnxruntime-web in '{folder}'",
-            f"{_INSTALL} there, or give the folder of the unpacked package",
-        )
-    contents = {file.name: file.read_bytes() for file in files}
-    other = [
-        name for name, content in contents.items() if hashlib.sha256(content).hexdigest() != _SHA256[name]
-    ]
+        what = f"no onnxruntime-web in '{folder}'"
+        raise FlatvqError(what, f"{_INSTALL} there, or give the folder of the unpacked package")
+    contents = {file.name: read_file(file) for file in files}
+    other = [name for name in contents if hashlib.sha256(contents[name]).hexdigest() != _SHA256[name]]
     if other and not any_version:
-        what = f"'{files[0].parent / other[0]}' is not the file of onnxruntime-web {VERSION} (its SHA-256 differs)"
+        changed = files[0].parent / other[0]
+        what = f"'{changed}' is not the file of onnxruntime-web {VERSION}, because its SHA-256 differs"
         raise FlatvqError(what, f"{_INSTALL}, or accept it with --any-onnxruntime-web")
     return Runtime(contents[SCRIPT], contents[PROGRAM], pinned=not other)

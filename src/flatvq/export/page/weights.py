@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flatvq.model import VQVAE
+from flatvq.tokenizers import VQVAETokenizer
 
 __all__ = ["FILE", "StoredArm", "rounded", "stored_arm"]
 
@@ -24,10 +24,11 @@ FILE = "weights"
 _LEAST, _ALIGNED = 64, 64
 
 
-def rounded(model: VQVAE) -> VQVAE:
-    """Return a copy of a model whose weights and code vectors are those that the page computes with.
+def rounded(model: VQVAETokenizer) -> VQVAETokenizer:
+    """Return a copy of a tokenizer whose weights and code vectors are those that the page computes with.
 
-    Values are rounded to float16. A value that float16 cannot hold is kept.
+    Values are rounded to float16, as by `save_pretrained(dtype="float16")`. A value that is too large for
+    float16 is kept.
     """
     result = copy.deepcopy(model)
     with torch.no_grad():
