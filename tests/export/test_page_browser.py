@@ -134,6 +134,20 @@ def show(page: Any, picture: Path, done: str = "Done") -> None:
     page.locator("#status").filter(has_text=done).wait_for(timeout=60_000)
 
 
+def drop(page: Any, picture: Path) -> None:
+    """Drop a file on the page, as from a file manager."""
+    content = base64.b64encode(picture.read_bytes()).decode()
+    script = """async ([content, name]) => {
+      const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0));
+      const dropped = new DataTransfer();
+      dropped.items.add(new File([bytes], name));
+      document.getElementById('drop').dispatchEvent(
+        new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer: dropped }));
+    }"""
+    page.evaluate(script, [content, picture.name])
+    page.locator("#status").filter(has_text="Done").wait_for(timeout=60_000)
+
+
 def saved(page: Any, button: str) -> bytes:
     with page.expect_download() as download:
         page.locator(button).click()
@@ -208,7 +222,7 @@ def test_the_page_requests_nothing_and_fits(
     page = opened(browser, page_file, width, scheme)
     show(page, tmp_path / "broken.png", "Choose another picture")
     assert "broken.png is not a picture" in page.get_by_role("alert").inner_text()
-    show(page, tmp_path / "turned.jpg")
+    drop(page, tmp_path / "turned.jpg")
     assert page.get_by_role("alert").count() == 0
     assert "90 × 200 pixels" in page.locator("#file-note").inner_text()
     verdict = json.loads(STUDY.read_text())["verdict"]["sentence"]
@@ -216,7 +230,9 @@ def test_the_page_requests_nothing_and_fits(
     page.locator(".flip").focus()
     page.keyboard.press("Enter")
     assert page.locator(".flip").get_attribute("aria-pressed") == "true"
-    page.locator("details summary").click()
+    page.get_by_role("button", name="Use a test chart").click()
+    page.locator("#file-note").filter(has_text="test chart").wait_for(timeout=60_000)
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate(OVERFLOW) == []
     assert page.evaluate(UNNAMED) == []

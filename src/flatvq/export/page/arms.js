@@ -3,8 +3,12 @@ import { bits, errors, levelBits, psnr } from "./measures.js";
 import { fromPlanes, planes, withChannels } from "./picture.js";
 import { drawColours, drawErrors, drawPixels } from "./drawing.js";
 
-export const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-export const decimals = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+export const decimals = new Intl.NumberFormat("en", {
+  minimumFractionDigits: 2,
+  maximumFractionDigits: 2,
+  signDisplay: "negative", // no -0.00
+});
 const rate = new Intl.NumberFormat("en", { minimumFractionDigits: 3, maximumFractionDigits: 3 });
 const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 0 });
 

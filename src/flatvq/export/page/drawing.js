@@ -78,9 +78,9 @@ export function testChart() {
     context.lineTo(230 + 140 * Math.cos(angle), 430 + 140 * Math.sin(angle));
     context.stroke();
   }
-  [64, 44, 30, 20].forEach((size, line) => {
+  [40, 32, 24, 16].forEach((size, line) => {
     context.font = `600 ${size}px sans-serif`;
-    context.fillText("vector quantized", 420, 320 + 72 * line);
+    context.fillText("vector quantized", 410, 320 + 72 * line);
   });
   for (let line = 0; line < 40; line++) context.fillRect(48 + line * (4 + line / 4), 640, 1 + line / 8, 90);
   return new Promise((resolve) => {
