@@ -30,7 +30,7 @@ def export(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="TOKENIZER",
+            metavar="TOKENIZER|STUDY",
             callback=with_home,
             help="Folder of a tokenizer or of a finished run; for a page, also that of a study.",
         ),
