@@ -65,7 +65,7 @@ def run(installed: Path, folder: Path, *arguments: str) -> str:
 
 
 def test_the_wheel_holds_the_package_and_its_data(wheel: Path) -> None:
-    data = {".yaml", ".html", ".css", ".typed", ".py", ".pyi"}
+    data = {".yaml", ".html", ".css", ".js", ".typed", ".py", ".pyi"}
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if name.startswith("flatvq/")}
     expected = {

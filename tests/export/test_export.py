@@ -34,7 +34,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "scalar": {"levels": [{"downsample": 4, "scalar_levels": [8, 5, 5]}], "channels": 1},
     "residual stages": {
         "levels": [
-            {"downsample": 4, "codebook_size": 16, "code_dim": 4, "quantizer": "residual", "stages": 3}
+            {"downsample": 4, "codebook_size": 16, "code_dim": 4, "quantizer": "residual", "stages": 3},
+            {"downsample": 2, "code_dim": 7, "quantizer": "lookup-free"},
         ]
     },
 }

@@ -9,7 +9,7 @@ import typer
 
 from flatvq import __version__
 from flatvq.cli.endings import CommandGroup
-from flatvq.cli.folders import with_home
+from flatvq.cli.folders import with_home, with_tokenizer
 
 __all__ = [
     "LONGEST_SIDE",
@@ -71,20 +71,11 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 StudyFolder = Annotated[Path, typer.Argument(callback=with_home, help="Folder of a study.")]
-
-
-def _with_tokenizer(path: Path) -> Path:
-    """Return the folder of a tokenizer that an argument names."""
-    from flatvq.tokenizers import local_folder
-
-    return local_folder(path)
-
-
 TokenizerFolder = Annotated[
     Path,
     typer.Argument(
         metavar="TOKENIZER",
-        callback=_with_tokenizer,
+        callback=with_tokenizer,
         help="Folder of a tokenizer or of a finished run, a pretrained tokenizer such as flatvq-f4, or a "
         "repository OWNER/NAME on the Hugging Face hub.",
     ),

@@ -8,12 +8,23 @@ from pathlib import Path
 from flatvq.errors import FlatvqError
 from flatvq.paths import expanded, name_fault
 
-__all__ = ["default_folder", "with_home", "writable"]
+__all__ = ["default_folder", "with_home", "with_tokenizer", "writable"]
 
 
 def with_home(path: Path | None) -> Path | None:
     """Replace a leading `~` in the path of an option; shells do not replace it in `--out=~/x`."""
     return path and expanded(path)
+
+
+def with_tokenizer(path: Path) -> Path:
+    """Return the folder of the tokenizer that an argument names: a path, a pretrained one, or one on the hub.
+
+    Raises:
+        FlatvqError: if there is no such tokenizer.
+    """
+    from flatvq.tokenizers import local_folder
+
+    return local_folder(path)
 
 
 def default_folder(parent: str, recipe: str, *parts: str) -> Path:

@@ -46,6 +46,23 @@ class Parity:
         """Return the numbers as a JSON object."""
         return asdict(self)
 
+    def required(self, programs: str) -> Parity:
+        """Return the differences, if they are those of rounding.
+
+        Args:
+            programs: what was compared, for the error message.
+
+        Raises:
+            FlatvqError: if more than 1 of 1,000 indices differ, or a decoded pixel differs by more than 1e-5.
+        """
+        if self.share_equal < _LEAST_EQUAL or self.largest_decode_error > _LARGEST_DECODE_ERROR:
+            what = (
+                f"{programs} differ from the tokenizer: {self.differing} of {self.indices} "
+                f"indices, and decoded pixels by up to {self.largest_decode_error:.1e}"
+            )
+            raise FlatvqError(what, "do not use them; try the other format, or another version of torch")
+        return self
+
 
 @torch.no_grad()
 def compare_programs(model: VQVAE, program: Program, batches: Iterable[Tensor]) -> Parity:
@@ -83,13 +100,7 @@ def check_programs(model: VQVAE, folder: Path, images: Iterable[Tensor]) -> Pari
         FlatvqError: if more than 1 of 1,000 indices differ, or a decoded pixel differs by more than 1e-5.
     """
     parity = compare_programs(model, load_program(folder), images)
-    if parity.share_equal < _LEAST_EQUAL or parity.largest_decode_error > _LARGEST_DECODE_ERROR:
-        what = (
-            f"the programs in '{folder}' differ from the tokenizer: {parity.differing} of {parity.indices} "
-            f"indices, and decoded pixels by up to {parity.largest_decode_error:.1e}"
-        )
-        raise FlatvqError(what, "do not use them; try the other format, or another version of torch")
-    return parity
+    return parity.required(f"the programs in '{folder}'")
 
 
 def noise_batches(model: VQVAE) -> Iterator[Tensor]:

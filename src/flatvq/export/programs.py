@@ -19,7 +19,7 @@ from flatvq.files import write_bytes, write_json
 from flatvq.model import VQVAE
 from flatvq.versions import VERSION
 
-__all__ = ["FORMATS", "Program", "export", "load_program"]
+__all__ = ["FORMATS", "Program", "export", "load_program", "onnx_model"]
 
 OPSET = 20
 """Version of the ONNX operators."""
@@ -108,9 +108,25 @@ def _load_pt2(encoder: Path, decoder: Path) -> Program:
     return Program(lambda images: list(encode(images)), lambda indices: decode(list(indices)))
 
 
-def _write_onnx(
-    module: torch.nn.Module, inputs: tuple[Any, ...], shapes: tuple[Any, ...], file: Path
-) -> None:
+def onnx_model(
+    module: torch.nn.Module,
+    inputs: tuple[Any, ...],
+    shapes: tuple[Any, ...],
+    input_names: list[str],
+    output_names: list[str],
+) -> Any:
+    """Return a module as an `onnx.ModelProto`.
+
+    Args:
+        module: the module, in eval mode.
+        inputs: example inputs.
+        shapes: the dynamic axes of each input, as `torch.export` reads them.
+        input_names: the names of the inputs.
+        output_names: the names of the outputs.
+
+    Raises:
+        MissingExtraError: if onnx or onnxscript is not installed.
+    """
     try:
         import onnx
         import onnxscript
@@ -119,24 +135,42 @@ def _write_onnx(
     except ImportError:
         raise MissingExtraError("ONNX export", "onnx and onnxscript", extra="onnx") from None
     assert onnxscript
-    names = _names(module, inputs)
-    program = torch.onnx.export(
-        torch.export.export(module, inputs, dynamic_shapes=shapes),
-        (),
-        opset_version=OPSET,
-        custom_translation_table=translations(),
-        input_names=names[0],
-        output_names=names[1],
-        verbose=False,
-    )
-    assert program is not None
-    program.optimize()
+    with _quiet():
+        program = torch.onnx.export(
+            torch.export.export(module, inputs, dynamic_shapes=shapes),
+            (),
+            opset_version=OPSET,
+            custom_translation_table=translations(),
+            input_names=input_names,
+            output_names=output_names,
+            verbose=False,
+        )
+        assert program is not None
+        program.optimize()
     proto = program.model_proto
+    _remove_traces(proto)
     onnx.checker.check_model(proto)
+    return proto
+
+
+def _remove_traces(proto: Any) -> None:
+    """Remove what the exporter notes for debugging, such as lines of source code with their local paths."""
+    graph = proto.graph
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for part in (proto, graph, *graph.node, *values):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def _write_onnx(
+    module: torch.nn.Module, inputs: tuple[Any, ...], shapes: tuple[Any, ...], file: Path
+) -> None:
+    proto = onnx_model(module, inputs, shapes, *_names(module))
     write_bytes(file, proto.SerializeToString())
 
 
-def _names(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[list[str], list[str]]:
+def _names(module: torch.nn.Module) -> tuple[list[str], list[str]]:
+    """Return the names of the inputs and of the outputs."""
     levels = [f"level_{number}" for number in range(len(_model(module).recipe.levels))]
     return (["images"], levels) if isinstance(module, Encode) else (levels, ["images"])
 
