@@ -60,7 +60,7 @@ class Asked:
             FlatvqError: if none is given.
         """
         if self.data is None:
-            raise FlatvqError("no images are given", "add --data FOLDER")
+            raise FlatvqError("missing option '--data'", "see `flatvq evaluate --help`")
         return self.data
 
     def trained_with(self) -> DataRecipe | None:
@@ -82,13 +82,13 @@ def evaluate_run(asked: Asked, out: Path | None, as_json: bool) -> None:
     for option, value in (("--out", out), ("--limit", asked.limit)):
         if value is not None:
             raise FlatvqError(f"{option} is given without {modes}", f"leave {option} out, or add one of them")
-    run = expanded(asked.tokenizer)
+    images, run = asked.folder(), expanded(asked.tokenizer)
     data = asked.trained_with() or DataRecipe(crop=_SIDE)
     tokenizer = tokenizer_folder(run)
     # By default, whole images are not scaled, and crops are cut as in the run.
     metrics = evaluate_folder(
         load_tokenizer(tokenizer),
-        asked.folder(),
+        images,
         crop=None if asked.full else asked.crop or data.crop,
         resize=(0 if asked.full else data.resize) if asked.resize is None else asked.resize,
         white_level=data.white_level if asked.white_level is None else asked.white_level,

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from flatvq.data import evaluation_crops, open_folder
+from flatvq.data import OpenedFolder, evaluation_crops, open_folder
 from flatvq.data.crops import evenly_spread
-from flatvq.data.types import ImageSet, Pixels
+from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.octaves import AMPLITUDE, Kept, Octave, grating, kept, luma, octaves_of
 from flatvq.evaluate.provenance import measured_on
@@ -77,7 +77,7 @@ def evaluate_detail(
         rows.append({"low": octave.low, "high": octave.high, "gratings": _summary(of_patterns)})
         progress(len(rows) * len(patterns), total)
     if opened is not None:
-        of_images = _in_photographs(tokenizer, opened.images, octaves, side, limit, progress, total)
+        of_images = _in_photographs(tokenizer, opened, octaves, side, limit, progress, total)
         for row, in_octave in zip(rows, zip(*of_images, strict=True), strict=True):
             row["photographs"] = _summary(in_octave)
     return {
@@ -96,7 +96,7 @@ def evaluate_detail(
 
 def _in_photographs(
     tokenizer: Tokenizer,
-    images: ImageSet,
+    opened: OpenedFolder,
     octaves: Sequence[Octave],
     side: int,
     limit: int | None,
@@ -107,8 +107,8 @@ def _in_photographs(
     hann = np.hanning(side + 1)[:side]  # periodic: as many samples as the transform has
     window = np.outer(hann, hann)
     of_images: list[list[Kept | None]] = []
-    first = total - len(evenly_spread(len(images), limit))
-    for _, pixels in evaluation_crops(images, side, limit):
+    first = total - len(evenly_spread(len(opened.images), limit))
+    for _, pixels in evaluation_crops(opened.images, side, limit):
         planes = (luma(pixels), luma(_through(tokenizer, pixels)))
         original, stored = (window * (plane - plane.mean()) for plane in planes)
         of_images.append([kept(original, stored, octave) for octave in octaves])

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from flatvq.evaluate.text_pages import Page, digest_of, pages_of, renderer
 from flatvq.model.pixels import with_channels
 from flatvq.tokenizers import Tokenizer
 
-__all__ = ["PROTOCOL", "SIZES", "edits", "evaluate_text", "load_reader"]
+__all__ = ["PROTOCOL", "SIZES", "Reader", "edits", "evaluate_text", "load_reader"]
 
 PROTOCOL = "flatvq-text-1"
 """The id of the measurement: words, places, font, sizes and the counting of errors. Its number rises when one
@@ -35,13 +36,14 @@ _SEED = 0
 _MOST_ERRORS = 0.03
 
 
-class Reader(Protocol):
-    """Reads a line of text."""
+@dataclass(frozen=True)
+class Reader:
+    """Reads lines of text."""
 
     name: str
-
-    def __call__(self, line: Pixels) -> str:
-        """Return the text of a line, uint8 [H, W, 3]."""
+    """Name and version."""
+    read: Callable[[Pixels], str]
+    """Returns the text of a line, uint8 [H, W, 3]."""
 
 
 def evaluate_text(
@@ -70,7 +72,7 @@ def evaluate_text(
         FlatvqError: if a page is too small for text.
         MissingExtraError: if the default reader is not installed.
     """
-    reads = reader or load_reader()
+    reader = reader or load_reader()
     pages = {size: pages_of(size, side, _PAGES, _SEED) for size in SIZES if _fits(size, side)}
     if not pages:
         raise FlatvqError(f"pages of {side} pixels are too small for text", "give a larger --crop")
@@ -78,8 +80,8 @@ def evaluate_text(
     for size, of_size in pages.items():
         rates: dict[str, list[float]] = {"original": [], "reconstruction": []}
         for page in of_size:
-            rates["original"].append(_error_rate(reads, page, page.pixels))
-            rates["reconstruction"].append(_error_rate(reads, page, _through(tokenizer, page.pixels)))
+            rates["original"].append(_error_rate(reader, page, page.pixels))
+            rates["reconstruction"].append(_error_rate(reader, page, _through(tokenizer, page.pixels)))
             done += 1
             progress(done, _PAGES * len(pages))
         summary = {name: mean_with_interval(values, minimum=0.0) for name, values in rates.items()}
@@ -97,7 +99,7 @@ def evaluate_text(
         "protocol": PROTOCOL,
         "side": side,
         "seed": _SEED,
-        "reader": reads.name,
+        "reader": reader.name,
         "renderer": renderer(),
         "largest_error_rate_of_originals": _MOST_ERRORS,
         "sizes": rows,
@@ -116,20 +118,15 @@ def load_reader() -> Reader:
             from rapidocr_onnxruntime import RapidOCR
     except ImportError:
         raise MissingExtraError("readings of text", "rapidocr-onnxruntime", extra="text") from None
-    return _RapidReader(RapidOCR(intra_op_num_threads=1))
+    network = RapidOCR(intra_op_num_threads=1)
 
-
-class _RapidReader:
-    """RapidOCR without its search for lines: their places are known."""
-
-    def __init__(self, network: Any) -> None:
-        self._network = network
-        self.name = f"rapidocr-onnxruntime {metadata.version('rapidocr-onnxruntime')}"
-
-    def __call__(self, line: Pixels) -> str:
-        # The package reads images of OpenCV, whose channels are blue, green and red.
-        found, _ = self._network(np.ascontiguousarray(line[:, :, ::-1]), use_det=False, use_cls=False)
+    def read(line: Pixels) -> str:
+        # The package reads images of OpenCV, whose channels are blue, green and red. The places of lines are
+        # known, so it does not search for them.
+        found, _ = network(np.ascontiguousarray(line[:, :, ::-1]), use_det=False, use_cls=False)
         return str(found[0][0]) if found else ""
+
+    return Reader(f"rapidocr-onnxruntime {metadata.version('rapidocr-onnxruntime')}", read)
 
 
 def edits(read: str, text: str) -> int:
@@ -148,8 +145,8 @@ def edits(read: str, text: str) -> int:
     return before[-1]
 
 
-def _error_rate(reads: Reader, page: Page, pixels: Pixels) -> float:
-    wrong = sum(edits(_letters(reads(line.of(pixels))), _letters(line.text)) for line in page.lines)
+def _error_rate(reader: Reader, page: Page, pixels: Pixels) -> float:
+    wrong = sum(edits(_letters(reader.read(line.of(pixels))), _letters(line.text)) for line in page.lines)
     return wrong / sum(len(_letters(line.text)) for line in page.lines)
 
 

@@ -117,7 +117,7 @@ def luma(image: Pixels) -> Floats:
     return planes @ np.array(_LUMA) if image.shape[2] == 3 else planes[:, :, 0]
 
 
-def grating(side: int, octave: Octave, orientation: float, phase: float) -> Pixels:
+def grating(side: int, octave: Octave, orientation: int, phase: int) -> Pixels:
     """Return a sinusoidal grating with whole periods on each side, so that it has a single frequency.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import exp, log
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class Curve:
             self._bytes[quality] += len(content)
             self._psnr[quality].append(psnr_of(self.codec.decode(content, original.shape[2]), original))
 
-    def points(self) -> list[dict[str, float]]:
+    def points(self) -> list[dict[str, Any]]:
         """Return `quality`, `bits_per_pixel` of all images together and the mean `psnr_db` of each point."""
         return [
             {
@@ -59,7 +60,7 @@ def psnr_of(stored: Pixels, original: Pixels) -> float:
     return float(fidelity.psnr(*pair, data_range=1.0))
 
 
-def bits_at_psnr(points: Iterable[dict[str, float]], psnr_db: float) -> float | None:
+def bits_at_psnr(points: Iterable[dict[str, Any]], psnr_db: float) -> float | None:
     """Return the bits per pixel at which a curve reaches a PSNR.
 
     Args:
