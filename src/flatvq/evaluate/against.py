@@ -131,9 +131,12 @@ def evaluate_against(
         "evaluation_protocol": protocol_id(crop, resize, tokenizer.preprocess.channels),
         "data": str(folder),
         "crop": crop,
+        "resize": resize,
         "white_level": white_level,
+        "limit": limit,
         **comparison.to_dict(),
         "not_measured": quality.missing,
+        "packages": quality.packages,
         "measured_on": measured_on(opened.images.fingerprint, None, quality.files),
         "files": [asdict(file) for file in (*opened.file_statuses, *opened.images.late_file_statuses)],
     }
@@ -236,7 +239,6 @@ class _Comparison:
                 codec.name: {"label": codec.label, "version": codec.version, "settings": dict(codec.settings)}
                 for codec in self.codecs
             },
-            "tokenizer_id": self.tokenizer.id,
             "prior": self.files.prior.kind if self.files is not None else None,
             "tokenizer": {
                 "bytes_per_image": sizes,

@@ -88,6 +88,8 @@ def evaluate_detail(
         "amplitude": AMPLITUDE,
         "data": None if folder is None else str(folder),
         "resize": resize,
+        "white_level": white_level,
+        "limit": limit,
         "photographs": photographs,
         "octaves": rows,
         "measured_on": None if opened is None else measured_on(opened.images.fingerprint),

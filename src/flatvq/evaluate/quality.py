@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from flatvq.data.types import Pixels
 from flatvq.errors import MissingExtraError
 from flatvq.evaluate import fidelity, perceptual, similarity
 from flatvq.evaluate.frechet import frechet_distance_of
-from flatvq.evaluate.recognition import load_classifier
+from flatvq.evaluate.recognition import WEIGHTS, load_classifier
 from flatvq.evaluate.result import mean_over_all
 
 __all__ = ["METRICS", "Quality", "Tally", "ssimulacra2_defined"]
@@ -62,20 +63,24 @@ class Quality:
 
     Attributes:
         missing: an explanation for each metric whose package is not installed.
+        packages: the versions of the packages that compute the others.
         files: the files of weights.
     """
 
     def __init__(self, weights: Path | None = None) -> None:
         self.missing: list[str] = []
+        self.packages: dict[str, str] = {}
         self.pairs: dict[str, Pair] = {"psnr_db": _psnr, "ssim": _ssim, "ms_ssim": _ms_ssim}
         self.features: dict[str, Features] = {}
         self.classifier = None
         try:
             self.pairs["ssimulacra2"] = _ssimulacra2()
+            self.packages["ssimulacra2"] = metadata.version("ssimulacra2")
         except MissingExtraError as error:
             self.missing.append(str(error))
         try:
             self.classifier = load_classifier()
+            self.packages[WEIGHTS] = metadata.version(WEIGHTS)
         except MissingExtraError as error:
             self.missing.append(str(error))
         found = None if weights is None else perceptual.find_weights(weights)

