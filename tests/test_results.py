@@ -143,3 +143,94 @@ def test_the_table_of_compressed_photographs_is_that_of_its_record() -> None:
             value = size[kind]["collection_bytes_per_image"]
             cells.append(f"{value:,.0f} (−{1 - value / nominal:.1%})".replace("%", " %"))
         assert f"| {size['crop']} px | {' | '.join(cells)} |" in page
+
+
+EVALUATED = {
+    name: ROOT / "results" / "evaluation" / f"{name}.json" for name in ("single", "parallel", "conditioned")
+}
+
+
+def test_the_tables_of_measured_tokenizers_are_those_of_their_records() -> None:
+    records = {name: _read(path) for name, path in EVALUATED.items()}
+    for name, rows in (
+        ("against", _against(records)),
+        ("text", _text(records)),
+        ("detail", _detail(records)),
+    ):
+        expected = "\n".join(rows) + "\n"
+        assert expected == _block("docs/how-to/compare.md", name), f"the block should hold:\n\n{expected}"
+
+
+def test_the_records_of_measured_tokenizers_agree() -> None:
+    """Codecs do not depend on the tokenizer, and the same text is read in the originals."""
+    first, *others = (_read(path) for path in EVALUATED.values())
+    assert all(row["read_reliably"] for row in first["text"]["sizes"])
+    assert first["against"]["images"] == 25
+    for other in others:
+        assert other["against"]["curves"] == first["against"]["curves"]
+        for kind in ("pages_sha256", "characters"):
+            assert [row[kind] for row in other["text"]["sizes"]] == [
+                row[kind] for row in first["text"]["sizes"]
+            ]
+        assert other["commit"] == first["commit"]
+        assert "dirty" not in other["commit"]
+
+
+def _against(records: dict[str, Any]) -> list[str]:
+    """One row for each tokenizer, and for each codec within the bytes of `single`."""
+    heads = [
+        "bits per pixel",
+        "PSNR, dB",
+        "SSIM",
+        "MS-SSIM",
+        "SSIMULACRA 2",
+        "top-1 agreement",
+        "Lite0 Fréchet",
+    ]
+    rows = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for name, record in records.items():
+        own = record["against"]["tokenizer"]
+        rows.append(_quality(f"`{name}`", own["bits_per_pixel"]["nominal"], own["metrics"]))
+    single = records["single"]["against"]
+    for row in single["at_equal_bytes"]["nominal"]:
+        assert row["images_that_do_not_fit"] == 0
+        rows.append(_quality(single["codecs"][row["codec"]]["label"], row["bits_per_pixel"], row["metrics"]))
+    rates = [
+        f"{single['codecs'][codec]['label']} {rate:.3f}"
+        for codec, rate in single["bits_per_pixel_at_equal_psnr"].items()
+    ]
+    return [*rows, "", f"Bits per pixel with the PSNR of `single`: {', '.join(rates)}."]
+
+
+def _quality(name: str, rate: float, metrics: dict[str, float]) -> str:
+    cells = [
+        f"{rate:.3f}",
+        f"{metrics['psnr_db']:.2f}",
+        f"{metrics['ssim']:.3f}",
+        f"{metrics['ms_ssim']:.3f}",
+        f"{metrics['ssimulacra2']:.1f}",
+        f"{metrics['efficientnet_lite0_top1_agreement']:.0%}".replace("%", " %"),
+        f"{metrics['efficientnet_lite0_frechet']:.0f}",
+    ]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _text(records: dict[str, Any]) -> list[str]:
+    sizes = [f"{row['size']} px" for row in records["single"]["text"]["sizes"]]
+    rows = [f"| errors | {' | '.join(sizes)} |", "|---" * (len(sizes) + 1) + "|"]
+    for name, key in (("original", "original"), *((f"`{name}`", "reconstruction") for name in records)):
+        record = records[name.strip("`")] if key == "reconstruction" else records["single"]
+        rates = [row["character_error_rate"][key]["mean"] for row in record["text"]["sizes"]]
+        rows.append(f"| {name} | {' | '.join(f'{100 * rate:.1f} %' for rate in rates)} |")
+    return rows
+
+
+def _detail(records: dict[str, Any]) -> list[str]:
+    octaves = records["single"]["detail"]["octaves"]
+    heads = [f"{1 / row['high']:g} to {1 / row['low']:g} px" for row in octaves]
+    rows = [f"| contrast kept | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for kind in ("gratings", "photographs"):
+        for name, record in records.items():
+            kept = [row[kind]["contrast_kept"]["mean"] for row in record["detail"]["octaves"]]
+            rows.append(f"| {kind}, `{name}` | {' | '.join(f'{100 * share:.1f} %' for share in kept)} |")
+    return rows

@@ -14,7 +14,7 @@ from flatvq.data import FileStatus, evaluation_crops, load_image, open_folder
 from flatvq.evaluate import perceptual
 from flatvq.evaluate.batches import NamedImage, batches
 from flatvq.evaluate.definitions import protocol_id
-from flatvq.evaluate.frechet import FeatureStatistics, frechet_distance
+from flatvq.evaluate.frechet import frechet_distance_of
 from flatvq.evaluate.perceptual import PerceptualWeights
 from flatvq.evaluate.provenance import measured_on
 from flatvq.evaluate.result import mean_over_all
@@ -121,9 +121,9 @@ def _perceptual(
             reconstructions.append(features(stored))
     figures = {"lpips": mean_over_all(distances)} if lpips is not None else {}
     if features is not None:
-        statistics = [FeatureStatistics.of(torch.cat(rows)) for rows in (originals, reconstructions)]
+        sets = torch.cat(originals), torch.cat(reconstructions)
         # One image has no covariance.
-        figures["rfid"] = frechet_distance(*statistics) if len(originals) > 1 else None
+        figures["rfid"] = frechet_distance_of(*sets) if len(originals) > 1 else None
     return figures, distances
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.shapes import require_axes
 
-__all__ = ["FeatureStatistics", "frechet_distance"]
+__all__ = ["FeatureStatistics", "frechet_distance", "frechet_distance_of"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,38 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     shared = torch.linalg.svdvals(_root(a.covariance) @ _root(b.covariance)).sum()
     spread = a.covariance.trace() + b.covariance.trace() - 2 * shared
     return float(((a.mean - b.mean).square().sum() + spread).clamp(min=0))
+
+
+def frechet_distance_of(a: Tensor, b: Tensor) -> float:
+    """Return the Fréchet distance between two sets of features, as `frechet_distance` does.
+
+    With fewer images than features, X and Y being the centred features of B and B' images, the trace of the
+    root is the sum of the singular values of X Y^T / ((B - 1) (B' - 1))^(1/2), a matrix as small as the sets.
+
+    Args:
+        a: [B, F], of at least 2 images.
+        b: [B', F], of at least 2 images.
+
+    Raises:
+        FlatvqError: if a set has fewer than two images.
+        NonFiniteError: if a feature is NaN or infinite.
+
+    Example:
+        >>> round(frechet_distance_of(torch.tensor([[-1.0], [1.0]]), torch.tensor([[2.0], [6.0]])), 9)
+        18.0
+    """
+    if not 1 < min(len(a), len(b)) < a.shape[1]:
+        return frechet_distance(FeatureStatistics.of(a), FeatureStatistics.of(b))
+    means, centred = [], []
+    for features in (a, b):
+        if not bool(features.isfinite().all()):
+            raise NonFiniteError("NaN or infinity in the features", "check the images and the network")
+        rows = features.detach().cpu().to(torch.float64)
+        means.append(rows.mean(dim=0))
+        centred.append((rows - means[-1]) / (len(rows) - 1) ** 0.5)
+    spread = sum(rows.square().sum() for rows in centred)
+    shared = torch.linalg.svdvals(centred[0] @ centred[1].T).sum()
+    return float(((means[0] - means[1]).square().sum() + spread - 2 * shared).clamp(min=0))
 
 
 def _root(covariance: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "report": f"{_HERE}.studies:report",
         "pack": f"{_HERE}.studies:pack",
         "train": f"{_HERE}.runs:train",
-        "evaluate": f"{_HERE}.runs:evaluate",
+        "evaluate": f"{_HERE}.evaluation:evaluate",
         "levels": f"{_HERE}.runs:levels",
         "encode": f"{_HERE}.codes:encode",
         "decode": f"{_HERE}.codes:decode",

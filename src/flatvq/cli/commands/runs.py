@@ -1,4 +1,4 @@
-"""Commands for single runs: `train`, `evaluate` and `levels`."""
+"""Commands for single runs: `train` and `levels`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flatvq.cli.app import LONGEST_SIDE, AsJson, Overrides, RunFolder
+from flatvq.cli.app import AsJson, Overrides, RunFolder
 from flatvq.cli.folders import default_folder, with_home, writable
 from flatvq.cli.interrupts import STOPPED
 from flatvq.paths import expanded
@@ -18,7 +18,7 @@ from flatvq.paths import expanded
 if TYPE_CHECKING:
     from flatvq.recipe import TrialRecipe
 
-__all__ = ["evaluate", "levels", "train"]
+__all__ = ["levels", "train"]
 
 
 def _valid_seed(seed: int) -> int:
@@ -77,69 +77,6 @@ def train(
     # Under torchrun, only rank 0 prints.
     if launch_of(os.environ).rank == 0:
         show_metrics(read_metrics(folder).model_dump(exclude={"measured_on"}), folder)
-
-
-def evaluate(
-    run: Annotated[
-        Path, typer.Argument(callback=with_home, help="Folder of a finished run, or of a saved tokenizer.")
-    ],
-    data: Annotated[Path, typer.Option(callback=with_home, help="Folder of images.")],
-    crop: Annotated[
-        int | None,
-        typer.Option(min=16, max=LONGEST_SIDE, help="Side of the centre crops. Default: that of the run."),
-    ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Evaluate whole images instead of crops.")] = False,
-    resize: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=LONGEST_SIDE,
-            help="Scale the shorter side to this length first; 0: no scaling. Default: as in the run, or 0 "
-            "with --full.",
-        ),
-    ] = None,
-    white_level: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=65535,
-            help="Sample value of white, such as 4095 for 12-bit images, in files of more than 8 bits that "
-            "do not state it. 0: 65535. Default: as in the run.",
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            callback=with_home,
-            help="Folder with published weights: alexnet-owt-7be5be79.pth and alex.pth for LPIPS, "
-            "inception-2015-12-05.pt for rFID.",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Evaluate a run on a folder of images: PSNR, SSIM, MS-SSIM, codebook usage, perplexity and bits."""
-    from flatvq.cli.tables import show_metrics
-    from flatvq.evaluate import evaluate_folder
-    from flatvq.model import load_tokenizer, tokenizer_folder
-    from flatvq.recipe import DataRecipe, load_trial
-
-    run_data = load_trial(run).data if (run / "recipe.json").exists() else DataRecipe(crop=256)
-    tokenizer = tokenizer_folder(run)
-    # By default, whole images are not scaled, and crops are cut as in the run.
-    metrics = evaluate_folder(
-        load_tokenizer(tokenizer),
-        data,
-        crop=None if full else crop or run_data.crop,
-        resize=(0 if full else run_data.resize) if resize is None else resize,
-        white_level=run_data.white_level if white_level is None else white_level,
-        weights=weights,
-        tokenizer=tokenizer,
-    )
-    result = {"run": str(run), **metrics}
-    if as_json:
-        typer.echo(json.dumps(result))
-    else:
-        show_metrics(result, run)
 
 
 def levels(

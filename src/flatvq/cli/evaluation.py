@@ -1,0 +1,202 @@
+"""What `flatvq evaluate` computes, prints and writes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from flatvq.cli.compared import show_against, show_detail, show_text
+from flatvq.cli.folders import writable
+from flatvq.cli.progress import step_progress
+from flatvq.cli.tables import show_metrics
+from flatvq.codec import Codec
+from flatvq.codec.identity import tokenizer_digest
+from flatvq.codec.storage import has_prior, load_prior
+from flatvq.errors import FlatvqError
+from flatvq.evaluate import evaluate_folder
+from flatvq.evaluate.against import evaluate_against
+from flatvq.evaluate.detail import evaluate_detail
+from flatvq.evaluate.image_codecs import codecs_named
+from flatvq.evaluate.legibility import evaluate_text
+from flatvq.files import write_bytes, write_json, write_text
+from flatvq.model import load_tokenizer, tokenizer_folder
+from flatvq.paths import expanded
+from flatvq.recipe import DataRecipe, load_trial
+from flatvq.report.compared import detail_chart, picture_grid, rate_distortion, text_chart
+from flatvq.tokenizers import Tokenizer, open_tokenizer
+from flatvq.tokenizers.foreign import is_foreign
+from flatvq.tokenizers.vqvae import VQVAETokenizer
+from flatvq.versions import VERSION, commit
+
+__all__ = ["Asked", "compare", "evaluate_run", "show"]
+
+# Side of crops if nothing says another, and smallest side of pages of text.
+_SIDE = 256
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options that say what is evaluated, and on which images."""
+
+    tokenizer: str
+    data: Path | None
+    crop: int | None
+    full: bool
+    resize: int | None
+    white_level: int | None
+    limit: int | None
+    weights: Path | None
+
+    def folder(self) -> Path:
+        """Return the folder of images.
+
+        Raises:
+            FlatvqError: if none is given.
+        """
+        if self.data is None:
+            raise FlatvqError("missing option '--data'", "see `flatvq evaluate --help`")
+        return self.data
+
+    def trained_with(self) -> DataRecipe | None:
+        """Return the data section of the run, if the tokenizer is that of a run."""
+        run = expanded(self.tokenizer)
+        return load_trial(run).data if (run / "recipe.json").exists() else None
+
+
+def evaluate_run(asked: Asked, out: Path | None, as_json: bool) -> None:
+    """Evaluate a tokenizer of flatvq on a folder of images, and print its metrics.
+
+    Raises:
+        FlatvqError: if it is a tokenizer of another library, or an option does not belong here.
+    """
+    modes = "--against, --text or --detail"
+    if is_foreign(asked.tokenizer) and not expanded(asked.tokenizer).exists():
+        what = f"'{asked.tokenizer}' is a tokenizer of another library"
+        raise FlatvqError(what, f"add {modes}, which measure any tokenizer")
+    for option, value in (("--out", out), ("--limit", asked.limit)):
+        if value is not None:
+            raise FlatvqError(f"{option} is given without {modes}", f"leave {option} out, or add one of them")
+    images, run = asked.folder(), expanded(asked.tokenizer)
+    data = asked.trained_with() or DataRecipe(crop=_SIDE)
+    tokenizer = tokenizer_folder(run)
+    # By default, whole images are not scaled, and crops are cut as in the run.
+    metrics = evaluate_folder(
+        load_tokenizer(tokenizer),
+        images,
+        crop=None if asked.full else asked.crop or data.crop,
+        resize=(0 if asked.full else data.resize) if asked.resize is None else asked.resize,
+        white_level=data.white_level if asked.white_level is None else asked.white_level,
+        weights=asked.weights,
+        tokenizer=tokenizer,
+    )
+    result = {"run": str(run), **metrics}
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        show_metrics(result, run)
+
+
+def compare(asked: Asked, against: str | None, text: bool, detail: bool, out: Path | None) -> dict[str, Any]:
+    """Measure a tokenizer of any library, and write files.
+
+    Args:
+        asked: tokenizer and images.
+        against: names of the image codecs; None for no comparison with them.
+        text: whether to read text.
+        detail: whether to measure contrast.
+        out: folder for the files; None to write none.
+
+    Returns:
+        The content of evaluation.json.
+    """
+    # Everything that can be wrong is found before anything is measured.
+    codecs = None if against is None else codecs_named(against)
+    if codecs is not None:
+        asked.folder()
+    if detail and asked.full:
+        raise FlatvqError("--detail measures square crops, not whole images", "leave --full out")
+    folder = None if out is None else writable(out)
+    tokenizer = open_tokenizer(asked.tokenizer)
+    trained, size = asked.trained_with(), tokenizer.preprocess
+    crop = asked.crop or size.crop or _SIDE
+    resize = (0 if asked.full else size.resize) if asked.resize is None else asked.resize
+    white_level = asked.white_level or (trained.white_level if trained and asked.white_level is None else 0)
+    result: dict[str, Any] = {
+        "format": FORMAT,
+        "flatvq": VERSION,
+        "commit": commit(),
+        "tokenizer": asked.tokenizer,
+        "tokenizer_id": tokenizer.id,
+    }
+    written: dict[str, str | bytes] = {}
+    if codecs is not None:
+        with step_progress("against") as progress:
+            result["against"], columns = evaluate_against(
+                tokenizer,
+                asked.folder(),
+                codecs,
+                crop=None if asked.full else crop,
+                resize=resize,
+                white_level=white_level,
+                limit=asked.limit,
+                weights=asked.weights,
+                files=_files_of(tokenizer, asked.tokenizer),
+                progress=progress,
+            )
+        labels = {codec.name: codec.label for codec in codecs}
+        written["rate-distortion.svg"] = rate_distortion(result["against"])
+        rows = [column.pictures for column in columns]
+        written["pictures.png"] = picture_grid(
+            rows, {"original": "original", "tokenizer": "tokenizer", **labels}
+        )
+    if text:
+        with step_progress("text") as progress:
+            side = asked.crop or max(_SIDE, size.crop)
+            result["text"] = evaluate_text(tokenizer, side=side, progress=progress)
+        written["text.svg"] = text_chart(result["text"])
+    if detail:
+        with step_progress("detail") as progress:
+            result["detail"] = evaluate_detail(
+                tokenizer,
+                asked.data,
+                side=crop,
+                resize=resize,
+                white_level=white_level,
+                limit=asked.limit,
+                progress=progress,
+            )
+        written["detail.svg"] = detail_chart(result["detail"])
+    if folder is not None:
+        for name, content in written.items():
+            if isinstance(content, bytes):
+                write_bytes(folder / name, content)
+            else:
+                write_text(folder / name, content)
+        write_json(folder / "evaluation.json", result)
+    return result
+
+
+def show(result: dict[str, Any], out: Path | None) -> None:
+    """Print the figures of `compare`."""
+    for key, print_table in (("against", show_against), ("text", show_text), ("detail", show_detail)):
+        if key in result:
+            print_table(result[key])
+    if out is not None:
+        typer.echo(f"{out}: evaluation.json, charts and pictures")
+
+
+def _files_of(tokenizer: Tokenizer, spec: str) -> Codec | None:
+    """Return what writes the files of a tokenizer, with its prior; None if it has no files."""
+    if not isinstance(tokenizer, VQVAETokenizer) or find_spec("constriction") is None:
+        return None
+    folder = expanded(spec)
+    place = folder / "model" if (folder / "model").is_dir() else folder
+    if not has_prior(place):
+        return Codec(tokenizer)
+    return Codec(tokenizer, load_prior(place, tokenizer.recipe, tokenizer_digest(tokenizer)))

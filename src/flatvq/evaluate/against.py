@@ -1,0 +1,262 @@
+"""A tokenizer beside image codecs whose files are not larger, on the same crops.
+
+Axes: H W rows and columns, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from math import ceil
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flatvq.codec import Codec
+from flatvq.codec.container import pack
+from flatvq.data import evaluation_crops, load_image, open_folder
+from flatvq.data.crops import evenly_spread
+from flatvq.data.types import Pixels
+from flatvq.evaluate.definitions import protocol_id
+from flatvq.evaluate.image_codecs import Files, ImageCodec
+from flatvq.evaluate.provenance import measured_on
+from flatvq.evaluate.quality import Quality, Tally
+from flatvq.evaluate.rate_distortion import QUALITIES, Curve, bits_at_psnr
+from flatvq.evaluate.reconstruction import nominal_bytes, reconstructed
+from flatvq.evaluate.spread import mean_with_interval
+from flatvq.model.pixels import with_channels
+from flatvq.tokenizers import Tokenizer
+
+__all__ = ["PROTOCOL", "Column", "evaluate_against"]
+
+PROTOCOL = "flatvq-against-1"
+"""The id of the comparison: settings of the codecs, sizes of files, and metrics. Its number rises when one
+of them changes."""
+
+_COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class Column:
+    """One image in all versions, uint8 [H, W, C]; None for a codec whose files do not fit."""
+
+    name: str
+    pictures: dict[str, Pixels | None]
+
+
+@dataclass
+class _Row:
+    """A codec at the sizes of one budget."""
+
+    codec: ImageCodec
+    tally: Tally = field(default_factory=Tally)
+    sizes: list[int] = field(default_factory=list)
+    qualities: list[int] = field(default_factory=list)
+    differences: list[float] = field(default_factory=list)
+    pixels: int = 0
+
+    def to_dict(self, images: int) -> dict[str, Any]:
+        fitting = len(self.sizes)
+        return {
+            "codec": self.codec.name,
+            "images": fitting,
+            "images_that_do_not_fit": images - fitting,
+            "bytes_per_image": fmean(self.sizes) if fitting else None,
+            "bits_per_pixel": 8 * sum(self.sizes) / self.pixels if fitting else None,
+            "quality": fmean(self.qualities) if fitting else None,
+            "metrics": self.tally.means(),
+            "tokenizer_minus_codec_psnr_db": mean_with_interval(self.differences),
+        }
+
+
+def evaluate_against(
+    tokenizer: Tokenizer,
+    folder: str | Path,
+    codecs: Sequence[ImageCodec],
+    *,
+    crop: int | None = None,
+    resize: int = 0,
+    white_level: int = 0,
+    limit: int | None = None,
+    weights: str | Path | None = None,
+    files: Codec | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[dict[str, Any], list[Column]]:
+    """Measure a tokenizer and image codecs at equal bytes on the images of a folder.
+
+    A codec gets, for each image, the bytes that the tokenizer takes, and uses the highest quality whose file
+    is not larger. The bytes of the tokenizer are the nominal ones and, if `files` has a prior, those of its
+    .fvq file.
+
+    Args:
+        tokenizer: the tokenizer.
+        folder: the folder of images; sub-folders are included.
+        codecs: the codecs.
+        crop: side of the centre crops in pixels; None for whole images.
+        resize: pixels of the shorter side after scaling, before the crop; 0 for the original size.
+        white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
+        limit: the number of images, evenly spread over the folder; None for all.
+        weights: folder with published weights; LPIPS and rFID are computed if theirs are in it.
+        files: writes the compressed files of the tokenizer; None if there are none.
+        progress: called with the number of finished images and of all.
+
+    Returns:
+        The figures, which docs/how-to/compare.md describes; and some images in all versions.
+
+    Raises:
+        FlatvqError: if the folder contains no readable image, or the weights are invalid.
+    """
+    opened = open_folder(folder, crop=crop or tokenizer.factor, resize=resize, white_level=white_level)
+    quality = Quality(None if weights is None else Path(weights))
+    total = len(evenly_spread(len(opened.images), limit))
+
+    def images() -> Iterator[tuple[str, Pixels]]:
+        if crop is not None:
+            yield from evaluation_crops(opened.images, crop, limit)
+            return
+        for index in evenly_spread(len(opened.images), limit):
+            yield opened.images.names[index], load_image(opened.images, index)
+
+    comparison = _Comparison(tokenizer, codecs, quality, files, set(evenly_spread(total, _COLUMNS)))
+    progress(0, total)
+    for done, (_, (name, pixels)) in enumerate(zip(range(total), images(), strict=True), start=1):
+        comparison.add(name, pixels)
+        progress(done, total)
+    result = {
+        "protocol": PROTOCOL,
+        "evaluation_protocol": protocol_id(crop, resize, tokenizer.preprocess.channels),
+        "data": str(folder),
+        "crop": crop,
+        "resize": resize,
+        "white_level": white_level,
+        "limit": limit,
+        **comparison.to_dict(),
+        "not_measured": quality.missing,
+        "packages": quality.packages,
+        "measured_on": measured_on(opened.images.fingerprint, None, quality.files),
+        "files": [asdict(file) for file in (*opened.file_statuses, *opened.images.late_file_statuses)],
+    }
+    return result, comparison.columns
+
+
+class _Comparison:
+    """All sums of a comparison."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        codecs: Sequence[ImageCodec],
+        quality: Quality,
+        files: Codec | None,
+        shown: set[int],
+    ) -> None:
+        self.tokenizer, self.codecs, self.quality, self.files, self.shown = (
+            *(tokenizer, codecs, quality),
+            *(files, shown),
+        )
+        coded = files is not None and files.prior.kind != "none"
+        budgets = ("nominal", "file") if coded else ("nominal",)
+        self.rows = {budget: [_Row(codec) for codec in codecs] for budget in budgets}
+        self.curves = [Curve(codec) for codec in codecs]
+        self.own = Tally()
+        self.coded: list[Any] = []
+        self.columns: list[Column] = []
+        self.images = self.pixels = 0
+
+    def add(self, name: str, pixels: Pixels) -> None:
+        """Measure an image, uint8 [H, W, 3]."""
+        planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+        planes = with_channels(planes, self.tokenizer.preprocess.channels)
+        original = _array(planes)
+        height, width = original.shape[:2]
+        stored = _array(reconstructed(self.tokenizer, planes))
+        seen = self.quality.look(original)
+        sizes = {"nominal": nominal_bytes(self.tokenizer, height, width)}
+        if self.files is not None:
+            self.coded.append(self.files.to_streams(pixels))
+            sizes["file"] = float(
+                len(pack(self.files.prior.kind, self.files.identity, [self.coded[-1]], None))
+            )
+        values = self.quality.compare(original, stored, seen)
+        self.own.add(
+            {**values, **{f"{budget}_bytes": size for budget, size in sizes.items()}},
+            seen,
+        )
+        pictures: dict[str, Pixels | None] = {"original": original, "tokenizer": stored}
+        for number, codec in enumerate(self.codecs):
+            files = Files(codec, original)
+            self.curves[number].add(files, original)
+            for budget, rows in self.rows.items():
+                decoded = self._fit(rows[number], files, original, ceil(sizes[budget]), seen, values)
+                if budget == "nominal":
+                    pictures[codec.name] = decoded
+        if self.images in self.shown:
+            self.columns.append(Column(name, pictures))
+        self.images += 1
+        self.pixels += height * width
+
+    def _fit(
+        self,
+        row: _Row,
+        files: Files,
+        original: Pixels,
+        limit: int,
+        seen: dict[str, Tensor],
+        own: dict[str, Any],
+    ) -> Pixels | None:
+        """Measure a codec at the highest quality within a limit; return its image, None if none fits."""
+        found = files.largest_within(limit)
+        if found is None:
+            return None
+        quality, content = found
+        decoded = row.codec.decode(content, original.shape[2])
+        values = self.quality.compare(original, decoded, seen)
+        row.tally.add(values, seen)
+        row.sizes.append(len(content))
+        row.qualities.append(quality)
+        row.differences.append(own["psnr_db"] - values["psnr_db"])
+        row.pixels += original.shape[0] * original.shape[1]
+        return decoded
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures."""
+        means = self.own.means()
+        sizes = {key.removesuffix("_bytes"): means.pop(key) for key in list(means) if key.endswith("_bytes")}
+        if self.files is not None:
+            names = [""] * len(self.coded)
+            whole = pack(self.files.prior.kind, self.files.identity, self.coded, names)
+            sizes["collection"] = len(whole) / self.images
+        curves = {curve.codec.name: curve.points() for curve in self.curves}
+        psnr_db = means["psnr_db"]
+        assert psnr_db is not None
+        return {
+            "images": self.images,
+            "codecs": {
+                codec.name: {"label": codec.label, "version": codec.version, "settings": dict(codec.settings)}
+                for codec in self.codecs
+            },
+            "prior": self.files.prior.kind if self.files is not None else None,
+            "tokenizer": {
+                "bytes_per_image": sizes,
+                "bits_per_pixel": {
+                    kind: 8 * size * self.images / self.pixels for kind, size in sizes.items() if size
+                },
+                "metrics": means,
+            },
+            "at_equal_bytes": {
+                budget: [row.to_dict(self.images) for row in rows] for budget, rows in self.rows.items()
+            },
+            "curve_qualities": list(QUALITIES),
+            "curves": curves,
+            "bits_per_pixel_at_equal_psnr": {
+                name: bits_at_psnr(points, psnr_db) for name, points in curves.items()
+            },
+        }
+
+
+def _array(planes: Tensor) -> Pixels:
+    return np.ascontiguousarray(planes[0].permute(1, 2, 0).numpy())
