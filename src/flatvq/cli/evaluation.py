@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,7 @@ from flatvq.cli.compared import show_against, show_detail, show_text
 from flatvq.cli.folders import writable
 from flatvq.cli.progress import step_progress
 from flatvq.cli.tables import show_metrics
-from flatvq.codec import Codec
-from flatvq.codec.identity import tokenizer_digest
-from flatvq.codec.storage import has_prior, load_prior
+from flatvq.codec import Codec, load_codec
 from flatvq.errors import FlatvqError
 from flatvq.evaluate import evaluate_folder
 from flatvq.evaluate.against import evaluate_against
@@ -28,7 +25,7 @@ from flatvq.model import load_tokenizer, tokenizer_folder
 from flatvq.paths import expanded
 from flatvq.recipe import DataRecipe, load_trial
 from flatvq.report.compared import detail_chart, picture_grid, rate_distortion, text_chart
-from flatvq.tokenizers import Tokenizer, open_tokenizer
+from flatvq.tokenizers import Tokenizer, local_folder, open_tokenizer
 from flatvq.tokenizers.foreign import is_foreign
 from flatvq.tokenizers.vqvae import VQVAETokenizer
 from flatvq.versions import VERSION, commit
@@ -82,7 +79,7 @@ def evaluate_run(asked: Asked, out: Path | None, as_json: bool) -> None:
     for option, value in (("--out", out), ("--limit", asked.limit)):
         if value is not None:
             raise FlatvqError(f"{option} is given without {modes}", f"leave {option} out, or add one of them")
-    images, run = asked.folder(), expanded(asked.tokenizer)
+    images, run = asked.folder(), local_folder(asked.tokenizer)
     data = asked.trained_with() or DataRecipe(crop=_SIDE)
     tokenizer = tokenizer_folder(run)
     # By default, whole images are not scaled, and crops are cut as in the run.
@@ -193,10 +190,4 @@ def show(result: dict[str, Any], out: Path | None) -> None:
 
 def _files_of(tokenizer: Tokenizer, spec: str) -> Codec | None:
     """Return what writes the files of a tokenizer, with its prior; None if it has no files."""
-    if not isinstance(tokenizer, VQVAETokenizer) or find_spec("constriction") is None:
-        return None
-    folder = expanded(spec)
-    place = folder / "model" if (folder / "model").is_dir() else folder
-    if not has_prior(place):
-        return Codec(tokenizer)
-    return Codec(tokenizer, load_prior(place, tokenizer.recipe, tokenizer_digest(tokenizer)))
+    return load_codec(spec) if isinstance(tokenizer, VQVAETokenizer) else None
