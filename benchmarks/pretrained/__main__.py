@@ -1,12 +1,15 @@
 """Make the pretrained tokenizers of the package.
 
     python -m benchmarks.pretrained data TRAIN... --held-out HELD_OUT     scaled copies of photographs
-    flatvq train benchmarks/pretrained/flatvq-f4.yaml --out RUN           hours on a CPU core
+    flatvq train benchmarks/pretrained/flatvq-f4.yaml --out FIRST         hours on a CPU core
+    flatvq train benchmarks/pretrained/flatvq-f4-second.yaml --from PARENT --out RUN
     python -m benchmarks.pretrained finish flatvq-f4 RUN PHOTOGRAPHS      weights, prior, card, records
 
 Training photographs are scaled to three sizes, so that the tokenizer sees photographs of 256 pixels and
 thumbnails. `finish` stores the weights in float16 in the package, fits the prior to the training photographs,
-writes the model card, and copies recipe and records to results/pretrained.
+writes the model card, and copies recipe and records to results/pretrained. Then
+`flatvq evaluate flatvq-f4 --data HELD_OUT --resize 256 --crop 256 --against jpeg,webp,avif --out FOLDER`
+measures it; its evaluation.json is kept there, too.
 """
 
 from __future__ import annotations
