@@ -105,6 +105,14 @@ _TRIAL = _by_key(
         higher_is_better=None,
         tables=("trials",),
     ),
+    Metric(
+        "coded_bits_per_image",
+        "coded bits",
+        format=NumberFormat(),
+        higher_is_better=False,
+        minimum=0,
+        tables=("arms", "trials"),
+    ),
 )
 TRIAL_METRICS: Registry[Metric] = Registry("metric", "flatvq.metrics", _TRIAL)
 """Metrics of a trial by key, in the order of the columns."""

@@ -25,7 +25,7 @@ from flatvq.model import VQVAE
 from flatvq.quantize import Quantizer
 from flatvq.recipe import ModelRecipe
 
-__all__ = ["EncodedImages", "encode_images", "fit_prior", "require_table_size"]
+__all__ = ["EncodedImages", "coded_bits_per_image", "encode_images", "fit_prior", "require_table_size"]
 
 # One image in ten is held out to measure the prior, if there are enough images.
 _HELD_OUT_EVERY = 10
@@ -95,15 +95,11 @@ def fit_prior(
         FlatvqError: if the codebook is too large for a table.
     """
     recipe = model.recipe
-    if kind == "table":
-        require_table_size(recipe)
     every = range(len(images.grids))
     held_out = every[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY] if len(every) >= _FEWEST_IMAGES else ()
     used = [number for number in every if number not in held_out]
     grids = [source[number] for source in (images.grids, images.mirrored) for number in used]
-    arrays: Arrays = {}
-    for level in range(len(recipe.levels)):
-        arrays |= _level_arrays(model, level, [each[level] for each in grids], kind, contexts, seed)
+    arrays = _arrays(model, grids, kind, contexts, seed)
     prior = build_prior(kind, recipe, arrays, "the prior")
     set_aside = [images.grids[number] for number in held_out]
     area = sum(images.pixels[number] for number in held_out)
@@ -117,6 +113,53 @@ def fit_prior(
         coded_bits_per_pixel=_coded_bits(prior, set_aside) / area if area else None,
     )
     return record, arrays
+
+
+def coded_bits_per_image(
+    model: VQVAE, fitted: Iterable[Pixels], measured: Iterable[Pixels], *, contexts: int = 256, seed: int = 0
+) -> float:
+    """Fit a prior to images, and return the mean size of the streams of other images, in bits.
+
+    The prior is a table, or of kind `order-0` if a codebook is too large for a table. Headers of files do not
+    count.
+
+    Args:
+        model: the tokenizer, in eval mode.
+        fitted: the images that the prior is fitted to, uint8 [H, W, 3].
+        measured: the images that are coded, uint8 [H, W, 3].
+        contexts: as for `fit_prior`.
+        seed: as for `fit_prior`.
+
+    Raises:
+        FlatvqError: if there are no images to fit to or to code.
+
+    Example:
+        >>> from flatvq.model import build_vqvae
+        >>> from flatvq.recipe import CodebookRecipe
+        >>> recipe = ModelRecipe(width=8, residual_width=2, levels=({"codebook_size": 16, "code_dim": 4},))
+        >>> grey = [np.full((32, 32, 3), 128, np.uint8)] * 20
+        >>> coded_bits_per_image(build_vqvae(recipe, CodebookRecipe()).eval(), grey, grey) < 64 * 4
+        True
+    """
+    large = max(level.codebook_size for level in model.recipe.levels) > MOST_SYMBOLS
+    kind: Literal["order-0", "table"] = "order-0" if large else "table"
+    images = encode_images(model, fitted)
+    arrays = _arrays(model, [*images.grids, *images.mirrored], kind, contexts, seed)
+    prior = build_prior(kind, model.recipe, arrays, "the prior")
+    coded = [indices_of(model, image) for image in measured]
+    if not coded:
+        raise FlatvqError("there are no images to code", "give at least one")
+    return _coded_bits(prior, coded) / len(coded)
+
+
+def _arrays(model: VQVAE, grids: Sequence[list[Integers]], kind: str, contexts: int, seed: int) -> Arrays:
+    """Return the integers of a prior that is fitted to the grids of images, bottom first."""
+    if kind == "table":
+        require_table_size(model.recipe)
+    arrays: Arrays = {}
+    for level in range(len(model.recipe.levels)):
+        arrays |= _level_arrays(model, level, [each[level] for each in grids], kind, contexts, seed)
+    return arrays
 
 
 def require_table_size(recipe: ModelRecipe) -> None:

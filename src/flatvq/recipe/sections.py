@@ -279,5 +279,8 @@ class EvaluateRecipe(Section):
     validation_images: int = Field(64, ge=1, le=1_000_000_000)
     """Number of held-out crops, evenly spaced, in the validations during training. The final evaluation uses
     all held-out crops."""
+    prior_images: int = Field(0, ge=0, le=1_000_000_000)
+    """Number of training images, evenly spread, to whose centre crops a prior is fitted at the end. It gives
+    the coded bits of the held-out crops (`coded_bits_per_image`). 0: coded bits are not measured."""
     samples: int = Field(6, ge=0, le=100_000)
     """Number of held-out crops, evenly spaced, that are saved as PNG with their reconstructions."""

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from flatvq import number_format
 from flatvq.capacities import CAPACITIES
 from flatvq.files import write_text
-from flatvq.metrics import LEVEL_METRICS, PRIMARY, TRIAL_METRICS, shown_in
+from flatvq.metrics import LEVEL_METRICS, PRIMARY, TRIAL_METRICS, Metric, shown_in
 from flatvq.records import Study, load_search, load_study
 from flatvq.report.arms import arm_columns, view_arm
 from flatvq.report.bits import bits_rows
@@ -96,6 +96,13 @@ def _environment() -> Environment:
     return environment
 
 
+def _trial_columns(study: Study) -> list[Metric]:
+    """Return the metrics with a column in the table of trials: those that some trial has, or else all."""
+    metrics = shown_in("trials", TRIAL_METRICS)
+    present = [each for each in metrics if any(trial.value(each.key) is not None for trial in study.trials)]
+    return present or metrics
+
+
 def _context(study: Study, runs: list[Run]) -> dict[str, Any]:
     styles = styles_of(study.arms)
     names = [arm.name for arm in study.arms]
@@ -110,7 +117,7 @@ def _context(study: Study, runs: list[Run]) -> dict[str, Any]:
         "arms": arms,
         "arm_columns": arm_columns(arms),
         "level_columns": shown_in("arms", LEVEL_METRICS),
-        "trial_columns": shown_in("trials", TRIAL_METRICS),
+        "trial_columns": _trial_columns(study),
         "capacities": list(CAPACITIES.values()),
         "matched_capacities": [CAPACITIES[key].label for key in study.match.capacities if key in CAPACITIES],
         "styles": styles,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from flatvq.codec.training import coded_bits_per_image
 from flatvq.data import DataSplit, evaluation_crops, evenly_spread, open_data
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.definitions import protocol_id
@@ -190,11 +191,24 @@ def _finish(trainer: Trainer, run: Path) -> None:
         "evaluation_protocol": protocol_id(recipe.data.crop, recipe.data.resize, recipe.model.channels),
         "crop": recipe.data.crop,
         **evaluation.to_dict(),
+        **_coded_bits(trainer),
         "measured_on": measured_on(trainer.data.validation.fingerprint, run / "model"),
         "files": files,
     }
     metrics = check_record(Metrics, finite(tree), "the final evaluation", "train the trial again")
     write_json(run / "metrics.json", metrics.model_dump(mode="json"))
+
+
+def _coded_bits(trainer: Trainer) -> dict[str, float]:
+    """Return the coded bits of the held-out crops, if the recipe asks for them."""
+    recipe, data = trainer.recipe, trainer.data
+    if not recipe.evaluate.prior_images:
+        return {}
+    fitted, measured = (
+        (crop.pixels for crop in evaluation_crops(images, recipe.data.crop, limit))
+        for images, limit in ((data.training, recipe.evaluate.prior_images), (data.validation, None))
+    )
+    return {"coded_bits_per_image": coded_bits_per_image(trainer.model.eval(), fitted, measured)}
 
 
 def _write_pictures(folder: Path, evaluation: Evaluation) -> None:
