@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from flatvq.errors import FlatvqError
-from flatvq.model import VQVAE
+from flatvq.model import VQVAE, build_vqvae
 from flatvq.quantize import VectorQuantizer
-from flatvq.recipe import LevelRecipe, ModelRecipe
+from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe
 
 SMALL = partial(LevelRecipe, codebook_size=11, code_dim=3)
 ONE = (SMALL(downsample=4),)
@@ -31,6 +31,21 @@ def _seed():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
+
+
+def test_encoding_in_training_mode_trains_nothing() -> None:
+    model = build_vqvae(ModelRecipe(levels=TWO, width=8, residual_width=2), CodebookRecipe())
+    images = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    model(images)
+    model(images)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.quantizers[0].eval()  # the mode of each part is restored
+    indices = model.encode(images)
+    assert model.training
+    assert [quantizer.training for quantizer in model.quantizers] == [False, True]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    for level, expected in zip(indices, model.eval().encode(images), strict=True):
+        assert torch.equal(level, expected)
 
 
 @pytest.mark.parametrize("recipe", VARIANTS)

@@ -28,7 +28,7 @@ from flatvq.codes.manifest import (
 from flatvq.codes.shards import ROW_GROUP_SIZE
 from flatvq.data import OpenedFolder, open_folder
 from flatvq.errors import FlatvqError
-from flatvq.evaluate.split import eval_mode
+from flatvq.model.mode import eval_mode
 from flatvq.recipe import DataRecipe
 from flatvq.records.run import FileRecord
 from flatvq.tokenizers import Preprocess, Tokenizer

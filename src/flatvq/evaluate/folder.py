@@ -18,8 +18,9 @@ from flatvq.evaluate.frechet import frechet_distance_of
 from flatvq.evaluate.perceptual import PerceptualWeights
 from flatvq.evaluate.provenance import measured_on
 from flatvq.evaluate.result import mean_over_all
-from flatvq.evaluate.split import eval_mode, evaluate, reconstruct
+from flatvq.evaluate.split import evaluate, reconstruct
 from flatvq.model import VQVAE
+from flatvq.model.mode import eval_mode
 from flatvq.model.pixels import with_channels
 
 __all__ = ["evaluate_folder"]

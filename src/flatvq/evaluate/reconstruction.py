@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.evaluate.fidelity import as_stored
-from flatvq.evaluate.split import eval_mode
+from flatvq.model.mode import eval_mode
 from flatvq.shapes import require_axes
 from flatvq.tokenizers import Tokenizer
 

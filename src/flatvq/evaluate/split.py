@@ -6,14 +6,13 @@ Axes: B batch, H W rows and columns, h w a level's grid, D code dim.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterable
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.evaluate import fidelity, similarity
@@ -21,13 +20,14 @@ from flatvq.evaluate.batches import NamedImage, batches
 from flatvq.evaluate.result import Evaluation, LevelEvaluation, Sample
 from flatvq.metrics import LEVEL_METRICS, TRIAL_METRICS, Metric
 from flatvq.model import VQVAE
+from flatvq.model.mode import eval_mode
 from flatvq.model.pixels import with_channels
 from flatvq.quantize import Quantized, UsageCounter
 from flatvq.quantize.checks import whole
 from flatvq.recipe import LevelRecipe
 from flatvq.shapes import require_axes
 
-__all__ = ["eval_mode", "evaluate", "reconstruct"]
+__all__ = ["evaluate", "reconstruct"]
 
 
 class _LevelTally:
@@ -172,22 +172,6 @@ def reconstruct(model: VQVAE, original: Tensor) -> tuple[Tensor, tuple[Quantized
     if not bool(reconstruction.isfinite().all()):
         raise NonFiniteError("NaN or infinity in the reconstructions", "check whether the training diverged")
     return fidelity.as_stored(reconstruction).mul(255).round().to(torch.uint8).cpu(), output.levels
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode within the block, and restore the mode of each module afterwards.
-
-    Args:
-        model: the model.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _measure(columns: dict[str, list[Any]], stored: Tensor, original: Tensor, structure: bool) -> None:

@@ -21,6 +21,7 @@ from flatvq.model.blocks import build
 from flatvq.model.decoders import Decoder, ResidualDecoder
 from flatvq.model.inputs import code_vectors_for, images_for, require_indices, require_unit_range
 from flatvq.model.layout import layout_of
+from flatvq.model.mode import eval_mode
 from flatvq.quantize import Quantized, Quantizer
 from flatvq.recipe import ModelRecipe
 
@@ -171,7 +172,7 @@ class VQVAE(nn.Module):
     def encode(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> tuple[Int64[Tensor, "batch *_"], ...]:
-        """Encode images to indices.
+        """Encode images to indices. This trains nothing, also in training mode.
 
         Args:
             images: [B, C, H, W] in [0, 1]; C as in the recipe, H and W multiples of `factor`.
@@ -185,7 +186,8 @@ class VQVAE(nn.Module):
         """
         checked = self._images(images)
         require_unit_range(checked)
-        return tuple(level.indices for level in self._quantize(checked))
+        with eval_mode(self):
+            return tuple(level.indices for level in self._quantize(checked))
 
     def decode(
         self, indices: Sequence[Integer[Tensor, "batch *_"]]
