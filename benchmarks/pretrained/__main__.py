@@ -3,10 +3,10 @@
     python -m benchmarks.pretrained data TRAIN... --held-out HELD_OUT     scaled copies of photographs
     flatvq train benchmarks/pretrained/flatvq-f4.yaml --out FIRST         hours on a CPU core
     flatvq train benchmarks/pretrained/flatvq-f4-second.yaml --from PARENT --out RUN
-    python -m benchmarks.pretrained finish flatvq-f4 RUN PHOTOGRAPHS      weights, prior, card, records
+    python -m benchmarks.pretrained finish flatvq-f4 RUN PHOTOGRAPHS --of 2141
 
 Training photographs are scaled to three sizes, so that the tokenizer sees photographs of 256 pixels and
-thumbnails. `finish` stores the weights in float16 in the package, fits the prior to the training photographs,
+thumbnails. `finish` stores the weights in float16 in the package, fits the prior to some of the photographs,
 writes the model card, and copies recipe and records to results/pretrained. Then
 `flatvq evaluate flatvq-f4 --data HELD_OUT --resize 256 --crop 256 --against jpeg,webp,avif --out FOLDER`
 measures it; its evaluation.json is kept there, too.
@@ -56,7 +56,8 @@ def main() -> None:
     last = steps.add_parser("finish")
     last.add_argument("name", help="such as flatvq-f4")
     last.add_argument("run", type=Path)
-    last.add_argument("train", type=Path, help="the photographs, in one folder")
+    last.add_argument("photographs", type=Path, help="a folder of training photographs, for the prior")
+    last.add_argument("--of", type=int, required=True, help="the number of all training photographs")
     last.set_defaults(step=finish)
     asked = parser.parse_args()
     asked.step(asked)
@@ -103,11 +104,10 @@ def finish(asked: argparse.Namespace) -> None:
     """Put a trained tokenizer into the package, and its records into results."""
     folder, records = PACKAGE / asked.name, RECORDS / asked.name
     load(asked.run).save_pretrained(folder, dtype="float16")
-    photographs = len(open_folder(asked.train, 1, cache_mib=0).images)
-    prior = fitted_prior(folder, asked.train)
+    prior = fitted_prior(folder, asked.photographs)
     card = folder / "README.md"
     sides = ", ".join(str(side) for side in SIDES)
-    card.write_text(card.read_text() + "\n" + DATA_CARD.format(images=photographs, sides=sides))
+    card.write_text(card.read_text() + "\n" + DATA_CARD.format(images=asked.of, sides=sides))
     records.mkdir(parents=True, exist_ok=True)
     for name in ("recipe.json", "metrics.json", "identity.json", "records.jsonl"):
         shutil.copy(asked.run / name, records / name)
@@ -117,7 +117,7 @@ def finish(asked: argparse.Namespace) -> None:
         "flatvq": VERSION,
         "commit": commit(),
         "steps": load_trial(asked.run).train.steps,
-        "photographs": photographs,
+        "photographs": asked.of,
         "sides": SIDES,
         "prior": prior.model_dump(),
     }
