@@ -122,3 +122,7 @@ def finish(asked: argparse.Namespace) -> None:
         "prior": prior.model_dump(),
     }
     (records / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
