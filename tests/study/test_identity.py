@@ -81,7 +81,8 @@ def write_picture(folder: Path, seed: int, name: str = "") -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files = (path for path in folder.rglob("*") if path.is_file() and ".lease" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def finished(flatvq: Flatvq, *words: str) -> dict[str, Any]:
