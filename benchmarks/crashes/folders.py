@@ -19,7 +19,7 @@ __all__ = ["damaged_files", "results"]
 _TIMES = frozenset({"created", "seconds", "seconds_per_step", "images_per_second"})
 # Logs, locks, leases, jobs and TensorBoard's copy of the records.
 _LEFT_OUT = frozenset(
-    "log.txt .lock .lease jobs attempts.jsonl journal.log journal.log.lock tensorboard".split()
+    ["log.txt", ".lock", ".lease", "jobs", "attempts.jsonl", "journal.log", "journal.log.lock", "tensorboard"]
 )
 _KINDS = ("train", "validation", "init", "replacement")
 

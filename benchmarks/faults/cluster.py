@@ -47,7 +47,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 Gres=gpu:2
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 Gres=gpu:2
-PartitionName=main Nodes=n1,n2 Default=YES State=UP PriorityTier=1 GraceTime=15
+PartitionName=main Nodes=n1,n2 Default=YES State=UP PriorityTier=1 GraceTime=1
 PartitionName=urgent Nodes=n1,n2 State=UP PriorityTier=10 PreemptMode=OFF
 """
 
@@ -172,7 +172,9 @@ def _processes_of_jobs(spool: str, node: str) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            if any(value in (path / name).read_bytes() for name in ("environ", "cmdline") for value in wanted):
+            if any(
+                value in (path / name).read_bytes() for name in ("environ", "cmdline") for value in wanted
+            ):
                 found.append(int(path.name))
         except OSError:
             continue

@@ -71,7 +71,10 @@ class StudyOnCluster:
         if not images.exists():
             write_images(images)
         tree = {**_RECIPE, "seeds": list(range(seeds))}
-        tree |= {"train": {**_RECIPE["train"], "steps": steps}, "data": {**_RECIPE["data"], "path": str(images)}}
+        tree |= {
+            "train": {**_RECIPE["train"], "steps": steps},
+            "data": {**_RECIPE["data"], "path": str(images)},
+        }
         self.recipe = place / "small.yaml"
         self.recipe.write_text(json.dumps(tree), encoding="utf-8")
         self._words = [sys.executable, "-m", "flatvq", "study", str(self.recipe), "--out"]

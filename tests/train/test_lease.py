@@ -66,7 +66,7 @@ def test_an_owner_whose_heartbeats_go_on_keeps_the_run(tmp_path: Path) -> None:
         _write_owner(tmp_path, Owner(**{**vars(ELSEWHERE), "beat": int(now) // 50}))
 
     clock = _Clock(beat)
-    with pytest.raises(BusyError, match="another process is training in.*process 1 on other-host"):
+    with pytest.raises(BusyError, match=r"another process is training in .*process 1 on other-host"):
         leased(tmp_path, timing=clock.timing()).__enter__()
     assert clock.now - 1e6 >= 30
     assert newest_owner(tmp_path)[0] == 1
@@ -309,5 +309,7 @@ def test_a_paused_owner_ends_with_one_line_and_changes_nothing(tmp_path: Path, s
     assert f"process {second.pid} on" in errors
     assert "this process has changed nothing since" in errors
     assert _all_but_lease(run) == before
-    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "undisturbed", run)]
+    metrics = [
+        json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "undisturbed", run)
+    ]
     assert metrics[0] == metrics[1]

@@ -44,4 +44,6 @@ def submit(kind: str, plan: Plan, folder: Path, data: StudyData, look: int) -> N
 def cancel(kind: str, plan: Plan, folder: Path) -> None:
     """End the jobs of a study, and say how many."""
     count = cancel_jobs(kind, plan, folder)
-    typer.echo(f"Cancelled: {count} trials. They wrote checkpoints; the same command without --cancel resumes.")
+    typer.echo(
+        f"Cancelled: {count} trials. They wrote checkpoints; the same command without --cancel resumes."
+    )

@@ -1,4 +1,4 @@
-"""Runs a unit, and records its attempts in its folder: `python -m flatvq.engines.attempts LIMIT FOLDER COMMAND`.
+"""Runs a unit, and records its attempts: `python -m flatvq.engines.attempts LIMIT FOLDER COMMAND`.
 
     FOLDER/attempts.jsonl   an object per event: submitted, start or end
     FOLDER/log.txt          the output of the command
@@ -74,6 +74,8 @@ class Attempts:
     """Those of the latest submission."""
     seconds: float
     """Wall time of all attempts whose end is recorded."""
+    submitted: bool
+    """Whether it was ever submitted to a cluster."""
 
 
 def record_submission(folder: Path, name: str) -> None:
@@ -87,12 +89,12 @@ def attempts_of(folder: Path) -> Attempts:
     Args:
         folder: the folder of the unit.
     """
-    total, seconds = 0, 0.0
+    total, seconds, submitted = 0, 0.0, False
     latest: list[dict[str, Any]] = []
     for event in _events(folder / _NAME):
         kind = event.get("event")
         if kind == "submitted":
-            latest = []
+            latest, submitted = [], True
         elif kind == "start":
             if latest and "code" not in latest[-1]:  # its host ended before it could record the end
                 latest[-1]["last_step"] = event["step"]
@@ -103,7 +105,9 @@ def attempts_of(folder: Path) -> Attempts:
             latest[-1] |= {"end": event["time"], "code": event["code"], "error": event["error"]}
             latest[-1]["last_step"] = event["step"]
             seconds += max(0.0, event["time"] - latest[-1]["start"])
-    return Attempts(total, tuple(Attempt(**each) for each in latest), seconds)
+    if latest and "code" not in latest[-1]:
+        latest[-1]["last_step"] = _checkpoint(folder)
+    return Attempts(total, tuple(Attempt(**each) for each in latest), seconds, submitted)
 
 
 def why_not_again(attempts: tuple[Attempt, ...], limit: int) -> str | None:
@@ -117,7 +121,7 @@ def why_not_again(attempts: tuple[Attempt, ...], limit: int) -> str | None:
         Why it is not, in one line; None if it is.
 
     Example:
-        >>> killed = Attempt("a", "1", start=0.0, first_step=0, last_step=40, end=9.0, code=-9, error="killed")
+        >>> killed = Attempt("a", "1", 0.0, first_step=0, last_step=40, end=9.0, code=-9, error="killed")
         >>> why_not_again((killed,), limit=3) is None
         True
         >>> why_not_again((killed, killed), limit=3)
@@ -205,7 +209,9 @@ def _checkpoint(folder: Path) -> int:
     """Return the step of the newest checkpoint; 0 if there is none."""
     with suppress(FileNotFoundError):
         names = os.listdir(folder / "checkpoints")  # noqa: PTH208 (names are enough)
-        return max((int(name[5:]) for name in names if name[:5] == "step-" and name[5:].isdecimal()), default=0)
+        return max(
+            (int(name[5:]) for name in names if name[:5] == "step-" and name[5:].isdecimal()), default=0
+        )
     return 0
 
 
@@ -221,7 +227,8 @@ def _events(path: Path) -> list[dict[str, Any]]:
     with suppress(FileNotFoundError):
         for line in path.read_bytes().splitlines():
             with suppress(ValueError):
-                events.append(json.loads(line))
+                event = json.loads(line)
+                events += [event] if isinstance(event, dict) else []
     return events
 
 

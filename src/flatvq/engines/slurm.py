@@ -26,9 +26,20 @@ __all__ = ["Slurm"]
 _TIMEOUT = 120.0
 # In all other states, such as COMPLETING or REQUEUE_HOLD, a job may still run or run again.
 _ENDED = frozenset(
-    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT".split()
+    [
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "REVOKED",
+        "TIMEOUT",
+    ]
 )
-_RUNNING = frozenset("COMPLETING RUNNING STAGE_OUT STOPPED SUSPENDED SIGNALING".split())
+_RUNNING = frozenset(["COMPLETING", "RUNNING", "STAGE_OUT", "STOPPED", "SUSPENDED", "SIGNALING"])
 
 # `wait` also returns when a signal arrives. Signals to the script go to the unit, which writes a checkpoint.
 _SCRIPT = """#!/bin/bash
@@ -48,7 +59,8 @@ fi
 exit $code
 """
 _TORCHRUN = (
-    "srun --kill-on-bad-exit=1 {python} -m torch.distributed.run --nnodes={nodes} --nproc-per-node={processes} "
+    "srun --kill-on-bad-exit=1 {python} -m torch.distributed.run "
+    "--nnodes={nodes} --nproc-per-node={processes} "
     "--rdzv-backend=c10d --rdzv-id=$SLURM_JOB_ID-${{SLURM_RESTART_COUNT:-0}} "
     "--rdzv-endpoint=$FLATVQ_HEAD:$FLATVQ_PORT -m"
 )
@@ -66,7 +78,9 @@ class Slurm:
 
     def __init__(self, cluster: ClusterRecipe) -> None:
         self.cluster = cluster
-        if missing := next((name for name in ("sbatch", "squeue", "scancel") if not shutil.which(name)), None):
+        if missing := next(
+            (name for name in ("sbatch", "squeue", "scancel") if not shutil.which(name)), None
+        ):
             what = f"Slurm's command {missing!r} is not on this machine"
             raise FlatvqError(what, "run flatvq on a login node of the cluster, or leave --on out")
         found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _output("scontrol", "show", "config"), re.MULTILINE)
@@ -170,6 +184,10 @@ def _output(*words: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise FlatvqError(f"{words[0]} does not answer ({error})", "try again later") from None
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-        raise FlatvqError(f"{words[0]} failed: {lines[-1].strip()}", "correct the section cluster, or ask the site")
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or [
+            f"exit code {done.returncode}"
+        ]
+        raise FlatvqError(
+            f"{words[0]} failed: {lines[-1].strip()}", "correct the section cluster, or ask the site"
+        )
     return done.stdout

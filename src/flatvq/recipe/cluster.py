@@ -11,7 +11,6 @@ from flatvq.recipe.section import Section
 __all__ = ["ClusterRecipe"]
 
 
-
 def _as_text(value: Any) -> Any:
     """Accept a time limit in minutes as YAML reads it."""
     return str(value) if type(value) is int else value
@@ -21,7 +20,9 @@ _Line = Annotated[str, StringConstraints(pattern=r"^[^\n\r\x00]*$", max_length=4
 _Word = Annotated[str, StringConstraints(pattern=r"^[^\s\x00]*$", max_length=256)]
 _Option = Annotated[str, StringConstraints(pattern=r"^-[^\n\r\x00]+$", max_length=4096)]
 # Slurm's forms of a time limit: minutes, minutes:seconds, hours:minutes:seconds, days-hours and so on.
-_TimeLimit = Annotated[str, BeforeValidator(_as_text), StringConstraints(pattern=r"^(\d+(-\d+)?(:\d+){0,2})?$", max_length=32)]
+_TimeLimit = Annotated[
+    str, BeforeValidator(_as_text), StringConstraints(pattern=r"^(\d+(-\d+)?(:\d+){0,2})?$", max_length=32)
+]
 
 
 class ClusterRecipe(Section):

@@ -73,7 +73,9 @@ class Jobs:
         Raises:
             FlatvqError: if the cluster refuses them.
         """
-        parts = [runs[start : start + self.engine.largest] for start in range(0, len(runs), self.engine.largest)]
+        parts = [
+            runs[start : start + self.engine.largest] for start in range(0, len(runs), self.engine.largest)
+        ]
         readable = re.sub(r"[^A-Za-z0-9_-]", "-", name)[:_READABLE]
         for part in parts:
             submission = f"{readable}-{secrets.token_hex(5)}"

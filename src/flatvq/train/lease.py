@@ -8,9 +8,9 @@ reads anything, it removes the folders of the attempts before. All temporary fil
 folder of its attempt (`flatvq.files.staged`), so from then on an earlier owner cannot rename anything into
 the run, even if it was paused between its last check and the rename.
 
-A process that waits compares what it has seen itself, on its own monotonic clock: an owner whose count has not
-changed for 60 seconds has ended. The clocks of hosts are not compared. On one host the process ID shows at
-once that an owner has ended.
+A process that waits compares what it has seen itself, on its own monotonic clock: an owner whose count has
+not changed for 60 seconds counts as ended. The clocks of hosts are not compared. On one host the process ID
+shows at once that an owner has ended.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from flatvq.errors import FlatvqError
 from flatvq.files import staged
 from flatvq.train.lock import flock_of
 
-__all__ = ["BusyError", "Lease", "LeaseLostError", "Owner", "Timing", "leased", "newest_owner"]
+__all__ = ["BusyError", "Lease", "LeaseLostError", "Owner", "Timing", "has_ended", "leased", "newest_owner"]
 
 _FOLDER, _OWNER = ".lease", "owner.json"
 
@@ -152,13 +153,12 @@ def newest_owner(run: Path) -> tuple[int, Owner | None]:
     Returns:
         The number of attempts, and the owner; None if there was none or its file is missing or damaged.
     """
-    attempt = _newest(run / _FOLDER)
-    return attempt, _parsed(_content(run / _FOLDER / f"{attempt:08d}"))
+    root = run / _FOLDER
+    attempt = _newest(root)
+    return attempt, _parsed(_content(root / f"{attempt:08d}")) if attempt else None
 
 
-def _claimed(
-    run: Path, try_lock: Callable[[], bool], timeout: float, activity: str, timing: Timing
-) -> Lease:
+def _claimed(run: Path, try_lock: Callable[[], bool], timeout: float, activity: str, timing: Timing) -> Lease:
     """Wait until the run is free, and claim it."""
     root = run / _FOLDER
     root.mkdir(exist_ok=True)
@@ -175,7 +175,7 @@ def _claimed(
         # A stopped process keeps its lock, but its heartbeats end.
         expired = not free and timing.clock() - since >= timing.expiry
         locked = try_lock()
-        if expired or (locked and (free or (owner is not None and _has_ended(owner)))):
+        if expired or (locked and (free or (owner is not None and has_ended(owner)))):
             if folder := _claim(root, attempt + 1):
                 return Lease(run, folder, succeeds=not free)
             continue
@@ -265,11 +265,12 @@ def _this_process() -> Owner:
     return Owner(socket.gethostname(), process, _machine(), _start_of(process) or "")
 
 
+@cache
 def _machine() -> str:
     """Return what two processes share if they see each other's IDs; empty if the system does not say."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     return ""
 
 
@@ -281,8 +282,8 @@ def _start_of(process: int) -> str | None:
     return None
 
 
-def _has_ended(owner: Owner) -> bool:
-    """Return whether the process of an owner has certainly ended."""
+def has_ended(owner: Owner) -> bool:
+    """Return whether the process of an owner has certainly ended, as far as this host can see."""
     if (owner.host, owner.machine) != (socket.gethostname(), _machine()):
         return False
     if owner.machine:

@@ -49,7 +49,10 @@ def study(
         typer.Option("--next-look", help="Go on to the next look even if the primary comparison is settled."),
     ] = False,
     on: Annotated[
-        str, typer.Option(metavar="ENGINE", help="Where trials run: local, slurm or ray. See docs/how-to/cluster.md.")
+        str,
+        typer.Option(
+            metavar="ENGINE", help="Where trials run: local, slurm or ray. See docs/how-to/cluster.md."
+        ),
     ] = "local",
     gpus_per_trial: Annotated[
         int | None, typer.Option(help="GPUs of a trial. Sets cluster.gpus_per_trial.")
