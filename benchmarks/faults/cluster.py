@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["Cluster", "missing", "wait_for"]
@@ -151,7 +152,8 @@ class Cluster:
     def stop(self) -> None:
         """End all jobs and daemons."""
         subprocess.run(["scancel", "-u", "root"], env=self.environment, capture_output=True, check=False)
-        time.sleep(1)
+        with suppress(TimeoutError, subprocess.CalledProcessError):
+            wait_for(lambda: not self.slurm("squeue", "-h"), 20)
         for path in sorted(self.run.glob("*.pid")):
             try:
                 os.kill(int(path.read_text()), 15)
