@@ -139,7 +139,7 @@ class Cluster:
 
     def start_now(self) -> None:
         """Let requeued jobs start at once: Slurm makes them wait for two minutes."""
-        for line in self.slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%A %r").splitlines():
+        for line in self.slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%F_%K %r").splitlines():
             job, reason = line.split(" ", 1)
             if reason == "BeginTime":
                 subprocess.run(

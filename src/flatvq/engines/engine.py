@@ -58,7 +58,7 @@ class Engine(Protocol):
         """
 
     def cancel(self, names: Sequence[str]) -> None:
-        """End all units of submissions.
+        """End all units of submissions, and free what the cluster keeps of them.
 
         Raises:
             FlatvqError: if the cluster does not answer.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from flatvq.engines.attempts import record_submission
@@ -108,6 +109,8 @@ class Jobs:
         name, _ = self._places.pop(run.as_posix())
         if name not in {name for name, _ in self._places.values()}:
             del self._submissions[name]
+            with suppress(FlatvqError):  # a cluster that does not answer keeps a job that has ended
+                self.engine.cancel([name])
             (self._jobs / f"{name}.json").unlink(missing_ok=True)
 
     def cancel(self) -> int:
