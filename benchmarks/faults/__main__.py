@@ -6,6 +6,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from dataclasses import asdict
@@ -26,6 +27,7 @@ def main() -> None:
         sys.exit(f"faults: this needs {what}")
     place = Path(tempfile.mkdtemp(prefix="flatvq-faults-"))
     cluster = Cluster(place)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that the cluster is stopped
     try:
         cluster.start()
         version = cluster.slurm("sinfo", "--version")

@@ -128,9 +128,13 @@ class Cluster:
     def lose_node(self, name: str, seconds: float = 60.0) -> None:
         """End the daemon of a node and all its jobs by SIGKILL, and wait until the controller has noticed."""
         self.kill(f"slurmd-{name}")
-        for process in _processes_of_jobs(f"{self.place}/spool-{name}", name):
-            os.kill(process, 9)
+        _kill_with(f"SLURMD_NODENAME={name}", f"SLURM_CONF={self.place}/slurm.conf")
         wait_for(lambda: "down" in self.slurm("sinfo", "-h", "-n", name, "-o", "%T"), seconds)
+
+    def kill_job(self, array: str, task: str) -> None:
+        """End all processes of a job by SIGKILL, its script included."""
+        job = (f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={task}")
+        _kill_with(*job, f"SLURM_CONF={self.place}/slurm.conf")
 
     def slurm(self, *words: str) -> str:
         """Run a Slurm command and return its output."""
@@ -168,19 +172,13 @@ class Cluster:
             raise RuntimeError(f"{words[0]}: {done.stderr}")
 
 
-def _processes_of_jobs(spool: str, node: str) -> list[int]:
-    """Return the processes that the jobs of a node started: their environment names it."""
-    wanted = (f"SLURMD_NODENAME={node}".encode(), spool.encode())
-    found = []
+def _kill_with(*variables: str) -> None:
+    """End all processes by SIGKILL that have these environment variables."""
     for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(
-                value in (path / name).read_bytes() for name in ("environ", "cmdline") for value in wanted
-            ):
-                found.append(int(path.name))
-        except OSError:
-            continue
-    return [process for process in found if process != os.getpid()]
+        with suppress(OSError):
+            environment = (path / "environ").read_bytes().split(b"\0")
+            if {variable.encode() for variable in variables} <= set(environment):
+                os.kill(int(path.name), 9)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -173,7 +173,8 @@ def _kill_driver(study: StudyOnCluster, driver: subprocess.Popen[bytes], randomn
 
 def _kill_job(study: StudyOnCluster, driver: subprocess.Popen[bytes], randomness: random.Random) -> None:
     for run in study.running()[:1]:
-        study.cluster.slurm("scancel", "--signal=KILL", "--full", _job_of(run))
+        array, task = _job_of(run).split("_")
+        study.cluster.kill_job(array, task)
 
 
 def _requeue(study: StudyOnCluster, driver: subprocess.Popen[bytes], randomness: random.Random) -> None:

@@ -75,7 +75,13 @@ class Ray:
             "num_gpus": cluster.gpus_per_trial,
             "memory": round(cluster.memory_gb * 2**30),
         }
-        options = {"name": name, "lifetime": "detached", "num_cpus": 0, "max_restarts": -1, "max_concurrency": 4}
+        options = {
+            "name": name,
+            "lifetime": "detached",
+            "num_cpus": 0,
+            "max_restarts": -1,
+            "max_concurrency": 4,
+        }
         actor = self._ray.remote(_Submission).options(**options)
         actor.remote(units, resources, cluster.nodes, cluster.attempts, running, str(Path.cwd()))
 
