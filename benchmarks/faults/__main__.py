@@ -31,7 +31,9 @@ def main() -> None:
     try:
         cluster.start()
         version = cluster.slurm("sinfo", "--version")
-        found = _disturbed(StudyOnCluster(place / "study", cluster), asked.count, asked.seed, asked.only)
+        found = _disturbed(
+            StudyOnCluster(place / "study", cluster, asked.steps), asked.count, asked.seed, asked.only
+        )
     finally:
         cluster.stop()
         shutil.rmtree(place, ignore_errors=True)

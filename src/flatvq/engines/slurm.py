@@ -188,7 +188,6 @@ def _output(*words: str) -> str:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or [
             f"exit code {done.returncode}"
         ]
-        raise FlatvqError(
-            f"{words[0]} failed: {lines[-1].strip()}", "correct the section cluster, or ask the site"
-        )
+        remedy = "correct the section cluster" if words[0] == "sbatch" else "try again later, or ask the site"
+        raise FlatvqError(f"{words[0]} failed: {lines[-1].strip()}", remedy)
     return done.stdout

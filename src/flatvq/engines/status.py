@@ -21,7 +21,7 @@ __all__ = ["TrialState", "trial_states"]
 
 _TAIL_BYTES = 8192
 _SILENT_SECONDS = 180.0
-_NO_LIMIT = 1_000_000  # the folder does not say after how many failures a trial is given up
+_NO_LIMIT = 1_000_000  # the folder does not say how many failures a trial may have
 
 
 @dataclass(frozen=True)

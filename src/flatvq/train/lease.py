@@ -56,7 +56,7 @@ class Timing:
     expiry: float = 60.0
     """Without a heartbeat, after which an owner counts as ended."""
     poll: float = 0.2
-    """Between two looks at the owner."""
+    """Between two reads of owner.json by a process that waits."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], object] = time.sleep
 
