@@ -70,6 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=18, help="number of disturbed studies")
     parser.add_argument("--seed", type=int, default=0, help="of the random faults and instants")
+    parser.add_argument("--steps", type=int, default=1000, help="training steps of a trial")
     parser.add_argument(
         "--only", action="append", default=[], choices=list(FAULTS), help="these faults alone"
     )

@@ -5,8 +5,7 @@ temporary name contains the process ID and the thread ID of the writer:
 
     FOLDER/.NAME.PROCESS-THREAD.partial
 
-Readers ignore such names. A killed process leaves its temporary file behind, and the next write into the same
-folder removes it.
+Readers ignore such names. The next write into a folder removes what killed processes left there.
 """
 
 from __future__ import annotations
@@ -165,11 +164,11 @@ def remove_leftovers(folder: Path) -> None:
 def staged(folder: Path, stage: Path) -> Iterator[None]:
     """Put the temporary files of all writes below a folder into another folder while the context lasts.
 
-    When another process removes that folder, all later writes fail and change nothing.
+    When another process removes that folder, later writes fail and change nothing.
 
     Args:
-        folder: the folder that is written to.
-        stage: the folder of its temporary files, on the same file system.
+        folder: what is written to.
+        stage: a folder on the same disk.
     """
     _STAGES[folder] = stage
     try:
