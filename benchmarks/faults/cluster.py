@@ -82,6 +82,9 @@ class Cluster:
         array: Slurm's MaxArraySize.
     """
 
+    prefix: tuple[str, ...] = ()
+    """Words before a command that uses the cluster."""
+
     def __init__(self, place: Path, array: int = 1001) -> None:
         self.place, self.run = place, place / "run"
         place.chmod(0o755)
