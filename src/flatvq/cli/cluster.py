@@ -27,7 +27,7 @@ def require_cluster(on: str, **options: object) -> None:
     Raises:
         FlatvqError: if such an option is given and trials run on this machine.
     """
-    given = next((name for name, value in options.items() if value not in (None, False)), None)
+    given = next((name for name, value in options.items() if value is not None and value is not False), None)
     if on == "local" and given:
         raise FlatvqError(f"--{given.replace('_', '-')} needs a cluster", "add --on slurm, or leave it out")
 
