@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 __all__ = ["Cluster", "missing", "wait_for"]
@@ -162,12 +163,10 @@ class Cluster:
         with suppress(TimeoutError, subprocess.CalledProcessError):
             wait_for(lambda: not self.slurm("squeue", "-h"), 20)
         for path in sorted(self.run.glob("*.pid")):
-            try:
-                os.kill(int(path.read_text()), 15)
-            except (ProcessLookupError, ValueError):
-                continue
-        for path in self.run.glob("munged.pid"):
-            os.kill(int(path.read_text()), 9)
+            with suppress(ProcessLookupError, ValueError, TimeoutError):
+                process = int(path.read_text())
+                os.kill(process, 9 if path.name == "munged.pid" else 15)
+                wait_for(partial(_has_ended, process), 20)
 
     def _start(self, *words: str) -> None:
         done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False)
@@ -182,6 +181,13 @@ def _kill_with(*variables: str) -> None:
             environment = (path / "environ").read_bytes().split(b"\0")
             if {variable.encode() for variable in variables} <= set(environment):
                 os.kill(int(path.name), 9)
+
+
+def _has_ended(process: int) -> bool:
+    """Return whether a process has ended. Its parent may not have read its exit code yet."""
+    with suppress(OSError):
+        return ") Z " in Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    return True
 
 
 def _free_ports(count: int) -> list[int]:
