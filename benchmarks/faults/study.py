@@ -107,7 +107,7 @@ class StudyOnCluster:
     def disturb(self, fault: str, undisturbed: Mapping[str, Any], randomness: random.Random) -> Disturbance:
         """Run the study with a fault, to its end, and compare with an undisturbed one."""
         start, driver = time.monotonic(), self.start()
-        deadline = start + 600
+        deadline = start + 1800
         while not self.running() and driver.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(randomness.uniform(0, 1))
