@@ -129,7 +129,7 @@ class Cluster:
         process = int((self.run / f"{name}.pid").read_text())
         os.kill(process, 9)
 
-    def lose_node(self, name: str, seconds: float = 60.0) -> None:
+    def lose_node(self, name: str, seconds: float = 240.0) -> None:
         """End the daemon of a node and all its jobs by SIGKILL, and wait until the controller has noticed."""
         self.kill(f"slurmd-{name}")
         _kill_with(f"SLURMD_NODENAME={name}", f"SLURM_CONF={self.place}/slurm.conf")
