@@ -200,6 +200,8 @@ def _kill_node(study: StudyOnCluster, driver: subprocess.Popen[bytes], randomnes
     """Kill a node's daemon and all its jobs, and start it again after the controller has noticed."""
     study.cluster.lose_node("n1")
     study.cluster.start_node("n1")
+    with suppress(subprocess.CalledProcessError):  # it may have returned by itself
+        study.cluster.slurm("scontrol", "update", "nodename=n1", "state=resume")
 
 
 def _restart_controller(
