@@ -17,8 +17,10 @@ __all__ = ["damaged_files", "results"]
 
 # What differs between two undisturbed runs, too.
 _TIMES = frozenset({"created", "seconds", "seconds_per_step", "images_per_second"})
-# Logs, locks and TensorBoard's copy of the records.
-_LEFT_OUT = frozenset({"log.txt", ".lock", "journal.log", "journal.log.lock", "tensorboard"})
+# Logs, locks, leases, jobs and TensorBoard's copy of the records.
+_LEFT_OUT = frozenset(
+    ["log.txt", ".lock", ".lease", "jobs", "attempts.jsonl", "journal.log", "journal.log.lock", "tensorboard"]
+)
 _KINDS = ("train", "validation", "init", "replacement")
 
 

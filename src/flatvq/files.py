@@ -5,8 +5,7 @@ temporary name contains the process ID and the thread ID of the writer:
 
     FOLDER/.NAME.PROCESS-THREAD.partial
 
-Readers ignore such names. A killed process leaves its temporary file behind, and the next write into the same
-folder removes it.
+Readers ignore such names. The next write into a folder removes what killed processes left there.
 """
 
 from __future__ import annotations
@@ -28,12 +27,14 @@ __all__ = [
     "remove_folder",
     "remove_leftovers",
     "replacing_folder",
+    "staged",
     "write_bytes",
     "write_json",
     "write_text",
 ]
 
 _TEMPORARY = re.compile(r"\..+\.(\d{1,9})-(\d{1,9})\.partial")
+_STAGES: dict[Path, Path] = {}  # see `staged`
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -159,6 +160,23 @@ def remove_leftovers(folder: Path) -> None:
                 _remove(entry)
 
 
+@contextmanager
+def staged(folder: Path, stage: Path) -> Iterator[None]:
+    """Put the temporary files of all writes below a folder into another folder while the context lasts.
+
+    When another process removes that folder, later writes fail and change nothing.
+
+    Args:
+        folder: what is written to.
+        stage: a folder on the same disk.
+    """
+    _STAGES[folder] = stage
+    try:
+        yield
+    finally:
+        del _STAGES[folder]
+
+
 class AppendedFile:
     """A file to which complete records are appended.
 
@@ -176,10 +194,9 @@ class AppendedFile:
         >>> with TemporaryDirectory() as folder:
         ...     file = AppendedFile(Path(folder) / "records.jsonl")
         ...     file.write(b"1")
-        ...     file.write(b"2")
         ...     file.close()
         ...     file.path.read_bytes()
-        b'12'
+        b'1'
     """
 
     def __init__(self, path: Path) -> None:
@@ -248,7 +265,8 @@ def _named(error: BaseException, path: Path) -> BaseException:
 
 
 def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
+    place = next((stage for folder, stage in _STAGES.items() if path.is_relative_to(folder)), path.parent)
+    return place / f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial"
 
 
 def _is_running(process: int) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from flatvq.errors import FlatvqError
 from flatvq.train import run_trial
 from flatvq.train.history import RecordWriter
-from flatvq.train.lock import locked
+from flatvq.train.lease import leased
 from flatvq.train.tensorboard import TensorBoardEvents
 
 pytestmark = pytest.mark.processes
@@ -94,11 +94,11 @@ def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> Non
         assert other.stdout.readline() == "held\n"
         with (
             pytest.raises(FlatvqError, match="another process is training in"),
-            locked(tmp_path, timeout=0.3),
+            leased(tmp_path, timeout=0.3),
         ):
             pass
         other.kill()
-    with locked(tmp_path, timeout=5.0):
+    with leased(tmp_path, timeout=5.0):
         pass
 
 

@@ -41,7 +41,8 @@ app = typer.Typer(
 
     Start with `flatvq study photographs`.""",
     epilog="Exit codes: 0 success, 1 a trial of a study or search failed, 2 invalid input or a single "
-    "training diverged, 74 the disk is full or broken, 130 interrupted (run the command again to resume), "
+    "training diverged, 74 the disk is full or broken, 75 another process has the run, "
+    "130 interrupted (run the command again to resume), "
     "141 the reader of the output closed it.",
 )
 

@@ -5,9 +5,10 @@ known key. The `arms` of a study are diffs against the other sections of the fil
 """
 
 from flatvq.deprecation import renamed_exports
+from flatvq.recipe.cluster import ClusterRecipe
 from flatvq.recipe.data import DataRecipe
 from flatvq.recipe.extensions import HIERARCHIES, SOURCES
-from flatvq.recipe.files import load_recipe, load_trial, recipe_text, shipped_recipes
+from flatvq.recipe.files import load_recipe, load_trial, recipe_text, shipped_recipes, with_cluster_of_user
 from flatvq.recipe.quantizers import QUANTIZERS, QuantizerKind
 from flatvq.recipe.reading import merge, parse, set_key
 from flatvq.recipe.sections import (
@@ -37,6 +38,7 @@ __all__ = [
     "SOURCES",
     "ArmRecipe",
     "Capacity",
+    "ClusterRecipe",
     "CodebookRecipe",
     "DataRecipe",
     "EvaluateRecipe",
@@ -61,6 +63,7 @@ __all__ = [
     "recipe_text",
     "set_key",
     "shipped_recipes",
+    "with_cluster_of_user",
 ]
 
 __getattr__ = renamed_exports(__name__, {"KnobRecipe": "ParameterRange"})

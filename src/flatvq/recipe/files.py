@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import resources
@@ -10,13 +11,14 @@ from typing import Any
 
 from flatvq.errors import FlatvqError, nearest
 from flatvq.paths import expanded
-from flatvq.recipe.reading import parse, set_key
+from flatvq.recipe.cluster import ClusterRecipe
+from flatvq.recipe.reading import merge, parse, set_key
 from flatvq.recipe.renamed import CODEBOOK_KEYS, STUDY_KEYS, current_key, current_keys
 from flatvq.recipe.strict_json import load_json
 from flatvq.recipe.strict_yaml import load_yaml
 from flatvq.recipe.study import StudyRecipe, TrialRecipe
 
-__all__ = ["load_recipe", "load_trial", "recipe_text", "shipped_recipes"]
+__all__ = ["load_recipe", "load_trial", "recipe_text", "shipped_recipes", "with_cluster_of_user"]
 
 _MAX_BYTES = 2**18
 
@@ -72,6 +74,24 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
         earlier[key] = override
         tree = set_key(tree, key, value)
     return parse(StudyRecipe, tree, origin, earlier)
+
+
+def with_cluster_of_user(recipe: StudyRecipe) -> StudyRecipe:
+    """Complete the section `cluster` of a recipe by that of the user.
+
+    The user's is the file flatvq/cluster.yaml in the folder $XDG_CONFIG_HOME, by default ~/.config. The keys
+    of the recipe have precedence.
+
+    Raises:
+        FlatvqError: if the file is not YAML, or a key or value is not valid.
+    """
+    path = expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "flatvq" / "cluster.yaml"
+    if not path.is_file():
+        return recipe
+    origin = f"'{path}'"
+    user = parse(ClusterRecipe, load_yaml(_content(path, origin).decode("utf-8-sig"), origin) or {}, origin)
+    sections = (section.model_dump(exclude_unset=True) for section in (user, recipe.cluster))
+    return recipe.model_copy(update={"cluster": ClusterRecipe(**merge(*sections))})
 
 
 def _require_arm(arms: Any, key: str) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from flatvq.capacities import CAPACITIES
 from flatvq.errors import UnknownNameError, nearest
 from flatvq.paths import name_fault, same_name
+from flatvq.recipe.cluster import ClusterRecipe
 from flatvq.recipe.comparisons import MOST_TRIALS, Comparisons
 from flatvq.recipe.data import DataRecipe
 from flatvq.recipe.reading import merge, parse, shown
@@ -136,6 +137,8 @@ class StudyRecipe(Sections, Comparisons):
     """Settings of `flatvq tune`."""
     workers: int = Field(0, ge=0, le=10_000)
     """Number of trials that run at the same time. 0: one per CPU core, or one per GPU."""
+    cluster: ClusterRecipe = ClusterRecipe()
+    """How the trials run on a cluster."""
 
     @model_validator(mode="before")
     @classmethod

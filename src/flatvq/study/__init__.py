@@ -1,6 +1,7 @@
 """Studies: plan, trials, statistics, verdict."""
 
 from flatvq.study.arms import PlannedArm
+from flatvq.study.cluster import ClusterTrials, cancel_jobs
 from flatvq.study.complete import run_study
 from flatvq.study.data import StudyData
 from flatvq.study.design import fix_design
@@ -14,6 +15,7 @@ from flatvq.study.scheduler import StudyStopped
 from flatvq.study.sequential import LookResult, look_to_run, run_look, seconds_to
 
 __all__ = [
+    "ClusterTrials",
     "LookResult",
     "Outcome",
     "Plan",
@@ -22,6 +24,7 @@ __all__ = [
     "StudyProgress",
     "StudyStopped",
     "Trial",
+    "cancel_jobs",
     "estimate_seconds",
     "fix_design",
     "look_to_run",

@@ -12,11 +12,11 @@ from flatvq.recipe import load_trial
 from flatvq.study.design import superseded_folder
 from flatvq.study.plan import Plan, Trial
 from flatvq.train.identity import Identity, Mismatch, mismatch_of
-from flatvq.train.lock import locked
+from flatvq.train.lease import leased
 
 __all__ = ["StudyData"]
 
-_LOCK_SECONDS = 1.0
+_LEASE_SECONDS = 1.0
 
 
 class StudyData:
@@ -86,9 +86,9 @@ class StudyData:
         if not trials:
             return []
         target = superseded_folder(folder)
-        with ExitStack() as locks:
+        with ExitStack() as leases:
             for trial in trials:
-                locks.enter_context(locked(folder / trial.run, _LOCK_SECONDS))
+                leases.enter_context(leased(folder / trial.run, _LEASE_SECONDS))
             # study.json goes first: after a kill, it must not describe trials that are no longer there.
             for path in (Path("study.json"), Path("report.html"), *(trial.run for trial in trials)):
                 if (folder / path).exists():

@@ -96,7 +96,7 @@ def write_study(
         comparisons=tuple(result.to_record() for result in compared),
         verdict=study_verdict(plan, compared, trials, look),
     )
-    write_text(folder / "recipe.yaml", dump_yaml(recipe.model_dump(mode="json")))
+    write_text(folder / "recipe.yaml", dump_yaml(recipe.model_dump(mode="json", exclude={"cluster"})))
     write_json(folder / "study.json", study.model_dump(mode="json"))
     return study
 

@@ -17,7 +17,7 @@ from flatvq.study.scheduler import Slot
 from flatvq.train.identity import Identity, assign
 from flatvq.train.trial import is_finished
 
-__all__ = ["RunningTrial", "outcome_of"]
+__all__ = ["RunningTrial", "outcome_of", "prepare"]
 
 # The end of records.jsonl that is read at each poll.
 _TAIL_BYTES = 8192
@@ -36,10 +36,7 @@ class RunningTrial:
     def __init__(self, outcome: Outcome, folder: Path, identity: Identity, slot: Slot) -> None:
         self.outcome, self.gpu = outcome, slot.gpu
         self.run = folder / outcome.trial.run
-        self.run.mkdir(parents=True, exist_ok=True)
-        if not (self.run / "recipe.json").exists():
-            write_json(self.run / "recipe.json", outcome.trial.recipe.model_dump(mode="json"))
-        assign(self.run, identity)
+        prepare(outcome.trial, self.run, identity)
         outcome.status = "running"
         self.started = time.monotonic()
         self.process, self._error_pipe = worker.start(self.run, slot.threads, slot.gpu)
@@ -58,6 +55,20 @@ class RunningTrial:
             self.outcome.status = "failed"
             self.outcome.error = worker.received_error(self._error_pipe) or _describe_exit(code, self.run)
         return True
+
+
+def prepare(trial: Trial, run: Path, identity: Identity) -> None:
+    """Write what a trial needs into its folder, unless it is there.
+
+    Args:
+        trial: a trial of the plan.
+        run: its folder; created if it does not exist.
+        identity: the identity of the run.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    if not (run / "recipe.json").exists():
+        write_json(run / "recipe.json", trial.recipe.model_dump(mode="json"))
+    assign(run, identity)
 
 
 def outcome_of(trial: Trial, folder: Path) -> Outcome:

@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from flatvq.processes import cores
 from flatvq.study.devices import gpus_for, least_busy
 
-__all__ = ["Job", "Scheduler", "Slot", "StudyStopped"]
+__all__ = ["Job", "Scheduler", "Slot", "StudyStopped", "signals_raise_stopped"]
 
 _POLL_SECONDS = 0.5
 
@@ -79,7 +79,7 @@ class Scheduler(Generic[J]):
         Raises:
             StudyStopped: on Ctrl-C or SIGTERM, after every running job has ended.
         """
-        with _signals_raise_stopped():
+        with signals_raise_stopped():
             try:
                 while self._fill(start_next):
                     wait([job.process.sentinel for job in self.running], _POLL_SECONDS)
@@ -109,7 +109,7 @@ class Scheduler(Generic[J]):
 
 
 @contextmanager
-def _signals_raise_stopped() -> Iterator[None]:
+def signals_raise_stopped() -> Iterator[None]:
     """Raise StudyStopped in the main thread on SIGTERM or Ctrl-C while the context lasts."""
 
     def stop(number: int, frame: object) -> None:

@@ -18,7 +18,10 @@ from flatvq.study.plan import Plan
 from flatvq.study.results import write_study
 from flatvq.study.runner import run_trials
 
-__all__ = ["LookResult", "look_to_run", "run_look", "seconds_to"]
+__all__ = ["LookResult", "TrainTrials", "look_to_run", "run_look", "seconds_to"]
+
+TrainTrials = Callable[[Plan, Path, StudyData, Callable[[StudyProgress], None], int | None], list[Outcome]]
+"""What trains the trials of a plan up to a look, such as `run_trials`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,12 @@ def look_to_run(plan: Plan, folder: Path, *, further: bool = False) -> int:
 
 
 def run_look(
-    plan: Plan, look: int, folder: Path, data: StudyData, watch: Callable[[StudyProgress], None]
+    plan: Plan,
+    look: int,
+    folder: Path,
+    data: StudyData,
+    watch: Callable[[StudyProgress], None],
+    train: TrainTrials = run_trials,
 ) -> LookResult:
     """Train the missing trials up to a look, compare the arms, and write `study.json`.
 
@@ -73,12 +81,13 @@ def run_look(
         folder: the folder of the study.
         data: the images of the study.
         watch: called about twice a second with the progress of the trials.
+        train: trains the trials; by default on this machine.
 
     Raises:
         StudyStopped: on Ctrl-C or SIGTERM, after every running trial has written a checkpoint.
     """
     start = time.monotonic()
-    outcomes = run_trials(plan, folder, data, watch, look)
+    outcomes = train(plan, folder, data, watch, look)
     trained = any(outcome.seconds is not None for outcome in outcomes)
     seconds = time.monotonic() - start if trained else None
     return LookResult(write_study(plan, outcomes, data, folder, look=look, seconds=seconds), outcomes)

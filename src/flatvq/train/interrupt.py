@@ -16,7 +16,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        """The signal; None if none came."""
+        """The signal, or SIGTERM for a request without one; None if none came."""
 
     def __bool__(self) -> bool:
         """Return whether a signal came."""

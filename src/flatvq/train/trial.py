@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, astuple
 from io import BytesIO
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from flatvq.records.run import CodeCounts
 from flatvq.train.identity import Identity, agree_on, begin, has_started
 from flatvq.train.interrupt import StopRequest, stop_requests
 from flatvq.train.journal import Journal
-from flatvq.train.lock import locked
+from flatvq.train.lease import Lease, leased
 from flatvq.train.loop import Trainer
 from flatvq.train.machine import Machine, keep_freed_memory, machine_for, processor
 from flatvq.translation import cause_of
@@ -59,8 +60,8 @@ def run_trial(
 
     Raises:
         FlatvqError: if the folder holds a run of another recipe, or one that started with other images or
-            another version of flatvq (`flatvq.train.identity`); if the images cannot be read; or if the
-            training diverged. Every process raises it.
+            another version of flatvq (`flatvq.train.identity`); if the images cannot be read; if the
+            training diverged; or if another process trains in the folder. Every process raises it.
     """
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
@@ -70,8 +71,9 @@ def run_trial(
         first = machine.rank == 0
         with machine.shared_errors():
             if first:
-                held.enter_context(locked(run))
-                _claim(run, recipe)
+                lease = held.enter_context(leased(run))
+                lease.on_loss = lambda: setattr(stop, "signal", SIGTERM)
+                _claim(run, recipe, lease)
         journal = held.enter_context(closing(Journal(run, recipe.train.steps, silent=not first)))
         return _run(recipe, data, machine, journal, stop, progress)
 
@@ -150,12 +152,17 @@ def _open_images(recipe: TrialRecipe, data: DataSplit | None, machine: Machine, 
     return data
 
 
-def _claim(run: Path, recipe: TrialRecipe) -> None:
+def _claim(run: Path, recipe: TrialRecipe, lease: Lease) -> None:
     """Write recipe.json; check it if the run has started.
+
+    A process that was paused while it held the lease may append to its records when it goes on. They become
+    another file, which it does not have.
 
     A start that failed, for example because of a wrong data.path, leaves a recipe.json that may be replaced.
     """
-    path = run / "recipe.json"
+    path, records = run / "recipe.json", run / "records.jsonl"
+    if lease.succeeds and records.exists():
+        write_bytes(records, records.read_bytes())
     stored = load_trial(run) if path.exists() else None
     if stored == recipe:
         return

@@ -20,6 +20,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
     "flatvq.commands",
     {
         "study": f"{_HERE}.studies:study",
+        "status": f"{_HERE}.status:status",
         "report": f"{_HERE}.studies:report",
         "pack": f"{_HERE}.studies:pack",
         "train": f"{_HERE}.runs:train",

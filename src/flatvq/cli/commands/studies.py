@@ -13,6 +13,8 @@ from flatvq.cli.interrupts import STOPPED
 
 __all__ = ["pack", "report", "study"]
 
+_STOPPED = "Stopped. The trials wrote checkpoints; run the same command to resume."
+
 
 def study(
     recipe: RecipeName,
@@ -46,22 +48,46 @@ def study(
         bool,
         typer.Option("--next-look", help="Go on to the next look even if the primary comparison is settled."),
     ] = False,
+    on: Annotated[
+        str,
+        typer.Option(
+            metavar="ENGINE", help="Where trials run: local, slurm or ray. See docs/how-to/cluster.md."
+        ),
+    ] = "local",
+    gpus_per_trial: Annotated[
+        int | None, typer.Option(help="GPUs of a trial. Sets cluster.gpus_per_trial.")
+    ] = None,
+    max_running: Annotated[
+        int | None, typer.Option(help="Largest number of jobs that run at a time. Sets cluster.max_running.")
+    ] = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(help="Time limit of a job, such as 4:00:00. Sets cluster.time_limit."),
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Submit the jobs of the next look and return.")
+    ] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the jobs of the study and return.")] = False,
 ) -> None:
     """Train the arms with the seeds of the next look, compare them, and write study.json and report.html.
 
     If the primary comparison is not settled then, the same command goes on to the next look. It also resumes
     an interrupted study; finished trials are kept. The command fails if the capacities of the arms do not
     match, or if a finished trial was trained on other images or with another version of flatvq.
+
+    With `--on slurm`, trials run as jobs of a cluster, which go on when this command ends. The same command
+    then finds them again.
     """
     from flatvq import processes
 
-    if not dry_run:
+    if not dry_run and on == "local":
         processes.serve()  # imports the libraries of the trials while this process does the same
-    from flatvq.cli import tables
+    from flatvq.cli import cluster, tables
     from flatvq.cli.progress import study_progress
-    from flatvq.recipe import load_recipe
+    from flatvq.recipe import load_recipe, with_cluster_of_user
     from flatvq.report import write_report
     from flatvq.study import (
+        ClusterTrials,
         StudyData,
         StudyStopped,
         estimate_seconds,
@@ -69,30 +95,41 @@ def study(
         look_to_run,
         plan_study,
         run_look,
+        run_trials,
         seconds_to,
     )
 
-    plan = plan_study(load_recipe(recipe, overrides or ()), Path(recipe).stem)
+    given = {"gpus_per_trial": gpus_per_trial, "max_running": max_running, "time_limit": time_limit}
+    cluster.require_cluster(on, **given, detach=detach, cancel=cancel)
+    train = run_trials if on == "local" else ClusterTrials(on)
+    changes = [*(overrides or ()), *cluster.overrides(**given)]
+    plan = plan_study(with_cluster_of_user(load_recipe(recipe, changes)), Path(recipe).stem)
     tables.show_plan(plan)
     if dry_run:
         tables.show_estimate(plan, estimate_seconds(plan, plan.recipe.looks[0]))
         return
     folder = writable(out or default_folder("studies", recipe))
+    if cancel:
+        cluster.cancel(on, plan, folder)
+        return
     data = StudyData(plan)
     if retrain:
         for path in data.set_aside(folder):
             typer.echo(f"Set aside: {path}")
     data.check(folder, "add --retrain to train them again")
-    if changes := fix_design(plan, folder):
-        typer.echo(changes)
+    if difference := fix_design(plan, folder):
+        typer.echo(difference)
     look = look_to_run(plan, folder, further=next_look)
+    if detach:
+        cluster.submit(on, plan, folder, data, look)
+        return
     while True:
         tables.show_look(plan, look)
         try:
             with study_progress(plan) as show:
-                result = run_look(plan, look, folder, data, show)
+                result = run_look(plan, look, folder, data, show, train)
         except StudyStopped:
-            typer.echo("Stopped. The trials wrote checkpoints; run the same command to resume.", err=True)
+            typer.echo(cluster.STOPPED if on != "local" else _STOPPED, err=True)
             raise typer.Exit(STOPPED) from None
         tables.show_failures(result.outcomes)
         tables.show_study(result.study)

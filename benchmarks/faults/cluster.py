@@ -1,0 +1,206 @@
+"""A Slurm cluster of two nodes with two GPUs each, all on this machine, in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+__all__ = ["Cluster", "missing", "wait_for"]
+
+_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
+
+_CONF = """
+ClusterName=fake
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={run}/munge.socket
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+GresTypes=gpu
+MaxArraySize={array}
+SlurmctldPort={ports[0]}
+StateSaveLocation={place}/state
+SlurmdSpoolDir={place}/spool-%n
+SlurmctldPidFile={run}/slurmctld.pid
+SlurmdPidFile={run}/slurmd-%n.pid
+SlurmctldLogFile={place}/log/slurmctld.log
+SlurmdLogFile={place}/log/slurmd-%n.log
+SlurmdParameters=config_overrides
+ReturnToService=2
+KillWait=5
+SlurmdTimeout=20
+SchedulerParameters=sched_interval=2,bf_interval=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 Gres=gpu:2
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 Gres=gpu:2
+PartitionName=main Nodes=n1,n2 Default=YES State=UP PriorityTier=1 GraceTime=1
+PartitionName=urgent Nodes=n1,n2 State=UP PriorityTier=10 PreemptMode=OFF
+"""
+
+
+def missing() -> str | None:
+    """Return what the cluster needs and this machine does not have; None if it has all."""
+    if absent := next((name for name in _PROGRAMS if shutil.which(name) is None), None):
+        return f"{absent} (Debian: slurm-wlm and munge)"
+    return None if os.geteuid() == 0 else "root, as Slurm starts jobs of users"
+
+
+def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        TimeoutError: if it does not.
+    """
+    deadline = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+        time.sleep(0.2)
+
+
+class Cluster:
+    """The daemons of the cluster. Its commands find it by `SLURM_CONF`.
+
+    Args:
+        place: a folder for keys, states and logs. Its path must be short, as it holds a socket, and munged
+            refuses it below a private folder such as that of pytest.
+        array: Slurm's MaxArraySize.
+    """
+
+    prefix: tuple[str, ...] = ()
+    """Words before a command that uses the cluster."""
+
+    def __init__(self, place: Path, array: int = 1001) -> None:
+        self.place, self.run = place, place / "run"
+        place.chmod(0o755)
+        for name in ("run", "log", "state", "dev"):
+            (place / name).mkdir()
+        for number in range(4):
+            subprocess.run(["mknod", place / f"dev/nvidia{number}", "c", "1", "3"], check=True)
+        (self.run / "munge.key").write_bytes(os.urandom(128))
+        (self.run / "munge.key").chmod(0o400)
+        values = {"host": socket.gethostname(), "place": place, "run": self.run, "array": array}
+        (place / "slurm.conf").write_text(_CONF.format(**values, ports=_free_ports(3)))
+        gpus = "NodeName=n{} Name=gpu File={}/dev/nvidia[{}]\n"
+        parts = ["AutoDetect=off\n", gpus.format(1, place, "0-1"), gpus.format(2, place, "2-3")]
+        (place / "gres.conf").write_text("".join(parts))
+        self.environment = {**os.environ, "SLURM_CONF": str(place / "slurm.conf")}
+
+    def start(self) -> None:
+        """Start the daemons and wait for both nodes."""
+        files = {name: self.run / f"munged.{name}" for name in ("pid", "log", "seed")}
+        self._start(
+            "munged",
+            f"--socket={self.run / 'munge.socket'}",
+            f"--key-file={self.run / 'munge.key'}",
+            *(f"--{name}-file={path}" for name, path in files.items()),
+        )
+        self.start_controller()
+        self.start_node("n1")
+        self.start_node("n2")
+        wait_for(lambda: self.slurm("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * 4)
+
+    def start_controller(self) -> None:
+        """Start the controller."""
+        self._start("slurmctld")
+
+    def start_node(self, name: str) -> None:
+        """Start the daemon of a node."""
+        self._start("slurmd", "-N", name)
+
+    def kill(self, name: str) -> None:
+        """End a daemon, such as `slurmd-n1`, by SIGKILL."""
+        process = int((self.run / f"{name}.pid").read_text())
+        os.kill(process, 9)
+
+    def lose_node(self, name: str) -> None:
+        """End the daemon of a node and all its jobs by SIGKILL, and wait until the controller has noticed.
+
+        It asks an idle node rarely. After a minute, the node is declared down, as by an administrator.
+        """
+        self.kill(f"slurmd-{name}")
+        _kill_with(f"SLURMD_NODENAME={name}", f"SLURM_CONF={self.place}/slurm.conf")
+        with suppress(TimeoutError):
+            wait_for(lambda: "down" in self.slurm("sinfo", "-h", "-n", name, "-o", "%T"))
+            return
+        self.slurm("scontrol", "update", f"nodename={name}", "state=down", "reason=lost")
+
+    def kill_job(self, array: str, task: str) -> None:
+        """End all processes of a job by SIGKILL, its script included."""
+        job = (f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={task}")
+        _kill_with(*job, f"SLURM_CONF={self.place}/slurm.conf")
+
+    def slurm(self, *words: str) -> str:
+        """Run a Slurm command and return its output."""
+        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def start_now(self) -> None:
+        """Let requeued jobs start at once: Slurm makes them wait for two minutes."""
+        for line in self.slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%F_%K %r").splitlines():
+            job, reason = line.split(" ", 1)
+            if reason == "BeginTime":
+                subprocess.run(
+                    ["scontrol", "update", f"jobid={job}", "StartTime=now"],
+                    env=self.environment,
+                    capture_output=True,
+                    check=False,
+                )
+
+    def stop(self) -> None:
+        """End all jobs and daemons."""
+        subprocess.run(["scancel", "-u", "root"], env=self.environment, capture_output=True, check=False)
+        with suppress(TimeoutError, subprocess.CalledProcessError):
+            wait_for(lambda: not self.slurm("squeue", "-h"), 20)
+        for path in sorted(self.run.glob("*.pid")):
+            with suppress(ProcessLookupError, ValueError, TimeoutError):
+                process = int(path.read_text())
+                os.kill(process, 9 if path.name == "munged.pid" else 15)
+                wait_for(partial(_has_ended, process), 20)
+
+    def _start(self, *words: str) -> None:
+        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{words[0]}: {done.stderr}")
+
+
+def _kill_with(*variables: str) -> None:
+    """End all processes by SIGKILL that have these environment variables."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            environment = (path / "environ").read_bytes().split(b"\0")
+            if {variable.encode() for variable in variables} <= set(environment):
+                os.kill(int(path.name), 9)
+
+
+def _has_ended(process: int) -> bool:
+    """Return whether a process has ended. Its parent may not have read its exit code yet."""
+    with suppress(OSError):
+        return ") Z " in Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    return True
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports

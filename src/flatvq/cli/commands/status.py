@@ -1,0 +1,88 @@
+"""The command `status`."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flatvq.cli.app import AsJson, StudyFolder
+
+if TYPE_CHECKING:
+    from flatvq.engines.status import TrialState
+
+__all__ = ["status"]
+
+_WATCH_SECONDS = 2.0
+_ENDED = ("done", "failed")
+_HEADINGS = ("arm", "seed", "state", "host", "step", "s/step", "left", "attempts", "last error")
+
+
+def status(
+    study: StudyFolder,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat until all trials have ended.")] = False,
+) -> None:
+    """Show every trial of a study, wherever it runs: state, step, pace, time left, attempts and last error.
+
+    This reads the folders of the trials alone. It needs no cluster, and changes nothing.
+    """
+    from dataclasses import asdict
+
+    from flatvq.engines.status import trial_states
+
+    while True:
+        states = trial_states(study)
+        if as_json:
+            typer.echo(json.dumps({"study": str(study), "trials": [asdict(state) for state in states]}))
+        else:
+            if watch:
+                typer.echo("\033[2J\033[H", nl=False)
+            typer.echo(_table(states))
+        if not watch or all(state.state in _ENDED for state in states):
+            return
+        time.sleep(_WATCH_SECONDS)
+
+
+def _table(states: list[TrialState]) -> str:
+    """Return a table as plain text, which is fast with thousands of rows."""
+    rows = [_HEADINGS, *map(_row, states)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS) - 1)]
+    lines = [
+        "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in rows
+    ]
+    kinds = dict.fromkeys(state.state for state in states)
+    counts = ", ".join(f"{sum(state.state == kind for state in states)} {kind}" for kind in sorted(kinds))
+    return "\n".join([*lines, f"{len(states)} trials: {counts}"])
+
+
+def _row(state: TrialState) -> tuple[str, ...]:
+    step = f"{state.step}/{state.steps}" if state.steps else "-"
+    speed = f"{state.seconds_per_step:.3g}" if state.seconds_per_step else "-"
+    left = _clock(state.seconds_left) if state.seconds_left is not None else "-"
+    host = state.host or "-"
+    return (
+        state.arm,
+        str(state.seed),
+        state.state,
+        host,
+        step,
+        speed,
+        left,
+        str(state.attempts),
+        state.error or "",
+    )
+
+
+def _clock(seconds: float) -> str:
+    """Return hours, minutes and seconds.
+
+    Example:
+        >>> _clock(3725.4)
+        '1:02:05'
+    """
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

@@ -1,0 +1,236 @@
+"""Runs a unit, and records its attempts: `python -m flatvq.engines.attempts LIMIT FOLDER COMMAND`.
+
+    FOLDER/attempts.jsonl   an object per event: submitted, start or end
+    FOLDER/log.txt          the output of the command
+
+A unit is tried again if it was stopped, killed or lost with its host, but not if its input is invalid, if it
+failed twice in the same way without progress in between, or if it failed as often as the limit. Engines on
+any cluster run this module, so that the record and the rule are the same everywhere. It imports no heavy
+library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+__all__ = ["AGAIN", "Attempt", "Attempts", "attempts_of", "record_submission", "run", "why_not_again"]
+
+AGAIN = 75
+"""Exit code if the unit should be tried again."""
+
+_NAME = "attempts.jsonl"
+_INVALID = 2  # the exit code of flatvq for invalid input
+_STOPPED = {3, 75, 130, 143}  # stopped on request, or its folder belongs to another process
+_MESSAGE = 500
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt."""
+
+    host: str
+    job: str
+    start: float
+    """On the clock of the host, in seconds."""
+    first_step: int
+    """The newest checkpoint at its start."""
+    last_step: int
+    """The newest checkpoint at its end."""
+    end: float | None = None
+    code: int | None = None
+    """None if the attempt runs, or its host ended before it could record the end."""
+    error: str | None = None
+
+    @property
+    def way(self) -> tuple[object, ...]:
+        """What two attempts share that failed in the same way."""
+        return self.code, self.error, self.last_step
+
+    @property
+    def failed(self) -> bool:
+        """Whether it counts as failed; a request to stop counts if there was no progress before it."""
+        stopped = self.code in _STOPPED and self.last_step > self.first_step
+        return self.code != 0 and not stopped
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The attempts of a unit."""
+
+    total: int
+    """Of all submissions."""
+    latest: tuple[Attempt, ...]
+    """Those of the latest submission."""
+    seconds: float
+    """Wall time of all attempts whose end is recorded."""
+    submitted: bool
+    """Whether it was ever submitted to a cluster."""
+
+
+def record_submission(folder: Path, name: str) -> None:
+    """Record that a unit was submitted, so that its earlier failures count no more."""
+    _append(folder, event="submitted", name=name)
+
+
+def attempts_of(folder: Path) -> Attempts:
+    """Read the attempts of a unit.
+
+    Args:
+        folder: the folder of the unit.
+    """
+    total, seconds, submitted = 0, 0.0, False
+    latest: list[dict[str, Any]] = []
+    for event in _events(folder / _NAME):
+        kind = event.get("event")
+        if kind == "submitted":
+            latest, submitted = [], True
+        elif kind == "start":
+            if latest and "code" not in latest[-1]:  # its host ended before it could record the end
+                latest[-1]["last_step"] = event["step"]
+            total += 1
+            latest.append({key: event[key] for key in ("host", "job")})
+            latest[-1] |= {"start": event["time"], "first_step": event["step"], "last_step": event["step"]}
+        elif kind == "end" and latest:
+            latest[-1] |= {"end": event["time"], "code": event["code"], "error": event["error"]}
+            latest[-1]["last_step"] = event["step"]
+            seconds += max(0.0, event["time"] - latest[-1]["start"])
+    if latest and "code" not in latest[-1]:
+        latest[-1]["last_step"] = _checkpoint(folder)
+    return Attempts(total, tuple(Attempt(**each) for each in latest), seconds, submitted)
+
+
+def why_not_again(attempts: tuple[Attempt, ...], limit: int) -> str | None:
+    """Decide whether a unit that has ended is tried again.
+
+    Args:
+        attempts: those of the latest submission, all ended.
+        limit: the number of failures after which it is not.
+
+    Returns:
+        Why it is not, in one line; None if it is.
+
+    Example:
+        >>> killed = Attempt("a", "1", 0.0, first_step=0, last_step=40, end=9.0, code=-9, error="killed")
+        >>> why_not_again((killed,), limit=3) is None
+        True
+        >>> why_not_again((killed, killed), limit=3)
+        'failed twice in the same way: killed'
+    """
+    failures = [attempt for attempt in attempts if attempt.failed]
+    if not failures or failures[-1] is not attempts[-1]:
+        return None
+    last = failures[-1]
+    error = last.error or "its host ended, or its job was killed"
+    if last.code == _INVALID:
+        return error
+    if len(failures) >= limit:
+        return f"failed {len(failures)} times, last: {error}"
+    if last.code not in _STOPPED and [attempt.way for attempt in attempts[-2:]] == [last.way] * 2:
+        return f"failed twice in the same way: {error}"
+    return None
+
+
+def run(folder: Path, command: list[str], limit: int) -> int:
+    """Run a unit once, and record it.
+
+    Args:
+        folder: the folder of the unit.
+        command: a program and its arguments. Its output is appended to log.txt.
+        limit: as for `why_not_again`.
+
+    Returns:
+        0 if it is done, `AGAIN` if it should be tried again; its exit code, or 1, otherwise.
+    """
+    earlier = attempts_of(folder).latest
+    if earlier and (reason := why_not_again(earlier, limit)):
+        print(f"flatvq: not tried again: {reason}", file=sys.stderr)  # noqa: T201
+        return 1
+    job = _job()
+    _append(folder, event="start", host=socket.gethostname(), job=job, step=_checkpoint(folder))
+    code = _wait_for(folder, command)
+    error = None if code == 0 else _error(folder, code)
+    _append(folder, event="end", job=job, step=_checkpoint(folder), code=code, error=error)
+    if code == 0:
+        return 0
+    again = why_not_again(attempts_of(folder).latest, limit) is None
+    return AGAIN if again else max(code, 1)
+
+
+def _wait_for(folder: Path, command: list[str]) -> int:
+    """Run a command, and pass SIGTERM on to it; return its exit code, negative for a signal."""
+    with (folder / "log.txt").open("ab") as log:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+        def forward(number: int, frame: FrameType | None) -> None:
+            child.send_signal(number)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, forward)
+        code = child.wait()
+    return 128 - code if code == -signal.SIGTERM else code
+
+
+def _error(folder: Path, code: int) -> str:
+    """Describe in one line why a command failed."""
+    if code < 0 or code > 128 + 2:
+        number = -code if code < 0 else code - 128
+        with suppress(ValueError):
+            return f"killed by {signal.Signals(number).name}; see {folder / 'log.txt'}"
+    if code in _STOPPED - {AGAIN}:
+        return "stopped on request"
+    with suppress(OSError):
+        with (folder / "log.txt").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+            lines = file.read().decode(errors="replace").splitlines()
+        for line in reversed(lines):
+            if line.startswith("flatvq: "):
+                return line.removeprefix("flatvq: ")[:_MESSAGE]
+    return f"ended with exit code {code}; see {folder / 'log.txt'}"
+
+
+def _job() -> str:
+    """Return the ID of the job, as the cluster's commands take it; empty outside of a cluster."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array else os.environ.get("RAY_JOB_ID", "")
+
+
+def _checkpoint(folder: Path) -> int:
+    """Return the step of the newest checkpoint; 0 if there is none."""
+    with suppress(FileNotFoundError):
+        names = os.listdir(folder / "checkpoints")  # noqa: PTH208 (names are enough)
+        return max(
+            (int(name[5:]) for name in names if name[:5] == "step-" and name[5:].isdecimal()), default=0
+        )
+    return 0
+
+
+def _append(folder: Path, **event: Any) -> None:
+    line = json.dumps({"time": time.time(), **event}) + "\n"
+    with (folder / _NAME).open("ab") as file:
+        file.write(line.encode())
+
+
+def _events(path: Path) -> list[dict[str, Any]]:
+    """Read the events of a file; a kill may have cut off a line."""
+    events = []
+    with suppress(FileNotFoundError):
+        for line in path.read_bytes().splitlines():
+            with suppress(ValueError):
+                event = json.loads(line)
+                events += [event] if isinstance(event, dict) else []
+    return events
+
+
+if __name__ == "__main__":
+    sys.exit(run(Path(sys.argv[2]), sys.argv[3:], int(sys.argv[1])))

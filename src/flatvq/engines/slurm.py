@@ -1,0 +1,194 @@
+"""Slurm: job arrays by `sbatch`, their states by `squeue`. No accounting, and no Python package.
+
+A submission is one job array, whose name is that of the submission. Slurm itself queues a job again when a
+node fails or a job of higher priority preempts it. The job script does it after a crash and before the time
+limit (`flatvq.engines.attempts` decides whether). So nothing has to watch the jobs.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flatvq.engines.attempts import AGAIN
+from flatvq.engines.engine import State, Unit
+from flatvq.errors import FlatvqError
+from flatvq.files import write_text
+from flatvq.recipe import ClusterRecipe
+
+__all__ = ["Slurm"]
+
+_TIMEOUT = 120.0
+# In all other states, such as COMPLETING or REQUEUE_HOLD, a job may still run or run again.
+_ENDED = frozenset(
+    [
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "REVOKED",
+        "TIMEOUT",
+    ]
+)
+_RUNNING = frozenset(["COMPLETING", "RUNNING", "STAGE_OUT", "STOPPED", "SUSPENDED", "SIGNALING"])
+
+# `wait` also returns when a signal arrives. Signals to the script go to the unit, which writes a checkpoint.
+_SCRIPT = """#!/bin/bash
+# {command}
+{setup}
+line=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {units})
+export FLATVQ_HEAD=$(hostname) FLATVQ_PORT=$((20000 + SLURM_JOB_ID % 10000))
+eval "exec $line" &
+child=$!
+trap 'kill -TERM $child' TERM
+wait $child; code=$?
+while kill -0 $child 2>/dev/null; do wait $child; code=$?; done
+# {again}: try again. Above 128: killed, as by the kernel when memory runs out.
+if [ $code -eq {again} ] || [ $code -gt 128 ]; then
+  trap - TERM
+  # The ID of one of the tasks is that of the array, which would queue all of them again.
+  scontrol requeue ${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}} && sleep 120
+fi
+exit $code
+"""
+_TORCHRUN = (
+    "srun --kill-on-bad-exit=1 {python} -m torch.distributed.run "
+    "--nnodes={nodes} --nproc-per-node={processes} "
+    "--rdzv-backend=c10d --rdzv-id=$SLURM_JOB_ID-${{SLURM_RESTART_COUNT:-0}} "
+    "--rdzv-endpoint=$FLATVQ_HEAD:$FLATVQ_PORT -m"
+)
+
+
+class Slurm:
+    """The Slurm cluster of this machine.
+
+    Args:
+        cluster: the section `cluster` of a recipe.
+
+    Raises:
+        FlatvqError: if Slurm's commands are missing or its controller does not answer.
+    """
+
+    def __init__(self, cluster: ClusterRecipe) -> None:
+        self.cluster = cluster
+        if missing := next(
+            (name for name in ("sbatch", "squeue", "scancel") if not shutil.which(name)), None
+        ):
+            what = f"Slurm's command {missing!r} is not on this machine"
+            raise FlatvqError(what, "run flatvq on a login node of the cluster, or leave --on out")
+        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _output("scontrol", "show", "config"), re.MULTILINE)
+        self.largest = max(1, int(found[1]) - 1) if found else 1000
+        """The largest number of jobs of an array: Slurm's MaxArraySize is one more than the last index."""
+
+    def submit(self, name: str, units: Sequence[Unit], folder: Path, running: int) -> None:
+        """Submit a job array. See `Engine.submit`."""
+        lines = [self._line(unit) for unit in units]
+        if bad := next((line for line in lines if "\n" in line), None):
+            raise FlatvqError(f"the path of {bad!r} has a line break", "rename the folder")
+        table, script = folder / f"{name}.units", folder / f"{name}.sh"
+        write_text(table, "".join(f"{line}\n" for line in lines))
+        options = [
+            f"--job-name={name}",
+            f"--array=0-{len(units) - 1}%{running}",
+            f"--output={str(folder).replace('%', '%%')}/{name}-%a.log",
+            f"--chdir={Path.cwd()}",
+            *self._options(),
+        ]
+        # On the command line, options have precedence over the environment of the user.
+        command = ["sbatch", *options, str(script)]
+        setup = "\n".join(self._setup())
+        units_file = shlex.quote(str(table))
+        write_text(
+            script,
+            _SCRIPT.format(command=shlex.join(command), setup=setup, units=units_file, again=AGAIN),
+        )
+        _output(*command)
+
+    def states(self, names: Sequence[str]) -> dict[str, dict[int, State]] | None:
+        """Ask `squeue` once for all submissions. See `Engine.states`."""
+        words = ["--noheader", "--array", "--states=all", f"--name={','.join(names)}", "--format=%j|%K|%T"]
+        try:
+            lines = _output("squeue", *words).splitlines()
+        except FlatvqError:  # the controller restarts, for example
+            return None
+        states: dict[str, dict[int, State]] = {name: {} for name in names}
+        for line in lines:
+            name, index, state = line.strip().split("|")
+            if name in states and index.isdecimal():
+                states[name][int(index)] = _state(state)
+        return states
+
+    def cancel(self, names: Sequence[str]) -> None:
+        """Cancel job arrays. See `Engine.cancel`."""
+        for name in names:
+            _output("scancel", f"--name={name}")
+
+    def _line(self, unit: Unit) -> str:
+        """Return the shell command of a unit."""
+        python = shlex.quote(sys.executable)
+        supervisor = ["-m", "flatvq.engines.attempts", str(self.cluster.attempts), str(unit.folder)]
+        processes = max(1, self.cluster.gpus_per_trial)
+        launcher = f"{python} -m"
+        if processes * self.cluster.nodes > 1:
+            launcher = _TORCHRUN.format(python=python, nodes=self.cluster.nodes, processes=processes)
+        return f"{python} {shlex.join(supervisor)} {launcher} {shlex.join(unit.module)}"
+
+    def _setup(self) -> list[str]:
+        cluster = self.cluster
+        threads = max(1, cluster.cpus // max(1, cluster.gpus_per_trial))
+        return [*([f"export OMP_NUM_THREADS={threads}"] if cluster.cpus else []), *cluster.setup]
+
+    def _options(self) -> list[str]:
+        cluster = self.cluster
+        chosen = {
+            "partition": cluster.partition,
+            "account": cluster.account,
+            "qos": cluster.qos,
+            "time": cluster.time_limit,
+            "gres": f"gpu:{cluster.gpus_per_trial}" if cluster.gpus_per_trial else "",
+            "cpus-per-task": str(cluster.cpus or ""),
+            "mem": f"{round(cluster.memory_gb * 1024)}M" if cluster.memory_gb else "",
+        }
+        return [
+            "--requeue",
+            "--open-mode=append",
+            f"--nodes={cluster.nodes}",
+            "--ntasks-per-node=1",
+            f"--signal=B:TERM@{cluster.stop_seconds}",
+            *(f"--{key}={value}" for key, value in chosen.items() if value),
+            *cluster.options,
+        ]
+
+
+def _state(name: str) -> State:
+    if name in _ENDED:
+        return "cancelled" if name == "CANCELLED" else "ended"
+    return "running" if name in _RUNNING else "waiting"
+
+
+def _output(*words: str) -> str:
+    """Run a command of Slurm and return its output.
+
+    Raises:
+        FlatvqError: if it fails.
+    """
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FlatvqError(f"{words[0]} does not answer ({error})", "try again later") from None
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or [
+            f"exit code {done.returncode}"
+        ]
+        remedy = "correct the section cluster" if words[0] == "sbatch" else "try again later, or ask the site"
+        raise FlatvqError(f"{words[0]} failed: {lines[-1].strip()}", remedy)
+    return done.stdout

@@ -1,0 +1,151 @@
+"""The states of the trials of a study, wherever they run, from their folders alone.
+
+It reads a few small files per trial without validation, so that ten thousand trials take about a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flatvq.engines.attempts import attempts_of, why_not_again
+from flatvq.errors import FlatvqError
+from flatvq.train.lease import Owner, has_ended, newest_owner
+
+__all__ = ["TrialState", "trial_states"]
+
+_TAIL_BYTES = 8192
+_SILENT_SECONDS = 180.0
+_NO_LIMIT = 1_000_000  # the folder does not say how many failures a trial may have
+
+
+@dataclass(frozen=True)
+class TrialState:
+    """The state of a trial."""
+
+    arm: str
+    seed: int
+    state: str
+    """`waiting`, `queued`, `running`, `silent` (without a heartbeat for three minutes), `stopped`, `killed`,
+    `failed` or `done`."""
+    run: str
+    """The folder, relative to that of the study."""
+    host: str | None = None
+    """Where it runs, or ran last."""
+    step: int = 0
+    steps: int | None = None
+    seconds_per_step: float | None = None
+    seconds_left: float | None = None
+    """Of the training, at its latest speed."""
+    attempts: int = 0
+    error: str | None = None
+    """Why it failed, or why its last attempt ended."""
+
+
+def trial_states(study: Path) -> list[TrialState]:
+    """Read the states of all trials that have a folder.
+
+    Trials on a cluster have one from when they are submitted, others from when they start.
+
+    Args:
+        study: the folder of the study.
+
+    Returns:
+        The states, ordered by arm and seed.
+
+    Raises:
+        FlatvqError: if the folder holds no trials.
+    """
+    root, now = study / "runs", time.time()
+    states = []
+    for arm in _names(root):
+        for name in _names(root / arm):
+            seed = name.removeprefix("seed-").partition("-")[0]
+            if seed.isdecimal():
+                states.append(_state_of(root / arm / name, arm, int(seed), f"runs/{arm}/{name}", now))
+    if not states:
+        raise FlatvqError(f"'{study}' holds no trials", "give the folder of a study that has started")
+    return sorted(states, key=lambda state: (state.arm, state.seed, state.run))
+
+
+def _state_of(run: Path, arm: str, seed: int, relative: str, now: float) -> TrialState:
+    status = _tree(run / "status.json")
+    leases, owner = newest_owner(run)
+    state = str(status.get("status", "waiting"))
+    host, step, steps = owner.host if owner else None, int(status.get("step", 0)), status.get("steps")
+    if state == "done":
+        return TrialState(arm, seed, state, relative, host, step, steps, attempts=leases)
+    attempts = attempts_of(run)
+    last = attempts.latest[-1] if attempts.latest else None
+    if owner is not None and owner.held:
+        state = _state_of_owner(run, owner, leases, now)
+    elif state == "running":
+        state = "killed"
+    if (
+        state not in ("running", "silent")
+        and attempts.submitted
+        and not why_not_again(attempts.latest, _NO_LIMIT)
+    ):
+        state = "queued"
+    step, speed = _progress(run, step) if steps else (step, None)
+    error = status.get("error") or (last.error if last else None)
+    return TrialState(
+        arm,
+        seed,
+        state,
+        relative,
+        host,
+        step,
+        steps,
+        speed,
+        (steps - step) * speed if speed and steps and state == "running" else None,
+        max(leases, attempts.total),
+        error,
+    )
+
+
+def _state_of_owner(run: Path, owner: Owner, attempt: int, now: float) -> str:
+    if has_ended(owner):
+        return "killed"
+    with suppress(OSError):
+        # Clocks of hosts may differ by seconds or minutes. This is for people to read; no process acts on it.
+        written = (run / ".lease" / f"{attempt:08d}" / "owner.json").stat().st_mtime
+        return "silent" if now - written > _SILENT_SECONDS else "running"
+    return "running"
+
+
+def _progress(run: Path, step: int) -> tuple[int, float | None]:
+    """Read the newest step, and the seconds per step, from the end of the records."""
+    speed = None
+    with suppress(OSError):
+        with (run / "records.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read().split(b"\n")
+        rate = None
+        for line in lines:
+            with suppress(ValueError, TypeError, KeyError, AttributeError):
+                row = json.loads(line)
+                step, rate = int(row["step"]), row.get("images_per_second") or rate
+        if rate:
+            size = _tree(run / "recipe.json").get("train", {}).get("batch_size")
+            speed = size / rate if size else None
+    return step, speed
+
+
+def _tree(path: Path) -> dict[str, Any]:
+    """Read a JSON object; return an empty one if the file is missing or damaged."""
+    with suppress(OSError, ValueError):
+        tree = json.loads(path.read_bytes())
+        return tree if isinstance(tree, dict) else {}
+    return {}
+
+
+def _names(folder: Path) -> list[str]:
+    with suppress(OSError):
+        return os.listdir(folder)  # noqa: PTH208 (names are enough)
+    return []

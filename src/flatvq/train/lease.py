@@ -1,0 +1,298 @@
+"""A lease on a run folder: one process at a time writes into it, on whatever host of a shared file system.
+
+    RUN/.lease/00000003/            the attempt that owns the run: the highest number
+    RUN/.lease/00000003/owner.json  host, process, state, and a count that its owner raises every 10 seconds
+
+Creating the folder of an attempt claims the run; the file system lets one process create it. Before an owner
+reads anything, it removes the folders of the attempts before. All temporary files of an owner are in the
+folder of its attempt (`flatvq.files.staged`), so from then on an earlier owner cannot rename anything into
+the run, even if it was paused between its last check and the rename.
+
+A process that waits compares what it has seen itself, on its own monotonic clock: an owner whose count has
+not changed for 60 seconds counts as ended. The clocks of hosts are not compared. On one host the process ID
+shows at once that an owner has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flatvq.errors import FlatvqError
+from flatvq.files import staged
+from flatvq.train.lock import flock_of
+
+__all__ = ["BusyError", "Lease", "LeaseLostError", "Owner", "Timing", "has_ended", "leased", "newest_owner"]
+
+_FOLDER, _OWNER = ".lease", "owner.json"
+
+
+class BusyError(FlatvqError):
+    """Another process writes into the folder."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class LeaseLostError(BusyError):
+    """Another process took the run over while this one did not respond."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds, and the clock that measures them."""
+
+    beat: float = 10.0
+    """Between two heartbeats."""
+    expiry: float = 60.0
+    """Without a heartbeat, after which an owner counts as ended."""
+    poll: float = 0.2
+    """Between two reads of owner.json by a process that waits."""
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], object] = time.sleep
+
+
+TIMING = Timing()
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The content of owner.json."""
+
+    host: str
+    process: int
+    machine: str
+    """The boot of the host and the namespace of its process IDs."""
+    started: str
+    """When the kernel started the process, since IDs are used again."""
+    beat: int = 0
+    held: bool = True
+    """False once the owner has released the lease."""
+
+
+class Lease:
+    """A lease that this process holds.
+
+    Args:
+        run: the folder that it is on.
+        folder: the folder of the attempt.
+        succeeds: whether the owner before did not release it.
+    """
+
+    def __init__(self, run: Path, folder: Path, succeeds: bool) -> None:
+        self.run, self.folder, self.succeeds = run, folder, succeeds
+        self.on_loss: Callable[[], None] = lambda: None
+        """Called in another thread when the lease is found to be lost."""
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt, from 1."""
+        return int(self.folder.name)
+
+    def confirm(self) -> None:
+        """Return if this process still holds the lease.
+
+        Raises:
+            LeaseLostError: if another process has it.
+        """
+        if _newest(self.folder.parent) != self.attempt or not self.folder.is_dir():
+            owner = newest_owner(self.run)[1]
+            by = f"process {owner.process} on {owner.host}" if owner else "another process"
+            what = f"{by} took '{self.run}' over while this process did not respond"
+            raise LeaseLostError(what, "let it finish; this process has changed nothing since")
+
+
+@contextmanager
+def leased(
+    run: Path, timeout: float = 30.0, activity: str = "training", timing: Timing | None = None
+) -> Iterator[Lease]:
+    """Hold the lease on a folder while the context lasts.
+
+    Args:
+        run: the folder.
+        timeout: seconds to wait for a process that holds the lease and is alive. To find out that the owner
+            has ended can take `timing.expiry` more.
+        activity: what processes do with the folder, for the error.
+        timing: by default a heartbeat each 10 seconds, and 60 seconds until an owner counts as ended.
+
+    Raises:
+        BusyError: if another process still holds the lease after the timeout.
+        LeaseLostError: if an error comes after another process took over. It replaces that error.
+    """
+    timing = timing or TIMING
+    with ExitStack() as held:
+        lease = _claimed(run, held.enter_context(flock_of(run)), timeout, activity, timing)
+        held.enter_context(staged(run, lease.folder))
+        ended = threading.Event()
+        beats = threading.Thread(target=_keep_beating, args=(lease, ended, timing.beat), daemon=True)
+        beats.start()
+        try:
+            yield lease
+        except Exception:
+            lease.confirm()
+            raise
+        finally:
+            ended.set()
+            beats.join()
+            with suppress(OSError):
+                _write(lease.folder, replace(_this_process(), held=False))
+
+
+def newest_owner(run: Path) -> tuple[int, Owner | None]:
+    """Read who owns a run, or owned it last.
+
+    Returns:
+        The number of attempts, and the owner; None if there was none or its file is missing or damaged.
+    """
+    root = run / _FOLDER
+    attempt = _newest(root)
+    return attempt, _parsed(_content(root / f"{attempt:08d}")) if attempt else None
+
+
+def _claimed(run: Path, try_lock: Callable[[], bool], timeout: float, activity: str, timing: Timing) -> Lease:
+    """Wait until the run is free, and claim it."""
+    root = run / _FOLDER
+    root.mkdir(exist_ok=True)
+    start = since = timing.clock()
+    seen: tuple[int, bytes | None] | None = None
+    changed = False  # since the start, so that its owner is alive
+    while True:
+        attempt = _newest(root)
+        content = _content(root / f"{attempt:08d}")
+        if (attempt, content) != seen:
+            changed, seen, since = seen is not None, (attempt, content), timing.clock()
+        owner = _parsed(content)
+        free = attempt == 0 or (owner is not None and not owner.held)
+        # A stopped process keeps its lock, but its heartbeats end.
+        expired = not free and timing.clock() - since >= timing.expiry
+        locked = try_lock()
+        if expired or (locked and (free or (owner is not None and has_ended(owner)))):
+            if folder := _claim(root, attempt + 1):
+                return Lease(run, folder, succeeds=not free)
+            continue
+        if timing.clock() - start > timeout and (changed or free):
+            who = f" (process {owner.process} on {owner.host})" if owner and owner.held else ""
+            remedy = "wait for it, stop it, or choose another folder"
+            raise BusyError(f"another process is {activity} in '{run}'{who}", remedy)
+        timing.sleep(timing.poll)
+
+
+def _claim(root: Path, attempt: int) -> Path | None:
+    """Claim the run as an attempt, and shut out all before; return None if another process was faster."""
+    folder = root / f"{attempt:08d}"
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return None
+    if _newest(root) != attempt:
+        # This process was paused, and the folder that it expected has come and gone.
+        _remove(folder)
+        return None
+    try:
+        _write(folder, _this_process())
+    except FileNotFoundError:
+        return None  # this process was paused, and another one removed the folder
+    for earlier in _attempts(root):
+        if earlier < attempt:
+            _remove(root / f"{earlier:08d}")
+    return folder if _newest(root) == attempt else None
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder of an attempt, while its owner may be adding files."""
+    for _ in range(1000):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+    raise FlatvqError(f"cannot remove '{folder}'", "stop the process that writes into it")
+
+
+def _keep_beating(lease: Lease, ended: threading.Event, seconds: float) -> None:
+    owner = _this_process()
+    while not ended.wait(seconds):
+        owner = replace(owner, beat=owner.beat + 1)
+        with suppress(OSError):  # a full disk; the next heartbeat may succeed
+            _write(lease.folder, owner)
+        try:
+            lease.confirm()
+        except LeaseLostError:
+            lease.on_loss()
+            return
+        except OSError:
+            continue
+
+
+def _write(folder: Path, owner: Owner) -> None:
+    temporary = folder / f".{_OWNER}.{threading.get_native_id()}"
+    temporary.write_text(json.dumps(asdict(owner)), encoding="utf-8")
+    temporary.replace(folder / _OWNER)
+
+
+def _attempts(root: Path) -> list[int]:
+    with suppress(FileNotFoundError):
+        return [int(name) for name in os.listdir(root) if name.isdecimal()]  # noqa: PTH208 (in `flatvq status`)
+    return []
+
+
+def _newest(root: Path) -> int:
+    return max(_attempts(root), default=0)
+
+
+def _content(folder: Path) -> bytes | None:
+    with suppress(OSError):
+        return (folder / _OWNER).read_bytes()
+    return None
+
+
+def _parsed(content: bytes | None) -> Owner | None:
+    with suppress(ValueError, TypeError):
+        tree: dict[str, Any] = json.loads(content or b"")
+        return Owner(**tree)
+    return None
+
+
+def _this_process() -> Owner:
+    process = os.getpid()
+    return Owner(socket.gethostname(), process, _machine(), _start_of(process) or "")
+
+
+@cache
+def _machine() -> str:
+    """Return what two processes share if they see each other's IDs; empty if the system does not say."""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    return ""
+
+
+def _start_of(process: int) -> str | None:
+    """Return when a process started; None if it does not run."""
+    with suppress(OSError):
+        state, *fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return None if state == "Z" else fields[18]
+    return None
+
+
+def has_ended(owner: Owner) -> bool:
+    """Return whether the process of an owner has certainly ended, as far as this host can see."""
+    if (owner.host, owner.machine) != (socket.gethostname(), _machine()):
+        return False
+    if owner.machine:
+        return _start_of(owner.process) != owner.started
+    if os.name != "nt":  # signal 0 is Ctrl-C there
+        try:
+            os.kill(owner.process, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+    return False

@@ -1,0 +1,85 @@
+"""`flatvq status`: the state of each trial from its folder alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flatvq.train.lease import Owner, _this_process
+
+ELSEWHERE = Owner("node7", 1, "another machine", "1")
+
+
+def _trial(
+    study: Path, seed: int, status: dict[str, Any] | None, owner: Owner | None, *events: dict[str, Any]
+) -> Path:
+    run = study / "runs" / "plain" / f"seed-{seed}-00112233"
+    run.mkdir(parents=True)
+    (run / "recipe.json").write_text(json.dumps({"train": {"batch_size": 8}}))
+    if status:
+        (run / "status.json").write_text(json.dumps({"steps": 100, "error": None, **status}))
+    if owner:
+        folder = run / ".lease" / "00000002"
+        folder.mkdir(parents=True)
+        (folder / "owner.json").write_text(json.dumps(asdict(owner)))
+    lines = (json.dumps({"time": 0.0, **event}) for event in events)
+    (run / "attempts.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return run
+
+
+def test_each_state_is_told_from_its_folder(tmp_path: Path, run_flatvq) -> None:
+    running, submitted = {"status": "running", "step": 0}, {"event": "submitted", "name": "x"}
+    start = {"event": "start", "host": "node7", "job": "1_0", "step": 0}
+    end = {"event": "end", "job": "1_0", "step": 0, "error": "boom"}
+    run = _trial(tmp_path, 0, running, ELSEWHERE, submitted, start)
+    rows = [{"kind": "train", "step": 40, "images_per_second": 16.0}, {"kind": "validation", "step": 50}]
+    (run / "records.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows) + '{"kind": "tr')
+    silent = _trial(tmp_path, 1, running, ELSEWHERE, submitted, start)
+    hour_ago = time.time() - 3600
+    os.utime(silent / ".lease" / "00000002" / "owner.json", (hour_ago, hour_ago))
+    _trial(tmp_path, 2, None, None, submitted)
+    _trial(tmp_path, 3, {"status": "done", "step": 100}, Owner(**{**vars(ELSEWHERE), "held": False}))
+    _trial(tmp_path, 4, {**running, "status": "failed", "error": "diverged"}, None)
+    _trial(tmp_path, 5, running, Owner(**{**vars(_this_process()), "started": "1"}))
+    _trial(tmp_path, 6, running, None, submitted, start, {**end, "code": 2})
+    _trial(tmp_path, 7, running, None, submitted, start, {**end, "code": 75})
+    code, output, errors = run_flatvq("status", tmp_path, "--json")
+    assert (code, errors) == (0, "")
+    trials = json.loads(output)["trials"]
+    assert [trial["state"] for trial in trials] == (
+        ["running", "silent", "queued", "done", "failed", "killed", "killed", "queued"]
+    )
+    first = trials[0]
+    assert (first["host"], first["step"], first["seconds_per_step"]) == ("node7", 50, 0.5)
+    assert (first["seconds_left"], first["attempts"]) == (25.0, 2)
+    assert [trials[4]["error"], trials[6]["error"]] == ["diverged", "boom"]
+    _, table, _ = run_flatvq("status", tmp_path)
+    assert table.splitlines()[1].split() == [
+        "plain",
+        "0",
+        "running",
+        "node7",
+        "50/100",
+        "0.5",
+        "0:00:25",
+        "2",
+    ]
+    assert table.splitlines()[-1].startswith("8 trials: 1 done, 1 failed, 2 killed")
+
+
+def test_damaged_files_are_read_as_far_as_possible(tmp_path: Path, run_flatvq) -> None:
+    run = _trial(tmp_path, 0, {"status": "running", "step": 3}, ELSEWHERE)
+    for name in ("status.json", "recipe.json", "records.jsonl", "attempts.jsonl"):
+        (run / name).write_bytes(b"[1")
+    code, output, _ = run_flatvq("status", tmp_path, "--json")
+    assert (code, json.loads(output)["trials"][0]["state"]) == (0, "running")
+
+
+def test_a_folder_without_trials_is_refused(tmp_path: Path, run_flatvq) -> None:
+    code, _, errors = run_flatvq("status", tmp_path)
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "holds no trials" in errors

@@ -1,0 +1,239 @@
+"""Studies on a cluster, with an engine that does what the test says: what is submitted, and what fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from flatvq.engines.attempts import _append
+from flatvq.engines.engine import ENGINES, State, Unit
+from flatvq.errors import FlatvqError
+from flatvq.recipe import ClusterRecipe, load_recipe, with_cluster_of_user
+from flatvq.study import (
+    ClusterTrials,
+    Outcome,
+    Plan,
+    StudyData,
+    StudyStopped,
+    cancel_jobs,
+    cluster,
+    plan_study,
+)
+
+
+class FakeEngine:
+    """Jobs by submission and position. Each call of `states` takes the next step of a script."""
+
+    largest = 3
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, dict[int, State]] = {}
+        self.units: dict[str, list[Unit]] = {}
+        self.running: list[int] = []
+        self.cancelled: list[str] = []
+        self.steps: list = []
+        self.refuses = False
+
+    def submit(self, name: str, units: Sequence[Unit], folder: Path, running: int) -> None:
+        if self.refuses:
+            raise FlatvqError("sbatch failed: no such partition", "correct the section cluster")
+        assert (folder / f"{name}.json").exists(), "recorded before it is submitted"
+        self.jobs[name] = dict.fromkeys(range(len(units)), "running")
+        self.units[name] = list(units)
+        self.running.append(running)
+
+    def states(self, names: Sequence[str]) -> dict[str, dict[int, State]] | None:
+        if self.steps and self.steps.pop(0)() is None:
+            return None
+        return {name: self.jobs.get(name, {}) for name in names}
+
+    def cancel(self, names: Sequence[str]) -> None:
+        self.cancelled += names
+
+    def folders(self) -> list[Path]:
+        return [unit.folder for units in self.units.values() for unit in units]
+
+    def end(self, folder: Path, state: State = "ended", **end: object) -> None:
+        """End the latest job of a trial, with a record of its attempt if one is given."""
+        for name, units in self.units.items():
+            for index, unit in enumerate(units):
+                if unit.folder == folder and self.jobs[name].get(index) == "running":
+                    self.jobs[name][index] = state
+        if end:
+            _append(folder, event="start", host="a", job="1_0", step=0)
+            _append(folder, event="end", job="1_0", **{"step": 0, "error": None, **end})
+        if end.get("code") == 0:
+            (folder / "done").touch()
+
+
+@pytest.fixture
+def engine(monkeypatch) -> FakeEngine:
+    engine = FakeEngine()
+    monkeypatch.setitem(ENGINES._entries, "fake", lambda recipe: engine)
+    monkeypatch.setattr(cluster, "_WATCH_SECONDS", 0.0)
+    read = cluster.outcome_of
+
+    def with_marks(trial, folder: Path) -> Outcome:
+        outcome = read(trial, folder)
+        outcome.status = "done" if (folder / trial.run / "done").exists() else outcome.status
+        return outcome
+
+    monkeypatch.setattr(cluster, "outcome_of", with_marks)
+    return engine
+
+
+@pytest.fixture
+def plan() -> Plan:
+    overrides = ["seeds=[0, 1]", "looks=[2]", "cluster.poll_seconds=0.001", "cluster.max_running=4"]
+    return plan_study(load_recipe("photographs", overrides), "my study")
+
+
+@pytest.fixture
+def data(plan: Plan) -> StudyData:
+    return StudyData(plan)
+
+
+def _run(plan: Plan, folder: Path, data: StudyData) -> list[Outcome]:
+    return ClusterTrials("fake")(plan, folder, data, lambda progress: None)
+
+
+def test_all_trials_are_submitted_in_parts_and_found_again(engine, plan, data, tmp_path: Path) -> None:
+    trials = len(plan.trials)
+    assert ClusterTrials("fake").submit(plan, tmp_path, data) == (trials, 0)
+    assert [len(units) for units in engine.units.values()] == [3] * (trials // 3) + [trials % 3] * (
+        trials % 3 > 0
+    )
+    assert set(engine.running) == {4 // len(engine.units)}
+    assert all(name.startswith("my-study-") for name in engine.units)
+    assert sorted(engine.folders()) == sorted((tmp_path / trial.run).resolve() for trial in plan.trials)
+    assert ClusterTrials("fake").submit(plan, tmp_path, data) == (0, trials), (
+        "running trials are not submitted"
+    )
+
+    def end_all() -> bool:
+        for folder in engine.folders():
+            engine.end(folder, code=0)
+        return True
+
+    engine.steps = [lambda: None, end_all]
+    outcomes = _run(plan, tmp_path, data)
+    assert [outcome.status for outcome in outcomes] == ["done"] * trials
+    assert len(engine.folders()) == trials
+    assert list((tmp_path / "jobs").glob("*.json")) == []
+    assert sorted(engine.cancelled) == sorted(engine.units), "the cluster may forget them"
+
+
+def test_failures_are_tried_again_or_named(engine, plan, data, tmp_path: Path) -> None:
+    ClusterTrials("fake").submit(plan, tmp_path, data)
+    killed, invalid, cancelled, never, *others = engine.folders()
+    for folder in others:
+        engine.end(folder, code=0)
+    engine.end(killed, code=-9, error="killed by SIGKILL")
+    engine.end(invalid, code=2, error="no folder at 'x': check data.path")
+    engine.end(cancelled, state="cancelled", code=130)
+    engine.end(never)
+    again = lambda: (engine.end(killed, code=0), True)  # noqa: E731
+    engine.steps = [lambda: True, lambda: True, lambda: True, again]
+    outcomes = {(tmp_path / each.trial.run).resolve(): each for each in _run(plan, tmp_path, data)}
+    assert engine.folders().count(killed) == 2
+    assert {outcomes[folder].status for folder in (killed, *others)} == {"done"}
+    assert outcomes[invalid].error == "no folder at 'x': check data.path"
+    assert outcomes[cancelled].error == "its job was cancelled"
+    assert outcomes[never].error.startswith("its job ended before the trial started; see ")
+    assert len(engine.folders()) == len(plan.trials) + 1
+
+    # The user runs the command again: failed trials get new jobs, and their earlier failures count no more.
+    engine.steps = [lambda: [engine.end(folder, code=0) for folder in engine.folders()] or True]
+    assert {outcome.status for outcome in _run(plan, tmp_path, data)} == {"done"}
+    assert engine.folders().count(invalid) == 2
+
+
+def test_a_refused_submission_leaves_nothing(engine, plan, data, tmp_path: Path) -> None:
+    engine.refuses = True
+    with pytest.raises(FlatvqError, match="no such partition"):
+        ClusterTrials("fake").submit(plan, tmp_path, data)
+    assert list((tmp_path / "jobs").glob("*.json")) == []
+
+
+def test_a_submission_that_was_recorded_but_not_made_is_made_again(
+    engine, plan, data, tmp_path: Path
+) -> None:
+    ClusterTrials("fake").submit(plan, tmp_path, data)
+    lost = next(iter(engine.units))
+    units = engine.units.pop(lost)
+    del engine.jobs[lost]
+
+    def end_all() -> bool:
+        for folder in engine.folders():
+            engine.end(folder, code=0)
+        return True
+
+    engine.steps = [end_all] * 10
+    errors = {outcome.error for outcome in _run(plan, tmp_path, data) if outcome.status == "failed"}
+    assert len(units) == 3
+    assert all(error.startswith("its job ended before the trial started") for error in errors)
+
+
+def test_ctrl_c_leaves_the_jobs(engine, plan, data, tmp_path: Path) -> None:
+    def stop(progress: object) -> None:
+        raise StudyStopped
+
+    with pytest.raises(StudyStopped):
+        ClusterTrials("fake")(plan, tmp_path, data, stop)
+    assert engine.cancelled == []
+    assert cancel_jobs("fake", plan, tmp_path) == len(plan.trials)
+    assert sorted(engine.cancelled) == sorted(engine.units)
+
+
+def test_jobs_of_another_engine_are_not_lost(engine, plan, data, tmp_path: Path, monkeypatch) -> None:
+    ClusterTrials("fake").submit(plan, tmp_path, data)
+    monkeypatch.setitem(ENGINES._entries, "other", lambda recipe: FakeEngine())
+    with pytest.raises(FlatvqError, match="has jobs on 'fake', not on 'other': use --on fake"):
+        ClusterTrials("other").submit(plan, tmp_path, data)
+
+
+def test_the_cluster_is_no_part_of_the_identity_of_a_study(engine, plan, data, tmp_path: Path) -> None:
+    from flatvq.study.design import design_of
+    from flatvq.study.plan import trial_key
+
+    recipe = load_recipe(
+        "photographs", ["cluster.partition=gpu", "cluster.nodes=4", "seeds=[0, 1]", "looks=[2]"]
+    )
+    other = plan_study(recipe, "my study")
+    assert design_of(other) == design_of(plan)
+    assert [trial_key(a.recipe) for a in other.trials] == [trial_key(b.recipe) for b in plan.trials]
+
+
+def test_the_settings_of_the_user_complete_those_of_the_recipe(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    recipe = load_recipe("photographs", ["cluster.partition=mine", "cluster.time_limit=90"])
+    assert with_cluster_of_user(recipe) == recipe
+    (tmp_path / "flatvq").mkdir()
+    (tmp_path / "flatvq" / "cluster.yaml").write_text(
+        "partition: site\naccount: me\nsetup: [module load cuda]"
+    )
+    expected = ClusterRecipe(partition="mine", time_limit="90", account="me", setup=("module load cuda",))
+    assert with_cluster_of_user(recipe).cluster == expected
+    (tmp_path / "flatvq" / "cluster.yaml").write_text("partitoin: site")
+    with pytest.raises(FlatvqError, match=r"unknown key 'partitoin' in .*did you mean 'partition'"):
+        with_cluster_of_user(recipe)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ['cluster.setup=["a\\nb"]', "cluster.partition='a b'", "cluster.options=[gpu]", "cluster.time_limit=1h"],
+)
+def test_values_that_would_break_a_job_script_are_refused(override: str) -> None:
+    with pytest.raises(FlatvqError, match="cluster"):
+        load_recipe("photographs", [override])
+
+
+def test_options_of_a_cluster_need_one(run_flatvq, tmp_path: Path) -> None:
+    for words in (["--detach"], ["--gpus-per-trial", "0"], ["--cancel"], ["--time-limit", "5"]):
+        code, _, errors = run_flatvq("study", "photographs", "--out", tmp_path / "st", *words)
+        assert (code, errors) == (2, f"flatvq: {words[0]} needs a cluster: add --on slurm, or leave it out\n")
+    code, _, errors = run_flatvq("study", "photographs", "--on", "slrm", "--dry-run")
+    assert (code, errors) == (2, "flatvq: no engine is named 'slrm': did you mean 'slurm'?\n")
+    assert not (tmp_path / "st").exists()
