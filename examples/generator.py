@@ -6,6 +6,7 @@ those before it, and writes new images to generated.png.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import torch
@@ -16,6 +17,8 @@ from torch.nn.functional import cross_entropy, pad
 from torch.utils.data import DataLoader
 
 import flatvq
+
+SIDE = 64
 
 
 class Generator(nn.Module):
@@ -31,56 +34,46 @@ class Generator(nn.Module):
 
     def forward(self, indices: Tensor) -> Tensor:
         """Return the logits of each index, [B, N, K], from those before it, [B, N]."""
-        length = indices.shape[1]
-        mask = nn.Transformer.generate_square_subsequent_mask(length)
-        hidden = self.embedding(indices) + self.position[:length]
-        return self.output(self.layers(hidden, mask=mask, is_causal=True))
+        mask = nn.Transformer.generate_square_subsequent_mask(indices.shape[1])
+        hidden = self.embedding(indices) + self.position[: indices.shape[1]]
+        logits: Tensor = self.output(self.layers(hidden, mask=mask, is_causal=True))
+        return logits
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("images", nargs="?", help="folder of images")
+parser.add_argument("images", nargs="?", default="photographs", help="folder of images")
 parser.add_argument("--steps", type=int, default=200)
 options = parser.parse_args()
-torch.manual_seed(0)
-images = options.images
-if images is None:
-    images = "photographs"
-    Path(images).mkdir(exist_ok=True)
+if options.images == "photographs":
+    Path("photographs").mkdir(exist_ok=True)
     for name in ("astronaut", "chelsea", "coffee", "rocket"):
-        Image.fromarray(getattr(data, name)()).save(f"{images}/{name}.png")
+        Image.fromarray(getattr(data, name)()).save(f"photographs/{name}.png")
 
 tokenizer = flatvq.load("flatvq-f8")
-flatvq.encode_images(tokenizer, images, "codes", resize=64, crop=64)
+flatvq.encode_images(tokenizer, options.images, "codes", resize=SIDE, crop=SIDE)
 codes = flatvq.CodeDataset("codes")
-(level,) = codes.levels
-rows = columns = 64 // level.factor
-start = level.codebook_size  # an additional index that starts every sequence
+start = codes.levels[0].codebook_size  # an additional index that starts every sequence
+cells = SIDE // codes.levels[0].factor
 
-generator = Generator(level.codebook_size, rows * columns)
+torch.manual_seed(0)
+generator = Generator(start, cells * cells)
 optimizer = torch.optim.AdamW(generator.parameters(), lr=1e-3)
 loader = DataLoader(codes, batch_size=min(16, len(codes)), shuffle=True, drop_last=True)
-step = 0
-while step < options.steps:
-    for batch in loader:
-        sequence = batch["levels"][0].flatten(1)  # [B, N]
-        logits = generator(pad(sequence, (1, -1), value=start))
-        loss = cross_entropy(logits.transpose(1, 2), sequence)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        step += 1
-        if step == 1 or step % 50 == 0:
-            print(f"step {step}: {loss / torch.log(torch.tensor(2.0)):.2f} bits per index")
-        if step == options.steps:
-            break
+for step in range(options.steps):
+    sequence = next(iter(loader))["levels"][0].flatten(1)  # [B, N]
+    logits = generator(pad(sequence, (1, -1), value=start))
+    loss = cross_entropy(logits.transpose(1, 2), sequence)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    if (step + 1) % 50 == 0 or step == 0:
+        print(f"step {step + 1}: {loss / math.log(2):.2f} bits per index")
 
-generator.eval()
 drawn = torch.full((4, 1), start)
 with torch.no_grad():
-    for _ in range(rows * columns):
-        chances = generator(drawn)[:, -1].softmax(-1)
+    for _ in range(cells * cells):
+        chances = generator.eval()(drawn)[:, -1].softmax(-1)
         drawn = torch.cat([drawn, chances.multinomial(1)], dim=1)
-    pictures = tokenizer.decode([drawn[:, 1:].view(4, rows, columns)])
-strip = pictures.clamp(0, 1).mul(255).byte().permute(2, 0, 3, 1).flatten(1, 2)  # side by side
+    pictures = tokenizer.decode([drawn[:, 1:].view(4, cells, cells)]).clamp(0, 1)
+strip = pictures.mul(255).byte().permute(2, 0, 3, 1).flatten(1, 2)  # side by side
 Image.fromarray(strip.numpy()).save("generated.png")
-print(f"4 images of {tokenizer.factor * rows} pixels in generated.png")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
@@ -50,6 +51,16 @@ def test_a_study_and_its_records(tmp_path: Path) -> None:
     for arm in ("one-level", "two-level"):
         trials = [float(value) for value in re.findall(rf"^{arm}, seed \d: {NUMBER}", printed, re.M)]
         assert decibels[arm] == pytest.approx(sum(trials) / len(trials), abs=0.02)
+
+
+def test_a_generator_trains_on_the_tokens_of_a_folder(tmp_path: Path) -> None:
+    printed = run(tmp_path, "generator.py", "--steps", "50")
+    first, last = (float(bits) for bits in re.findall(r"step \d+: (\d+\.\d+) bits per index", printed))
+    # 14 bits at first; four pictures are soon known by heart.
+    assert first > 13
+    assert last < 8
+    with Image.open(tmp_path / "generated.png") as strip:
+        assert strip.size == (4 * 64, 64)
 
 
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

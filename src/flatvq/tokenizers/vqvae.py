@@ -100,23 +100,26 @@ class VQVAETokenizer(VQVAE, Tokenizer):
             NonFiniteError: if a weight is NaN or infinite, or too large for float16.
         """
         place = Path(folder)
-        prior = self._prior()
+        prior, prior_of = self._prior()
         size = {"resize": self.preprocess.resize, "crop": self.preprocess.crop}
         save_tokenizer(place, self, {**self.config, "preprocess": size}, training_state=False, dtype=dtype)
         stored = load_folder(place)  # rounding to float16 changes the identity
         # A prior is that of a tokenizer with the same weights.
         for name in PRIOR_FILES:
             (place / name).unlink(missing_ok=True)
-            if prior and stored.id == self.id:
+            if prior and stored.id == prior_of:
                 write_bytes(place / name, prior[name])
         write_text(place / "README.md", model_card(stored, self.recipe, self.run, dtype))
         return place
 
-    def _prior(self) -> dict[str, bytes]:
-        """Return the content of the files of the prior; empty if there is none."""
+    def _prior(self) -> tuple[dict[str, bytes], str]:
+        """Return the content of the files of the prior, and the tokenizer that it belongs to; empty if none.
+
+        The weights of this tokenizer may have changed since it was loaded.
+        """
         if self.folder is None or not all((self.folder / name).is_file() for name in PRIOR_FILES):
-            return {}
-        return {name: (self.folder / name).read_bytes() for name in PRIOR_FILES}
+            return {}, ""
+        return {name: (self.folder / name).read_bytes() for name in PRIOR_FILES}, load_folder(self.folder).id
 
 
 def load_folder(folder: Path, device: str | torch.device = "cpu") -> VQVAETokenizer:
