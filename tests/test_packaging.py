@@ -9,7 +9,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
@@ -66,6 +68,7 @@ def run(installed: Path, folder: Path, *arguments: str) -> str:
 
 def test_the_wheel_holds_the_package_and_its_data(wheel: Path) -> None:
     data = {".yaml", ".html", ".css", ".js", ".typed", ".py", ".pyi"}
+    data |= {".json", ".safetensors", ".md"}  # of the pretrained tokenizers
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if name.startswith("flatvq/")}
     expected = {
@@ -97,6 +100,15 @@ def test_recipes_and_photographs_are_there_without_the_repository(installed: Pat
     file, images = run(installed, tmp_path, "-c", program).split()
     assert Path(file).is_relative_to(installed)
     assert int(images) > 0
+
+
+def test_a_pretrained_tokenizer_works_without_the_repository(installed: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    run(installed, tmp_path, "-m", "flatvq", "compress", "flatvq-f8", "noise.png")
+    run(installed, tmp_path, "-m", "flatvq", "decompress", "flatvq-f8", "noise.fvq", "--out", "decoded.png")
+    with Image.open(tmp_path / "decoded.png") as decoded:
+        assert decoded.size == (96, 64)
 
 
 def test_a_trial_and_its_tokenizer_work_without_the_repository(installed: Path, tmp_path: Path) -> None:
