@@ -120,7 +120,7 @@ def test_a_prior_fitted_to_several_sizes_is_measured_on_images_that_were_set_asi
         (("inspect", "pictures"), "cannot use 'pictures' (is a directory)"),
         (("compress", "tok", "tok/config.json"), "'tok/config.json' cannot be used"),
         (("compress", "tok", "missing.png"), "cannot use 'missing.png'"),
-        (("compress", "nowhere", "pictures/0.png"), "no folder at 'nowhere'"),
+        (("compress", "nowhere", "pictures/0.png"), "no tokenizer at 'nowhere'"),
         (("prior", "tok", "nowhere"), "no folder at 'nowhere'"),
     ],
 )

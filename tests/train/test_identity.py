@@ -76,7 +76,8 @@ def finished(recipe: TrialRecipe, tmp_path: Path) -> Path:
 
 
 def contents(run: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    files = (path for path in run.rglob("*") if path.is_file() and ".lease" not in path.parts)
+    return {path: path.read_bytes() for path in files}
 
 
 def change_a_pixel(pictures: Path) -> None:
@@ -116,6 +117,7 @@ def test_the_identity_holds_the_fingerprints_of_the_images(finished: Path, pictu
         "training_protocol": 5,
         "evaluation_protocol": "flatvq-1/crop-16/own-size",
         "source": f"folder '{pictures / 'train'}' and '{pictures / 'held-out'}'",
+        "parent": "",
     }
     metrics = json.loads((finished / "metrics.json").read_text())
     weights = (finished / "model" / "model.safetensors").read_bytes()
