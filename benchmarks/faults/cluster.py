@@ -152,12 +152,12 @@ class Cluster:
         return done.stdout.strip()
 
     def start_now(self) -> None:
-        """Let requeued jobs start at once: Slurm makes them wait for two minutes."""
+        """Let requeued jobs start at once, without a time limit: Slurm makes them wait for two minutes."""
         for line in self.slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%F_%K %r").splitlines():
             job, reason = line.split(" ", 1)
             if reason == "BeginTime":
                 subprocess.run(
-                    ["scontrol", "update", f"jobid={job}", "StartTime=now"],
+                    ["scontrol", "update", f"jobid={job}", "StartTime=now", "TimeLimit=UNLIMITED"],
                     env=self.environment,
                     capture_output=True,
                     check=False,

@@ -41,7 +41,8 @@ class ClusterRecipe(Section):
     """Slurm's time limit of a job, such as `4:00:00` or `2-0`. A trial that reaches it writes a checkpoint
     and is queued again. Empty: the limit of the partition."""
     stop_seconds: int = Field(120, ge=1, le=65_535)
-    """Seconds before the time limit at which a trial is asked to write a checkpoint and end."""
+    """Seconds before the time limit at which a trial is asked to write a checkpoint and end. The time limit
+    must leave a trial some minutes before that to start and train."""
     max_running: int = Field(64, ge=1, le=1_000_000)
     """Largest number of trials that run at a time."""
     attempts: int = Field(3, ge=1, le=1000)
