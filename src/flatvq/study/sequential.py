@@ -71,7 +71,7 @@ def run_look(
     folder: Path,
     data: StudyData,
     watch: Callable[[StudyProgress], None],
-    train: TrainTrials = run_trials,
+    train: TrainTrials | None = None,
 ) -> LookResult:
     """Train the missing trials up to a look, compare the arms, and write `study.json`.
 
@@ -81,13 +81,13 @@ def run_look(
         folder: the folder of the study.
         data: the images of the study.
         watch: called about twice a second with the progress of the trials.
-        train: trains the trials; by default on this machine.
+        train: trains the trials; None for `run_trials`, on this machine.
 
     Raises:
         StudyStopped: on Ctrl-C or SIGTERM, after every running trial has written a checkpoint.
     """
     start = time.monotonic()
-    outcomes = train(plan, folder, data, watch, look)
+    outcomes = (train or run_trials)(plan, folder, data, watch, look)
     trained = any(outcome.seconds is not None for outcome in outcomes)
     seconds = time.monotonic() - start if trained else None
     return LookResult(write_study(plan, outcomes, data, folder, look=look, seconds=seconds), outcomes)
