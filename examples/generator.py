@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from skimage import data
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 from torch.utils.data import DataLoader
 
 import flatvq
@@ -62,9 +62,9 @@ loader = DataLoader(codes, batch_size=min(16, len(codes)), shuffle=True, drop_la
 for step in range(options.steps):
     sequence = next(iter(loader))["levels"][0].flatten(1)  # [B, N]
     logits = generator(pad(sequence, (1, -1), value=start))
-    loss = cross_entropy(logits.transpose(1, 2), sequence)
+    loss = nn.CrossEntropyLoss()(logits.transpose(1, 2), sequence)
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
     if (step + 1) % 50 == 0 or step == 0:
         print(f"step {step + 1}: {loss / math.log(2):.2f} bits per index")

@@ -1,4 +1,4 @@
-"""The lease on a run: one owner at a time, whatever the order of calls and whoever is paused."""
+"""A run has at most one owner, for any order of calls, also if an owner is paused."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from flatvq.data.manifest import Item
@@ -161,7 +161,7 @@ def _classify(
         entered.add(_identity(status))
         return None
     if stat.S_ISREG(status.st_mode):
-        claimed = os.path.splitext(child.name)[1].lower() in _IMAGE_SUFFIXES  # noqa: PTH122 (a Path is large)
+        claimed = PurePath(child.name).suffix.lower() in _IMAGE_SUFFIXES
         return Item(printable(path), _Opener(child.path), claimed, FileTimes.of(status))
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file")
     return FileStatus(printable(path), split, "skipped", kind)

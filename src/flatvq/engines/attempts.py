@@ -154,7 +154,7 @@ def run(folder: Path, command: list[str], limit: int) -> int:
     """
     earlier = attempts_of(folder).latest
     if earlier and (reason := why_not_again(earlier, limit)):
-        print(f"flatvq: not tried again: {reason}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"flatvq: not tried again: {reason}\n")
         return 1
     job = _job()
     _append(folder, event="start", host=socket.gethostname(), job=job, step=_checkpoint(folder))
@@ -208,7 +208,7 @@ def _job() -> str:
 def _checkpoint(folder: Path) -> int:
     """Return the step of the newest checkpoint; 0 if there is none."""
     with suppress(FileNotFoundError):
-        names = os.listdir(folder / "checkpoints")  # noqa: PTH208 (names are enough)
+        names = [path.name for path in (folder / "checkpoints").iterdir()]
         return max(
             (int(name[5:]) for name in names if name[:5] == "step-" and name[5:].isdecimal()), default=0
         )

@@ -147,5 +147,5 @@ def _tree(path: Path) -> dict[str, Any]:
 
 def _names(folder: Path) -> list[str]:
     with suppress(OSError):
-        return os.listdir(folder)  # noqa: PTH208 (names are enough)
+        return [path.name for path in folder.iterdir()]
     return []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from io import BytesIO
 from typing import Any
 
@@ -92,7 +92,7 @@ class ImageCodec:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    import pillow_jxl  # noqa: F401  (registers the format)
+                    import_module("pillow_jxl")  # registers the format
             except ImportError:
                 raise MissingExtraError("JPEG XL files", "pillow-jxl-plugin", extra="jxl") from None
             return

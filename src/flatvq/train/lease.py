@@ -239,7 +239,7 @@ def _write(folder: Path, owner: Owner) -> None:
 
 def _attempts(root: Path) -> list[int]:
     with suppress(FileNotFoundError):
-        return [int(name) for name in os.listdir(root) if name.isdecimal()]  # noqa: PTH208 (in `flatvq status`)
+        return [int(path.name) for path in root.iterdir() if path.name.isdecimal()]
     return []
 
 
