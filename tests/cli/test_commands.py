@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flatvq.cli import tables
+from flatvq.cli import plan_tables, tables
+from flatvq.recipe import load_recipe
+from flatvq.study import planned_arms
 
 
 @pytest.fixture
@@ -157,6 +160,20 @@ def test_only_the_first_of_many_unused_files_are_named(capsys) -> None:
     assert "19.txt: no image\n" in out
     assert "20.txt" not in out
     assert out.endswith("and 7 more files\n")
+
+
+def test_capacities_of_many_arms_are_printed_in_several_tables(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(plan_tables.console, "width", 80)
+    arms = planned_arms(load_recipe("imagenet-64"))
+    plan_tables.show_capacity("many", arms)
+    out = capsys.readouterr().out
+    assert out.count("Capacity of many") > 1
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out  # nothing is cut off
+    for arm in arms:
+        assert re.search(rf"(^|\s){arm.name}(\s|$)", out, re.MULTILINE)
+    bits = {f"{arm.capacity.bits_per_image:,.1f} ({arm.residuals['bits']:+.1%})" for arm in arms}
+    assert all(text in out for text in bits)
 
 
 def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from flatvq.capacities import CAPACITIES, CapacityKind
 from flatvq.cli import tables as terminal
+from flatvq.cli.plan_tables import show_capacity
 from flatvq.errors import FlatvqError
 from flatvq.metrics import LEVEL_METRICS, TRIAL_METRICS, Metric
 from flatvq.model.capacity import capacity_of
@@ -106,7 +107,7 @@ def test_a_registered_capacity_is_compared_and_shown(study_folder, tables, capsy
     assert column(shown, "codebook entries") == ["32,768", "32,768", "65,536", "65,536"]
     assert "entries +100.0 %" in groups(load_study(study_folder))[0].rows[0].mismatch
     recipe = load_recipe("photographs")
-    terminal.show_capacity("photographs", planned_arms(recipe))
+    show_capacity("photographs", planned_arms(recipe))
     assert "codebook entries" in capsys.readouterr().out
     two, single = (
         capacity_of(recipe.trial(name, 0).model, 64) for name in ("two-level-healthy", "single-level-healthy")

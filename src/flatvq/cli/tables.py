@@ -11,19 +11,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from flatvq.capacities import CAPACITIES
 from flatvq.metrics import LEVEL_METRICS, PRIMARY, TRIAL_METRICS, Metric, shown_in
 from flatvq.recipe import StudyRecipe
 from flatvq.recipe.reading import section_of
 from flatvq.records import Comparison, Study
-from flatvq.study import Outcome, Plan, PlannedArm
+from flatvq.study import Outcome, Plan
 from flatvq.study.estimates import mean_interval
 
 __all__ = [
     "console",
     "duration",
     "new_table",
-    "show_capacity",
     "show_comparisons",
     "show_estimate",
     "show_failures",
@@ -31,7 +29,6 @@ __all__ = [
     "show_look",
     "show_metrics",
     "show_next_look",
-    "show_plan",
     "show_recipes",
     "show_study",
 ]
@@ -40,56 +37,6 @@ __all__ = [
 console = Console(markup=False, emoji=False)
 
 _MAX_FILES = 20
-
-
-def show_plan(plan: Plan) -> None:
-    """Print what a study will train."""
-    recipe = plan.recipe
-    if recipe.title:
-        console.print(recipe.title, style="bold")
-    steps = "/".join(str(number) for number in sorted({arm.recipe.train.steps for arm in plan.arms}))
-    looks = ", ".join(map(str, recipe.looks))
-    metric = TRIAL_METRICS[recipe.metric]
-    primary = f"; primary comparison: {plan.primary.a} minus {plan.primary.b}" if plan.primary else ""
-    console.print(
-        f"{len(plan.arms)} arms, {steps} steps a trial; looks after {looks} seeds; {metric.label}, margin "
-        f"{recipe.margin:g}{f' {metric.unit}' if metric.unit else ''}{primary}"
-    )
-    show_capacity(plan.name, plan.arms)
-
-
-def show_capacity(name: str, arms: Sequence[PlannedArm]) -> None:
-    """Print the capacities of arms. Arms with equal capacities share a column.
-
-    Args:
-        name: name of the recipe or study.
-        arms: the arms, after matching.
-    """
-    columns: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for arm in arms:
-        columns.setdefault(tuple(_capacity_column(arm).items()), []).append(arm.name)
-    table = new_table(f"Capacity of {name}", "", *("\n".join(names) for names in columns.values()))
-    for row in zip(*columns, strict=True):
-        table.add_row(row[0][0], *(text for _, text in row))
-    console.print(table)
-    for arm in arms:
-        for key, (old, new) in arm.changes.items():
-            console.print(f"  matched: {arm.name}: {key} {old} -> {new}")
-
-
-def _capacity_column(arm: PlannedArm) -> dict[str, str]:
-    """Return the rows of one arm: each capacity with its difference from the reference arm."""
-    capacity = arm.capacity
-    rows = {
-        "grids": " + ".join(f"{level.grid[0]}x{level.grid[1]}" for level in capacity.levels),
-        "codebook sizes": " + ".join(level.codes for level in capacity.levels),
-    }
-    for key, kind in CAPACITIES.items():
-        value = kind.format(capacity.value(kind.attribute))
-        rows[kind.heading] = f"{value} ({arm.residuals[key]:+.1%})"
-        if kind.detail:
-            rows[f"  {kind.detail.label}"] = kind.detail.text(capacity.value(kind.detail.attribute))
-    return rows
 
 
 def show_look(plan: Plan, look: int) -> None:

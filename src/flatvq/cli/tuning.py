@@ -10,6 +10,7 @@ from typing import Any
 
 from flatvq.cli import tables
 from flatvq.cli.folders import default_folder, writable
+from flatvq.cli.plan_tables import show_plan
 from flatvq.cli.progress import study_progress
 from flatvq.cli.tables import console
 from flatvq.data.reasons import printable
@@ -78,7 +79,7 @@ def search_and_confirm(
 
 def _confirm(recipe: StudyRecipe, folder: Path, identity: Identity) -> Study:
     plan = plan_study(recipe, "confirm")
-    tables.show_plan(plan)
+    show_plan(plan)
     folder.mkdir(parents=True, exist_ok=True)
     data = StudyData(plan)
     if mismatch := identity.mismatch(data.identity):

@@ -21,7 +21,7 @@ def capacity(
     as_json: AsJson = False,
 ) -> None:
     """Print bits, parameters and multiply-adds of all arms, with their differences from the reference arm."""
-    from flatvq.cli import tables
+    from flatvq.cli.plan_tables import show_capacity
     from flatvq.recipe import load_recipe
     from flatvq.study import planned_arms
 
@@ -31,7 +31,7 @@ def capacity(
         typer.echo(json.dumps(tree))
     else:
         for name, arms in arms_by_recipe.items():
-            tables.show_capacity(name, arms)
+            show_capacity(name, arms)
 
 
 def recipes(

@@ -83,6 +83,7 @@ def study(
     if not dry_run and on == "local":
         processes.serve()  # imports the libraries of the trials while this process does the same
     from flatvq.cli import cluster, tables
+    from flatvq.cli.plan_tables import show_plan
     from flatvq.cli.progress import study_progress
     from flatvq.recipe import load_recipe, with_cluster_of_user
     from flatvq.report import write_report
@@ -104,7 +105,7 @@ def study(
     train = run_trials if on == "local" else ClusterTrials(on)
     changes = [*(overrides or ()), *cluster.overrides(**given)]
     plan = plan_study(with_cluster_of_user(load_recipe(recipe, changes)), Path(recipe).stem)
-    tables.show_plan(plan)
+    show_plan(plan)
     if dry_run:
         tables.show_estimate(plan, estimate_seconds(plan, plan.recipe.looks[0]))
         return
