@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[1]
 
 def main() -> None:
     """Render the page and draw the figures."""
-    story = page.story(ROOT / "results")
-    figures.draw(story.records, [claim.pair for claim in story.claims], ROOT / "docs" / "findings")
-    (ROOT / "docs" / "findings.md").write_text(page.render(story), encoding="utf-8")
+    records = page.read(ROOT / "results")
+    figures.draw(records, ROOT / "docs" / "findings")
+    (ROOT / "docs" / "findings.md").write_text(page.render(records), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,30 +1,28 @@
-"""Tables of the page, as lines of Markdown."""
+"""Tables of the page, in Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from statistics import fmean, median, stdev
+from collections.abc import Iterable, Sequence
+from math import log2
+from statistics import fmean, stdev
 from typing import Any
 
-from findings.matchings import Health, Matching
-from findings.records import Pair, Record, with_interval
+from findings.rates import rate_differences
+from findings.records import Record, Trial, with_interval
+from flatvq.capacities import CAPACITIES
 
 __all__ = [
     "arms_table",
-    "cost_table",
-    "factorial_table",
-    "level_values",
-    "levels_table",
-    "matchings_table",
-    "pairs_table",
-    "searches_table",
-    "seeds_table",
+    "capacity_table",
+    "collapsed_levels",
+    "comparisons_table",
+    "rates_table",
+    "shares_of_bits",
     "spread",
 ]
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], digits: int = 2) -> str:
     """Format the mean and the standard deviation over seeds.
 
     Example:
@@ -32,182 +30,115 @@ def spread(values: Sequence[float]) -> str:
         '25.00 ± 1.00'
     """
     if len(values) < 2:
-        return f"{fmean(values):.2f}"
-    return f"{fmean(values):.2f} ± {stdev(values):.2f}"
+        return f"{fmean(values):.{digits}f}"
+    return f"{fmean(values):.{digits}f} ± {stdev(values):.{digits}f}"
 
 
-def arms_table(record: Record) -> list[str]:
-    """Return the metrics of all arms, and of their levels."""
-    rows = [
-        "| arm | PSNR, dB | SSIM | bits: nominal, effective | usage, % | perplexity | quantization error |",
+def comparisons_table(rows: Iterable[tuple[Record, Sequence[str]]]) -> str:
+    """Return one row for each comparison: the arms, the difference, the verdict and the seeds."""
+    lines = ["| size | a | b | a − b, PSNR [90 % interval] | a is | seeds |", "|---|---|---|---|---|---|"]
+    for record, arms in rows:
+        comparison = record.comparison(*arms)
+        a, b = arms[:2] if len(arms) == 2 else (f"{arms[0]} − {arms[1]}", f"{arms[2]} − {arms[3]}")
+        shown = with_interval(comparison["difference"], comparison["interval90"])
+        link = f"[{record.size} px](../results/{record.name}/study.json)"
+        lines.append(
+            f"| {link} | {a} | {b} | {shown} | **{comparison['verdict']}** | {comparison['seeds']} |"
+        )
+    return "\n".join(lines)
+
+
+def rates_table(records: Iterable[Record]) -> str:
+    """Return how many more bits each hierarchy needs than one level, at each size."""
+    lines = [
+        "| size | effective bits per pixel | parallel | conditioned | residual |",
+        "|---|---|---|---|---|",
+    ]
+    for record in records:
+        rates = [
+            record.mean(arm, lambda trial: trial["effective_bits_per_image"]) / record.size**2
+            for arm in record.arms
+        ]
+        cells = [
+            with_interval(one.percent.mean, one.percent.interval, " %", 0) for one in rate_differences(record)
+        ]
+        link = f"[{record.size} px](../results/{record.name}/study.json)"
+        lines.append(f"| {link} | {min(rates):.2f} to {max(rates):.2f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def arms_table(record: Record, arms: Sequence[str] = ()) -> str:
+    """Return the metrics of arms, and of their levels; of all arms if none are named."""
+    lines = [
+        "| arm | PSNR, dB | SSIM | bits per image: nominal, effective "
+        "| share of bits in effect, by level: mean (least) | codes used, % | ms per step |",
         "|---|---|---|---|---|---|---|",
     ]
-    for arm in record.arms:
-        nominal = record.arm(arm)["bits_per_image"]
-        effective = record.mean(arm, lambda trial: trial["effective_bits_per_image"])
+    for arm in arms or record.arms:
+        shares = zip(*(shares_of_bits(trial) for trial in record.trials(arm)), strict=True)
+        usage = zip(
+            *([100 * level["usage"] for level in t["levels"]] for t in record.trials(arm)), strict=True
+        )
         cells = [
             arm,
             spread(record.values(arm, lambda trial: trial["psnr_db"])),
             f"{record.mean(arm, lambda trial: trial['ssim']):.3f}",
-            f"{nominal:,.0f}, {effective:,.0f}",
-            _levels(record, arm, "usage", lambda value: f"{100 * value:.0f}"),
-            _levels(record, arm, "perplexity", lambda value: f"{value:,.0f}"),
-            _levels(record, arm, "quantization_error", lambda value: f"{value:.3f}"),
+            f"{record.arm(arm)['bits_per_image']:,.0f}, "
+            f"{record.mean(arm, lambda trial: trial['effective_bits_per_image']):,.0f}",
+            ", ".join(f"{fmean(level):.2f} ({min(level):.2f})" for level in shares),
+            " and ".join(f"{fmean(level):.0f}" for level in usage),
+            f"{1000 * record.mean(arm, lambda trial: trial['seconds_per_step']):.1f}",
         ]
-        rows.append(f"| {' | '.join(cells)} |")
-    return rows
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def factorial_table(record: Record) -> list[str]:
-    """Return PSNR and usage of each model with each treatment."""
-    columns = ("nothing", "init", "replacement", "both")
-    rows = ["| | nothing | init | replacement | both |", "|---|---|---|---|---|"]
-    for model in ("single", "parallel", "conditioned"):
-        cells = []
-        for column in columns:
-            arm = f"{model}-{column}"
-            usage = _levels(record, arm, "usage", lambda value: f"{100 * value:.0f} %")
-            cells.append(f"{spread(record.values(arm, lambda trial: trial['psnr_db']))} ({usage})")
-        rows.append(f"| {model} | {' | '.join(cells)} |")
-    return rows
-
-
-def pairs_table(pairs: Iterable[Pair]) -> list[str]:
-    """Return the difference, interval and verdict of each comparison."""
-    rows = ["| a | b | a − b, PSNR [90 % interval] | seeds | verdict |", "|---|---|---|---|---|"]
-    for pair in pairs:
-        difference = pair.difference
-        rows.append(f"| {pair.a} | {pair.b} | {pair.text} | {difference.seeds} | {difference.verdict} |")
-    return rows
-
-
-def matchings_table(matchings: Iterable[Matching], health: Health) -> list[str]:
-    """Return one level against each hierarchy under every budget, and the remaining differences."""
-    rows = [
-        "| matched in | one level's parameters, multiply-adds | one level − two parallel, PSNR | verdict | "
-        "conditioned's parameters, multiply-adds | one level − two conditioned, PSNR | verdict |",
-        "|---|---|---|---|---|---|---|",
+def capacity_table(record: Record, arms: Sequence[str]) -> str:
+    """Return what each arm spends, relative to the first."""
+    headings = " | ".join(kind.heading for kind in CAPACITIES.values())
+    lines = [
+        f"| arm | grids | codebook sizes | width | {headings} |",
+        f"|---|---|---|---|{'---|' * len(CAPACITIES)}",
     ]
-    for matching in matchings:
-        pairs = [matching.pair(health, hierarchy) for hierarchy in ("parallel", "conditioned")]
-        if not any(pairs):
-            continue
-        cells = [f"[{matching.description}](../results/{matching.record.name}/study.json)"]
-        for side, pair in enumerate(pairs):
-            if pair is None:
-                cells += ["–"] * 3
-                continue
-            residuals = matching.record.study["match"]["residuals"][(pair.a, pair.b)[side]]
-            shares = (
-                f"{round(100 * residuals[key]):+d} %"
-                for key in ("network_parameters", "network_multiply_adds")
-            )
-            cells += [", ".join(shares).replace("-", "−"), pair.text, pair.difference.verdict]
-        rows.append(f"| {' | '.join(cells)} |")
-    return rows
-
-
-def levels_table(levels: Mapping[str, Any]) -> list[str]:
-    """Return the contribution of the top level in each run that `flatvq levels` analyzed.
-
-    The columns are the smallest and the largest loss among three replacements of its codes, the loss of a new
-    decoder without it, the share of it that the bottom determines, and the gain per 1,000 bits of the top and
-    of the single-level arm.
-    """
-    rows = [
-        "| run | loss with replaced codes, dB | loss of a new decoder without the top, dB | "
-        "determined by the bottom, % | dB per 1,000 bits: top, one level |",
-        "|---|---|---|---|---|",
-    ]
-    for name, analysis in levels.items():
-        top = max(loss["level"] for loss in analysis["replaced"])
-        losses = [loss["loss_db"] for loss in analysis["replaced"] if loss["level"] == top]
-        (gain,) = (gain for gain in analysis["marginal_gain"] if gain["level"] == top)
-        (entropy,) = (entropy for entropy in analysis["conditional_entropy"] if entropy["level"] == top)
-        single = analysis["single_level_counterpart"]
+    first = record.arm(arms[0])
+    for name in arms:
+        arm = record.arm(name)
         cells = [
             name,
-            f"{min(losses):.2f} to {max(losses):.2f}",
-            f"{gain['gain_db']:.2f}",
-            f"{100 * entropy['share']:.0f}",
-            f"{gain['db_per_kilobit']:.2f}, {single['db_per_kilobit']:.2f}" if single else "–",
+            " + ".join(f"{level['grid'][0]} × {level['grid'][1]}" for level in arm["level_table"]),
+            " + ".join(f"{level['codebook_size']:,}" for level in arm["level_table"]),
+            str(record.recipes[name]["model"]["width"]),
+            *(
+                f"{kind.format(arm[kind.attribute])} ({_percent(arm[kind.attribute], first[kind.attribute])})"
+                for kind in CAPACITIES.values()
+            ),
         ]
-        rows.append(f"| {' | '.join(cells)} |")
-    return rows
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def searches_table(searches: Mapping[str, Any]) -> list[str]:
-    """Return the trials, the winner and the confirmation on fresh seeds of each search."""
-    rows = [
-        "| search | trials, pruned | winner | tuned − default, PSNR [90 % interval] | verdict |",
-        "|---|---|---|---|---|",
-    ]
-    for name, search in searches.items():
-        winner = next(trial for trial in search["trials"] if trial["number"] == search["best"])
-        values = ", ".join(f"{key} {_short(value)}" for key, value in sorted(winner["values"].items()))
-        confirmed = search["confirmed"]
-        cells = [
-            f"[{name}](../results/{name}/tune.json)",
-            f"{len(search['trials'])}, {sum(trial['state'] == 'pruned' for trial in search['trials'])}",
-            values,
-            with_interval(confirmed["difference"], confirmed["interval90"]),
-            confirmed["verdict"],
-        ]
-        rows.append(f"| {' | '.join(cells)} |")
-    return rows
+def _percent(value: float, reference: float) -> str:
+    return f"{100 * (value / reference - 1):+.0f} %".replace("-", "−")
 
 
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def shares_of_bits(trial: Trial) -> list[float]:
+    """Return the share of the bits of each level that are in effect: log2 perplexity / log2 K."""
+    return [log2(level["perplexity"]) / log2(level["codebook_size"]) for level in trial["levels"]]
 
 
-def seeds_table(record: Record, arms: Iterable[str]) -> list[str]:
-    """Return the PSNR of every seed, with the perplexity of the top level in parentheses."""
-    rows = [
-        f"| arm | {' | '.join(f'seed {seed}' for seed in record.seeds)} |",
-        f"|---|{'---|' * len(record.seeds)}",
-    ]
-    for arm in arms:
-        top = record.arm(arm)["levels"] - 1
-        cells = [
-            f"{trial['psnr_db']:.2f} ({trial['levels'][top]['perplexity']:,.0f})"
-            for trial in record.trials(arm)
-        ]
-        rows.append(f"| {arm} | {' | '.join(cells)} |")
-    return rows
-
-
-def cost_table(start: Record, history: Path, images: float) -> list[str]:
-    """Estimate the time of a full trial of each arm from the first steps of a study.
+def collapsed_levels(records: Iterable[Record], ending: str = "-naive") -> list[dict[str, Any]]:
+    """Return each level of a healthy arm that collapsed in a seed, by flatvq's rule.
 
     Args:
-        start: the study, which ran for a few steps.
-        history: its history.parquet, with the images per second of each `train` line.
-        images: number of images in a full training.
+        records: the studies.
+        ending: the ending of the names of naive arms, which are left out.
     """
-    import pyarrow.parquet as pq
-
-    rows = ["| arm | bits | multiply-adds | images per second | days per trial |", "|---|---|---|---|---|"]
-    speeds = [row for row in pq.read_table(history).to_pylist() if row["name"] == "images_per_second"]
-    for arm in start.arms:
-        speed = median(row["value"] for row in speeds if row["arm"] == arm)
-        capacity = start.arm(arm)
-        cells = [
-            arm,
-            f"{capacity['bits_per_image']:,.0f}",
-            f"{capacity['network_multiply_adds'] / 1e9:.2f} G",
-            f"{speed:.1f}",
-            f"{images / speed / 86400:,.0f}",
-        ]
-        rows.append(f"| {' | '.join(cells)} |")
-    return rows
-
-
-def level_values(record: Record, arm: str, level: int, key: str) -> list[float]:
-    """Return a metric of one level for each seed."""
-    return record.values(arm, lambda trial: trial["levels"][level][key])
-
-
-def _levels(record: Record, arm: str, key: str, write: Callable[[float], str]) -> str:
-    levels = range(record.arm(arm)["levels"])
-    return " and ".join(write(fmean(level_values(record, arm, level, key))) for level in levels)
+    return [
+        {"record": record.name, "arm": arm, "seed": trial["seed"], "level": number, "share": share}
+        for record in records
+        for arm in record.arms
+        if not arm.endswith(ending)
+        for trial in record.trials(arm)
+        for number, (level, share) in enumerate(zip(trial["levels"], shares_of_bits(trial), strict=True))
+        if level["collapse"]
+    ]

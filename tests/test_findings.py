@@ -4,71 +4,87 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from findings import figures, page, tables
-from findings.matchings import Health, Matching, matchings
-from findings.records import shared_trainings
-from findings.rule import Kind, answer
-from scipy import stats
+from findings.rates import ARCHITECTURES, curve, rate_difference, rate_differences
+from findings.records import Record, with_interval
+from scipy import integrate, stats
 
 from flatvq.evaluate import evaluate_folder
-from flatvq.model import capacity_of, load_tokenizer
+from flatvq.model import load_tokenizer
 from flatvq.recipe import CodebookRecipe, ModelRecipe, TrainRecipe, load_recipe, parse
 from flatvq.study import plan_study
-from flatvq.study.statistics import compare
+from flatvq.study.looks import nominal_level
+from flatvq.versions import TRAINING_PROTOCOL
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 PHOTOGRAPHS = ROOT.parent / "shared" / "imagenet-sample" / "val"
 PACKED = sorted(path.parent for path in RESULTS.glob("*/images.parquet"))
-STORY = page.story(RESULTS)
-ARMS = {f"{name}/{arm}" for name, record in STORY.records.items() for arm in record.arms}
+MODELS = sorted((RESULTS / "headline" / "models").glob("*"))
+RECORDS = page.read(RESULTS)
 
 
 def test_the_page_is_rendered_from_the_records() -> None:
     shown = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
-    assert shown == page.render(STORY), "run `make findings`"
+    assert shown == page.render(RECORDS), "run `make findings`"
 
 
 def test_every_figure_is_drawn_and_shown(tmp_path: Path) -> None:
-    figures.draw(STORY.records, [claim.pair for claim in STORY.claims], tmp_path)
+    figures.draw(RECORDS, tmp_path)
     drawn = {path.name for path in tmp_path.glob("*.svg")}
     assert drawn == {path.name for path in (ROOT / "docs" / "findings").glob("*.svg")}
-    assert all(f"(findings/{name})" in page.render(STORY) for name in drawn)
+    assert all(f"(findings/{name})" in page.render(RECORDS) for name in drawn)
+
+
+def test_the_records_are_of_the_current_protocol_and_of_committed_code() -> None:
+    for record in RECORDS.values():
+        assert record.study["training_protocol"] == TRAINING_PROTOCOL
+        assert re.fullmatch(r"[0-9a-f]{40}", record.study["commit"])  # no uncommitted change
 
 
 @pytest.mark.parametrize("folder", PACKED, ids=lambda path: path.name)
-def test_a_trials_psnr_is_the_mean_of_its_images(folder: Path) -> None:
+def test_a_trials_psnr_is_that_of_its_images(folder: Path) -> None:
     images = pq.read_table(folder / "images.parquet").to_pylist()
     for trial in json.loads((folder / "study.json").read_text())["trials"]:
         own = [row for row in images if (row["arm"], row["seed"]) == (trial["arm"], trial["seed"])]
-        assert len(own) == 100
         # Single precision: 24 bits of some 25 dB.
         assert trial["psnr_db"] == pytest.approx(np.mean([row["psnr_db"] for row in own]), abs=1e-5)
+        mse = np.mean([10 ** (-row["psnr_db"] / 10) for row in own])
+        assert trial["psnr_of_mean_mse_db"] == pytest.approx(-10 * math.log10(mse), abs=1e-4)
 
 
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="the photographs of the record are not on this machine")
-@pytest.mark.parametrize("arm", ["single", "parallel", "conditioned"])
-def test_the_committed_tokenizers_are_those_of_the_record(arm: str) -> None:
-    folder = RESULTS / "headline" / "models" / f"{arm}-seed-10"
-    found = evaluate_folder(load_tokenizer(folder), PHOTOGRAPHS, crop=64, resize=96)
-    trials = json.loads((RESULTS / "headline" / "study.json").read_text())["trials"]
-    (trial,) = (one for one in trials if (one["arm"], one["seed"]) == (arm, 10))
-    # Another machine's convolutions may round differently, and a rounding may move an index.
-    assert found["psnr_db"] == pytest.approx(trial["psnr_db"], abs=0.01)
-    assert [level["used_codes"] for level in found["levels"]] == pytest.approx(
-        [level["used_codes"] for level in trial["levels"]], abs=2
-    )
+@pytest.mark.parametrize("folder", MODELS[:: max(len(MODELS) // 6, 1)], ids=lambda path: path.name)
+def test_the_committed_tokenizers_are_those_of_the_record(folder: Path) -> None:
+    arm, seed = re.fullmatch(r"(.+)-seed-(\d+)", folder.name).groups()  # type: ignore[union-attr]
+    metrics = evaluate_folder(load_tokenizer(folder), PHOTOGRAPHS, crop=64, resize=96)
+    (trial,) = (trial for trial in RECORDS["headline"].trials(arm) if trial["seed"] == int(seed))
+    # The weights are stored in 16 bits, and convolutions of another machine may round differently.
+    assert metrics["psnr_db"] == pytest.approx(trial["psnr_db"], abs=0.02)
+    for level, recorded in zip(metrics["levels"], trial["levels"], strict=True):
+        assert level["perplexity"] == pytest.approx(recorded["perplexity"], rel=0.02)
+
+
+def test_each_healthy_arm_and_seed_has_a_committed_tokenizer_of_less_than_a_megabyte() -> None:
+    expected = {
+        f"{arm}-seed-{trial['seed']}" for arm in ARCHITECTURES for trial in RECORDS["headline"].trials(arm)
+    }
+    assert {folder.name for folder in MODELS} == expected
+    for folder in MODELS:
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "findings" / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_recipe_can_be_planned_and_is_that_of_its_record(path: Path) -> None:
     plan = plan_study(load_recipe(str(path)), path.stem)
-    recorded = json.loads((RESULTS / path.stem / "recipes.json").read_text())
+    recorded = RECORDS[path.stem].recipes
     assert {arm.name for arm in plan.arms} == recorded.keys()
     for arm in plan.arms:
         # Keys that are newer than the record have their defaults there.
@@ -77,146 +93,104 @@ def test_every_recipe_can_be_planned_and_is_that_of_its_record(path: Path) -> No
         assert arm.recipe.codebook == parse(CodebookRecipe, recorded[arm.name]["codebook"])
 
 
-OF_ARMS = [claim for claim in STORY.claims if f"{claim.pair.record}/{claim.pair.a}" in ARMS]
+@pytest.mark.parametrize("name", ["frontier-64", "frontier-128", "frontier-256"])
+def test_arms_of_a_budget_have_the_same_bits_and_multiply_adds(name: str) -> None:
+    record = RECORDS[name]
+    for budget in {arm.split("-")[1] for arm in record.arms}:
+        arms = [record.arm(f"{kind}-{budget}") for kind in ARCHITECTURES]
+        for key in ("bits_per_image", "multiply_adds"):
+            spent = [arm[key] for arm in arms]
+            assert max(spent) / min(spent) < 1.011
 
 
-@pytest.mark.parametrize("claim", OF_ARMS, ids=lambda claim: claim.text)
-def test_a_claims_interval_follows_from_the_images(claim) -> None:
-    images = pq.read_table(RESULTS / claim.pair.record / "images.parquet").to_pandas()
-    by_seed = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean()
-    difference = by_seed[claim.pair.a] - by_seed[claim.pair.b]
-    interval = stats.t.interval(0.9, len(difference) - 1, difference.mean(), stats.sem(difference))
-    assert claim.pair.difference.interval90 == pytest.approx(interval, abs=1e-4)
-    text = f"{difference.mean():+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] dB".replace("-", "−")
-    assert claim.pair.text == text
+COMPARISONS = [(record, one) for record in RECORDS.values() for one in record.study["comparisons"]]
 
 
 @pytest.mark.parametrize(
-    ("kind", "seen", "said"),
+    ("record", "one"), COMPARISONS, ids=[f"{r.name}-{c['a']}-{c['b']}-{c['c']}" for r, c in COMPARISONS]
+)
+def test_intervals_follow_from_the_images(record: Record, one: dict[str, Any]) -> None:
+    """Welch's interval over two or four arms, computed from the PSNR of each image."""
+    images = pq.read_table(RESULTS / record.name / "images.parquet").to_pandas()
+    seeds = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean()
+    arms = [one[key] for key in "abcd" if one[key]]
+    samples = [seeds[arm].to_numpy() for arm in arms]
+    signs = (1, -1, -1, 1)[: len(arms)]
+    mean = sum(sign * sample.mean() for sign, sample in zip(signs, samples, strict=True))
+    errors = [stats.sem(sample) ** 2 for sample in samples]
+    freedom = sum(errors) ** 2 / sum(e**2 / (len(s) - 1) for e, s in zip(errors, samples, strict=True))
+    level = nominal_level(tuple(record.study["design"]["looks"]))
+    interval = stats.t.interval(1 - 2 * level, freedom, mean, math.sqrt(sum(errors)))
+    assert one["interval90"] == pytest.approx(interval, abs=1e-4)
+    shown = f"{mean:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] dB".replace("-", "−")
+    assert with_interval(one["difference"], one["interval90"]) == shown
+    assert shown in tables.comparisons_table([(record, arms)])
+
+
+@pytest.mark.parametrize("name", ["headline", "frontier-64"])
+def test_effective_bits_are_entropies_of_the_indices(name: str) -> None:
+    record = RECORDS[name]
+    rows = pq.read_table(RESULTS / name / "codes.parquet").to_pylist()
+    counts = {(row["arm"], row["seed"], row["level"]): row["counts"] for row in rows}
+    for arm in record.arms:
+        for trial in record.trials(arm):
+            bits = 0.0
+            for number, level in enumerate(record.arm(arm)["level_table"]):
+                bits += math.prod(level["grid"]) * stats.entropy(counts[arm, trial["seed"], number], base=2)
+            assert trial["effective_bits_per_image"] == pytest.approx(bits, rel=1e-6)
+
+
+def test_a_rate_difference_is_the_factor_between_shifted_curves() -> None:
+    psnr, rates = [20.0, 22.0, 23.0], [1.0, 2.0, 4.0]
+    assert rate_difference(([1.25 * rate for rate in rates], psnr), (rates, psnr)) == pytest.approx(0.25)
+    assert rate_difference((rates, psnr), (rates, psnr)) == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    "record", [r for name, r in RECORDS.items() if "frontier" in name], ids=lambda r: r.name
+)
+@pytest.mark.parametrize("architecture", ARCHITECTURES[1:])
+def test_rate_differences_are_integrals(record: Record, architecture: str) -> None:
+    differences = []
+    for seed in sorted({trial["seed"] for trial in record.study["trials"]}):
+        one, other = curve(record, architecture, seed), curve(record, "single", seed)
+        low, high = max(one[1][0], other[1][0]), min(one[1][-1], other[1][-1])
+        area, _ = integrate.quad(
+            lambda psnr, one=one, other=other: (
+                np.interp(psnr, one[1], np.log(one[0])) - np.interp(psnr, other[1], np.log(other[0]))
+            ),
+            low,
+            high,
+            points=sorted(p for p in {*one[1], *other[1]} if low < p < high) or None,
+        )
+        differences.append(100 * (math.exp(area / (high - low)) - 1))
+    (percent,) = (one.percent for one in rate_differences(record) if one.architecture == architecture)
+    expected = stats.t.interval(0.9, len(differences) - 1, np.mean(differences), stats.sem(differences))
+    assert percent.mean == pytest.approx(np.mean(differences), abs=0.02)
+    assert percent.interval == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "problem"),
     [
-        # Half widths of three differences are t(0.95, 2) s / sqrt(3) = 1.686 s: 0.17 for 0.1, 0.02 for 0.01.
-        ("gain", [0.9, 1.0, 1.1], "yes"),
-        ("gain", [-0.1, 0.1, 0.3], "not shown"),
-        ("gain", [-1.1, -1.0, -0.9], "no"),
-        ("gain", [0.03, 0.04, 0.05], "no"),  # real, and too small to matter
-        ("no gain", [0.9, 1.0, 1.1], "no"),
-        ("no gain", [0.03, 0.04, 0.05], "yes"),
-        ("no gain", [-0.1, 0.1, 0.3], "not shown"),
-        ("loss", [-1.1, -1.0, -0.9], "yes"),
-        ("loss", [0.9, 1.0, 1.1], "no"),
-        ("as good as", [0.9, 1.0, 1.1], "yes"),
-        ("as good as", [-0.03, 0.0, 0.03], "yes"),
-        ("as good as", [-0.3, 0.0, 0.3], "not shown"),
-        ("as good as", [-1.1, -1.0, -0.9], "no"),
+        (([1, 2], [20, 21]), ([1, 2], [21, 22]), "no PSNR in common"),
+        (([1, 2], [21, 20]), ([1, 2], [20, 21]), "does not increase"),
+        (([2, 1], [20, 21]), ([1, 2], [20, 21]), "does not increase"),
     ],
 )
-def test_answers_follow_from_interval_and_margin(kind: Kind, seen: list[float], said: str) -> None:
-    assert answer(kind, compare(seen, [0.0] * 3, margin=0.1)) == said
+def test_curves_that_cannot_be_compared_are_refused(one: Any, other: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        rate_difference(one, other)
 
 
-def test_a_difference_of_differences_is_one_seed_by_seed() -> None:
-    (claim,) = (claim for claim in STORY.claims if claim.pair.a == "healthy (256 − 4)")
-    images = pq.read_table(RESULTS / "dimension" / "images.parquet").to_pandas()
-    psnr = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean().unstack("arm")
-    losses = {kind: psnr[f"{kind}-256-of-512"] - psnr[f"{kind}-4-of-512"] for kind in ("healthy", "naive")}
-    assert claim.pair.difference.per_seed == pytest.approx(losses["healthy"] - losses["naive"], abs=1e-4)
-
-
-@pytest.mark.parametrize("model", ["parallel", "conditioned"])
-def test_claims_of_levels_follow_from_the_decoders(model: str) -> None:
-    runs = [json.loads(path.read_text()) for path in sorted((RESULTS / "levels").glob(f"{model}-*.json"))]
-    psnr = [{decoder["without"]: decoder["psnr_db"] for decoder in run["refitted"]} for run in runs]
-    shown = {claim.pair.a: claim.pair.difference.per_seed for claim in STORY.claims if model in claim.pair.a}
-    assert shown[f"{model}, all levels"] == pytest.approx([one[None] - one[1] for one in psnr])
-    # Both gains are over the bottom alone, which falls out of their difference.
-    single = [run["single_level_counterpart"]["psnr_db"] for run in runs]
-    expected = [one[None] - flat for one, flat in zip(psnr, single, strict=True)]
-    assert shown[f"{model}, gain of the top"] == pytest.approx(expected)
-
-
-def test_seeds_that_collapsed_can_be_left_out() -> None:
-    record = STORY.records["headline"]
-    kept = record.pair("single", "parallel", without_collapsed=True).difference
-    healthy = [
-        one["psnr_db"] - two["psnr_db"]
-        for one, two in zip(record.trials("single"), record.trials("parallel"), strict=True)
-        if all(level["perplexity"] >= 51.2 for level in two["levels"])
-    ]
-    assert 0 < len(healthy) < 6
-    assert list(kept.per_seed) == pytest.approx(healthy)
-
-
-BUDGETS = matchings(STORY.records)
-
-
-@pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.record.name)
-@pytest.mark.parametrize("health", ["naive", "healthy"])
-def test_a_budgets_row_follows_from_recipes_and_images(budget: Matching, health: Health) -> None:
-    """Capacities are counted anew from the trials' recipes, intervals from the images."""
-    folder = RESULTS / budget.record.name
-    recipes = json.loads((folder / "recipes.json").read_text())
-    models = {arm: ModelRecipe.model_validate(recipe["model"]) for arm, recipe in recipes.items()}
-    size = {recipe["data"]["crop"] for recipe in recipes.values()}.pop()
-    images = pq.read_table(folder / "images.parquet").to_pandas()
-    by_seed = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean()
-    rows = tables.matchings_table([budget], health)[2:]
-    ending = {"naive": "-nothing", "healthy": "-both"}[health]
-    named = ending if f"single{ending}" in models else ""
-    if health == "naive" and not named:
-        assert not rows
-        return
-    (row,) = rows
-    spent = {arm: capacity_of(model, size) for arm, model in models.items()}
-    for hierarchy in ("parallel", "conditioned"):
-        one, two = f"single{named}", f"{hierarchy}{named}"
-        if two not in models:
-            continue
-        of, by = spent[one if hierarchy == "parallel" else two], spent[f"parallel{named}"]
-        ratios = (
-            of.network_parameters / by.network_parameters,
-            of.network_multiply_adds / by.network_multiply_adds,
-        )
-        left = ", ".join(f"{round(100 * (ratio - 1)):+d} %" for ratio in ratios)
-        difference = by_seed[one] - by_seed[two]
-        interval = stats.t.interval(0.9, len(difference) - 1, difference.mean(), stats.sem(difference))
-        text = f"{left} | {difference.mean():+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}] dB"
-        assert text.replace("-", "−") in row
-
-
-def test_trainings_that_two_records_share_are_the_reference_arms() -> None:
-    """The other arms' models differ by what was matched."""
-    names = "imagenet-64-bits", "imagenet-64-multiply-adds"
-    psnr = []
-    for name in names:
-        images = pq.read_table(RESULTS / name / "images.parquet").to_pandas()
-        by_seed = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean()
-        psnr.append(by_seed[by_seed.index.get_level_values("arm").str.startswith("parallel")])
-    expected = (psnr[0] - psnr[1]).abs()
-    shared = shared_trainings(*(STORY.records[name] for name in names))
-    assert len(shared) == len(expected) == 12
-    assert sorted(shared) == pytest.approx(sorted(expected), abs=1e-4)
-
-
-def test_one_seed_shows_nothing() -> None:
-    assert answer("gain", compare([5.0], [0.0], margin=0.1)) == "not shown"
-
-
-def test_a_gain_per_doubling_is_the_difference_over_the_doublings() -> None:
-    record = STORY.records["size"]
-    gains = [record.mean(arm, lambda trial: trial["psnr_db"]) for arm in ("k-1024", "k-64")]
-    text = page.per_doubling(record, "k-64", "k-1024")
-    assert text.startswith(f"{(gains[0] - gains[1]) / math.log2(1024 / 64):.2f} [")
-
-
-@pytest.mark.parametrize("name", STORY.searches)
-def test_a_searchs_confirmation_follows_from_the_images(name: str) -> None:
-    images = pq.read_table(RESULTS / name / "confirm" / "images.parquet").to_pandas()
-    psnr = images.groupby(["arm", "seed"], observed=True)["psnr_db"].mean()
-    difference = psnr["tuned"] - psnr["incumbent"]
-    interval = stats.t.interval(0.9, len(difference) - 1, difference.mean(), stats.sem(difference))
-    confirmed = STORY.searches[name]["confirmed"]
-    assert confirmed["difference"] == pytest.approx(difference.mean(), abs=1e-4)
-    assert confirmed["interval90"] == pytest.approx(interval, abs=1e-4)
-    # What the search chose by was not what the confirmation was measured on.
-    recipes = json.loads((RESULTS / name / "confirm" / "recipes.json").read_text())
-    assert {recipe["data"]["tuning_share"] for recipe in recipes.values()} == {0.0}
+def test_the_page_names_every_healthy_level_that_collapsed() -> None:
+    text = page.render(RECORDS)
+    for record in RECORDS.values():
+        for trial in record.study["trials"]:
+            table = record.arm(trial["arm"])["level_table"]
+            for number, (level, shape) in enumerate(zip(trial["levels"], table, strict=True)):
+                most = min(level["codebook_size"], 100 * math.prod(shape["grid"]))
+                collapsed = level["perplexity"] < max(most / 10, most**0.3)
+                line = f"{trial['arm']}, seed {trial['seed']}, level {number}:"
+                named = f"- [{record.name}](../results/{record.name}/study.json), {line}" in text
+                assert named == (collapsed and not trial["arm"].endswith("-naive")), line
