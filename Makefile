@@ -18,7 +18,7 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 .PHONY: help study test test-fast lint sanitize docs bench findings clean
 
 help:
-	@echo "make study   run the default study, 3 to 8 minutes on 2 cores; then open studies/photographs/report.html"
+	@echo "make study   run the default study, about 5 minutes on 2 cores; then open studies/photographs/report.html"
 	@echo "make test    run the tests, 5 to 10 minutes"
 	@echo "make test-fast  run the quick tests, about a minute"
 	@echo "make lint    ruff, mypy, the import contract, the prose and the files of .github"

@@ -53,6 +53,8 @@ class CapacityKind:
         detail: a second figure that tables show below it.
         compute: the function that computes it from the `ModelRecipe` and the `Capacity` that flatvq counts;
             None for an attribute of `Capacity`.
+        partial: whether it is a part of another capacity. The report states its difference next to a
+            comparison only if the study matches it.
 
     Example:
         >>> CAPACITIES["multiply_adds"].label, CAPACITIES["multiply_adds"].format(4_546_600_000)
@@ -67,6 +69,7 @@ class CapacityKind:
     solved_by: Literal["codebooks", "widths"] | None = None
     detail: Detail | None = None
     compute: Callable[[Any, Any], float] | None = None
+    partial: bool = False
 
 
 _KINDS: dict[str, CapacityKind | str] = {
@@ -106,6 +109,7 @@ _KINDS: dict[str, CapacityKind | str] = {
             heading="parameters without codebooks",
             format=NumberFormat(),
             solved_by="widths",
+            partial=True,
         ),
         CapacityKind(
             key="network_multiply_adds",
@@ -114,6 +118,7 @@ _KINDS: dict[str, CapacityKind | str] = {
             heading="multiply-adds without searches",
             format=NumberFormat("prefix"),
             solved_by="widths",
+            partial=True,
         ),
     )
 }

@@ -52,13 +52,24 @@ def test_capacity_table(study_folder, tables):
     two, single = rows["two-level-healthy"], rows["single-level-naive"]
     assert two[1] == "16 × 16, K 256, D 64 8 × 8, K 256, D 64"
     assert two[2].startswith(f"{256 * log2(256) + 64 * log2(256):,.1f}")
-    assert two[3] == "1,376,25932,768"
+    assert two[3] == "1,376,25932,768+0.0 %"
     assert two[5] == "1,343,491"
     assert two[7] == "41.5"
     assert single[7] == "–"
-    assert "parameters −38.47 %" in single[8]
-    assert single[9] == "levels.0.codebook_size: 900 → 1024"
-    assert two[9] == "nothing"
+    assert single[3].endswith("−38.5 %")
+    assert single[4].endswith("+0.2 %")
+    assert single[8] == "levels.0.codebook_size: 900 → 1024"
+    assert two[8] == "nothing"
+
+
+def test_a_capacity_outside_the_tolerance_is_marked(study_folder, tables):
+    path = study_folder / "study.json"
+    record = json.loads(path.read_text())
+    record["match"]["residuals"]["single-level-naive"]["bits"] = 0.02
+    path.write_text(json.dumps(record))
+    rows = {row[0]: row for row in tables(write_report(study_folder).read_text())["capacity-table"][1:]}
+    assert rows["single-level-naive"][2].endswith("+2.0 %, unmatched")
+    assert rows["two-level-naive"][2].endswith("+0.0 %")
 
 
 def test_every_trial_is_listed(study_folder, tables):

@@ -20,33 +20,41 @@ def verdict(naive: list[float], healthy: list[float]):
     pairs = [pair for pair in plan.comparisons if pair.question == "hierarchy"]
     differences = {"single-level-naive": naive, "single-level-healthy": healthy}
     return study_verdict(
-        plan, [Compared(p, compare(differences[p.a], [0.0] * 3, 0.1)) for p in pairs], look=8
+        plan, [Compared(p, compare(differences[p.a], [0.0] * 3, 0.1)) for p in pairs], look=16
     )
+
+
+YES = "So single-level-healthy is on a par (at most 0.1 dB worse)."
+NO = "So single-level-healthy is not on a par (more than 0.1 dB worse)."
+OPEN = "Whether single-level-healthy is on a par (at most 0.1 dB worse) is open."
 
 
 @pytest.mark.parametrize(
     ("healthy", "statement", "on_a_par"),
     [
-        (BETTER, "single-level-healthy reconstructs better than two-level-healthy", "Yes"),
-        (EQUIVALENT, "single-level-healthy is equivalent to two-level-healthy", "Yes"),
-        (WORSE, "single-level-healthy reconstructs worse than two-level-healthy", "No"),
-        (INCONCLUSIVE, "single-level-healthy against two-level-healthy is inconclusive", "Open"),
+        (BETTER, "single-level-healthy reconstructs better than two-level-healthy", None),
+        (EQUIVALENT, "single-level-healthy is equivalent to two-level-healthy", YES),
+        (WORSE, "single-level-healthy reconstructs worse than two-level-healthy", NO),
+        (INCONCLUSIVE, "single-level-healthy against two-level-healthy is inconclusive", OPEN),
         # 0.1 ± 0.169 and -0.1 ± 0.169: neither leaves zero, and each leaves the margin on one side only.
-        ([0.0, 0.1, 0.2], "single-level-healthy is not worse than two-level-healthy by the margin", "Yes"),
+        ([0.0, 0.1, 0.2], "single-level-healthy is not worse than two-level-healthy by the margin", YES),
         (
             [0.0, -0.1, -0.2],
             "single-level-healthy is not better than two-level-healthy by the margin",
-            "Open",
+            OPEN,
         ),
     ],
 )
 def test_the_primary_comparison_comes_first_and_says_whether_the_arm_is_on_a_par(
-    healthy: list[float], statement: str, on_a_par: str
+    healthy: list[float], statement: str, on_a_par: str | None
 ) -> None:
     result = verdict(WORSE, healthy)
     assert result.sentence.startswith(statement)
-    assert "(look 1 of 3, " in result.sentence
-    assert f"on a par, at most 0.1 dB worse? {on_a_par}." in result.sentence
+    assert "(look 1 of 2, " in result.sentence
+    if on_a_par:
+        assert on_a_par in result.lead
+    else:
+        assert "on a par" not in result.lead
     assert result.primary == result.healthy
     assert result.sentence == f"{result.lead} {result.rest}"
     assert result.rest.startswith("With naive codebooks")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flatvq.capacities import CAPACITIES
 from flatvq.metrics import LEVEL_METRICS, PRIMARY, TRIAL_METRICS, Metric, shown_in
 from flatvq.records import Arm, Study, Trial
 from flatvq.report.formatting import level_name, solver_changes
@@ -38,12 +37,10 @@ class Residual:
     """Relative difference of a capacity from the reference arm.
 
     Attributes:
-        label: name of the capacity.
         value: the difference; None if it was not recorded.
         off: whether the capacity had to match and exceeds the tolerance.
     """
 
-    label: str
     value: float | None
     off: bool
 
@@ -61,7 +58,7 @@ class ArmView:
         metrics: mean over seeds of each metric of `TRIAL_METRICS`, by key.
         seconds_per_step: mean over seeds of the time of a training step; None if it was not recorded.
         levels: its levels.
-        residuals: differences from the reference arm.
+        residuals: differences from the reference arm, by capacity.
         solved: the changes of the matching solver.
     """
 
@@ -73,7 +70,7 @@ class ArmView:
     metrics: dict[str, float | None]
     seconds_per_step: float | None
     levels: list[LevelView]
-    residuals: list[Residual]
+    residuals: dict[str, Residual]
     solved: str
 
 
@@ -116,11 +113,11 @@ def _view_level(arm: Arm, trials: list[Trial], level: int) -> LevelView:
     )
 
 
-def _residuals(study: Study, arm: Arm) -> list[Residual]:
-    return [
-        Residual(CAPACITIES[key].label if key in CAPACITIES else key, value, _off(study, key, value))
+def _residuals(study: Study, arm: Arm) -> dict[str, Residual]:
+    return {
+        key: Residual(value, _off(study, key, value))
         for key, value in study.match.residuals.get(arm.name, {}).items()
-    ]
+    }
 
 
 def _off(study: Study, capacity: str, value: float | None) -> bool:

@@ -91,7 +91,9 @@ def _mismatch(study: Study, comparison: Comparison) -> str:
     if comparison.c is not None or not {comparison.a, comparison.b} <= set(arms):
         return ""
     differences = []
-    for kind in CAPACITIES.values():
+    for key, kind in CAPACITIES.items():
+        if kind.partial and key not in study.match.capacities:
+            continue
         first, second = (arms[name].value(kind.attribute) for name in (comparison.a, comparison.b))
         if first is not None and second:
             differences.append((kind.label, first / second - 1))

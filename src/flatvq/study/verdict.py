@@ -151,10 +151,8 @@ def _primary(plan: Plan, primary: Compared, look: int) -> list[str]:
     statement = _STATEMENTS[result.verdict].format(a=pair.a, b=pair.b)
     number = f"look {looks.index(look) + 1} of {len(looks)}, " if len(looks) > 1 else ""
     sentences = [f"{statement} ({number}{_measured(primary)})."]
-    if result.interval90:
-        unit = f" {primary.metric.unit}" if primary.metric.unit else ""
-        question = f"Is it on a par, at most {result.margin:g}{unit} worse?"
-        sentences.append(f"{question} {_on_a_par(primary)}.")
+    if result.interval90 and result.verdict != "better":
+        sentences.append(_on_a_par(primary))
     if primary.normality_p is not None and primary.normality_p < _NOT_NORMAL:
         sentences.append(
             f"The seeds do not spread normally (p = {primary.normality_p:.2g}), so the error of this verdict "
@@ -164,12 +162,17 @@ def _primary(plan: Plan, primary: Compared, look: int) -> list[str]:
 
 
 def _on_a_par(compared: Compared) -> str:
-    """Answer the non-inferiority question."""
+    """Write whether the first arm is not inferior: at most the margin worse."""
     low, high = compared.difference.interval90 or (0.0, 0.0)
     if compared.metric.higher_is_better is False:
         low, high = -high, -low
-    margin = compared.difference.margin
-    return "Yes" if low > -margin else "No" if high < -margin else "Open"
+    arm, margin = compared.comparison.a, compared.difference.margin
+    bound = f"{margin:g} {compared.metric.unit}".rstrip()
+    if low > -margin:
+        return f"So {arm} is on a par (at most {bound} worse)."
+    if high < -margin:
+        return f"So {arm} is not on a par (more than {bound} worse)."
+    return f"Whether {arm} is on a par (at most {bound} worse) is open."
 
 
 def _sentences(condition: str, compared: Sequence[Compared]) -> list[str]:
