@@ -94,7 +94,7 @@ class Record:
         The backward pass counts as two forward passes.
         """
         train = self.recipes[arm]["train"]
-        return 3.0 * self.arm(arm)["multiply_adds"] * train["batch_size"] * train["steps"]
+        return float(3 * self.arm(arm)["multiply_adds"] * train["batch_size"] * train["steps"])
 
 
 _FILES = ("study.json", "recipes.json")
