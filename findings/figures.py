@@ -119,6 +119,8 @@ def _length(record: Record) -> Any:
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for name in ARCHITECTURES:
         arms = sorted((arm for arm in record.arms if arm.startswith(f"{name}-")), key=record.training_compute)
+        if not arms:
+            continue
         compute = [record.training_compute(arm) / 1e12 for arm in arms]
         _line(axes, compute, [record.values(arm, _psnr) for arm in arms], name)
     axes.set(xscale="log", xlabel="training compute with searches, 10¹² multiply-adds", ylabel="PSNR, dB")
