@@ -30,7 +30,7 @@ from flatvq.model import load_tokenizer
 from flatvq.model.layout import grids_of
 
 ROOT = Path(__file__).parents[1]
-TOKENIZER = ROOT / "results" / "headline" / "models" / "single-seed-10"
+TOKENIZER = ROOT / "results" / "evaluation" / "models" / "single-seed-10"
 RECORD = ROOT / "results" / "compression.json"
 # Side of the crops, length of the shorter side before, and every how many training images are used.
 SIZES = ((64, 96, 1), (256, 256, 2))

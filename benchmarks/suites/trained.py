@@ -22,7 +22,7 @@ from flatvq.recipe import DataRecipe
 
 __all__ = ["latents", "run"]
 
-MODEL = Path(__file__).parents[2] / "results" / "headline" / "models" / "single-seed-10"
+MODEL = Path(__file__).parents[2] / "results" / "evaluation" / "models" / "single-seed-10"
 
 
 def run(quick: bool, only: str = "") -> list[dict[str, Any]]:

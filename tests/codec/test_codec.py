@@ -119,7 +119,7 @@ def test_priors_save_bits_on_real_photographs() -> None:
 
 @pytest.mark.slow
 def test_a_table_saves_bits_on_held_out_photographs_of_a_trained_tokenizer(imagenet_sample: Path) -> None:
-    model = load_tokenizer(ROOT / "results/headline/models/single-seed-10")
+    model = load_tokenizer(ROOT / "results/evaluation/models/single-seed-10")
     training, held_out = (
         open_folder(imagenet_sample / part, crop=1, resize=96).images for part in ("train", "val")
     )

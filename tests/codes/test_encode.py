@@ -293,7 +293,7 @@ def test_large_codebooks_are_stored_in_32_bits(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_grid_of_photographs_takes_few_bytes(imagenet_sample: Path, tmp_path: Path) -> None:
     """The nominal size of 64 x 64 indices below 2,435 is 5,760 bytes, and that of 16-bit integers 8,192."""
-    folder = Path(__file__).parents[2] / "results/headline/models/single-seed-10"
+    folder = Path(__file__).parents[2] / "results/evaluation/models/single-seed-10"
     chosen = tmp_path / "photographs"
     chosen.mkdir()
     for path in sorted(imagenet_sample.rglob("*.*"))[::20]:

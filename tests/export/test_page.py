@@ -147,36 +147,36 @@ def test_the_page_of_a_study_has_its_verdict_and_its_arms() -> None:
     study = json.loads((HEADLINE / "study.json").read_text())
     assert subject.title == study["title"]
     assert f"{subject.lead} {subject.rest}".strip() == study["verdict"]["sentence"]
-    assert [arm.name for arm in subject.arms] == ["single", "parallel", "conditioned"]
-    assert [arm.note for arm in subject.arms] == ["healthy, seed 10"] * 3
+    assert [arm.name for arm in subject.arms] == ["single", "parallel", "conditioned", "residual"]
+    assert [arm.note for arm in subject.arms] == ["healthy, seed 1000"] * 4
     assert (subject.crop, subject.resize) == (64, 96)
-    assert [arm.name for arm in subject_of(HEADLINE, ["parallel"], 10).arms] == ["parallel"]
+    assert [arm.name for arm in subject_of(HEADLINE, ["parallel"], 1000).arms] == ["parallel"]
 
 
 def test_arms_without_a_tokenizer_are_named(tmp_path: Path) -> None:
     shutil.copy(HEADLINE / "study.json", tmp_path)
     with pytest.raises(FlatvqError, match=r"no finished trial of the study in .* has its tokenizer"):
         subject_of(tmp_path)
-    for name, seed in (("single", 10), ("single", 11)):
-        shutil.copytree(HEADLINE / "models" / f"{name}-seed-10", tmp_path / "models" / f"{name}-seed-{seed}")
+    for name, seed in (("single", 1000), ("single", 1001)):
+        shutil.copytree(HEADLINE / "models" / f"{name}-seed-1000", tmp_path / "models" / f"{name}-seed-{seed}")
     trials = json.loads((HEADLINE / "study.json").read_text())["trials"]
-    (run,) = [trial["run"] for trial in trials if (trial["arm"], trial["seed"]) == ("parallel", 11)]
-    shutil.copytree(HEADLINE / "models" / "parallel-seed-10", tmp_path / run / "model")
+    (run,) = [trial["run"] for trial in trials if (trial["arm"], trial["seed"]) == ("parallel", 1001)]
+    shutil.copytree(HEADLINE / "models" / "parallel-seed-1000", tmp_path / run / "model")
     subject = subject_of(tmp_path)
-    assert [arm.note for arm in subject.arms] == ["healthy, seed 11"] * 2, "the seed of the most arms"
+    assert [arm.note for arm in subject.arms] == ["healthy, seed 1001"] * 2, "the seed of the most arms"
     assert "not on this page: conditioned" in subject.facts
-    with pytest.raises(FlatvqError, match="arm 'parallel' has no tokenizer of seed 10"):
-        subject_of(tmp_path, ["single", "parallel"], 10)
-    with pytest.raises(FlatvqError, match="there is no tokenizer of seed 12"):
-        subject_of(tmp_path, seed=12)
+    with pytest.raises(FlatvqError, match="arm 'parallel' has no tokenizer of seed 1000"):
+        subject_of(tmp_path, ["single", "parallel"], 1000)
+    with pytest.raises(FlatvqError, match="there is no tokenizer of seed 1012"):
+        subject_of(tmp_path, seed=1012)
     with pytest.raises(FlatvqError, match="which it does not define: did you mean"):
         subject_of(tmp_path, ["sing"])
 
 
 def test_one_tokenizer_has_no_arms_to_choose() -> None:
-    folder = HEADLINE / "models" / "conditioned-seed-10"
+    folder = HEADLINE / "models" / "conditioned-seed-1000"
     subject = subject_of(folder)
-    assert subject.title == "conditioned-seed-10"
+    assert subject.title == "conditioned-seed-1000"
     assert subject.lead.startswith("2 levels, conditioned")
     with pytest.raises(FlatvqError, match="is no study"):
         subject_of(folder, ["single"])
@@ -217,6 +217,6 @@ def test_every_script_is_on_the_page() -> None:
     ],
 )
 def test_wrong_options_are_one_line(run_flatvq: Any, words: list[str], message: str) -> None:
-    code, _, error = run_flatvq("export", HEADLINE / "models" / "single-seed-10", *words)
+    code, _, error = run_flatvq("export", HEADLINE / "models" / "single-seed-1000", *words)
     assert (code, error.count("\n")) == (2, 1)
     assert message in error

@@ -95,7 +95,7 @@ def page_file(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a study of which one arm has a tokenizer."""
     study = tmp_path_factory.mktemp("study")
     shutil.copy(STUDY, study)
-    shutil.copytree(tokenizer[1], study / "models" / "conditioned-seed-10")
+    shutil.copytree(tokenizer[1], study / "models" / "conditioned-seed-1000")
     file = study / "page.html"
     command = [sys.executable, "-m", "flatvq", "export", study, "--to", "page", "--json"]
     result = subprocess.run([*command, "--onnxruntime-web", RUNTIME], capture_output=True, text=True)
