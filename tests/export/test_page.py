@@ -158,7 +158,9 @@ def test_arms_without_a_tokenizer_are_named(tmp_path: Path) -> None:
     with pytest.raises(FlatvqError, match=r"no finished trial of the study in .* has its tokenizer"):
         subject_of(tmp_path)
     for name, seed in (("single", 1000), ("single", 1001)):
-        shutil.copytree(HEADLINE / "models" / f"{name}-seed-1000", tmp_path / "models" / f"{name}-seed-{seed}")
+        shutil.copytree(
+            HEADLINE / "models" / f"{name}-seed-1000", tmp_path / "models" / f"{name}-seed-{seed}"
+        )
     trials = json.loads((HEADLINE / "study.json").read_text())["trials"]
     (run,) = [trial["run"] for trial in trials if (trial["arm"], trial["seed"]) == ("parallel", 1001)]
     shutil.copytree(HEADLINE / "models" / "parallel-seed-1000", tmp_path / run / "model")

@@ -16,6 +16,7 @@ import flatvq
 from flatvq.model import build_vqvae, capacity_of, save_tokenizer
 from flatvq.recipe import CodebookRecipe, ModelRecipe, parse
 from flatvq.recipe.study import StudyRecipe
+from flatvq.tokenizers import local_folder
 
 STUDY: dict[str, Any] = {
     "data": {"crop": 32},
@@ -64,7 +65,20 @@ def test_the_card_states_data_and_budget(run: Path, card: str) -> None:
     assert "- Data: photographs\n" in card
     assert "- Budget: 2 steps of 4 crops of 32 × 32, seed 0\n" in card
     assert f"{capacity_of(trial.model, 32).parameters:,} parameters, 64 in codebooks" in card
+    spent = capacity_of(trial.model, 32)
+    total = spent.network_multiply_adds + spent.search_multiply_adds  # searches count once
+    assert f", {total / 1e3:.0f} k multiply-adds per crop" in card
     assert "- Measures against codebook collapse: initialization from data\n" in card
+
+
+@pytest.mark.parametrize("name", ["flatvq-f4", "flatvq-f8"])
+def test_the_cards_of_pretrained_tokenizers_state_their_size(name: str) -> None:
+    folder = local_folder(name)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    (crop,) = map(int, re.findall(r"crops of (\d+) × \d+, seed", card))
+    spent = capacity_of(flatvq.load(name).recipe, crop)
+    assert f"- Size: {spent.parameters:,} parameters, {spent.codebook_parameters:,} in codebooks" in card
+    assert f", {spent.multiply_adds / 1e6:.0f} M multiply-adds per crop\n" in card
 
 
 def test_the_card_states_fidelity_with_intervals(run: Path, card: str) -> None:

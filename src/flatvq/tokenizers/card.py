@@ -122,7 +122,7 @@ def _training(run: Path | None, trial: TrialRecipe | None, model: ModelRecipe) -
     )
     yield (
         f"- Size: {number(capacity.parameters)} parameters, {number(capacity.codebook_parameters)} in "
-        f"codebooks, {amount(capacity.multiply_adds + capacity.search_multiply_adds)} multiply-adds per crop"
+        f"codebooks, {amount(capacity.multiply_adds)} multiply-adds per crop"
     )
     yield f"- Measures against codebook collapse: {_MEASURES[trial.codebook.treatment]}"
 
