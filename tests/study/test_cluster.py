@@ -141,7 +141,7 @@ def test_failures_are_tried_again_or_named(engine, plan, data, tmp_path: Path) -
     assert {outcomes[folder].status for folder in (killed, *others)} == {"done"}
     assert outcomes[invalid].error == "no folder at 'x': check data.path"
     assert outcomes[cancelled].error == "its job was cancelled"
-    assert outcomes[never].error.startswith("its job ended before the trial started; see ")
+    assert outcomes[never].error.startswith("its job ended before its command started; see ")
     assert len(engine.folders()) == len(plan.trials) + 1
 
     # The user runs the command again: failed trials get new jobs, and their earlier failures count no more.
@@ -173,7 +173,7 @@ def test_a_submission_that_was_recorded_but_not_made_is_made_again(
     engine.steps = [end_all] * 10
     errors = {outcome.error for outcome in _run(plan, tmp_path, data) if outcome.status == "failed"}
     assert len(units) == 3
-    assert all(error.startswith("its job ended before the trial started") for error in errors)
+    assert all(error.startswith("its job ended before its command started") for error in errors)
 
 
 def test_ctrl_c_leaves_the_jobs(engine, plan, data, tmp_path: Path) -> None:
