@@ -1,7 +1,7 @@
 """The jobs of a folder on a cluster, as it records them: FOLDER/jobs/SUBMISSION.json.
 
-The record of a submission is written before it is submitted. A command that was killed in between finds out by
-the name of the submission whether its jobs exist.
+The record of a submission is written before it is submitted. A command that was killed in between finds out
+by the name of the submission whether its jobs exist.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from flatvq.records import Record, read_record
 from flatvq.records.reading import Format1, Several
 from flatvq.train.lease import leased
 
-__all__ = ["Commands", "Jobs", "has_jobs", "jobs_of", "require_engine"]
+__all__ = ["Commands", "Jobs", "has_jobs", "jobs_of", "require_engine", "require_one_process"]
 
 Commands = Mapping[Path, tuple[str, ...]]
-"""By the folder of a unit, relative to that of its study: the Python module that it runs and its arguments."""
+"""Modules and their arguments, by the folder of the unit, relative to that of the jobs."""
 
 _READABLE = 40
 _LEASE_SECONDS = 1.0
@@ -68,6 +68,10 @@ class Jobs:
     def __contains__(self, unit: Path) -> bool:
         """Return whether a unit has a job that may not have ended."""
         return unit.as_posix() in self._places
+
+    def __iter__(self) -> Iterator[Path]:
+        """Yield the units with a job that may not have ended."""
+        return iter([Path(unit) for unit in self._places])
 
     def submit(self, commands: Commands, name: str, *, again: bool = False) -> None:
         """Submit units.
@@ -176,3 +180,15 @@ def require_engine(kind: str) -> None:
     """
     if kind not in ENGINES:
         raise FlatvqError(f"no engine is named {kind!r}", nearest(kind, ["local", *ENGINES]))
+
+
+def require_one_process(cluster: ClusterRecipe, command: str) -> None:
+    """Refuse resources of several processes for a command that runs in one.
+
+    Raises:
+        FlatvqError: if a job has several GPUs or nodes.
+    """
+    for key, value in (("gpus_per_trial", cluster.gpus_per_trial), ("nodes", cluster.nodes)):
+        if value > 1:
+            what = f"cluster.{key} is {value}, and each job of `flatvq {command}` is one process"
+            raise FlatvqError(what, f"add --set cluster.{key}=1, and let more jobs run")
