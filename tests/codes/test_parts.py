@@ -22,7 +22,6 @@ from flatvq.engines.attempts import AGAIN, run
 from flatvq.engines.engine import ENGINES, State, Unit
 from flatvq.errors import FlatvqError
 from flatvq.recipe import ClusterRecipe
-from flatvq.train.lease import leased
 
 from .test_encode import bytes_of
 

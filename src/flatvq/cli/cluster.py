@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -62,8 +62,6 @@ class ClusterCommand:
 
     kind: str
     """The name of the engine."""
-    overrides: Sequence[str]
-    """Those of the user."""
     detach: bool
     """Submit the jobs and return."""
     cancel: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flatvq.cli.cluster import ClusterCommand
@@ -15,21 +15,21 @@ __all__ = ["encode_on"]
 
 def encode_on(
     command: ClusterCommand,
-    tokenizer: str,
-    images: str,
+    arguments: tuple[str, str],
     out: Path,
     options: Mapping[str, object],
     parts: int | None,
+    overrides: Sequence[str],
 ) -> CodeManifest | None:
     """Encode images on a cluster.
 
     Args:
         command: what to do there.
-        tokenizer: the first argument of `flatvq encode`.
-        images: the second argument.
+        arguments: the tokenizer and the images, as arguments of `flatvq encode`.
         out: the folder of the codes. It exists.
         options: the options of `flatvq encode` by name. Those that are None or False are left out.
         parts: the number of jobs that share the shards; None for as many as may run at a time.
+        overrides: of the section `cluster`.
 
     Returns:
         The manifest; None if the jobs were only submitted or cancelled.
@@ -37,12 +37,12 @@ def encode_on(
     Raises:
         FlatvqError: if a job fails, or the cluster refuses it.
     """
-    words = ["flatvq", "encode", tokenizer, images, str(out.resolve())]
+    words = ["flatvq", "encode", *arguments, str(out.resolve())]
     for name, value in options.items():
         if value is not None and value is not False:
             flag = f"--{name.replace('_', '-')}"
             words += [flag] if value is True else [flag, str(value)]
-    cluster = load_cluster(command.overrides)
+    cluster = load_cluster(overrides)
     return command.run(
         ClusterEncoding(command.kind, cluster, out, tuple(words), parts or cluster.max_running)
     )

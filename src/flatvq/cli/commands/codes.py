@@ -121,8 +121,8 @@ def encode(
             "batch_size": batch_size,
             "device": device,
         }
-        command = ClusterCommand(on, overrides or (), detach=detach, cancel=cancel)
-        finished = encode_on(command, tokenizer, images, writable(out), options, parts)
+        command = ClusterCommand(on, detach=detach, cancel=cancel)
+        finished = encode_on(command, (tokenizer, images), writable(out), options, parts, overrides or ())
         if finished is not None:
             typer.echo(finished.model_dump_json() if as_json else _summary(finished, out))
         return
