@@ -7,10 +7,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from benchmarks.faults.machine import Machine
 
 import flatvq
 from flatvq.codes import CodeManifest, encode_images
@@ -18,8 +18,7 @@ from flatvq.codes.cluster import ClusterEncoding
 from flatvq.codes.encode import Encoder
 from flatvq.codes.parts import Part
 from flatvq.engines import waiting
-from flatvq.engines.attempts import AGAIN, run
-from flatvq.engines.engine import ENGINES, State, Unit
+from flatvq.engines.engine import ENGINES
 from flatvq.errors import FlatvqError
 from flatvq.recipe import ClusterRecipe
 
@@ -143,42 +142,6 @@ def test_an_image_that_cannot_be_read_is_in_the_manifest(encode, tmp_path: Path,
 # --- on a cluster
 
 
-class Machine:
-    """An engine that runs each unit to its end when it is asked for states, in the order of submission."""
-
-    largest = 2
-
-    def __init__(self, kills: int = 0) -> None:
-        self.units: dict[str, list[Unit]] = {}
-        self.ran: list[Unit] = []
-        self.codes: list[int] = []
-        self.kills = kills
-
-    def submit(self, name: str, units: Sequence[Unit], folder: Path, running: int) -> None:
-        self.units[name] = list(units)
-
-    def states(self, names: Sequence[str]) -> dict[str, dict[int, State]]:
-        for name in names:
-            for unit in self.units.pop(name, []):
-                code = AGAIN
-                while code == AGAIN:
-                    code = self._run(unit)
-        return {}
-
-    def cancel(self, names: Sequence[str]) -> None:
-        for name in names:
-            self.units.pop(name, None)
-
-    def _run(self, unit: Unit) -> int:
-        self.ran.append(unit)
-        command = [sys.executable, "-m", *unit.module]
-        if self.kills:
-            self.kills -= 1
-            command = ["bash", "-c", "kill -9 $$"]
-        self.codes.append(run(unit.folder, command, limit=3))
-        return self.codes[-1]
-
-
 @pytest.fixture
 def machine(monkeypatch) -> Machine:
     machine = Machine()
@@ -210,12 +173,12 @@ def test_an_encoding_on_a_cluster_has_the_bytes_of_one_process(
     code, output, errors = run_flatvq(*on, "--parts", 2)
     assert code == 0, errors
     assert output.startswith("codes: 23 images in 3 shards, ")
-    assert machine.codes == [AGAIN, 0, 0, 0], "killed once; two parts; the last job"
+    assert machine.attempts == 4, "two parts, of which one was killed once, and the last job"
     assert run_flatvq(*words[:3], "alone", *options)[0] == 0
     made, alone = bytes_of_files(Path("codes")), bytes_of_files(Path("alone"))
     assert made == alone
     assert run_flatvq(*on, "--parts", 2)[0] == 0
-    assert len(machine.ran) == 5, "a repeated command verifies alone"
+    assert machine.attempts == 5, "a repeated command verifies alone"
     assert bytes_of_files(Path("codes")) == alone
     code, _, errors = run_flatvq(*on, "--parts", 2, "--white-level", 3)
     assert code == 2
