@@ -16,7 +16,6 @@ import flatvq
 from flatvq.codes import CodeManifest, encode_images
 from flatvq.codes.cluster import ClusterEncoding
 from flatvq.codes.encode import Encoder
-from flatvq.codes.parts import Part
 from flatvq.engines import waiting
 from flatvq.engines.engine import ENGINES
 from flatvq.errors import FlatvqError
@@ -29,7 +28,7 @@ from .test_encode import bytes_of
 def encode(tokenizer: flatvq.VQVAETokenizer, pictures: Path):
     """Encode in shards of four images: six shards."""
 
-    def encode(out: Path, part: Part | None = None) -> CodeManifest:
+    def encode(out: Path, part: tuple[int, int] | None = None) -> CodeManifest:
         return encode_images(tokenizer, pictures, out, shard_size=4, batch_size=3, part=part)
 
     return encode
@@ -46,7 +45,7 @@ def test_parts_in_any_order_have_the_bytes_of_one_process(encode, whole, tmp_pat
     out = tmp_path / "out"
     written: list[str] = []
     for number in reversed(range(count)):
-        manifest = encode(out, Part(number, count))
+        manifest = encode(out, (number, count))
         assert [shard.name for shard in manifest.shards] == [
             f"codes-{shard:05d}-of-00006.parquet" for shard in range(6) if shard % count == number
         ]
@@ -68,15 +67,15 @@ def test_nothing_is_encoded_twice(encode, whole, tmp_path: Path, monkeypatch) ->
         write(self, number, rows)
 
     monkeypatch.setattr(Encoder, "_write", record)
-    encode(out, Part(0, 3))
-    encode(out, Part(0, 3))
-    encode(out, Part(0, 2))  # another number of parts: shards 0, 2 and 4, of which 0 is done
+    encode(out, (0, 3))
+    encode(out, (0, 3))
+    encode(out, (0, 2))  # another number of parts: shards 0, 2 and 4, of which 0 is done
     assert written == [0, 3, 2, 4]
     (out / "codes-00002-of-00006.parquet").write_bytes(b"PAR1 damaged")
     encode(out)
     assert written[4:] == [1, 2, 5]
     assert bytes_of(out) == whole
-    encode(out, Part(1, 2))
+    encode(out, (1, 2))
     assert len(written) == 7, "the shards of a complete manifest are not encoded again"
 
 
@@ -84,12 +83,12 @@ def test_a_part_of_other_images_is_refused_and_its_shards_are_not_used(
     encode, whole, tmp_path: Path, pictures: Path
 ) -> None:
     out = tmp_path / "out"
-    encode(out, Part(0, 2))
+    encode(out, (0, 2))
     record = out / "parts" / "codes-00000-of-00006.json"
     tree = json.loads(record.read_text())
     (pictures / "999.png").write_bytes((pictures / "002.png").read_bytes())
     with pytest.raises(FlatvqError, match="holds codes with images count 23, now 24"):
-        encode(out, Part(1, 2))
+        encode(out, (1, 2))
     (pictures / "999.png").unlink()
     # A part that was paused before it read manifest.json may record a shard of another encoding.
     (out / "codes-00000-of-00006.parquet").write_bytes((out / "codes-00002-of-00006.parquet").read_bytes())
@@ -115,7 +114,7 @@ def test_a_part_that_was_paused_until_the_encoding_was_complete_changes_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Encoder, "_write", paused)
         with pytest.raises(FlatvqError, match=r"took .* over while this process did not respond") as lost:
-            encode(out, Part(1, 2))
+            encode(out, (1, 2))
     assert lost.value.exit_code == 75
     assert list(out.glob("*.parquet")) == []
     encode(out)
@@ -134,7 +133,7 @@ def test_an_image_that_cannot_be_read_is_in_the_manifest(encode, tmp_path: Path,
     (pictures / "010.jpg").write_bytes(intact[:-60])
     encode(tmp_path / "whole")
     for number in range(6):  # one of them has no other images
-        encode(tmp_path / "out", Part(number, 6))
+        encode(tmp_path / "out", (number, 6))
     assert [name for name, _ in encode(tmp_path / "out").unreadable] == ["010.jpg"]
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
 
@@ -225,7 +224,6 @@ import os, signal, sys, time
 from pathlib import Path
 import flatvq
 from flatvq.codes import encode_images
-from flatvq.codes.parts import Part
 from flatvq.codes.encode import Encoder
 
 write = Encoder._write
@@ -234,7 +232,7 @@ def slow(self, number, rows):
     print(number, flush=True)
     time.sleep(60)
 Encoder._write = slow
-encode_images(flatvq.load(sys.argv[1]), sys.argv[2], sys.argv[3], shard_size=4, batch_size=3, part=Part(0, 2))
+encode_images(flatvq.load(sys.argv[1]), sys.argv[2], sys.argv[3], shard_size=4, batch_size=3, part=(0, 2))
 """
 
 
@@ -258,11 +256,11 @@ def test_a_killed_part_goes_on_where_it_was(
         out,
         shard_size=4,
         batch_size=3,
-        part=Part(0, 2),
+        part=(0, 2),
         progress=lambda *counts: shown.append(counts),
     )
     assert shown[0] == (4, 12)
     assert time.monotonic() - started < 30, "the lease of a process of this host that ended is free at once"
-    encode(out, Part(1, 2))
+    encode(out, (1, 2))
     encode(out)
     assert bytes_of(out) == whole

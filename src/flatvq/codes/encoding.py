@@ -49,7 +49,7 @@ def encode_images(
     white_level: int = 0,
     shard_size: int = 1000,
     batch_size: int = 64,
-    part: Part | None = None,
+    part: tuple[int, int] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CodeManifest:
     """Encode all images of a folder or a dataset to parquet shards, for the training of a generator.
@@ -71,8 +71,9 @@ def encode_images(
         white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
         shard_size: images of each shard.
         batch_size: images that the tokenizer encodes at a time. It can change the index of a near-tie.
-        part: encode the shards of this part alone, and leave manifest.json to a last call without `part`.
-            Calls for different parts can run at the same time, on any hosts that share the disk.
+        part: number and count, such as (0, 16) to (15, 16): encode the shards of this part alone, and leave
+            manifest.json to a last call without `part`. Calls for different parts can run at the same time,
+            on any hosts that share the disk.
         progress: called with the number of encoded images and of all images.
 
     Returns:
@@ -121,7 +122,7 @@ def encode_images(
             encoder.run(shards, {shard.name for shard in manifest.shards}, progress)
 
         if part is not None:
-            return encode_part(folder, started, part, encode)
+            return encode_part(folder, started, Part(*part), encode)
         manifest = encode_all(folder, started, encode)
     if not manifest.rows:
         name, reason = manifest.unreadable[0]

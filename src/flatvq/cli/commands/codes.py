@@ -141,7 +141,7 @@ def encode(
             white_level=white_level,
             shard_size=shard_size,
             batch_size=batch_size,
-            part=own,
+            part=(own.number, own.count) if own else None,
             progress=progress,
         )
     typer.echo(manifest.model_dump_json() if as_json else _summary(manifest, out))
