@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from flatvq.engines import waiting
 from flatvq.engines.engine import ENGINES
 from flatvq.errors import FlatvqError
 from flatvq.recipe import ClusterRecipe
+from flatvq.train.lease import newest_owner
 
 from .test_encode import bytes_of
 
@@ -264,3 +266,39 @@ def test_a_killed_part_goes_on_where_it_was(
     encode(out, (1, 2))
     encode(out)
     assert bytes_of(out) == whole
+
+
+STOPPED = """
+import sys, time
+from flatvq.cli.app import app
+import flatvq.cli.commands
+from flatvq.codes.encode import Encoder
+
+write = Encoder._write
+def slow(self, number, rows):
+    write(self, number, rows)
+    print(number, flush=True)
+    time.sleep(2)
+Encoder._write = slow
+app()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM")
+def test_a_part_that_is_asked_to_stop_leaves_its_lease_and_its_progress(
+    tokenizer_folder: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ["encode", str(tokenizer_folder), str(pictures), str(out), "--part", "0/1", "--shard-size", "4"]
+    with subprocess.Popen([sys.executable, "-c", STOPPED, *words], stdout=subprocess.PIPE) as stopped:
+        assert stopped.stdout is not None
+        assert stopped.stdout.readline() == b"0\n"
+        stopped.terminate()
+        assert stopped.wait(60) == 130
+    place = out / Part(0, 1).folder
+    owner = newest_owner(place)[1]
+    assert owner is not None
+    assert not owner.held
+    assert int((place / "progress").read_text()) in (1, 2)

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import typer
 
 from flatvq.cli.interrupts import STOPPED as STOPPED_CODE
+from flatvq.engines.jobs import require_engine
 from flatvq.errors import FlatvqError
 from flatvq.study import ClusterTrials, Plan, StudyData, StudyStopped, cancel_jobs
 from flatvq.study.scheduler import signals_raise_stopped
@@ -58,7 +59,11 @@ def cancel(kind: str, plan: Plan, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class ClusterCommand:
-    """What a command without a study does on a cluster."""
+    """What a command without a study does on a cluster.
+
+    Raises:
+        FlatvqError: if there is no such engine.
+    """
 
     kind: str
     """The name of the engine."""
@@ -66,6 +71,9 @@ class ClusterCommand:
     """Submit the jobs and return."""
     cancel: bool
     """End the jobs and return."""
+
+    def __post_init__(self) -> None:
+        require_engine(self.kind)
 
     def run(self, work: ClusterWork[T]) -> T | None:
         """Submit, wait for or cancel the jobs of some work, and say what happens.

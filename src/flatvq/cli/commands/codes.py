@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 
 from flatvq.cli.app import LONGEST_SIDE, AsJson, BatchSize, Device, Engine, TokenizerSpec
 from flatvq.cli.folders import with_home, writable
-from flatvq.cli.interrupts import STOPPED
+from flatvq.cli.interrupts import STOPPED, raise_interrupt
 from flatvq.errors import FlatvqError
 
 if TYPE_CHECKING:
@@ -188,9 +189,12 @@ def _summary(manifest: CodeManifest, out: Path) -> str:
 
 @contextmanager
 def _resumable() -> Iterator[None]:
-    """End with exit code 130 on Ctrl-C."""
+    """End with exit code 130 on Ctrl-C, and on SIGTERM, as a cluster sends it before it ends a job."""
+    before = signal.signal(signal.SIGTERM, raise_interrupt)
     try:
         yield
     except KeyboardInterrupt:
         typer.echo("Stopped. Run the same command to resume.", err=True)
         raise typer.Exit(STOPPED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
