@@ -297,7 +297,7 @@ def test_a_part_that_is_asked_to_stop_leaves_its_lease_and_its_progress(
         assert stopped.stdout.readline() == b"0\n"
         stopped.terminate()
         assert stopped.wait(60) == 130
-    place = out / Part(0, 1).folder
+    place = out / "parts" / "part-00000-of-00001"
     owner = newest_owner(place)[1]
     assert owner is not None
     assert not owner.held
