@@ -42,7 +42,7 @@ _FILES = 2000
 _ROUNDS = 8
 _COPIED = ("metrics.json", "status.json")
 _PROGRAMS = {
-    "sbatch": "name=$1; name=${name#--job-name=}; range=$2; last=${range#*-}; last=${last%%%*}\n"
+    "sbatch": "name=$1; name=${name#--job-name=}; last=${2#--array=0-}; last=${last%%%*}\n"
     'for ((i = 0; i <= last; i++)); do echo "$name|$i|PENDING"; done >> "$TABLE"\n',
     "squeue": 'cat "$TABLE"\n',
     "scontrol": "echo 'MaxArraySize = 1001'\n",
@@ -83,13 +83,15 @@ def measure(trials: int, place: Path) -> dict[str, float | int]:
     folder, table = place / "study", place / "table"
     table.touch()
     os.environ |= {"PATH": f"{_programs(place / 'bin')}:{os.environ['PATH']}", "TABLE": str(table)}
+    write_images(place / "images")
+    template = place / "template"
+    small = plan_study(_recipe(place, 2), "small")
+    prepare(small.trials[0], template, StudyData(small).identity)
+    run_trial(small.trials[0].recipe, template)
     before = _resident_mb()
     with _timed() as planning:
         plan = plan_study(_recipe(place, trials), "scale")
     data = StudyData(plan)
-    template = place / "template"
-    prepare(plan.trials[0], template, data.identity_of(plan.trials[0].recipe.arm))
-    run_trial(plan.trials[0].recipe, template)
     engine = ClusterTrials("slurm")
     with _timed() as submitting:
         engine.submit(plan, folder, data)
@@ -98,7 +100,7 @@ def measure(trials: int, place: Path) -> dict[str, float | int]:
         outcomes = engine(plan, folder, data, stub.go_on)
     if any(outcome.status != "done" for outcome in outcomes):
         sys.exit(f"scale: {next(outcome for outcome in outcomes if outcome.status != 'done')}")
-    count = len(plan.trials)
+    count, after = len(plan.trials), _resident_mb()
     return {
         "trials": count,
         "planning_seconds": round(planning[0], 2),
@@ -107,8 +109,8 @@ def measure(trials: int, place: Path) -> dict[str, float | int]:
         "polls": stub.polls,
         "waiting_seconds": round(waiting[0] - stub.seconds, 1),
         "waiting_ms_per_trial": round(1000 * (waiting[0] - stub.seconds) / count, 2),
-        "driver_mb_before": round(before),
-        "driver_mb": round(_peak_mb()),
+        "driver_mb": round(after),
+        "driver_kb_per_trial": round(1000 * (after - before) / count, 1),
         "status_rows": stub.rows,
         "status_seconds": round(stub.status_seconds, 2),
         "status_command_seconds": round(stub.command_seconds, 2),
@@ -194,7 +196,6 @@ def _survey(folder: Path) -> dict[str, float | int]:
 
 
 def _recipe(place: Path, trials: int) -> StudyRecipe:
-    write_images(place / "images")
     tree = {
         "data": {"source": "folder", "path": str(place / "images"), "crop": 16, "validation_share": 0.25},
         "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 8, "code_dim": 2}]},
@@ -228,10 +229,6 @@ def _timed() -> Iterator[list[float]]:
 def _resident_mb() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import flatvq
 from flatvq.codes import CodeManifest, encode_images
 from flatvq.codes.cluster import ClusterEncoding
 from flatvq.codes.encode import Encoder
-from flatvq.engines import waiting
 from flatvq.engines.engine import ENGINES
 from flatvq.errors import FlatvqError
 from flatvq.recipe import ClusterRecipe
@@ -147,7 +146,6 @@ def test_an_image_that_cannot_be_read_is_in_the_manifest(encode, tmp_path: Path,
 def machine(monkeypatch) -> Machine:
     machine = Machine()
     monkeypatch.setitem(ENGINES._entries, "machine", lambda recipe: machine)
-    monkeypatch.setattr(waiting, "_WATCH_SECONDS", 0.0)
     return machine
 
 
@@ -160,7 +158,7 @@ def test_an_encoding_on_a_cluster_has_the_bytes_of_one_process(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     options = ("--shard-size", 9, "--batch-size", 4, "--size", 40, "--crop", 32)
     words = ("encode", tokenizer_folder, pictures, "codes", *options)
-    on = (*words, "--on", "machine", "--set", "cluster.poll_seconds=0.01")
+    on = (*words, "--on", "machine", "--set", "cluster.poll_seconds=0.5")
     code, output, errors = run_flatvq(*on, "--parts", 2, "--detach")
     assert (code, errors) == (0, "")
     assert output.startswith("Submitted: 2 jobs. ")
