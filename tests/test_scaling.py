@@ -57,6 +57,7 @@ SCALE = record("scale.json")
         f"{SCALE['submission_ms_per_trial']:.1f} ms",
         f"{SCALE['waiting_ms_per_trial']:.1f} ms",
         f"{SCALE['driver_mb']:,} MB",
+        f"{SCALE['driver_kb_per_trial']:.1f} KB for each trial",
         f"{SCALE['status_seconds']:.1f} s",
         f"{SCALE['status_command_seconds']:.1f} s",
         f"{SCALE['survey_ms_per_file']:.2f} ms",
