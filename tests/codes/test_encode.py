@@ -322,7 +322,7 @@ def encode(out, fatal=0):
             def dying(function):
                 def call(*arguments, **options):
                     nonlocal calls
-                    calls += 1
+                    calls += not str(arguments[0]).rpartition("/")[2].startswith(".owner.json")  # heartbeats
                     if calls == fatal:
                         os.kill(os.getpid(), signal.SIGKILL)
                     return function(*arguments, **options)

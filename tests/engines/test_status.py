@@ -9,6 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from flatvq.recipe import load_recipe
+from flatvq.study import StudyData, plan_study, run_trials
+from flatvq.study.scheduler import Scheduler
 from flatvq.train.lease import Owner, _this_process
 
 ELSEWHERE = Owner("node7", 1, "another machine", "1")
@@ -83,3 +86,19 @@ def test_a_folder_without_trials_is_refused(tmp_path: Path, run_flatvq) -> None:
     code, _, errors = run_flatvq("status", tmp_path)
     assert (code, errors.count("\n")) == (2, 1)
     assert "holds no trials" in errors
+
+
+def test_trials_that_have_not_started_have_a_row(tmp_path: Path, monkeypatch, run_flatvq) -> None:
+    plan = plan_study(load_recipe("photographs", ["seeds=[0, 1]", "looks=[1, 2]"]), "photographs")
+    shown = []
+
+    def show(scheduler: Scheduler, start_next: object, watch: object) -> None:
+        shown.append(json.loads(run_flatvq("status", tmp_path, "--json")[1])["trials"])
+
+    monkeypatch.setattr(Scheduler, "run", show)
+    for look in (1, 2):
+        run_trials(plan, tmp_path, StudyData(plan), lambda progress: None, look)
+    arms = sorted(arm.name for arm in plan.arms)
+    for look, rows in enumerate(shown, start=1):
+        assert [(row["arm"], row["seed"]) for row in rows] == [(arm, n) for arm in arms for n in range(look)]
+        assert {row["state"] for row in rows} == {"waiting"}

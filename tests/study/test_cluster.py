@@ -10,7 +10,7 @@ import pytest
 from flatvq.engines.attempts import _append
 from flatvq.engines.engine import ENGINES, State, Unit
 from flatvq.errors import FlatvqError
-from flatvq.recipe import ClusterRecipe, load_recipe, with_cluster_of_user
+from flatvq.recipe import ClusterRecipe, load_cluster, load_recipe, with_cluster_of_user
 from flatvq.study import (
     ClusterTrials,
     Outcome,
@@ -141,7 +141,7 @@ def test_failures_are_tried_again_or_named(engine, plan, data, tmp_path: Path) -
     assert {outcomes[folder].status for folder in (killed, *others)} == {"done"}
     assert outcomes[invalid].error == "no folder at 'x': check data.path"
     assert outcomes[cancelled].error == "its job was cancelled"
-    assert outcomes[never].error.startswith("its job ended before the trial started; see ")
+    assert outcomes[never].error.startswith("its job ended before its command started; see ")
     assert len(engine.folders()) == len(plan.trials) + 1
 
     # The user runs the command again: failed trials get new jobs, and their earlier failures count no more.
@@ -173,7 +173,7 @@ def test_a_submission_that_was_recorded_but_not_made_is_made_again(
     engine.steps = [end_all] * 10
     errors = {outcome.error for outcome in _run(plan, tmp_path, data) if outcome.status == "failed"}
     assert len(units) == 3
-    assert all(error.startswith("its job ended before the trial started") for error in errors)
+    assert all(error.startswith("its job ended before its command started") for error in errors)
 
 
 def test_ctrl_c_leaves_the_jobs(engine, plan, data, tmp_path: Path) -> None:
@@ -228,6 +228,41 @@ def test_the_settings_of_the_user_complete_those_of_the_recipe(tmp_path: Path, m
 def test_values_that_would_break_a_job_script_are_refused(override: str) -> None:
     with pytest.raises(FlatvqError, match="cluster"):
         load_recipe("photographs", [override])
+
+
+@pytest.mark.parametrize(
+    ("keys", "fault"),
+    [
+        ({"time_limit": 2}, "time_limit=2 (120 seconds) is not longer than stop_seconds=120"),
+        ({"time_limit": "1:30"}, "time_limit=1:30 (90 seconds) is not longer than stop_seconds=120"),
+        ({"time_limit": "0-1", "stop_seconds": 3600}, "time_limit=0-1 (3600 seconds) is not longer than"),
+        ({"cpus": 1, "gpus_per_trial": 4}, "cpus=1 is less than gpus_per_trial=4"),
+        ({"options": ["--time=9"]}, "options contains '--time=9', which flatvq sets by time_limit"),
+        ({"options": ["-a 0-3"]}, "options contains '-a 0-3', which flatvq sets itself"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(keys, fault: str, tmp_path: Path, monkeypatch) -> None:
+    overrides = [f"cluster.{key}={value}" for key, value in keys.items()]
+    for load in (load_cluster, lambda overrides: load_recipe("photographs", overrides)):
+        with pytest.raises(FlatvqError) as refused:
+            load(overrides)
+        assert str(refused.value).startswith(fault)
+        assert "override" in refused.value.remedy
+    # One value is in the file of the user, and the other in the recipe.
+    first, *others = overrides
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "flatvq").mkdir()
+    (tmp_path / "flatvq" / "cluster.yaml").write_text(
+        "".join(f"{key}: {value}\n" for key, value in list(keys.items())[1:])
+    )
+    if others:
+        with pytest.raises(FlatvqError, match=r"change it in '.*cluster\.yaml' or the section cluster"):
+            with_cluster_of_user(load_recipe("photographs", [first]))
+
+
+@pytest.mark.parametrize("limit", ["", "0", "3", "2:01", "0:02:01", "1-0", "0-0:3"])
+def test_a_time_limit_longer_than_the_stop_is_accepted(limit: str) -> None:
+    assert ClusterRecipe(time_limit=limit).time_limit == limit
 
 
 def test_options_of_a_cluster_need_one(run_flatvq, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "AsJson",
     "BatchSize",
     "Device",
+    "Engine",
     "Overrides",
     "RecipeName",
     "RunFolder",
@@ -89,6 +90,12 @@ TokenizerSpec = Annotated[
         help="Folder of a finished run or of a tokenizer, a pretrained tokenizer such as flatvq-f4, a "
         "repository OWNER/NAME on the Hugging Face hub, or a tokenizer of another library, such as "
         "diffusers:PATH.",
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--on", metavar="ENGINE", help="Where it runs: local, slurm or ray. See docs/how-to/cluster.md."
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, max=1_000_000, help="Images per forward pass.")]

@@ -1,16 +1,24 @@
-"""`flatvq study --on ENGINE`: the options of a cluster, and submitting, waiting and cancelling."""
+"""Commands on a cluster (`--on ENGINE`): their options, and submitting, waiting and cancelling."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import typer
 
+from flatvq.cli.interrupts import STOPPED as STOPPED_CODE
+from flatvq.engines.jobs import require_engine
 from flatvq.errors import FlatvqError
-from flatvq.study import ClusterTrials, Plan, StudyData, cancel_jobs
+from flatvq.study import ClusterTrials, Plan, StudyData, StudyStopped, cancel_jobs
+from flatvq.study.scheduler import signals_raise_stopped
 
-__all__ = ["STOPPED", "cancel", "overrides", "require_cluster", "submit"]
+__all__ = ["STOPPED", "ClusterCommand", "ClusterWork", "cancel", "overrides", "require_cluster", "submit"]
 
+T = TypeVar("T", covariant=True)
 
 STOPPED = "Stopped waiting. The jobs go on: run the same command to wait again, or add --cancel to end them."
 """The message after Ctrl-C."""
@@ -25,7 +33,7 @@ def require_cluster(on: str, **options: object) -> None:
     """Refuse options of a cluster without one.
 
     Raises:
-        FlatvqError: if such an option is given and trials run on this machine.
+        FlatvqError: if such an option is given and the command runs on this machine.
     """
     given = next((name for name, value in options.items() if value is not None and value is not False), None)
     if on == "local" and given:
@@ -47,3 +55,68 @@ def cancel(kind: str, plan: Plan, folder: Path) -> None:
     typer.echo(
         f"Cancelled: {count} trials. They wrote checkpoints; the same command without --cancel resumes."
     )
+
+
+@dataclass(frozen=True)
+class ClusterCommand:
+    """What a command without a study does on a cluster.
+
+    Raises:
+        FlatvqError: if there is no such engine.
+    """
+
+    kind: str
+    """The name of the engine."""
+    detach: bool
+    """Submit the jobs and return."""
+    cancel: bool
+    """End the jobs and return."""
+
+    def __post_init__(self) -> None:
+        require_engine(self.kind)
+
+    def run(self, work: ClusterWork[T]) -> T | None:
+        """Submit, wait for or cancel the jobs of some work, and say what happens.
+
+        Returns:
+            The result of the work; None if the jobs were only submitted or cancelled.
+        """
+        if self.cancel:
+            typer.echo(f"Cancelled: {work.cancel()} jobs. The same command without --cancel resumes.")
+            return None
+        if self.detach:
+            again = "Run the same command without --detach to wait for them and finish."
+            typer.echo(f"Submitted: {work.submit()} jobs. {again}")
+            return None
+        try:
+            with signals_raise_stopped():
+                return work.run(_UnitLines())
+        except StudyStopped:
+            typer.echo(STOPPED, err=True)
+            raise typer.Exit(STOPPED_CODE) from None
+
+
+class ClusterWork(Protocol[T]):
+    """Work that is divided into jobs."""
+
+    def submit(self) -> int:
+        """Submit the missing jobs; return their number."""
+
+    def run(self, watch: Callable[[Counter[str]], None]) -> T:
+        """Run all jobs to their end; return the result."""
+
+    def cancel(self) -> int:
+        """End all jobs; return their number."""
+
+
+class _UnitLines:
+    """Prints a line when the number of jobs in a state changes."""
+
+    def __init__(self) -> None:
+        self.last = ""
+
+    def __call__(self, counts: Counter[str]) -> None:
+        line = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        if line and line != self.last:
+            self.last = line
+            typer.echo(f"jobs: {line}", err=True)

@@ -5,61 +5,133 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flatvq.cli import tables
+from flatvq.cli.cluster import ClusterCommand
 from flatvq.cli.folders import default_folder, writable
 from flatvq.cli.plan_tables import show_plan
 from flatvq.cli.progress import study_progress
 from flatvq.cli.tables import console
 from flatvq.data.reasons import printable
+from flatvq.engines.jobs import has_jobs
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.files import write_text
-from flatvq.recipe import StudyRecipe, load_recipe
+from flatvq.recipe import StudyRecipe, load_recipe, with_cluster_of_user
 from flatvq.records import Comparison, Study, load_search
 from flatvq.report import tuning_sentence, write_report, write_tuning
-from flatvq.study import Outcome, StudyData, plan_study, planned_trial, run_look
+from flatvq.study import ClusterTrials, Outcome, StudyData, plan_study, planned_trial, run_look
 from flatvq.study.devices import workers_for
 from flatvq.train.identity import Identity
 
-__all__ = ["search_and_confirm"]
+if TYPE_CHECKING:
+    from flatvq.tune import SearchSettings
+
+__all__ = ["SearchCommand", "search_and_confirm", "work"]
 
 _LINE_EVERY_SECONDS = 30.0
 
 
+@dataclass(frozen=True)
+class SearchCommand:
+    """A search, as the options of `flatvq tune` describe it."""
+
+    name: str
+    """Name or path of the recipe."""
+    arm: str
+    """The incumbent; empty for the reference arm."""
+    out: Path | None
+    """Folder of the search; None for the default."""
+    storage: str | None
+    """URL of a database; None for a file in the folder."""
+    overrides: Sequence[str]
+    """Overrides of the recipe."""
+
+    def opened(self) -> tuple[StudyRecipe, SearchSettings, Path]:
+        """Return the recipe, the settings of the search and its folder.
+
+        Raises:
+            FlatvqError: if Optuna is missing, or the recipe or the arm is not valid.
+        """
+        try:
+            from flatvq import tune
+        except ImportError:
+            raise MissingExtraError("searches", "Optuna", extra="tune") from None
+        recipe = with_cluster_of_user(load_recipe(self.name, self.overrides))
+        incumbent = planned_trial(recipe, self.arm or recipe.match.reference, recipe.seeds[0])
+        space = recipe.tune.space or tune.space_of(incumbent)
+        name = f"{Path(self.name).stem}-{incumbent.arm}"
+        settings = tune.SearchSettings(name, incumbent, recipe.tune, space)
+        tune.check_space(settings.base, space)
+        return recipe, settings, writable(self.out or default_folder("tunes", self.name, incumbent.arm))
+
+    def words(self, folder: Path) -> tuple[str, ...]:
+        """Return the module and the arguments of a worker, without its number."""
+        words = ["flatvq", "tune", self.name, "--arm", self.arm, "--out", str(folder.resolve())]
+        words += ["--storage", self.storage] if self.storage is not None else []
+        return (*words, *(word for override in self.overrides for word in ("--set", override)))
+
+
+def work(command: SearchCommand, worker: int) -> None:
+    """Run trials as one of several workers.
+
+    Args:
+        command: the search.
+        worker: the number of the worker, from 0.
+
+    Raises:
+        FlatvqError: if the recipe, the arm or the storage is not valid.
+        BusyError: if another process is this worker.
+        StudyStopped: on Ctrl-C or SIGTERM.
+    """
+    recipe, settings, folder = command.opened()
+    from flatvq import tune
+
+    ended = tune.run_worker(settings, folder, command.storage, worker, recipe.cluster.cpus or None)
+    console.print(
+        f"{ended} trials ended in worker {worker}. The same command without --worker confirms the best."
+    )
+
+
 def search_and_confirm(
-    name: str, arm: str, out: Path | None, storage: str | None, overrides: Sequence[str]
+    command: SearchCommand, on: ClusterCommand | None = None, workers: int | None = None
 ) -> bool:
     """Search hyper-parameters, confirm the winner, and write `tune.json`, `tuned.yaml` and the reports.
 
     Args:
-        name: name or path of the recipe.
-        arm: the incumbent; empty for the reference arm.
-        out: folder of the search; None for the default.
-        storage: URL of a database; None for a file in the folder.
-        overrides: overrides of the recipe.
+        command: the search.
+        on: what to do on a cluster; None to search on this machine.
+        workers: the number of workers on the cluster; None for as many as may run at a time.
 
     Returns:
-        Whether winner and incumbent could be compared; False if too many of their trials failed.
+        Whether winner and incumbent could be compared; False if too many of their trials failed. Also True if
+        jobs were only submitted or cancelled.
 
     Raises:
         FlatvqError: if the recipe, the arm or the storage is not valid, or no trial finished.
         StudyStopped: on Ctrl-C or SIGTERM.
     """
-    try:
-        from flatvq import tune
-    except ImportError:
-        raise MissingExtraError("searches", "Optuna", extra="tune") from None
-    recipe = load_recipe(name, overrides)
-    incumbent = planned_trial(recipe, arm or recipe.match.reference, recipe.seeds[0])
-    space = recipe.tune.space or tune.space_of(incumbent)
-    settings = tune.SearchSettings(f"{Path(name).stem}-{incumbent.arm}", incumbent, recipe.tune, space)
-    tune.check_space(settings.base, space)
-    folder = writable(out or default_folder("tunes", name, incumbent.arm))
-    with tune.storage_errors(storage):
-        search = tune.Search(settings, folder, tune.open_storage(folder, storage))
-        search.run(workers_for(recipe, recipe.tune.trials), _Lines(recipe.tune.trials).show)
+    recipe, settings, folder = command.opened()
+    from flatvq import tune
+
+    trials = recipe.tune.trials
+    if on is None and has_jobs(folder):
+        raise FlatvqError(
+            f"the search '{folder}' has jobs", "add --on and the engine, with --cancel to end them"
+        )
+    if on is not None:
+        (folder / "workers").mkdir(exist_ok=True)  # so that the journal has a lock that all hosts see
+    with tune.storage_errors(command.storage):
+        search = tune.Search(settings, folder, tune.open_storage(folder, command.storage))
+        if on is None:
+            search.run(workers_for(recipe, trials), _Lines(trials).show)
+        else:
+            count = min(workers or recipe.cluster.max_running, trials)
+            on_cluster = tune.ClusterSearch(on.kind, recipe.cluster, search, command.words(folder), count)
+            if on.run(on_cluster) is None:
+                return True
         best = tune.best_of(search)
         record = tune.tune_record(search)
     tune.write_record(folder, record, None)
@@ -69,7 +141,7 @@ def search_and_confirm(
         what = f"no trial of '{folder}' finished; the last one {state[last.state]} ({last.reason})"
         raise FlatvqError(what, "increase tune.length, train.steps or tune.trials")
     confirming = tune.confirming_study(settings, best.params, recipe)
-    study = _confirm(confirming, folder / "confirm", search.identity)
+    study = _confirm(confirming, folder / "confirm", search.identity, on.kind if on else None)
     (comparison,) = study.comparisons or [None]
     tune.write_record(folder, record, comparison)
     _write_recipe(folder / "tuned.yaml", load_search(folder).confirmed)
@@ -77,7 +149,7 @@ def search_and_confirm(
     return comparison is not None
 
 
-def _confirm(recipe: StudyRecipe, folder: Path, identity: Identity) -> Study:
+def _confirm(recipe: StudyRecipe, folder: Path, identity: Identity, kind: str | None) -> Study:
     plan = plan_study(recipe, "confirm")
     show_plan(plan)
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +158,8 @@ def _confirm(recipe: StudyRecipe, folder: Path, identity: Identity) -> Study:
         raise mismatch.error(f"the search '{folder.parent}' was", "choose another --out")
     data.check(folder, "choose another --out")
     with study_progress(plan) as show:
-        result = run_look(plan, plan.recipe.looks[-1], folder, data, show)
+        train = ClusterTrials(kind) if kind else None
+        result = run_look(plan, plan.recipe.looks[-1], folder, data, show, train)
     tables.show_failures(result.outcomes)
     tables.show_study(result.study)
     write_report(folder)

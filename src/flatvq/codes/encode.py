@@ -1,9 +1,9 @@
-"""Encodes images to shards of codes: decoding, encoding and writing overlap, and a killed encoding resumes.
+"""Encodes images to shards of codes: decoding, encoding and writing overlap.
 
     threads          images of files ──▶ uint8 pixels     (a bounded number ahead)
     one thread       pixels ──▶ batches                   (of one shard and one size)
     this thread      batches ──▶ indices                  (the model, in float32)
-    one thread       indices ──▶ shard, manifest.json     (atomic, in order)
+    one thread       indices ──▶ shard, its record        (atomic, in order)
 
 A shard depends on its images, the tokenizer and the settings alone. Batches never span two shards, so a
 resumed encoding repeats the same computations.
@@ -11,7 +11,7 @@ resumed encoding repeats the same computations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from flatvq.codes.ahead import bounded_map, iterate_ahead
 from flatvq.codes.arithmetic import float32_arithmetic, require_float32
-from flatvq.codes.manifest import CodeManifest, Shard, Unreadable, digest_of, shard_name, write_manifest
+from flatvq.codes.manifest import CodeManifest, Shard, Unreadable, digest_of, shard_name
 from flatvq.codes.shards import Row, index_dtype, shard_bytes
 from flatvq.data import ImageSet, Region, UnreadableImageError
 from flatvq.data.manifest import decoding_threads
@@ -38,6 +38,8 @@ from flatvq.model.pixels import with_channels
 from flatvq.tokenizers import Tokenizer
 
 __all__ = ["Encoder"]
+
+Progress = Callable[[int, int], None]
 
 # Batches that are ready before the model needs them.
 _BATCHES_AHEAD = 2
@@ -54,7 +56,7 @@ class _Batch(NamedTuple):
 
 @dataclass
 class Encoder:
-    """Encodes the images of a manifest that are not encoded yet."""
+    """Encodes shards of the images of a manifest."""
 
     tokenizer: Tokenizer
     """The tokenizer, in eval mode."""
@@ -67,23 +69,21 @@ class Encoder:
     folder: Path
     """The folder of the shards."""
     manifest: CodeManifest
-    """What is encoded, and the shards that are complete."""
+    """What is encoded."""
+    record: Callable[[Shard], None]
+    """Called with each shard that is complete, in a thread."""
 
-    def run(self, progress: Callable[[int, int], None]) -> CodeManifest:
-        """Encode the missing shards.
+    def run(self, shards: Sequence[int], complete: Container[str], progress: Progress) -> None:
+        """Encode the shards of some numbers that are not complete.
 
         Args:
-            progress: called with the number of images that are done and of all images.
-
-        Returns:
-            The manifest with all shards.
+            shards: the numbers, in order.
+            complete: the names of shards that are complete.
+            progress: called with the number of images of these shards that are done, and of all.
         """
         require_float32(self.tokenizer)
-        complete = {shard.name for shard in self.manifest.shards}
-        missing = [
-            number for number in range(self.manifest.shard_count) if self._name(number) not in complete
-        ]
-        total = self.manifest.images.count
+        missing = [number for number in shards if self._name(number) not in complete]
+        total = sum(len(self.manifest.indices_of(number)) for number in shards)
         done = total - sum(len(self.manifest.indices_of(number)) for number in missing)
         progress(done, total)
         with (
@@ -107,7 +107,6 @@ class Encoder:
             if writing is not None:
                 writing.result()
         progress(total, total)
-        return self.manifest
 
     def _name(self, number: int) -> str:
         return shard_name(number, self.manifest.shard_count)
@@ -161,7 +160,7 @@ class Encoder:
         return arrays
 
     def _write(self, number: int, rows: Sequence[Row]) -> None:
-        """Write a shard, then the manifest that lists it."""
+        """Write a shard, then its record."""
         settings = self.manifest.settings
         content = shard_bytes(rows, self.tokenizer.levels, settings.row_group_size)
         write_bytes(self.folder / self._name(number), content)
@@ -176,6 +175,4 @@ class Encoder:
             sha256=digest_of(content),
             unreadable=tuple(Unreadable(name=name, reason=reason) for name, reason in unreadable),
         )
-        shards = sorted((*self.manifest.shards, shard), key=lambda each: each.name)
-        self.manifest = self.manifest.model_copy(update={"shards": tuple(shards)})
-        write_manifest(self.folder, self.manifest)
+        self.record(shard)

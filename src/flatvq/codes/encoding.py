@@ -1,8 +1,8 @@
-"""Encodes a folder of images or a dataset: opens the images, starts or resumes, and runs."""
+"""Encodes a folder of images or a dataset, or a part of it: opens the images, starts or resumes, and runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from torch import nn
 from flatvq.codes.arithmetic import ARITHMETIC
 from flatvq.codes.encode import Encoder
 from flatvq.codes.manifest import (
-    NAME,
     CodeManifest,
     ImagesRecord,
     Level,
@@ -22,9 +21,9 @@ from flatvq.codes.manifest import (
     Shard,
     TokenizerRecord,
     digest_of,
-    read_manifest,
-    write_manifest,
 )
+from flatvq.codes.parts import Part
+from flatvq.codes.resuming import encode_all, encode_part
 from flatvq.codes.shards import ROW_GROUP_SIZE
 from flatvq.data import OpenedFolder, open_folder
 from flatvq.errors import FlatvqError
@@ -32,7 +31,6 @@ from flatvq.model.mode import eval_mode
 from flatvq.recipe import DataRecipe
 from flatvq.records.run import FileRecord
 from flatvq.tokenizers import Preprocess, Tokenizer
-from flatvq.train.lock import locked
 from flatvq.versions import VERSION
 
 __all__ = ["device_of", "encode_images"]
@@ -51,6 +49,7 @@ def encode_images(
     white_level: int = 0,
     shard_size: int = 1000,
     batch_size: int = 64,
+    part: tuple[int, int] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CodeManifest:
     """Encode all images of a folder or a dataset to parquet shards, for the training of a generator.
@@ -72,14 +71,18 @@ def encode_images(
         white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
         shard_size: images of each shard.
         batch_size: images that the tokenizer encodes at a time. It can change the index of a near-tie.
+        part: number and count, such as (0, 16) to (15, 16): encode the shards of this part alone, and leave
+            manifest.json to a last call without `part`. Calls for different parts can run at the same time,
+            on any hosts that share the disk.
         progress: called with the number of encoded images and of all images.
 
     Returns:
-        The content of manifest.json.
+        The content of manifest.json. With `part`, its shards are those of the part.
 
     Raises:
         FlatvqError: if no image can be read, or `out` holds codes of another tokenizer, other images or other
             settings.
+        BusyError: if another process encodes the same images, or the same part, into `out`.
 
     Example:
         >>> import tempfile
@@ -110,10 +113,17 @@ def encode_images(
         opened = open_folder(images, smallest, size.resize, white_level, cache_mib=0)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, timeout=1, activity="encoding"), eval_mode(_module(tokenizer)):
-        manifest = _started(folder, _manifest(tokenizer, size, opened, settings))
-        encoder = Encoder(tokenizer, opened.images, size.crop, device_of(tokenizer), folder, manifest)
-        manifest = encoder.run(progress)
+    started = _manifest(tokenizer, size, opened, settings)
+    with eval_mode(_module(tokenizer)):
+
+        def encode(manifest: CodeManifest, record: Callable[[Shard], None], shards: Sequence[int]) -> None:
+            device = device_of(tokenizer)
+            encoder = Encoder(tokenizer, opened.images, size.crop, device, folder, manifest, record)
+            encoder.run(shards, {shard.name for shard in manifest.shards}, progress)
+
+        if part is not None:
+            return encode_part(folder, started, Part(*part), encode)
+        manifest = encode_all(folder, started, encode)
     if not manifest.rows:
         name, reason = manifest.unreadable[0]
         what = f"none of the {manifest.images.count} images can be read, such as '{name}' ({reason})"
@@ -172,24 +182,3 @@ def _manifest(
             FileRecord(**asdict(file)) for file in opened.file_statuses if file.status != "converted"
         ),
     )
-
-
-def _started(folder: Path, manifest: CodeManifest) -> CodeManifest:
-    """Start in an empty folder, or return the manifest of an interrupted encoding with its intact shards."""
-    if not (folder / NAME).exists():
-        if stray := next(folder.glob("codes-*.parquet"), None):
-            raise FlatvqError(f"'{folder}' holds {stray.name} and no {NAME}", "choose another folder")
-        write_manifest(folder, manifest)
-        return manifest
-    stored = read_manifest(folder)
-    if difference := stored.difference(manifest):
-        what = f"'{folder}' holds codes with {difference}"
-        raise FlatvqError(what, "encode with what it was started with, or choose another folder")
-    return stored.model_copy(update={"shards": tuple(_intact(folder, stored.shards))})
-
-
-def _intact(folder: Path, shards: Iterable[Shard]) -> Iterable[Shard]:
-    for shard in shards:
-        path = folder / shard.name
-        if path.is_file() and digest_of(path.read_bytes()) == shard.sha256:
-            yield shard

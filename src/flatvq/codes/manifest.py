@@ -135,6 +135,11 @@ class CodeManifest(Record):
         late = [(image.name, image.reason) for shard in self.shards for image in shard.unreadable]
         return early + late
 
+    @property
+    def decisive(self) -> CodeManifest:
+        """The same without shards and skipped files: what decides the shards."""
+        return self.model_copy(update={"files": (), "shards": ()})
+
     def indices_of(self, shard: int) -> range:
         """Return the indices of the images of a shard."""
         size = self.settings.shard_size
@@ -142,9 +147,7 @@ class CodeManifest(Record):
 
     def difference(self, other: CodeManifest) -> str | None:
         """Describe the first difference in what decides the shards; None if there is none."""
-        ours, theirs = (
-            each.model_dump(mode="json", exclude={"files", "format", "shards"}) for each in (self, other)
-        )
+        ours, theirs = (each.decisive.model_dump(mode="json") for each in (self, other))
         for section, values in ours.items():
             if values != theirs[section]:
                 return _difference(section, values, theirs[section])

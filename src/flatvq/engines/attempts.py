@@ -2,6 +2,7 @@
 
     FOLDER/attempts.jsonl   an object per event: submitted, start or end
     FOLDER/log.txt          the output of the command
+    FOLDER/progress         written by a command without checkpoints: a number that grows as it makes progress
 
 A unit is tried again if it was stopped, killed or lost with its host, but not if its input is invalid, if it
 failed twice in the same way without progress in between, or if it failed as often as the limit. Engines on
@@ -44,9 +45,9 @@ class Attempt:
     start: float
     """On the clock of the host, in seconds."""
     first_step: int
-    """The newest checkpoint at its start."""
+    """The newest checkpoint, or the number in `progress`, at its start."""
     last_step: int
-    """The newest checkpoint at its end."""
+    """The same at its end."""
     end: float | None = None
     code: int | None = None
     """None if the attempt runs, or its host ended before it could record the end."""
@@ -106,7 +107,7 @@ def attempts_of(folder: Path) -> Attempts:
             latest[-1]["last_step"] = event["step"]
             seconds += max(0.0, event["time"] - latest[-1]["start"])
     if latest and "code" not in latest[-1]:
-        latest[-1]["last_step"] = _checkpoint(folder)
+        latest[-1]["last_step"] = _progress(folder)
     return Attempts(total, tuple(Attempt(**each) for each in latest), seconds, submitted)
 
 
@@ -157,10 +158,10 @@ def run(folder: Path, command: list[str], limit: int) -> int:
         sys.stderr.write(f"flatvq: not tried again: {reason}\n")
         return 1
     job = _job()
-    _append(folder, event="start", host=socket.gethostname(), job=job, step=_checkpoint(folder))
+    _append(folder, event="start", host=socket.gethostname(), job=job, step=_progress(folder))
     code = _wait_for(folder, command)
     error = None if code == 0 else _error(folder, code)
-    _append(folder, event="end", job=job, step=_checkpoint(folder), code=code, error=error)
+    _append(folder, event="end", job=job, step=_progress(folder), code=code, error=error)
     if code == 0:
         return 0
     again = why_not_again(attempts_of(folder).latest, limit) is None
@@ -205,13 +206,15 @@ def _job() -> str:
     return f"{array}_{task}" if array else os.environ.get("RAY_JOB_ID", "")
 
 
-def _checkpoint(folder: Path) -> int:
-    """Return the step of the newest checkpoint; 0 if there is none."""
+def _progress(folder: Path) -> int:
+    """Return the step of the newest checkpoint, or the number in the file `progress`; 0 without either."""
     with suppress(FileNotFoundError):
         names = [path.name for path in (folder / "checkpoints").iterdir()]
         return max(
             (int(name[5:]) for name in names if name[:5] == "step-" and name[5:].isdecimal()), default=0
         )
+    with suppress(OSError, ValueError):
+        return int((folder / "progress").read_text())
     return 0
 
 

@@ -48,9 +48,7 @@ class TrialState:
 
 
 def trial_states(study: Path) -> list[TrialState]:
-    """Read the states of all trials that have a folder.
-
-    Trials on a cluster have one from when they are submitted, others from when they start.
+    """Read the states of all trials that have a folder: those up to the look that runs or has run.
 
     Args:
         study: the folder of the study.

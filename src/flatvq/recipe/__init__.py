@@ -8,7 +8,14 @@ from flatvq.deprecation import renamed_exports
 from flatvq.recipe.cluster import ClusterRecipe
 from flatvq.recipe.data import DataRecipe
 from flatvq.recipe.extensions import HIERARCHIES, SOURCES
-from flatvq.recipe.files import load_recipe, load_trial, recipe_text, shipped_recipes, with_cluster_of_user
+from flatvq.recipe.files import (
+    load_cluster,
+    load_recipe,
+    load_trial,
+    recipe_text,
+    shipped_recipes,
+    with_cluster_of_user,
+)
 from flatvq.recipe.quantizers import QUANTIZERS, QuantizerKind
 from flatvq.recipe.reading import merge, parse, set_key
 from flatvq.recipe.sections import (
@@ -56,6 +63,7 @@ __all__ = [
     "TuneRecipe",
     "UpdateRecipe",
     "dump_yaml",
+    "load_cluster",
     "load_recipe",
     "load_trial",
     "merge",

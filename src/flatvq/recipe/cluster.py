@@ -1,10 +1,11 @@
-"""How the trials of a study run on a cluster. Nothing here changes a result or the identity of a study."""
+"""How jobs run on a cluster. Nothing here changes a result or the identity of a study."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from flatvq.recipe.section import Section
 
@@ -24,9 +25,16 @@ _TimeLimit = Annotated[
     str, BeforeValidator(_as_text), StringConstraints(pattern=r"^(\d+(-\d+)?(:\d+){0,2})?$", max_length=32)
 ]
 
+# Options of sbatch that flatvq gives itself, and the key to set instead.
+_KEYS = {"--time": "time_limit", "-t": "time_limit", "--nodes": "nodes", "-N": "nodes"}
+_OWN = (
+    *("--array", "-a", "--job-name", "-J", "--output", "-o", "--chdir", "-D", "--open-mode", "--signal"),
+    *("--requeue", "--no-requeue", "--ntasks", "-n", "--ntasks-per-node", "--wrap", "--wait", "-W"),
+)
+
 
 class ClusterRecipe(Section):
-    """How the trials run on a cluster (`flatvq study --on slurm`). It is no part of the study's identity."""
+    """How jobs run on a cluster (`flatvq study --on slurm`). It is no part of the identity of a study."""
 
     gpus_per_trial: int = Field(1, ge=0, le=1024)
     """GPUs of a trial on each of its nodes. With more than one, as many processes share each batch."""
@@ -42,7 +50,7 @@ class ClusterRecipe(Section):
     and is queued again. Empty: the limit of the partition."""
     stop_seconds: int = Field(120, ge=1, le=65_535)
     """Seconds before the time limit at which a trial is asked to write a checkpoint and end. The time limit
-    must leave a trial some minutes before that to start and train."""
+    must be longer, and leave a trial some minutes to start and train."""
     max_running: int = Field(64, ge=1, le=1_000_000)
     """Largest number of trials that run at a time."""
     attempts: int = Field(3, ge=1, le=1000)
@@ -62,3 +70,42 @@ class ClusterRecipe(Section):
     """Seconds between two questions to the cluster."""
     address: _Word = ""
     """Address of the head of a Ray cluster, `HOST:PORT`. Empty: the environment variable RAY_ADDRESS."""
+
+    @model_validator(mode="after")
+    def _time_limit_leaves_time(self) -> Self:
+        seconds = _seconds(self.time_limit)
+        if 0 < seconds <= self.stop_seconds:  # 0 is no limit
+            limit = f"time_limit={self.time_limit} ({seconds} seconds)"
+            raise ValueError(f"{limit} is not longer than stop_seconds={self.stop_seconds}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_process_has_a_core(self) -> Self:
+        if 0 < self.cpus < self.gpus_per_trial:
+            raise ValueError(f"cpus={self.cpus} is less than gpus_per_trial={self.gpus_per_trial}")
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_not_flatvqs(self) -> Self:
+        for option in self.options:
+            name = re.split(r"[=\s]", option)[0]
+            if name in _KEYS:
+                raise ValueError(f"options contains {option!r}, which flatvq sets by {_KEYS[name]}")
+            if name in _OWN:
+                raise ValueError(f"options contains {option!r}, which flatvq sets itself")
+        return self
+
+
+def _seconds(limit: str) -> int:
+    """Return the seconds of a time limit of Slurm; 0 if it is empty.
+
+    Example:
+        >>> _seconds("90"), _seconds("1:30"), _seconds("4:00:00"), _seconds("2-0"), _seconds("1-2:30")
+        (5400, 90, 14400, 172800, 95400)
+    """
+    days, dash, rest = limit.rpartition("-")
+    fields = [int(field or 0) for field in rest.split(":")]
+    # After days come hours; without days, one or two fields are minutes and seconds.
+    hours = fields if dash or len(fields) == 3 else [0, *fields]
+    hours += [0] * (3 - len(hours))
+    return int(days or 0) * 86_400 + hours[0] * 3600 + hours[1] * 60 + hours[2]

@@ -18,7 +18,14 @@ from flatvq.recipe.strict_json import load_json
 from flatvq.recipe.strict_yaml import load_yaml
 from flatvq.recipe.study import StudyRecipe, TrialRecipe
 
-__all__ = ["load_recipe", "load_trial", "recipe_text", "shipped_recipes", "with_cluster_of_user"]
+__all__ = [
+    "load_cluster",
+    "load_recipe",
+    "load_trial",
+    "recipe_text",
+    "shipped_recipes",
+    "with_cluster_of_user",
+]
 
 _MAX_BYTES = 2**18
 
@@ -82,16 +89,47 @@ def with_cluster_of_user(recipe: StudyRecipe) -> StudyRecipe:
     The user's is the file flatvq/cluster.yaml in the folder $XDG_CONFIG_HOME, by default ~/.config. The keys
     of the recipe have precedence.
 
+    Args:
+        recipe: the recipe.
+
     Raises:
         FlatvqError: if the file is not YAML, or a key or value is not valid.
     """
+    return recipe.model_copy(update={"cluster": _completed(recipe.cluster.model_dump(exclude_unset=True))})
+
+
+def load_cluster(overrides: Sequence[str] = ()) -> ClusterRecipe:
+    """Load the section `cluster` of the user, for a command without a recipe.
+
+    Args:
+        overrides: `KEY=VALUE` items, such as `cluster.partition=gpu`.
+
+    Raises:
+        FlatvqError: as `with_cluster_of_user`, or if an override is of another section.
+
+    Example:
+        >>> load_cluster(["cluster.max_running=8"]).max_running
+        8
+    """
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        key, value = _key_and_value(override)
+        if not key.startswith("cluster."):
+            raise FlatvqError(f"override {override!r} is not of the section cluster", "leave it out")
+        tree = set_key(tree, key.removeprefix("cluster."), value)
+    origin = ", ".join(repr(override) for override in overrides)
+    return _completed(parse(ClusterRecipe, tree, f"the overrides {origin}").model_dump(exclude_unset=True))
+
+
+def _completed(given: dict[str, Any]) -> ClusterRecipe:
+    """Complete keys of the section `cluster` by those of the user."""
     path = expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "flatvq" / "cluster.yaml"
     if not path.is_file():
-        return recipe
+        return ClusterRecipe(**given)
     origin = f"'{path}'"
     user = parse(ClusterRecipe, load_yaml(_content(path, origin).decode("utf-8-sig"), origin) or {}, origin)
-    sections = (section.model_dump(exclude_unset=True) for section in (user, recipe.cluster))
-    return recipe.model_copy(update={"cluster": ClusterRecipe(**merge(*sections))})
+    merged = merge(user.model_dump(exclude_unset=True), given)
+    return parse(ClusterRecipe, merged, f"{origin} or the section cluster of the recipe")
 
 
 def _require_arm(arms: Any, key: str) -> None:

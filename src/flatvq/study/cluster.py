@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from flatvq.engines.attempts import attempts_of, why_not_again
-from flatvq.engines.engine import ENGINES, State
-from flatvq.errors import FlatvqError, nearest
+from flatvq.engines.attempts import attempts_of
+from flatvq.engines.jobs import Commands, Jobs, jobs_of, require_engine
+from flatvq.engines.waiting import Watcher
 from flatvq.study.data import StudyData
-from flatvq.study.jobs import Jobs
 from flatvq.study.outcome import Outcome, StudyProgress
 from flatvq.study.plan import Plan
 from flatvq.study.running import outcome_of, prepare
 from flatvq.study.scheduler import signals_raise_stopped
-from flatvq.train.lease import leased
 
 __all__ = ["ClusterTrials", "cancel_jobs"]
 
 _WATCH_SECONDS = 0.5
-_LEASE_SECONDS = 1.0
 
 
 class ClusterTrials:
@@ -35,8 +31,7 @@ class ClusterTrials:
     """
 
     def __init__(self, kind: str) -> None:
-        if kind not in ENGINES:
-            raise FlatvqError(f"no engine is named {kind!r}", nearest(kind, ["local", *ENGINES]))
+        require_engine(kind)
         self.kind = kind
 
     def submit(self, plan: Plan, folder: Path, data: StudyData, look: int | None = None) -> tuple[int, int]:
@@ -49,7 +44,7 @@ class ClusterTrials:
             FlatvqError: if the cluster refuses them.
             BusyError: if another process submits jobs of this study, or waits for them.
         """
-        with self._jobs(plan, folder) as jobs:
+        with jobs_of(self.kind, folder, plan.recipe.cluster) as jobs:
             missing = [one for one in _outcomes(plan, folder, look) if one.status != "done"]
             new = [outcome for outcome in missing if outcome.trial.run not in jobs]
             _submit(jobs, new, plan, folder, data)
@@ -73,22 +68,13 @@ class ClusterTrials:
             FlatvqError: if the cluster refuses a job.
             BusyError: as `submit`.
         """
-        with signals_raise_stopped(), self._jobs(plan, folder) as jobs:
+        with signals_raise_stopped(), jobs_of(self.kind, folder, plan.recipe.cluster) as jobs:
             progress = StudyProgress(_outcomes(plan, folder, look))
             missing = [outcome for outcome in progress.outcomes if outcome.status != "done"]
             new = [outcome for outcome in missing if outcome.trial.run not in jobs]
             _submit(jobs, new, plan, folder, data)
-            _Watcher(jobs, plan, folder).wait(progress, missing, watch)
+            _wait(jobs, plan, folder, progress, missing, watch)
         return progress.outcomes
-
-    @contextmanager
-    def _jobs(self, plan: Plan, folder: Path) -> Iterator[Jobs]:
-        cluster = plan.recipe.cluster
-        engine = ENGINES[self.kind](cluster)
-        place = folder / "jobs"
-        place.mkdir(parents=True, exist_ok=True)
-        with leased(place, _LEASE_SECONDS, "waiting for jobs"):
-            yield Jobs(engine, self.kind, folder, cluster)
 
 
 def cancel_jobs(kind: str, plan: Plan, folder: Path) -> int:
@@ -102,80 +88,42 @@ def cancel_jobs(kind: str, plan: Plan, folder: Path) -> int:
     Returns:
         The number of trials that had a job.
     """
-    with ClusterTrials(kind)._jobs(plan, folder) as jobs:
+    with jobs_of(kind, folder, plan.recipe.cluster) as jobs:
         return jobs.cancel()
 
 
-class _Watcher:
-    """Waits for jobs, and submits them again."""
+def _wait(
+    jobs: Jobs,
+    plan: Plan,
+    folder: Path,
+    progress: StudyProgress,
+    missing: list[Outcome],
+    watch: Callable[[StudyProgress], None],
+) -> None:
+    """Wait until all trials are done or have failed."""
+    outcomes = {outcome.trial.run: outcome for outcome in missing}
 
-    def __init__(self, jobs: Jobs, plan: Plan, folder: Path) -> None:
-        self.jobs, self.plan, self.folder = jobs, plan, folder
-        self._gone: set[Path] = set()  # the job had ended at the last poll
-        self._tried: dict[Path, int] = {}  # attempts when the trial was last submitted again
+    def is_done(run: Path) -> bool:
+        _update(outcomes[run], folder)
+        return outcomes[run].status == "done"
 
-    def wait(
-        self, progress: StudyProgress, missing: list[Outcome], watch: Callable[[StudyProgress], None]
-    ) -> None:
-        """Wait until all trials are done or have failed."""
-        polled = -self.plan.recipe.cluster.poll_seconds
-        while missing:
-            if time.monotonic() - polled >= self.plan.recipe.cluster.poll_seconds:
-                polled = time.monotonic()
-                if (states := self.jobs.states()) is not None:
-                    missing = self._polled(missing, states)
-            watch(progress)
-            if missing:
-                time.sleep(_WATCH_SECONDS)
-
-    def _polled(self, missing: list[Outcome], states: dict[str, State]) -> list[Outcome]:
-        """Update outcomes, and return those that have not ended."""
-        again = []
-        for outcome in missing:
-            run = outcome.trial.run
-            state = states[run.as_posix()]
-            if state == "waiting":
-                outcome.status = "waiting"
-                continue
-            _update(outcome, outcome_of(outcome.trial, self.folder))
-            if state == "running":  # even if it is done: its last attempt may not have recorded its end
-                outcome.status = "running"
-            elif outcome.status == "done":
-                outcome.seconds = attempts_of(self.folder / run).seconds
-            elif run not in self._gone:
-                # The files of the last attempt may reach this host after the end of its job.
-                self._gone.add(run)
-                continue
-            elif self._failed(outcome, state):
-                outcome.seconds = attempts_of(self.folder / run).seconds
-            else:
-                again.append(run)
-            self._gone.discard(run)
-            if outcome.status in ("done", "failed"):
-                self.jobs.settle(run)
-        for run in again:
-            self.jobs.settle(run)
-        if again:
-            self.jobs.submit(again, self.plan.name, again=True)
-        return [outcome for outcome in missing if outcome.status not in ("done", "failed")]
-
-    def _failed(self, outcome: Outcome, state: State) -> bool:
-        """Decide whether a trial has failed whose job ended without a result."""
-        run = outcome.trial.run
-        latest = attempts_of(self.folder / run).latest
-        log = self.jobs.log_of(run)
-        if state == "cancelled":
-            reason: str | None = "its job was cancelled"
-        elif len(latest) <= self._tried.get(run, 0):
-            reason = f"its job ended before the trial started; see {log}"
-        else:
-            reason = why_not_again(latest, self.plan.recipe.cluster.attempts)
-        if reason is None:
-            self._tried[run] = len(latest)
-            outcome.status = "waiting"
-            return False
-        outcome.status, outcome.error = "failed", reason
-        return True
+    watcher = Watcher(jobs, plan.name, _commands(folder, outcomes), is_done)
+    seconds = plan.recipe.cluster.poll_seconds
+    polled = -seconds
+    while outcomes:
+        if time.monotonic() - polled >= seconds:
+            polled = time.monotonic()
+            for run, found in watcher.poll(outcomes).items():
+                outcome = outcomes[run]
+                if found.state == "running":
+                    _update(outcome, folder)
+                outcome.status, outcome.error = found.state, found.error
+                if found.state in ("done", "failed"):
+                    outcome.seconds = attempts_of(folder / run).seconds
+                    del outcomes[run]
+        watch(progress)
+        if outcomes:
+            time.sleep(_WATCH_SECONDS)
 
 
 def _outcomes(plan: Plan, folder: Path, look: int | None) -> list[Outcome]:
@@ -186,9 +134,14 @@ def _submit(jobs: Jobs, outcomes: list[Outcome], plan: Plan, folder: Path, data:
     for outcome in outcomes:
         trial = outcome.trial
         prepare(trial, folder / trial.run, data.identity_of(trial.recipe.arm))
-    if outcomes:
-        jobs.submit([outcome.trial.run for outcome in outcomes], plan.name)
+    jobs.submit(_commands(folder, [outcome.trial.run for outcome in outcomes]), plan.name)
 
 
-def _update(outcome: Outcome, read: Outcome) -> None:
+def _commands(folder: Path, runs: Iterable[Path]) -> Commands:
+    root = folder.resolve()
+    return {run: ("flatvq", "train", str(root / run)) for run in runs}
+
+
+def _update(outcome: Outcome, folder: Path) -> None:
+    read = outcome_of(outcome.trial, folder)
     outcome.status, outcome.step, outcome.psnr_db = read.status, read.step, read.psnr_db

@@ -39,6 +39,8 @@ def run_trials(
     """
     progress = StudyProgress([outcome_of(trial, folder) for trial in plan.trials_at(look)])
     waiting = [outcome for outcome in _start_order(progress.outcomes) if outcome.status != "done"]
+    for outcome in waiting:  # `flatvq status` lists the folders
+        (folder / outcome.trial.run).mkdir(parents=True, exist_ok=True)
 
     def start_next(slot: Slot) -> RunningTrial | None:
         if not waiting:

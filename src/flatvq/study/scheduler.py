@@ -56,13 +56,14 @@ class Scheduler(Generic[J]):
     Args:
         workers: the number of jobs at a time.
         device: `train.device` of their recipes. On GPUs, each job gets the least busy one.
+        threads: the number of threads of a job; None for an equal share of the cores.
     """
 
-    def __init__(self, workers: int, device: str) -> None:
+    def __init__(self, workers: int, device: str, threads: int | None = None) -> None:
         self.running: list[J] = []
         """The jobs that have started and not ended."""
         self._workers = workers
-        self._threads = max(1, cores() // workers)
+        self._threads = threads or max(1, cores() // workers)
         self._gpus = gpus_for(device)
 
     def run(self, start_next: Callable[[Slot], J | None], watch: Callable[[], None]) -> None:

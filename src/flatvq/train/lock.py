@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flatvq.errors import FlatvqError
-
-__all__ = ["flock_of", "locked"]
+__all__ = ["flock_of"]
 
 
 @contextmanager
@@ -44,25 +41,3 @@ def flock_of(run: Path) -> Iterator[Callable[[], bool]]:
             return True
 
         yield try_lock
-
-
-@contextmanager
-def locked(folder: Path, timeout: float, activity: str) -> Iterator[None]:
-    """Lock a folder while the context lasts.
-
-    Args:
-        folder: the folder.
-        timeout: seconds to wait for another process that holds the lock.
-        activity: what processes do with the folder, for the error.
-
-    Raises:
-        FlatvqError: if another process still holds the lock after the timeout.
-    """
-    with flock_of(folder) as try_lock:
-        deadline = time.monotonic() + timeout
-        while not try_lock():
-            if time.monotonic() > deadline:
-                remedy = "wait for it, stop it, or choose another folder"
-                raise FlatvqError(f"another process is {activity} in '{folder}'", remedy)
-            time.sleep(0.2)
-        yield

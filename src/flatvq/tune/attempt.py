@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from flatvq.recipe import TrialRecipe
 from flatvq.records import Validation, check_record, read_metrics, read_rows
 from flatvq.study.collapse import collapse_of, has_collapsed
 from flatvq.study.running import RunningTrial
+from flatvq.train.lease import BusyError
 from flatvq.tune.settings import WARM_UP
 
 __all__ = ["RunningAttempt"]
@@ -30,10 +32,18 @@ class RunningAttempt:
         study: the search in Optuna.
         suggestion: the trial in Optuna.
         running: the process that trains it.
+        confirm: called before anything is reported. It raises an error if this process no longer owns the
+            trial.
     """
 
-    def __init__(self, study: optuna.Study, suggestion: Suggestion, running: RunningTrial) -> None:
-        self.study, self.suggestion, self.running = study, suggestion, running
+    def __init__(
+        self,
+        study: optuna.Study,
+        suggestion: Suggestion,
+        running: RunningTrial,
+        confirm: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.study, self.suggestion, self.running, self.confirm = study, suggestion, running, confirm
         self._judged = 0
         """The number of validations that were considered for pruning."""
         stored = suggestion.study.get_trials(deepcopy=False)[suggestion.number]
@@ -56,8 +66,10 @@ class RunningAttempt:
         Raises:
             StorageError: if the disk of the trial is full or broken. The trial stays unfinished in the
                 storage, and the same command resumes it.
+            BusyError: if another process trains it, or it belongs to another process.
         """
         ended = self.running.finished()
+        self.confirm()
         reason = self._prune_reason()
         if reason is not None and not ended:
             self.process.terminate()
@@ -70,6 +82,9 @@ class RunningAttempt:
         outcome = self.running.outcome
         if self.process.exitcode == StorageError.exit_code:
             raise StorageError(f"trial {self.suggestion.number} stopped", str(outcome.error))
+        if self.process.exitcode == BusyError.exit_code:
+            what = f"another process trains trial {self.suggestion.number} ({outcome.error})"
+            raise BusyError(what, "wait for it, or stop it")
         if outcome.status == "done" and outcome.psnr_db is not None:
             self._tell_result(outcome.psnr_db)
         else:

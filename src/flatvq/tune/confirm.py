@@ -40,6 +40,7 @@ def confirming_study(settings: SearchSettings, values: dict[str, object], recipe
         interval=recipe.interval,
         compare=((TUNED, INCUMBENT),),
         workers=recipe.workers,
+        cluster=recipe.cluster,
     )
 
 

@@ -45,6 +45,10 @@ class Search:
         settings: the settings of the search.
         folder: the folder for the runs of this process.
         storage: the Optuna storage of the trials of all machines.
+        worker: the folder of one of several workers, relative to `folder`. It has the runs of the worker's
+            trials. None for a search that shares at most its storage.
+        confirm: called before anything is reported to the storage. It raises an error if this process no
+            longer owns its trials.
 
     Raises:
         FlatvqError: if the images cannot be opened, or the storage holds a search of that name with another
@@ -52,10 +56,17 @@ class Search:
     """
 
     def __init__(
-        self, settings: SearchSettings, folder: Path, storage: optuna.storages.BaseStorage | str
+        self,
+        settings: SearchSettings,
+        folder: Path,
+        storage: optuna.storages.BaseStorage | str,
+        *,
+        worker: Path | None = None,
+        confirm: Callable[[], object] = lambda: None,
     ) -> None:
         self.settings, self.folder, self.storage = settings, folder, storage
-        self._folder_name = str(folder.resolve())
+        self._worker, self._confirm = worker, confirm
+        self._folder_name = str((folder / (worker or "")).resolve())
         self.identity, self._trial_identity = (
             Identity.of(recipe, open_data(recipe.data)) for recipe in (settings.incumbent, settings.base)
         )
@@ -119,24 +130,45 @@ class Search:
         """The number of trials that have ended, on all machines."""
         return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
 
+    @property
+    def own_ended(self) -> int:
+        """The number of trials of this folder or worker that have ended."""
+        return sum(
+            trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False) if self._owns(trial)
+        )
+
+    def _owns(self, trial: optuna.trial.FrozenTrial) -> bool:
+        return trial.user_attrs.get("folder") == self._folder_name
+
     def wants_more(self, running: int) -> bool:
         """Return whether to start another trial.
 
         Args:
-            running: the number of trials that this process runs.
+            running: the number of trials that this process runs. A worker also counts those of the other
+                workers, since each of them resumes its own.
         """
         tune = self.settings.tune
-        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+        trials = self.study.get_trials(deepcopy=False)
+        states = [trial.state for trial in trials]
+        if self._worker is not None:
+            workers = str(Path(self._folder_name).parent)
+            folders = [
+                str(trial.user_attrs.get("folder")) for trial in trials if not trial.state.is_finished()
+            ]
+            running = sum(str(Path(folder).parent) == workers for folder in folders)
         ended = sum(state.is_finished() for state in states)
         done = sum(state == TrialState.COMPLETE for state in states)
         return ended + running < tune.trials and (not tune.finished or done + running < tune.finished)
 
-    def run(self, workers: int, watch: Callable[[Search, list[Outcome]], None]) -> None:
+    def run(
+        self, workers: int, watch: Callable[[Search, list[Outcome]], None], threads: int | None = None
+    ) -> None:
         """Run trials until as many as the recipe sets have ended or finished.
 
         Args:
             workers: the number of trials at a time.
             watch: called about twice a second with the running trials.
+            threads: the number of threads of a trial; None for an equal share of the cores.
 
         Raises:
             StudyStopped: on Ctrl-C or SIGTERM, after every running trial has written a checkpoint.
@@ -150,7 +182,7 @@ class Search:
                     return attempt
             return None
 
-        scheduler: Scheduler[RunningAttempt] = Scheduler(workers, self.settings.base.train.device)
+        scheduler: Scheduler[RunningAttempt] = Scheduler(workers, self.settings.base.train.device, threads)
         scheduler.run(
             start_next, lambda: watch(self, [attempt.running.outcome for attempt in scheduler.running])
         )
@@ -174,8 +206,7 @@ class Search:
             pruner=self.study.pruner,
         )
         trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        own = [trial for trial in trials if trial.user_attrs.get("folder") == self._folder_name]
-        return [Suggestion(study, trial._trial_id) for trial in own]
+        return [Suggestion(study, trial._trial_id) for trial in trials if self._owns(trial)]
 
     def _start(self, suggestion: Suggestion, slot: Slot) -> RunningAttempt | None:
         """Start the process of a trial. If its values make no valid recipe, fail it and return None."""
@@ -189,10 +220,10 @@ class Search:
                 suggestion.set_user_attr("reason", str(error))
                 self.study.tell(suggestion, state=TrialState.FAIL)
                 return None
-            run = Path("runs") / f"{suggestion.number:04}-{trial_key(recipe)}"
+            run = (self._worker or Path()) / "runs" / f"{suggestion.number:04}-{trial_key(recipe)}"
         running = RunningTrial(Outcome(Trial(recipe, run)), self.folder, self._trial_identity, slot)
         suggestion.set_user_attr("run", str(run))
-        return RunningAttempt(self.study, suggestion, running)
+        return RunningAttempt(self.study, suggestion, running, self._confirm)
 
 
 def _identities(attributes: Mapping[str, Any]) -> list[Identity]:

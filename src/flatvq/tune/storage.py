@@ -28,13 +28,16 @@ def open_storage(folder: Path, url: str | None) -> optuna.storages.BaseStorage |
     """Open the storage of a search.
 
     Args:
-        folder: the folder of the search, for the journal.
+        folder: the folder of the search, for the journal. If it has workers, which may run on several hosts,
+            the journal has a lock that all of them see.
         url: the URL of a database; None for a journal in the folder.
 
     Raises:
         FlatvqError: if the database cannot be opened, or the journal is damaged.
     """
-    return _journal(folder.resolve() / "journal.log") if url is None else _database(url, tries=3)
+    if url is not None:
+        return _database(url, tries=3)
+    return _journal(folder.resolve() / "journal.log", shared=(folder / "workers").is_dir())
 
 
 @contextmanager
@@ -54,8 +57,8 @@ def storage_errors(url: str | None) -> Iterator[None]:
         raise StorageError(what, "repair it, then run the same command again") from error
 
 
-def _journal(path: Path) -> optuna.storages.BaseStorage:
-    lock = _lock_of(path)
+def _journal(path: Path, shared: bool) -> optuna.storages.BaseStorage:
+    lock = _lock_of(path, shared)
     lock.acquire()
     try:
         _check(path)
@@ -106,9 +109,10 @@ def _first_line(error: Exception) -> str:
     return f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0]}"
 
 
-def _lock_of(journal: Path) -> JournalFileOpenLock:
-    # Windows has no fcntl.
-    return _KernelLock(journal) if find_spec("fcntl") else JournalFileOpenLock(str(journal))
+def _lock_of(journal: Path, shared: bool) -> JournalFileOpenLock:
+    if not find_spec("fcntl"):  # on Windows
+        return JournalFileOpenLock(str(journal))
+    return _SharedLock(journal) if shared else _KernelLock(journal)
 
 
 class _Journal(JournalFileBackend):
@@ -162,3 +166,27 @@ class _KernelLock(JournalFileOpenLock):
         assert self.held is not None
         self.held.close()
         self.held = None
+
+
+class _SharedLock(_KernelLock):
+    """A lock that processes on all hosts of a shared file system see.
+
+    The kernel's lock may be visible on one host only, so the process that has it also creates a lock file. If
+    its host is lost while it writes, the others wait half a minute, then remove the file.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(journal)
+        self.across = JournalFileOpenLock(str(journal.with_name(journal.name + ".hosts")))
+
+    def acquire(self) -> bool:
+        """Wait for both locks and take them."""
+        super().acquire()
+        return self.across.acquire()
+
+    def release(self) -> None:
+        """Release both locks."""
+        try:
+            self.across.release()
+        finally:
+            super().release()

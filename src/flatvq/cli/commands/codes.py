@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flatvq.cli.app import LONGEST_SIDE, AsJson, BatchSize, Device, TokenizerSpec
+from flatvq.cli.app import LONGEST_SIDE, AsJson, BatchSize, Device, Engine, TokenizerSpec
 from flatvq.cli.folders import with_home, writable
-from flatvq.cli.interrupts import STOPPED
+from flatvq.cli.interrupts import STOPPED, raise_interrupt
+from flatvq.errors import FlatvqError
 
 if TYPE_CHECKING:
     from flatvq.codes import CodeManifest
@@ -66,16 +68,66 @@ def encode(
     shard_size: Annotated[int, typer.Option(min=1, max=10_000_000, help="Images of each shard.")] = 1000,
     batch_size: BatchSize = 64,
     device: Device = "auto",
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER/COUNT",
+            help="Encode the shards of this part alone, such as 0/16 to 15/16 in 16 jobs of any scheduler. "
+            "The same command without --part then verifies all shards and completes manifest.json.",
+        ),
+    ] = None,
+    on: Engine = "local",
+    parts: Annotated[
+        int | None,
+        typer.Option(min=1, help="Jobs that share the shards, with --on. Default: cluster.max_running."),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Submit the jobs and return.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the jobs and return.")] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set a key of the section cluster, such as cluster.partition=gpu.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Encode all images of a folder or dataset to parquet shards of indices, to train a generator on.
 
     Run the same command again to resume an encoding that was stopped or killed; it ends with the same bytes
     as an undisturbed one. `flatvq.codes.CodeDataset` and Hugging Face `datasets` read the shards.
+
+    With `--on slurm`, jobs of a cluster share the shards, and a last job verifies them. The bytes are the
+    same.
     """
+    from flatvq.cli.cluster import ClusterCommand, require_cluster
+    from flatvq.cli.encoding import encode_on
     from flatvq.cli.progress import image_progress
     from flatvq.codes import encode_images
+    from flatvq.codes.parts import Part
 
+    require_cluster(on, parts=parts, detach=detach, cancel=cancel, set=overrides)
+    if on != "local":
+        if part is not None:
+            raise FlatvqError(f"--part {part} is for one job", "leave it out, or leave --on out")
+        options = {
+            "size": size,
+            "crop": crop,
+            "dataset": dataset,
+            "split": split,
+            "image_column": image_column,
+            "white_level": white_level,
+            "shard_size": shard_size,
+            "batch_size": batch_size,
+            "device": device,
+        }
+        command = ClusterCommand(on, detach=detach, cancel=cancel)
+        finished = encode_on(command, (tokenizer, images), writable(out), options, parts, overrides or ())
+        if finished is not None:
+            typer.echo(finished.model_dump_json() if as_json else _summary(finished, out))
+        return
+    own = Part.parse(part) if part is not None else None
     opened = _opened(tokenizer, device)
     with _resumable(), image_progress("encoding") as progress:
         manifest = encode_images(
@@ -90,6 +142,7 @@ def encode(
             white_level=white_level,
             shard_size=shard_size,
             batch_size=batch_size,
+            part=(own.number, own.count) if own else None,
             progress=progress,
         )
     typer.echo(manifest.model_dump_json() if as_json else _summary(manifest, out))
@@ -125,8 +178,8 @@ def _opened(spec: str, device: str) -> Tokenizer:
 def _summary(manifest: CodeManifest, out: Path) -> str:
     size, shards = sum(shard.bytes for shard in manifest.shards), len(manifest.shards)
     lines = [
-        f"{out}: {manifest.rows:,} images in {shards:,} shard{'s' if shards > 1 else ''}, "
-        f"{size / manifest.rows:,.0f} bytes per image"
+        f"{out}: {manifest.rows:,} images in {shards:,} shard{'' if shards == 1 else 's'}, "
+        f"{size / max(1, manifest.rows):,.0f} bytes per image"
     ]
     lines += [f"unreadable: {name} ({reason})" for name, reason in manifest.unreadable[:_MAX_FILES]]
     if (more := len(manifest.unreadable) - _MAX_FILES) > 0:
@@ -136,9 +189,12 @@ def _summary(manifest: CodeManifest, out: Path) -> str:
 
 @contextmanager
 def _resumable() -> Iterator[None]:
-    """End with exit code 130 on Ctrl-C."""
+    """End with exit code 130 on Ctrl-C, and on SIGTERM, as a cluster sends it before it ends a job."""
+    before = signal.signal(signal.SIGTERM, raise_interrupt)
     try:
         yield
     except KeyboardInterrupt:
         typer.echo("Stopped. Run the same command to resume.", err=True)
         raise typer.Exit(STOPPED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
-from flatvq.cli.app import Overrides, RecipeName
+from flatvq.cli.app import Engine, Overrides, RecipeName
 from flatvq.cli.folders import with_home
 from flatvq.cli.interrupts import STOPPED
+from flatvq.errors import FlatvqError
 
 __all__ = ["tune"]
+
+_STOPPED = "Stopped. The trials wrote checkpoints; run the same command to resume."
 
 
 def tune(
@@ -30,6 +33,23 @@ def tune(
         ),
     ] = None,
     overrides: Overrides = None,
+    on: Engine = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Jobs that search at the same time, with --on. Default: cluster.max_running."
+        ),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Submit the workers and return.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the jobs and return.")] = False,
+    worker: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Search as this one of several workers, numbered from 0, in a job of any scheduler. The "
+            "same command without --worker then confirms the winner.",
+        ),
+    ] = None,
 ) -> None:
     """Search the codebook hyper-parameters of an arm at constant bits, and confirm the winner.
 
@@ -37,17 +57,31 @@ def tune(
     winner is then compared with the incumbent at full length, on new seeds and the held-out images, and
     written as the recipe tuned.yaml. The section `tune` of the recipe sets the number and the length of the
     trials.
+
+    With `--on slurm`, workers run as jobs of a cluster and share the trials. They go on when this command
+    ends. The same command then finds them again.
     """
     from flatvq import processes
 
-    processes.serve()
-    from flatvq.cli.tuning import search_and_confirm
+    if on == "local":
+        processes.serve()
+    from flatvq.cli.cluster import STOPPED as STOPPED_WAITING
+    from flatvq.cli.cluster import ClusterCommand, require_cluster
+    from flatvq.cli.tuning import SearchCommand, search_and_confirm, work
     from flatvq.study import StudyStopped
 
+    require_cluster(on, workers=workers, detach=detach, cancel=cancel)
+    if on != "local" and worker is not None:
+        raise FlatvqError(f"--worker {worker} is for one job", "leave it out, or leave --on out")
+    command = SearchCommand(recipe, arm, out, storage, overrides or ())
+    cluster = ClusterCommand(on, detach=detach, cancel=cancel) if on != "local" else None
     try:
-        confirmed = search_and_confirm(recipe, arm, out, storage, overrides or ())
+        if worker is not None:
+            work(command, worker)
+            return
+        confirmed = search_and_confirm(command, cluster, workers)
     except StudyStopped:
-        typer.echo("Stopped. The trials wrote checkpoints; run the same command to resume.", err=True)
+        typer.echo(_STOPPED if on == "local" else STOPPED_WAITING, err=True)
         raise typer.Exit(STOPPED) from None
     if not confirmed:
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flatvq.cli.app import Overrides, RecipeName, StudyFolder
+from flatvq.cli.app import Engine, Overrides, RecipeName, StudyFolder
 from flatvq.cli.folders import default_folder, with_home, writable
 from flatvq.cli.interrupts import STOPPED
 
@@ -48,12 +48,7 @@ def study(
         bool,
         typer.Option("--next-look", help="Go on to the next look even if the primary comparison is settled."),
     ] = False,
-    on: Annotated[
-        str,
-        typer.Option(
-            metavar="ENGINE", help="Where trials run: local, slurm or ray. See docs/how-to/cluster.md."
-        ),
-    ] = "local",
+    on: Engine = "local",
     gpus_per_trial: Annotated[
         int | None, typer.Option(help="GPUs of a trial. Sets cluster.gpus_per_trial.")
     ] = None,

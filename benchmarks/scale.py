@@ -1,0 +1,235 @@
+"""The cost of a study of 10,000 trials on a cluster: `python -m benchmarks.scale` writes results/scale.json.
+
+The programs of Slurm are stubs: `sbatch` accepts a job array, and `squeue` prints a table that this program
+keeps. Trials are stubs, too: copies of the records of one trial that is trained first. All else is flatvq's:
+plan, run folders, submission, polls, outcomes, and `flatvq status`.
+
+Seconds are processor time, of this process and of the programs that it started: on a machine that does other
+work, wall time says little. The time that a disk takes to write is not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.crashes.scenarios import write_images
+from flatvq.data import open_folder
+from flatvq.engines.attempts import _append
+from flatvq.recipe import StudyRecipe, load_recipe
+from flatvq.study import ClusterTrials, Plan, StudyData, StudyProgress, plan_study
+from flatvq.study.running import prepare
+from flatvq.train import run_trial
+from flatvq.versions import VERSION, commit
+
+RECORD = Path(__file__).parents[1] / "results" / "scale.json"
+_RUNNING = 64
+_FILES = 2000
+_ROUNDS = 8
+_COPIED = ("metrics.json", "status.json")
+_PROGRAMS = {
+    "sbatch": "name=$1; name=${name#--job-name=}; last=${2#--array=0-}; last=${last%%%*}\n"
+    'for ((i = 0; i <= last; i++)); do echo "$name|$i|PENDING"; done >> "$TABLE"\n',
+    "squeue": 'cat "$TABLE"\n',
+    "scontrol": "echo 'MaxArraySize = 1001'\n",
+    "scancel": "true\n",
+}
+
+
+def main() -> None:
+    """Make the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=10_000, help="number of trials")
+    parser.add_argument("--out", type=Path, default=RECORD, help="the record")
+    asked = parser.parse_args()
+    place = Path(tempfile.mkdtemp(prefix="flatvq-scale-"))
+    try:
+        measured = measure(asked.trials, place)
+    finally:
+        shutil.rmtree(place)
+    record = {
+        "format": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": f"python -m benchmarks.scale --trials {asked.trials}",
+        "version": VERSION,
+        "commit": commit(),
+        **measured,
+    }
+    asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(record, indent=1))
+
+
+def measure(trials: int, place: Path) -> dict[str, float | int]:
+    """Submit a study, let its stubs of trials end, and measure the program that waits for them.
+
+    Args:
+        trials: the number of trials; half of them for each of two arms.
+        place: an empty folder.
+    """
+    folder, table = place / "study", place / "table"
+    table.touch()
+    os.environ |= {"PATH": f"{_programs(place / 'bin')}:{os.environ['PATH']}", "TABLE": str(table)}
+    write_images(place / "images")
+    template = place / "template"
+    small = plan_study(_recipe(place, 2), "small")
+    prepare(small.trials[0], template, StudyData(small).identity)
+    run_trial(small.trials[0].recipe, template)
+    before = _resident_mb()
+    with _timed() as planning:
+        plan = plan_study(_recipe(place, trials), "scale")
+    data = StudyData(plan)
+    engine = ClusterTrials("slurm")
+    with _timed() as submitting:
+        engine.submit(plan, folder, data)
+    stub = _Stub(plan, folder, table, template)
+    with _timed() as waiting:
+        outcomes = engine(plan, folder, data, stub.go_on)
+    if any(outcome.status != "done" for outcome in outcomes):
+        sys.exit(f"scale: {next(outcome for outcome in outcomes if outcome.status != 'done')}")
+    count, after = len(plan.trials), _resident_mb()
+    return {
+        "trials": count,
+        "planning_seconds": round(planning[0], 2),
+        "submission_seconds": round(submitting[0], 1),
+        "submission_ms_per_trial": round(1000 * submitting[0] / count, 2),
+        "polls": stub.polls,
+        "waiting_seconds": round(waiting[0] - stub.seconds, 1),
+        "waiting_ms_per_trial": round(1000 * (waiting[0] - stub.seconds) / count, 2),
+        "driver_mb": round(after),
+        "driver_kb_per_trial": round(1000 * (after - before) / count, 1),
+        "status_rows": stub.rows,
+        "status_seconds": round(stub.status_seconds, 2),
+        "status_command_seconds": round(stub.command_seconds, 2),
+        **_survey(place / "many"),
+    }
+
+
+class _Stub:
+    """Lets trials start and end in a few rounds, and measures `flatvq status` when half of them have ended.
+
+    Args:
+        plan: the study.
+        folder: its folder.
+        table: what `squeue` prints.
+        template: the folder of a trial that is done.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, table: Path, template: Path) -> None:
+        self.folder, self.table = folder, table
+        self.files = {name: (template / name).read_bytes() for name in _COPIED}
+        self.waiting = [folder / trial.run for trial in plan.trials]
+        self.size = -(-len(self.waiting) // _ROUNDS)
+        self.polls, self.rows = 0, 0
+        self.seconds = self.status_seconds = self.command_seconds = 0.0
+
+    def go_on(self, progress: StudyProgress) -> None:
+        """End some trials. Called at each poll."""
+        self.polls += 1
+        with _timed() as taken:
+            ending, self.waiting = self.waiting[: self.size], self.waiting[self.size :]
+            for run in ending:
+                _append(run, event="start", host="node", job="1_0", step=0)
+                for name, content in self.files.items():
+                    (run / name).write_bytes(content)
+                _append(run, event="end", job="1_0", step=1, code=0, error=None)
+            ended = {self._place_of(run) for run in ending}
+            lines = self.table.read_text().splitlines()
+            kept = [line for line in lines if tuple(line.split("|")[:2]) not in ended]
+            states = ["RUNNING" if number < _RUNNING else "PENDING" for number in range(len(kept))]
+            table = (f"{line.rpartition('|')[0]}|{state}\n" for line, state in zip(kept, states, strict=True))
+            self.table.write_text("".join(table))
+            if not self.rows and len(self.waiting) <= self.size * _ROUNDS // 2:
+                self._measure_status()
+        self.seconds += taken[0]
+
+    def _place_of(self, run: Path) -> tuple[str, str]:
+        """Return the submission and the position of a trial, from the records of its study."""
+        if not hasattr(self, "_places"):
+            self._places: dict[str, tuple[str, str]] = {}
+            for path in (self.folder / "jobs").glob("*.json"):
+                runs = json.loads(path.read_text())["runs"]
+                self._places |= {name: (path.stem, str(number)) for number, name in enumerate(runs)}
+        return self._places[run.relative_to(self.folder).as_posix()]
+
+    def _measure_status(self) -> None:
+        from flatvq.engines.status import trial_states
+
+        with _timed() as taken:
+            self.rows = len(trial_states(self.folder))
+        self.status_seconds = taken[0]
+        command = [sys.executable, "-m", "flatvq", "status", str(self.folder)]
+        with _timed() as taken:
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        self.command_seconds = taken[0]
+
+
+def _survey(folder: Path) -> dict[str, float | int]:
+    """Measure what `flatvq encode` does before the first image: read the headers and hashes of all files."""
+    folder.mkdir()
+    for number in range(_FILES):
+        pixels = np.full((16, 16, 3), [number % 256, number // 256, 0], np.uint8)
+        Image.fromarray(pixels).save(folder / f"n{number:08d}.png")
+    tracemalloc.start()
+    with _timed() as taken:
+        opened = open_folder(folder, 16, cache_mib=0)
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return {
+        "surveyed_files": len(opened.images),
+        "survey_ms_per_file": round(1000 * taken[0] / _FILES, 3),
+        "survey_bytes_per_file": round(size / _FILES),
+    }
+
+
+def _recipe(place: Path, trials: int) -> StudyRecipe:
+    tree = {
+        "data": {"source": "folder", "path": str(place / "images"), "crop": 16, "validation_share": 0.25},
+        "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 8, "code_dim": 2}]},
+        "train": {"steps": 1, "batch_size": 2, "precision": "float32", "compile": "never"},
+        "evaluate": {"samples": 1},
+        "arms": {"plain": {}, "other": {"codebook": {"replacement": {"every": 3}}}},
+        "seeds": list(range(trials // 2)),
+        "cluster": {"gpus_per_trial": 0, "max_running": _RUNNING, "poll_seconds": 0.001},
+    }
+    (place / "scale.yaml").write_text(json.dumps(tree))
+    return load_recipe(str(place / "scale.yaml"))
+
+
+def _programs(folder: Path) -> Path:
+    folder.mkdir()
+    for name, text in _PROGRAMS.items():
+        (folder / name).write_text(f"#!/bin/bash\n{text}")
+        (folder / name).chmod(0o755)
+    return folder
+
+
+@contextmanager
+def _timed() -> Iterator[list[float]]:
+    """Yield a list that holds the processor seconds once the block has ended."""
+    taken: list[float] = []
+    start = sum(os.times()[:4])
+    yield taken
+    taken.append(sum(os.times()[:4]) - start)
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+if __name__ == "__main__":
+    main()

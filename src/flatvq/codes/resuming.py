@@ -1,0 +1,128 @@
+"""Starts or resumes an encoding in a folder, of all shards or of those of a part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from flatvq.codes.manifest import (
+    NAME,
+    CodeManifest,
+    Shard,
+    digest_of,
+    read_manifest,
+    shard_name,
+    write_manifest,
+)
+from flatvq.codes.parts import PARTS, Part, read_parts, write_shard_record
+from flatvq.errors import FlatvqError
+from flatvq.files import remove_folder, staged, write_text
+from flatvq.train.lease import leased
+
+__all__ = ["encode_all", "encode_part"]
+
+_LEASE_SECONDS = 1.0
+_ACTIVITY = "encoding"
+
+Encode = Callable[[CodeManifest, Callable[[Shard], None], Sequence[int]], None]
+"""Encodes those shards of some numbers that a manifest does not list, and records each."""
+
+
+def encode_all(folder: Path, started: CodeManifest, encode: Encode) -> CodeManifest:
+    """Encode the shards that neither the manifest nor a part has recorded, and list all in the manifest.
+
+    Args:
+        folder: the folder of the codes.
+        started: what is encoded.
+        encode: encodes shards.
+
+    Returns:
+        The complete manifest.
+
+    Raises:
+        FlatvqError: if the folder holds codes of another encoding.
+        BusyError: if another process encodes all shards.
+    """
+    with leased(folder, _LEASE_SECONDS, _ACTIVITY):
+        stored = _started(folder, started)
+        shards = range(stored.shard_count)
+        manifest = _with_shards(stored, _intact(folder, stored, shards))
+
+        def record(shard: Shard) -> None:
+            nonlocal manifest
+            manifest = _with_shards(manifest, [*manifest.shards, shard])
+            write_manifest(folder, manifest)
+
+        encode(manifest, record, shards)
+        if (folder / PARTS).exists():
+            write_manifest(folder, manifest)  # the shards of parts are not in it if none was missing
+            remove_folder(folder / PARTS)
+    return manifest
+
+
+def encode_part(folder: Path, started: CodeManifest, part: Part, encode: Encode) -> CodeManifest:
+    """Encode the shards of a part that neither the manifest nor a part has recorded, and record each.
+
+    Args:
+        folder: the folder of the codes.
+        started: what is encoded.
+        part: the part.
+        encode: encodes shards.
+
+    Returns:
+        The manifest, with the shards of the part.
+
+    Raises:
+        FlatvqError: if the folder holds codes of another encoding.
+        BusyError: if another process encodes the same part.
+    """
+    place = folder / part.folder
+    place.mkdir(parents=True, exist_ok=True)
+    with leased(place, _LEASE_SECONDS, _ACTIVITY) as lease, staged(folder, lease.folder):
+        stored = _started(folder, started)
+        shards = part.shards(stored.shard_count)
+        manifest = _with_shards(stored, _intact(folder, stored, shards))
+
+        def record(shard: Shard) -> None:
+            nonlocal manifest
+            manifest = _with_shards(manifest, [*manifest.shards, shard])
+            write_shard_record(folder, manifest, shard)
+            # From this, a cluster knows that a part that was stopped has made progress.
+            write_text(place / "progress", str(len(manifest.shards)))
+
+        encode(manifest, record, shards)
+    return manifest
+
+
+def _started(folder: Path, started: CodeManifest) -> CodeManifest:
+    """Write the manifest of a new encoding, or return that of an interrupted one."""
+    if not (folder / NAME).exists():
+        stray = next(folder.glob("codes-*.parquet"), None)
+        if stray is None:
+            write_manifest(folder, started)
+            return started
+        if not (folder / NAME).exists():  # another part may have written both in between
+            raise FlatvqError(f"'{folder}' holds {stray.name} and no {NAME}", "choose another folder")
+    stored = read_manifest(folder)
+    if difference := stored.difference(started):
+        what = f"'{folder}' holds codes with {difference}"
+        raise FlatvqError(what, "encode with what it was started with, or choose another folder")
+    return stored
+
+
+def _intact(folder: Path, manifest: CodeManifest, numbers: Sequence[int]) -> Iterator[Shard]:
+    """Yield the shards of some numbers that are complete and intact."""
+    names = {shard_name(number, manifest.shard_count) for number in numbers}
+    listed = (shard for shard in manifest.shards if shard.name in names)
+    found: set[str] = set()
+    for shard in chain(listed, read_parts(folder, manifest, numbers)):
+        path = folder / shard.name
+        if shard.name not in found and path.is_file() and digest_of(path.read_bytes()) == shard.sha256:
+            found.add(shard.name)
+            yield shard
+
+
+def _with_shards(manifest: CodeManifest, shards: Iterable[Shard]) -> CodeManifest:
+    ordered = sorted(shards, key=lambda shard: shard.name)
+    return manifest.model_copy(update={"shards": tuple(ordered)})

@@ -1,0 +1,194 @@
+"""The jobs of a folder on a cluster, as it records them: FOLDER/jobs/SUBMISSION.json.
+
+The record of a submission is written before it is submitted. A command that was killed in between finds out
+by the name of the submission whether its jobs exist.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from flatvq.engines.attempts import record_submission
+from flatvq.engines.engine import ENGINES, Engine, State, Unit
+from flatvq.errors import FlatvqError, nearest
+from flatvq.files import write_json
+from flatvq.recipe import ClusterRecipe
+from flatvq.records import Record, read_record
+from flatvq.records.reading import Format1, Several
+from flatvq.train.lease import leased
+
+__all__ = ["Commands", "Jobs", "has_jobs", "jobs_of", "require_engine", "require_one_process"]
+
+Commands = Mapping[Path, tuple[str, ...]]
+"""Modules and their arguments, by the folder of the unit, relative to that of the jobs."""
+
+_READABLE = 40
+_LEASE_SECONDS = 1.0
+
+
+class _Submission(Record):
+    """The content of a record."""
+
+    format: Format1 = 1
+    engine: str
+    runs: Several[str]
+    """The folders of the units, relative to that of the jobs."""
+
+
+class Jobs:
+    """The jobs of a folder. One process at a time may use them.
+
+    Args:
+        engine: the cluster.
+        kind: the name of the engine.
+        folder: the folder.
+        cluster: the section `cluster` of the recipe.
+
+    Raises:
+        FlatvqError: if the folder has jobs of another engine, or a record is damaged.
+    """
+
+    def __init__(self, engine: Engine, kind: str, folder: Path, cluster: ClusterRecipe) -> None:
+        self.engine, self.kind, self.folder, self.cluster = engine, kind, folder.resolve(), cluster
+        self._jobs = self.folder / "jobs"
+        self._submissions: dict[str, tuple[str, ...]] = {}
+        self._places: dict[str, tuple[str, int]] = {}
+        self._left: dict[str, int] = {}  # units of a submission that are not forgotten
+        for path in sorted(self._jobs.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
+            record = read_record(_Submission, path, "cancel its jobs and remove it")
+            if record.engine != kind:
+                what = f"'{folder}' has jobs on {record.engine!r}, not on {kind!r}"
+                raise FlatvqError(what, f"use --on {record.engine}, or cancel them with --cancel first")
+            self._add(path.stem, record.runs)
+
+    def __contains__(self, unit: Path) -> bool:
+        """Return whether a unit has a job that may not have ended."""
+        return unit.as_posix() in self._places
+
+    def __iter__(self) -> Iterator[Path]:
+        """Yield the units with a job that may not have ended."""
+        return iter([Path(unit) for unit in self._places])
+
+    def submit(self, commands: Commands, name: str, *, again: bool = False) -> None:
+        """Submit units.
+
+        Args:
+            commands: the units. Their folders exist.
+            name: the name of the study, for people who look at the cluster.
+            again: whether earlier failures of these units still count.
+
+        Raises:
+            FlatvqError: if the cluster refuses them.
+        """
+        units, most = list(commands), self.engine.largest
+        parts = [units[start : start + most] for start in range(0, len(units), most)]
+        readable = re.sub(r"[^A-Za-z0-9_-]", "-", name)[:_READABLE]
+        for part in parts:
+            submission = f"{readable}-{secrets.token_hex(5)}"
+            record = _Submission(engine=self.kind, runs=tuple(unit.as_posix() for unit in part))
+            path = self._jobs / f"{submission}.json"
+            if not again:
+                for unit in part:
+                    record_submission(self.folder / unit, submission)
+            write_json(path, record.model_dump(mode="json"))
+            running = max(1, self.cluster.max_running // len(parts))
+            try:
+                placed = [Unit(self.folder / unit, commands[unit]) for unit in part]
+                self.engine.submit(submission, placed, self._jobs, running)
+            except FlatvqError:
+                path.unlink()
+                raise
+            self._add(submission, record.runs)
+
+    def states(self) -> dict[str, State] | None:
+        """Return the states of the units with jobs, by folder; None if the cluster does not answer."""
+        if not self._submissions:
+            return {}
+        found = self.engine.states(list(self._submissions))
+        if found is None:
+            return None
+        return {unit: found.get(name, {}).get(index, "ended") for unit, (name, index) in self._places.items()}
+
+    def settle(self, unit: Path) -> None:
+        """Forget the job of a unit, and the submission once all its jobs are forgotten."""
+        name, _ = self._places.pop(unit.as_posix())
+        self._left[name] -= 1
+        if not self._left[name]:
+            del self._submissions[name]
+            with suppress(FlatvqError):  # a cluster that does not answer keeps a job that has ended
+                self.engine.cancel([name])
+            (self._jobs / f"{name}.json").unlink(missing_ok=True)
+
+    def cancel(self) -> int:
+        """End all jobs; return the number of units that had one."""
+        count = len(self._places)
+        self.engine.cancel(list(self._submissions))
+        for name in self._submissions:
+            (self._jobs / f"{name}.json").unlink(missing_ok=True)
+        self._submissions, self._places, self._left = {}, {}, {}
+        return count
+
+    def log_of(self, unit: Path) -> Path:
+        """Return the file with the output of the job of a unit."""
+        name, index = self._places[unit.as_posix()]
+        return self._jobs / f"{name}-{index}.log"
+
+    def _add(self, name: str, units: tuple[str, ...]) -> None:
+        self._submissions[name] = units
+        for index, unit in enumerate(units):
+            if unit in self._places:
+                self._left[self._places[unit][0]] -= 1
+            self._places[unit] = name, index
+        self._left[name] = len(units)
+
+
+@contextmanager
+def jobs_of(kind: str, folder: Path, cluster: ClusterRecipe) -> Iterator[Jobs]:
+    """Hold the jobs of a folder while the context lasts.
+
+    Args:
+        kind: the name of the engine.
+        folder: the folder. It exists.
+        cluster: the section `cluster` of a recipe.
+
+    Raises:
+        FlatvqError: if there is no such engine, or it cannot be used.
+        BusyError: if another process submits jobs of this folder, or waits for them.
+    """
+    require_engine(kind)
+    engine = ENGINES[kind](cluster)
+    place = folder / "jobs"
+    place.mkdir(parents=True, exist_ok=True)
+    with leased(place, _LEASE_SECONDS, "waiting for jobs"):
+        yield Jobs(engine, kind, folder, cluster)
+
+
+def has_jobs(folder: Path) -> bool:
+    """Return whether a folder has jobs that may not have ended."""
+    return any((folder / "jobs").glob("*.json"))
+
+
+def require_engine(kind: str) -> None:
+    """Refuse an unknown engine.
+
+    Raises:
+        FlatvqError: if no engine has this name.
+    """
+    if kind not in ENGINES:
+        raise FlatvqError(f"no engine is named {kind!r}", nearest(kind, ["local", *ENGINES]))
+
+
+def require_one_process(cluster: ClusterRecipe, command: str) -> None:
+    """Refuse resources of several processes for a command that runs in one.
+
+    Raises:
+        FlatvqError: if a job has several GPUs or nodes.
+    """
+    for key, value in (("gpus_per_trial", cluster.gpus_per_trial), ("nodes", cluster.nodes)):
+        if value > 1:
+            what = f"cluster.{key} is {value}, and each job of `flatvq {command}` is one process"
+            raise FlatvqError(what, f"add --set cluster.{key}=1, and let more jobs run")

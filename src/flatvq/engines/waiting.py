@@ -1,0 +1,126 @@
+"""Waits for units on a cluster, and submits those again that ended before they were done."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from flatvq.engines.attempts import attempts_of, why_not_again
+from flatvq.engines.engine import State
+from flatvq.engines.jobs import Commands, Jobs
+
+__all__ = ["Found", "Watcher", "ended_well", "run_units"]
+
+_WATCH_SECONDS = 0.5
+
+
+class Found(NamedTuple):
+    """What a poll found out about a unit."""
+
+    state: Literal["waiting", "running", "done", "failed"]
+    error: str | None = None
+    """Why it has failed."""
+
+
+class Watcher:
+    """Decides what becomes of units whose jobs have ended.
+
+    Args:
+        jobs: the jobs of their folder.
+        name: the name under which units are submitted again.
+        commands: the units.
+        is_done: whether the unit of a folder is done. It is called when its job has ended.
+    """
+
+    def __init__(self, jobs: Jobs, name: str, commands: Commands, is_done: Callable[[Path], bool]) -> None:
+        self.jobs, self.name, self.commands, self.is_done = jobs, name, commands, is_done
+        self._gone: set[Path] = set()  # the job had ended at the last poll
+        self._tried: dict[Path, int] = {}  # attempts when the unit was last submitted again
+
+    def poll(self, units: Iterable[Path]) -> dict[Path, Found]:
+        """Ask the cluster once, and submit units again as far as `why_not_again` permits.
+
+        Returns:
+            What was found out. Units that have just ended are not in it until the next poll, and none are if
+            the cluster does not answer.
+
+        Raises:
+            FlatvqError: if the cluster refuses a job.
+        """
+        states = self.jobs.states()
+        if states is None:
+            return {}
+        found: dict[Path, Found] = {}
+        again = []
+        for unit in units:
+            state = states[unit.as_posix()]
+            if state in ("waiting", "running"):  # even if it is done: its last attempt may not have ended
+                found[unit] = Found("waiting" if state == "waiting" else "running")
+            elif self.is_done(unit):
+                found[unit] = Found("done")
+            elif unit not in self._gone:
+                # The files of the last attempt may reach this host after the end of its job.
+                self._gone.add(unit)
+                continue
+            elif reason := self._why_failed(unit, state):
+                found[unit] = Found("failed", reason)
+            else:
+                found[unit] = Found("waiting")
+                again.append(unit)
+            self._gone.discard(unit)
+        for unit in [*again, *(unit for unit, what in found.items() if what.state in ("done", "failed"))]:
+            self.jobs.settle(unit)
+        if again:
+            self.jobs.submit({unit: self.commands[unit] for unit in again}, self.name, again=True)
+        return found
+
+    def _why_failed(self, unit: Path, state: State) -> str | None:
+        """Return why a unit has failed whose job ended before it was done; None to submit it again."""
+        latest = attempts_of(self.jobs.folder / unit).latest
+        if state == "cancelled":
+            return "its job was cancelled"
+        if len(latest) <= self._tried.get(unit, 0):
+            return f"its job ended before its command started; see {self.jobs.log_of(unit)}"
+        self._tried[unit] = len(latest)
+        return why_not_again(latest, self.jobs.cluster.attempts)
+
+
+def ended_well(folder: Path) -> bool:
+    """Return whether the latest attempt of a unit ended with exit code 0."""
+    latest = attempts_of(folder).latest
+    return bool(latest) and latest[-1].code == 0
+
+
+def run_units(
+    jobs: Jobs, name: str, commands: Commands, watch: Callable[[Counter[str]], None]
+) -> dict[Path, str]:
+    """Run units on a cluster to their end. Units that have a job are not submitted again.
+
+    Args:
+        jobs: the jobs of their folder.
+        name: the name of the submission.
+        commands: the units. A unit is done if its latest attempt ended with exit code 0.
+        watch: called about twice a second with the number of units in each state.
+
+    Returns:
+        Why units failed, by unit.
+
+    Raises:
+        FlatvqError: if the cluster refuses a job.
+    """
+    jobs.submit({unit: command for unit, command in commands.items() if unit not in jobs}, name)
+    watcher = Watcher(jobs, name, commands, lambda unit: ended_well(jobs.folder / unit))
+    found = dict.fromkeys(commands, Found("waiting"))
+    missing, polled = list(commands), -jobs.cluster.poll_seconds
+    while missing:
+        if time.monotonic() - polled >= jobs.cluster.poll_seconds:
+            polled = time.monotonic()
+            found |= watcher.poll(missing)
+            missing = [unit for unit in missing if found[unit].state not in ("done", "failed")]
+        watch(Counter(each.state for each in found.values()))
+        if missing:
+            time.sleep(_WATCH_SECONDS)
+    return {unit: each.error for unit, each in found.items() if each.error is not None}

@@ -1,0 +1,115 @@
+"""Workers of a search as jobs of a cluster."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from flatvq.engines.jobs import Commands, Jobs, has_jobs, jobs_of, require_one_process
+from flatvq.engines.waiting import run_units
+from flatvq.errors import FlatvqError
+from flatvq.recipe import ClusterRecipe
+from flatvq.tune.search import Search
+from flatvq.tune.worker import worker_folder
+
+__all__ = ["ClusterSearch"]
+
+
+@dataclass
+class ClusterSearch:
+    """The workers of a search on a cluster.
+
+    Args:
+        kind: the name of the engine.
+        cluster: the section `cluster`.
+        search: the search.
+        command: the module of a worker and its arguments without its number.
+        workers: the number of workers.
+
+    Raises:
+        FlatvqError: if a worker would have several processes, or there are too many.
+    """
+
+    kind: str
+    cluster: ClusterRecipe
+    search: Search
+    command: tuple[str, ...]
+    workers: int
+
+    def __post_init__(self) -> None:
+        require_one_process(self.cluster, "tune")
+        worker_folder(self.workers - 1)
+        self.folder = self.search.folder
+
+    def submit(self) -> int:
+        """Submit the workers that have no job, if the search wants more trials.
+
+        Returns:
+            The number of workers that were submitted.
+
+        Raises:
+            FlatvqError: if the cluster refuses them, or another number of workers has jobs.
+            BusyError: if another process submits these jobs, or waits for them.
+        """
+        with self._jobs() as jobs:
+            new = {unit: words for unit, words in self._commands(jobs).items() if unit not in jobs}
+            jobs.submit(new, self._name)
+            return len(new)
+
+    def run(self, watch: Callable[[Counter[str]], None]) -> Search:
+        """Run the workers to their end. Those that an earlier call submitted are found again.
+
+        Args:
+            watch: called about twice a second with the number of workers in each state.
+
+        Returns:
+            The search, with as many trials as its recipe sets.
+
+        Raises:
+            FlatvqError: if workers failed and trials are missing; or as `submit`.
+            BusyError: as `submit`.
+        """
+        with self._jobs() as jobs:
+            errors = run_units(jobs, self._name, self._commands(jobs), watch)
+        if self.search.wants_more(0):
+            for unit, error in errors.items():
+                what = f"{len(errors)} of {self.workers} workers failed, such as {unit.name} ({error})"
+                raise FlatvqError(what, "correct the cause, then run the same command again")
+        return self.search
+
+    def cancel(self) -> int:
+        """End all jobs of the search and of its confirmation; return their number."""
+        count = 0
+        for folder in (self.folder, self.folder / "confirm"):
+            if has_jobs(folder):
+                with jobs_of(self.kind, folder, self.cluster) as jobs:
+                    count += jobs.cancel()
+        return count
+
+    @property
+    def _name(self) -> str:
+        return f"tune-{self.search.settings.name}"
+
+    @contextmanager
+    def _jobs(self) -> Iterator[Jobs]:
+        commands = self._all()
+        with jobs_of(self.kind, self.folder, self.cluster) as jobs:
+            if other := next((unit for unit in jobs if unit not in commands), None):
+                what = f"'{self.folder}' has a job for worker {other.name} of more than {self.workers}"
+                raise FlatvqError(what, "give the same --workers, or end the jobs with --cancel first")
+            yield jobs
+
+    def _all(self) -> Commands:
+        return {
+            worker_folder(number): (*self.command, "--worker", str(number)) for number in range(self.workers)
+        }
+
+    def _commands(self, jobs: Jobs) -> Commands:
+        """Return the workers to wait for: all, or those that still have a job if no trial is missing."""
+        wanted = self.search.wants_more(0)
+        commands = {unit: words for unit, words in self._all().items() if wanted or unit in jobs}
+        for unit in commands:
+            (self.folder / unit).mkdir(parents=True, exist_ok=True)
+        return commands
