@@ -16,11 +16,24 @@ from typing import BinaryIO
 from flatvq.codec.prior import KINDS, PriorKind
 from flatvq.data.conversion import LARGEST_PIXELS
 from flatvq.errors import FlatvqError
+from flatvq.paths import clash, file_fault
 
-__all__ = ["ID_BYTES", "CodedImage", "Contents", "Entry", "pack", "read_contents", "read_streams"]
+__all__ = [
+    "ID_BYTES",
+    "SUFFIX",
+    "CodedImage",
+    "Contents",
+    "Entry",
+    "pack",
+    "read_contents",
+    "read_streams",
+    "require_names",
+]
 
 ID_BYTES = 8
 """Bytes of the identity of tokenizer and prior."""
+SUFFIX = ".png"
+"""What the name of an image is followed by when it is decompressed."""
 
 _MAGIC = b"\x8bFVQ"
 _VERSION = 1
@@ -94,6 +107,9 @@ def pack(
         images: the images, with the same number of levels; exactly one for a `.fvq` file.
         names: their names, for a `.fvqs` file; all empty for a file without names. None for a `.fvq` file.
 
+    Raises:
+        FlatvqError: if a name is not valid.
+
     Example:
         >>> from io import BytesIO
         >>> content = pack("none", bytes(8), [CodedImage(3, 2, (b"abc",))], names=None)
@@ -101,6 +117,8 @@ def pack(
         (25, (Entry(name='', width=3, height=2, lengths=(3,)),))
     """
     named = names is not None and any(names)
+    if names is not None and named:
+        require_names(names)
     flags = KINDS.index(prior) | (_COLLECTION if names is not None else 0) | (_NAMED if named else 0)
     head = bytearray(_MAGIC + bytes([_VERSION, flags]) + identity)
     head += _varint(len(images[0].streams) if images else 0)
@@ -116,6 +134,28 @@ def pack(
         before = size
     content = b"".join([bytes(head), *(stream for image in images for stream in image.streams)])
     return content + zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def require_names(names: Sequence[str]) -> None:
+    """Check that a collection can have these names: `NAME.png` can be written for each, on every system.
+
+    Raises:
+        FlatvqError: if a name is not valid, or two cannot exist together.
+
+    Example:
+        >>> require_names(["dogs/rex", "Dogs/Rex"])
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: the names 'dogs/rex' and 'Dogs/Rex' cannot exist together on every system: \
+rename one of the images, or store no names (--no-names)
+    """
+    for name in names:
+        if fault := file_fault(name + SUFFIX):
+            what = f"no file can have the name {name!r} on every system (it {fault})"
+            raise FlatvqError(what, "rename the image, or store no names (--no-names)")
+    if pair := clash(name + SUFFIX for name in names):
+        first, second = (path.removesuffix(SUFFIX) for path in pair)
+        what = f"the names {first!r} and {second!r} cannot exist together on every system"
+        raise FlatvqError(what, "rename one of the images, or store no names (--no-names)")
 
 
 def read_contents(file: BinaryIO, origin: str) -> Contents:
@@ -152,6 +192,9 @@ def read_contents(file: BinaryIO, origin: str) -> Contents:
     most = (size - file.tell()) // (1 + levels) if collection else 1
     count = fields.number("the number of images", most) if collection else 1
     entries = tuple(_entries(fields, count, levels, bool(flags & _NAMED)))
+    if bool(flags & _NAMED) and (pair := clash(entry.name + SUFFIX for entry in entries)):
+        names = " and ".join(repr(path.removesuffix(SUFFIX)[:80]) for path in pair)
+        raise fields.error(f"the names {names}, which cannot exist together on every system")
     start = file.tell()
     total = sum(sum(entry.lengths) for entry in entries)
     if total != size - _CHECKSUM_BYTES - start:
@@ -168,12 +211,8 @@ def read_streams(file: BinaryIO, entry: Entry) -> CodedImage:
 
 def _entries(fields: _Fields, count: int, levels: int, named: bool) -> Iterator[Entry]:
     width = height = 0
-    names: set[str] = set()
     for _ in range(count):
         name = fields.name() if named else ""
-        if named and name in names:
-            raise fields.error(f"the name {name!r} twice")
-        names.add(name)
         first = fields.number("a width", _LONGEST_SIDE)
         if first:
             width, height = first, fields.number("a height", _LONGEST_SIDE)
@@ -209,11 +248,8 @@ class _Fields:
             name = self._file.read(length).decode()
         except UnicodeDecodeError:
             raise self.error("a name that is not UTF-8") from None
-        parts = name.split("/")
-        if not name.isprintable() or any(
-            each in ("", ".", "..") or set(each) & set('\\:*?"<>|') for each in parts
-        ):
-            raise self.error(f"the name {name[:80]!r}, which no file can have on every system")
+        if fault := file_fault(name + SUFFIX):
+            raise self.error(f"the name {name[:80]!r}, which no file can have on every system (it {fault})")
         return name
 
     def error(self, what: str) -> FlatvqError:
