@@ -212,9 +212,7 @@ def _names_of(paths: Sequence[str]) -> list[str]:
     """Return the names to store: paths without suffix, unless two differ in nothing else on some system."""
     stems = [_without_suffix(path) for path in paths]
     counts = Counter(same_name(stem) for stem in stems)
-    names = [
-        stem if counts[same_name(stem)] == 1 else path for stem, path in zip(stems, paths, strict=True)
-    ]
+    names = [stem if counts[same_name(stem)] == 1 else path for stem, path in zip(stems, paths, strict=True)]
     require_names(names)
     return names
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -13,9 +14,10 @@ import numpy as np
 from flatvq.codes.manifest import CodeManifest
 from flatvq.codes.shards import Row, level_column, schema_of
 from flatvq.errors import FlatvqError
+from flatvq.regular import require_regular
 from flatvq.tokenizers import TokenizerLevel
 
-__all__ = ["RowGroup", "read_row_group", "row_groups_of"]
+__all__ = ["RowGroup", "read_keys", "read_row_group", "row_groups_of"]
 
 _ROW_COLUMNS = ("key", "width", "height")
 # Keys are paths, which are shorter.
@@ -57,30 +59,54 @@ def read_row_group(folder: Path, group: RowGroup, manifest: CodeManifest) -> lis
     Raises:
         FlatvqError: if the shard is missing or damaged, or does not fit the manifest.
     """
+    path = folder / group.shard
+    levels = [level.to_tokenizer_level() for level in manifest.tokenizer.levels]
+    with _opened(path, levels) as file:
+        rows = _read_rows(file, path, group)
+        shapes = [_shapes(level, rows, manifest.tokenizer.factor) for level in levels]
+        columns = [
+            list(_grids(file, path, group, number, each, levels[number].codebook_size))
+            for number, each in enumerate(shapes)
+        ]
+    return [
+        Row(row["key"], row["height"], row["width"], tuple(column[number] for column in columns))
+        for number, row in enumerate(rows)
+    ]
+
+
+def read_keys(folder: Path, group: RowGroup, manifest: CodeManifest) -> list[str]:
+    """Read the names of the images of a row group.
+
+    Args:
+        folder: the folder of the shards.
+        group: the row group.
+        manifest: the manifest of the folder.
+
+    Raises:
+        FlatvqError: if the shard is missing or damaged, or does not fit the manifest.
+    """
+    path = folder / group.shard
+    with _opened(path, [level.to_tokenizer_level() for level in manifest.tokenizer.levels]) as file:
+        return [row["key"] for row in _read_rows(file, path, group)]
+
+
+@contextmanager
+def _opened(path: Path, levels: Sequence[TokenizerLevel]) -> Iterator[Any]:
+    """Open a shard, and check its columns. Errors of reading become a `FlatvqError`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = folder / group.shard
-    levels = [level.to_tokenizer_level() for level in manifest.tokenizer.levels]
     try:
+        require_regular(path)
         with pq.ParquetFile(path) as file:
             if file.schema_arrow.remove_metadata() != schema_of(levels):
                 raise _damaged(path, "it has other columns")
-            rows = _read_rows(file, path, group)
-            shapes = [_shapes(level, rows, manifest.tokenizer.factor) for level in levels]
-            columns = [
-                list(_grids(file, path, group, number, each, levels[number].codebook_size))
-                for number, each in enumerate(shapes)
-            ]
+            yield file
     except FileNotFoundError:
         raise FlatvqError(f"no shard at '{path}'", _REMEDY) from None
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise _damaged(path, reason[:120]) from None
-    return [
-        Row(row["key"], row["height"], row["width"], tuple(column[number] for column in columns))
-        for number, row in enumerate(rows)
-    ]
 
 
 def _read_rows(file: Any, path: Path, group: RowGroup) -> list[dict[str, Any]]:
