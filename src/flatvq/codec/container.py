@@ -145,8 +145,8 @@ def require_names(names: Sequence[str]) -> None:
     Example:
         >>> require_names(["dogs/rex", "Dogs/Rex"])
         Traceback (most recent call last):
-        flatvq.errors.FlatvqError: the names 'dogs/rex' and 'Dogs/Rex' cannot exist together on every system: \
-rename one of the images, or store no names (--no-names)
+        flatvq.errors.FlatvqError: the names 'dogs/rex' and 'Dogs/Rex' cannot exist together on every \
+system: rename one of the images, or store no names (--no-names)
     """
     for name in names:
         if fault := file_fault(name + SUFFIX):
