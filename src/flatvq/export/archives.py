@@ -47,9 +47,8 @@ def load_archive(file: Path) -> torch.nn.Module:
     reader: Any = torch._C.PyTorchFileReader(str(file))
     for name in reader.get_all_records():
         if not _KNOWN.fullmatch(name):
-            raise FlatvqError(
-                f"'{file}' contains {name!r}, which is not a tensor", "export the tokenizer again"
-            )
+            what = f"'{file}' contains {name!r}, which is not a tensor"
+            raise FlatvqError(what, "export the tokenizer again")
     with _tensors_only():
         module: torch.nn.Module = torch.export.load(file).module()
     return module

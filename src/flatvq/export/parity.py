@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -90,17 +91,16 @@ def compare_programs(model: VQVAE, program: Program, batches: Iterable[Tensor]) 
         decoded = model.decode(expected).clamp(0, 1)
         returned = program.decode(list(expected))
         _require_shapes("images", [returned], [decoded])
-        error = max(error, float((returned - decoded).abs().max()))
+        # NaN would be less than any error.
+        error = max(error, float((returned - decoded).abs().nan_to_num(nan=inf).max()))
     return Parity(indices, differing, error)
 
 
 def _require_shapes(what: str, found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
     shapes, needed = ([list(each.shape) for each in tensors] for tensors in (found, expected))
     if shapes != needed:
-        raise FlatvqError(
-            f"a program returns {what} {shapes}, and the tokenizer {needed}",
-            "give programs of this tokenizer",
-        )
+        what = f"a program returns {what} {shapes}, and the tokenizer {needed}"
+        raise FlatvqError(what, "give programs of this tokenizer")
 
 
 def check_programs(model: VQVAE, folder: Path, images: Iterable[Tensor], kind: str | None = None) -> Parity:
