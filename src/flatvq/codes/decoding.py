@@ -18,7 +18,7 @@ from torch import Tensor
 from flatvq.codes.arithmetic import float32_arithmetic, require_float32
 from flatvq.codes.dataset import complete_manifest
 from flatvq.codes.encoding import device_of
-from flatvq.codes.manifest import CodeManifest
+from flatvq.codes.manifest import NAME, CodeManifest
 from flatvq.codes.row_groups import read_keys, read_row_group, row_groups_of
 from flatvq.codes.shards import Row
 from flatvq.data.manifest import decoding_threads
@@ -31,6 +31,8 @@ __all__ = ["decode_codes"]
 
 # Of paths of images: what file systems allow, and more folders than data sets have.
 _LONGEST_BYTES, _DEEPEST = 255, 100
+# A batch of larger images takes as much memory as one of this size.
+_USUAL_PIXELS = 512 * 512
 
 
 def decode_codes(
@@ -65,6 +67,9 @@ def decode_codes(
         raise FlatvqError(
             f"{what}, and this one is {tokenizer.id[:12]}", "give the tokenizer that encoded them"
         )
+    if manifest.tokenizer_levels != tokenizer.levels or manifest.tokenizer.factor != tokenizer.factor:
+        what = f"'{source / NAME}' describes other levels than those of its tokenizer"
+        raise FlatvqError(what, "encode the images again, into another folder")
     require_float32(tokenizer)
     _require_paths(source, manifest)
     device, done = device_of(tokenizer), 0
@@ -89,9 +94,10 @@ def decode_codes(
 
 
 def _batches(rows: Iterator[Row], batch_size: int) -> Iterator[list[Row]]:
-    """Group consecutive images of one size."""
-    for _, group in groupby(rows, key=lambda row: (row.height, row.width)):
-        while batch := list(islice(group, batch_size)):
+    """Group consecutive images of one size, fewer of them if they are large."""
+    for (height, width), group in groupby(rows, key=lambda row: (row.height, row.width)):
+        fitting = max(1, min(batch_size, batch_size * _USUAL_PIXELS // (height * width)))
+        while batch := list(islice(group, fitting)):
             yield batch
 
 

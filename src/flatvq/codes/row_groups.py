@@ -13,6 +13,7 @@ import numpy as np
 
 from flatvq.codes.manifest import CodeManifest
 from flatvq.codes.shards import Row, level_column, schema_of
+from flatvq.data.conversion import LARGEST_PIXELS
 from flatvq.errors import FlatvqError
 from flatvq.regular import require_regular
 from flatvq.tokenizers import TokenizerLevel
@@ -60,7 +61,7 @@ def read_row_group(folder: Path, group: RowGroup, manifest: CodeManifest) -> lis
         FlatvqError: if the shard is missing or damaged, or does not fit the manifest.
     """
     path = folder / group.shard
-    levels = [level.to_tokenizer_level() for level in manifest.tokenizer.levels]
+    levels = manifest.tokenizer_levels
     with _opened(path, levels) as file:
         rows = _read_rows(file, path, group)
         shapes = [_shapes(level, rows, manifest.tokenizer.factor) for level in levels]
@@ -86,7 +87,7 @@ def read_keys(folder: Path, group: RowGroup, manifest: CodeManifest) -> list[str
         FlatvqError: if the shard is missing or damaged, or does not fit the manifest.
     """
     path = folder / group.shard
-    with _opened(path, [level.to_tokenizer_level() for level in manifest.tokenizer.levels]) as file:
+    with _opened(path, manifest.tokenizer_levels) as file:
         return [row["key"] for row in _read_rows(file, path, group)]
 
 
@@ -116,8 +117,11 @@ def _read_rows(file: Any, path: Path, group: RowGroup) -> list[dict[str, Any]]:
     size = sum(description.column(column).total_uncompressed_size for column in columns)
     if description.num_rows != group.rows or size > group.rows * _MAX_ROW_BYTES:
         raise _damaged(path, f"row group {group.number} has {description.num_rows} rows of {size} bytes")
-    table = _read(file, path, group, _ROW_COLUMNS)
-    return list(table.to_pylist())
+    rows = _read(file, path, group, _ROW_COLUMNS).to_pylist()
+    for row in rows:
+        if not 0 < row["width"] * row["height"] <= LARGEST_PIXELS:
+            raise _damaged(path, f"an image of {row['width']} x {row['height']} pixels")
+    return list(rows)
 
 
 def _shapes(level: TokenizerLevel, rows: Sequence[dict[str, Any]], factor: int) -> list[tuple[int, ...]]:
