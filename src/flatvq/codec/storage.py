@@ -203,11 +203,8 @@ def _table_level(level: LevelRecipe, fields: _Fields) -> TableLevel:
     codes = fields.take("codes", "uint16", (None,), high=size - 1)
     bounds = fields.take("bounds", "uint32", ((PASSES - 1) * stages * contexts + 1,), high=len(codes))
     occurrences = fields.take("occurrences", "uint32", (len(codes),), low=1)
-    if (
-        not 0 < contexts <= MOST_CONTEXTS
-        or (np.diff(bounds) < 0).any()
-        or int(occurrences.sum()) > LARGEST_SUM
-    ):
+    known = 0 < contexts <= MOST_CONTEXTS and not (np.diff(bounds) < 0).any()
+    if not known or int(occurrences.sum()) > LARGEST_SUM:
         raise fields.error("tables that do not fit together")
     return TableLevel(
         Table(
