@@ -63,7 +63,8 @@ def run_trial(
     Raises:
         FlatvqError: if the folder holds a run of another recipe, or one that started with other images or
             another version of flatvq (`flatvq.train.identity`); if the images cannot be read; if the
-            training diverged; if text is to be read and its reader is not installed; or if another process trains in the folder. Every process raises it.
+            training diverged; if text is to be read and its reader is not installed; or if another process
+            trains in the folder. Every process raises it.
     """
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
