@@ -15,7 +15,8 @@ from PIL import Image
 from flatvq.cli.contents import described
 from flatvq.cli.progress import step_progress
 from flatvq.codec import Codec, load_codec, read_contents
-from flatvq.codec.container import SUFFIX, Contents, Entry, read_streams, require_names
+from flatvq.codec.container import Contents, Entry, read_streams
+from flatvq.codec.names import SUFFIX, require_names
 from flatvq.codec.storage import PriorRecord, has_prior, save_prior
 from flatvq.codec.training import encode_images, fit_prior, require_table_size
 from flatvq.data import FileStatus, load_image, open_folder

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from flatvq.codec.names import SUFFIX, require_names
 from flatvq.codec.prior import KINDS, PriorKind
 from flatvq.data.conversion import LARGEST_PIXELS
 from flatvq.errors import FlatvqError
@@ -20,20 +21,17 @@ from flatvq.paths import clash, file_fault
 
 __all__ = [
     "ID_BYTES",
-    "SUFFIX",
     "CodedImage",
     "Contents",
     "Entry",
     "pack",
     "read_contents",
     "read_streams",
-    "require_names",
+    "share_of_collection",
 ]
 
 ID_BYTES = 8
 """Bytes of the identity of tokenizer and prior."""
-SUFFIX = ".png"
-"""What the name of an image is followed by when it is decompressed."""
 
 _MAGIC = b"\x8bFVQ"
 _VERSION = 1
@@ -128,34 +126,28 @@ def pack(
     for image, name in zip(images, names if names is not None else [""], strict=True):
         if named:
             head += _varint(len(name.encode())) + name.encode()
-        size = (image.width, image.height)
-        head += _varint(0) if size == before else _varint(image.width) + _varint(image.height)
-        head += b"".join(_varint(len(stream)) for stream in image.streams)
-        before = size
+        head += _entry(image, before)
+        before = (image.width, image.height)
     content = b"".join([bytes(head), *(stream for image in images for stream in image.streams)])
     return content + zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "little")
 
 
-def require_names(names: Sequence[str]) -> None:
-    """Check that a collection can have these names: `NAME.png` can be written for each, on every system.
+def share_of_collection(image: CodedImage, before: tuple[int, int], count: int) -> float:
+    """Return the bytes of an image in a collection: its entry, its streams, and its share of the rest.
 
-    Raises:
-        FlatvqError: if a name is not valid, or two cannot exist together.
+    Args:
+        image: the image. It has no name.
+        before: width and height of the image before it; (0, 0) for the first one.
+        count: the number of images in the collection.
 
     Example:
-        >>> require_names(["dogs/rex", "Dogs/Rex"])
-        Traceback (most recent call last):
-        flatvq.errors.FlatvqError: the names 'dogs/rex' and 'Dogs/Rex' cannot exist together on every \
-system: rename one of the images, or store no names (--no-names)
+        >>> image = CodedImage(3, 2, (b"abc",))
+        >>> shares = [share_of_collection(image, before, 2) for before in ((0, 0), (3, 2))]
+        >>> sum(shares) == len(pack("none", bytes(8), [image, image], ["", ""]))
+        True
     """
-    for name in names:
-        if fault := file_fault(name + SUFFIX):
-            what = f"no file can have the name {name!r} on every system (it {fault})"
-            raise FlatvqError(what, "rename the image, or store no names (--no-names)")
-    if pair := clash(name + SUFFIX for name in names):
-        first, second = (path.removesuffix(SUFFIX) for path in pair)
-        what = f"the names {first!r} and {second!r} cannot exist together on every system"
-        raise FlatvqError(what, "rename one of the images, or store no names (--no-names)")
+    rest = _HEAD_BYTES + len(_varint(len(image.streams))) + len(_varint(count)) + _CHECKSUM_BYTES
+    return len(_entry(image, before)) + sum(map(len, image.streams)) + rest / count
 
 
 def read_contents(file: BinaryIO, origin: str) -> Contents:
@@ -207,6 +199,13 @@ def read_streams(file: BinaryIO, entry: Entry) -> CodedImage:
     """Read the streams of an image from a file that stands at the first of them."""
     streams = tuple(file.read(length) for length in entry.lengths)
     return CodedImage(entry.width, entry.height, streams)
+
+
+def _entry(image: CodedImage, before: tuple[int, int]) -> bytes:
+    """Write size and stream lengths. The size is left out if it is that of the image before."""
+    size = (image.width, image.height)
+    fields = [0] if size == before else [*size]
+    return b"".join(_varint(field) for field in [*fields, *map(len, image.streams)])
 
 
 def _entries(fields: _Fields, count: int, levels: int, named: bool) -> Iterator[Entry]:
