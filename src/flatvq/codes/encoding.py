@@ -191,5 +191,7 @@ def _started(folder: Path, manifest: CodeManifest) -> CodeManifest:
 def _intact(folder: Path, shards: Iterable[Shard]) -> Iterable[Shard]:
     for shard in shards:
         path = folder / shard.name
-        if path.is_file() and digest_of(path.read_bytes()) == shard.sha256:
+        # The size is compared first, so that no more than a shard is read.
+        complete = path.is_file() and path.stat().st_size == shard.bytes
+        if complete and digest_of(path.read_bytes()) == shard.sha256:
             yield shard
