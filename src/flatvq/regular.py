@@ -83,8 +83,8 @@ def read_regular(path: Path, most: int) -> bytes:
         ...     read_regular(Path(file.name), most=0)
         b''
     """
-    with open_regular(path) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise FlatvqError(f"'{path}' is larger than {most:,} bytes", "check that it is the right file")
-    return content
+    size = require_regular(path)
+    if size > most:
+        what = f"'{path}' has {size:,} bytes, more than {most:,}"
+        raise FlatvqError(what, "check that it is the right file")
+    return path.read_bytes()
