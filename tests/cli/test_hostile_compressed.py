@@ -207,6 +207,11 @@ def weights(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], obje
     return write
 
 
+def fill_with_nan(tensors: dict[str, Any], name: str) -> None:
+    if tensors[name].dtype == np.float32:
+        tensors[name] = np.full_like(tensors[name], np.nan)
+
+
 def header(content: bytes) -> Callable[[Path], object]:
     """Replace the weights by a header."""
     return replaced(
@@ -281,7 +286,7 @@ TOKENIZERS = {
         replaced("model.safetensors", lambda path: path.write_bytes(pickle.dumps(print))), TABLE, "damaged"
     ),
     "NaN": Case(
-        weights(lambda tensors: tensors.update({k: v * np.float32(np.nan) for k, v in tensors.items()})),
+        weights(lambda tensors: [fill_with_nan(tensors, name) for name in list(tensors)]),
         TABLE,
         "NaN",
     ),
