@@ -144,6 +144,8 @@ def _grids(
             path, f"row group {group.number} has {stored} indices of level {number}, not {sum(counts)}"
         )
     column = _read(file, path, group, [level_column(number)]).column(0).combine_chunks()
+    if column.flatten().null_count:
+        raise _damaged(path, f"level {number} of row group {group.number} has missing values")
     values, offsets = column.flatten().to_numpy(), column.offsets.to_numpy()
     if np.diff(offsets).tolist() != counts:
         raise _damaged(path, f"images of row group {group.number} have other numbers of indices")
