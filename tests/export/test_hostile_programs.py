@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -76,11 +78,12 @@ def test_no_object_is_unpickled(archive: Path, tmp_path: Path) -> None:
         folder = tmp_path / f"pwned-{number}"
         content = pickled(((Payload(folder),), {}))
         file = changed(archive, tmp_path / f"{number}.pt2", {member: content})
-        with pytest.raises((FlatvqError, Exception)):
+        with pytest.raises((FlatvqError, pickle.UnpicklingError)):
             load_archive(file)
         assert not folder.exists()
     # torch itself unpickles the first one.
-    torch.export.load(tmp_path / "0.pt2")
+    with suppress(TypeError):  # its warning is no valid log message, which pytest reports
+        torch.export.load(tmp_path / "0.pt2")
     assert (tmp_path / "pwned-0").is_dir()
 
 
