@@ -120,6 +120,8 @@ FILES = {
         "'b.png' cannot be used",
     ),
     "name above": Case(named("../../x"), SEVERAL, "has the part '..'"),
+    "folder above": Case(named(".."), SEVERAL, "has the part '..'"),
+    "folder as name": Case(named("a/"), SEVERAL, "has the part ''"),
     "name above, Windows": Case(named("..\\x"), SEVERAL, "no file can have"),
     "absolute name": Case(named("/tmp/x"), SEVERAL, "has the part ''"),
     "drive": Case(named("C:x"), SEVERAL, "contains ':'"),

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from flatvq.codec.names import SUFFIX, require_names
+from flatvq.codec.names import SUFFIX, fault_of, require_names
 from flatvq.codec.prior import KINDS, PriorKind
 from flatvq.data.conversion import LARGEST_PIXELS
 from flatvq.errors import FlatvqError
-from flatvq.paths import clash, file_fault
+from flatvq.paths import clash
 
 __all__ = [
     "ID_BYTES",
@@ -247,7 +247,7 @@ class _Fields:
             name = self._file.read(length).decode()
         except UnicodeDecodeError:
             raise self.error("a name that is not UTF-8") from None
-        if fault := file_fault(name + SUFFIX):
+        if fault := fault_of(name):
             raise self.error(f"the name {name[:80]!r}, which no file can have on every system (it {fault})")
         return name
 

@@ -7,10 +7,27 @@ from collections.abc import Sequence
 from flatvq.errors import FlatvqError
 from flatvq.paths import clash, file_fault
 
-__all__ = ["SUFFIX", "require_names"]
+__all__ = ["SUFFIX", "fault_of", "require_names"]
 
 SUFFIX = ".png"
 """What the name of an image is followed by when it is decompressed."""
+
+
+def fault_of(name: str) -> str | None:
+    """Say why an image of a collection cannot have a name.
+
+    Args:
+        name: the name, with `/` between folders.
+
+    Returns:
+        A clause for an error message; None if the name is valid.
+
+    Example:
+        >>> fault_of("dogs/rex") is None, fault_of(".."), fault_of("dogs/")
+        (True, "has the part '..'", "has the part ''")
+    """
+    last = name.rpartition("/")[2]
+    return f"has the part {last!r}" if last in ("", ".", "..") else file_fault(name + SUFFIX)
 
 
 def require_names(names: Sequence[str]) -> None:
@@ -26,7 +43,7 @@ def require_names(names: Sequence[str]) -> None:
 system: rename one of the images, or store no names (--no-names)
     """
     for name in names:
-        if fault := file_fault(name + SUFFIX):
+        if fault := fault_of(name):
             what = f"no file can have the name {name!r} on every system (it {fault})"
             raise FlatvqError(what, "rename the image, or store no names (--no-names)")
     if pair := clash(name + SUFFIX for name in names):

@@ -191,7 +191,7 @@ def _rows_at_a_time(group: Any, name: str) -> int:
     if values > _CHUNK * group.num_rows:
         what = f"column '{printable(name)}' has {values} indices in {group.num_rows} rows"
         raise FlatvqError(what, f"give at most {_CHUNK} indices in a row")
-    return max(1, _CHUNK * group.num_rows // max(1, values))
+    return int(max(1, _CHUNK * group.num_rows // max(1, values)))
 
 
 def _flat(column: Any) -> np.ndarray[Any, Any]:
