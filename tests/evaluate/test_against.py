@@ -109,7 +109,7 @@ def test_a_collection_is_compared_at_its_real_bytes(pictures: Path, tokenizer: V
     images = [np.array(Image.open(path)) for path in sorted(pictures.iterdir())]
     streams = [len(codec.to_streams(image).streams[0]) for image in images]
     whole = codec.compress_collection(("", image) for image in images)
-    # Magic, version, flags, identity, levels, count and checksum; a size once, and a byte for "the same size".
+    # Magic, version, flags, identity, levels, count and checksum; one size, and a byte for "the same".
     lengths = [1 if stream < 128 else 2 for stream in streams]
     assert len(whole) == 4 + 1 + 1 + 8 + 1 + 1 + 4 + 2 + 3 + sum(lengths) + sum(streams)
     assert result["tokenizer"]["bytes_per_image"]["collection"] == len(whole) / 4
