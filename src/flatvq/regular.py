@@ -45,7 +45,7 @@ def require_regular(path: Path) -> int:
         OSError: if there is no such file, or it cannot be reached.
 
     Example:
-        >>> require_regular(Path(os.devnull))
+        >>> require_regular(Path("/dev/null"))
         Traceback (most recent call last):
         flatvq.errors.FlatvqError: '/dev/null' is a device: give a regular file
     """
