@@ -1,7 +1,7 @@
 """Atomic writes: a reader sees the old content or the new content, never a part of it.
 
-Content is written under a temporary name in the folder of the target, synced to disk and renamed. The
-temporary name contains the process ID and the thread ID of the writer:
+Content is written under a temporary name in the folder of the target, synced to disk and renamed. It contains
+the start of the target's name (file systems allow 255 bytes), and the process and thread ID of the writer:
 
     FOLDER/.NAME.PROCESS-THREAD.partial
 
@@ -266,7 +266,7 @@ def _named(error: BaseException, path: Path) -> BaseException:
 
 def _temporary_name(path: Path) -> Path:
     place = next((stage for folder, stage in _STAGES.items() if path.is_relative_to(folder)), path.parent)
-    return place / f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial"
+    return place / f".{path.name[:50]}.{os.getpid()}-{threading.get_native_id()}.partial"
 
 
 def _is_running(process: int) -> bool:

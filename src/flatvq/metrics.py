@@ -42,6 +42,7 @@ class Metric:
             reconstructions and originals, both float32 [B, C, H, W] in [0, 1], to one value for each image,
             [B]; their mean is stored. A metric of a level maps the counts of its codes over the held-out
             split, int64 [K] ([Q, K] for Q codebooks), to a number.
+        needs: the key of the section `evaluate` that turns the measurement on; empty if it is always made.
 
     Example:
         >>> TRIAL_METRICS["psnr_db"].heading, TRIAL_METRICS["mse"].format(0.0031)
@@ -57,6 +58,7 @@ class Metric:
     maximum: float = 3.5e38
     tables: tuple[Table, ...] = ("terminal", "arms", "trials")
     compute: Callable[..., Any] | None = None
+    needs: str = ""
 
     @property
     def heading(self) -> str:
@@ -112,6 +114,30 @@ _TRIAL = _by_key(
         higher_is_better=False,
         minimum=0,
         tables=("arms", "trials"),
+        needs="prior_images",
+    ),
+    Metric(
+        "text_error_rate",
+        "errors in text",
+        format=NumberFormat("percent", 1),
+        higher_is_better=False,
+        minimum=0,
+        tables=("arms", "trials"),
+        needs="text",
+    ),
+    Metric(
+        "contrast_kept",
+        "contrast kept",
+        format=NumberFormat("percent", 1),
+        tables=("arms", "trials"),
+        needs="detail",
+    ),
+    Metric(
+        "fine_contrast_kept",
+        "contrast kept, finest octave",
+        format=NumberFormat("percent", 1),
+        tables=("arms", "trials"),
+        needs="detail",
     ),
 )
 TRIAL_METRICS: Registry[Metric] = Registry("metric", "flatvq.metrics", _TRIAL)

@@ -1,19 +1,21 @@
-"""Paths that users write, and names that flatvq uses as folder names."""
+"""Paths that users write, names that become folders, and paths that files from elsewhere contain."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from flatvq.errors import FlatvqError
 
-__all__ = ["expanded", "name_fault", "same_name"]
+__all__ = ["clash", "expanded", "file_fault", "name_fault", "same_name"]
 
 _LONGEST, _LONGEST_BYTES = 64, 255
 # Names that Windows reserves, with any suffix, and characters that it forbids.
 _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
 _FORBIDDEN = '<>:"/\\|?*'
+_DEEPEST = 32
 
 
 def expanded(path: str | Path) -> Path:
@@ -59,12 +61,78 @@ def name_fault(name: str) -> str | None:
         return f"starts with {name[0]!r}"
     if name != name.strip() or name.endswith("."):
         return "starts or ends with a space, or ends with a dot"
-    if invalid := next((char for char in name if char in _FORBIDDEN or not char.isprintable()), None):
+    if fault := _system_fault(name):
+        return fault
+    return f"is longer than {_LONGEST} characters" if len(name) > _LONGEST else None
+
+
+def file_fault(path: str) -> str | None:
+    """Say why a relative path is not that of a file inside of a folder on every system.
+
+    Args:
+        path: the path that a file from elsewhere contains, with `/` between folders.
+
+    Returns:
+        A clause for an error message; None if the path is valid.
+
+    Example:
+        >>> file_fault("dogs/rex.png") is None
+        True
+        >>> file_fault("../rex.png"), file_fault("dogs/nul.png")
+        ("has the part '..'", 'has the name of a device on Windows')
+    """
+    parts = path.split("/")
+    if len(parts) > _DEEPEST:
+        return f"has more than {_DEEPEST} parts"
+    for part in parts:
+        if part in ("", ".", ".."):
+            return f"has the part {part!r}"
+        if part[-1] in " .":
+            return "has a part that ends with a space or a dot"
+        if fault := _system_fault(part):
+            return fault.replace("is the name", "has the name").replace("is longer", "has a part longer")
+    return None
+
+
+def clash(paths: Iterable[str], *, fold: bool = True) -> tuple[str, str] | None:
+    """Find two paths of files that cannot exist together: they are the same, or one is a folder of the other.
+
+    Args:
+        paths: relative paths, with `/` between folders.
+        fold: whether to regard paths as the same that are the same on some systems, as `same_name`.
+
+    Returns:
+        The first such pair; None if there is none.
+
+    Example:
+        >>> clash(["dogs/rex.png", "dogs/Rex.png"]), clash(["a.png", "b/a.png"])
+        (('dogs/rex.png', 'dogs/Rex.png'), None)
+        >>> clash(["a.png", "A.png"], fold=False), clash(["a.png/b.png", "a.png"], fold=False)
+        (None, ('a.png', 'a.png/b.png'))
+    """
+    found: dict[str, str] = {}
+    for path in paths:
+        key = same_name(path) if fold else path
+        if key in found:
+            return found[key], path
+        found[key] = path
+    for key, path in found.items():
+        place = key.find("/")
+        while place >= 0:
+            if key[:place] in found:
+                return found[key[:place]], path
+            place = key.find("/", place + 1)
+    return None
+
+
+def _system_fault(part: str) -> str | None:
+    """Say why a part of a path is not valid on every system."""
+    if invalid := next((char for char in part if char in _FORBIDDEN or not char.isprintable()), None):
         return f"contains {invalid!r}"
-    if _DEVICES.fullmatch(name):
+    if _DEVICES.fullmatch(part):
         return "is the name of a device on Windows"
-    if len(name) > _LONGEST or len(name.encode()) > _LONGEST_BYTES:
-        return f"is longer than {_LONGEST} characters"
+    if len(part.encode()) > _LONGEST_BYTES:
+        return f"is longer than {_LONGEST_BYTES} bytes"
     return None
 
 

@@ -90,6 +90,14 @@ def test_a_prior_gives_a_second_table(run_flatvq: Run) -> None:
     assert result["crop"] == 32
     sizes, rows = result["tokenizer"]["bytes_per_image"], result["at_equal_bytes"]
     assert sizes["collection"] < sizes["file"]
+    assert rows.keys() == {"nominal", "file"}
+    code, out, _ = run_flatvq(
+        "evaluate", "saved", "--data", "pictures", "--against", "webp", "--collection", "--out", "out"
+    )
+    assert code == 0
+    assert "codecs within its bytes in one .fvqs file" in " ".join(out.split())
+    written = json.loads(Path("out/evaluation.json").read_text())["against"]["at_equal_bytes"]
+    assert written.keys() == {"nominal", "file", "collection"}
     for budget in ("nominal", "file"):
         row = rows[budget][0]
         assert row["images"] + row["images_that_do_not_fit"] == 3
@@ -118,6 +126,7 @@ def test_text_is_read_without_images(run_flatvq: Run, monkeypatch: pytest.Monkey
         (["saved", "--data", "pictures", "--limit", "2"], "--limit is given without --against, --text"),
         (["saved", "--data", "pictures", "--out", "x"], "--out is given without --against, --text"),
         (["saved", "--against", "jpeg"], "missing option '--data'"),
+        (["saved", "--data", "pictures", "--collection"], "--collection is given without --against"),
         (["saved", "--data", "pictures", "--against", "jpg"], "did you mean 'jpeg'?"),
         (["saved", "--data", "pictures", "--detail", "--full"], "--detail measures square crops"),
         (["saved", "--text", "--crop", "16"], "pages of 16 pixels are too small for text"),

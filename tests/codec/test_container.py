@@ -115,7 +115,7 @@ LARGE = b"\xff\xff\xff\xff\x0f"
         (HEAD[:5] + b"\x32" + HEAD[6:] + b"\x01\x01\x02C:\x01\x01\x00", "which no file can have"),
         (HEAD[:5] + b"\x32" + HEAD[6:] + b"\x01\x01\x02..\x01\x01\x00", "which no file can have"),
         (HEAD[:5] + b"\x32" + HEAD[6:] + b"\x01\x01\x01\xff\x01\x01\x00", "not UTF-8"),
-        (HEAD[:5] + b"\x32" + HEAD[6:] + b"\x01\x02\x01a\x01\x01\x00\x01a\x00\x00", "'a' twice"),
+        (HEAD[:5] + b"\x32" + HEAD[6:] + b"\x01\x02\x01a\x01\x01\x00\x01a\x00\x00", "the names 'a' and 'a'"),
     ],
 )
 def test_impossible_fields_are_refused_with_one_line(content: bytes, message: str) -> None:

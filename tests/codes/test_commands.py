@@ -119,5 +119,5 @@ def test_one_channel_is_encoded_and_decoded(pictures: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("key", ["", "../a", "/etc/passwd", "a/../../b", "C:\\a", "a\0b"])
 def test_keys_do_not_lead_out_of_the_folder(key: str) -> None:
-    with pytest.raises(FlatvqError, match="is not a path inside of the folder"):
+    with pytest.raises(FlatvqError, match=r"is not a path inside of the folder|are not printable"):
         _path_of(key)

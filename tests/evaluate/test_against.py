@@ -16,6 +16,7 @@ from skimage.metrics import structural_similarity
 from tests.evaluate.filters import Filter, gaussian_blur
 
 from flatvq.codec import Codec
+from flatvq.errors import FlatvqError
 from flatvq.evaluate.against import evaluate_against
 from flatvq.evaluate.frechet import FeatureStatistics, frechet_distance, frechet_distance_of
 from flatvq.evaluate.image_codecs import codecs_named
@@ -98,6 +99,38 @@ def test_every_figure_follows_from_the_files(pictures: Path, tokenizer: VQVAETok
     (jpeg, webp) = result["at_equal_bytes"]["nominal"]
     assert (jpeg["images"], webp["images"]) == (3, 4)
     assert columns[3].pictures["jpeg"] is None  # of the blocks
+
+
+def test_a_collection_is_compared_at_its_real_bytes(pictures: Path, tokenizer: VQVAETokenizer) -> None:
+    codec = Codec(tokenizer)
+    result, _ = evaluate_against(
+        tokenizer, pictures, codecs_named("webp"), crop=64, files=codec, collection=True
+    )
+    images = [np.array(Image.open(path)) for path in sorted(pictures.iterdir())]
+    streams = [len(codec.to_streams(image).streams[0]) for image in images]
+    whole = codec.compress_collection(("", image) for image in images)
+    # Magic, version, flags, identity, levels, count and checksum; one size, and a byte for "the same".
+    lengths = [1 if stream < 128 else 2 for stream in streams]
+    assert len(whole) == 4 + 1 + 1 + 8 + 1 + 1 + 4 + 2 + 3 + sum(lengths) + sum(streams)
+    assert result["tokenizer"]["bytes_per_image"]["collection"] == len(whole) / 4
+    (row,) = result["at_equal_bytes"]["collection"]
+    fitting = []
+    for number, image in enumerate(images):
+        limit = math.ceil((2 if number == 0 else 1) + lengths[number] + streams[number] + 20 / 4)
+        sizes = []
+        for quality in range(101):
+            file = BytesIO()
+            Image.fromarray(image).save(file, "WEBP", quality=quality, method=6)
+            sizes += [file.tell()] if file.tell() <= limit else []
+        fitting += sizes[-1:]
+    assert row["images"] == len(fitting)
+    assert row["bytes_per_image"] == (np.mean(fitting) if fitting else None)
+
+
+def test_other_libraries_have_no_collections(pictures: Path) -> None:
+    grey = Filter(gaussian_blur(0.7), channels=1)
+    with pytest.raises(FlatvqError, match=r"only tokenizers of flatvq write \.fvqs files"):
+        evaluate_against(grey, pictures, codecs_named("jpeg"), crop=48, collection=True)
 
 
 def test_any_tokenizer_and_a_part_of_the_images(pictures: Path) -> None:

@@ -11,7 +11,11 @@ from flatvq.number_format import MISSING, number, percent, signed
 
 __all__ = ["show_against", "show_detail", "show_text"]
 
-_BUDGETS = {"nominal": "its nominal bytes", "file": "the bytes of its .fvq files"}
+_BUDGETS = {
+    "nominal": "its nominal bytes",
+    "file": "the bytes of its .fvq files",
+    "collection": "its bytes in one .fvqs file",
+}
 _DIGITS = {"psnr_db": 2, "ssim": 3, "ms_ssim": 3, "lpips": 3}
 _MOST_FILES = 20
 

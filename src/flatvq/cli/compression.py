@@ -16,6 +16,7 @@ from flatvq.cli.contents import described
 from flatvq.cli.progress import step_progress
 from flatvq.codec import Codec, load_codec, read_contents
 from flatvq.codec.container import Contents, Entry, read_streams
+from flatvq.codec.names import SUFFIX, require_names
 from flatvq.codec.storage import PriorRecord, has_prior, save_prior
 from flatvq.codec.training import encode_images, fit_prior, require_table_size
 from flatvq.data import FileStatus, load_image, open_folder
@@ -25,7 +26,8 @@ from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.files import write_bytes
 from flatvq.model import load_tokenizer, tokenizer_folder
-from flatvq.paths import expanded
+from flatvq.paths import expanded, same_name
+from flatvq.regular import open_regular
 from flatvq.tokenizers.pretrained import pretrained_folder
 
 __all__ = ["compress_files", "decompress_file", "description_of", "fit_to_folder"]
@@ -175,7 +177,7 @@ def _require_absent(path: Path, replace: bool) -> None:
 
 def _pixels_of(path: Path) -> Pixels:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return decode(stream, Conversion(_ANY_SIZE))
     except Rejected as rejected:
         remedy = rejected.remedy or "give an image, or a folder of images"
@@ -200,15 +202,20 @@ def _listed(sources: Sequence[Path]) -> tuple[list[tuple[str, Callable[[], Pixel
 def _named(
     images: Sequence[tuple[str, Callable[[], Pixels]]], names: bool, progress: Callable[[int, int], None]
 ) -> Iterator[tuple[str, Pixels]]:
-    """Load images, with the names to store: without suffix unless two images differ in nothing else."""
-    stems = Counter(_without_suffix(name) for name, _ in images)
-    repeated = [name for name, count in Counter(name for name, _ in images).items() if count > 1]
-    if names and repeated:
-        raise FlatvqError(f"several images have the name '{repeated[0]}'", "rename one, or add --no-names")
-    for done, (name, load) in enumerate(images, start=1):
-        stem = _without_suffix(name)
-        yield (stem if stems[stem] == 1 else name) if names else "", load()
+    """Load images, with the names to store."""
+    stored = _names_of([name for name, _ in images]) if names else [""] * len(images)
+    for done, (name, (_, load)) in enumerate(zip(stored, images, strict=True), start=1):
+        yield name, load()
         progress(done, len(images))
+
+
+def _names_of(paths: Sequence[str]) -> list[str]:
+    """Return the names to store: paths without suffix, unless two differ in nothing else on some system."""
+    stems = [_without_suffix(path) for path in paths]
+    counts = Counter(same_name(stem) for stem in stems)
+    names = [stem if counts[same_name(stem)] == 1 else path for stem, path in zip(stems, paths, strict=True)]
+    require_names(names)
+    return names
 
 
 def _without_suffix(name: str) -> str:
@@ -218,7 +225,7 @@ def _without_suffix(name: str) -> str:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        file = path.open("rb")
+        file = open_regular(path)
     except FileNotFoundError:
         raise FlatvqError(f"no file at '{path}'", "check the path") from None
     with file:
@@ -228,12 +235,12 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 def _targets(path: Path, contents: Contents, out: Path | None) -> list[Path]:
     """Return the PNG file of each image of a file."""
     if not contents.collection:
-        target = out or path.with_suffix(".png")
-        return [target / f"{path.stem}.png" if target.is_dir() else target]
+        target = out or path.with_suffix(SUFFIX)
+        return [target / f"{path.stem}{SUFFIX}" if target.is_dir() else target]
     folder = out or path.with_suffix("")
     digits = len(str(len(contents.entries)))
     return [
-        folder / f"{entry.name or f'{number:0{digits}d}'}.png"
+        folder / f"{entry.name or f'{number:0{digits}d}'}{SUFFIX}"
         for number, entry in enumerate(contents.entries, start=1)
     ]
 

@@ -49,6 +49,7 @@ class Asked:
     white_level: int | None
     limit: int | None
     weights: Path | None
+    collection: bool
 
     def folder(self) -> Path:
         """Return the folder of images.
@@ -114,6 +115,10 @@ def compare(asked: Asked, against: str | None, text: bool, detail: bool, out: Pa
     """
     # Everything that can be wrong is found before anything is measured.
     codecs = None if against is None else codecs_named(against)
+    if asked.collection and codecs is None:
+        raise FlatvqError(
+            "--collection is given without --against", "add --against jpeg,webp, or leave it out"
+        )
     if codecs is not None:
         asked.folder()
     if detail and asked.full:
@@ -144,6 +149,7 @@ def compare(asked: Asked, against: str | None, text: bool, detail: bool, out: Pa
                 limit=asked.limit,
                 weights=asked.weights,
                 files=_files_of(tokenizer, asked.tokenizer),
+                collection=asked.collection,
                 progress=progress,
             )
         labels = {codec.name: codec.label for codec in codecs}

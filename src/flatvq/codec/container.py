@@ -13,11 +13,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from flatvq.codec.names import SUFFIX, fault_of, require_names
 from flatvq.codec.prior import KINDS, PriorKind
 from flatvq.data.conversion import LARGEST_PIXELS
 from flatvq.errors import FlatvqError
+from flatvq.paths import clash
 
-__all__ = ["ID_BYTES", "CodedImage", "Contents", "Entry", "pack", "read_contents", "read_streams"]
+__all__ = [
+    "ID_BYTES",
+    "CodedImage",
+    "Contents",
+    "Entry",
+    "pack",
+    "read_contents",
+    "read_streams",
+    "share_of_collection",
+]
 
 ID_BYTES = 8
 """Bytes of the identity of tokenizer and prior."""
@@ -94,6 +105,9 @@ def pack(
         images: the images, with the same number of levels; exactly one for a `.fvq` file.
         names: their names, for a `.fvqs` file; all empty for a file without names. None for a `.fvq` file.
 
+    Raises:
+        FlatvqError: if a name is not valid.
+
     Example:
         >>> from io import BytesIO
         >>> content = pack("none", bytes(8), [CodedImage(3, 2, (b"abc",))], names=None)
@@ -101,6 +115,8 @@ def pack(
         (25, (Entry(name='', width=3, height=2, lengths=(3,)),))
     """
     named = names is not None and any(names)
+    if names is not None and named:
+        require_names(names)
     flags = KINDS.index(prior) | (_COLLECTION if names is not None else 0) | (_NAMED if named else 0)
     head = bytearray(_MAGIC + bytes([_VERSION, flags]) + identity)
     head += _varint(len(images[0].streams) if images else 0)
@@ -110,12 +126,28 @@ def pack(
     for image, name in zip(images, names if names is not None else [""], strict=True):
         if named:
             head += _varint(len(name.encode())) + name.encode()
-        size = (image.width, image.height)
-        head += _varint(0) if size == before else _varint(image.width) + _varint(image.height)
-        head += b"".join(_varint(len(stream)) for stream in image.streams)
-        before = size
+        head += _entry(image, before)
+        before = (image.width, image.height)
     content = b"".join([bytes(head), *(stream for image in images for stream in image.streams)])
     return content + zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def share_of_collection(image: CodedImage, before: tuple[int, int], count: int) -> float:
+    """Return the bytes of an image in a collection: its entry, its streams, and its share of the rest.
+
+    Args:
+        image: the image. It has no name.
+        before: width and height of the image before it; (0, 0) for the first one.
+        count: the number of images in the collection.
+
+    Example:
+        >>> image = CodedImage(3, 2, (b"abc",))
+        >>> shares = [share_of_collection(image, before, 2) for before in ((0, 0), (3, 2))]
+        >>> sum(shares) == len(pack("none", bytes(8), [image, image], ["", ""]))
+        True
+    """
+    rest = _HEAD_BYTES + len(_varint(len(image.streams))) + len(_varint(count)) + _CHECKSUM_BYTES
+    return len(_entry(image, before)) + sum(map(len, image.streams)) + rest / count
 
 
 def read_contents(file: BinaryIO, origin: str) -> Contents:
@@ -152,6 +184,9 @@ def read_contents(file: BinaryIO, origin: str) -> Contents:
     most = (size - file.tell()) // (1 + levels) if collection else 1
     count = fields.number("the number of images", most) if collection else 1
     entries = tuple(_entries(fields, count, levels, bool(flags & _NAMED)))
+    if bool(flags & _NAMED) and (pair := clash(entry.name + SUFFIX for entry in entries)):
+        names = " and ".join(repr(path.removesuffix(SUFFIX)[:80]) for path in pair)
+        raise fields.error(f"the names {names}, which cannot exist together on every system")
     start = file.tell()
     total = sum(sum(entry.lengths) for entry in entries)
     if total != size - _CHECKSUM_BYTES - start:
@@ -166,14 +201,17 @@ def read_streams(file: BinaryIO, entry: Entry) -> CodedImage:
     return CodedImage(entry.width, entry.height, streams)
 
 
+def _entry(image: CodedImage, before: tuple[int, int]) -> bytes:
+    """Write size and stream lengths. The size is left out if it is that of the image before."""
+    size = (image.width, image.height)
+    fields = [0] if size == before else [*size]
+    return b"".join(_varint(field) for field in [*fields, *map(len, image.streams)])
+
+
 def _entries(fields: _Fields, count: int, levels: int, named: bool) -> Iterator[Entry]:
     width = height = 0
-    names: set[str] = set()
     for _ in range(count):
         name = fields.name() if named else ""
-        if named and name in names:
-            raise fields.error(f"the name {name!r} twice")
-        names.add(name)
         first = fields.number("a width", _LONGEST_SIDE)
         if first:
             width, height = first, fields.number("a height", _LONGEST_SIDE)
@@ -209,11 +247,8 @@ class _Fields:
             name = self._file.read(length).decode()
         except UnicodeDecodeError:
             raise self.error("a name that is not UTF-8") from None
-        parts = name.split("/")
-        if not name.isprintable() or any(
-            each in ("", ".", "..") or set(each) & set('\\:*?"<>|') for each in parts
-        ):
-            raise self.error(f"the name {name[:80]!r}, which no file can have on every system")
+        if fault := fault_of(name):
+            raise self.error(f"the name {name[:80]!r}, which no file can have on every system (it {fault})")
         return name
 
     def error(self, what: str) -> FlatvqError:

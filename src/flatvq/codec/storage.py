@@ -24,7 +24,7 @@ from flatvq.codec.digits import sizes_of
 from flatvq.codec.entropy import Integers
 from flatvq.codec.passes import PASSES
 from flatvq.codec.prior import LevelPrior, Prior, StaticLevel, indices_per_cell
-from flatvq.codec.table import GROUPS, SCALE, Table, TableLevel, largest_value
+from flatvq.codec.table import GROUPS, MOST_CONTEXTS, SCALE, Table, TableLevel, largest_value
 from flatvq.codec.weights import LARGEST_SUM, STRONGEST, shrunk, uniform
 from flatvq.errors import FlatvqError
 from flatvq.files import write_bytes, write_json
@@ -203,7 +203,8 @@ def _table_level(level: LevelRecipe, fields: _Fields) -> TableLevel:
     codes = fields.take("codes", "uint16", (None,), high=size - 1)
     bounds = fields.take("bounds", "uint32", ((PASSES - 1) * stages * contexts + 1,), high=len(codes))
     occurrences = fields.take("occurrences", "uint32", (len(codes),), low=1)
-    if not contexts or (np.diff(bounds) < 0).any() or int(occurrences.sum()) > LARGEST_SUM:
+    known = 0 < contexts <= MOST_CONTEXTS and not (np.diff(bounds) < 0).any()
+    if not known or int(occurrences.sum()) > LARGEST_SUM:
         raise fields.error("tables that do not fit together")
     return TableLevel(
         Table(

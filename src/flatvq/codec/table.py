@@ -28,12 +28,23 @@ from flatvq.codec.entropy import Coder, Integers, symbol_model
 from flatvq.codec.passes import PASSES, Pass, kind_of, numbers_of, passes
 from flatvq.codec.weights import fewest_bits, shrunk, uniform
 
-__all__ = ["GROUPS", "SCALE", "Table", "TableLevel", "contexts_of", "largest_value", "predictions"]
+__all__ = [
+    "GROUPS",
+    "MOST_CONTEXTS",
+    "SCALE",
+    "Table",
+    "TableLevel",
+    "contexts_of",
+    "largest_value",
+    "predictions",
+]
 
 SCALE = 12
 """Predictions are multiplied by 12, which each number of neighbours divides: 1, 2, 3 or 4."""
 GROUPS = 16
 """Largest number of groups of contexts."""
+MOST_CONTEXTS = 4096
+"""Largest number of contexts."""
 
 # Of a chunk of cells: their predictions take 8 N D bytes, their distances 8 N C.
 _CHUNK = 8192

@@ -48,7 +48,7 @@ class _Folder:
     @property
     def levels(self) -> tuple[TokenizerLevel, ...]:
         """The levels of the tokenizer, bottom first."""
-        return tuple(level.to_tokenizer_level() for level in self.manifest.tokenizer.levels)
+        return self.manifest.tokenizer_levels
 
     def _read(self, group: RowGroup) -> list[Row]:
         return read_row_group(self.folder, group, self.manifest)

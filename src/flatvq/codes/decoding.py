@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,14 +18,21 @@ from torch import Tensor
 from flatvq.codes.arithmetic import float32_arithmetic, require_float32
 from flatvq.codes.dataset import complete_manifest
 from flatvq.codes.encoding import device_of
-from flatvq.codes.row_groups import read_row_group, row_groups_of
+from flatvq.codes.manifest import NAME, CodeManifest
+from flatvq.codes.row_groups import read_keys, read_row_group, row_groups_of
 from flatvq.codes.shards import Row
 from flatvq.data.manifest import decoding_threads
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.fidelity import as_stored
+from flatvq.paths import clash
 from flatvq.tokenizers import Tokenizer
 
 __all__ = ["decode_codes"]
+
+# Of paths of images: what file systems allow, and more folders than data sets have.
+_LONGEST_BYTES, _DEEPEST = 255, 100
+# A batch of larger images takes as much memory as one of this size.
+_USUAL_PIXELS = 512 * 512
 
 
 def decode_codes(
@@ -47,8 +57,8 @@ def decode_codes(
         The number of images.
 
     Raises:
-        FlatvqError: if the codes are those of another tokenizer, incomplete or damaged, or a key is not a
-            relative path inside of `out`.
+        FlatvqError: if the codes are those of another tokenizer, incomplete or damaged, a key is not a
+            relative path inside of `out`, or two images have the same path.
     """
     source, target = Path(codes), Path(out)
     manifest = complete_manifest(source)
@@ -57,7 +67,11 @@ def decode_codes(
         raise FlatvqError(
             f"{what}, and this one is {tokenizer.id[:12]}", "give the tokenizer that encoded them"
         )
+    if manifest.tokenizer_levels != tokenizer.levels or manifest.tokenizer.factor != tokenizer.factor:
+        what = f"'{source / NAME}' describes other levels than those of its tokenizer"
+        raise FlatvqError(what, "encode the images again, into another folder")
     require_float32(tokenizer)
+    _require_paths(source, manifest)
     device, done = device_of(tokenizer), 0
     rows = chain.from_iterable(read_row_group(source, group, manifest) for group in row_groups_of(manifest))
     progress(0, manifest.rows)
@@ -80,9 +94,10 @@ def decode_codes(
 
 
 def _batches(rows: Iterator[Row], batch_size: int) -> Iterator[list[Row]]:
-    """Group consecutive images of one size."""
-    for _, group in groupby(rows, key=lambda row: (row.height, row.width)):
-        while batch := list(islice(group, batch_size)):
+    """Group consecutive images of one size, fewer of them if they are large."""
+    for (height, width), group in groupby(rows, key=lambda row: (row.height, row.width)):
+        fitting = max(1, min(batch_size, batch_size * _USUAL_PIXELS // (height * width)))
+        while batch := list(islice(group, fitting)):
             yield batch
 
 
@@ -96,19 +111,38 @@ def _decoded(tokenizer: Tokenizer, batch: list[Row], device: torch.device) -> Te
     return as_stored(images).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
 
+def _require_paths(source: Path, manifest: CodeManifest) -> None:
+    """Check all keys before the first image is written."""
+    keys = (key for group in row_groups_of(manifest) for key in read_keys(source, group, manifest))
+    # The file systems of these systems do not distinguish all names.
+    fold = sys.platform in ("win32", "darwin")
+    if pair := clash((str(_path_of(key)) for key in keys), fold=fold):
+        what = f"the images {pair[0]!r} and {pair[1]!r} cannot exist together"
+        raise FlatvqError(what, "rename one of the images, and encode again")
+
+
 def _path_of(key: str) -> PurePosixPath:
     """Return the path of an image inside the folder of images."""
     path = PurePosixPath(f"{key}.png")
-    if not key or path.is_absolute() or ".." in path.parts or PureWindowsPath(key).drive or "\0" in key:
-        raise FlatvqError(
-            f"key {key!r} is not a path inside of the folder", "rename the image, and encode again"
-        )
-    return path
+    parts = re.split(r"[/\\]", key)
+    if not key or path.is_absolute() or ".." in parts or PureWindowsPath(key).drive:
+        what = f"key {key!r} is not a path inside of the folder"
+    elif not key.isprintable():
+        what = f"key {key!r} has characters that are not printable"
+    elif len(parts) > _DEEPEST:
+        what = f"key {key!r} has more than {_DEEPEST} parts"
+    elif max(len(part.encode()) for part in path.parts) > _LONGEST_BYTES:
+        what = f"key {key!r} has a part of more than {_LONGEST_BYTES - len('.png')} bytes"
+    else:
+        return path
+    raise FlatvqError(what, "rename the image, and encode again")
 
 
 def _write(path: Path, pixels: Tensor) -> None:
     array = pixels.numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")  # a reader never sees a part of an image
+    # A reader never sees a part of an image. The name of the image may be as long as file systems allow.
+    digest = hashlib.blake2b(path.name.encode(), digest_size=8).hexdigest()
+    partial = path.with_name(f".{digest}.partial")
     Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(partial, "PNG")
     partial.replace(path)

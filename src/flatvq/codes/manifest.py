@@ -124,6 +124,11 @@ class CodeManifest(Record):
         return len(self.shards) == self.shard_count
 
     @property
+    def tokenizer_levels(self) -> tuple[TokenizerLevel, ...]:
+        """The levels of the tokenizer, bottom first."""
+        return tuple(level.to_tokenizer_level() for level in self.tokenizer.levels)
+
+    @property
     def rows(self) -> int:
         """The number of images with codes."""
         return sum(shard.rows for shard in self.shards)

@@ -115,11 +115,13 @@ def _intact(folder: Path, manifest: CodeManifest, numbers: Sequence[int]) -> Ite
     """Yield the shards of some numbers that are complete and intact."""
     names = {shard_name(number, manifest.shard_count) for number in numbers}
     listed = (shard for shard in manifest.shards if shard.name in names)
-    found: set[str] = set()
+    intact: set[str] = set()
     for shard in chain(listed, read_parts(folder, manifest, numbers)):
         path = folder / shard.name
-        if shard.name not in found and path.is_file() and digest_of(path.read_bytes()) == shard.sha256:
-            found.add(shard.name)
+        # The size is compared first, so that no more than a shard is read.
+        complete = path.is_file() and path.stat().st_size == shard.bytes
+        if shard.name not in intact and complete and digest_of(path.read_bytes()) == shard.sha256:
+            intact.add(shard.name)
             yield shard
 
 

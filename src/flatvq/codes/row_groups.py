@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 
 from flatvq.codes.manifest import CodeManifest
 from flatvq.codes.shards import Row, level_column, schema_of
+from flatvq.data.conversion import LARGEST_PIXELS
 from flatvq.errors import FlatvqError
+from flatvq.regular import require_regular
 from flatvq.tokenizers import TokenizerLevel
 
-__all__ = ["RowGroup", "read_row_group", "row_groups_of"]
+__all__ = ["RowGroup", "read_keys", "read_row_group", "row_groups_of"]
 
 _ROW_COLUMNS = ("key", "width", "height")
 # Keys are paths, which are shorter.
@@ -57,30 +60,54 @@ def read_row_group(folder: Path, group: RowGroup, manifest: CodeManifest) -> lis
     Raises:
         FlatvqError: if the shard is missing or damaged, or does not fit the manifest.
     """
+    path = folder / group.shard
+    levels = manifest.tokenizer_levels
+    with _opened(path, levels) as file:
+        rows = _read_rows(file, path, group)
+        shapes = [_shapes(level, rows, manifest.tokenizer.factor) for level in levels]
+        columns = [
+            list(_grids(file, path, group, number, each, levels[number].codebook_size))
+            for number, each in enumerate(shapes)
+        ]
+    return [
+        Row(row["key"], row["height"], row["width"], tuple(column[number] for column in columns))
+        for number, row in enumerate(rows)
+    ]
+
+
+def read_keys(folder: Path, group: RowGroup, manifest: CodeManifest) -> list[str]:
+    """Read the names of the images of a row group.
+
+    Args:
+        folder: the folder of the shards.
+        group: the row group.
+        manifest: the manifest of the folder.
+
+    Raises:
+        FlatvqError: if the shard is missing or damaged, or does not fit the manifest.
+    """
+    path = folder / group.shard
+    with _opened(path, manifest.tokenizer_levels) as file:
+        return [row["key"] for row in _read_rows(file, path, group)]
+
+
+@contextmanager
+def _opened(path: Path, levels: Sequence[TokenizerLevel]) -> Iterator[Any]:
+    """Open a shard, and check its columns. Errors of reading become a `FlatvqError`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = folder / group.shard
-    levels = [level.to_tokenizer_level() for level in manifest.tokenizer.levels]
     try:
+        require_regular(path)
         with pq.ParquetFile(path) as file:
             if file.schema_arrow.remove_metadata() != schema_of(levels):
                 raise _damaged(path, "it has other columns")
-            rows = _read_rows(file, path, group)
-            shapes = [_shapes(level, rows, manifest.tokenizer.factor) for level in levels]
-            columns = [
-                list(_grids(file, path, group, number, each, levels[number].codebook_size))
-                for number, each in enumerate(shapes)
-            ]
+            yield file
     except FileNotFoundError:
         raise FlatvqError(f"no shard at '{path}'", _REMEDY) from None
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise _damaged(path, reason[:120]) from None
-    return [
-        Row(row["key"], row["height"], row["width"], tuple(column[number] for column in columns))
-        for number, row in enumerate(rows)
-    ]
 
 
 def _read_rows(file: Any, path: Path, group: RowGroup) -> list[dict[str, Any]]:
@@ -90,8 +117,11 @@ def _read_rows(file: Any, path: Path, group: RowGroup) -> list[dict[str, Any]]:
     size = sum(description.column(column).total_uncompressed_size for column in columns)
     if description.num_rows != group.rows or size > group.rows * _MAX_ROW_BYTES:
         raise _damaged(path, f"row group {group.number} has {description.num_rows} rows of {size} bytes")
-    table = _read(file, path, group, _ROW_COLUMNS)
-    return list(table.to_pylist())
+    rows = _read(file, path, group, _ROW_COLUMNS).to_pylist()
+    for row in rows:
+        if not 0 < row["width"] * row["height"] <= LARGEST_PIXELS:
+            raise _damaged(path, f"an image of {row['width']} x {row['height']} pixels")
+    return list(rows)
 
 
 def _shapes(level: TokenizerLevel, rows: Sequence[dict[str, Any]], factor: int) -> list[tuple[int, ...]]:
@@ -114,6 +144,8 @@ def _grids(
             path, f"row group {group.number} has {stored} indices of level {number}, not {sum(counts)}"
         )
     column = _read(file, path, group, [level_column(number)]).column(0).combine_chunks()
+    if column.flatten().null_count:
+        raise _damaged(path, f"level {number} of row group {group.number} has missing values")
     values, offsets = column.flatten().to_numpy(), column.offsets.to_numpy()
     if np.diff(offsets).tolist() != counts:
         raise _damaged(path, f"images of row group {group.number} have other numbers of indices")

@@ -16,6 +16,7 @@ from flatvq.data.survey_cache import FileTimes
 from flatvq.data.types import FileStatus
 from flatvq.errors import FlatvqError
 from flatvq.paths import expanded
+from flatvq.regular import kind_of
 
 __all__ = ["Listing", "existing_folder", "list_files"]
 
@@ -28,13 +29,6 @@ _IMAGE_SUFFIXES = frozenset(
         *("jp2", "j2k", "jpx", "ppm", "pgm", "pbm", "pnm", "ico", "qoi", "heic", "heif", "jxl"),
     )
 )
-
-_KINDS = {
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +157,7 @@ def _classify(
     if stat.S_ISREG(status.st_mode):
         claimed = PurePath(child.name).suffix.lower() in _IMAGE_SUFFIXES
         return Item(printable(path), _Opener(child.path), claimed, FileTimes.of(status))
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file")
-    return FileStatus(printable(path), split, "skipped", kind)
+    return FileStatus(printable(path), split, "skipped", kind_of(status.st_mode))
 
 
 def _unreadable(path: str, split: str, reason: str) -> FileStatus:

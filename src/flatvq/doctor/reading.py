@@ -1,4 +1,4 @@
-"""Reads codebooks from checkpoints of any library, and arrays of indices.
+"""Reads codebooks from checkpoints of any library.
 
 Nothing is unpickled but tensors. A codebook is recognized by the name of its tensor and by its shape.
 """
@@ -11,23 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from flatvq.data.reasons import printable
+from flatvq.doctor.indices import MOST_CODES
 from flatvq.errors import FlatvqError
+from flatvq.regular import require_regular
 
-__all__ = [
-    "INDEX_SUFFIXES",
-    "StoredCodebook",
-    "StoredIndices",
-    "read_codebooks",
-    "read_indices",
-    "weights_in",
-]
-
-INDEX_SUFFIXES = (".npy", ".npz", ".parquet")
-"""Suffixes of files that hold indices."""
+__all__ = ["StoredCodebook", "read_codebooks", "weights_in"]
 
 # Names of codebooks in state dicts: flatvq, vector-quantize-pytorch and lucidrains' older code, taming and
 # LlamaGen, diffusers and transformers, Sonnet ports.
@@ -38,7 +30,8 @@ _COUNTS = ("counts", "cluster_size", "ema_cluster_size", "_ema_cluster_size", "N
 # Whether the codebook has been initialized: flatvq, and vector-quantize-pytorch.
 _FLAGS = ("is_initialized", "initted")
 _FEWEST_CODES = 2
-_MOST_ROWS = 2**22
+# Levels of nested dictionaries.
+_DEEPEST = 32
 
 
 @dataclass(frozen=True)
@@ -53,15 +46,6 @@ class StoredCodebook:
     """float64 [K]: use of each code, for example a moving average; None if the checkpoint has none."""
     initialized: bool = True
     """False if the checkpoint says that the code vectors have not been initialized yet."""
-
-
-@dataclass(frozen=True)
-class StoredIndices:
-    """Indices of one level."""
-
-    name: str
-    counts: Tensor
-    """int64: number of occurrences of each index, up to the largest one or to the size of the codebook."""
 
 
 def read_codebooks(path: Path) -> list[StoredCodebook]:
@@ -91,26 +75,6 @@ def read_codebooks(path: Path) -> list[StoredCodebook]:
     return codebooks
 
 
-def read_indices(path: Path, codebook_size: int | None = None) -> list[StoredIndices]:
-    """Read indices, and count them.
-
-    Args:
-        path: a `.npy` or `.npz` file with integer arrays, or a `.parquet` file or a folder of them with
-            columns of integers or lists of integers.
-        codebook_size: K; by default the largest index plus one.
-
-    Returns:
-        The counts of each array or column. Columns named `width` and `height` are left out.
-
-    Raises:
-        FlatvqError: if the file cannot be read, holds no integers, or an index is negative or at least K.
-    """
-    arrays = list(_arrays(path))
-    if not arrays:
-        raise FlatvqError(f"'{path}' holds no array of integers", "give a file of indices")
-    return [_counted(name, array, codebook_size, path) for name, array in arrays]
-
-
 def weights_in(folder: Path) -> Path | None:
     """Return the weights in a folder of flatvq: a tokenizer, a checkpoint, or a run; None if there are none.
 
@@ -135,24 +99,35 @@ def _weights_of(path: Path) -> Path:
 
 def _tensors(file: Path) -> dict[str, Tensor]:
     try:
+        require_regular(file)
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(file)
         tree = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except FlatvqError:
+        raise
     except Exception as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise FlatvqError(f"cannot read '{file}' ({reason})", "give a file of tensors") from None
-    return dict(_flat(tree, ""))
+    return dict(_flat(tree))
 
 
-def _flat(tree: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of nested dictionaries, such as `{"state_dict": {...}}`, by dotted name."""
-    if isinstance(tree, Tensor):
-        yield prefix or "tensor", tree
-    elif isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+def _flat(tree: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of nested dictionaries, such as `{"state_dict": {...}}`, by dotted name.
+
+    Each dictionary is visited once, as it may contain itself.
+    """
+    pending: list[tuple[str, Any, int]] = [("", tree, 0)]
+    visited: set[int] = set()
+    while pending:
+        prefix, value, depth = pending.pop()
+        if isinstance(value, Tensor):
+            yield prefix or "tensor", value
+        elif isinstance(value, Mapping) and id(value) not in visited and depth < _DEEPEST:
+            visited.add(id(value))
+            items = [(f"{prefix}.{key}" if prefix else str(key), item) for key, item in value.items()]
+            pending += [(name, item, depth + 1) for name, item in reversed(items)]
 
 
 def _own_name(name: str) -> str:
@@ -163,18 +138,30 @@ def _own_name(name: str) -> str:
 def _codebooks(name: str, tensors: Mapping[str, Tensor]) -> Iterator[StoredCodebook]:
     """Yield the codebooks of one tensor, [K, D] or [..., K, D]."""
     tensor = tensors[name]
-    if not tensor.is_floating_point() or tensor.dim() < 2 or tensor.shape[-2] < _FEWEST_CODES:
+    if not tensor.is_floating_point() or not _is_stored(tensor):
+        return
+    if tensor.dim() < 2 or tensor.shape[-2] < _FEWEST_CODES or not tensor.shape[-1]:
         return
     rows = tensor.float().reshape(-1, *tensor.shape[-2:])
-    if rows.shape[0] * rows.shape[1] > _MOST_ROWS:
+    if rows.shape[0] * rows.shape[1] > MOST_CODES:
         return
     initialized = all(bool(flag.all()) for flag in _neighbours(name, tensors, _FLAGS))
     counts = next(_neighbours(name, tensors, _COUNTS), None)
-    if counts is not None and counts.numel() != rows.shape[0] * rows.shape[1]:
+    if counts is not None and (counts.is_complex() or counts.numel() != rows.shape[0] * rows.shape[1]):
         counts = None
+    shown = printable(name)
     for number, codes in enumerate(rows):
         own = None if counts is None else counts.double().reshape(rows.shape[:2])[number]
-        yield StoredCodebook(f"{name}[{number}]" if len(rows) > 1 else name, codes, own, initialized)
+        yield StoredCodebook(f"{shown}[{number}]" if len(rows) > 1 else shown, codes, own, initialized)
+
+
+def _is_stored(tensor: Tensor) -> bool:
+    """Return whether the file stores each number of a tensor.
+
+    A few bytes of a checkpoint can describe a view of any size.
+    """
+    plain = tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized)
+    return plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _neighbours(name: str, tensors: Mapping[str, Tensor], keys: tuple[str, ...]) -> Iterator[Tensor]:
@@ -182,69 +169,8 @@ def _neighbours(name: str, tensors: Mapping[str, Tensor], keys: tuple[str, ...])
     stem = re.sub(r"\.?[^.]*$", "", name.removesuffix(".weight"))
     folders = dict.fromkeys((stem, name.removesuffix(".weight")))
     for place in (f"{folder}.{key}" if folder else key for folder in folders for key in keys):
-        if place in tensors:
+        if place in tensors and _is_stored(tensors[place]):
             yield tensors[place]
-
-
-def _arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not files or not path.exists():
-        raise FlatvqError(f"'{path}' does not exist or holds no parquet file", "give a file of indices")
-    try:
-        if path.suffix == ".npy":
-            yield path.stem, _integers(np.load(path, mmap_mode="r", allow_pickle=False), path.stem)
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                yield from ((name, _integers(arrays[name], name)) for name in arrays.files)
-        else:
-            yield from _columns(files)
-    except FlatvqError:
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise FlatvqError(f"cannot read '{path}' ({reason})", "give a file of indices") from None
-
-
-def _columns(files: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pq.ParquetDataset([str(file) for file in files]).read()
-    for name in table.column_names:
-        column = table.column(name).combine_chunks()
-        while pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-            column = column.flatten()
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        if pa.types.is_integer(column.type) and name not in ("width", "height"):
-            yield name, column.to_numpy(zero_copy_only=False)
-
-
-def _integers(array: np.ndarray, name: str) -> np.ndarray:
-    if array.dtype.kind not in "iu":
-        raise FlatvqError(f"the array '{name}' has the dtype {array.dtype}", "give integers")
-    return array
-
-
-def _counted(name: str, array: np.ndarray, codebook_size: int | None, path: Path) -> StoredIndices:
-    if not array.size:
-        raise FlatvqError(f"'{name}' of '{path}' is empty", "give at least one index")
-    smallest, largest = int(array.min()), int(array.max())
-    limit = codebook_size or largest + 1
-    if smallest < 0 or largest >= limit:
-        wrong = smallest if smallest < 0 else largest
-        raise FlatvqError(
-            f"'{name}' of '{path}' holds the index {wrong}", f"give indices from 0 to {limit - 1}"
-        )
-    if limit > _MOST_ROWS:
-        raise FlatvqError(
-            f"'{name}' of '{path}' holds the index {largest}", f"give indices below {_MOST_ROWS}"
-        )
-    counts = np.zeros(limit, dtype=np.int64)
-    flat = array.reshape(-1)
-    for start in range(0, len(flat), _MOST_ROWS):
-        counts += np.bincount(flat[start : start + _MOST_ROWS].astype(np.int64), minlength=limit)
-    return StoredIndices(name, torch.from_numpy(counts))
 
 
 def _some(names: list[str]) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from flatvq.doctor.examine import Diagnosis, drift, examine_codebook, examine_indices
-from flatvq.doctor.reading import INDEX_SUFFIXES, read_codebooks, read_indices, weights_in
+from flatvq.doctor.indices import INDEX_SUFFIXES, read_indices
+from flatvq.doctor.reading import read_codebooks, weights_in
 from flatvq.errors import FlatvqError
 from flatvq.versions import VERSION
 

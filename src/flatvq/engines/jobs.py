@@ -78,7 +78,7 @@ class Jobs:
 
         Args:
             commands: the units. Their folders exist.
-            name: the name of the study, for people who look at the cluster.
+            name: the name of the study. Listings of the cluster show it.
             again: whether earlier failures of these units still count.
 
         Raises:

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from flatvq.codec import Codec
-from flatvq.codec.container import pack
+from flatvq.codec.container import CodedImage, pack, share_of_collection
 from flatvq.data import evaluation_crops, load_image, open_folder
 from flatvq.data.crops import evenly_spread
 from flatvq.data.types import Pixels
+from flatvq.errors import FlatvqError
 from flatvq.evaluate.definitions import protocol_id
 from flatvq.evaluate.image_codecs import Files, ImageCodec
 from flatvq.evaluate.provenance import measured_on
@@ -84,13 +85,14 @@ def evaluate_against(
     limit: int | None = None,
     weights: str | Path | None = None,
     files: Codec | None = None,
+    collection: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, Any], list[Column]]:
     """Measure a tokenizer and image codecs at equal bytes on the images of a folder.
 
     A codec gets, for each image, the bytes that the tokenizer takes, and uses the highest quality whose file
-    is not larger. The bytes of the tokenizer are the nominal ones and, if `files` has a prior, those of its
-    .fvq file.
+    is not larger. The bytes of the tokenizer are the nominal ones; if `files` has a prior, also those of its
+    .fvq file; and with `collection`, also its share of a .fvqs file of all images without names.
 
     Args:
         tokenizer: the tokenizer.
@@ -102,14 +104,19 @@ def evaluate_against(
         limit: the number of images, evenly spread over the folder; None for all.
         weights: folder with published weights; LPIPS and rFID are computed if theirs are in it.
         files: writes the compressed files of the tokenizer; None if there are none.
+        collection: whether to compare at the bytes of a .fvqs file too.
         progress: called with the number of finished images and of all.
 
     Returns:
         The figures, which docs/how-to/compare.md describes; and some images in all versions.
 
     Raises:
-        FlatvqError: if the folder contains no readable image, or the weights are invalid.
+        FlatvqError: if the folder contains no readable image, the weights are invalid, or the tokenizer has
+            no .fvqs files.
     """
+    if collection and files is None:
+        what = "only tokenizers of flatvq write .fvqs files"
+        raise FlatvqError(what, "leave out --collection, or give a tokenizer of flatvq")
     opened = open_folder(folder, crop=crop or tokenizer.factor, resize=resize, white_level=white_level)
     quality = Quality(None if weights is None else Path(weights))
     total = len(evenly_spread(len(opened.images), limit))
@@ -121,7 +128,8 @@ def evaluate_against(
         for index in evenly_spread(len(opened.images), limit):
             yield opened.images.names[index], load_image(opened.images, index)
 
-    comparison = _Comparison(tokenizer, codecs, quality, files, set(evenly_spread(total, _COLUMNS)))
+    shown = set(evenly_spread(total, _COLUMNS))
+    comparison = _Comparison(tokenizer, codecs, quality, files, shown, total if collection else 0)
     progress(0, total)
     for done, (_, (name, pixels)) in enumerate(zip(range(total), images(), strict=True), start=1):
         comparison.add(name, pixels)
@@ -153,17 +161,18 @@ class _Comparison:
         quality: Quality,
         files: Codec | None,
         shown: set[int],
+        in_collection: int,
     ) -> None:
-        self.tokenizer, self.codecs, self.quality, self.files, self.shown = (
+        self.tokenizer, self.codecs, self.quality, self.files, self.shown, self.in_collection = (
             *(tokenizer, codecs, quality),
-            *(files, shown),
+            *(files, shown, in_collection),
         )
         coded = files is not None and files.prior.kind != "none"
-        budgets = ("nominal", "file") if coded else ("nominal",)
+        budgets = ["nominal", *(["file"] if coded else []), *(["collection"] if in_collection else [])]
         self.rows = {budget: [_Row(codec) for codec in codecs] for budget in budgets}
         self.curves = [Curve(codec) for codec in codecs]
         self.own = Tally()
-        self.coded: list[Any] = []
+        self.coded: list[CodedImage] = []
         self.columns: list[Column] = []
         self.images = self.pixels = 0
 
@@ -181,6 +190,10 @@ class _Comparison:
             sizes["file"] = float(
                 len(pack(self.files.prior.kind, self.files.identity, [self.coded[-1]], None))
             )
+        if self.in_collection:
+            earlier = self.coded[-2] if self.images else None
+            before = (earlier.width, earlier.height) if earlier else (0, 0)
+            sizes["collection"] = share_of_collection(self.coded[-1], before, self.in_collection)
         values = self.quality.compare(original, stored, seen)
         self.own.add(
             {**values, **{f"{budget}_bytes": size for budget, size in sizes.items()}},

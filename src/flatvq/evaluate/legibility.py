@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import metadata, util
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from flatvq.evaluate.text_pages import Page, digest_of, pages_of, renderer
 from flatvq.model.pixels import with_channels
 from flatvq.tokenizers import Tokenizer
 
-__all__ = ["PROTOCOL", "SIZES", "Reader", "edits", "evaluate_text", "load_reader"]
+__all__ = ["PROTOCOL", "SIZES", "Reader", "edits", "evaluate_text", "load_reader", "require_reader"]
 
 PROTOCOL = "flatvq-text-1"
 """The id of the measurement: words, places, font, sizes and the counting of errors. Its number rises when one
@@ -106,18 +106,29 @@ def evaluate_text(
     }
 
 
+def require_reader() -> None:
+    """Check that the text recognition is installed, without loading it.
+
+    Raises:
+        MissingExtraError: if it is not.
+    """
+    if util.find_spec("rapidocr_onnxruntime") is None:
+        raise _missing()
+
+
 def load_reader() -> Reader:
     """Load the text recognition of RapidOCR, whose networks are in its Python package.
 
     Raises:
         MissingExtraError: if it is not installed.
     """
+    require_reader()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from rapidocr_onnxruntime import RapidOCR
-    except ImportError:
-        raise MissingExtraError("readings of text", "rapidocr-onnxruntime", extra="text") from None
+    except ImportError:  # a package that it needs
+        raise _missing() from None
     network = RapidOCR(intra_op_num_threads=1)
 
     def read(line: Pixels) -> str:
@@ -143,6 +154,10 @@ def edits(read: str, text: str) -> int:
             row.append(min(before[place] + 1, row[-1] + 1, before[place - 1] + (character != expected)))
         before = row
     return before[-1]
+
+
+def _missing() -> MissingExtraError:
+    return MissingExtraError("readings of text", "rapidocr-onnxruntime", extra="text")
 
 
 def _error_rate(reader: Reader, page: Page, pixels: Pixels) -> float:

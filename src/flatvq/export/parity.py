@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -76,30 +77,46 @@ def compare_programs(model: VQVAE, program: Program, batches: Iterable[Tensor]) 
     Returns:
         What differs. The rounding of a sum decides between two codes at nearly the same distance, so a few
         indices of many may differ.
+
+    Raises:
+        FlatvqError: if the outputs of the program have other shapes than those of the tokenizer.
     """
     indices = differing = 0
     error = 0.0
     for images in batches:
         expected, found = model.encode(images), program.encode(images)
+        _require_shapes("indices", found, expected)
         indices += sum(level.numel() for level in expected)
         differing += sum(int((a != b).sum()) for a, b in zip(expected, found, strict=True))
         decoded = model.decode(expected).clamp(0, 1)
-        error = max(error, float((program.decode(list(expected)) - decoded).abs().max()))
+        returned = program.decode(list(expected))
+        _require_shapes("images", [returned], [decoded])
+        # NaN would be less than any error.
+        error = max(error, float((returned - decoded).abs().nan_to_num(nan=inf).max()))
     return Parity(indices, differing, error)
 
 
-def check_programs(model: VQVAE, folder: Path, images: Iterable[Tensor]) -> Parity:
+def _require_shapes(what: str, found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    shapes, needed = ([list(each.shape) for each in tensors] for tensors in (found, expected))
+    if shapes != needed:
+        what = f"a program returns {what} {shapes}, and the tokenizer {needed}"
+        raise FlatvqError(what, "give programs of this tokenizer")
+
+
+def check_programs(model: VQVAE, folder: Path, images: Iterable[Tensor], kind: str | None = None) -> Parity:
     """Load exported programs and compare them with their tokenizer.
 
     Args:
         model: the tokenizer, in eval mode.
         folder: the folder of the programs.
         images: batches float32 [B, C, H, W] in [0, 1].
+        kind: the format, `onnx` or `pt2`; None for the first that the folder holds.
 
     Raises:
-        FlatvqError: if more than 1 of 1,000 indices differ, or a decoded pixel differs by more than 1e-5.
+        FlatvqError: if the folder holds no programs; they are damaged, or do not accept the inputs of this
+            tokenizer; more than 1 of 1,000 indices differ; or a decoded pixel differs by more than 1e-5.
     """
-    parity = compare_programs(model, load_program(folder), images)
+    parity = compare_programs(model, load_program(folder, kind), images)
     return parity.required(f"the programs in '{folder}'")
 
 

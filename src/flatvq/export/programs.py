@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flatvq.data.reasons import reason_of
 from flatvq.errors import FlatvqError, MissingExtraError, nearest
+from flatvq.export.archives import load_archive
 from flatvq.export.graphs import Decode, Encode, dynamic_shapes, examples
 from flatvq.files import write_bytes, write_json
 from flatvq.model import VQVAE
@@ -77,20 +79,57 @@ def export(model: VQVAE, folder: Path, kind: str) -> list[Path]:
     return [*files, folder / "program.json"]
 
 
-def load_program(folder: Path) -> Program:
+def load_program(folder: Path, kind: str | None = None) -> Program:
     """Load the programs that `export` wrote.
+
+    Nothing but tensors is unpickled. A program computes what its author wrote, so load only programs from
+    sources that you trust.
 
     Args:
         folder: their folder.
+        kind: a key of `FORMATS`, if the folder holds programs of several formats; None for the first of them.
+
+    Returns:
+        The programs. They raise a `FlatvqError` for inputs that they do not accept.
 
     Raises:
-        FlatvqError: if the folder holds no programs.
+        FlatvqError: if the folder holds no programs, or they are damaged.
+        MissingExtraError: if a library that the format needs is not installed.
     """
-    for kind, form in FORMATS.items():
-        files = [folder / f"{half}.{kind}" for half in ("encoder", "decoder")]
+    for name in FORMATS if kind is None else [kind]:
+        files = [folder / f"{half}.{name}" for half in ("encoder", "decoder")]
         if all(file.is_file() for file in files):
-            return form.load(*files)
+            with _one_line(f"cannot read the {name} programs in '{folder}'", "export the tokenizer again"):
+                program = FORMATS[name].load(*files)
+            return _checked(program, folder)
     raise FlatvqError(f"'{folder}' holds no exported programs", "give the folder of `flatvq export`")
+
+
+def _checked(program: Program, folder: Path) -> Program:
+    """Return the same programs, whose errors are a `FlatvqError`."""
+    remedy = "give programs of this tokenizer, and sides that are multiples of its total downsampling"
+
+    def encode(images: Tensor) -> list[Tensor]:
+        with _one_line(f"the encoder in '{folder}' does not accept images {list(images.shape)}", remedy):
+            return program.encode(images)
+
+    def decode(indices: Sequence[Tensor]) -> Tensor:
+        shapes = [list(level.shape) for level in indices]
+        with _one_line(f"the decoder in '{folder}' does not accept indices {shapes}", remedy):
+            return program.decode(indices)
+
+    return Program(encode, decode)
+
+
+@contextmanager
+def _one_line(what: str, remedy: str) -> Iterator[None]:
+    """Translate the errors of torch and onnxruntime, which have no common type."""
+    try:
+        yield
+    except FlatvqError:
+        raise
+    except Exception as error:
+        raise FlatvqError(f"{what} ({reason_of(error)})", remedy) from None
 
 
 @dataclass(frozen=True)
@@ -104,7 +143,7 @@ def _write_pt2(module: torch.nn.Module, inputs: tuple[Any, ...], shapes: tuple[A
 
 
 def _load_pt2(encoder: Path, decoder: Path) -> Program:
-    encode, decode = (torch.export.load(file).module() for file in (encoder, decoder))
+    encode, decode = (load_archive(file) for file in (encoder, decoder))
     return Program(lambda images: list(encode(images)), lambda indices: decode(list(indices)))
 
 

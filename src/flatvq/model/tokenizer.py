@@ -36,6 +36,7 @@ from flatvq.quantize import Codebook, Quantizer
 from flatvq.recipe import CodebookRecipe, ModelRecipe, parse
 from flatvq.recipe.reading import shown
 from flatvq.recipe.strict_json import load_json
+from flatvq.regular import read_regular
 from flatvq.translation import in_bytes
 from flatvq.versions import VERSION
 
@@ -49,6 +50,10 @@ _WHICH = "give the folder of a tokenizer, such as the model folder of a run"
 _TOGETHER = "keep config.json and model.safetensors of one tokenizer together"
 # The size of a float32 divided by the size of the smallest number that weights can be stored as.
 _MAX_SIZE_RATIO = 4
+# Sizes in bytes beyond which a file is not read: of the config; of the weights, as a multiple of the size of
+# the model (they may be float64, and hold the state of training) and a constant (the header).
+_MOST_CONFIG = 2**24
+_MOST_RATIO, _MOST_HEADER = 8, 2**26
 
 
 def save_tokenizer(
@@ -142,7 +147,7 @@ folder of a run
     place = Path(folder)
     origin = f"'{place / _WEIGHTS}'"
     recipe, codebook = _recipes(read_config(place), f"'{place / _CONFIG}'")
-    content = _read(place, _WEIGHTS)
+    content = _read(place, _WEIGHTS, _MOST_RATIO * weight_bytes(recipe) + _MOST_HEADER)
     tensors = tensors_of(content, origin, _AGAIN)
     _require_room(recipe, content, place)
     model = build_vqvae(recipe, codebook).float()  # the default dtype may be another
@@ -197,7 +202,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """
     place = Path(folder)
     origin = f"'{place / _CONFIG}'"
-    config = load_json(_read(place, _CONFIG), origin, _AGAIN)
+    config = load_json(_read(place, _CONFIG, _MOST_CONFIG), origin, _AGAIN)
     version = config.get("format") if isinstance(config, dict) else None
     if version != FORMAT:
         raise FlatvqError(
@@ -224,9 +229,9 @@ def _searches(model: VQVAE) -> list[tuple[type, object]]:
     ]
 
 
-def _read(place: Path, name: str) -> bytes:
+def _read(place: Path, name: str, most: int) -> bytes:
     try:
-        return (place / name).read_bytes()
+        return read_regular(place / name, most)
     except FileNotFoundError:
         what = f"'{place}' holds no {name}" if place.is_dir() else f"no folder at '{place}'"
         raise FlatvqError(what, _WHICH) from None

@@ -17,6 +17,7 @@ from flatvq.recipe.renamed import CODEBOOK_KEYS, STUDY_KEYS, current_key, curren
 from flatvq.recipe.strict_json import load_json
 from flatvq.recipe.strict_yaml import load_yaml
 from flatvq.recipe.study import StudyRecipe, TrialRecipe
+from flatvq.regular import open_regular
 
 __all__ = [
     "load_cluster",
@@ -193,7 +194,7 @@ def load_trial(run: Path) -> TrialRecipe:
 
 def _content(path: Path, origin: str) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(_MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         reason = (getattr(error, "strerror", None) or str(error)).lower()

@@ -282,5 +282,11 @@ class EvaluateRecipe(Section):
     prior_images: int = Field(0, ge=0, le=1_000_000_000)
     """Number of training images, evenly spread, to whose centre crops a prior is fitted at the end. It gives
     the coded bits of the held-out crops (`coded_bits_per_image`). 0: coded bits are not measured."""
+    text: bool = False
+    """Also measure errors in rendered text (`text_error_rate`), as `flatvq evaluate --text`. It needs
+    `pip install 'flatvq[text]'`, and takes about a minute per trial."""
+    detail: bool = False
+    """Also measure the contrast of fine patterns (`contrast_kept`, `fine_contrast_kept`), as `flatvq evaluate
+    --detail` in gratings with the side of the crops."""
     samples: int = Field(6, ge=0, le=100_000)
     """Number of held-out crops, evenly spaced, that are saved as PNG with their reconstructions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import prod
 from typing import Annotated, Any, Self
 
@@ -9,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from flatvq.capacities import CAPACITIES
 from flatvq.errors import UnknownNameError, nearest
+from flatvq.metrics import TRIAL_METRICS
 from flatvq.paths import name_fault, same_name
 from flatvq.recipe.cluster import ClusterRecipe
 from flatvq.recipe.comparisons import MOST_TRIALS, Comparisons
@@ -79,6 +81,24 @@ class TrialRecipe(Sections):
     """Name of the arm."""
     seed: Seed = 0
     """Seed of the trial. Together with the step it determines every random number of the trial."""
+
+    def identifying(self, exclude: Collection[str] = ()) -> dict[str, Any]:
+        """Return what identifies a recipe: its keys, without those that older versions did not have.
+
+        The latter are left out while they are off, so that studies of older versions can be resumed.
+
+        Args:
+            exclude: keys to leave out.
+
+        Example:
+            >>> recipe = TrialRecipe()
+            >>> "text" in recipe.model_dump()["evaluate"], "text" in recipe.identifying()["evaluate"]
+            (True, False)
+        """
+        tree = self.model_dump(mode="json", exclude=set(exclude))
+        added = ("text", "detail")
+        evaluate = {key: value for key, value in tree["evaluate"].items() if value or key not in added}
+        return {**tree, "evaluate": evaluate}
 
 
 class MatchRecipe(Section):
@@ -189,8 +209,13 @@ class StudyRecipe(Sections, Comparisons):
         for a, b in (*self.compare, *([self.primary] if self.primary else [])):
             if a == b:
                 raise ValueError(f"the pair ({a}, {b}) compares an arm with itself")
+        needs = TRIAL_METRICS[self.metric].needs
         for name in self.arms:
-            self.trial(name, self.seeds[0])
+            trial = self.trial(name, self.seeds[0])
+            if needs and not getattr(trial.evaluate, needs):
+                raise ValueError(
+                    f"metric {self.metric!r} needs evaluate.{needs}, which arm {name!r} does not set"
+                )
         return self
 
     def trial(self, arm: str, seed: int) -> TrialRecipe:

@@ -19,6 +19,7 @@ from pydantic import (
 from flatvq.errors import FlatvqError
 from flatvq.recipe.section import LAST_STEP
 from flatvq.recipe.strict_json import load_json
+from flatvq.regular import read_regular
 
 __all__ = [
     "Count",
@@ -45,6 +46,8 @@ R = TypeVar("R", bound="Record")
 
 _MAX_FLOAT32 = 3.5e38
 _MAX_PATH = 60
+# Records of a study with thousands of trials take a few megabytes.
+_MAX_BYTES = 2**28
 
 Number = Annotated[float, Field(ge=-_MAX_FLOAT32, le=_MAX_FLOAT32)]
 """A number within the range of float32; an integer becomes a float."""
@@ -143,9 +146,9 @@ def read_file(path: Path) -> bytes:
     """Return the content of a file.
 
     Raises:
-        FlatvqError: if the file cannot be read.
+        FlatvqError: if the file cannot be read, or is no regular file of at most 256 MiB.
     """
     try:
-        return path.read_bytes()
+        return read_regular(path, _MAX_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise FlatvqError(f"cannot read {str(path)!r} ({type(error).__name__})", "check the path") from None

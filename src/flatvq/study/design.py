@@ -143,5 +143,5 @@ def _differences(a: Design, b: Design) -> list[str]:
 
 
 def _hash(arm: PlannedArm) -> str:
-    text = json.dumps(arm.recipe.model_dump(mode="json", exclude={"seed"}), sort_keys=True)
+    text = json.dumps(arm.recipe.identifying(exclude={"seed"}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

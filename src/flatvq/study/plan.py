@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flatvq.errors import FlatvqError, nearest
+from flatvq.evaluate.benchmarks import require_benchmarks
 from flatvq.model.capacity import capacity_of
 from flatvq.model.matching import match, residuals
 from flatvq.model.memory import require_memory, training_bytes
@@ -72,6 +73,7 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
         FlatvqError: if an arm differs from the reference by more than the tolerance, unless it is named in
             `match.unmatched` or the recipe sets `match.nearest`; if the arms differ in `model.channels`; if
             this machine has not enough memory; or if no two of several arms can be compared.
+        MissingExtraError: if the recipe asks for errors in text, and their reader is not installed.
 
     Example:
         >>> from flatvq.recipe import load_recipe
@@ -85,6 +87,7 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
         raise FlatvqError(what, "give all arms the same model.channels")
     for arm in arms:
         require_memory(arm.recipe.model, training_bytes(arm.recipe))
+        require_benchmarks(arm.recipe.evaluate, arm.recipe.data.crop)
         _require_match(arm, recipe.match)
     # Seed by seed, so that a study that is stopped early can compare all arms over the first seeds.
     trials = [
@@ -184,5 +187,5 @@ def trial_key(recipe: TrialRecipe) -> str:
     Returns:
         Eight hexadecimal digits.
     """
-    text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True)
+    text = json.dumps(recipe.identifying(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -15,10 +15,12 @@ import yaml
 from torch import Tensor
 
 from flatvq.errors import FlatvqError
+from flatvq.regular import read_regular, require_regular
 
 __all__ = ["read", "translated"]
 
 _CHECKPOINTS = ("*.ckpt", "*.pt", "*.pth")
+_MOST_CONFIG = 2**20
 # Patterns of taming-transformers, and names of diffusers. `{level}` counts from the image in both encoders,
 # and from the grid in the decoder of diffusers.
 _BLOCKS = (
@@ -107,7 +109,7 @@ def _renamed(name: str, levels: int) -> str:
 def _config(path: Path) -> dict[str, Any]:
     """Return the arguments of `VQModel` for a configuration of taming-transformers."""
     try:
-        params = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["params"]
+        params = yaml.safe_load(read_regular(path, _MOST_CONFIG).decode())["model"]["params"]
         layers = params["ddconfig"]
         channels = [layers["ch"] * multiplier for multiplier in layers["ch_mult"]]
         attends = [
@@ -125,14 +127,17 @@ def _config(path: Path) -> dict[str, Any]:
             "num_vq_embeddings": params["n_embed"],
             "vq_embed_dim": params["embed_dim"],
         }
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError) as error:
         what = f"'{path}' is not the configuration of a VQGAN ({type(error).__name__}: {error})"
         raise FlatvqError(what, "give that of taming-transformers, with model.params.ddconfig") from None
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
     try:
+        require_regular(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except FlatvqError:
+        raise
     except Exception as error:  # pickle.UnpicklingError and others
         reason = (str(error).splitlines() or [""])[0][:120]
         what = f"'{path}' cannot be read as weights alone ({type(error).__name__}: {reason})"

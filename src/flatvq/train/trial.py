@@ -16,6 +16,7 @@ from PIL import Image
 from flatvq.codec.training import coded_bits_per_image
 from flatvq.data import DataSplit, evaluation_crops, evenly_spread, open_data
 from flatvq.errors import FlatvqError
+from flatvq.evaluate.benchmarks import measure_benchmarks, require_benchmarks
 from flatvq.evaluate.definitions import protocol_id
 from flatvq.evaluate.provenance import measured_on
 from flatvq.evaluate.result import Evaluation
@@ -27,6 +28,7 @@ from flatvq.model.memory import require_memory, training_bytes
 from flatvq.recipe import TrialRecipe, load_trial
 from flatvq.records import Codes, Metrics, check_record, read_metrics, read_status
 from flatvq.records.run import CodeCounts
+from flatvq.tokenizers.vqvae import load_folder
 from flatvq.train.identity import Identity, agree_on, begin, has_started
 from flatvq.train.interrupt import StopRequest, stop_requests
 from flatvq.train.journal import Journal
@@ -61,11 +63,13 @@ def run_trial(
     Raises:
         FlatvqError: if the folder holds a run of another recipe, or one that started with other images or
             another version of flatvq (`flatvq.train.identity`); if the images cannot be read; if the
-            training diverged; or if another process trains in the folder. Every process raises it.
+            training diverged; if text is to be read and its reader is not installed; or if another process
+            trains in the folder. Every process raises it.
     """
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
+    require_benchmarks(recipe.evaluate, recipe.data.crop)
     with machine_for(recipe.train) as machine, stop_requests() as stop, ExitStack() as held:
         require_memory(recipe.model, training_bytes(recipe, machine.world_size))
         first = machine.rank == 0
@@ -193,12 +197,14 @@ def _finish(trainer: Trainer, run: Path) -> None:
     config = recipe.model_dump(mode="json", include={"model", "codebook"})
     preprocess = recipe.data.model_dump(mode="json", include={"resize", "crop"})
     save_tokenizer(run / "model", trainer.model, {**config, "preprocess": preprocess})
+    tokenizer = load_folder(run / "model", trainer.machine.device)
     files = [asdict(file) for file in (*trainer.data.file_statuses, *trainer.data.late_file_statuses)]
     tree = {
         "evaluation_protocol": protocol_id(recipe.data.crop, recipe.data.resize, recipe.model.channels),
         "crop": recipe.data.crop,
         **evaluation.to_dict(),
         **_coded_bits(trainer),
+        **measure_benchmarks(tokenizer, recipe.evaluate, recipe.data.crop),
         "measured_on": measured_on(trainer.data.validation.fingerprint, run / "model"),
         "files": files,
     }

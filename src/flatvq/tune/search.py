@@ -91,7 +91,7 @@ class Search:
         """
         self._claim_identity()
         space = {name: span.model_dump(mode="json") for name, span in self.settings.space.items()}
-        own = {"base": self.settings.base.model_dump(mode="json"), "space": space}
+        own = {"base": self.settings.base.identifying(), "space": space}
         stored = self.study.user_attrs.get("asked")
         if stored is None:
             self.study.set_user_attr("asked", own)

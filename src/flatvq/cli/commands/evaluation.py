@@ -36,6 +36,14 @@ def evaluate(
         bool,
         typer.Option("--detail", help="Measure the contrast that is kept, by spatial frequency."),
     ] = False,
+    collection: Annotated[
+        bool,
+        typer.Option(
+            "--collection",
+            help="With --against: also compare with codecs within the bytes that an image takes in one .fvqs "
+            "file of all images. For thumbnails.",
+        ),
+    ] = False,
     crop: Annotated[
         int | None,
         typer.Option(
@@ -97,8 +105,8 @@ def evaluate(
     """
     from flatvq.cli.evaluation import Asked, compare, evaluate_run, show
 
-    asked = Asked(tokenizer, data, crop, full, resize, white_level, limit, weights)
-    if against is None and not text and not detail:
+    asked = Asked(tokenizer, data, crop, full, resize, white_level, limit, weights, collection)
+    if against is None and not text and not detail and not collection:
         evaluate_run(asked, out, as_json)
         return
     result = compare(asked, against, text, detail, out)

@@ -128,7 +128,7 @@ def _programs(source: Path, out: Path, to: str, check: Path | None) -> _Written:
     model = load_tokenizer(tokenizer_folder(source))
     batches = folder_batches(model, check) if check is not None else []
     files = export_programs(model, writable(out), to)
-    parity = check_programs(model, out, [*noise_batches(model), *batches])
+    parity = check_programs(model, out, [*noise_batches(model), *batches], to)
     return files, parity.to_dict(), [f"Checked: {_sentence(parity)}."]
 
 

@@ -1,0 +1,66 @@
+"""What PSNR does not show, as numbers of a trial: errors in text, and the contrast of fine patterns.
+
+The measurements are those of `flatvq evaluate --text` and `--detail`.
+"""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from flatvq.errors import FlatvqError
+from flatvq.evaluate.detail import evaluate_detail
+from flatvq.evaluate.legibility import evaluate_text, require_reader
+from flatvq.evaluate.octaves import octaves_of
+from flatvq.recipe.sections import EvaluateRecipe
+from flatvq.tokenizers import Tokenizer
+
+__all__ = ["measure_benchmarks", "require_benchmarks"]
+
+# Smallest side of pages of text, as in `flatvq evaluate --text`.
+_PAGE_SIDE = 256
+
+
+def require_benchmarks(recipe: EvaluateRecipe, crop: int) -> None:
+    """Check that the measurements that a recipe asks for are possible, before anything is trained.
+
+    Args:
+        recipe: the section `evaluate`.
+        crop: side of the crops, in pixels.
+
+    Raises:
+        MissingExtraError: if text is to be read and its reader is not installed.
+        FlatvqError: if crops are too small for fine patterns.
+    """
+    if recipe.text:
+        require_reader()
+    if recipe.detail and not octaves_of(crop):
+        raise FlatvqError(
+            f"evaluate.detail is true, and crops of {crop} pixels have no octave", "crop larger"
+        )
+
+
+def measure_benchmarks(tokenizer: Tokenizer, recipe: EvaluateRecipe, crop: int) -> dict[str, float]:
+    """Return the metrics that a recipe asks for, by their keys in `flatvq.metrics.TRIAL_METRICS`.
+
+    Args:
+        tokenizer: the tokenizer.
+        recipe: the section `evaluate`.
+        crop: side of gratings, in pixels. Pages of text have 256 pixels or more.
+
+    Returns:
+        `text_error_rate`: the mean over the sizes of text that are read reliably in the original.
+        `contrast_kept` and `fine_contrast_kept`: in gratings, the mean over octaves, and that of the finest.
+    """
+    values: dict[str, float] = {}
+    if recipe.text:
+        sizes = evaluate_text(tokenizer, side=max(_PAGE_SIDE, crop))["sizes"]
+        rates = [
+            row["character_error_rate"]["reconstruction"]["mean"] for row in sizes if row["read_reliably"]
+        ]
+        if rates:
+            values["text_error_rate"] = fmean(rates)
+    if recipe.detail:
+        octaves = evaluate_detail(tokenizer, side=crop)["octaves"]
+        kept = [row["gratings"]["contrast_kept"]["mean"] for row in octaves]
+        values |= {"contrast_kept": fmean(kept), "fine_contrast_kept": kept[0]}
+    return values
