@@ -35,12 +35,13 @@ def draw(records: Mapping[str, Record], folder: Path) -> None:
     # The same records give the same bytes.
     mpl.rcParams.update({"svg.hashsalt": "flatvq", "svg.fonttype": "none", "font.size": 9})
     folder.mkdir(exist_ok=True)
-    frontiers = [records[name] for name in ("frontier-64", "frontier-128", "frontier-256")]
+    frontiers = [record for name, record in records.items() if name.startswith("frontier-")]
     figures = {
         "frontier": _frontier(frontiers),
         "collapse": _collapse(records["headline"]),
-        "length": _length(records["length"]),
     }
+    if "length" in records:
+        figures["length"] = _length(records["length"])
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 
@@ -49,15 +50,12 @@ def _frontier(records: Sequence[Record]) -> Any:
     """PSNR against effective bits, one column for each size."""
     from matplotlib import pyplot as plt
 
-    figure, row = plt.subplots(1, len(records), figsize=(10, 3.6), layout="constrained")
+    figure, grid = plt.subplots(1, len(records), figsize=(10, 3.6), layout="constrained", squeeze=False)
+    row = grid[0]
     for axes, record in zip(row, records, strict=True):
         for name in ARCHITECTURES:
-            rates, _ = curve(record, name)
-            arms = sorted(
-                (arm for arm in record.arms if arm.startswith(f"{name}-")),
-                key=lambda arm: record.mean(arm, lambda trial: trial["effective_bits_per_image"]),
-            )
-            _line(axes, rates, [record.values(arm, _psnr) for arm in arms], name)
+            budgets = curve(record, name)
+            _line(axes, budgets.rates, budgets.samples, name)
         axes.set(title=f"{record.size} px", xlabel="effective bits per pixel")
     row[0].set(ylabel="PSNR, dB")
     row[0].legend(fontsize=8)
@@ -108,7 +106,7 @@ def _collapse(record: Record) -> Any:
     axes.set_yticks(range(len(ARCHITECTURES)), [_LABELS[name] for name in ARCHITECTURES])
     axes.set(xlabel="PSNR, dB; bars: means over seeds", ylim=(len(ARCHITECTURES) - 0.5, -0.5))
     axes.grid(axis="x", color="#dddddd")
-    axes.legend(fontsize=8, loc="center")
+    axes.legend(fontsize=8, loc="lower left")
     return figure
 
 

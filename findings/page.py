@@ -19,8 +19,8 @@ _TEMPLATE = "page.md.jinja"
 
 
 def read(results: Path) -> dict[str, Record]:
-    """Read the records of the page."""
-    return {name: Record.read(results / name) for name in STUDIES}
+    """Read the records of the page that exist."""
+    return {name: Record.read(results / name) for name in STUDIES if (results / name).is_dir()}
 
 
 def render(records: Mapping[str, Record]) -> str:
@@ -32,10 +32,10 @@ def render(records: Mapping[str, Record]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    frontiers = [records[name] for name in STUDIES if name.startswith("frontier-")]
+    frontiers = [record for name, record in records.items() if name.startswith("frontier-")]
     return environment.get_template(_TEMPLATE).render(
         headline=records["headline"],
-        length=records["length"],
+        length=records.get("length"),
         frontiers=frontiers,
         hierarchies=ARCHITECTURES[1:],
         provenance=provenance(records.values()),

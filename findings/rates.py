@@ -8,18 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp, expm1, log
 
 import numpy as np
 from numpy.typing import NDArray
 
-from findings.records import Record
-from flatvq.study.estimates import MeanInterval, mean_interval
+from findings.records import Record, Trial
+from flatvq.study.estimates import Estimate
 
-__all__ = ["ARCHITECTURES", "RateDifference", "curve", "rate_difference", "rate_differences"]
+__all__ = ["ARCHITECTURES", "Curve", "RateDifference", "curve", "rate_difference", "rate_differences"]
 
 ARCHITECTURES = ("single", "parallel", "conditioned", "residual")
 """The architectures, by the first part of the names of their arms."""
 _POINTS = 1001
+_STEP = 1e-4
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The budgets of an architecture, by increasing bits."""
+
+    rates: list[float]
+    """Effective bits per pixel, means over seeds."""
+    samples: list[list[float]]
+    """The PSNR of each seed, in dB."""
+
+    @property
+    def psnrs(self) -> list[float]:
+        """The means over seeds."""
+        return [float(np.mean(sample)) for sample in self.samples]
 
 
 @dataclass(frozen=True)
@@ -28,28 +46,25 @@ class RateDifference:
 
     architecture: str
     """The hierarchy."""
-    percent: MeanInterval
-    """The mean over seeds, with its 90 % interval."""
+    percent: float
+    """The extra bits; negative if the hierarchy needs fewer."""
+    interval: tuple[float, float]
+    """The 90 % interval over seeds."""
 
 
-def curve(record: Record, architecture: str, seed: int | None = None) -> tuple[list[float], list[float]]:
-    """Return effective bits per pixel and PSNR of the budgets of an architecture, by increasing bits.
+def curve(record: Record, architecture: str) -> Curve:
+    """Return the curve of an architecture.
 
     Args:
         record: a study of several budgets.
         architecture: one of `ARCHITECTURES`.
-        seed: of this seed; the means over all seeds if None.
     """
-    rates, psnrs = [], []
-    for arm in record.arms:
-        if arm.startswith(f"{architecture}-"):
-            trials = [trial for trial in record.trials(arm) if seed in (None, trial["seed"])]
-            rates.append(
-                float(np.mean([trial["effective_bits_per_image"] for trial in trials])) / record.size**2
-            )
-            psnrs.append(float(np.mean([trial["psnr_db"] for trial in trials])))
-    order = np.argsort(rates)
-    return [rates[place] for place in order], [psnrs[place] for place in order]
+
+    def rate(arm: str) -> float:
+        return record.mean(arm, lambda trial: trial["effective_bits_per_image"]) / record.size**2
+
+    arms = sorted((arm for arm in record.arms if arm.startswith(f"{architecture}-")), key=rate)
+    return Curve([rate(arm) for arm in arms], [record.values(arm, _psnr) for arm in arms])
 
 
 def rate_difference(
@@ -88,18 +103,28 @@ def _log_rate(
 def rate_differences(record: Record) -> list[RateDifference]:
     """Return the rate difference of each hierarchy of a study of several budgets.
 
-    Each seed gives a curve for both architectures, and so one difference.
+    The interval is Welch's, for the logarithm of the ratio of rates, which is linearized in the mean PSNR of
+    each arm (the delta method).
     """
-    seeds = sorted({trial["seed"] for trial in record.study["trials"]})
-    return [
-        RateDifference(
-            name,
-            mean_interval(
-                [
-                    100 * rate_difference(curve(record, name, seed), curve(record, "single", seed))
-                    for seed in seeds
-                ]
-            ),
-        )
-        for name in ARCHITECTURES[1:]
-    ]
+    single = curve(record, "single")
+    return [_compared(name, curve(record, name), single) for name in ARCHITECTURES[1:]]
+
+
+def _compared(name: str, one: Curve, other: Curve) -> RateDifference:
+    means = np.array(one.psnrs + other.psnrs)
+    points = len(one.rates)
+
+    def log_ratio(psnrs: NDArray[np.float64]) -> float:
+        curves = (one.rates, psnrs[:points].tolist()), (other.rates, psnrs[points:].tolist())
+        return log(1 + rate_difference(*curves))
+
+    steps = _STEP * np.eye(len(means))
+    slopes = [(log_ratio(means + step) - log_ratio(means - step)) / (2 * _STEP) for step in steps]
+    spread = Estimate.welch([np.array(sample) for sample in one.samples + other.samples], slopes)
+    estimate = Estimate(log_ratio(means), spread.error, spread.freedom)
+    low, high = estimate.interval(_LEVEL) or (estimate.mean, estimate.mean)
+    return RateDifference(name, 100 * expm1(estimate.mean), (100 * (exp(low) - 1), 100 * (exp(high) - 1)))
+
+
+def _psnr(trial: Trial) -> float:
+    return float(trial["psnr_db"])

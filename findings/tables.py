@@ -59,9 +59,7 @@ def rates_table(records: Iterable[Record]) -> str:
             record.mean(arm, lambda trial: trial["effective_bits_per_image"]) / record.size**2
             for arm in record.arms
         ]
-        cells = [
-            with_interval(one.percent.mean, one.percent.interval, " %", 0) for one in rate_differences(record)
-        ]
+        cells = [with_interval(one.percent, one.interval, " %", 0) for one in rate_differences(record)]
         link = f"[{record.size} px](../results/{record.name}/study.json)"
         lines.append(f"| {link} | {min(rates):.2f} to {max(rates):.2f} | {' | '.join(cells)} |")
     return "\n".join(lines)
