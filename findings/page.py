@@ -44,6 +44,8 @@ def render(records: Mapping[str, Record]) -> str:
         capacity_table=tables.capacity_table,
         comparisons_table=tables.comparisons_table,
         arms_table=tables.arms_table,
+        verdicts=tables.verdicts,
+        rates_line=tables.rates_line,
         rates_table=lambda: tables.rates_table(frontiers),
     )
 

@@ -53,6 +53,11 @@ class Record:
         (size,) = {recipe["data"]["crop"] for recipe in self.recipes.values()}
         return int(size)
 
+    def setting(self, section: str, key: str) -> Any:
+        """Return a key of the recipe that all arms share."""
+        (value,) = {recipe[section][key] for recipe in self.recipes.values()}
+        return value
+
     @property
     def seeds(self) -> int:
         """The number of seeds of the last look."""

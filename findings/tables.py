@@ -16,9 +16,11 @@ __all__ = [
     "capacity_table",
     "collapsed_levels",
     "comparisons_table",
+    "rates_line",
     "rates_table",
     "shares_of_bits",
     "spread",
+    "verdicts",
 ]
 
 
@@ -46,6 +48,27 @@ def comparisons_table(rows: Iterable[tuple[Record, Sequence[str]]]) -> str:
             f"| {link} | {a} | {b} | {shown} | **{comparison['verdict']}** | {comparison['seeds']} |"
         )
     return "\n".join(lines)
+
+
+def verdicts(record: Record, first: str, others: Sequence[str]) -> str:
+    """Write the verdicts of one arm against others in one line."""
+    parts = []
+    for other in others:
+        comparison = record.comparison(first, other)
+        preposition = "to" if comparison["verdict"] == "equivalent" else "than"
+        if comparison["verdict"] == "inconclusive":
+            preposition = "against"
+        shown = with_interval(comparison["difference"], comparison["interval90"])
+        parts.append(f"**{comparison['verdict']}** {preposition} *{other.split('-')[0]}* ({shown})")
+    return ", ".join(parts)
+
+
+def rates_line(record: Record) -> str:
+    """Write how many more bits each hierarchy needs than one level in one line."""
+    return ", ".join(
+        f"*{one.architecture}* {with_interval(one.percent, one.interval, ' %', 0)}"
+        for one in rate_differences(record)
+    )
 
 
 def rates_table(records: Iterable[Record]) -> str:
