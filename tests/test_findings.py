@@ -29,6 +29,7 @@ RESULTS = ROOT / "results"
 PHOTOGRAPHS = ROOT.parent / "shared" / "imagenet-sample" / "val"
 PACKED = sorted(path.parent for path in RESULTS.glob("*/images.parquet"))
 MODELS = sorted((RESULTS / "headline" / "models").glob("*"))
+OF_256_PX = sorted((RESULTS / "frontier-256" / "models").glob("*"))
 RECORDS = page.read(RESULTS)
 
 
@@ -62,11 +63,13 @@ def test_a_trials_psnr_is_that_of_its_images(folder: Path) -> None:
 
 
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="the photographs of the record are not on this machine")
-@pytest.mark.parametrize("folder", MODELS[:: max(len(MODELS) // 6, 1)], ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", [*MODELS[::7], OF_256_PX[0]], ids=lambda path: path.name)
 def test_the_committed_tokenizers_are_those_of_the_record(folder: Path) -> None:
     arm, seed = re.fullmatch(r"(.+)-seed-(\d+)", folder.name).groups()  # type: ignore[union-attr]
-    metrics = evaluate_folder(load_tokenizer(folder), PHOTOGRAPHS, crop=64, resize=96)
-    (trial,) = (trial for trial in RECORDS["headline"].trials(arm) if trial["seed"] == int(seed))
+    record = RECORDS[folder.parents[1].name]
+    resize = record.setting("data", "resize")
+    metrics = evaluate_folder(load_tokenizer(folder), PHOTOGRAPHS, crop=record.size, resize=resize)
+    (trial,) = (trial for trial in record.trials(arm) if trial["seed"] == int(seed))
     # The weights are stored in 16 bits, and convolutions of another machine may round differently.
     assert metrics["psnr_db"] == pytest.approx(trial["psnr_db"], abs=0.02)
     for level, recorded in zip(metrics["levels"], trial["levels"], strict=True):
