@@ -13,7 +13,7 @@ from findings.records import Record
 
 __all__ = ["STUDIES", "provenance", "read", "render"]
 
-STUDIES = ("headline", "frontier-64", "frontier-128", "frontier-256", "length")
+STUDIES = ("headline", "frontier-64", "frontier-128", "frontier-256", "init", "length")
 """The studies that the page shows, by the names of their folders."""
 _TEMPLATE = "page.md.jinja"
 
@@ -35,6 +35,7 @@ def render(records: Mapping[str, Record]) -> str:
     frontiers = [record for name, record in records.items() if name.startswith("frontier-")]
     return environment.get_template(_TEMPLATE).render(
         headline=records["headline"],
+        init=records.get("init"),
         length=records.get("length"),
         frontiers=frontiers,
         hierarchies=ARCHITECTURES[1:],
