@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RECIPE", "SEARCH", "images", "plan", "write_corpus"]
 
-SEARCH = Path(__file__).parents[2] / "results" / "tune-single" / "tune.json"
+SEARCH = Path(__file__).parents[2] / "tests" / "data" / "tune-single" / "tune.json"
 
 _LEVEL = {"codebook_size": 16, "code_dim": 2}
 RECIPE: dict[str, Any] = {

@@ -83,8 +83,16 @@ def test_a_codebook_without_initialization_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.parent.name)
 def test_the_committed_tokenizers_are_read(path: Path) -> None:
     diagnoses = examine([path.parent]).diagnoses
-    assert [one.healthy for one in diagnoses] == [True] * len(diagnoses)
+    # The top of this one has a perplexity of 57 of 512 codes.
+    healthy = [True, False] if path.parent.name == "conditioned-seed-1002" else [True] * len(diagnoses)
+    assert [one.healthy for one in diagnoses] == healthy
     assert len(diagnoses) in (1, 2)
+
+
+def test_a_few_outliers_of_the_norm_are_not_a_fault(tmp_path: Path) -> None:
+    vectors = codes()
+    vectors[0] *= 15
+    assert kinds(saved(tmp_path, vectors, torch.ones(K))) == []
 
 
 def dead(vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,6 +122,11 @@ def far(vectors: Tensor) -> tuple[Tensor, Tensor]:
     return vectors, torch.ones(K)
 
 
+def many_far(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    vectors[: K // 50] *= 15
+    return vectors, torch.ones(K)
+
+
 def broken(vectors: Tensor) -> tuple[Tensor, Tensor]:
     vectors[3, 2] = torch.nan
     return vectors, torch.ones(K)
@@ -127,6 +140,7 @@ def broken(vectors: Tensor) -> tuple[Tensor, Tensor]:
         (duplicated, ["duplicates"]),
         (jittered, ["near-duplicates"]),
         (far, ["norms"]),
+        (many_far, ["norms"]),
         (broken, ["non-finite"]),
     ],
 )

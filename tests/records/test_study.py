@@ -18,7 +18,7 @@ from flatvq.study import pack
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "results").rglob("study.json"))
-SEARCH = ROOT / "results" / "tune-single" / "tune.json"
+SEARCH = ROOT / "tests" / "data" / "tune-single" / "tune.json"
 
 Edit = Callable[[dict[str, Any]], object]
 

@@ -10,12 +10,12 @@ import pytest
 
 from flatvq.report import write_tuning
 
-RECORDS = sorted((Path(__file__).parent / "data").glob("tune-*.json"))
+RECORDS = sorted((Path(__file__).parents[1] / "data").glob("tune-*/tune.json"))
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.parent.name)
 def test_every_trial_is_listed_with_its_values_and_reason(tmp_path, tables, record):
-    shutil.copy(record, tmp_path / "tune.json")
+    shutil.copy(record, tmp_path)
     page = write_tuning(tmp_path).read_text()
     search = json.loads(record.read_text())
     (head, *rows) = tables(page)[""]

@@ -95,7 +95,12 @@ def test_the_primary_comparison_and_the_interactions_can_be_named() -> None:
 
 
 def test_trials_of_a_look() -> None:
-    overrides = ["looks=[2, 4]", "arms.single-level-naive.max_seeds=1", "seeds=[7, 5, 3, 1]"]
+    overrides = [
+        "looks=[2, 4]",
+        "arms.two-level-naive.max_seeds=3",
+        "arms.single-level-naive.max_seeds=1",
+        "seeds=[7, 5, 3, 1]",
+    ]
     plan = plan_study(load_recipe("photographs", overrides), "photographs")
     assert [(t.recipe.arm, t.recipe.seed) for t in plan.trials_at(2)] == [
         ("two-level-naive", 7),
@@ -106,7 +111,6 @@ def test_trials_of_a_look() -> None:
         ("two-level-healthy", 5),
         ("single-level-healthy", 5),
     ]
-    # The recipe limits the naive arms to three seeds, and this test one of them to one.
     assert len(plan.trials_at()) == len(plan.trials) == 3 + 4 + 1 + 4
 
 

@@ -11,7 +11,7 @@ import pytest
 from flatvq.records import load_search
 from flatvq.tune import write_record
 
-SEARCHES = sorted((Path(__file__).parents[2] / "results").glob("tune-*"))
+SEARCHES = sorted((Path(__file__).parents[1] / "data").glob("tune-*"))
 
 
 @pytest.mark.parametrize("folder", SEARCHES, ids=lambda folder: folder.name)

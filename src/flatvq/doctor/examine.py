@@ -24,8 +24,10 @@ _DEAD_SHARE = 0.05
 # Two codes nearer than this share of the median distance to the nearest code are near-duplicates.
 _NEAR = 0.02
 _NEAR_SHARE = 0.01
-# A norm this many times above or below the median is an outlier.
-_OUTLIER = 10.0
+# A norm this many times above or below the median is an outlier. Healthy codebooks have a few; they are a
+# finding if they are this share of the codes, or if one is off by the larger factor.
+_OUTLIER, _FAR_OUTLIER = 10.0, 30.0
+_OUTLIER_SHARE = 0.01
 _FEW_INDICES_PER_CODE = 10
 # Moving averages never become exactly zero: a code is dead below this share of uniform use.
 _DEAD_USE = 0.01
@@ -164,8 +166,10 @@ def _geometry(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[F
     }
     findings = []
     if median > 0:
-        outside = (norms > _OUTLIER * median) | (norms < median / _OUTLIER)
-        if number := int(outside.sum()):
+        factors = torch.maximum(norms / median, median / norms)
+        outside = factors > _OUTLIER
+        number = int(outside.sum())
+        if number >= _OUTLIER_SHARE * len(codes) or bool((factors > _FAR_OUTLIER).any()):
             unused = "" if use is None else f"; {int((outside & (use < _DEAD_USE)).sum())} of them are dead"
             text = f"the norm of {number} of {len(codes)} codes is {_OUTLIER:g} times off the median{unused}"
             advice = "Latents do not reach such codes: replace them, or initialize the codebook from data."

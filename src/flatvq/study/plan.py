@@ -79,7 +79,7 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
         >>> from flatvq.recipe import load_recipe
         >>> plan = plan_study(load_recipe("photographs"), "photographs")
         >>> plan.primary.a, plan.primary.b, plan.recipe.looks
-        ('single-level-healthy', 'two-level-healthy', (8, 16, 32))
+        ('single-level-healthy', 'two-level-healthy', (16, 32))
     """
     arms = planned_arms(recipe)
     if len({arm.recipe.model.channels for arm in arms}) > 1:
