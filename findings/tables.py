@@ -50,17 +50,12 @@ def comparisons_table(rows: Iterable[tuple[Record, Sequence[str]]]) -> str:
     return "\n".join(lines)
 
 
-def verdicts(record: Record, first: str, others: Sequence[str]) -> str:
-    """Write the verdicts of one arm against others in one line."""
-    parts = []
-    for other in others:
-        comparison = record.comparison(first, other)
-        preposition = "to" if comparison["verdict"] == "equivalent" else "than"
-        if comparison["verdict"] == "inconclusive":
-            preposition = "against"
-        shown = with_interval(comparison["difference"], comparison["interval90"])
-        parts.append(f"**{comparison['verdict']}** {preposition} *{other.split('-')[0]}* ({shown})")
-    return ", ".join(parts)
+def verdicts(record: Record, first: str, others: Sequence[str]) -> list[str]:
+    """Return the verdict of one arm against each of others, with the difference."""
+    comparisons = [record.comparison(first, other) for other in others]
+    return [
+        f"**{one['verdict']}**, {with_interval(one['difference'], one['interval90'])}" for one in comparisons
+    ]
 
 
 def rates_line(record: Record) -> str:

@@ -142,7 +142,9 @@ def test_any_tokenizer_and_a_part_of_the_images(pictures: Path) -> None:
     assert result["tokenizer"]["bytes_per_image"] == {"nominal": 48 * 48}
     (row,) = result["at_equal_bytes"]["nominal"]
     assert row["images"] == 2  # with a byte a pixel, any photograph fits
-    assert columns[0].pictures["jpeg"].shape == (48, 48, 1)  # type: ignore[union-attr]
+    jpeg = columns[0].pictures["jpeg"]
+    assert jpeg is not None
+    assert jpeg.shape == (48, 48, 1)
 
 
 def test_a_perfect_tokenizer(pictures: Path) -> None:

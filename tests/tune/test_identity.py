@@ -83,7 +83,7 @@ def test_a_search_ends_after_its_trials_or_its_finished_trials(
         value = 20.0 if state == TrialState.COMPLETE else None
         search.study.add_trial(optuna.trial.create_trial(state=state, value=value))
     # Three trials have ended, one of them finished, and one is running.
-    assert search.wants_more(running=1) is expected
+    assert search.needs_trials(running=1) is expected
 
 
 def test_a_search_of_another_version_is_refused(

@@ -53,23 +53,23 @@ def searches(folder: Path, count: int, **options: int) -> list[Search]:
 def test_workers_count_the_trials_of_each_other(tmp_path: Path) -> None:
     first, second = searches(tmp_path, 2)
     running = [first._new_suggestion(), second._new_suggestion()]
-    assert first.wants_more(1)
+    assert first.needs_trials(1)
     running.append(first._new_suggestion())
-    assert not first.wants_more(2)
-    assert not second.wants_more(1)
+    assert not first.needs_trials(2)
+    assert not second.needs_trials(1)
     second.study.tell(running[1], 20.0)
-    assert not second.wants_more(0), "one has ended and two run"
+    assert not second.needs_trials(0), "one has ended and two run"
     assert (first.own_ended, second.own_ended) == (0, 1)
     alone = Search(settings(), tmp_path, open_storage(tmp_path, None))
-    assert alone.wants_more(0), "a search of one process waits for nobody"
+    assert alone.needs_trials(0), "a single process does not wait"
 
 
 def test_workers_stop_after_enough_finished_trials(tmp_path: Path) -> None:
     first, second = searches(tmp_path, 2, trials=9, finished=2)
     running = [first._new_suggestion(), second._new_suggestion()]
-    assert not first.wants_more(1)
+    assert not first.needs_trials(1)
     second.study.tell(running[1], state=TrialState.PRUNED)
-    assert second.wants_more(0)
+    assert second.needs_trials(0)
 
 
 def test_a_worker_resumes_its_own_trial_in_its_own_folder(tmp_path: Path, monkeypatch) -> None:

@@ -44,7 +44,7 @@ class ClusterSearch:
         self.folder = self.search.folder
 
     def submit(self) -> int:
-        """Submit the workers that have no job, if the search wants more trials.
+        """Submit the workers that have no job, if trials of the search are missing.
 
         Returns:
             The number of workers that were submitted.
@@ -73,7 +73,7 @@ class ClusterSearch:
         """
         with self._jobs() as jobs:
             errors = run_units(jobs, self._name, self._commands(jobs), watch)
-        if self.search.wants_more(0):
+        if self.search.needs_trials(0):
             for unit, error in errors.items():
                 what = f"{len(errors)} of {self.workers} workers failed, such as {unit.name} ({error})"
                 raise FlatvqError(what, "correct the cause, then run the same command again")
@@ -108,8 +108,8 @@ class ClusterSearch:
 
     def _commands(self, jobs: Jobs) -> Commands:
         """Return the workers to wait for: all, or those that still have a job if no trial is missing."""
-        wanted = self.search.wants_more(0)
-        commands = {unit: words for unit, words in self._all().items() if wanted or unit in jobs}
+        incomplete = self.search.needs_trials(0)
+        commands = {unit: words for unit, words in self._all().items() if incomplete or unit in jobs}
         for unit in commands:
             (self.folder / unit).mkdir(parents=True, exist_ok=True)
         return commands

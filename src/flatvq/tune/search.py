@@ -140,7 +140,7 @@ class Search:
     def _owns(self, trial: optuna.trial.FrozenTrial) -> bool:
         return trial.user_attrs.get("folder") == self._folder_name
 
-    def wants_more(self, running: int) -> bool:
+    def needs_trials(self, running: int) -> bool:
         """Return whether to start another trial.
 
         Args:
@@ -176,7 +176,7 @@ class Search:
         unfinished = self._unfinished()
 
         def start_next(slot: Slot) -> RunningAttempt | None:
-            while unfinished or self.wants_more(len(scheduler.running)):
+            while unfinished or self.needs_trials(len(scheduler.running)):
                 suggestion = unfinished.pop(0) if unfinished else self._new_suggestion()
                 if attempt := self._start(suggestion, slot):
                     return attempt
