@@ -21,8 +21,8 @@ def record(name: str) -> dict[str, Any]:
 
 
 def seconds(name: str, case: str) -> float:
-    (found,) = [each for each in record(name)["cases"] if each["case"] == case]
-    return found["flatvq_s"]["median"]
+    (timing,) = [each for each in record(name)["cases"] if each["case"] == case]
+    return timing["flatvq_s"]["median"]
 
 
 STEP = seconds("gpu-h100.json", "training step, single-level, K 5793, D 64, 256 px, batch 64")

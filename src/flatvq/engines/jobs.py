@@ -108,10 +108,12 @@ class Jobs:
         """Return the states of the units with jobs, by folder; None if the cluster does not answer."""
         if not self._submissions:
             return {}
-        found = self.engine.states(list(self._submissions))
-        if found is None:
+        states = self.engine.states(list(self._submissions))
+        if states is None:
             return None
-        return {unit: found.get(name, {}).get(index, "ended") for unit, (name, index) in self._places.items()}
+        return {
+            unit: states.get(name, {}).get(index, "ended") for unit, (name, index) in self._places.items()
+        }
 
     def settle(self, unit: Path) -> None:
         """Forget the job of a unit, and the submission once all its jobs are forgotten."""

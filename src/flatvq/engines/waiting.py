@@ -12,13 +12,13 @@ from flatvq.engines.attempts import attempts_of, why_not_again
 from flatvq.engines.engine import State
 from flatvq.engines.jobs import Commands, Jobs
 
-__all__ = ["Found", "Watcher", "ended_well", "run_units"]
+__all__ = ["UnitStatus", "Watcher", "ended_well", "run_units"]
 
 _WATCH_SECONDS = 0.5
 
 
-class Found(NamedTuple):
-    """What a poll found out about a unit."""
+class UnitStatus(NamedTuple):
+    """The state of a unit at a poll."""
 
     state: Literal["waiting", "running", "done", "failed"]
     error: str | None = None
@@ -26,7 +26,7 @@ class Found(NamedTuple):
 
 
 class Watcher:
-    """Decides what becomes of units whose jobs have ended.
+    """Polls units, and submits those again whose jobs ended before they were done.
 
     Args:
         jobs: the jobs of their folder.
@@ -40,11 +40,11 @@ class Watcher:
         self._gone: set[Path] = set()  # the job had ended at the last poll
         self._tried: dict[Path, int] = {}  # attempts when the unit was last submitted again
 
-    def poll(self, units: Iterable[Path]) -> dict[Path, Found]:
+    def poll(self, units: Iterable[Path]) -> dict[Path, UnitStatus]:
         """Ask the cluster once, and submit units again as far as `why_not_again` permits.
 
         Returns:
-            What was found out. Units that have just ended are not in it until the next poll, and none are if
+            The status of units. Those that have just ended are not in it until the next poll, and none are if
             the cluster does not answer.
 
         Raises:
@@ -53,29 +53,32 @@ class Watcher:
         states = self.jobs.states()
         if states is None:
             return {}
-        found: dict[Path, Found] = {}
+        statuses: dict[Path, UnitStatus] = {}
         again = []
         for unit in units:
             state = states[unit.as_posix()]
             if state in ("waiting", "running"):  # even if it is done: its last attempt may not have ended
-                found[unit] = Found("waiting" if state == "waiting" else "running")
+                statuses[unit] = UnitStatus("waiting" if state == "waiting" else "running")
             elif self.is_done(unit):
-                found[unit] = Found("done")
+                statuses[unit] = UnitStatus("done")
             elif unit not in self._gone:
                 # The files of the last attempt may reach this host after the end of its job.
                 self._gone.add(unit)
                 continue
             elif reason := self._why_failed(unit, state):
-                found[unit] = Found("failed", reason)
+                statuses[unit] = UnitStatus("failed", reason)
             else:
-                found[unit] = Found("waiting")
+                statuses[unit] = UnitStatus("waiting")
                 again.append(unit)
             self._gone.discard(unit)
-        for unit in [*again, *(unit for unit, what in found.items() if what.state in ("done", "failed"))]:
+        for unit in [
+            *again,
+            *(unit for unit, status in statuses.items() if status.state in ("done", "failed")),
+        ]:
             self.jobs.settle(unit)
         if again:
             self.jobs.submit({unit: self.commands[unit] for unit in again}, self.name, again=True)
-        return found
+        return statuses
 
     def _why_failed(self, unit: Path, state: State) -> str | None:
         """Return why a unit has failed whose job ended before it was done; None to submit it again."""
@@ -113,14 +116,14 @@ def run_units(
     """
     jobs.submit({unit: command for unit, command in commands.items() if unit not in jobs}, name)
     watcher = Watcher(jobs, name, commands, lambda unit: ended_well(jobs.folder / unit))
-    found = dict.fromkeys(commands, Found("waiting"))
+    statuses = dict.fromkeys(commands, UnitStatus("waiting"))
     missing, polled = list(commands), -jobs.cluster.poll_seconds
     while missing:
         if time.monotonic() - polled >= jobs.cluster.poll_seconds:
             polled = time.monotonic()
-            found |= watcher.poll(missing)
-            missing = [unit for unit in missing if found[unit].state not in ("done", "failed")]
-        watch(Counter(each.state for each in found.values()))
+            statuses |= watcher.poll(missing)
+            missing = [unit for unit in missing if statuses[unit].state not in ("done", "failed")]
+        watch(Counter(each.state for each in statuses.values()))
         if missing:
             time.sleep(_WATCH_SECONDS)
-    return {unit: each.error for unit, each in found.items() if each.error is not None}
+    return {unit: each.error for unit, each in statuses.items() if each.error is not None}

@@ -113,12 +113,12 @@ def _wait(
     while outcomes:
         if time.monotonic() - polled >= seconds:
             polled = time.monotonic()
-            for run, found in watcher.poll(outcomes).items():
+            for run, status in watcher.poll(outcomes).items():
                 outcome = outcomes[run]
-                if found.state == "running":
+                if status.state == "running":
                     _update(outcome, folder)
-                outcome.status, outcome.error = found.state, found.error
-                if found.state in ("done", "failed"):
+                outcome.status, outcome.error = status.state, status.error
+                if status.state in ("done", "failed"):
                     outcome.seconds = attempts_of(folder / run).seconds
                     del outcomes[run]
         watch(progress)
