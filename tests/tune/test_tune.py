@@ -334,7 +334,7 @@ def test_a_trial_in_the_storage_that_has_not_started_is_resumed(tmp_path: Path) 
     recipe = hierarchy(16)
     settings = SearchSettings("mine", recipe, TuneRecipe(), space_of(recipe))
     killed = Search(settings, tmp_path, open_storage(tmp_path, None))
-    suggestion = killed._new_suggestion()
+    suggestion = killed._new(0)
     values = suggest_values(suggestion, settings.space)
     again = Search(settings, tmp_path, open_storage(tmp_path, None))
     (resumed,) = again._unfinished()
@@ -361,7 +361,7 @@ def _proposals(folder: Path, *, killed: bool) -> list[dict[str, object]]:
     search = Search(settings, folder, open_storage(folder, None))
     proposed = []
     for _ in range(12):
-        suggestion = search._new_suggestion()
+        suggestion = search._new(0)
         if killed:
             suggest_values(suggestion, dict(list(settings.space.items())[:3]))
             search = Search(settings, folder, open_storage(folder, None))
@@ -388,7 +388,7 @@ def test_an_incumbent_outside_the_space_is_drawn(tmp_path: Path) -> None:
     search = Search(
         SearchSettings("mine", recipe, TuneRecipe(), space), tmp_path, open_storage(tmp_path, None)
     )
-    values = suggest_values(search._new_suggestion(), space)
+    values = suggest_values(search._new(0), space)
     assert recipe.model.levels[0].code_dim not in (2, 3)
     assert values["code_dim"] in (2, 3)
     assert values["train.commitment_weight"] == recipe.train.commitment_weight
@@ -401,7 +401,7 @@ def test_two_searches_that_begin_together_propose_the_incumbent_once(tmp_path: P
     searches = [Search(settings, tmp_path / name, open_storage(tmp_path, url)) for name in ("one", "other")]
     # A trial enqueued in the storage could be taken by both: SQLite locks no row between read and write.
     assert [search.study.get_trials() for search in searches] == [[], []]
-    suggestions = [search._new_suggestion() for search in searches]
+    suggestions = [search._new(0) for search in searches]
     assert [suggestion.number for suggestion in suggestions] == [0, 1]
     proposed = [suggest_values(suggestion, settings.space) for suggestion in suggestions]
     assert proposed[0] == values_of(recipe, settings.space)

@@ -52,9 +52,9 @@ def searches(folder: Path, count: int, **options: int) -> list[Search]:
 
 def test_workers_count_the_trials_of_each_other(tmp_path: Path) -> None:
     first, second = searches(tmp_path, 2)
-    running = [first._new_suggestion(), second._new_suggestion()]
+    running = [first._new(0), second._new(0)]
     assert first.needs_trials(1)
-    running.append(first._new_suggestion())
+    running.append(first._new(0))
     assert not first.needs_trials(2)
     assert not second.needs_trials(1)
     second.study.tell(running[1], 20.0)
@@ -64,9 +64,32 @@ def test_workers_count_the_trials_of_each_other(tmp_path: Path) -> None:
     assert alone.needs_trials(0), "a single process does not wait"
 
 
+def test_workers_that_look_for_a_trial_at_once_add_none_too_many(tmp_path: Path, monkeypatch) -> None:
+    four = searches(tmp_path, 4, trials=6)
+    needs_trials = Search.needs_trials
+
+    def slow(search: Search, running: int) -> bool:
+        needed = needs_trials(search, running)
+        time.sleep(0.02)  # the others read the same state
+        return needed
+
+    monkeypatch.setattr(Search, "needs_trials", slow)
+
+    def work(search: Search) -> list[int]:
+        numbers = []
+        while suggestion := search._new(0):
+            numbers.append(suggestion.number)
+            search.study.tell(suggestion, 20.0)
+        return numbers
+
+    with ThreadPoolExecutor(4) as pool:
+        numbers = [number for each in pool.map(work, four) for number in each]
+    assert sorted(numbers) == list(range(6))
+
+
 def test_workers_stop_after_enough_finished_trials(tmp_path: Path) -> None:
     first, second = searches(tmp_path, 2, trials=9, finished=2)
-    running = [first._new_suggestion(), second._new_suggestion()]
+    running = [first._new(0), second._new(0)]
     assert not first.needs_trials(1)
     second.study.tell(running[1], state=TrialState.PRUNED)
     assert second.needs_trials(0)
@@ -74,7 +97,7 @@ def test_workers_stop_after_enough_finished_trials(tmp_path: Path) -> None:
 
 def test_a_worker_resumes_its_own_trial_in_its_own_folder(tmp_path: Path, monkeypatch) -> None:
     first, second = searches(tmp_path, 2)
-    mine, other = first._new_suggestion(), second._new_suggestion()
+    mine, other = first._new(0), second._new(0)
 
     def start(outcome: Outcome, folder: Path, identity: Identity, slot: Slot) -> SimpleNamespace:
         prepare(outcome.trial, folder / outcome.trial.run, identity)
@@ -94,7 +117,7 @@ def test_a_worker_resumes_its_own_trial_in_its_own_folder(tmp_path: Path, monkey
 
 def test_a_worker_that_lost_its_lease_reports_nothing(tmp_path: Path) -> None:
     (search,) = searches(tmp_path, 1)
-    suggestion = search._new_suggestion()
+    suggestion = search._new(0)
 
     def lost() -> None:
         raise FlatvqError("another process took 'workers/0000' over", "let it finish")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from flatvq.tune.attempt import RunningAttempt
 from flatvq.tune.proposals import Proposals
 from flatvq.tune.settings import SearchSettings, warm_up_steps
 from flatvq.tune.space import suggest_values, values_of, with_values
+from flatvq.tune.storage import workers_lock
 
 __all__ = ["Search"]
 
@@ -176,8 +178,7 @@ class Search:
         unfinished = self._unfinished()
 
         def start_next(slot: Slot) -> RunningAttempt | None:
-            while unfinished or self.needs_trials(len(scheduler.running)):
-                suggestion = unfinished.pop(0) if unfinished else self._new_suggestion()
+            while suggestion := unfinished.pop(0) if unfinished else self._new(len(scheduler.running)):
                 if attempt := self._start(suggestion, slot):
                     return attempt
             return None
@@ -187,13 +188,17 @@ class Search:
             start_next, lambda: watch(self, [attempt.running.outcome for attempt in scheduler.running])
         )
 
-    def _new_suggestion(self) -> Suggestion:
-        """Add a trial to the storage.
+    def _new(self, running: int) -> Suggestion | None:
+        """Add a trial to the storage if another one is needed; return None otherwise.
 
-        Its folder is written in the same operation, so that `_unfinished` finds the trial after a kill.
+        Workers take turns, so that two of them do not both add the last trial. The folder of the trial is
+        written in the same operation, so that `_unfinished` returns the trial after a kill.
         """
-        attributes = {"folder": self._folder_name}
-        self.study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=attributes))
+        with workers_lock(self.folder) if self._worker else nullcontext():
+            if not self.needs_trials(running):
+                return None
+            attributes = {"folder": self._folder_name}
+            self.study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=attributes))
         return self._unfinished()[-1]
 
     def _unfinished(self) -> list[Suggestion]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,12 +15,13 @@ from typing import IO, Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from flatvq.errors import FlatvqError, StorageError
 from flatvq.files import AppendedFile
 
-__all__ = ["open_storage", "storage_errors"]
+__all__ = ["open_storage", "storage_errors", "storage_name", "workers_lock"]
 
 _RETRY_SECONDS = 1.0
 
@@ -53,8 +55,36 @@ def storage_errors(url: str | None) -> Iterator[None]:
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
-        what = f"the storage {url!r} failed ({_first_line(error)})"
+        what = f"the storage '{storage_name(url)}' failed ({_first_line(error)})"
         raise StorageError(what, "repair it, then run the same command again") from error
+
+
+def storage_name(url: str | None) -> str:
+    """Return the URL of a storage without its password, for messages.
+
+    Example:
+        >>> storage_name("postgresql+psycopg://me:secret@host/searches")
+        'postgresql+psycopg://me:***@host/searches'
+    """
+    try:
+        return make_url(url or "").render_as_string(hide_password=True)
+    except (SQLAlchemyError, ValueError):  # a URL that is not valid
+        return re.sub(r"(//[^/@]*?:)[^@]*@", r"\1***@", url or "")
+
+
+@contextmanager
+def workers_lock(folder: Path) -> Iterator[None]:
+    """Hold a lock that one worker of a search has at a time, on all hosts that share its folder.
+
+    Args:
+        folder: the folder of the search.
+    """
+    lock = _lock_of(folder.resolve() / "workers" / "new", shared=True)
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _journal(path: Path, shared: bool) -> optuna.storages.BaseStorage:
@@ -99,7 +129,7 @@ def _database(url: str, tries: int) -> optuna.storages.BaseStorage | str:
         if tries > 1 and isinstance(error, (SQLAlchemyError, StorageInternalError)):
             time.sleep(_RETRY_SECONDS)
             return _database(url, tries - 1)
-        what = f"cannot open the storage {url!r} ({_first_line(error)})"
+        what = f"cannot open the storage '{storage_name(url)}' ({_first_line(error)})"
         raise FlatvqError(what, "see the documentation of Optuna for valid URLs") from None
 
 
