@@ -64,7 +64,7 @@ def test_workers_count_the_trials_of_each_other(tmp_path: Path) -> None:
     assert alone.needs_trials(0), "a single process does not wait"
 
 
-def test_workers_that_look_for_a_trial_at_once_add_none_too_many(tmp_path: Path, monkeypatch) -> None:
+def test_workers_that_start_trials_at_once_add_none_too_many(tmp_path: Path, monkeypatch) -> None:
     four = searches(tmp_path, 4, trials=6)
     needs_trials = Search.needs_trials
 
