@@ -110,17 +110,17 @@ def clash(paths: Iterable[str], *, fold: bool = True) -> tuple[str, str] | None:
         >>> clash(["a.png", "A.png"], fold=False), clash(["a.png/b.png", "a.png"], fold=False)
         (None, ('a.png', 'a.png/b.png'))
     """
-    found: dict[str, str] = {}
+    path_of: dict[str, str] = {}
     for path in paths:
         key = same_name(path) if fold else path
-        if key in found:
-            return found[key], path
-        found[key] = path
-    for key, path in found.items():
+        if key in path_of:
+            return path_of[key], path
+        path_of[key] = path
+    for key, path in path_of.items():
         place = key.find("/")
         while place >= 0:
-            if key[:place] in found:
-                return found[key[:place]], path
+            if key[:place] in path_of:
+                return path_of[key[:place]], path
             place = key.find("/", place + 1)
     return None
 

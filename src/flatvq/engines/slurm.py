@@ -85,8 +85,8 @@ class Slurm:
         ):
             what = f"Slurm's command {missing!r} is not on this machine"
             raise FlatvqError(what, "run flatvq on a login node of the cluster, or leave --on out")
-        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _output("scontrol", "show", "config"), re.MULTILINE)
-        self.largest = max(1, int(found[1]) - 1) if found else 1000
+        match = re.search(r"^MaxArraySize\s*=\s*(\d+)", _output("scontrol", "show", "config"), re.MULTILINE)
+        self.largest = max(1, int(match[1]) - 1) if match else 1000
         """The largest number of jobs of an array: Slurm's MaxArraySize is one more than the last index."""
 
     def submit(self, name: str, units: Sequence[Unit], folder: Path, running: int) -> None:

@@ -222,10 +222,10 @@ class _Comparison:
         own: dict[str, Any],
     ) -> Pixels | None:
         """Measure a codec at the highest quality within a limit; return its image, None if none fits."""
-        found = files.largest_within(limit)
-        if found is None:
+        largest = files.largest_within(limit)
+        if largest is None:
             return None
-        quality, content = found
+        quality, content = largest
         decoded = row.codec.decode(content, original.shape[2])
         values = self.quality.compare(original, decoded, seen)
         row.tally.add(values, seen)

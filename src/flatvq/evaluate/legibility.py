@@ -134,8 +134,8 @@ def load_reader() -> Reader:
     def read(line: Pixels) -> str:
         # The package reads images of OpenCV, whose channels are blue, green and red. The places of lines are
         # known, so it does not search for them.
-        found, _ = network(np.ascontiguousarray(line[:, :, ::-1]), use_det=False, use_cls=False)
-        return str(found[0][0]) if found else ""
+        lines, _ = network(np.ascontiguousarray(line[:, :, ::-1]), use_det=False, use_cls=False)
+        return str(lines[0][0]) if lines else ""
 
     return Reader(f"rapidocr-onnxruntime {metadata.version('rapidocr-onnxruntime')}", read)
 

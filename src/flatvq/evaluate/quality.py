@@ -83,12 +83,12 @@ class Quality:
             self.packages[WEIGHTS] = metadata.version(WEIGHTS)
         except MissingExtraError as error:
             self.missing.append(str(error))
-        found = None if weights is None else perceptual.find_weights(weights)
-        self.files = found.files if found else ()
-        if found and (found.alexnet or found.heads):
-            self.pairs["lpips"] = _lpips(perceptual.load_lpips(found))
-        if found and found.inception:
-            inception = perceptual.load_features(found)
+        weight_files = None if weights is None else perceptual.find_weights(weights)
+        self.files = weight_files.files if weight_files else ()
+        if weight_files and (weight_files.alexnet or weight_files.heads):
+            self.pairs["lpips"] = _lpips(perceptual.load_lpips(weight_files))
+        if weight_files and weight_files.inception:
+            inception = perceptual.load_features(weight_files)
             self.features["rfid"] = lambda images: inception(images.float() / 255)
 
     def compare(self, original: Pixels, stored: Pixels, seen: Mapping[str, Tensor]) -> dict[str, Any]:

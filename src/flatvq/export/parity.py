@@ -84,10 +84,10 @@ def compare_programs(model: VQVAE, program: Program, batches: Iterable[Tensor]) 
     indices = differing = 0
     error = 0.0
     for images in batches:
-        expected, found = model.encode(images), program.encode(images)
-        _require_shapes("indices", found, expected)
+        expected, actual = model.encode(images), program.encode(images)
+        _require_shapes("indices", actual, expected)
         indices += sum(level.numel() for level in expected)
-        differing += sum(int((a != b).sum()) for a, b in zip(expected, found, strict=True))
+        differing += sum(int((a != b).sum()) for a, b in zip(expected, actual, strict=True))
         decoded = model.decode(expected).clamp(0, 1)
         returned = program.decode(list(expected))
         _require_shapes("images", [returned], [decoded])
@@ -96,8 +96,8 @@ def compare_programs(model: VQVAE, program: Program, batches: Iterable[Tensor]) 
     return Parity(indices, differing, error)
 
 
-def _require_shapes(what: str, found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-    shapes, needed = ([list(each.shape) for each in tensors] for tensors in (found, expected))
+def _require_shapes(what: str, actual: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    shapes, needed = ([list(each.shape) for each in tensors] for tensors in (actual, expected))
     if shapes != needed:
         what = f"a program returns {what} {shapes}, and the tokenizer {needed}"
         raise FlatvqError(what, "give programs of this tokenizer")

@@ -150,10 +150,10 @@ def _weights(path: Path) -> dict[str, Tensor]:
 
 def _only(folder: Path, patterns: tuple[str, ...], what: str) -> Path:
     """Return the only file of a kind."""
-    found = sorted(path for pattern in patterns for path in folder.rglob(pattern))
-    if len(found) != 1:
+    files = sorted(path for pattern in patterns for path in folder.rglob(pattern))
+    if len(files) != 1:
         names = ", ".join(patterns)
         raise FlatvqError(
-            f"'{folder}' holds {len(found)} files {names}, not one {what}", "give its folder alone"
+            f"'{folder}' holds {len(files)} files {names}, not one {what}", "give its folder alone"
         )
-    return found[0]
+    return files[0]

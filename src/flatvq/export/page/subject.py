@@ -86,11 +86,11 @@ def _of_tokenizer(folder: Path) -> Subject:
 
 def _of_study(folder: Path, study: Study, names: Sequence[str], seed: int | None) -> Subject:
     chosen = [study.arm(name) for name in names] or list(study.arms)
-    found = _tokenizers(folder, study, chosen, seed, required=bool(names))
+    tokenizers = _tokenizers(folder, study, chosen, seed, required=bool(names))
     styles = styles_of(study.arms)
     arms = tuple(
         PageArm(arm.name, f"{arm.condition}, seed {trial.seed}", load(place), styles[arm.name])
-        for arm, trial, place in found
+        for arm, trial, place in tokenizers
     )
     size = arms[0].tokenizer.preprocess
     missing = [arm.name for arm in chosen if arm.name not in {each.name for each in arms}]
