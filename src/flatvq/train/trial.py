@@ -29,6 +29,7 @@ from flatvq.recipe import TrialRecipe, load_trial
 from flatvq.records import Codes, Metrics, check_record, read_metrics, read_status
 from flatvq.records.run import CodeCounts
 from flatvq.tokenizers.vqvae import load_folder
+from flatvq.train.elastic import resume_notice
 from flatvq.train.identity import Identity, agree_on, begin, has_started
 from flatvq.train.interrupt import StopRequest, stop_requests
 from flatvq.train.journal import Journal
@@ -46,6 +47,7 @@ def run_trial(
     *,
     data: DataSplit | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    notice: Callable[[str], None] = lambda text: None,
 ) -> bool:
     """Train and evaluate a trial. A run that was interrupted resumes from its last checkpoint.
 
@@ -56,6 +58,8 @@ def run_trial(
         run: the folder of the run (docs/records.md); created if it does not exist.
         data: the images; by default they are opened from the recipe.
         progress: called after each step with the number of steps done and the total number of steps.
+        notice: called in rank 0 with one line if the run resumes with another number of processes, or on
+            another device, than before.
 
     Returns:
         True if the trial is done; False if SIGTERM or Ctrl-C stopped it, after it wrote a checkpoint.
@@ -79,6 +83,8 @@ def run_trial(
                 lease.on_loss = lambda: setattr(stop, "signal", SIGTERM)
                 _claim(run, recipe, lease)
         journal = held.enter_context(closing(Journal(run, recipe.train.steps, silent=not first)))
+        if first and (text := resume_notice(run / "records.jsonl", machine)):
+            notice(text)
         return _run(recipe, data, machine, journal, stop, progress)
 
 

@@ -51,7 +51,8 @@ def train(
     """Train one arm with one seed, evaluate it, and save the tokenizer.
 
     Run the same command again to resume a run that was stopped or killed; it ends with bit-identical weights.
-    Under `torchrun --nproc-per-node N -m flatvq train ...`, N processes share each batch.
+    Under `torchrun --nproc-per-node N -m flatvq train ...`, N processes share each batch. A run may
+    resume with another N, and then differs by rounding.
     """
     from flatvq.cli.progress import step_progress
     from flatvq.cli.tables import show_metrics
@@ -70,7 +71,9 @@ def train(
             trial = _fine_tuning(trial, parent, overrides or ())
         folder = writable(out or default_folder("runs", recipe, trial.arm, str(seed)))
     with step_progress(f"{trial.arm} seed {trial.seed}", trial.train.steps) as progress:
-        finished = run_trial(trial, folder, progress=progress)
+        finished = run_trial(
+            trial, folder, progress=progress, notice=lambda text: typer.echo(f"{folder} {text}", err=True)
+        )
     if not finished:
         typer.echo(f"Stopped after a checkpoint. Run `flatvq train {folder}` to resume.", err=True)
         raise typer.Exit(STOPPED)
