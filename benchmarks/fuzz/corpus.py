@@ -72,6 +72,7 @@ def write_corpus(folder: Path) -> None:
     recipes/             the shipped recipes and that of the study
     images/              images of all formats
     search/tune.json     the record of a search
+    states/              a study whose only trial runs on a cluster
     compressed/          compressed images, and the tokenizer with its prior
     """
     from flatvq.report import write_report
@@ -98,6 +99,7 @@ def write_corpus(folder: Path) -> None:
     for name, content in images():
         (folder / "images" / name).write_bytes(content)
     _write_compressed(folder / "compressed", next(study.glob("runs/two/seed-0-*")) / "model")
+    _write_states(folder / "states", next(study.glob("runs/two/seed-0-*")))
     (folder / "search").mkdir()
     search = json.loads(SEARCH.read_text(encoding="utf-8"))
     search["trials"] = search["trials"][:6]
@@ -179,6 +181,27 @@ def _write_compressed(folder: Path, tokenizer: Path) -> None:
     named = [(f"pictures/{number}", picture) for number, picture in enumerate(pictures[:3])]
     (folder / "named.fvqs").write_bytes(coded.compress_collection(named))
     (folder / "unnamed.fvqs").write_bytes(plain.compress_collection(("", picture) for _, picture in named))
+
+
+def _write_states(folder: Path, run: Path) -> None:
+    """Write a study with one trial, which runs after a failed attempt, on a host that does not exist."""
+    state = folder / "runs" / "two" / run.name
+    lease = state / ".lease" / "00000002"
+    lease.mkdir(parents=True)
+    for name in ("recipe.json", "records.jsonl"):
+        shutil.copy(run / name, state / name)
+    owner = {"host": "node-1", "process": 7, "machine": "", "started": "", "beat": 3, "held": True}
+    status = {"status": "running", "step": 2, "steps": 4, "error": None}
+    for path, tree in ((lease / "owner.json", owner), (state / "status.json", status)):
+        path.write_text(json.dumps(tree), encoding="utf-8")
+    start = {"event": "start", "host": "node-0", "job": "12_3"}
+    events: list[dict[str, Any]] = [
+        {"time": 1.0, "event": "submitted", "name": "mine"},
+        {"time": 2.0, **start, "step": 0},
+        {"time": 3.5, "event": "end", "job": "12_3", "step": 2, "code": -9, "error": "killed by SIGKILL"},
+        {"time": 4.0, **start, "step": 2},
+    ]
+    (state / "attempts.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
 
 
 def _picture(seed: int, size: tuple[int, int] = (24, 20)) -> Image.Image:

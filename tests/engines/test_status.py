@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from flatvq.recipe import load_recipe
 from flatvq.study import StudyData, plan_study, run_trials
 from flatvq.study.scheduler import Scheduler
@@ -34,7 +36,7 @@ def _trial(
     return run
 
 
-def test_each_state_is_told_from_its_folder(tmp_path: Path, run_flatvq) -> None:
+def test_each_state_is_read_from_its_folder(tmp_path: Path, run_flatvq) -> None:
     running, submitted = {"status": "running", "step": 0}, {"event": "submitted", "name": "x"}
     start = {"event": "start", "host": "node7", "job": "1_0", "step": 0}
     end = {"event": "end", "job": "1_0", "step": 0, "error": "boom"}
@@ -102,3 +104,36 @@ def test_trials_that_have_not_started_have_a_row(tmp_path: Path, monkeypatch, ru
     for look, rows in enumerate(shown, start=1):
         assert [(row["arm"], row["seed"]) for row in rows] == [(arm, n) for arm in arms for n in range(look)]
         assert {row["state"] for row in rows} == {"waiting"}
+
+
+@pytest.mark.parametrize("value", [None, "7", -1, 1.5, True, [], {}, 2**70, float("nan")])
+def test_damaged_values_count_as_missing(tmp_path: Path, run_flatvq, value: Any) -> None:
+    status = {"status": value, "step": value, "steps": value, "error": value}
+    owner = Owner(**{**vars(ELSEWHERE), "process": value, "held": value})
+    events = [
+        {"event": "start", "host": value, "job": value, "step": value},
+        {"event": "end", "job": value, "step": value, "code": value, "error": value, "time": value},
+    ]
+    run = _trial(tmp_path, 0, status, owner, {"event": "submitted", "time": value}, *events)
+    (run / "recipe.json").write_text(json.dumps({"train": {"batch_size": value}}))
+    rows = [{"kind": "train", "step": 3, "images_per_second": value}, {"step": value}, value]
+    (run / "records.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    _trial(tmp_path, 1, {"status": "done", "step": 100}, None)
+    code, _, errors = run_flatvq("status", tmp_path)
+    assert (code, errors) == (0, "")
+    code, output, errors = run_flatvq("status", tmp_path, "--json")
+    assert (code, errors) == (0, "")
+    damaged, done = json.loads(output)["trials"]
+    assert damaged["state"] in ("queued", "waiting")
+    assert damaged["host"] is None
+    assert damaged["seconds_per_step"] is None
+    assert done["state"] == "done"
+
+
+def test_deeply_nested_json_counts_as_missing(tmp_path: Path, run_flatvq) -> None:
+    run = _trial(tmp_path, 0, {"status": "running", "step": 0}, ELSEWHERE)
+    (run / "status.json").write_text(100_000 * "[")
+    (run / "attempts.jsonl").write_text(100_000 * "[")
+    code, output, errors = run_flatvq("status", tmp_path, "--json")
+    assert (code, errors) == (0, "")
+    assert json.loads(output)["trials"][0]["state"] == "running"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatvq.errors import FlatvqError
-from flatvq.records import load_jsonl, read_jsonl
+from flatvq.records import load_jsonl, read_jsonl, seconds_per_step
 
 OBJECTS = st.dictionaries(
     st.text(), st.none() | st.integers() | st.text() | st.floats(allow_nan=False, width=32)
@@ -56,3 +56,13 @@ def test_non_finite_numbers_are_read_as_none(tmp_path: Path):
     path = tmp_path / "records.jsonl"
     path.write_text('{"step": 1, "loss": NaN}\n{"step": 2, "loss": 1e999}\n{"step": 3, "loss": 4}\n')
     assert [row["loss"] for row in read_jsonl(path)] == [None, None, 4]
+
+
+@pytest.mark.parametrize("speed", ["fast", -1.0, 0, True, [1.0], 1e300])
+def test_a_speed_that_is_no_positive_number_is_one_line(tmp_path: Path, speed) -> None:
+    (tmp_path / "records.jsonl").write_text(
+        json.dumps({"kind": "train", "step": 1, "images_per_second": speed}) + "\n"
+    )
+    with pytest.raises(FlatvqError, match="record 1 of .*images_per_second") as refused:
+        seconds_per_step(tmp_path, 8)
+    assert "\n" not in str(refused.value)

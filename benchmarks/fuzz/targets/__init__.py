@@ -4,7 +4,7 @@ from benchmarks.fuzz.targets.base import Files, Target
 from benchmarks.fuzz.targets.compressed import Compressed, Priors
 from benchmarks.fuzz.targets.images import Images
 from benchmarks.fuzz.targets.models import Checkpoints, Tokenizers
-from benchmarks.fuzz.targets.records import Recipes, Records, Runs, Searches, StudyFile
+from benchmarks.fuzz.targets.records import Recipes, Records, Runs, Searches, States, StudyFile
 
 __all__ = ["TARGETS", "Files", "Target"]
 
@@ -14,6 +14,7 @@ TARGETS: dict[str, type[Target]] = {
     "checkpoints": Checkpoints,
     "study": StudyFile,
     "records": Records,
+    "states": States,
     "search": Searches,
     "tokenizers": Tokenizers,
     "images": Images,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from benchmarks.fuzz.targets.base import Target, each
 if TYPE_CHECKING:
     from flatvq.study import Plan, StudyData
 
-__all__ = ["Recipes", "Records", "Runs", "Searches", "StudyFile"]
+__all__ = ["Recipes", "Records", "Runs", "Searches", "States", "StudyFile"]
 
 STUDY = Path("study")
 
@@ -118,6 +120,27 @@ class Runs(Target):
             if outcome.status != "done":
                 outcome.status, outcome.error = "failed", "not finished"
         write_study(self.plan, outcomes, self.data, STUDY)
+
+
+class States(Target):
+    """The folder of a trial on a cluster, from which its state and its attempts are read."""
+
+    pattern = "states/runs/two/seed-0-*/**/*"
+
+    def read(self, changed: Sequence[Path]) -> str:
+        """As `flatvq status` and the program that waits for a study do."""
+        from flatvq.cli.commands.status import status
+        from flatvq.engines.attempts import attempts_of, why_not_again
+        from flatvq.engines.status import trial_states
+
+        with redirect_stdout(StringIO()):
+            status(Path("states"))
+            status(Path("states"), as_json=True)
+        (run,) = Path("states").glob("runs/two/*")
+        attempts = attempts_of(run)
+        assert attempts.seconds >= 0
+        why_not_again(attempts.latest, 3)
+        return trial_states(Path("states"))[0].state
 
 
 class Searches(Target):

@@ -20,10 +20,12 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from flatvq.unvalidated import count_in, json_object, number_in, text_in
 
 __all__ = ["AGAIN", "Attempt", "Attempts", "attempts_of", "record_submission", "run", "why_not_again"]
 
@@ -91,24 +93,32 @@ def attempts_of(folder: Path) -> Attempts:
         folder: the folder of the unit.
     """
     total, seconds, submitted = 0, 0.0, False
-    latest: list[dict[str, Any]] = []
+    latest: list[Attempt] = []
     for event in _events(folder / _NAME):
-        kind = event.get("event")
+        kind, when, step = event.get("event"), number_in(event, "time"), count_in(event, "step") or 0
         if kind == "submitted":
             latest, submitted = [], True
+        elif when is None:
+            continue
         elif kind == "start":
-            if latest and "code" not in latest[-1]:  # its host ended before it could record the end
-                latest[-1]["last_step"] = event["step"]
+            if latest and latest[-1].end is None:  # its host ended before it could record the end
+                latest[-1] = replace(latest[-1], last_step=step)
             total += 1
-            latest.append({key: event[key] for key in ("host", "job")})
-            latest[-1] |= {"start": event["time"], "first_step": event["step"], "last_step": event["step"]}
-        elif kind == "end" and latest:
-            latest[-1] |= {"end": event["time"], "code": event["code"], "error": event["error"]}
-            latest[-1]["last_step"] = event["step"]
-            seconds += max(0.0, event["time"] - latest[-1]["start"])
-    if latest and "code" not in latest[-1]:
-        latest[-1]["last_step"] = _progress(folder)
-    return Attempts(total, tuple(Attempt(**each) for each in latest), seconds, submitted)
+            host, job = text_in(event, "host") or "", text_in(event, "job") or ""
+            latest.append(Attempt(host, job, when, first_step=step, last_step=step))
+        elif kind == "end" and latest and (code := _code_in(event)) is not None:
+            error = text_in(event, "error")
+            latest[-1] = replace(latest[-1], last_step=step, end=when, code=code, error=error)
+            seconds += max(0.0, when - latest[-1].start)
+    if latest and latest[-1].end is None:
+        latest[-1] = replace(latest[-1], last_step=_progress(folder))
+    return Attempts(total, tuple(latest), seconds, submitted)
+
+
+def _code_in(event: dict[str, Any]) -> int | None:
+    """Return an exit code, negative for a signal; None if there is none."""
+    code = event.get("code")
+    return code if type(code) is int and abs(code) < 2**31 else None
 
 
 def why_not_again(attempts: tuple[Attempt, ...], limit: int) -> str | None:
@@ -226,13 +236,9 @@ def _append(folder: Path, **event: Any) -> None:
 
 def _events(path: Path) -> list[dict[str, Any]]:
     """Read the events of a file; a kill may have cut off a line."""
-    events = []
     with suppress(FileNotFoundError):
-        for line in path.read_bytes().splitlines():
-            with suppress(ValueError):
-                event = json.loads(line)
-                events += [event] if isinstance(event, dict) else []
-    return events
+        return [event for line in path.read_bytes().splitlines() if (event := json_object(line))]
+    return []
 
 
 if __name__ == "__main__":

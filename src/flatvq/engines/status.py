@@ -5,17 +5,18 @@ It reads a few small files per trial without validation, so that ten thousand tr
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from flatvq.engines.attempts import attempts_of, why_not_again
 from flatvq.errors import FlatvqError
 from flatvq.train.lease import Owner, has_ended, newest_owner
+from flatvq.unvalidated import count_in, json_object, number_in, text_in
 
 __all__ = ["TrialState", "trial_states"]
 
@@ -74,8 +75,10 @@ def trial_states(study: Path) -> list[TrialState]:
 def _state_of(run: Path, arm: str, seed: int, relative: str, now: float) -> TrialState:
     status = _tree(run / "status.json")
     leases, owner = newest_owner(run)
-    state = str(status.get("status", "waiting"))
-    host, step, steps = owner.host if owner else None, int(status.get("step", 0)), status.get("steps")
+    written = status.get("status")
+    state = written if written in ("running", "stopped", "failed", "done") else "waiting"
+    host = owner.host if owner else None
+    step, steps = count_in(status, "step") or 0, count_in(status, "steps")
     if state == "done":
         return TrialState(arm, seed, state, relative, host, step, steps, attempts=leases)
     attempts = attempts_of(run)
@@ -91,7 +94,7 @@ def _state_of(run: Path, arm: str, seed: int, relative: str, now: float) -> Tria
     ):
         state = "queued"
     step, speed = _progress(run, step) if steps else (step, None)
-    error = status.get("error") or (last.error if last else None)
+    error = text_in(status, "error") or (last.error if last else None)
     return TrialState(
         arm,
         seed,
@@ -119,27 +122,27 @@ def _state_of_owner(run: Path, owner: Owner, attempt: int, now: float) -> str:
 
 def _progress(run: Path, step: int) -> tuple[int, float | None]:
     """Read the newest step, and the seconds per step, from the end of the records."""
-    speed = None
     with suppress(OSError):
         with (run / "records.jsonl").open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            lines = file.read().split(b"\n")
-        rate = None
-        for line in lines:
-            with suppress(ValueError, TypeError, KeyError, AttributeError):
-                row = json.loads(line)
-                step, rate = int(row["step"]), row.get("images_per_second") or rate
-        if rate:
-            size = _tree(run / "recipe.json").get("train", {}).get("batch_size")
-            speed = size / rate if size else None
-    return step, speed
+            rows = [json_object(line) for line in file.read().split(b"\n")]
+        steps = [row_step for row in rows if (row_step := count_in(row, "step")) is not None]
+        speeds = [speed for row in rows if (speed := number_in(row, "images_per_second") or 0.0) > 0]
+        return steps[-1] if steps else step, _seconds_per_step(run, speeds[-1]) if speeds else None
+    return step, None
+
+
+def _seconds_per_step(run: Path, images_per_second: float) -> float | None:
+    train = _tree(run / "recipe.json").get("train")
+    size = count_in(train, "batch_size") if isinstance(train, dict) else None
+    seconds = size / images_per_second if size else None
+    return seconds if seconds is not None and isfinite(seconds) else None
 
 
 def _tree(path: Path) -> dict[str, Any]:
     """Read a JSON object; return an empty one if the file is missing or damaged."""
-    with suppress(OSError, ValueError):
-        tree = json.loads(path.read_bytes())
-        return tree if isinstance(tree, dict) else {}
+    with suppress(OSError):
+        return json_object(path.read_bytes())
     return {}
 
 

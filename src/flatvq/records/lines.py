@@ -39,6 +39,7 @@ class Row(Record):
     level: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     levels: Several[dict[str, Number | None]] = ()
     psnr_db: Decibels | None = None
+    images_per_second: Annotated[float, Field(ge=1e-9, le=1e12)] | None = None
 
 
 class ValidationLevel(Record):
@@ -101,7 +102,7 @@ def seconds_per_step(run: Path, batch_size: int) -> float | None:
     path = run / "records.jsonl"
     rows = read_rows(path).rows if path.is_file() else []
     speeds = [row.get("images_per_second") for row in rows if row["kind"] == "train"]
-    return median(batch_size / speed for speed in speeds if speed) if any(speeds) else None
+    return median(batch_size / speed for speed in speeds if speed is not None) if any(speeds) else None
 
 
 def parse_row(line: bytes) -> dict[str, Any]:

@@ -26,11 +26,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from flatvq.errors import FlatvqError
 from flatvq.files import staged
 from flatvq.train.lock import flock_of
+from flatvq.unvalidated import count_in, json_object, text_in
 
 __all__ = ["BusyError", "Lease", "LeaseLostError", "Owner", "Timing", "has_ended", "leased", "newest_owner"]
 
@@ -254,10 +254,12 @@ def _content(folder: Path) -> bytes | None:
 
 
 def _parsed(content: bytes | None) -> Owner | None:
-    with suppress(ValueError, TypeError):
-        tree: dict[str, Any] = json.loads(content or b"")
-        return Owner(**tree)
-    return None
+    tree = json_object(content or b"")
+    host, machine, started = (text_in(tree, key) for key in ("host", "machine", "started"))
+    process, beat, held = count_in(tree, "process"), count_in(tree, "beat"), tree.get("held")
+    if host is None or machine is None or started is None or process is None or beat is None:
+        return None
+    return Owner(host, process, machine, started, beat, held) if isinstance(held, bool) else None
 
 
 def _this_process() -> Owner:

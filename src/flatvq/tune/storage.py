@@ -113,7 +113,7 @@ def _check(path: Path) -> None:
     for number, line in enumerate(complete.splitlines(), start=1):
         try:
             json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _damaged(path, f"line {number}") from None
 
 
