@@ -10,7 +10,7 @@ from typing import Any
 from docsite.commands import commands
 from docsite.links import with_site_links
 from docsite.modules import modules
-from docsite.pretrained import pretrained
+from docsite.pretrained import pretrained, thumbnails
 from docsite.recipe_keys import recipe_keys
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +32,7 @@ _GENERATORS: dict[str, Callable[..., str]] = {
     "document": document,
     "modules": modules,
     "pretrained": pretrained,
+    "thumbnails": thumbnails,
     "program": program,
     "recipe_keys": recipe_keys,
 }

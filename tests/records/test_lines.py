@@ -63,6 +63,6 @@ def test_a_speed_that_is_no_positive_number_is_one_line(tmp_path: Path, speed) -
     (tmp_path / "records.jsonl").write_text(
         json.dumps({"kind": "train", "step": 1, "images_per_second": speed}) + "\n"
     )
-    with pytest.raises(FlatvqError, match="record 1 of .*images_per_second") as refused:
+    with pytest.raises(FlatvqError, match=r"record 1 of .*images_per_second") as refused:
         seconds_per_step(tmp_path, 8)
     assert "\n" not in str(refused.value)

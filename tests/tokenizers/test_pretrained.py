@@ -83,6 +83,16 @@ def test_the_records_are_those_of_the_weights(name: str) -> None:
     assert bits["file"] < bits["nominal"] == pytest.approx(14 / FACTORS[name] ** 2)
 
 
+def test_thumbnails_are_ahead_of_all_codecs_at_the_bytes_of_a_collection() -> None:
+    record = json.loads((RECORDS / "flatvq-f4" / "thumbnails.json").read_text(encoding="utf-8"))
+    assert record["tokenizer_id"] == flatvq.load("flatvq-f4").id
+    rows = {row["codec"]: row for row in record["against"]["at_equal_bytes"]["collection"]}
+    assert set(rows) == {"jpeg", "webp", "avif", "jxl"}
+    for row in rows.values():
+        fit = row["images"] > 0
+        assert not fit or row["tokenizer_minus_codec_psnr_db"]["interval90"][0] > 0
+
+
 def test_a_folder_comes_before_a_pretrained_tokenizer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
