@@ -22,7 +22,7 @@ def pretrained() -> str:
 
 
 def thumbnails() -> str:
-    """Return the table: `flatvq-f4` beside image codecs at 64 px, at the bytes of an image in a collection."""
+    """Return the table: `flatvq-f4` beside image codecs at 64 px, at the bytes of a collection."""
     record = json.loads((_RECORDS / "flatvq-f4" / "thumbnails.json").read_text(encoding="utf-8"))["against"]
     own = record["tokenizer"]["metrics"]
     lines = [
