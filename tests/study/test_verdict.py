@@ -82,6 +82,16 @@ def test_an_interaction_has_its_own_sentence(values: list[float], statement: str
     assert sentence.startswith(f"Interaction: {statement}")
 
 
+def test_an_interaction_of_other_changes_names_all_four_arms() -> None:
+    recipe = "findings/recipes/length.yaml"
+    plan = plan_study(load_recipe(recipe), "length")
+    interaction = next(pair for pair in plan.comparisons if pair.question == "interaction")
+    sentence = study_verdict(plan, [Compared(interaction, compare(BETTER, [0.0] * 3, 0.1))]).sentence
+    assert sentence.startswith(
+        "Interaction: single-4000 gains more over single-250 than parallel-4000 over parallel-250 ("
+    )
+
+
 def test_seeds_that_do_not_spread_normally_are_reported() -> None:
     plan = plan_study(load_recipe("photographs"), "photographs")
     result = Compared(plan.comparisons[0], compare(BETTER, [0.0] * 3, 0.1), normality_p=0.004)

@@ -20,7 +20,7 @@ HEADINGS = {
     "hierarchy": "Does the hierarchy help? Same codebook settings, different levels",
     "intervention": "Do the measures against codebook collapse help? Same model, different codebook settings",
     "asked": "Comparisons named in the recipe",
-    "interaction": "Do the measures against codebook collapse help one model more than another?",
+    "interaction": "Does a change help one model more than another?",
 }
 STRIP_HEIGHT = 40
 MEAN_Y, SEED_Y = 14, 29

@@ -47,6 +47,16 @@ _INTERACTIONS: dict[Verdict, str] = {
     "inconclusive": "whether preventing collapse gains {a} more or less than {c} is open",
 }
 
+# Of arms that differ in something else than the measures against collapse.
+_OTHER_INTERACTIONS: dict[Verdict, str] = {
+    "equivalent": "{a} gains as much over {b} as {c} over {d}",
+    "better": "{a} gains more over {b} than {c} over {d}",
+    "worse": "{a} gains less over {b} than {c} over {d}",
+    "not worse": "{a} gains not less over {b} than {c} over {d} by the margin or more",
+    "not better": "{a} gains not more over {b} than {c} over {d} by the margin or more",
+    "inconclusive": "whether {a} gains more or less over {b} than {c} over {d} is open",
+}
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -119,7 +129,7 @@ def study_verdict(
             for sentence in _sentences(_CONDITIONS[treatment], results)
         ),
         *_sentences("As asked", named),
-        *(_interaction(result) for result in secondary if result.comparison.question == "interaction"),
+        *(_interaction(plan, result) for result in secondary if result.comparison.question == "interaction"),
     ]
     healthy = _hierarchy(plan, compared, "healthy")
     arms = dict.fromkeys(arm for result in healthy for arm in result.comparison.arms)
@@ -190,10 +200,12 @@ def _sentence(condition: str, compared: Compared) -> str:
     return f"{condition}, {statement} ({_measured(compared)})."
 
 
-def _interaction(compared: Compared) -> str:
+def _interaction(plan: Plan, compared: Compared) -> str:
     pair = compared.comparison
-    statement = _INTERACTIONS[compared.difference.verdict].format(a=pair.a, c=pair.c)
-    return f"Interaction: {statement} ({_measured(compared)})."
+    prevented = [plan.arm(arm).treatment for arm in pair.arms] == ["healthy", "naive"] * 2
+    statements = _INTERACTIONS if prevented else _OTHER_INTERACTIONS
+    arms = {"a": pair.a, "b": pair.b, "c": pair.c, "d": pair.d}
+    return f"Interaction: {statements[compared.difference.verdict].format(**arms)} ({_measured(compared)})."
 
 
 def _measured(compared: Compared) -> str:
