@@ -73,19 +73,19 @@ def _again(bench: dict[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
     """Measure some cases again, or the curves, and put them in the old ones' places."""
     if asked.only == "curves":
         return {**bench, "curves": _child(suite="scaling", thresholds=True)}
-    found = {}
+    replaced = {}
     if asked.only == "study":
         if whole := study.run(asked.studies):
-            found[whole["case"], True] = {**whole, "thresholds": True}
+            replaced[whole["case"], True] = {**whole, "thresholds": True}
     elif asked.only == "pipeline":
-        found = {(case["case"], True): case for case in _pipeline(asked)}
+        replaced = {(case["case"], True): case for case in _pipeline(asked)}
     else:
         for thresholds in (True, False):
             for suite in ("quantizer", "trained"):
                 for case in _child(suite=suite, quick=False, only=asked.only, thresholds=thresholds):
-                    found[case["case"], thresholds] = {**case, "thresholds": thresholds}
-    cases = [found.pop((case["case"], case["thresholds"]), case) for case in bench["cases"]]
-    return {**bench, "cases": [*cases, *found.values()]}
+                    replaced[case["case"], thresholds] = {**case, "thresholds": thresholds}
+    cases = [replaced.pop((case["case"], case["thresholds"]), case) for case in bench["cases"]]
+    return {**bench, "cases": [*cases, *replaced.values()]}
 
 
 def _arguments() -> argparse.Namespace:
@@ -121,8 +121,8 @@ def _pipeline(asked: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _peaks(levels: int, size: int, dim: int) -> dict[str, Any]:
     case = {"levels": levels, "size": size, "dim": dim}
-    found = {side: _child(suite="memory", side=side, **case) for side in ("flatvq", "other")}
-    return memory.summary(levels, size, dim, found)
+    sides = {side: _child(suite="memory", side=side, **case) for side in ("flatvq", "other")}
+    return memory.summary(levels, size, dim, sides)
 
 
 def _child(**asked: Any) -> Any:

@@ -16,8 +16,8 @@ from benchmarks.suites import memory, pipeline, quantizer, scaling, step, traine
 from flatvq.train.machine import keep_freed_memory
 
 
-def found(asked: dict[str, Any]) -> Any:
-    """Run what is asked for."""
+def run_suite(asked: dict[str, Any]) -> Any:
+    """Run a suite and return its measurements."""
     if asked.get("thresholds"):
         keep_freed_memory()
     gc.collect()
@@ -39,5 +39,5 @@ def found(asked: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    print(json.dumps(found(json.loads(sys.argv[1]))))
+    print(json.dumps(run_suite(json.loads(sys.argv[1]))))
     gc.unfreeze()  # or libraries that look for leaks when they are unloaded find these

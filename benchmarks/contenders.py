@@ -70,21 +70,21 @@ def eval_pair(
     ours, peer = ours.to(vectors.device), peer.to(vectors.device)
     peer._codebook.embed.data.copy_(ours.codebook.weight[None])
     with torch.no_grad():
-        found, theirs = ours(vectors).indices, peer(vectors)[1]
-        same = _agreement(vectors, ours.codebook.weight, found, theirs)
+        indices, theirs = ours(vectors).indices, peer(vectors)[1]
+        same = _agreement(vectors, ours.codebook.weight, indices, theirs)
     return {"flatvq": _without_gradients(ours, vectors), "other": _without_gradients(peer, vectors)}, same
 
 
-def _agreement(vectors: Tensor, codes: Tensor, found: Tensor, theirs: Tensor) -> str:
+def _agreement(vectors: Tensor, codes: Tensor, indices: Tensor, theirs: Tensor) -> str:
     """Check that both sides' codes are the nearest, and say how many are the same.
 
     Where float32 cannot tell two codes apart, each side may take either.
     """
-    apart = _distance(vectors, codes, found) - _distance(vectors, codes, theirs)
+    apart = _distance(vectors, codes, indices) - _distance(vectors, codes, theirs)
     for side, more in (("flatvq", apart), ("the peer", -apart)):
         further, most = int((more >= _ROUNDING).sum()), float(more.max())
         assert most < _ROUNDING, f"{side}'s codes of {further} vectors are further, by up to {most}"
-    same = int((found == theirs).sum())
+    same = int((indices == theirs).sum())
     return f"{same} of {len(vectors)} indices are the same, the others tie within rounding"
 
 

@@ -80,8 +80,8 @@ def _case(
     title: str, against: str, same: str, calls: dict[str, Call], device: torch.device
 ) -> dict[str, Any]:
     waiting = {name: _waiting(call, device) for name, call in calls.items()}
-    found = compared(alternate(waiting, seconds=1.5, rounds=30, warm_up=5))
-    return {"case": title, "against": against, "same": same, **found}
+    timing = compared(alternate(waiting, seconds=1.5, rounds=30, warm_up=5))
+    return {"case": title, "against": against, "same": same, **timing}
 
 
 def _waiting(call: Call, device: torch.device) -> Callable[[], None]:

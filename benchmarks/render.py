@@ -58,8 +58,8 @@ def filled(bench: Bench, others: Sequence[Bench], gpu: Bench, text: str) -> str:
     for name, lines in blocks(bench, others, gpu).items():
         pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench -->)", re.DOTALL)
         body = "\n".join(lines).replace("\\", r"\\")
-        text, found = pattern.subn(rf"\g<1>{body}\n\g<2>", text)
-        assert found == 1, f"the page has no place for {name}"
+        text, count = pattern.subn(rf"\g<1>{body}\n\g<2>", text)
+        assert count == 1, f"the page has no place for {name}"
     return text
 
 
@@ -114,17 +114,17 @@ def processors(benches: Sequence[Bench]) -> list[str]:
 def peaks(bench: Bench) -> list[str]:
     """Show the extra peak memory of both sides."""
     rows = ["| case | flatvq | other | share | aims |", "|---|---|---|---|---|"]
-    for found in bench["memory"]:
-        if found["flatvq"] is None:
+    for memory in bench["memory"]:
+        if memory["flatvq"] is None:
             return ["Not measured: the system does not tell."]
-        ours, other = found["flatvq"]["bytes"], found["other"]["bytes"]
+        ours, other = memory["flatvq"]["bytes"], memory["other"]["bytes"]
         theirs = f"{other / _MIB:,.0f} MiB"
         cells = [
-            found["case"],
+            memory["case"],
             f"{ours / _MIB:,.0f} MiB",
-            theirs if found["other"]["fits"] else f"more than {theirs}, and it failed",
+            theirs if memory["other"]["fits"] else f"more than {theirs}, and it failed",
             f"1/{other / ours:.0f}" if other > 10 * ours else f"{ours / other:.2f}",
-            "64 MiB, 1/100" if found["target"] else "–",
+            "64 MiB, 1/100" if memory["target"] else "–",
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return rows

@@ -36,7 +36,7 @@ def overrides_of(number: int, isa: str | None) -> list[str]:
 
 
 def repeat(number: int, isa: str | None) -> dict[str, Any]:
-    """Run the first look of one repetition, and return what it found."""
+    """Run the first look of one repetition, and return its result."""
     environment = {**os.environ, **({"ONEDNN_MAX_CPU_ISA": isa} if isa else {})}
     with tempfile.TemporaryDirectory() as folder:
         overrides = [word for override in overrides_of(number, isa) for word in ("--set", override)]

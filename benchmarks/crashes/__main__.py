@@ -37,7 +37,7 @@ def main() -> None:
         killer = Killer(Path(name))
         with Forked(killer) as forked:
             matrix = Matrix(Path(name) / "forked", killer, forked)
-            found = [_measured(matrix, one, every) for one, every in _EVERY.items()]
+            measured = [_measured(matrix, one, every) for one, every in _EVERY.items()]
         matrix = Matrix(Path(name) / "command", killer, command(killer))
         again = [_measured(matrix, one, every) for one, every in _EVERY_AS_A_USER.items()]
     record = {
@@ -47,12 +47,12 @@ def main() -> None:
         "commit": commit(),
         "machine": _machine(),
         "packages": {name: version(name) for name in _PACKAGES},
-        "forked": found,
+        "forked": measured,
         "as_a_user": again,
     }
     asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    faults = [fault for part in (*found, *again) for fault in part["faults"]]
-    print(f"{sum(part['instants'] for part in (*found, *again))} instants, {len(faults)} with faults")
+    faults = [fault for part in (*measured, *again) for fault in part["faults"]]
+    print(f"{sum(part['instants'] for part in (*measured, *again))} instants, {len(faults)} with faults")
     sys.exit(1 if faults else 0)
 
 

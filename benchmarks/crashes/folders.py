@@ -33,7 +33,7 @@ def damaged_files(folder: Path) -> dict[str, str]:
     Returns:
         The errors of those that cannot be read, by path.
     """
-    found = {}
+    errors = {}
     for path in _files(folder):
         if not any(part.startswith(".") for part in path.relative_to(folder).parts):
             try:
@@ -41,8 +41,8 @@ def damaged_files(folder: Path) -> dict[str, str]:
             except FileNotFoundError:  # removed since by a worker that outlived its command
                 continue
             except Exception as error:
-                found[str(path.relative_to(folder))] = f"{type(error).__name__}: {error}"
-    return found
+                errors[str(path.relative_to(folder))] = f"{type(error).__name__}: {error}"
+    return errors
 
 
 def results(folder: Path, *, times: bool) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def main() -> None:
     try:
         cluster.start()
         version = cluster.slurm("sinfo", "--version")
-        found = _disturbed(
+        disturbances = _disturbed(
             StudyOnCluster(place / "study", cluster, asked.steps), asked.count, asked.seed, asked.only
         )
     finally:
@@ -43,11 +43,11 @@ def main() -> None:
         "command": f"python -m benchmarks.faults --count {asked.count} --seed {asked.seed}",
         "commit": commit(),
         "scheduler": version,
-        "disturbances": [asdict(one) for one in found],
+        "disturbances": [asdict(one) for one in disturbances],
     }
     asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    wrong = sum(bool(one.faults) for one in found)
-    print(f"{len(found)} studies disturbed, {wrong} with faults")
+    wrong = sum(bool(one.faults) for one in disturbances)
+    print(f"{len(disturbances)} studies disturbed, {wrong} with faults")
     sys.exit(1 if wrong else 0)
 
 
@@ -56,14 +56,14 @@ def _disturbed(study: StudyOnCluster, count: int, seed: int, only: list[str]) ->
     undisturbed = study.undisturbed()
     randomness = random.Random(seed)
     names: list[str] = []
-    found = []
+    disturbances = []
     for number in range(count):
         names = names or randomness.sample(only or list(FAULTS), len(only or FAULTS))
         shutil.rmtree(study.folder, ignore_errors=True)
         one = study.disturb(names.pop(), undisturbed, randomness)
-        found.append(one)
+        disturbances.append(one)
         print(f"faults: {number + 1}: {one}", file=sys.stderr, flush=True)
-    return found
+    return disturbances
 
 
 def _arguments() -> argparse.Namespace:

@@ -145,9 +145,9 @@ def _is_held(run: Path) -> bool:
 
 
 def _differences(undisturbed: Mapping[str, Any], folder: Path) -> list[str]:
-    found = results(folder, times=False)
-    names = sorted(undisturbed.keys() | found.keys())
-    return [f"{name} differs" for name in names if undisturbed.get(name) != found.get(name)]
+    disturbed = results(folder, times=False)
+    names = sorted(undisturbed.keys() | disturbed.keys())
+    return [f"{name} differs" for name in names if undisturbed.get(name) != disturbed.get(name)]
 
 
 def _job_of(run: Path) -> str:

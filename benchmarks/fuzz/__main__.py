@@ -55,14 +55,14 @@ def main() -> None:
             return
         record = json.loads(asked.out.read_text(encoding="utf-8")) if asked.out.is_file() else {}
         head = _head()
-        known = {found["target"]: found for found in record.get("targets", [])}
+        known = {result["target"]: result for result in record.get("targets", [])}
         if not record.get("packages", {}).items() <= head["packages"].items():
             known = {}
         for target in asked.only or TARGETS:
             if not asked.only and _has(known.get(target), asked.seed, asked.count):
                 continue
             print(f"fuzz: {target}", file=sys.stderr, flush=True)
-            known[target] = _found(corpus, Path(name) / "work", target, asked.seed, asked.count)
+            known[target] = _target_record(corpus, Path(name) / "work", target, asked.seed, asked.count)
             record = {**head, "targets": [known[name] for name in TARGETS if name in known]}
             asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print("\n".join(f"{one['target']}: {one['outcomes']}" for one in record["targets"]))
@@ -86,25 +86,25 @@ def again(corpus: Path, folder: Path, batch: Batch) -> None:
         os.chdir(kept)
 
 
-def _has(found: dict[str, Any] | None, seed: int, count: int) -> bool:
-    return found is not None and found["seed"] == seed and found["count"] >= count
+def _has(result: dict[str, Any] | None, seed: int, count: int) -> bool:
+    return result is not None and result["seed"] == seed and result["count"] >= count
 
 
-def _found(corpus: Path, folder: Path, target: str, seed: int, count: int) -> dict[str, Any]:
-    found = merged([result for _, result in run(corpus, folder, batches_of(target, seed, 0, count))])
-    faults = [{"number": number, "fault": fault} for number, fault in sorted(found.faults.items())]
+def _target_record(corpus: Path, folder: Path, target: str, seed: int, count: int) -> dict[str, Any]:
+    result = merged([result for _, result in run(corpus, folder, batches_of(target, seed, 0, count))])
+    faults = [{"number": number, "fault": fault} for number, fault in sorted(result.faults.items())]
     return {
         "target": target,
         "reads": (TARGETS[target].__doc__ or "").splitlines()[0],
         "flatvq": VERSION,
         "commit": commit(),
         "seed": seed,
-        "count": sum(found.outcomes.values()),
-        "outcomes": dict(sorted(found.outcomes.items())),
+        "count": sum(result.outcomes.values()),
+        "outcomes": dict(sorted(result.outcomes.items())),
         "faults": faults[:_FAULTS_KEPT],
-        "seconds": round(found.seconds, 1),
-        "process_bytes": found.process_bytes,
-        "input_bytes": found.input_bytes,
+        "seconds": round(result.seconds, 1),
+        "process_bytes": result.process_bytes,
+        "input_bytes": result.input_bytes,
         "limit_bytes": TARGETS[target].limit_bytes,
     }
 

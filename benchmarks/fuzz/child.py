@@ -176,9 +176,9 @@ def _forget_peak() -> None:
 
 def _peak() -> int:
     """Return the peak of this process' memory; that of `getrusage` includes its parent's."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert peak is not None
+    return int(peak[1]) * 1024
 
 
 def _said() -> int:

@@ -211,12 +211,12 @@ def _few(random: Random) -> int:
 
 
 def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
-    found, place = [], len(_PNG)
+    chunks, place = [], len(_PNG)
     while place < len(content):
         (length,) = struct.unpack_from(">I", content, place)
-        found.append((content[place + 4 : place + 8], content[place + 8 : place + 8 + length]))
+        chunks.append((content[place + 4 : place + 8], content[place + 8 : place + 8 + length]))
         place += length + 12
-    return found
+    return chunks
 
 
 def _mutated_pixels(body: bytes, random: Random) -> bytes:

@@ -55,20 +55,20 @@ def run(corpus: Path, folder: Path, batches: Sequence[Batch]) -> list[tuple[Batc
         What came of each; a batch whose process died of an input is divided at that input.
     """
     waiting = list(batches)
-    found: list[tuple[Batch, Result]] = []
+    done: list[tuple[Batch, Result]] = []
     while waiting:
         now, later = waiting[:_BATCHES_OF_A_CHILD], waiting[_BATCHES_OF_A_CHILD:]
         results, death = _child(corpus, folder, now)
-        found += zip(now, results, strict=False)
+        done += zip(now, results, strict=False)
         left = now[len(results) :]
         if left:
             dead, *others = left
             number = int.from_bytes((folder / "number").read_bytes(), "little")
-            found.append((dead, Result(outcomes={"fault": 1}, faults={number: death})))
+            done.append((dead, Result(outcomes={"fault": 1}, faults={number: death})))
             left = [*_around(dead, number), *others]
         waiting = [*left, *later]
         shutil.rmtree(folder)
-    return found
+    return done
 
 
 def merged(results: Sequence[Result]) -> Result:

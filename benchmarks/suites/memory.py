@@ -115,11 +115,11 @@ def _kib(file: Path, key: str) -> int:
     return int(line.split()[1])
 
 
-def summary(levels: int, size: int, dim: int, found: dict[str, dict[str, Any] | None]) -> dict[str, Any]:
+def summary(levels: int, size: int, dim: int, sides: dict[str, dict[str, Any] | None]) -> dict[str, Any]:
     """Put both sides' peaks together."""
     what = "quantizer alone" if not levels else "single-level" if levels == 1 else "parallel two-level"
     return {
         "case": f"{what}, K {size}, D {dim}",
-        **found,
+        **sides,
         "target": AIMS.get((levels, size, dim)),
     }

@@ -46,7 +46,7 @@ def findings(text: str) -> list[str]:
     registry = CheckRegistry()
     if not registry.checks:
         registry.register_many((*proselint_checks, *CHECKS))
-    return [found.check_result.message for found in LintFile("text", f"{text}\n").lint(_CONFIG)]
+    return [problem.check_result.message for problem in LintFile("text", f"{text}\n").lint(_CONFIG)]
 
 
 def _files(paths: list[str]) -> Iterator[Path]:

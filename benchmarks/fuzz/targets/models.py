@@ -76,6 +76,6 @@ class Tokenizers(Target):
         assert all(value.dtype == torch.float32 for value in floats)
         assert all(bool(value.isfinite().all()) for value in floats), "weights are not finite"
         indices = model.encode(torch.full((1, model.recipe.channels, 2 * model.factor, model.factor), 0.5))
-        for level, found in zip(model.recipe.levels, indices, strict=True):
-            assert 0 <= int(found.min()) <= int(found.max()) < level.codebook_size
+        for level, level_indices in zip(model.recipe.levels, indices, strict=True):
+            assert 0 <= int(level_indices.min()) <= int(level_indices.max()) < level.codebook_size
         return "accepted"

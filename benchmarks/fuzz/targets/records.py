@@ -33,10 +33,10 @@ class Recipes(Target):
         recipe = next((path for path in changed if path.suffix == ".yaml"), Path("recipes/mine.yaml"))
         overrides = Path("recipes/overrides").read_bytes().decode("utf-8", "surrogateescape").split("\n")
         changes = overrides if Path("recipes/overrides") in changed else []
-        found = load_recipe(str(recipe), changes)
-        again = parse(StudyRecipe, json.loads(json.dumps(found.model_dump(mode="json"), allow_nan=False)))
-        assert again == found, "what is written down is another recipe"
-        plan_study(found, recipe.stem)
+        loaded = load_recipe(str(recipe), changes)
+        again = parse(StudyRecipe, json.loads(json.dumps(loaded.model_dump(mode="json"), allow_nan=False)))
+        assert again == loaded, "what is written down is another recipe"
+        plan_study(loaded, recipe.stem)
         return "accepted"
 
 
