@@ -1,0 +1,68 @@
+"""Coded bits of the tokenizers of studies: writes results/coded-bits.json, in about half an hour.
+
+    python -m benchmarks.coded_bits TRAIN HELD_OUT
+
+A context-table prior is fitted to the indices of photographs of TRAIN for each tokenizer in
+results/STUDY/models, and the held-out crops of the study are coded with it. Only the streams count, without
+headers. Measured tokenizers are in the record already, and are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flatvq.codec.training import coded_bits_per_image
+from flatvq.data import evaluation_crops, open_folder
+from flatvq.data.types import Pixels
+from flatvq.model import load_tokenizer
+from flatvq.versions import VERSION, commit
+
+ROOT = Path(__file__).parents[1]
+RECORD = ROOT / "results" / "coded-bits.json"
+# Every how many photographs a prior is fitted to: large crops have more indices each.
+STUDIES = {"headline": 1, "frontier-128": 1, "frontier-256": 2}
+
+
+def main() -> None:
+    """Measure the tokenizers that the record does not have yet."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.coded_bits", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("train", type=Path)
+    parser.add_argument("held_out", type=Path)
+    parser.add_argument("--out", type=Path, default=RECORD)
+    asked = parser.parse_args()
+    empty: dict[str, Any] = {"format": 1, "prior": "table", "contexts": 256, "tokenizers": []}
+    record = json.loads(asked.out.read_text(encoding="utf-8")) if asked.out.is_file() else empty
+    measured = {(one["study"], one["arm"], one["seed"]) for one in record["tokenizers"]}
+    for study, every in STUDIES.items():
+        for folder in sorted((ROOT / "results" / study / "models").glob("*-seed-*")):
+            arm, _, seed = folder.name.rpartition("-seed-")
+            if (study, arm, int(seed)) in measured:
+                continue
+            bits = bits_of(folder, asked.train, asked.held_out, every)
+            row = {"study": study, "arm": arm, "seed": int(seed), "coded_bits_per_image": bits}
+            record["tokenizers"].append({**row, "flatvq": VERSION, "commit": commit()})
+            asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            print(study, folder.name, f"{bits:.1f}", file=sys.stderr, flush=True)
+
+
+def bits_of(folder: Path, train: Path, held_out: Path, every: int) -> float:
+    """Return the coded bits of a held-out crop of a tokenizer."""
+    size = json.loads((folder / "config.json").read_text(encoding="utf-8"))["preprocess"]
+    crops = (list(_crops(place, size["crop"], size["resize"])) for place in (train, held_out))
+    fitted, measured = crops
+    return coded_bits_per_image(load_tokenizer(folder), fitted[::every], measured)
+
+
+def _crops(folder: Path, crop: int, resize: int) -> Iterator[Pixels]:
+    images = open_folder(folder, crop=crop, resize=resize).images
+    yield from (pixels for _, pixels in evaluation_crops(images, crop))
+
+
+if __name__ == "__main__":
+    main()
