@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from findings import figures, page
+from findings.coded import read_coded
 
 ROOT = Path(__file__).parents[1]
 
@@ -12,8 +13,9 @@ ROOT = Path(__file__).parents[1]
 def main() -> None:
     """Render the page and draw the figures."""
     records = page.read(ROOT / "results")
+    coded = read_coded(ROOT / "results" / "coded-bits.json", records)
     figures.draw(records, ROOT / "docs" / "findings")
-    (ROOT / "docs" / "findings.md").write_text(page.render(records), encoding="utf-8")
+    (ROOT / "docs" / "findings.md").write_text(page.render(records, coded), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from findings import tables
+from findings.coded import CodedBits, coded_table
 from findings.rates import ARCHITECTURES
 from findings.records import Record
 
@@ -23,8 +24,13 @@ def read(results: Path) -> dict[str, Record]:
     return {name: Record.read(results / name) for name in STUDIES if (results / name).is_dir()}
 
 
-def render(records: Mapping[str, Record]) -> str:
-    """Render the page."""
+def render(records: Mapping[str, Record], coded: list[CodedBits]) -> str:
+    """Render the page.
+
+    Args:
+        records: the studies, by name.
+        coded: the coded bits of their tokenizers.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -37,6 +43,8 @@ def render(records: Mapping[str, Record]) -> str:
         headline=records["headline"],
         init=records.get("init"),
         length=records.get("length"),
+        coded=coded,
+        coded_table=coded_table,
         frontiers=frontiers,
         hierarchies=ARCHITECTURES[1:],
         provenance=provenance(records.values()),

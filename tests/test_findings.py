@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from findings import figures, page, tables
+from findings.coded import coded_table, read_coded
 from findings.rates import ARCHITECTURES, curve, rate_difference, rate_differences
 from findings.records import Record, with_interval
 from scipy import integrate, stats
@@ -31,18 +32,19 @@ PACKED = sorted(path.parent for path in RESULTS.glob("*/images.parquet"))
 MODELS = sorted((RESULTS / "headline" / "models").glob("*"))
 OF_256_PX = sorted((RESULTS / "frontier-256" / "models").glob("*"))
 RECORDS = page.read(RESULTS)
+CODED = read_coded(RESULTS / "coded-bits.json", RECORDS)
 
 
 def test_the_page_is_rendered_from_the_records() -> None:
     shown = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
-    assert shown == page.render(RECORDS), "run `make findings`"
+    assert shown == page.render(RECORDS, CODED), "run `make findings`"
 
 
 def test_every_figure_is_drawn_and_shown(tmp_path: Path) -> None:
     figures.draw(RECORDS, tmp_path)
     drawn = {path.name for path in tmp_path.glob("*.svg")}
     assert drawn == {path.name for path in (ROOT / "docs" / "findings").glob("*.svg")}
-    assert all(f"(findings/{name})" in page.render(RECORDS) for name in drawn)
+    assert all(f"(findings/{name})" in page.render(RECORDS, CODED) for name in drawn)
 
 
 def test_the_records_are_of_the_current_protocol_and_of_committed_code() -> None:
@@ -86,6 +88,22 @@ def test_each_healthy_arm_and_seed_has_a_committed_tokenizer_of_less_than_a_mega
     assert {folder.name for folder in MODELS} == expected
     for folder in MODELS:
         assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
+
+
+def test_coded_bits_are_those_of_files_and_compared_by_welch() -> None:
+    rows = json.loads((RESULTS / "coded-bits.json").read_text(encoding="utf-8"))["tokenizers"]
+    folders = {f"{row['study']}/models/{row['arm']}-seed-{row['seed']}" for row in rows}
+    assert folders == {
+        f"{path.parents[1].name}/models/{path.name}"
+        for path in RESULTS.glob("*/models/*-seed-*")
+        if path.parents[1].name in RECORDS
+    }
+    (study,) = (study for study in CODED if study.record.name == "headline")
+    one, other = (np.log(study.bits[arm]) for arm in ("residual", "single"))
+    test = stats.ttest_ind(one, other, equal_var=False)
+    low, high = 100 * np.expm1(test.confidence_interval(0.9))
+    shown = with_interval(100 * np.expm1(one.mean() - other.mean()), (low, high), " %", 1)
+    assert coded_table([study]).splitlines()[-1].endswith(f"| {shown} |")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "findings" / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
@@ -203,7 +221,7 @@ def test_curves_that_cannot_be_compared_are_refused(one: Any, other: Any, proble
 
 
 def test_the_page_names_every_healthy_level_that_collapsed() -> None:
-    text = page.render(RECORDS)
+    text = page.render(RECORDS, CODED)
     for record in RECORDS.values():
         for trial in record.study["trials"]:
             table = record.arm(trial["arm"])["level_table"]

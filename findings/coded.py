@@ -1,0 +1,78 @@
+"""Coded bits of the committed tokenizers (results/coded-bits.json): what they take after entropy coding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import expm1
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from findings.rates import ARCHITECTURES
+from findings.records import Record, with_interval
+from flatvq.study.estimates import Estimate
+
+__all__ = ["CodedBits", "coded_table", "read_coded"]
+
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class CodedBits:
+    """The coded bits of the tokenizers of a study."""
+
+    record: Record
+    bits: dict[str, list[float]]
+    """Of each arm, the coded bits of a held-out crop for each seed, in the order of architectures."""
+
+
+def read_coded(path: Path, records: Mapping[str, Record]) -> list[CodedBits]:
+    """Read the record; return nothing if it does not exist.
+
+    Args:
+        path: results/coded-bits.json.
+        records: the studies of the page.
+    """
+    rows = json.loads(path.read_text(encoding="utf-8"))["tokenizers"] if path.is_file() else []
+    studies = [name for name in records if any(row["study"] == name for row in rows)]
+    return [CodedBits(records[name], _by_arm([r for r in rows if r["study"] == name])) for name in studies]
+
+
+def coded_table(studies: list[CodedBits]) -> str:
+    """Return one row for each arm: nominal, effective and coded bits per pixel, and those of one level."""
+    lines = [
+        "| size | arm | nominal | effective | coded | saved by coding | coded bits, beside one level |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for study in studies:
+        record, pixels = study.record, study.record.size**2
+        single = next(iter(study.bits.values()))
+        for arm, bits in study.bits.items():
+            nominal = record.arm(arm)["bits_per_image"]
+            effective = record.mean(arm, lambda trial: trial["effective_bits_per_image"])
+            cells = [
+                f"[{record.size} px](../results/{record.name}/study.json)",
+                arm,
+                *(f"{value / pixels:.3f}" for value in (nominal, effective, fmean(bits))),
+                f"{100 * (1 - fmean(bits) / nominal):.1f} %",
+                "" if bits is single else _ratio(bits, single),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _ratio(bits: list[float], single: list[float]) -> str:
+    """Write the difference in per cent, with Welch's 90 % interval of the ratio's logarithm."""
+    estimate = Estimate.welch([np.log(bits), np.log(single)], [1, -1])
+    low, high = estimate.interval(_LEVEL) or (estimate.mean, estimate.mean)
+    return with_interval(100 * expm1(estimate.mean), (100 * expm1(low), 100 * expm1(high)), " %", 1)
+
+
+def _by_arm(rows: list[dict[str, object]]) -> dict[str, list[float]]:
+    arms = sorted({str(row["arm"]) for row in rows}, key=lambda arm: ARCHITECTURES.index(arm.split("-")[0]))
+    return {
+        arm: [float(str(row["coded_bits_per_image"])) for row in rows if row["arm"] == arm] for arm in arms
+    }
