@@ -1,6 +1,6 @@
 """A training step dispatches no more operators than that of vector-quantize-pytorch.
 
-On a GPU, an operator that is not a view is at least one kernel launch, which bounds the step of a small model.
+On a GPU, an operator that is not a view launches at least one kernel, which bounds the step of a small model.
 """
 
 from __future__ import annotations
