@@ -55,7 +55,8 @@ def _frontier(records: Sequence[Record]) -> Any:
     for axes, record in zip(row, records, strict=True):
         for name in ARCHITECTURES:
             budgets = curve(record, name)
-            _line(axes, budgets.rates, budgets.samples, name)
+            rates = [fmean(budget.bits) for budget in budgets]
+            _line(axes, rates, [budget.values for budget in budgets], name)
         axes.set(title=f"{record.size} px", xlabel="effective bits per pixel")
     row[0].set(ylabel="PSNR, dB")
     row[0].legend(fontsize=8)

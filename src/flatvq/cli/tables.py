@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,7 +15,7 @@ from rich.table import Table
 from flatvq.metrics import LEVEL_METRICS, PRIMARY, TRIAL_METRICS, Metric, shown_in
 from flatvq.recipe import StudyRecipe
 from flatvq.recipe.reading import section_of
-from flatvq.records import Comparison, Study
+from flatvq.records import Comparison, Curves, Study
 from flatvq.study import Outcome, Plan
 from flatvq.study.estimates import mean_interval
 
@@ -37,6 +38,7 @@ __all__ = [
 console = Console(markup=False, emoji=False)
 
 _MAX_FILES = 20
+_WIDTH_OF_NAMES = 22
 
 
 def show_look(plan: Plan, look: int) -> None:
@@ -110,6 +112,7 @@ def show_study(study: Study) -> None:
     show_comparisons(
         f"{'Secondary comparisons' if primary else 'Comparisons'} of {compared.label}", secondary
     )
+    show_curves(study.curves)
     console.print(study.verdict.lead or study.verdict.sentence, style="bold")
     if study.verdict.lead and study.verdict.rest:
         console.print(study.verdict.rest)
@@ -148,6 +151,35 @@ def show_comparisons(title: str, comparisons: Sequence[Comparison]) -> None:
         difference = "" if comparison.difference is None else f"{comparison.difference:+.{digits}f}"
         table.add_row(_names(comparison), difference, spread, comparison.verdict)
     console.print(table)
+
+
+def show_curves(curves: Sequence[Curves]) -> None:
+    """Print how rate curves compare at equal bits, and at an equal metric; nothing if there are none."""
+    if not curves:
+        return
+    metric = TRIAL_METRICS[curves[0].metric]
+    unit = f", {metric.unit}" if metric.unit else ""
+    headings = (f"{metric.label} at\nequal bits{unit}", "verdict", f"extra bits at\nequal {metric.label}")
+    table = new_table("Rate curves, with 90 % intervals", "a\nminus b", "bits", *headings)
+    table.columns[0].max_width = _WIDTH_OF_NAMES
+    table.columns[2].no_wrap = table.columns[4].no_wrap = True
+    digits = max(2, metric.format.digits)
+    for each in curves:
+        a, b = (",\n".join(arms) for arms in (each.a, each.b))
+        names = f"{a}\nminus {b}"
+        gain, extra = each.difference, each.extra_bits_percent
+        if gain is None or extra is None:
+            reason = fill(each.reason or "", _WIDTH_OF_NAMES)
+            table.add_row(f"{names}\n{reason}", each.bits, "–", "–", "–")
+            continue
+        cells = _with_interval(gain, each.interval90, digits), each.verdict or ""
+        table.add_row(names, each.bits, *cells, _with_interval(extra, each.extra_bits_interval90, 0, " %"))
+    console.print(table)
+
+
+def _with_interval(value: float, interval: tuple[float, float] | None, digits: int, unit: str = "") -> str:
+    ends = "one seed" if interval is None else f"{interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}"
+    return f"{value:+.{digits}f}{unit}\n{ends}"
 
 
 def _names(comparison: Comparison) -> str:

@@ -6,6 +6,7 @@ known key. The `arms` of a study are diffs against the other sections of the fil
 
 from flatvq.deprecation import renamed_exports
 from flatvq.recipe.cluster import ClusterRecipe
+from flatvq.recipe.comparisons import CurvesRecipe
 from flatvq.recipe.data import DataRecipe
 from flatvq.recipe.extensions import HIERARCHIES, SOURCES
 from flatvq.recipe.files import (
@@ -47,6 +48,7 @@ __all__ = [
     "Capacity",
     "ClusterRecipe",
     "CodebookRecipe",
+    "CurvesRecipe",
     "DataRecipe",
     "EvaluateRecipe",
     "InitRecipe",

@@ -9,13 +9,29 @@ from pydantic import Field, model_validator
 from flatvq.metrics import PRIMARY, TRIAL_METRICS
 from flatvq.recipe.section import NameIn, Section, Seeds
 
-__all__ = ["MOST_TRIALS", "Comparisons"]
+__all__ = ["MOST_TRIALS", "Bits", "Comparisons", "CurvesRecipe"]
 
 MOST_TRIALS = 10_000
 """Largest number of trials of a study."""
 _LOOKS = (8, 16, 32, 64, 128)
 
 LookSize = Annotated[int, Field(ge=1, le=MOST_TRIALS)]
+
+
+Bits = Literal["nominal", "effective", "coded"]
+"""The bits of an arm: of its recipe, the entropy of its indices, or after entropy coding."""
+
+
+class CurvesRecipe(Section):
+    """Two curves: arms with several budgets of bits, compared at equal bits and at an equal metric."""
+
+    a: Annotated[tuple[str, ...], Field(min_length=2)]
+    """The arms of the first curve, one for each budget."""
+    b: Annotated[tuple[str, ...], Field(min_length=2)]
+    """The arms of the second curve."""
+    bits: Bits = "effective"
+    """The bits on the axis. `nominal`: log2 K for each index. `effective`: the entropy of the indices of the
+    held-out images. `coded`: the size of their entropy-coded streams; needs `evaluate.prior_images`."""
 
 
 class Comparisons(Section):
@@ -46,6 +62,10 @@ class Comparisons(Section):
     interactions: tuple[tuple[str, str, str, str], ...] = ()
     """Four arms [a, b, c, d] each: (a - b) - (c - d) is compared with zero. Empty: for each two models, how
     much more the first one gains by the measures against codebook collapse than the second."""
+
+    curves: tuple[CurvesRecipe, ...] = ()
+    """Pairs of rate curves to compare. A curve has arms of one architecture with several budgets of bits.
+    The study states the difference of the metric at equal bits, and the extra bits at an equal metric."""
 
     @model_validator(mode="after")
     def _looks_and_seeds_agree(self) -> Self:

@@ -200,6 +200,7 @@ class StudyRecipe(Sections, Comparisons):
             *self.match.unmatched,
             *self.primary,
             *(name for arms in (*self.compare, *self.interactions) for name in arms),
+            *(name for pair in self.curves for name in (*pair.a, *pair.b)),
         ]
         for name in named:
             if name not in self.arms:
@@ -209,6 +210,14 @@ class StudyRecipe(Sections, Comparisons):
         for a, b in (*self.compare, *([self.primary] if self.primary else [])):
             if a == b:
                 raise ValueError(f"the pair ({a}, {b}) compares an arm with itself")
+        for pair in self.curves:
+            if len({*pair.a, *pair.b}) < len(pair.a) + len(pair.b):
+                raise ValueError(f"the curves {list(pair.a)} and {list(pair.b)} name an arm twice")
+            for name in (*pair.a, *pair.b):
+                if pair.bits == "coded" and not self.trial(name, self.seeds[0]).evaluate.prior_images:
+                    raise ValueError(
+                        f"curves with coded bits need evaluate.prior_images, which arm {name!r} does not set"
+                    )
         needs = TRIAL_METRICS[self.metric].needs
         for name in self.arms:
             trial = self.trial(name, self.seeds[0])

@@ -9,7 +9,7 @@ from pydantic import Field
 from flatvq.recipe.section import Seed
 from flatvq.records.reading import Count, Decibels, Number, Pair, Positive, Record, Several, Share
 
-__all__ = ["Compared", "Comparison", "Design", "EarlierDesign", "Look"]
+__all__ = ["Compared", "Comparison", "Curves", "Design", "EarlierDesign", "Look"]
 
 
 class Compared(Record):
@@ -51,6 +51,26 @@ class Comparison(Compared):
     p_equivalence: Share | None = None
     level: Share | None = None
     normality_p: Share | None = None
+
+
+class Curves(Record):
+    """The comparison of two rate curves after the last look; without results if `reason` says why."""
+
+    a: Several[str]
+    b: Several[str]
+    bits: str
+    metric: str
+    difference: Number | None = None
+    """The metric of the first curve minus that of the second, at equal bits."""
+    interval90: Pair[Number] | None = None
+    verdict: str | None = None
+    """That of `difference`, by the margin of the study."""
+    extra_bits_percent: Number | None = None
+    """The bits of the first curve beyond those of the second, at an equal metric."""
+    extra_bits_interval90: Pair[Number] | None = None
+    seeds: Count = 0
+    """The least of an arm."""
+    reason: str | None = None
 
 
 class Look(Record):

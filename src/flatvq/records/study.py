@@ -10,7 +10,7 @@ from pydantic import Field
 from flatvq.errors import FlatvqError, nearest
 from flatvq.recipe.section import Seed
 from flatvq.recipe.strict_json import load_json
-from flatvq.records.comparison import Comparison, Design, EarlierDesign, Look
+from flatvq.records.comparison import Comparison, Curves, Design, EarlierDesign, Look
 from flatvq.records.conversion import to_format_3
 from flatvq.records.identity import StoredIdentity
 from flatvq.records.measured import LevelMeasured, Sized, TrialMeasured
@@ -201,6 +201,7 @@ class Study(Record):
     arms: Several[Arm]
     trials: Several[Trial]
     comparisons: Several[Comparison] = ()
+    curves: Several[Curves] = ()
     verdict: Verdict
 
     @property

@@ -29,6 +29,7 @@ from flatvq.study.design import earlier_designs, stored_design
 from flatvq.study.estimates import normality_p
 from flatvq.study.outcome import Outcome
 from flatvq.study.plan import Plan
+from flatvq.study.rate_curves import compare_rate_curves
 from flatvq.study.statistics import contrast
 from flatvq.study.verdict import Compared, study_verdict
 from flatvq.train.machine import processor
@@ -94,6 +95,7 @@ def write_study(
         arms=tuple(_arm_record(arm, data) for arm in plan.arms),
         trials=tuple(trials),
         comparisons=tuple(result.to_record() for result in compared),
+        curves=compare_rate_curves(plan, trials, design.level),
         verdict=study_verdict(plan, compared, trials, look),
     )
     write_text(folder / "recipe.yaml", dump_yaml(recipe.model_dump(mode="json", exclude={"cluster"})))

@@ -23,6 +23,7 @@ __all__ = [
     "Verdict",
     "compare",
     "contrast",
+    "verdict_of",
 ]
 
 Verdict = Literal["equivalent", "better", "worse", "not worse", "not better", "inconclusive"]
@@ -174,11 +175,22 @@ def contrast(
         degrees_of_freedom=total.freedom,
         p_equivalence=total.p_equivalence(margin),
         level=level,
-        verdict=_verdict(ends, margin, higher_is_better),
+        verdict=verdict_of(ends, margin, higher_is_better),
     )
 
 
-def _verdict(interval: tuple[float, float] | None, margin: float, higher_is_better: bool) -> Verdict:
+def verdict_of(interval: tuple[float, float] | None, margin: float, higher_is_better: bool = True) -> Verdict:
+    """Return the verdict of an interval, by the rules of `compare`.
+
+    Args:
+        interval: the interval of a difference; None if there is none.
+        margin: the largest difference that does not matter.
+        higher_is_better: whether higher values are better.
+
+    Example:
+        >>> verdict_of((0.02, 0.19), margin=0.1), verdict_of((-0.05, 0.19), margin=0.1)
+        ('better', 'not worse')
+    """
     if interval is None:
         return "inconclusive"
     low, high = interval if higher_is_better else (-interval[1], -interval[0])
