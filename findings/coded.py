@@ -44,7 +44,7 @@ def read_coded(path: Path, records: Mapping[str, Record]) -> list[CodedBits]:
 def coded_table(studies: list[CodedBits]) -> str:
     """Return one row for each arm: nominal, effective and coded bits per pixel, and those of one level."""
     lines = [
-        "| size | arm | nominal | effective | coded | saved by coding | coded bits, compared with one level |",
+        "| size | arm | nominal | effective | coded | saved | coded, compared with one level |",
         "|---|---|---|---|---|---|---|",
     ]
     for study in studies:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flatvq.errors import FlatvqError, nearest
 from flatvq.recipe.section import Seed
@@ -203,6 +203,12 @@ class Study(Record):
     comparisons: Several[Comparison] = ()
     curves: Several[Curves] = ()
     verdict: Verdict
+
+    @model_validator(mode="after")
+    def _looks_have_a_design(self) -> Self:
+        if self.looks and self.design is None:
+            raise ValueError("there are looks, but no design that they follow")
+        return self
 
     @property
     def margin(self) -> float | None:
