@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from flatvq.errors import FlatvqError, nearest
 from flatvq.recipe.section import Seed
@@ -207,7 +208,7 @@ class Study(Record):
     @model_validator(mode="after")
     def _looks_have_a_design(self) -> Self:
         if self.looks and self.design is None:
-            raise ValueError("there are looks, but no design that they follow")
+            raise PydanticCustomError("missing", "looks need a design", {"key": "design"})
         return self
 
     @property
