@@ -146,7 +146,8 @@ def test_the_table_of_compressed_photographs_is_that_of_its_record() -> None:
 
 
 EVALUATED = {
-    name: ROOT / "results" / "evaluation" / f"{name}.json" for name in ("single", "parallel", "conditioned")
+    name: ROOT / "results" / "evaluation" / f"{name}.json"
+    for name in ("single", "parallel", "conditioned", "residual")
 }
 
 
@@ -198,6 +199,7 @@ def _against(records: dict[str, Any]) -> list[str]:
     rates = [
         f"{single['codecs'][codec]['label']} {rate:.3f}"
         for codec, rate in single["bits_per_pixel_at_equal_psnr"].items()
+        if rate is not None
     ]
     return [*rows, "", f"Bits per pixel with the PSNR of `single`: {', '.join(rates)}."]
 
