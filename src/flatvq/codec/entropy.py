@@ -61,6 +61,9 @@ class Coder(Protocol):
     def code(self, symbols: Integers, model: SymbolModel) -> Integers:
         """Write these symbols and return them; or read as many symbols and return those."""
 
+    def code_each(self, symbols: Integers, weights: Integers) -> Integers:
+        """As `code`, with weights for each symbol, int64 [N, K], in rows with the sum `total_of(K)`."""
+
 
 class Writer:
     """Encodes symbols.
@@ -81,6 +84,12 @@ class Writer:
         """Write symbols, int64 [N], each below the number of weights."""
         if model is not None and len(symbols):
             self._coder.encode(symbols.astype(np.int32), model)
+        return symbols
+
+    def code_each(self, symbols: Integers, weights: Integers) -> Integers:
+        """Write symbols, int64 [N], by weights, int64 [N, K]."""
+        if weights.shape[1] > 1 and len(symbols):
+            self._coder.encode(symbols.astype(np.int32), _each(), weights.astype(np.float32))
         return symbols
 
     def finish(self) -> bytes:
@@ -112,8 +121,17 @@ class Reader:
         """
         if model is None or not len(symbols):
             return np.zeros_like(symbols)
+        return self._read(model, len(symbols))
+
+    def code_each(self, symbols: Integers, weights: Integers) -> Integers:
+        """Read symbols, int64 [N], by weights, int64 [N, K]."""
+        if weights.shape[1] == 1 or not len(symbols):
+            return np.zeros(len(symbols), np.int64)
+        return self._read(_each(), weights.astype(np.float32))
+
+    def _read(self, model: SymbolModel, what: Any) -> Integers:
         try:
-            read: Integers = self._coder.decode(model, len(symbols)).astype(np.int64)
+            read: Integers = self._coder.decode(model, what).astype(np.int64)
         except (AssertionError, KeyError, ValueError, TypeError):
             raise FlatvqError("a stream holds no valid symbols", "compress the image again") from None
         return read
@@ -139,6 +157,12 @@ def _shortest(last: int, lower: int, width: int) -> bytes:
         if point < high:
             return point.to_bytes(_STATE_BYTES, "big")[:count]
     return low.to_bytes(_STATE_BYTES, "big")
+
+
+@cache
+def _each() -> SymbolModel:
+    """Return a model whose weights are given for each symbol."""
+    return _constriction().stream.model.Categorical(perfect=False)
 
 
 @cache
