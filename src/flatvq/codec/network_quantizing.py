@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from flatvq.codec.entropy import Integers
+from flatvq.codec.neighbourhood import NEIGHBOURS
 from flatvq.codec.network import LARGEST, LARGEST_ACTIVATION, SHIFT, Linear, Network
 from flatvq.codec.network_training import FloatNetwork
 from flatvq.codec.samples import Cells
@@ -33,7 +34,8 @@ _LARGEST_MULTIPLIER = 2**31 - 1
 def quantized(network: FloatNetwork, cells: Cells, seed: int) -> Network:
     """Return a trained network as integers.
 
-    Each row of a layer is scaled to 8 bits, and each activation by its largest value over a sample of cells.
+    Each row of a layer and each dimension of the embeddings is scaled to 8 bits, and each activation by its
+    largest value over a sample of cells.
 
     Args:
         network: the network.
@@ -42,15 +44,15 @@ def quantized(network: FloatNetwork, cells: Cells, seed: int) -> Network:
     """
     hidden, features = _ranges(network, cells, seed)
     hidden, features = hidden / LARGEST_ACTIVATION, features / LARGEST
-    tables = (network.embeddings, network.coarser)
-    scale = max(float(table.abs().max()) for table in tables if table.numel()) / LARGEST
-    embeddings, coarser = (_integers(table / scale) for table in tables)
-    first = [
-        _linear(weights.flatten(1) * scale, torch.zeros(len(hidden)), hidden) for weights in network.first
-    ]
+    own, above = _scales(network.embeddings), _scales(network.coarser)
+    # The first layer undoes the scale of its inputs: known cells, coarser cells, the cell itself.
+    of_level = network.first.shape[2] - NEIGHBOURS - (len(network.groups) > 1)
+    units = torch.cat([own.repeat(NEIGHBOURS), above.repeat(of_level), own])[: network.first[0, 0].numel()]
+    nothing = torch.zeros(len(hidden))
+    first = [_linear(weights.flatten(1) * units, nothing, hidden) for weights in network.first]
     return Network(
-        embeddings=embeddings,
-        coarser=coarser,
+        embeddings=_integers(network.embeddings / own),
+        coarser=_integers(network.coarser / above),
         first=np.stack([layer.weights for layer in first]).reshape(network.first.shape),
         first_multipliers=np.stack([layer.multipliers for layer in first]),
         first_biases=_integers(network.first_biases / hidden),
@@ -73,6 +75,13 @@ def _ranges(network: FloatNetwork, cells: Cells, seed: int) -> tuple[Tensor, Ten
             largest.append((after.amax(dim=0), features.abs().amax(dim=0)))
     hidden, of_features = (torch.stack(each).amax(dim=0) for each in zip(*largest, strict=True))
     return _not_small(hidden), _not_small(of_features)
+
+
+def _scales(embeddings: Tensor) -> Tensor:
+    """Return the unit of each dimension of embeddings, [E]."""
+    if not len(embeddings):
+        return torch.ones(embeddings.shape[2])
+    return _not_small(embeddings.abs().amax(dim=(0, 1))) / LARGEST
 
 
 def _not_small(ranges: Tensor) -> Tensor:

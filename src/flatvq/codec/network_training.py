@@ -7,7 +7,7 @@ G groups, N cells.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import cos, log2, pi
+from math import cos, log2, pi, sqrt
 
 import numpy as np
 import torch
@@ -184,14 +184,14 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _uniform(shape: Sequence[int], inputs: int, random: torch.Generator) -> Tensor:
-    return (2 * torch.rand(*shape, generator=random) - 1) * inputs**-0.5
+    return (2 * torch.rand(*shape, generator=random) - 1) / sqrt(inputs)
 
 
 def _principal(vectors: Floats, dim: int, random: torch.Generator) -> Tensor:
     """Return the first principal components of code vectors, [Q, K, dim], and small noise."""
     points = torch.from_numpy(vectors).float()
-    centred = points - points.mean(dim=1, keepdim=True)
-    components = centred @ torch.linalg.svd(centred, full_matrices=False)[2].transpose(1, 2)
+    centred: Tensor = points - points.mean(dim=1, keepdim=True)
+    components: Tensor = centred @ torch.linalg.svd(centred, full_matrices=False)[2].transpose(1, 2)
     scale = components.square().mean().sqrt().clamp(min=1e-12)
     start: Tensor = 0.1 * torch.randn(*points.shape[:2], dim, generator=random)
     shared = min(dim, components.shape[2])

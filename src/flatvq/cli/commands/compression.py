@@ -103,8 +103,8 @@ def prior(
     kind: Annotated[
         Kind,
         typer.Option(
-            help="order-0: a probability for each code; table: depending on its neighbours; network: depending "
-            "on more of them, for the smallest files, slower."
+            help="order-0: a probability for each code; table: depending on its neighbours; network: "
+            "depending on more of them, slower, with smaller files."
         ),
     ] = Kind.table,
     contexts: Annotated[int, typer.Option(min=1, max=4096, help="Contexts of a table.")] = 256,
