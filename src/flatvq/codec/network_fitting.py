@@ -15,7 +15,7 @@ from flatvq.codec.samples import Cells
 
 __all__ = ["STEPS", "fit_network"]
 
-STEPS = 1000
+STEPS = 2000
 """Training steps of a network, by default."""
 
 

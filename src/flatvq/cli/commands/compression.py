@@ -110,7 +110,7 @@ def prior(
     contexts: Annotated[int, typer.Option(min=1, max=4096, help="Contexts of a table.")] = 256,
     steps: Annotated[
         int, typer.Option(min=1, help="Training steps of a network for each level. Few images take fewer.")
-    ] = 1000,
+    ] = 2000,
     resize: Annotated[
         list[int] | None,
         typer.Option(
