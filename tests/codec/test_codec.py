@@ -68,6 +68,18 @@ def test_an_image_of_any_size_comes_back_as_the_decoder_makes_it(kind: str, prio
         assert np.abs(decompressed - expected).max() <= 1
 
 
+@pytest.mark.parametrize("prior", PRIORS)
+def test_an_image_of_the_first_code_alone_comes_back(prior: str) -> None:
+    model = tokenizer()
+    flat = np.full((64, 64, 3), 99, np.uint8)
+    fitted_prior = prior_of(model, prior)
+    with torch.no_grad():
+        model.quantizers[0].codebook.weight[1:] += 1000
+    codec = Codec(model, fitted_prior)
+    assert not indices_of(model, flat)[0].any()
+    assert codec.decompress(codec.compress(flat)).shape == (64, 64, 3)
+
+
 def test_the_encoder_repeats_the_last_row_and_column() -> None:
     model = tokenizer()
     original = image(61, 45)

@@ -19,7 +19,7 @@ import torch
 
 from flatvq.codec.bands import decode_in_bands, encode_in_bands
 from flatvq.codec.container import ID_BYTES, CodedImage, Contents, pack, read_contents, read_streams
-from flatvq.codec.entropy import Integers
+from flatvq.codec.entropy import SLACK_BITS, Integers
 from flatvq.codec.identity import tokenizer_digest
 from flatvq.codec.prior import Prior, PriorKind, indices_per_cell, without_prior
 from flatvq.codec.storage import has_prior, load_prior
@@ -32,8 +32,6 @@ from flatvq.tokenizers import local_folder
 
 __all__ = ["Codec", "indices_of", "load_codec"]
 
-# The final interval of the coder: a stream may be this much shorter than the information of its symbols.
-_SLACK_BITS = 64
 _SAME = "give the tokenizer that compressed it, with the same prior"
 
 
@@ -188,7 +186,7 @@ class Codec:
         grids = grids_of(recipe, _padded(image.height, image.width, self.model.factor))
         streams = tuple(reversed(image.streams))
         for of_level, grid, stream in zip(prior.levels, grids, streams, strict=True):
-            cells, bits = prod(grid), 8 * len(stream) + _SLACK_BITS
+            cells, bits = prod(grid), 8 * len(stream) + SLACK_BITS
             # The bound of a table takes time, so it is computed only for less than a bit per cell.
             if bits < cells and bits < of_level.fewest_bits(cells):
                 what = f"a stream of {len(stream)} bytes is too short for {grid[0]} x {grid[1]} indices"

@@ -19,8 +19,20 @@ import numpy as np
 
 from flatvq.errors import FlatvqError
 
-__all__ = ["MOST_SYMBOLS", "Coder", "Integers", "Reader", "SymbolModel", "Writer", "symbol_model", "total_of"]
+__all__ = [
+    "MOST_SYMBOLS",
+    "SLACK_BITS",
+    "Coder",
+    "Integers",
+    "Reader",
+    "SymbolModel",
+    "Writer",
+    "symbol_model",
+    "total_of",
+]
 
+SLACK_BITS = 64
+"""The final interval of the coder: a stream may be this much shorter than the information of its symbols."""
 MOST_SYMBOLS = 2**16
 """Largest number of symbols of a model."""
 
@@ -98,7 +110,7 @@ class Writer:
         words: bytes = self._coder.get_compressed().astype(">u4").tobytes()
         start = _WORD_BYTES * position
         last = int.from_bytes(words[start:].ljust(_STATE_BYTES, b"\0"), "big")
-        return (words[:start] + _shortest(last, lower, width)).rstrip(b"\0")
+        return words[:start] + _shortest(last, lower, width)
 
 
 class Reader:
@@ -112,6 +124,7 @@ class Reader:
         padded = stream + bytes(-len(stream) % _WORD_BYTES)
         words = np.frombuffer(padded, ">u4").astype(np.uint32)
         self._coder = _constriction().stream.queue.RangeDecoder(words)
+        self._bits_left = float(8 * len(stream) + SLACK_BITS)
 
     def code(self, symbols: Integers, model: SymbolModel) -> Integers:
         """Read as many symbols as `symbols` has. Its values are ignored.
@@ -124,10 +137,19 @@ class Reader:
         return self._read(model, len(symbols))
 
     def code_each(self, symbols: Integers, weights: Integers) -> Integers:
-        """Read symbols, int64 [N], by weights, int64 [N, K]."""
+        """Read symbols, int64 [N], by weights, int64 [N, K].
+
+        Raises:
+            FlatvqError: if no writer writes such a stream, such as one that is shorter than its symbols.
+        """
         if weights.shape[1] == 1 or not len(symbols):
             return np.zeros(len(symbols), np.int64)
-        return self._read(_each(), weights.astype(np.float32))
+        read = self._read(_each(), weights.astype(np.float32))
+        weight_of_each = np.take_along_axis(weights, read[:, None], axis=1)
+        self._bits_left += float(np.log2((weight_of_each + 1) / _SCALE).sum())
+        if self._bits_left < 0:
+            raise FlatvqError("a stream is too short for its symbols", "compress the image again")
+        return read
 
     def _read(self, model: SymbolModel, what: Any) -> Integers:
         try:

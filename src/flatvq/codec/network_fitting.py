@@ -29,6 +29,8 @@ def fit_network(
 ) -> Network:
     """Fit the network prior of a level.
 
+    The same seed, number of threads and machine give the same network.
+
     Args:
         grids: int64 [Q, h, w] of each image: of the level, and of the next coarser level if there is one.
         vectors: [Q, K, D], code vectors of the same levels.
