@@ -168,7 +168,7 @@ def test_a_prior_is_saved_with_its_tokenizer(tmp_path: Path, kind: str) -> None:
     before = load_codec(tmp_path)
     old = before.compress(image(40, 40))
     images = [image(64, 64, seed) for seed in range(30)]
-    record, arrays = fitted(load_tokenizer(tmp_path), images, kind, contexts=4)
+    record, arrays = fitted(load_tokenizer(tmp_path), images, kind, contexts=4, steps=40)
     save_prior(tmp_path, record, arrays)
     assert record.images == 27
     assert record.held_out_images == 3

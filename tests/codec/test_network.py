@@ -10,10 +10,14 @@ from tests.codec.tokenizers import image, tokenizer
 
 from flatvq.codec.codec import indices_of
 from flatvq.codec.entropy import Integers, Reader, Writer
+from flatvq.codec.fitting import digit_counts
 from flatvq.codec.neighbourhood import NEIGHBOURS, OFFSETS, known_cells
 from flatvq.codec.network import Linear, Network, NetworkLevel, inputs_of, product
 from flatvq.codec.network_fitting import fit_network
+from flatvq.codec.network_quantizing import quantized
+from flatvq.codec.network_training import FloatNetwork, train_network
 from flatvq.codec.passes import PASSES, number_of, passes
+from flatvq.codec.samples import Cells
 from flatvq.codec.training import _code_vectors
 
 LEVEL_KINDS = ["one level", "one code", "residual", "scalar", "lookup-free", "parallel"]
@@ -229,6 +233,28 @@ def test_a_finer_level_takes_fewer_bits_where_it_follows_from_the_coarser_one() 
     alone = fit_network([fine[:39]], vectors[:1], steps=80)
     both = fit_network([fine[:39], coarse[:39]], vectors, steps=80)
     assert len(written(both, [fine[39], coarse[39]])) < 0.5 * len(written(alone, [fine[39]]))
+
+
+@pytest.mark.parametrize("kind", ["one level", "residual", "parallel"])
+def test_integers_take_as_many_bits_as_the_network_that_was_trained(kind: str) -> None:
+    model = tokenizer(kind)
+    encoded = [indices_of(model, image(60, 84, seed)) for seed in range(7)]
+    vectors = [_code_vectors(model, level) for level in range(len(model.recipe.levels))]
+    sizes = [each.shape[1] for each in vectors]
+
+    def cells_of(images: list[list[Integers]]) -> Cells:
+        coarser = ([each[1] for each in images], sizes[1]) if len(sizes) > 1 else None
+        return Cells([each[0] for each in images], sizes[0], coarser)
+
+    marginal = np.stack([digits[0] for digits in digit_counts([each[0] for each in encoded[:6]], sizes[0])])
+    trained = FloatNetwork(vectors[0], vectors[1] if len(vectors) > 1 else None, marginal, 0)
+    train_network(trained, cells_of(encoded[:6]), steps=60, seed=0)
+    held_out = cells_of(encoded[6:])
+    with torch.no_grad():
+        nats = sum(float(trained.nats(sample)) for sample in held_out.samples(np.arange(len(held_out))))
+    bits = nats / np.log(2)
+    coded = 8 * len(written(quantized(trained, cells_of(encoded[:6]), 0), encoded[6]))
+    assert 0.98 * bits <= coded <= 1.02 * bits + 8
 
 
 def test_training_depends_on_the_seed_alone() -> None:
