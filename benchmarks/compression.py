@@ -1,9 +1,10 @@
-"""Bytes of compressed photographs: writes results/compression.json, in about five minutes on a CPU core.
+"""Bytes of compressed photographs: writes results/compression.json, in about fifteen minutes on a CPU core.
 
     python -m benchmarks.compression TRAIN HELD_OUT
 
-Priors of the committed single-level tokenizer are fitted to the photographs of the folder TRAIN. Centre crops
-of the photographs of HELD_OUT become real files, at two sizes.
+Priors of the committed single-level tokenizer, or of another one, are fitted to the photographs of the folder
+TRAIN. Centre crops of the photographs of HELD_OUT become real files, at two sizes. If the tokenizer has a
+prior, files are also written with that one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
@@ -18,11 +20,14 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+import torch
 
-from flatvq.codec import Codec
+from flatvq.codec import Codec, load_codec
+from flatvq.codec.codec import indices_of
 from flatvq.codec.container import pack
-from flatvq.codec.prior import PriorKind
-from flatvq.codec.storage import build_prior
+from flatvq.codec.network_fitting import STEPS
+from flatvq.codec.prior import FittedKind
+from flatvq.codec.storage import build_prior, has_prior
 from flatvq.codec.training import encode_images, fit_prior
 from flatvq.data import evaluation_crops, load_image, open_folder
 from flatvq.data.types import Pixels
@@ -42,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compression", description=__doc__)
     parser.add_argument("train", type=Path)
     parser.add_argument("held_out", type=Path)
+    parser.add_argument("--tokenizer", type=Path, default=TOKENIZER)
     parser.add_argument("--out", type=Path, default=RECORD)
     asked = parser.parse_args()
     from flatvq.versions import VERSION, commit
@@ -51,26 +57,41 @@ def main() -> None:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "flatvq": VERSION,
         "commit": commit(),
-        "tokenizer": str(TOKENIZER.relative_to(ROOT)),
+        "tokenizer": str(asked.tokenizer.resolve().relative_to(ROOT)),
         "contexts": CONTEXTS,
-        "sizes": [measured(asked.train, asked.held_out, *size) for size in SIZES],
+        "steps": STEPS,
+        "sizes": [measured(asked.tokenizer, asked.train, asked.held_out, *size) for size in SIZES],
     }
     asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def measured(train: Path, held_out: Path, crop: int, resize: int, every: int) -> dict[str, Any]:
+def measured(
+    tokenizer: Path, train: Path, held_out: Path, crop: int, resize: int, every: int
+) -> dict[str, Any]:
     """Measure files of one size, without a prior and with each kind of prior."""
-    model = load_tokenizer(TOKENIZER)
+    torch.set_num_threads(1)
+    model = load_tokenizer(tokenizer)
     training = open_folder(train, crop=1, resize=resize).images
     used = range(0, len(training), every)
     print(f"compression: {crop} px, fitting to {len(used)} images", file=sys.stderr, flush=True)
     encoded = encode_images(model, (load_image(training, number) for number in used))
     opened = open_folder(held_out, crop=crop, resize=resize).images
     crops = [np.asarray(pixels) for _, pixels in evaluation_crops(opened, crop)]
-    codecs: dict[PriorKind, Codec] = {"none": Codec(model)}
-    for kind in ("order-0", "table"):
-        _, arrays = fit_prior(model, encoded, kind, contexts=CONTEXTS)
-        codecs[kind] = Codec(model, build_prior(kind, model.recipe, arrays, "the prior"))
+    results = {"none": _bytes_of(Codec(model), crops)}
+    kinds: tuple[FittedKind, ...] = ("order-0", "table", "network")
+    for kind in kinds:
+        start = time.process_time()
+        _, arrays = fit_prior(model, encoded, kind, contexts=CONTEXTS, steps=STEPS)
+        fitted = time.process_time() - start
+        codec = Codec(model, build_prior(kind, model.recipe, arrays, "the prior"))
+        results[kind] = {
+            "prior_bytes": sum(array.nbytes for array in arrays.values()),
+            "fit_cpu_seconds": fitted,
+            **_bytes_of(codec, crops),
+            **_speed_of(codec, crops),
+        }
+    if has_prior(tokenizer):
+        results["stored"] = _bytes_of(load_codec(tokenizer), crops)
     levels = zip(model.recipe.levels, grids_of(model.recipe, (crop, crop)), strict=True)
     return {
         "crop": crop,
@@ -78,7 +99,7 @@ def measured(train: Path, held_out: Path, crop: int, resize: int, every: int) ->
         "images_fitted": len(used),
         "images": len(crops),
         "nominal_bytes_per_image": sum(prod(grid) * level.bits_per_cell for level, grid in levels) / 8,
-        **{kind: _bytes_of(codec, crops) for kind, codec in codecs.items()},
+        **results,
     }
 
 
@@ -91,6 +112,21 @@ def _bytes_of(codec: Codec, crops: list[Pixels]) -> dict[str, float]:
         "stream_bytes_per_image": fmean(sum(map(len, image.streams)) for image in coded),
         "file_bytes_per_image": fmean(len(pack(kind, identity, [image], None)) for image in coded),
         "collection_bytes_per_image": len(collection) / len(coded),
+    }
+
+
+def _speed_of(codec: Codec, crops: list[Pixels]) -> dict[str, float]:
+    """Return how many indices a CPU core writes and reads in a second."""
+    levels = [indices_of(codec.model, image) for image in crops]
+    count = sum(grid.size for image in levels for grid in image)
+    start = time.process_time()
+    streams = [codec.prior.write([grid.copy() for grid in image]) for image in levels]
+    between = time.process_time()
+    for image, of_image in zip(levels, streams, strict=True):
+        codec.prior.read(of_image, [grid.shape for grid in image])
+    return {
+        "written_per_second": count / (between - start),
+        "read_per_second": count / (time.process_time() - between),
     }
 
 

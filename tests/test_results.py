@@ -139,10 +139,15 @@ def test_the_table_of_compressed_photographs_is_that_of_its_record() -> None:
     for size in sizes:
         nominal = size["none"]["collection_bytes_per_image"]
         cells = [f"{nominal:,.0f}"]
-        for kind in ("order-0", "table"):
+        for kind in ("order-0", "table", "network"):
             value = size[kind]["collection_bytes_per_image"]
             cells.append(f"{value:,.0f} (−{1 - value / nominal:.1%})".replace("%", " %"))
         assert f"| {size['crop']} px | {' | '.join(cells)} |" in page
+    for kind in ("table", "network"):
+        prior = sizes[-1][kind]
+        cells = [f"{prior['prior_bytes'] / 1e6:.1f} MB", f"{prior['fit_cpu_seconds']:,.0f} s"]
+        cells.append(f"{prior['read_per_second'] / 1000:,.0f} thousand")
+        assert f"| `{kind}` | {' | '.join(cells)} |" in page
 
 
 EVALUATED = {

@@ -73,7 +73,7 @@ def write_corpus(folder: Path) -> None:
     images/              images of all formats
     search/tune.json     the record of a search
     states/              a study whose only trial runs on a cluster
-    compressed/          compressed images, and the tokenizer with its prior
+    compressed/          compressed images, and the tokenizer with a table and with a network
     """
     from flatvq.report import write_report
     from flatvq.study import Outcome, StudyData, write_study
@@ -166,18 +166,26 @@ def images() -> Iterator[tuple[str, bytes]]:
 
 
 def _write_compressed(folder: Path, tokenizer: Path) -> None:
-    """Write images compressed by a tokenizer with two levels, with and without a prior."""
+    """Write images compressed by a tokenizer with two levels, without a prior and with two kinds."""
     from flatvq.codec import Codec, load_codec
     from flatvq.codec.storage import save_prior
     from flatvq.codec.training import encode_images, fit_prior
 
-    shutil.copytree(tokenizer, folder / "tokenizer")
+    for name in ("tokenizer", "network"):
+        shutil.copytree(tokenizer, folder / name)
     model = load_codec(folder / "tokenizer").model
     pictures = [np.asarray(_picture(number)) for number in range(8)]
-    save_prior(folder / "tokenizer", *fit_prior(model, encode_images(model, pictures), contexts=4))
-    plain, coded = Codec(model), load_codec(folder / "tokenizer")
+    encoded = encode_images(model, pictures)
+    save_prior(folder / "tokenizer", *fit_prior(model, encoded, contexts=4))
+    save_prior(folder / "network", *fit_prior(model, encoded, "network", steps=10))
+    plain, coded, by_network = (
+        Codec(model),
+        load_codec(folder / "tokenizer"),
+        load_codec(folder / "network"),
+    )
     (folder / "plain.fvq").write_bytes(plain.compress(pictures[0]))
     (folder / "coded.fvq").write_bytes(coded.compress(pictures[1]))
+    (folder / "by-network.fvq").write_bytes(by_network.compress(pictures[1]))
     named = [(f"pictures/{number}", picture) for number, picture in enumerate(pictures[:3])]
     (folder / "named.fvqs").write_bytes(coded.compress_collection(named))
     (folder / "unnamed.fvqs").write_bytes(plain.compress_collection(("", picture) for _, picture in named))

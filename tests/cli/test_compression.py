@@ -101,6 +101,27 @@ def test_a_prior_makes_files_smaller(flatvq) -> None:
     assert "table" in out
 
 
+def test_a_network_makes_files_smaller(flatvq) -> None:
+    flatvq("compress", "tok", "pictures", "-o", "before.fvqs")
+    arguments = ("prior", "tok", "pictures", "--kind", "network", "--steps", "100", "--json")
+    code, out, err = flatvq(*arguments)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["kind"] == "network"
+    prior = Path("tok/prior.safetensors").read_bytes()
+    assert flatvq("compress", "tok", "pictures", "-o", "after.fvqs")[0] == 0
+    assert Path("after.fvqs").stat().st_size < 0.9 * Path("before.fvqs").stat().st_size
+    for name in ("before", "after"):
+        assert flatvq("decompress", "tok", f"{name}.fvqs")[0] == 0
+    assert np.array_equal(pixels("before/0.png"), pixels("after/0.png"))
+    assert "network" in flatvq("inspect", "after.fvqs")[1]
+    assert flatvq(*arguments, "--replace")[0] == 0
+    assert Path("tok/prior.safetensors").read_bytes() == prior
+    assert flatvq(*arguments, "--replace", "--seed", "1")[0] == 0
+    code, _, err = flatvq("decompress", "tok", "after.fvqs", "--force")
+    assert code == 2
+    assert "another tokenizer or prior" in err
+
+
 def test_a_prior_fitted_to_several_sizes_is_measured_on_images_that_were_set_aside(flatvq) -> None:
     for number in range(4, 24):
         Image.fromarray(image(30, 40, number)).save(f"pictures/{number}.png")

@@ -22,9 +22,12 @@ from tests.codec.tokenizers import image, tokenizer
 
 from flatvq.codec import Codec
 from flatvq.codec.container import CodedImage, _varint, pack, read_contents, read_streams
+from flatvq.codec.prior import FittedKind
 from flatvq.codec.storage import _digest, save_prior
 from flatvq.codec.training import encode_images, fit_prior
 from flatvq.model import save_tokenizer
+
+KINDS: tuple[FittedKind, ...] = ("table", "network")
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +38,12 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model = tokenizer(kind, seed)
         config = {"model": model.recipe.model_dump(mode="json"), "codebook": {}}
         save_tokenizer(folder / name, model, {**config, "preprocess": {"resize": 0, "crop": 32}})
-    shutil.copytree(folder / "tok", folder / "table")
     model = tokenizer()
     pixels = [image(36, 40, number) for number in range(4)]
-    save_prior(folder / "table", *fit_prior(model, encode_images(model, pixels), "table", contexts=4))
+    encoded = encode_images(model, pixels)
+    for kind in KINDS:
+        shutil.copytree(folder / "tok", folder / kind)
+        save_prior(folder / kind, *fit_prior(model, encoded, kind, contexts=4, steps=2))
     (folder / "one.fvq").write_bytes(Codec(model).compress(pixels[0]))
     (folder / "pictures").mkdir()
     for number, each in enumerate(pixels):
@@ -221,23 +226,35 @@ def header(content: bytes) -> Callable[[Path], object]:
     )
 
 
-def prior(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
-    """Change the integers of the prior, and its digest."""
+def prior(change: Callable[[dict[str, Any]], object], kind: FittedKind = "table") -> Callable[[Path], object]:
+    """Change the integers of the prior of a kind, and its digest."""
 
     def write(folder: Path) -> None:
-        arrays = load_file(folder / "table/prior.safetensors")
+        arrays = load_file(folder / kind / "prior.safetensors")
         change(arrays)
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        save_file(arrays, folder / "table/prior.safetensors")
-        record = json.loads((folder / "table/prior.json").read_text())
-        record["digest"] = _digest("table", arrays).hex()
-        (folder / "table/prior.json").write_text(json.dumps(record))
+        save_file(arrays, folder / kind / "prior.safetensors")
+        record = json.loads((folder / kind / "prior.json").read_text())
+        record["digest"] = _digest(kind, arrays).hex()
+        (folder / kind / "prior.json").write_text(json.dumps(record))
 
     return write
 
 
-def filled(name: str, value: int) -> Callable[[Path], object]:
-    return prior(lambda arrays: arrays.update({name: np.full_like(arrays[name], value)}))
+def filled(name: str, value: int, kind: FittedKind = "table") -> Callable[[Path], object]:
+    return prior(lambda arrays: arrays.update({name: np.full_like(arrays[name], value)}), kind)
+
+
+def resized(name: str, *shape: int) -> Callable[[Path], object]:
+    """Replace an array of the network by zeros of another shape."""
+    return prior(lambda arrays: arrays.update({name: np.zeros(shape, arrays[name].dtype)}), "network")
+
+
+def wide_network(arrays: dict[str, Any]) -> None:
+    """Describe embeddings of 2,000 dimensions, which fit each other."""
+    arrays["0.embeddings"] = np.zeros((1, 31, 2000), np.int8)
+    arrays["0.coarser"] = np.zeros((0, 1, 2000), np.int8)
+    arrays["0.first"] = np.zeros((2, arrays["0.first"].shape[1], 24, 2000), np.int8)
 
 
 def many_contexts(arrays: dict[str, Any]) -> None:
@@ -257,6 +274,7 @@ def sparse(path: Path) -> None:
 
 TOK = ("compress", "tok", "pictures/0.png", "-o", "y.fvq")
 TABLE = ("compress", "table", "pictures/0.png", "-o", "y.fvq")
+NETWORK = ("compress", "network", "pictures/0.png", "-o", "y.fvq")
 EMPTY = b'"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
 TOKENIZERS = {
     "nested config": Case(
@@ -338,6 +356,24 @@ TOKENIZERS = {
         "do not fit together",
     ),
     "a million contexts": Case(prior(many_contexts), TABLE, "do not fit together"),
+    "table as network": Case(
+        lambda folder: shutil.copy(folder / "table/prior.safetensors", folder / "network"),
+        NETWORK,
+        "no embeddings that fit",
+    ),
+    "network for fewer codes": Case(resized("0.embeddings", 1, 30, 32), NETWORK, "no embeddings that fit"),
+    "network for more inputs": Case(resized("0.first", 2, 128, 25, 32), NETWORK, "no first that fit"),
+    "network without embeddings": Case(resized("0.embeddings", 1, 31, 0), NETWORK, "no first that fit"),
+    "network without features": Case(resized("0.features", 1, 0, 128), NETWORK, "features_multipliers"),
+    "network without groups": Case(resized("0.group_logits", 1, 0, 64), NETWORK, "group_logits_multipliers"),
+    "wide network": Case(prior(wide_network, "network"), NETWORK, "a network of 2000 dimensions"),
+    "weights of -128": Case(filled("0.first", -128, "network"), NETWORK, "first outside"),
+    "large multipliers": Case(filled("0.code_logits_multipliers", 2**31, "network"), NETWORK, "outside"),
+    "codes in no group": Case(filled("0.groups", 200, "network"), NETWORK, "groups outside"),
+    "all codes in one group": Case(filled("0.groups", 0, "network"), NETWORK, "groups without codes"),
+    "missing layers": Case(
+        prior(lambda arrays: arrays.pop("0.middle"), "network"), NETWORK, "no middle that fit"
+    ),
     "missing tables": Case(prior(lambda arrays: arrays.pop("0.groups")), TABLE, "no groups that fit"),
 }
 

@@ -28,27 +28,28 @@ from flatvq.tokenizers.protocol import Preprocess
 from flatvq.tokenizers.vqvae import VQVAETokenizer
 
 ROOT = Path(__file__).parents[2]
+PRIORS = ["none", "order-0", "table", "network"]
 SIZES = [(1, 1), (3, 70), (64, 64), (61, 45)]
 
 
 def fitted(
-    model: VQVAE, images: Iterable[Pixels], kind: Any = "table", contexts: int = 256
+    model: VQVAE, images: Iterable[Pixels], kind: Any = "table", contexts: int = 256, steps: int = 200
 ) -> tuple[PriorRecord, Arrays]:
-    return fit_prior(model, encode_images(model, images), kind, contexts=contexts)
+    return fit_prior(model, encode_images(model, images), kind, contexts=contexts, steps=steps)
 
 
 def prior_of(model: VQVAE, kind: str) -> Prior | None:
     if kind == "none":
         return None
-    _, arrays = fitted(model, [image(50, 60, seed) for seed in range(6)], kind, contexts=4)
+    _, arrays = fitted(model, [image(50, 60, seed) for seed in range(6)], kind, contexts=4, steps=3)
     return build_prior(kind, model.recipe, arrays, "it")
 
 
-@pytest.mark.parametrize("prior", ["none", "order-0", "table"])
+@pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_of_any_size_comes_back_as_the_decoder_makes_it(kind: str, prior: str) -> None:
-    if kind == "large lookup-free" and prior == "table":
-        pytest.skip("a table takes at most 65,536 codes")
+    if kind == "large lookup-free" and prior in ("table", "network"):
+        pytest.skip("tables and networks take at most 65,536 codes")
     model = tokenizer(kind)
     codec = Codec(model, prior_of(model, prior))
     for height, width in SIZES:
@@ -65,6 +66,18 @@ def test_an_image_of_any_size_comes_back_as_the_decoder_makes_it(kind: str, prio
         assert decompressed.shape == (height, width, model.recipe.channels)
         assert decompressed.dtype == np.uint8
         assert np.abs(decompressed - expected).max() <= 1
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_an_image_of_the_first_code_alone_comes_back(prior: str) -> None:
+    model = tokenizer()
+    flat = np.full((64, 64, 3), 99, np.uint8)
+    fitted_prior = prior_of(model, prior)
+    with torch.no_grad():
+        model.quantizers[0].codebook.weight[1:] += 1000
+    codec = Codec(model, fitted_prior)
+    assert not indices_of(model, flat)[0].any()
+    assert codec.decompress(codec.compress(flat)).shape == (64, 64, 3)
 
 
 def test_the_encoder_repeats_the_last_row_and_column() -> None:
@@ -109,25 +122,29 @@ def test_priors_save_bits_on_real_photographs() -> None:
     photographs = [load_image(training, number)[:96, :96] for number in range(len(training))]
     nominal = Codec(model).compress_collection(("", each) for each in photographs[1::4])
     sizes = {"none": len(nominal)}
-    for kind in ("order-0", "table"):
+    for kind in ("order-0", "table", "network"):
         photographs_fitted = [each for number, each in enumerate(photographs) if number % 4 != 1]
         _, arrays = fitted(model, photographs_fitted, kind, contexts=8)
         codec = Codec(model, build_prior(kind, model.recipe, arrays, "it"))
         sizes[kind] = len(codec.compress_collection(("", each) for each in photographs[1::4]))
-    assert sizes["table"] < sizes["order-0"] < sizes["none"]
+    assert sizes["network"] < sizes["table"] < sizes["order-0"] < sizes["none"]
 
 
 @pytest.mark.slow
-def test_a_table_saves_bits_on_held_out_photographs_of_a_trained_tokenizer(imagenet_sample: Path) -> None:
+def test_priors_save_bits_on_held_out_photographs_of_a_trained_tokenizer(imagenet_sample: Path) -> None:
     model = load_tokenizer(ROOT / "results/evaluation/models/single-seed-10")
     training, held_out = (
         open_folder(imagenet_sample / part, crop=1, resize=96).images for part in ("train", "val")
     )
-    _, arrays = fitted(model, (load_image(training, number) for number in range(0, 700, 10)), contexts=64)
-    prior = build_prior("table", model.recipe, arrays, "it")
     images = [("", load_image(held_out, number)) for number in range(0, 100, 10)]
-    nominal, coded = (len(Codec(model, each).compress_collection(images)) for each in (None, prior))
-    assert coded < 0.93 * nominal
+    sizes = {"none": len(Codec(model).compress_collection(images))}
+    encoded = encode_images(model, (load_image(training, number) for number in range(0, 700, 10)))
+    for kind in ("table", "network"):
+        _, arrays = fit_prior(model, encoded, kind, contexts=64, steps=200)
+        prior = build_prior(kind, model.recipe, arrays, "it")
+        sizes[kind] = len(Codec(model, prior).compress_collection(images))
+    assert sizes["table"] < 0.93 * sizes["none"]
+    assert sizes["network"] < 0.93 * sizes["table"]
 
 
 def test_a_collection_holds_names_and_images() -> None:
@@ -142,26 +159,28 @@ def test_a_collection_holds_names_and_images() -> None:
         codec.decompress(content)
 
 
-def test_a_prior_is_saved_with_its_tokenizer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["table", "network"])
+def test_a_prior_is_saved_with_its_tokenizer(tmp_path: Path, kind: str) -> None:
     model = tokenizer()
     save_tokenizer(
         tmp_path, model, {"model": model.recipe.model_dump(mode="json"), "codebook": {"metric": "euclidean"}}
     )
     before = load_codec(tmp_path)
     old = before.compress(image(40, 40))
-    record, arrays = fitted(load_tokenizer(tmp_path), [image(64, 64, seed) for seed in range(30)], contexts=4)
+    images = [image(64, 64, seed) for seed in range(30)]
+    record, arrays = fitted(load_tokenizer(tmp_path), images, kind, contexts=4, steps=40)
     save_prior(tmp_path, record, arrays)
     assert record.images == 27
     assert record.held_out_images == 3
     codec = load_codec(tmp_path)
-    assert codec.prior.kind == "table"
+    assert codec.prior.kind == kind
     new = codec.compress(image(40, 40))
     assert len(new) < len(old)
     assert np.array_equal(codec.decompress(new), before.decompress(old))
     # Files without a prior stay readable, and can still be written.
     assert np.array_equal(codec.decompress(old), before.decompress(old))
     assert load_codec(tmp_path, prior=False).compress(image(40, 40)) == old
-    with pytest.raises(FlatvqError, match="needs a prior of kind table"):
+    with pytest.raises(FlatvqError, match=f"needs a prior of kind {kind}"):
         before.decompress(new)
     measured = [Codec(model, codec.prior).to_streams(image(64, 64, seed)).streams for seed in (9, 19, 29)]
     assert record.coded_bits_per_pixel == 8 * sum(len(stream) for (stream,) in measured) / (3 * 64**2)
@@ -203,12 +222,13 @@ def test_training_state_does_not_change_the_identity() -> None:
     assert Codec(model).identity != before
 
 
-def test_a_table_of_a_very_large_codebook_is_refused() -> None:
-    with pytest.raises(FlatvqError, match="a table takes codebooks of at most 65536 codes"):
-        fitted(tokenizer("large lookup-free"), [image(20, 20)], "table")
+@pytest.mark.parametrize("prior", ["table", "network"])
+def test_a_table_or_network_of_a_very_large_codebook_is_refused(prior: str) -> None:
+    with pytest.raises(FlatvqError, match=f"a {prior} takes codebooks of at most 65536 codes"):
+        fitted(tokenizer("large lookup-free"), [image(20, 20)], prior)
 
 
-@pytest.mark.parametrize("prior", ["none", "order-0", "table"])
+@pytest.mark.parametrize("prior", PRIORS)
 def test_a_stream_too_short_for_its_image_is_refused_before_it_is_read(prior: str) -> None:
     model = tokenizer()
     codec = Codec(model, prior_of(model, prior))
@@ -218,7 +238,7 @@ def test_a_stream_too_short_for_its_image_is_refused_before_it_is_read(prior: st
 
 
 @pytest.mark.parametrize("kind", ["parallel", "residual", "scalar"])
-@pytest.mark.parametrize("prior", ["none", "table"])
+@pytest.mark.parametrize("prior", ["none", "table", "network"])
 def test_mutated_files_are_decompressed_or_refused(kind: str, prior: str) -> None:
     model = tokenizer(kind)
     codec = Codec(model, prior_of(model, prior))

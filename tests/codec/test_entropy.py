@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatvq.codec.entropy import Reader, Writer, symbol_model, total_of
+from flatvq.codec.entropy import SLACK_BITS, Reader, Writer, symbol_model, total_of
 from flatvq.codec.weights import shrunk, uniform
 from flatvq.errors import FlatvqError
 
@@ -85,6 +85,23 @@ def test_several_models_share_a_stream() -> None:
     reader = Reader(writer.finish())
     for symbols, weights in parts:
         assert reader.code(np.zeros_like(symbols), symbol_model(weights)).tolist() == symbols.tolist()
+
+
+def test_many_of_the_first_symbol_are_no_empty_stream() -> None:
+    """Its interval starts at zero, so all bytes are zero; a reader refuses a stream that is too short."""
+    weights = drawn_weights(300, 2)
+    symbols = np.zeros(500, np.int64)
+    assert 8 * len(coded(symbols, weights)) >= information(symbols, weights) - SLACK_BITS
+
+
+def test_a_stream_that_is_shorter_than_its_symbols_is_refused() -> None:
+    weights = np.tile(uniform(300), (500, 1))
+    writer = Writer()
+    writer.code_each(np.arange(500) % 300, weights)
+    stream = writer.finish()
+    assert len(Reader(stream).code_each(np.zeros(500, np.int64), weights)) == 500
+    with pytest.raises(FlatvqError, match="too short for its symbols"):
+        Reader(stream[:-9]).code_each(np.zeros(500, np.int64), weights)
 
 
 def test_a_single_symbol_takes_no_bits() -> None:

@@ -22,7 +22,7 @@ def fitted(kind: str = "one level", contexts: int = 6) -> tuple[Table, list[Inte
     """Return a table, and the indices of an image that it was not fitted to and of one that it was."""
     model = tokenizer(kind)
     grids = [indices_of(model, image(60, 84, seed))[0] for seed in range(12)]
-    return fit_table(grids, _code_vectors(model.quantizers[0]), contexts, 0), [
+    return fit_table(grids, _code_vectors(model, 0), contexts, 0), [
         indices_of(model, image(70, 50, 99))[0],
         grids[0],
     ]

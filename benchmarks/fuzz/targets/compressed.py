@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from benchmarks.fuzz.targets.base import Target, each
 
 __all__ = ["Compressed", "Priors"]
 
-TOKENIZER = Path("compressed/tokenizer")
+TOKENIZERS = (Path("compressed/tokenizer"), Path("compressed/network"))
+"""The same tokenizer with a prior of kind table, and of kind network."""
 
 
 class Compressed(Target):
@@ -22,7 +24,7 @@ class Compressed(Target):
         from flatvq.codec import load_codec
 
         super().__init__()
-        self.codec = load_codec(TOKENIZER)
+        self.table, self.network = (load_codec(folder) for folder in TOKENIZERS)
 
     def read(self, changed: Sequence[Path]) -> str:
         """As `flatvq inspect` and `flatvq decompress` do."""
@@ -32,24 +34,31 @@ class Compressed(Target):
         return each(lambda: read_contents(BytesIO(content), "'it'"), lambda: self._decompress(content))
 
     def _decompress(self, content: bytes) -> None:
-        for name, pixels in self.codec.decompress_collection(content):
+        from flatvq.codec import read_contents
+
+        kind = read_contents(BytesIO(content), "'it'").prior
+        codec = self.network if kind == "network" else self.table
+        for name, pixels in codec.decompress_collection(content):
             assert ".." not in name.split("/")
             assert pixels.dtype.name == "uint8"
             assert pixels.shape[2] == 3
 
 
 class Priors(Target):
-    """The prior of a tokenizer."""
+    """The priors of tokenizers."""
 
-    pattern = "compressed/tokenizer/prior.*"
+    pattern = "compressed/*/prior.*"
 
     def read(self, changed: Sequence[Path]) -> str:
         """As `flatvq compress` and `flatvq decompress` do."""
-        import numpy as np
+        return each(*(partial(_compress, folder) for folder in sorted({path.parent for path in changed})))
 
-        from flatvq.codec import load_codec
 
-        codec = load_codec(TOKENIZER)
-        pixels = codec.decompress(codec.compress(np.full((20, 24, 3), 99, np.uint8)))
-        assert pixels.shape == (20, 24, 3)
-        return "accepted"
+def _compress(tokenizer: Path) -> None:
+    import numpy as np
+
+    from flatvq.codec import load_codec
+
+    codec = load_codec(tokenizer)
+    pixels = codec.decompress(codec.compress(np.full((20, 24, 3), 99, np.uint8)))
+    assert pixels.shape == (20, 24, 3)

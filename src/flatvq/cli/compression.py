@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -17,8 +17,9 @@ from flatvq.cli.progress import step_progress
 from flatvq.codec import Codec, load_codec, read_contents
 from flatvq.codec.container import Contents, Entry, read_streams
 from flatvq.codec.names import SUFFIX, require_names
+from flatvq.codec.prior import FittedKind
 from flatvq.codec.storage import PriorRecord, has_prior, save_prior
-from flatvq.codec.training import encode_images, fit_prior, require_table_size
+from flatvq.codec.training import encode_images, fit_prior, require_small_codebooks
 from flatvq.data import FileStatus, load_image, open_folder
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import decode
@@ -119,9 +120,10 @@ def description_of(path: Path) -> dict[str, Any]:
 def fit_to_folder(
     tokenizer: Path,
     images: Path,
-    kind: Literal["order-0", "table"],
+    kind: FittedKind,
     *,
     contexts: int,
+    steps: int,
     resize: Sequence[int],
     seed: int,
     replace: bool,
@@ -133,8 +135,9 @@ def fit_to_folder(
         images: the folder of images.
         kind: the kind of the prior.
         contexts: the number of contexts of a table.
+        steps: the largest number of training steps of a network.
         resize: lengths of the shorter side; 0 for the size of each image.
-        seed: the seed of the clusterings.
+        seed: the seed of the clusterings or of the training.
         replace: whether to replace a prior.
 
     Raises:
@@ -148,15 +151,18 @@ def fit_to_folder(
     if has_prior(folder) and not replace:
         what = f"'{folder}' has a prior, and files compressed with it need it"
         raise FlatvqError(what, "add --replace, or copy the tokenizer to another folder")
-    if kind == "table":
-        require_table_size(model.recipe)
+    if kind != "order-0":
+        require_small_codebooks(model.recipe, kind)
     opened = [open_folder(images, _ANY_SIZE, size).images for size in resize]
     total = sum(len(each) for each in opened)
     # Sizes of one image are neighbours, so that every size is among the images that are set aside.
     loaded = (load_image(each, number) for number in range(len(opened[0])) for each in opened)
     with step_progress("prior", total) as progress:
         encoded = encode_images(model, loaded, progress=lambda done: progress(done, total))
-    record, arrays = fit_prior(model, encoded, kind, contexts=contexts, seed=seed)
+    with step_progress("fit") as progress:
+        record, arrays = fit_prior(
+            model, encoded, kind, contexts=contexts, steps=steps, seed=seed, progress=progress
+        )
     save_prior(folder, record, arrays)
     return record
 

@@ -1,6 +1,6 @@
 """Compression of images to files: indices, entropy-coded with a prior.
 
-prior      probabilities of indices (`order-0`, `table`), all computed with integers
+prior      probabilities of indices (`order-0`, `table`, `network`), all computed with integers
 entropy    symbols to bytes, with `constriction`
 container  the files `.fvq` and `.fvqs`
 codec      images to files and back

@@ -19,7 +19,7 @@ import torch
 
 from flatvq.codec.bands import decode_in_bands, encode_in_bands
 from flatvq.codec.container import ID_BYTES, CodedImage, Contents, pack, read_contents, read_streams
-from flatvq.codec.entropy import Integers, Reader, Writer
+from flatvq.codec.entropy import SLACK_BITS, Integers
 from flatvq.codec.identity import tokenizer_digest
 from flatvq.codec.prior import Prior, PriorKind, indices_per_cell, without_prior
 from flatvq.codec.storage import has_prior, load_prior
@@ -32,8 +32,6 @@ from flatvq.tokenizers import local_folder
 
 __all__ = ["Codec", "indices_of", "load_codec"]
 
-# The final interval of the coder: a stream may be this much shorter than the information of its symbols.
-_SLACK_BITS = 64
 _SAME = "give the tokenizer that compressed it, with the same prior"
 
 
@@ -156,12 +154,7 @@ class Codec:
         Args:
             image: uint8 [H, W, 3].
         """
-        grids = indices_of(self.model, image)
-        streams = []
-        for prior, indices in zip(self.prior.levels, grids, strict=True):
-            writer = Writer()
-            prior.walk(indices, writer)
-            streams.append(writer.finish())
+        streams = self.prior.write(indices_of(self.model, image))
         return CodedImage(image.shape[1], image.shape[0], tuple(reversed(streams)))
 
     @torch.no_grad()
@@ -191,19 +184,16 @@ class Codec:
         """Return the indices of each level, int64 [*index_shape, h, w]."""
         recipe = self.model.recipe
         grids = grids_of(recipe, _padded(image.height, image.width, self.model.factor))
-        every = list(zip(prior.levels, recipe.levels, grids, reversed(image.streams), strict=True))
-        for of_level, _, grid, stream in every:
-            cells, bits = prod(grid), 8 * len(stream) + _SLACK_BITS
+        streams = tuple(reversed(image.streams))
+        for of_level, grid, stream in zip(prior.levels, grids, streams, strict=True):
+            cells, bits = prod(grid), 8 * len(stream) + SLACK_BITS
             # The bound of a table takes time, so it is computed only for less than a bit per cell.
             if bits < cells and bits < of_level.fewest_bits(cells):
                 what = f"a stream of {len(stream)} bytes is too short for {grid[0]} x {grid[1]} indices"
                 raise FlatvqError(what, "compress the image again")
-        read = []
-        for of_level, level, grid, stream in every:
-            indices = np.zeros((indices_per_cell(level), *grid), np.int64)
-            of_level.walk(indices, Reader(stream))
-            read.append(indices.reshape(*level.index_shape, *grid))
-        return read
+        shapes = [(indices_per_cell(level), *grid) for level, grid in zip(recipe.levels, grids, strict=True)]
+        levels = zip(prior.read(streams, shapes), recipe.levels, grids, strict=True)
+        return [indices.reshape(*level.index_shape, *grid) for indices, level, grid in levels]
 
 
 def load_codec(source: str | Path, device: str | torch.device = "cpu", *, prior: bool = True) -> Codec:

@@ -19,8 +19,20 @@ import numpy as np
 
 from flatvq.errors import FlatvqError
 
-__all__ = ["MOST_SYMBOLS", "Coder", "Integers", "Reader", "SymbolModel", "Writer", "symbol_model", "total_of"]
+__all__ = [
+    "MOST_SYMBOLS",
+    "SLACK_BITS",
+    "Coder",
+    "Integers",
+    "Reader",
+    "SymbolModel",
+    "Writer",
+    "symbol_model",
+    "total_of",
+]
 
+SLACK_BITS = 64
+"""The final interval of the coder: a stream may be this much shorter than the information of its symbols."""
 MOST_SYMBOLS = 2**16
 """Largest number of symbols of a model."""
 
@@ -61,6 +73,9 @@ class Coder(Protocol):
     def code(self, symbols: Integers, model: SymbolModel) -> Integers:
         """Write these symbols and return them; or read as many symbols and return those."""
 
+    def code_each(self, symbols: Integers, weights: Integers) -> Integers:
+        """As `code`, with weights for each symbol, int64 [N, K], in rows with the sum `total_of(K)`."""
+
 
 class Writer:
     """Encodes symbols.
@@ -83,13 +98,19 @@ class Writer:
             self._coder.encode(symbols.astype(np.int32), model)
         return symbols
 
+    def code_each(self, symbols: Integers, weights: Integers) -> Integers:
+        """Write symbols, int64 [N], by weights, int64 [N, K]."""
+        if weights.shape[1] > 1 and len(symbols):
+            self._coder.encode(symbols.astype(np.int32), _each(), weights.astype(np.float32))
+        return symbols
+
     def finish(self) -> bytes:
         """Return the stream."""
         position, (lower, width) = self._coder.pos()
         words: bytes = self._coder.get_compressed().astype(">u4").tobytes()
         start = _WORD_BYTES * position
         last = int.from_bytes(words[start:].ljust(_STATE_BYTES, b"\0"), "big")
-        return (words[:start] + _shortest(last, lower, width)).rstrip(b"\0")
+        return words[:start] + _shortest(last, lower, width)
 
 
 class Reader:
@@ -103,6 +124,7 @@ class Reader:
         padded = stream + bytes(-len(stream) % _WORD_BYTES)
         words = np.frombuffer(padded, ">u4").astype(np.uint32)
         self._coder = _constriction().stream.queue.RangeDecoder(words)
+        self._bits_left = float(8 * len(stream) + SLACK_BITS)
 
     def code(self, symbols: Integers, model: SymbolModel) -> Integers:
         """Read as many symbols as `symbols` has. Its values are ignored.
@@ -112,8 +134,26 @@ class Reader:
         """
         if model is None or not len(symbols):
             return np.zeros_like(symbols)
+        return self._read(model, len(symbols))
+
+    def code_each(self, symbols: Integers, weights: Integers) -> Integers:
+        """Read symbols, int64 [N], by weights, int64 [N, K].
+
+        Raises:
+            FlatvqError: if no writer writes such a stream, such as one that is shorter than its symbols.
+        """
+        if weights.shape[1] == 1 or not len(symbols):
+            return np.zeros(len(symbols), np.int64)
+        read = self._read(_each(), weights.astype(np.float32))
+        weight_of_each = np.take_along_axis(weights, read[:, None], axis=1)
+        self._bits_left += float(np.log2((weight_of_each + 1) / _SCALE).sum())
+        if self._bits_left < 0:
+            raise FlatvqError("a stream is too short for its symbols", "compress the image again")
+        return read
+
+    def _read(self, model: SymbolModel, what: Any) -> Integers:
         try:
-            read: Integers = self._coder.decode(model, len(symbols)).astype(np.int64)
+            read: Integers = self._coder.decode(model, what).astype(np.int64)
         except (AssertionError, KeyError, ValueError, TypeError):
             raise FlatvqError("a stream holds no valid symbols", "compress the image again") from None
         return read
@@ -139,6 +179,12 @@ def _shortest(last: int, lower: int, width: int) -> bytes:
         if point < high:
             return point.to_bytes(_STATE_BYTES, "big")[:count]
     return low.to_bytes(_STATE_BYTES, "big")
+
+
+@cache
+def _each() -> SymbolModel:
+    """Return a model whose weights are given for each symbol."""
+    return _constriction().stream.model.Categorical(perfect=False)
 
 
 @cache

@@ -17,7 +17,7 @@ import numpy as np
 
 from flatvq.codec.entropy import Integers
 
-__all__ = ["CORNERS", "PASSES", "SIDES", "Pass", "kind_of", "numbers_of", "passes"]
+__all__ = ["CORNERS", "PASSES", "SIDES", "Pass", "kind_of", "number_of", "numbers_of", "passes", "stride_of"]
 
 CORNERS, SIDES = 0, 1
 """Kinds of passes: the known neighbours touch the cell's corners, or its sides."""
@@ -99,6 +99,31 @@ def numbers_of(kind: int) -> range:
         ([1, 3, 5], [2, 4, 6])
     """
     return range(1 + kind, PASSES, 2)
+
+
+def stride_of(numbers: Integers) -> Integers:
+    """Return the strides of passes.
+
+    Example:
+        >>> stride_of(np.arange(PASSES)).tolist()
+        [8, 4, 4, 2, 2, 1, 1]
+    """
+    return _FIRST_STRIDE >> (numbers + 1) // 2
+
+
+def number_of(rows: Integers, columns: Integers) -> Integers:
+    """Return the passes of cells.
+
+    Example:
+        >>> number_of(np.array([0, 4, 5]), np.array([8, 2, 7])).tolist()
+        [0, 4, 5]
+    """
+    # The stride is the lowest bit that is set in the row or the column; that of the first pass bounds it.
+    both = rows | columns | _FIRST_STRIDE
+    stride = both & -both
+    corners = rows & columns & stride & (_FIRST_STRIDE - 1) > 0
+    finer = np.log2(_FIRST_STRIDE // stride).astype(np.int64)
+    return np.where(stride == _FIRST_STRIDE, 0, 2 * finer - corners)
 
 
 def _lattice(height: int, width: int, stride: int, top: int, left: int) -> tuple[Integers, Integers]:

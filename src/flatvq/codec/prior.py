@@ -10,29 +10,44 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal, Protocol, TypeAlias, get_args
 
+import numpy as np
+
 from flatvq.codec.digits import join, sizes_of, split
-from flatvq.codec.entropy import Coder, Integers, SymbolModel, symbol_model
+from flatvq.codec.entropy import Coder, Integers, Reader, SymbolModel, Writer, symbol_model
 from flatvq.codec.weights import fewest_bits, uniform
 from flatvq.errors import FlatvqError
 from flatvq.recipe import LevelRecipe, ModelRecipe
 
-__all__ = ["KINDS", "LevelPrior", "Prior", "PriorKind", "StaticLevel", "indices_per_cell", "without_prior"]
+__all__ = [
+    "KINDS",
+    "FittedKind",
+    "LevelPrior",
+    "Prior",
+    "PriorKind",
+    "StaticLevel",
+    "indices_per_cell",
+    "without_prior",
+]
 
-PriorKind: TypeAlias = Literal["none", "order-0", "table"]
+PriorKind: TypeAlias = Literal["none", "order-0", "table", "network"]
 """`none`: all codes have the same probability. `order-0`: each code has its own. `table`: probabilities also
-depend on the neighbours of a cell."""
+depend on the four nearest known cells. `network`: they depend on more cells and on the next coarser level."""
+FittedKind: TypeAlias = Literal["order-0", "table", "network"]
+"""Kinds that are fitted to images."""
 KINDS: tuple[PriorKind, ...] = get_args(PriorKind)
 
 
 class LevelPrior(Protocol):
     """The prior of one level."""
 
-    def walk(self, indices: Integers, coder: Coder) -> None:
+    def walk(self, indices: Integers, coder: Coder, coarser: Integers | None = None) -> None:
         """Code the indices of one image.
 
         Args:
             indices: int64 [Q, h, w]. A `Writer` writes them. A `Reader` overwrites them.
             coder: the `Writer` or the `Reader`.
+            coarser: the indices of the next coarser level, which is coded before; None if there is none. Only
+                a network uses them.
 
         Raises:
             FlatvqError: if a stream holds no valid indices.
@@ -52,6 +67,36 @@ class Prior:
     digest: bytes
     """SHA-256 of what determines the probabilities; empty for `none`."""
 
+    def write(self, levels: Sequence[Integers]) -> list[bytes]:
+        """Return the streams of the indices of an image.
+
+        Args:
+            levels: int64 [Q, h, w] of each level, bottom first.
+        """
+        streams = []
+        for prior, indices, coarser in zip(self.levels, levels, [*levels[1:], None], strict=True):
+            writer = Writer()
+            prior.walk(indices, writer, coarser)
+            streams.append(writer.finish())
+        return streams
+
+    def read(self, streams: Sequence[bytes], shapes: Sequence[tuple[int, int, int]]) -> list[Integers]:
+        """Return the indices of an image, int64 [Q, h, w] of each level, bottom first.
+
+        Args:
+            streams: the stream of each level, bottom first.
+            shapes: Q, h and w of each level.
+
+        Raises:
+            FlatvqError: if a stream holds no valid indices.
+        """
+        levels: list[Integers] = []
+        for prior, stream, shape in reversed(list(zip(self.levels, streams, shapes, strict=True))):
+            indices = np.zeros(shape, np.int64)
+            prior.walk(indices, Reader(stream), levels[0] if levels else None)
+            levels.insert(0, indices)
+        return levels
+
 
 class StaticLevel:
     """Codes every index with the same probabilities, in rows from top to bottom.
@@ -67,7 +112,7 @@ class StaticLevel:
         self._models: list[list[SymbolModel]] = [[symbol_model(digit) for digit in each] for each in weights]
         self._fewest_bits = sum(fewest_bits(digit) for each in weights for digit in each)
 
-    def walk(self, indices: Integers, coder: Coder) -> None:
+    def walk(self, indices: Integers, coder: Coder, coarser: Integers | None = None) -> None:
         """Code the indices of one image, as `LevelPrior.walk`."""
         for plane, models in zip(indices, self._models, strict=True):
             digits = split(plane.ravel(), self._sizes)

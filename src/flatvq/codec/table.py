@@ -156,7 +156,7 @@ class TableLevel:
         self._group = lru_cache(maxsize=None)(self._group_weights)
         self._model = lru_cache(maxsize=cached)(lambda *context: symbol_model(self._weights(*context)))
 
-    def walk(self, indices: Integers, coder: Coder) -> None:
+    def walk(self, indices: Integers, coder: Coder, coarser: Integers | None = None) -> None:
         """Code the indices of one image, as `LevelPrior.walk`."""
         for each in passes(*indices.shape[1:]):
             for first in range(0, len(each.rows), _CHUNK):

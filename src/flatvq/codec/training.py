@@ -8,24 +8,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import log2
-from typing import Literal
 
 import numpy as np
 import torch
 
+from flatvq.codec.arrays import Arrays
 from flatvq.codec.codec import indices_of
-from flatvq.codec.entropy import MOST_SYMBOLS, Integers, Writer
+from flatvq.codec.entropy import MOST_SYMBOLS, Integers
 from flatvq.codec.fitting import Floats, digit_counts, fit_table, level_strength
 from flatvq.codec.identity import tokenizer_digest
-from flatvq.codec.prior import Prior
-from flatvq.codec.storage import Arrays, PriorRecord, build_prior, table_arrays
+from flatvq.codec.network_fitting import STEPS, fit_network
+from flatvq.codec.network_storage import network_arrays
+from flatvq.codec.prior import FittedKind, Prior
+from flatvq.codec.storage import PriorRecord, build_prior
+from flatvq.codec.table_storage import table_arrays
 from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.model import VQVAE
 from flatvq.quantize import Quantizer
 from flatvq.recipe import ModelRecipe
 
-__all__ = ["EncodedImages", "coded_bits_per_image", "encode_images", "fit_prior", "require_table_size"]
+__all__ = ["EncodedImages", "coded_bits_per_image", "encode_images", "fit_prior", "require_small_codebooks"]
 
 # One image in ten is held out to measure the prior, if there are enough images.
 _HELD_OUT_EVERY = 10
@@ -72,10 +75,12 @@ def encode_images(
 def fit_prior(
     model: VQVAE,
     images: EncodedImages,
-    kind: Literal["order-0", "table"] = "table",
+    kind: FittedKind = "table",
     *,
     contexts: int = 256,
+    steps: int = STEPS,
     seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[PriorRecord, Arrays]:
     """Fit a prior to images and their mirror images.
 
@@ -84,22 +89,24 @@ def fit_prior(
     Args:
         model: the tokenizer.
         images: the images.
-        kind: `order-0`, or `table` for probabilities that depend on the neighbours.
+        kind: `order-0`, or `table` or `network` for probabilities that depend on the neighbours.
         contexts: the number of contexts of a table for each kind of pass.
-        seed: the seed of the clusterings.
+        steps: the largest number of training steps of the network of a level. Few images take fewer.
+        seed: the seed of the clusterings, or of the training.
+        progress: takes the training steps of a network that are done, and their number.
 
     Returns:
         The record and the integers for `flatvq.codec.storage.save_prior`.
 
     Raises:
-        FlatvqError: if the codebook is too large for a table.
+        FlatvqError: if the codebook is too large for a table or a network.
     """
     recipe = model.recipe
     every = range(len(images.grids))
     held_out = every[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY] if len(every) >= _FEWEST_IMAGES else ()
     used = [number for number in every if number not in held_out]
     grids = [source[number] for source in (images.grids, images.mirrored) for number in used]
-    arrays = _arrays(model, grids, kind, contexts, seed)
+    arrays = _arrays(model, grids, kind, _Settings(contexts, steps, seed, progress))
     prior = build_prior(kind, recipe, arrays, "the prior")
     set_aside = [images.grids[number] for number in held_out]
     area = sum(images.pixels[number] for number in held_out)
@@ -142,9 +149,9 @@ def coded_bits_per_image(
         True
     """
     large = max(level.codebook_size for level in model.recipe.levels) > MOST_SYMBOLS
-    kind: Literal["order-0", "table"] = "order-0" if large else "table"
+    kind: FittedKind = "order-0" if large else "table"
     images = encode_images(model, fitted)
-    arrays = _arrays(model, [*images.grids, *images.mirrored], kind, contexts, seed)
+    arrays = _arrays(model, [*images.grids, *images.mirrored], kind, _Settings(contexts, STEPS, seed))
     prior = build_prior(kind, model.recipe, arrays, "the prior")
     coded = [indices_of(model, image) for image in measured]
     if not coded:
@@ -152,51 +159,79 @@ def coded_bits_per_image(
     return _coded_bits(prior, coded) / len(coded)
 
 
-def _arrays(model: VQVAE, grids: Sequence[list[Integers]], kind: str, contexts: int, seed: int) -> Arrays:
+@dataclass(frozen=True)
+class _Settings:
+    """How a prior is fitted: the arguments of `fit_prior`."""
+
+    contexts: int
+    steps: int
+    seed: int
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+
+def _arrays(model: VQVAE, grids: Sequence[list[Integers]], kind: FittedKind, how: _Settings) -> Arrays:
     """Return the integers of a prior that is fitted to the grids of images, bottom first."""
-    if kind == "table":
-        require_table_size(model.recipe)
+    if kind != "order-0":
+        require_small_codebooks(model.recipe, kind)
     arrays: Arrays = {}
-    for level in range(len(model.recipe.levels)):
-        arrays |= _level_arrays(model, level, [each[level] for each in grids], kind, contexts, seed)
+    for level, recipe in enumerate(model.recipe.levels):
+        of_level = [each[level] for each in grids]
+        if kind == "order-0":
+            arrays |= _counted_arrays(level, of_level, recipe.codebook_size)
+        elif kind == "table":
+            table = fit_table(of_level, _code_vectors(model, level), how.contexts, how.seed)
+            arrays |= table_arrays(level, table)
+        else:
+            arrays |= _network_arrays(model, level, grids, how)
     return arrays
 
 
-def require_table_size(recipe: ModelRecipe) -> None:
-    """Check that a model can have a table.
+def require_small_codebooks(recipe: ModelRecipe, kind: FittedKind) -> None:
+    """Check that a model can have a table or a network.
 
     Raises:
         FlatvqError: if a codebook is too large.
     """
     large = max(level.codebook_size for level in recipe.levels)
     if large > MOST_SYMBOLS:
-        what = f"a table takes codebooks of at most {MOST_SYMBOLS} codes, and one has {large}"
+        what = f"a {kind} takes codebooks of at most {MOST_SYMBOLS} codes, and one has {large}"
         raise FlatvqError(what, "fit a prior of kind order-0")
 
 
-def _level_arrays(
-    model: VQVAE, number: int, grids: list[Integers], kind: str, contexts: int, seed: int
-) -> Arrays:
-    level = model.recipe.levels[number]
-    if kind == "table":
-        quantizer = model.quantizers[number]
-        assert isinstance(quantizer, Quantizer)
-        return table_arrays(number, fit_table(grids, _code_vectors(quantizer), contexts, seed))
-    counts = [np.concatenate(digits) for digits in digit_counts(grids, level.codebook_size)]
-    stacked = np.stack(counts)
-    strength, _ = level_strength(stacked)
+def _counted_arrays(number: int, grids: list[Integers], codebook_size: int) -> Arrays:
+    counts = np.stack([np.concatenate(digits) for digits in digit_counts(grids, codebook_size)])
+    strength, _ = level_strength(counts)
     return {
-        f"{number}.counts": stacked.astype(np.uint32),
+        f"{number}.counts": counts.astype(np.uint32),
         f"{number}.level_strength": np.array([strength], np.uint32),
     }
 
 
+def _network_arrays(model: VQVAE, number: int, grids: Sequence[list[Integers]], how: _Settings) -> Arrays:
+    levels = len(model.recipe.levels)
+
+    def progress(done: int, total: int) -> None:
+        how.progress(number * total + done, levels * total)
+
+    above = range(number, min(number + 2, levels))
+    network = fit_network(
+        [[each[level] for each in grids] for level in above],
+        [_code_vectors(model, level) for level in above],
+        steps=how.steps,
+        seed=how.seed,
+        progress=progress,
+    )
+    return network_arrays(number, network)
+
+
 @torch.no_grad()
-def _code_vectors(quantizer: Quantizer) -> Floats:
-    """Return [Q, K, D], whose sum over the Q indices of a cell is its code vector.
+def _code_vectors(model: VQVAE, number: int) -> Floats:
+    """Return [Q, K, D] of a level, whose sum over the Q indices of a cell is its code vector.
 
     This is exact for quantizers that add the vectors of their indices. For others the prior predicts worse.
     """
+    quantizer = model.quantizers[number]
+    assert isinstance(quantizer, Quantizer)
     size = quantizer.codebook_size
     device = next((tensor.device for tensor in quantizer.state_dict().values()), torch.device("cpu"))
     if not quantizer.index_shape:
@@ -223,10 +258,4 @@ def _nominal_bits(recipe: ModelRecipe, images: Sequence[list[Integers]]) -> floa
 
 
 def _coded_bits(prior: Prior, images: Sequence[list[Integers]]) -> int:
-    bits = 0
-    for image in images:
-        for level, grid in zip(prior.levels, image, strict=True):
-            writer = Writer()
-            level.walk(grid, writer)
-            bits += 8 * len(writer.finish())
-    return bits
+    return sum(8 * len(stream) for image in images for stream in prior.write(image))

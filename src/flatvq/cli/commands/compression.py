@@ -22,6 +22,7 @@ class Kind(StrEnum):
 
     order_0 = "order-0"
     table = "table"
+    network = "network"
 
 
 def compress(
@@ -100,9 +101,16 @@ def prior(
     tokenizer: TokenizerFolder,
     images: Annotated[Path, typer.Argument(callback=with_home, help="Folder of images to fit the prior to.")],
     kind: Annotated[
-        Kind, typer.Option(help="order-0: a probability for each code; table: depending on its neighbours.")
+        Kind,
+        typer.Option(
+            help="order-0: a probability for each code; table: depending on its neighbours; network: "
+            "depending on more of them, slower, with smaller files."
+        ),
     ] = Kind.table,
     contexts: Annotated[int, typer.Option(min=1, max=4096, help="Contexts of a table.")] = 256,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Training steps of a network for each level. Few images take fewer.")
+    ] = 2000,
     resize: Annotated[
         list[int] | None,
         typer.Option(
@@ -112,7 +120,9 @@ def prior(
             "several sizes. Default: their own size.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the clusterings.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Seed of the clusterings or of the training.")
+    ] = 0,
     replace: Annotated[
         bool,
         typer.Option("--replace", help="Replace a prior. Files compressed with it can no longer be read."),
@@ -128,7 +138,14 @@ def prior(
     from flatvq.cli.contents import show_prior
 
     record = fit_to_folder(
-        tokenizer, images, kind.value, contexts=contexts, resize=resize or [0], seed=seed, replace=replace
+        tokenizer,
+        images,
+        kind.value,
+        contexts=contexts,
+        steps=steps,
+        resize=resize or [0],
+        seed=seed,
+        replace=replace,
     )
     if as_json:
         typer.echo(json.dumps(record.model_dump()))
