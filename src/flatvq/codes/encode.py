@@ -29,7 +29,7 @@ from flatvq.codes.arithmetic import float32_arithmetic, require_float32
 from flatvq.codes.manifest import CodeManifest, Shard, Unreadable, digest_of, shard_name
 from flatvq.codes.shards import Row, index_dtype, shard_bytes
 from flatvq.data import ImageSet, Region, UnreadableImageError
-from flatvq.data.manifest import decoding_threads
+from flatvq.data.survey import decoding_threads
 from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.batches import batches

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatvq.data.manifest import decoding_threads
 from flatvq.data.stand_in import load_image, none_readable
+from flatvq.data.survey import decoding_threads
 from flatvq.data.types import ImageSet, Pixels, Region, UnreadableImageError
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
