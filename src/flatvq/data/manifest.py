@@ -99,6 +99,19 @@ class Manifest:
             {name: column[rows] for name, column in self.places.items()},
         )
 
+    def part(self, start: int, stop: int) -> Manifest:
+        """Return a view of consecutive rows."""
+        rows = slice(start, stop)
+        return Manifest(
+            self.paths[rows],
+            self.digests[rows],
+            self.heights[rows],
+            self.widths[rows],
+            self.notes[rows],
+            self.kinds,
+            {name: column[rows] for name, column in self.places.items()},
+        )
+
     def write(self, path: Path, about: object = None) -> None:
         """Write the manifest to a file, from which `read_manifest` maps it.
 

@@ -189,9 +189,8 @@ class StoredImages(LoadMethod):
             self._late[index] = FileStatus(name, self._split, "unreadable", rejected.reason)
             raise UnreadableImageError(f"'{name}': {rejected.reason}") from None
 
-    @property
     def blocks(self) -> Blocks | None:
-        """The blocks in which files are read; None if each is read on its own."""
+        """Return the blocks in which files are read; None if each is read on its own."""
         content = self._images.content
         return content.blocks(self._images.rows) if isinstance(content, ReadAhead) else None
 

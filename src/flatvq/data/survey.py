@@ -20,7 +20,7 @@ from flatvq.data.reasons import printable, reason_of
 from flatvq.data.types import FileStatus
 from flatvq.processes import cores
 
-__all__ = ["Item", "Survey", "Tally", "decoding_threads", "digest_of", "examine", "survey"]
+__all__ = ["Item", "Survey", "Tally", "decoding_threads", "digest_of", "examine", "grouped", "survey"]
 
 _CHUNK = 256 * 1024
 # Files that are read ahead of the one whose result is taken next.
@@ -68,9 +68,12 @@ class Tally:
         self._paths: list[bytes] = []
         self._images: list[Image] = []
         self._numbers: list[int] = []
-        self._file_statuses: list[FileStatus] = []
-        self._remedies: dict[str, str] = {}
-        self._other_files: Counter[str] = Counter()
+        self.file_statuses: list[FileStatus] = []
+        """Files that are not usable."""
+        self.remedies: dict[str, str] = {}
+        """What to do about some of them, by name."""
+        self.other_files: Counter[str] = Counter()
+        """The number of files that are not images, by suffix."""
 
     def add(self, number: int, item: Item, result: Image | Rejected) -> None:
         """Add a file.
@@ -85,22 +88,22 @@ class Tally:
             self._images.append(result)
             self._numbers.append(number)
         elif isinstance(result, NotAnImageError) and not item.claimed:
-            self._other_files[PurePath(item.name).suffix] += 1
+            self.other_files[PurePath(item.name).suffix] += 1
         else:
-            self._file_statuses.append(
+            self.file_statuses.append(
                 FileStatus(
                     item.name, self._split, "skipped" if result.skipped else "unreadable", result.reason
                 )
             )
             if result.remedy:
-                self._remedies[item.name] = result.remedy
+                self.remedies[item.name] = result.remedy
 
     def survey(self) -> Survey:
         """Return all that was added. The manifest has a column `file` of the numbers."""
         places = {"file": np.array(self._numbers, np.int64)}
         manifest = manifest_of(self._paths, self._images, places)
-        statuses = (*self._file_statuses, *_grouped(self._other_files, self._split))
-        return Survey(manifest, statuses, self._remedies)
+        statuses = (*self.file_statuses, *grouped(self.other_files, self._split))
+        return Survey(manifest, statuses, self.remedies)
 
 
 def survey(items: Iterable[Item], conversion: Conversion, split: str) -> Survey:
@@ -182,7 +185,7 @@ def examine(item: Item, conversion: Conversion) -> Image | Rejected:
     return Image(digest, header.height, header.width, header.notes)
 
 
-def _grouped(other_files: Counter[str], split: str) -> Sequence[FileStatus]:
+def grouped(other_files: Mapping[str, int], split: str) -> Sequence[FileStatus]:
     """Return one status per suffix for files that are not images, such as a label file per image."""
     return [
         FileStatus(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +17,7 @@ __all__ = [
     "DataSplit",
     "FileStatus",
     "ImageSet",
+    "InBlocks",
     "Pixels",
     "Region",
     "UnreadableImageError",
@@ -148,6 +150,21 @@ class Blocks:
     def of(self, images: np.ndarray[Any, Any]) -> Blocks:
         """Return the blocks of some of the images."""
         return Blocks(self.numbers[images], self.nbytes[images], self.window_bytes)
+
+
+@runtime_checkable
+class InBlocks(Protocol):
+    """An `ImageSet` that can read its files in blocks before they are loaded."""
+
+    def blocks(self) -> Blocks | None:
+        """Return the blocks; None if each file is read on its own."""
+
+    def upcoming(self, groups: Iterable[np.ndarray[Any, Any]]) -> AbstractContextManager[None]:
+        """Read files ahead within the context, in the order in which images will be loaded.
+
+        Args:
+            groups: indices of images, each loaded once. Within a group, the order may be another.
+        """
 
 
 def fingerprint_of(digests: Sequence[str], repeats: Sequence[int]) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from flatvq.codec import Codec
 from flatvq.codec.container import CodedImage, pack, share_of_collection
 from flatvq.data import evaluation_crops, load_image, open_folder
-from flatvq.data.crops import evenly_spread
+from flatvq.data.evaluated import evenly_spread
 from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.definitions import protocol_id

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from flatvq.data import OpenedFolder, evaluation_crops, open_folder
-from flatvq.data.crops import evenly_spread
+from flatvq.data.evaluated import evenly_spread
 from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.octaves import AMPLITUDE, Kept, Octave, grating, kept, luma, octaves_of
