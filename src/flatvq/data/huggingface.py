@@ -145,7 +145,7 @@ def _streamed(rows: Any, folder: Path, recipe: DataRecipe, split: str, side: str
                 limit = f"data.cache_mib {recipe.cache_mib}"
                 raise FlatvqError(
                     f"split {split!r} streams more than {limit} holds: {number} images",
-                    "set data.limit lower, raise data.cache_mib, or set data.streaming to false",
+                    "set data.limit lower, or set data.streaming to false, or use data.source shards",
                 )
             items.append(Item(name, partial(BytesIO, encoded), claimed=True))
             training_images += is_for_training(encoded)

@@ -42,6 +42,8 @@ class _Slot:
         """The files of its request, by row."""
         self.groups = deque([group])
         """For each time that it will be taken, the number of files of its group that were not taken."""
+        self.taken = 0
+        """How often it is being taken."""
 
 
 class Reader:
@@ -66,6 +68,7 @@ class Reader:
         self._taken_early: Counter[int] = Counter()
         self._open_groups: deque[list[int]] = deque()
         self._running_bytes = 0
+        self._may_announce = True  # unless the thread submits requests, or has ended
         self._closed = False
         self._changed = Condition()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="flatvq-reads")
@@ -79,20 +82,23 @@ class Reader:
             Exception: what `read` raised.
         """
         with self._changed:
+            self._changed.wait_for(lambda: row in self._slots or not self._is_announcing())
             slot = self._slots.get(row)
             if slot is None:
                 self._taken_early[row] += 1
                 return None
             group = slot.groups.popleft()
-            is_last = not slot.groups
-            if is_last:
+            slot.taken += 1
+            if not slot.groups:
                 del self._slots[row]
         try:
-            contents = slot.result.result()
-            return contents.pop(row) if is_last else contents[row]
+            return slot.result.result()[row]
         finally:
             with self._changed:
                 group[0] -= 1
+                slot.taken -= 1
+                if not slot.groups and not slot.taken and not slot.result.exception():
+                    del slot.result.result()[row]
                 self._changed.notify_all()
 
     def close(self) -> None:
@@ -105,7 +111,7 @@ class Reader:
         try:
             for rows in self._groups:
                 with self._changed:
-                    self._changed.wait_for(self._may_announce)
+                    self._changed.wait_for(lambda: self._closed or self._has_room())
                     if self._closed:
                         return
                 announced = self._announce(self._requests(rows))
@@ -116,14 +122,24 @@ class Reader:
                             return
                         self._running_bytes += request.nbytes
                         self._pool.submit(self._perform, request, result)
+                with self._changed:
+                    self._may_announce = True
         except BaseException as error:  # raised by each `take` of a file that was to be read
             self._end(error)
+        finally:
+            with self._changed:
+                self._may_announce = False
+                self._changed.notify_all()
 
-    def _may_announce(self) -> bool:
-        """Return whether another group may be announced, or the reader is closed."""
+    def _is_announcing(self) -> bool:
+        """Return whether files are about to be announced."""
+        return self._may_announce and self._has_room()
+
+    def _has_room(self) -> bool:
+        """Return whether another group may be announced."""
         while self._open_groups and not self._open_groups[0][0]:
             self._open_groups.popleft()
-        return self._closed or len(self._open_groups) < _GROUPS
+        return len(self._open_groups) < _GROUPS
 
     def _may_go_on(self, nbytes: int) -> bool:
         """Return whether a request of this size may run, or the reader is closed."""
@@ -151,6 +167,8 @@ class Reader:
                 if missing:
                     announced.append((Request(np.array(missing), request.nbytes), result))
             self._open_groups.append(group)
+            self._may_announce = False
+            self._changed.notify_all()
         return announced
 
     def _perform(self, request: Request, result: Future[dict[int, bytes]]) -> None:

@@ -50,7 +50,7 @@ class ShardFiles:
         """The block of each row of the manifest, ascending: shard and number in the shard, int64 [N]."""
         places = self._manifest.places
         is_tar = np.array([shard.path.endswith(".tar") for shard in self._shards], bool)[places["shard"]]
-        block = min(_BLOCK_MIB * _MIB, self._memory // 16)
+        block = int(min(_BLOCK_MIB * _MIB, self._memory // 16))
         return (places["shard"] << 32) + np.where(is_tar, places["offset"] // block, places["group"])
 
     def blocks(self, rows: Array) -> Blocks:

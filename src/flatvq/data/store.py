@@ -17,6 +17,7 @@ from flatvq.data.reasons import reason_of
 from flatvq.data.selection import Content, ReadAhead, Selection, Texts
 from flatvq.data.survey import decoding_threads
 from flatvq.data.types import Blocks, FileStatus, Pixels, Region, UnreadableImageError
+from flatvq.errors import FlatvqError
 
 __all__ = ["Decoder", "StoredImages"]
 
@@ -69,7 +70,7 @@ class Decoder:
         try:
             with images.content.open(row) as stream:
                 pixels = decode(stream, self._conversion, None if fits else region)
-        except Rejected:
+        except (Rejected, FlatvqError):  # the latter if a shard has vanished
             raise
         except Exception as error:  # the user's disk, archive or dataset library may raise anything
             raise Rejected(f"cannot be opened ({reason_of(error, images.name(position))})") from None
