@@ -67,6 +67,7 @@ class Reader:
         self._slots: dict[int, _Slot] = {}
         self._taken_early: Counter[int] = Counter()
         self._open_groups: deque[list[int]] = deque()
+        self._pending: set[Future[dict[int, bytes]]] = set()
         self._running_bytes = 0
         self._may_announce = True  # unless the thread submits requests, or has ended
         self._closed = False
@@ -165,6 +166,7 @@ class Reader:
                         self._slots[row] = _Slot(result, group)
                         missing.append(row)
                 if missing:
+                    self._pending.add(result)
                     announced.append((Request(np.array(missing), request.nbytes), result))
             self._open_groups.append(group)
             self._may_announce = False
@@ -179,14 +181,15 @@ class Reader:
                 result.set_exception(error)
         finally:
             with self._changed:
+                self._pending.discard(result)
                 self._running_bytes -= request.nbytes
                 self._changed.notify_all()
 
     def _end(self, error: BaseException) -> None:
         with self._changed:
             self._closed = True
-            for slot in self._slots.values():
+            for result in self._pending:
                 with suppress(InvalidStateError):
-                    slot.result.set_exception(error)
+                    result.set_exception(error)
             self._slots.clear()
             self._changed.notify_all()

@@ -28,6 +28,8 @@ _STATES = re.compile(
     r"|(content-)?md5(hash)?|crc32c|digest",
     re.IGNORECASE,
 )
+# Codes of HTTP: request timeout, too early, too many requests.
+_TEMPORARY = (408, 425, 429)
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError, ImportError)
 _READ_AHEAD = 8 * 2**20
 
@@ -71,7 +73,7 @@ class Shard:
             try:
                 content: bytes = self.fs.cat_file(self.path, start=start, end=stop)
             except Exception as error:  # each file system raises its own kinds
-                if wait is None or isinstance(error, _PERMANENT):
+                if wait is None or _is_permanent(error):
                     reason = f"{what} cannot be read ({reason_of(error, self.path)})"
                     raise FlatvqError(reason, "restore it, and start again: a run resumes") from None
             else:
@@ -175,6 +177,7 @@ def _located(pattern: str, key: str) -> Iterator[tuple[str, tuple[Any, str]]]:
         local = "://" not in url
         try:
             fs, path = url_to_fs(str(expanded(url)) if local else url)
+            fs.invalidate_cache()
             exists = local and os.path.lexists(path)
             if not exists and set("*?[") & set(path):
                 paths = fs.glob(path)
@@ -235,18 +238,28 @@ def _info(fs: Any, path: str) -> dict[str, Any]:
     for wait in _WAITS:
         try:
             return dict(fs.info(path))
-        except _PERMANENT:
-            raise
-        except Exception:  # each file system raises its own kinds
+        except Exception as error:  # each file system raises its own kinds
+            if _is_permanent(error):
+                raise
             time.sleep(wait)
     return dict(fs.info(path))
+
+
+def _is_permanent(error: Exception) -> bool:
+    """Return whether a repeated request would fail in the same way."""
+    # For HTTP, fsspec raises FileNotFoundError for all errors, from the cause.
+    cause = error.__cause__ or error
+    status = getattr(cause, "status", None)
+    if isinstance(status, int):
+        return 400 <= status < 500 and status not in _TEMPORARY
+    return isinstance(cause, _PERMANENT)
 
 
 def _unreachable(url: str, error: Exception, key: str) -> FlatvqError:
     if isinstance(error, ImportError):
         what = f"'{printable(url)}' needs a package that is not installed ({reason_of(error)})"
         return FlatvqError(what, "pip install 'flatvq[data]' for HTTP, or s3fs for S3, or gcsfs for GCS")
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and _is_permanent(error):
         return FlatvqError(f"no .tar or .parquet shard at '{printable(url)}'", f"check {key}")
     what = f"'{printable(url)}' cannot be reached ({reason_of(error)})"
     return FlatvqError(what, f"check {key} and the connection")
