@@ -218,8 +218,8 @@ def _survey(folder: Path) -> dict[str, float | int]:
 def _opening(place: Path, files: int) -> dict[str, float | int]:
     """Measure how a trial opens a large folder of which the manifest is in the cache.
 
-    The files are links to 1,300 files, and the manifest is written here as a survey would leave it, with other
-    hashes for all files.
+    The files are links to 1,300 files, and the manifest is written here as a survey would leave it, with
+    another hash for each file.
     """
     folder, originals = place / "large", place / "originals"
     folder.mkdir()
