@@ -1,4 +1,4 @@
-"""Images and crops from the bundled photographs, folders and Hugging Face datasets.
+"""Images and crops from the bundled photographs, folders, shards and Hugging Face datasets.
 
 `open_data` opens a source as a `DataSplit`: training images and held-out images, which have no content in
 common, and the status of every file that was not used or was used with changes. `TrainingCrops` cuts training

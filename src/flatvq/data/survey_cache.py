@@ -1,8 +1,8 @@
 """A cache of what a survey learned about the files of a folder, so that large folders are read only once.
 
 A survey reads every byte of every image, to hash it. For a million images this takes hours, and each trial of
-a study needs the result. The cache stores it by the name of the file, with the size and the times of the
-file. A file with another size or another time is read again.
+a study needs the result. The cache stores it as a manifest with the path, the size and the times of each
+file. Other processes map the manifest into memory. A file with another size or another time is read again.
 
 The time of the last change (ctime) is compared too. Programs cannot set it, so a file that was replaced by
 one of the same size and with a copied modification time is noticed. A file that changed shortly before it was
