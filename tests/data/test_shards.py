@@ -433,6 +433,11 @@ def test_whole_shards_are_opened_for_evaluation(tmp_path: Path, files: list[byte
     assert opened.images.fingerprint == others.images.fingerprint
 
 
+def test_the_suffix_belongs_to_shards() -> None:
+    with pytest.raises(ValueError, match="image_suffix=jpg needs source=shards, not folder,"):
+        DataRecipe(source="folder", path="x", image_suffix="jpg")
+
+
 def test_the_keys_of_shards_do_not_change_the_identity_of_other_recipes() -> None:
     assert not {"shuffle_mib", "image_suffix"} & TrialRecipe().identifying()["data"].keys()
     trial = TrialRecipe(data=DataRecipe(source="shards", path="x", shuffle_mib=64))

@@ -9,7 +9,7 @@ import numpy as np
 
 from flatvq.data.types import Blocks, ImageSet, InBlocks
 
-__all__ = ["blocks_of", "reading_in_order"]
+__all__ = ["blocks_of", "groups_in_order", "reading_in_order"]
 
 _AHEAD_BYTES = 32 * 2**20
 
@@ -32,7 +32,7 @@ def reading_in_order(images: ImageSet, places: Sequence[int]) -> AbstractContext
     blocks = blocks_of(images)
     if blocks is None or not isinstance(images, InBlocks):
         return nullcontext()
-    return images.upcoming(_groups(blocks, np.array(places, np.int64)))
+    return images.upcoming(groups_in_order(blocks, np.array(places, np.int64)))
 
 
 def blocks_of(images: ImageSet) -> Blocks | None:
@@ -40,8 +40,10 @@ def blocks_of(images: ImageSet) -> Blocks | None:
     return images.blocks() if isinstance(images, InBlocks) else None
 
 
-def _groups(blocks: Blocks, places: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Iterator[np.ndarray]:
-    """Divide images where a block ends and 32 MiB are reached."""
+def groups_in_order(
+    blocks: Blocks, places: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> Iterator[np.ndarray]:
+    """Divide images that are loaded in an order, where a block ends and 32 MiB are reached."""
     numbers, ends = blocks.numbers[places], np.cumsum(blocks.nbytes[places])
     block_ends = np.flatnonzero(np.diff(numbers, append=-1)) + 1
     start = 0

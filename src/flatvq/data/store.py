@@ -12,6 +12,7 @@ import numpy as np
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import Decode, cut
 from flatvq.data.deprecated import LoadMethod
+from flatvq.data.in_order import groups_in_order
 from flatvq.data.manifest import Array
 from flatvq.data.reasons import reason_of
 from flatvq.data.selection import Content, ReadAhead, Selection, Texts
@@ -105,7 +106,7 @@ class Decoder:
         self, images: Selection, decode: Decode, pool: ThreadPoolExecutor
     ) -> dict[int, Rejected]:
         positions = range(len(images))
-        with upcoming(images, [images.rows]):
+        with _reading(images):
             rejections = pool.map(lambda position: self._rejection(images, position, decode), positions)
             return {
                 position: rejected
@@ -122,10 +123,13 @@ class Decoder:
         return None
 
 
-def upcoming(images: Selection, groups: Iterable[Array]) -> AbstractContextManager[None]:
-    """Read files ahead, if the source can (`ReadAhead.upcoming`)."""
-    content = images.content
-    return content.upcoming(groups) if isinstance(content, ReadAhead) else nullcontext()
+def _reading(images: Selection) -> AbstractContextManager[None]:
+    """Read files ahead that are opened in order, if the source can."""
+    content, rows = images.content, images.rows
+    if not isinstance(content, ReadAhead):
+        return nullcontext()
+    groups = groups_in_order(content.blocks(rows), np.arange(len(rows)))
+    return content.upcoming(rows[group] for group in groups)
 
 
 def _compact(pixels: Pixels) -> Pixels:
@@ -201,6 +205,7 @@ class StoredImages(LoadMethod):
         Args:
             groups: indices of images, each loaded once. Within a group, the order may be another.
         """
-        if self.decoded:
+        content, rows = self._images.content, self._images.rows
+        if self.decoded or not isinstance(content, ReadAhead):
             return nullcontext()
-        return upcoming(self._images, (self._images.rows[group] for group in groups))
+        return content.upcoming(rows[group] for group in groups)

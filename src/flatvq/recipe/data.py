@@ -73,4 +73,6 @@ class DataRecipe(Section):
         if self.configuration and self.source != "huggingface":
             value = self.configuration
             raise ValueError(f"configuration={value} needs source=huggingface, not {self.source},")
+        if self.image_suffix and self.source != "shards":
+            raise ValueError(f"image_suffix={self.image_suffix} needs source=shards, not {self.source},")
         return self
