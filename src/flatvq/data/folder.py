@@ -92,15 +92,21 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _source(folder: Path, conversion: Conversion, split: str) -> Source:
+    import pyarrow as pa
+
     listing = list_files(folder, split)
     cache = None
     if len(listing.paths) >= FEWEST_FILES:
         cache = SurveyCache(os.path.realpath(folder), conversion, FILE_TIMES)
     surveyed = _survey(folder, listing, conversion, split, cache)
+    file_statuses = (*listing.file_statuses, *surveyed.file_statuses)
+    if cache is not None:
+        del listing  # its memory, a hundred bytes for each file, goes back to the system
+        pa.default_memory_pool().release_unused()
     return Source(
         title=f"folder '{printable(str(folder))}'",
         images=selection(surveyed.manifest, _FolderFiles(folder, surveyed.manifest)),
-        file_statuses=(*listing.file_statuses, *surveyed.file_statuses),
+        file_statuses=file_statuses,
         remedies=surveyed.remedies,
     )
 
