@@ -18,17 +18,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from benchmarks.crashes.scenarios import write_images
-from flatvq.data import open_folder
 from flatvq.engines.attempts import _append
 from flatvq.recipe import StudyRecipe, load_recipe
 from flatvq.study import ClusterTrials, Plan, StudyData, StudyProgress, plan_study
@@ -38,7 +33,6 @@ from flatvq.versions import VERSION, commit
 
 RECORD = Path(__file__).parents[1] / "results" / "scale.json"
 _RUNNING = 64
-_FILES = 2000
 _ROUNDS = 8
 _COPIED = ("metrics.json", "status.json")
 _PROGRAMS = {
@@ -114,7 +108,6 @@ def measure(trials: int, place: Path) -> dict[str, float | int]:
         "status_rows": stub.rows,
         "status_seconds": round(stub.status_seconds, 2),
         "status_command_seconds": round(stub.command_seconds, 2),
-        **_survey(place / "many"),
     }
 
 
@@ -175,24 +168,6 @@ class _Stub:
         with _timed() as taken:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         self.command_seconds = taken[0]
-
-
-def _survey(folder: Path) -> dict[str, float | int]:
-    """Measure what `flatvq encode` does before the first image: read the headers and hashes of all files."""
-    folder.mkdir()
-    for number in range(_FILES):
-        pixels = np.full((16, 16, 3), [number % 256, number // 256, 0], np.uint8)
-        Image.fromarray(pixels).save(folder / f"n{number:08d}.png")
-    tracemalloc.start()
-    with _timed() as taken:
-        opened = open_folder(folder, 16, cache_mib=0)
-    size = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    return {
-        "surveyed_files": len(opened.images),
-        "survey_ms_per_file": round(1000 * taken[0] / _FILES, 3),
-        "survey_bytes_per_file": round(size / _FILES),
-    }
 
 
 def _recipe(place: Path, trials: int) -> StudyRecipe:

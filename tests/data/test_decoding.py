@@ -23,7 +23,7 @@ from tests.data.jpegs import HEIGHT, WIDTH, file_of, photograph
 from flatvq.data import TrainingCrops, crops, decoding, load_image, open_data, pillow
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import _reduce, _reducible, decode, decode_for_training
-from flatvq.data.manifest import digest_of
+from flatvq.data.survey import digest_of
 from flatvq.recipe import DataRecipe
 
 

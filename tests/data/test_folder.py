@@ -14,7 +14,9 @@ from PIL import Image
 
 from flatvq.data import DataSplit, ImageSet, TrainingCrops, load_image, open_data
 from flatvq.data.holdout import divide
-from flatvq.data.manifest import Entry
+from flatvq.data.manifest import Image as Surveyed
+from flatvq.data.manifest import manifest_of
+from flatvq.data.selection import selection
 from flatvq.data.subset import set_aside
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
@@ -73,25 +75,26 @@ def test_exact_copies_are_on_the_same_side(folder: Path) -> None:
 
 
 @given(
-    digests=st.lists(st.integers(0, 30).map(lambda n: f"{n * 8:02x}"), min_size=1, max_size=40),
+    numbers=st.lists(st.integers(0, 30).map(lambda n: n * 2**123), min_size=1, max_size=40),
     share=st.floats(0.01, 0.99),
 )
-def test_divide_leaves_neither_side_empty(digests: list[str], share: float) -> None:
-    entries = [Entry(str(n), Path().open, digest, 1, 1, ()) for n, digest in enumerate(digests)]
-    if len(set(digests)) < 2:
+def test_divide_leaves_neither_side_empty(numbers: list[int], share: float) -> None:
+    images = [Surveyed(f"{number:032x}", 1, 1, ()) for number in numbers]
+    entries = selection(manifest_of([str(n).encode() for n in range(len(images))], images, {}), None)
+    if len(set(numbers)) < 2:
         with pytest.raises(
             FlatvqError, match="here holds 1 distinct readable image; at least two are needed"
         ):
             divide(entries, share, "here")
         return
     sides = divide(entries, share, "here")
-    held, kept = ({entry.digest for entry in side} for side in (sides.validation, sides.training))
+    held, kept = ({numbers[row] for row in side.rows} for side in (sides.validation, sides.training))
     assert held
     assert kept
     assert not held & kept
-    assert sorted([*sides.validation, *sides.training], key=entries.index) == entries
-    below = {digest for digest in digests if int(digest, 16) / 256 < share}
-    if below and below != set(digests):
+    assert sorted([*sides.validation.rows, *sides.training.rows]) == list(range(len(numbers)))
+    below = {number for number in numbers if number / 2**128 < share}
+    if below and below != set(numbers):
         assert held == below
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from flatvq.data import folder as folders
-from flatvq.data import manifest, survey_cache
+from flatvq.data import survey, survey_cache
 from flatvq.data.folder import open_folder
 from flatvq.data.splits import OpenedFolder
 
@@ -43,13 +43,13 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def read_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that a survey reads."""
     names: list[str] = []
-    examine = manifest._examine
+    examine = survey.examine
 
-    def recorded(item: manifest.Item, *others: object) -> object:
+    def recorded(item: survey.Item, *others: object) -> object:
         names.append(item.name)
         return examine(item, *others)
 
-    monkeypatch.setattr(manifest, "_examine", recorded)
+    monkeypatch.setattr(survey, "examine", recorded)
     return names
 
 
@@ -135,9 +135,10 @@ def test_a_damaged_cache_is_ignored_and_replaced(
         cache.write_bytes(cache.read_bytes()[:-40])
     elif content == "other":
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        pq.write_table(pa.table({"name": ["0.bmp"], "size": ["large"]}), cache)
+        table = pa.table({"path": ["0.bmp"], "size": ["large"]})
+        with pa.ipc.new_file(cache, table.schema) as writer:
+            writer.write_table(table)
     else:
         cache.write_bytes(content)
     assert described(open_folder(pictures, 16)) == first

@@ -42,7 +42,7 @@ class Asked:
     """The options that say what is evaluated, and on which images."""
 
     tokenizer: str
-    data: Path | None
+    data: str | None
     crop: int | None
     full: bool
     resize: int | None
@@ -51,8 +51,8 @@ class Asked:
     weights: Path | None
     collection: bool
 
-    def folder(self) -> Path:
-        """Return the folder of images.
+    def folder(self) -> str:
+        """Return the folder or the shards of images.
 
         Raises:
             FlatvqError: if none is given.

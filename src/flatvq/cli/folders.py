@@ -8,12 +8,17 @@ from pathlib import Path
 from flatvq.errors import FlatvqError
 from flatvq.paths import expanded, name_fault
 
-__all__ = ["default_folder", "with_home", "with_tokenizer", "writable"]
+__all__ = ["default_folder", "images_with_home", "with_home", "with_tokenizer", "writable"]
 
 
 def with_home(path: Path | None) -> Path | None:
     """Replace a leading `~` in the path of an option; shells do not replace it in `--out=~/x`."""
     return path and expanded(path)
+
+
+def images_with_home(images: str | None) -> str | None:
+    """Replace a leading `~` in the path of images, which may be a URL."""
+    return images if images is None or "://" in images else str(expanded(images))
 
 
 def with_tokenizer(path: Path) -> Path:

@@ -21,7 +21,7 @@ from flatvq.codes.encoding import device_of
 from flatvq.codes.manifest import NAME, CodeManifest
 from flatvq.codes.row_groups import read_keys, read_row_group, row_groups_of
 from flatvq.codes.shards import Row
-from flatvq.data.manifest import decoding_threads
+from flatvq.data.survey import decoding_threads
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.fidelity import as_stored
 from flatvq.paths import clash

@@ -29,7 +29,8 @@ from flatvq.codes.arithmetic import float32_arithmetic, require_float32
 from flatvq.codes.manifest import CodeManifest, Shard, Unreadable, digest_of, shard_name
 from flatvq.codes.shards import Row, index_dtype, shard_bytes
 from flatvq.data import ImageSet, Region, UnreadableImageError
-from flatvq.data.manifest import decoding_threads
+from flatvq.data.in_order import reading_in_order
+from flatvq.data.survey import decoding_threads
 from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.batches import batches
@@ -115,7 +116,10 @@ class Encoder:
         """Yield the images of some shards in batches, decoded ahead by threads."""
         places = [index for number in shards for index in self.manifest.indices_of(number)]
         size = self.manifest.settings.batch_size
-        with ThreadPoolExecutor(decoding_threads(), thread_name_prefix="flatvq-images") as pool:
+        with (
+            reading_in_order(self.images, places),
+            ThreadPoolExecutor(decoding_threads(), thread_name_prefix="flatvq-images") as pool,
+        ):
             decoded = bounded_map(pool, self._pixels, places, 2 * size + 2 * decoding_threads())
             for number in shards:
                 chosen = islice(decoded, len(self.manifest.indices_of(number)))

@@ -25,7 +25,7 @@ from flatvq.codes.manifest import (
 from flatvq.codes.parts import Part
 from flatvq.codes.resuming import encode_all, encode_part
 from flatvq.codes.shards import ROW_GROUP_SIZE
-from flatvq.data import OpenedFolder, open_folder
+from flatvq.data import OpenedFolder, open_images
 from flatvq.errors import FlatvqError
 from flatvq.model.mode import eval_mode
 from flatvq.recipe import DataRecipe
@@ -59,12 +59,12 @@ def encode_images(
 
     Args:
         tokenizer: the tokenizer, on the device to compute on.
-        images: a folder of images with its sub-folders; or, with `dataset`, a Hugging Face dataset: a name on
-            the hub or a local folder.
+        images: a folder of images with its sub-folders; a pattern or URL of .tar or .parquet shards; or, with
+            `dataset`, a Hugging Face dataset: a name on the hub or a local folder.
         out: the folder for shards and manifest.json; created if it does not exist.
         dataset: whether `images` is a Hugging Face dataset.
         split: the split of the dataset.
-        image_column: the column of the dataset that holds the images.
+        image_column: the column of the dataset or of parquet shards that holds the images.
         resize: pixels of the shorter side after scaling, 0 for none; None for that of the tokenizer.
         crop: pixels of the side of the centre crop, 0 for whole images; None for `resize` if that is given,
             or else for that of the tokenizer.
@@ -110,7 +110,9 @@ def encode_images(
     if dataset:
         opened = _open_split(str(images), split, image_column, smallest, size.resize, white_level)
     else:
-        opened = open_folder(images, smallest, size.resize, white_level, cache_mib=0)
+        opened = open_images(
+            images, smallest, size.resize, white_level, cache_mib=0, image_column=image_column
+        )
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     started = _manifest(tokenizer, size, opened, settings)

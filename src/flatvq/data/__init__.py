@@ -1,4 +1,4 @@
-"""Images and crops from the bundled photographs, folders and Hugging Face datasets.
+"""Images and crops from the bundled photographs, folders, shards and Hugging Face datasets.
 
 `open_data` opens a source as a `DataSplit`: training images and held-out images, which have no content in
 common, and the status of every file that was not used or was used with changes. `TrainingCrops` cuts training
@@ -8,9 +8,10 @@ image.
 Axes: B batch, H W rows and columns.
 """
 
-from flatvq.data.crops import Batch, NamedCrop, TrainingCrops, evaluation_crops, evenly_spread
+from flatvq.data.crops import Batch, TrainingCrops
+from flatvq.data.evaluated import NamedCrop, evaluation_crops, evenly_spread, whole_images
 from flatvq.data.folder import open_folder
-from flatvq.data.sources import open_data
+from flatvq.data.sources import open_data, open_images
 from flatvq.data.splits import OpenedFolder
 from flatvq.data.stand_in import load_image
 from flatvq.data.types import DataSplit, FileStatus, ImageSet, Region, UnreadableImageError, fingerprint_of
@@ -31,4 +32,6 @@ __all__ = [
     "load_image",
     "open_data",
     "open_folder",
+    "open_images",
+    "whole_images",
 ]

@@ -1,7 +1,7 @@
-"""Batches of training crops as pure functions of (seed, step), and the crops that are evaluated.
+"""Batches of training crops as pure functions of (seed, step).
 
     step, position       -> draw = step x batch size + position -> (epoch, place)
-    (seed, epoch)        -> a permutation of the epoch's slots; its entry at `place` is a slot
+    (seed, epoch)        -> a permutation of the epoch's slots; its entry at `place` is a slot (shuffling.py)
     slot                 -> an image (which has as many slots as repeats)
     (seed, epoch, slot)  -> the region to cut, and whether to mirror it
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
@@ -20,16 +21,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatvq.data.manifest import decoding_threads
-from flatvq.data.stand_in import load_image, none_readable
-from flatvq.data.types import ImageSet, Pixels, Region, UnreadableImageError
+from flatvq.data.in_order import blocks_of
+from flatvq.data.shuffling import Order, shuffled
+from flatvq.data.stand_in import none_readable
+from flatvq.data.survey import decoding_threads
+from flatvq.data.types import ImageSet, InBlocks, Pixels, Region, UnreadableImageError
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Batch", "NamedCrop", "TrainingCrops", "evaluation_crops", "evenly_spread"]
+__all__ = ["Batch", "TrainingCrops"]
 
 # Two independent streams of random numbers: the order of an epoch, and its crops.
 _ORDER, _CROP = 0, 1
@@ -43,15 +46,6 @@ class Batch:
     """uint8 [B, 3, H, W], channels last."""
     names: tuple[str, ...]
     """The image that each crop was drawn from."""
-
-
-class NamedCrop(NamedTuple):
-    """A crop to evaluate; unpacks as (name, pixels)."""
-
-    name: str
-    """The image that it was cut from."""
-    pixels: Pixels
-    """uint8 [crop, crop, 3]."""
 
 
 class _Draw(NamedTuple):
@@ -79,7 +73,8 @@ class _PendingBatch(NamedTuple):
 class TrainingCrops:
     """Random crops of a set of images. A batch depends on the seed and the step alone.
 
-    Each epoch draws every image as often as its `repeats` say, in a new order. All randomness is
+    Each epoch draws every image as often as its `repeats` say, in a new order. If the set reads its files in
+    blocks, the order depends on the batch size too. All randomness is
     counter-based (numpy's Philox, keyed through SeedSequence), so a batch does not depend on the batches
     before it or on the process that cuts it.
 
@@ -120,8 +115,9 @@ class TrainingCrops:
         share = batch_size // world_size
         self._positions = range(rank * share, (rank + 1) * share)
         self._slots = np.repeat(np.arange(len(images)), images.repeats)
-        # Two, because a batch may contain the end of one epoch and the start of the next.
-        self._order = lru_cache(maxsize=2)(self._permutation)
+        self._blocks = blocks_of(images)
+        # A batch may contain the end of one epoch and the start of the next; files are read further ahead.
+        self._order = lru_cache(maxsize=4)(self._order_of)
 
     def batch(self, step: int) -> Batch:
         """Cut this process' share of one step's batch.
@@ -160,9 +156,20 @@ class TrainingCrops:
         """
         if ahead is None:
             ahead = not self._images.decoded
-        if not ahead:
-            yield from map(self.batch, range(start_step, stop_step))
-            return
+        with self._reading(start_step, stop_step):
+            if ahead:
+                yield from self._batches_ahead(start_step, stop_step)
+            else:
+                yield from map(self.batch, range(start_step, stop_step))
+
+    def _reading(self, start_step: int, stop_step: int) -> AbstractContextManager[None]:
+        """Read files ahead within the context, if the images are read in blocks."""
+        if self._blocks is None or not isinstance(self._images, InBlocks):
+            return nullcontext()
+        return self._images.upcoming(self._windows(start_step, stop_step))
+
+    def _batches_ahead(self, start_step: int, stop_step: int) -> Generator[Batch, None, None]:
+        """Iterate over batches that threads prepare ahead."""
         steps = iter(range(start_step, stop_step))
         workers = decoding_threads()
         # All threads share each batch, so that the first is ready soon and no thread idles at the end.
@@ -200,7 +207,7 @@ class TrainingCrops:
     def _draw(self, number: int) -> _Draw:
         """Return the draw of this number, counted over the whole training."""
         epoch, place = divmod(number, len(self._slots))
-        slot = int(self._order(epoch)[place])
+        slot = int(self._order(epoch).images[place])
         return self._draw_from(int(self._slots[slot]), (self._seed, _CROP, epoch, slot))
 
     def _draw_from(self, image: int, key: tuple[int, ...]) -> _Draw:
@@ -223,50 +230,25 @@ class TrainingCrops:
                 return pixels[:, ::-1] if draw.mirrored else pixels
         raise none_readable(self._images)
 
-    def _permutation(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        return _generator(self._seed, _ORDER, epoch).permutation(len(self._slots))
+    def _order_of(self, epoch: int) -> Order:
+        """Return the order of the slots in an epoch."""
+        random, count = _generator(self._seed, _ORDER, epoch), len(self._slots)
+        if self._blocks is None:
+            return Order(random.permutation(count), np.array([0, count]))
+        return shuffled(self._blocks.of(self._slots), random, epoch * count, self._batch_size)
 
-
-def evaluation_crops(images: ImageSet, crop: int, limit: int | None = None) -> Iterator[NamedCrop]:
-    """Cut the centre of every image, or of a limited number of images spread evenly over the set.
-
-    Args:
-        images: the images to cut from; none may be smaller than the crop.
-        crop: pixels of the side.
-        limit: maximum number of images; None for all.
-
-    Yields:
-        The name of each image and its centre, uint8 [crop, crop, 3], in the order of the set.
-
-    Raises:
-        FlatvqError: if no image can be read any more.
-
-    Example:
-        >>> from flatvq.data import open_data
-        >>> crops = evaluation_crops(open_data(DataRecipe()).validation, crop=64)
-        >>> next(crops).pixels.shape
-        (64, 64, 3)
-    """
-    for index in evenly_spread(len(images), limit):
-        pixels = load_image(images, index)
-        top, left = (pixels.shape[0] - crop) // 2, (pixels.shape[1] - crop) // 2
-        yield NamedCrop(images.names[index], Region(top, left, crop, crop).of(pixels).copy())
-
-
-def evenly_spread(total: int, limit: int | None) -> list[int]:
-    """Return at most `limit` integers that are spread evenly over `range(total)`.
-
-    Args:
-        total: end of the range.
-        limit: how many integers to return at most; None for all.
-
-    Example:
-        >>> evenly_spread(10, 4), evenly_spread(2, 4), evenly_spread(3, None)
-        ([0, 2, 5, 7], [0, 1], [0, 1, 2])
-    """
-    if limit is None or limit >= total:
-        return list(range(total))
-    return [number * total // limit for number in range(limit)]
+    def _windows(self, start_step: int, stop_step: int) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:
+        """Yield the images that this process loads in some steps, for each window."""
+        number, stop = start_step * self._batch_size, stop_step * self._batch_size
+        while number < stop:
+            epoch, place = divmod(number, len(self._slots))
+            order = self._order(epoch)
+            end = int(order.windows[np.searchsorted(order.windows, place, side="right")])
+            numbers = np.arange(number, min(number + end - place, stop))
+            positions = numbers % self._batch_size
+            own = (self._positions.start <= positions) & (positions < self._positions.stop)
+            yield self._slots[order.images[place : place + len(numbers)][own]]
+            number += end - place
 
 
 def _divide(total: int, parts: int) -> list[range]:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
 
 from flatvq.data.conversion import Conversion
-from flatvq.data.manifest import survey
+from flatvq.data.manifest import Array, Manifest, joined, manifest_of
 from flatvq.data.reasons import printable
+from flatvq.data.selection import selection
 from flatvq.data.splits import EVALUATED, OpenedFolder, Source, hold_out, keep_apart, open_all
-from flatvq.data.survey_cache import FEWEST_FILES, SurveyCache
+from flatvq.data.survey import Item, Survey, survey
+from flatvq.data.survey_cache import FEWEST_FILES, SurveyCache, settled_before
 from flatvq.data.types import DataSplit
-from flatvq.data.walk import existing_folder, list_files
+from flatvq.data.walk import FILE_TIMES, Listing, claims_an_image, existing_folder, list_files
 from flatvq.recipe import DataRecipe
 
 __all__ = ["open_folder", "split_folder"]
@@ -69,9 +76,77 @@ def split_folder(recipe: DataRecipe) -> DataSplit:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _FolderFiles:
+    """The files of a manifest whose paths are relative to a folder."""
+
+    folder: Path
+    manifest: Manifest
+
+    def open(self, row: int, /) -> BinaryIO:
+        return _open(self.folder / os.fsdecode(self.manifest.paths[row].as_py()))
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
 def _source(folder: Path, conversion: Conversion, split: str) -> Source:
+    import pyarrow as pa
+
     listing = list_files(folder, split)
-    cache = SurveyCache(folder, conversion) if len(listing.items) >= FEWEST_FILES else None
-    surveyed = survey(listing.items, conversion, split, cache)
-    title = f"folder '{printable(str(folder))}'"
-    return Source(title, replace(surveyed, file_statuses=(*listing.file_statuses, *surveyed.file_statuses)))
+    cache = None
+    if len(listing.paths) >= FEWEST_FILES:
+        cache = SurveyCache(os.path.realpath(folder), conversion, FILE_TIMES)
+    surveyed = _survey(folder, listing, conversion, split, cache)
+    file_statuses = (*listing.file_statuses, *surveyed.file_statuses)
+    if cache is not None:
+        del listing  # its memory, a hundred bytes for each file, goes back to the system
+        pa.default_memory_pool().release_unused()
+    return Source(
+        title=f"folder '{printable(str(folder))}'",
+        images=selection(surveyed.manifest, _FolderFiles(folder, surveyed.manifest)),
+        file_statuses=file_statuses,
+        remedies=surveyed.remedies,
+    )
+
+
+def _survey(
+    folder: Path, listing: Listing, conversion: Conversion, split: str, cache: SurveyCache | None
+) -> Survey:
+    """Survey the files of a folder that are new or have changed since the last survey, and join both."""
+    last = cache.get() if cache is not None else None
+    known = last[0] if last else manifest_of([], [], {name: np.empty(0, np.int64) for name in FILE_TIMES})
+    rows = _known_rows(listing, known)
+    unknown = np.flatnonzero(rows < 0)
+    paths = map(listing.path, unknown.tolist())
+    items = (Item(path, partial(_open, folder / path), claims_an_image(path)) for path in paths)
+    surveyed = survey(items, conversion, split)
+    kept = rows[rows >= 0]
+    if len(kept) != len(known) or (kept[1:] < kept[:-1]).any():
+        known = known.at(kept)
+    if not len(surveyed.manifest):
+        return replace(surveyed, manifest=known)
+    files = unknown[surveyed.manifest.places["file"]]
+    times = {name: listing.times[name][files] for name in FILE_TIMES}
+    order = np.argsort(np.concatenate([np.flatnonzero(rows >= 0), files]), kind="stable")
+    manifest = joined([known, replace(surveyed.manifest, places=times)]).at(order)
+    if cache is not None:
+        cache.put(manifest.at(np.flatnonzero(manifest.places["ctime_ns"] < settled_before(cache.started))))
+    return replace(surveyed, manifest=manifest)
+
+
+def _known_rows(listing: Listing, known: Manifest) -> Array:
+    """Return the row of each file in a manifest, int64 [N]; -1 for a file that is new or has changed."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if listing.paths.equals(known.paths):
+        rows = np.arange(len(known))
+    else:
+        places = pc.index_in(listing.paths, value_set=known.paths)
+        rows = places.fill_null(-1).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    is_known = rows >= 0
+    for name in FILE_TIMES:
+        is_known[is_known] = known.places[name][rows[is_known]] == listing.times[name][is_known]
+    return np.where(is_known, rows, -1)

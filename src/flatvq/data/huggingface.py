@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from flatvq.data.conversion import Conversion
 from flatvq.data.holdout import is_held_out
 from flatvq.data.loading import OpenedDataset, open_dataset, quiet
-from flatvq.data.manifest import Item, digest_of, survey
+from flatvq.data.manifest import Array
 from flatvq.data.reasons import reason_of
+from flatvq.data.selection import selection
 from flatvq.data.splits import EVALUATED, OpenedFolder, Source, hold_out, keep_apart, open_all
+from flatvq.data.survey import Item, digest_of, survey
 from flatvq.data.types import DataSplit
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
@@ -82,12 +85,24 @@ def _source(dataset: OpenedDataset, recipe: DataRecipe, split: str, side: str) -
     rows = _image_rows(dataset.splits[split].with_format(None), recipe.image_column, title)
     if recipe.streaming:
         items = _streamed(rows, dataset.folder, recipe, split, side)
+        item_of: Callable[[int], Item] = items.__getitem__
+        count = len(items)
     else:
-        items = [
-            Item(f"{split}/{row}", partial(_open_row, rows, row, dataset.folder), claimed=True)
-            for row in range(len(rows))
-        ]
-    return Source(title, survey(items, Conversion.of(recipe), side))
+        item_of, count = partial(_stored, rows, dataset.folder, split), len(rows)
+    surveyed = survey(map(item_of, range(count)), Conversion.of(recipe), side)
+    images = selection(surveyed.manifest, _Files(item_of, surveyed.manifest.places["file"]))
+    return Source(title, images, surveyed.file_statuses, surveyed.remedies)
+
+
+@dataclass(frozen=True, eq=False)
+class _Files:
+    """The files of a manifest, by their numbers."""
+
+    item_of: Callable[[int], Item]
+    numbers: Array
+
+    def open(self, row: int, /) -> BinaryIO:
+        return self.item_of(int(self.numbers[row])).open()
 
 
 def _image_rows(rows: Any, column: str, title: str) -> Any:
@@ -130,7 +145,7 @@ def _streamed(rows: Any, folder: Path, recipe: DataRecipe, split: str, side: str
                 limit = f"data.cache_mib {recipe.cache_mib}"
                 raise FlatvqError(
                     f"split {split!r} streams more than {limit} holds: {number} images",
-                    "set data.limit lower, raise data.cache_mib, or set data.streaming to false",
+                    "set data.limit lower, or set data.streaming to false, or use data.source shards",
                 )
             items.append(Item(name, partial(BytesIO, encoded), claimed=True))
             training_images += is_for_training(encoded)
@@ -153,6 +168,10 @@ def _rows_of(rows: Any, split: str) -> Generator[Any, None, None]:
     except Exception as error:
         what = f"the stream of split {split!r} broke ({reason_of(error)})"
         raise FlatvqError(what, "check its files") from None
+
+
+def _stored(rows: Any, folder: Path, split: str, row: int) -> Item:
+    return Item(f"{split}/{row}", partial(_open_row, rows, row, folder), claimed=True)
 
 
 def _open_row(rows: Any, row: int, folder: Path) -> BytesIO:

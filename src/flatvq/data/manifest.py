@@ -1,57 +1,40 @@
-"""Survey the files of a source: which are images, which are not, and the size and content hash of each image.
+"""The images of a source as columns: one row for each image, in the order of the source.
 
-A source lists `Item`s. A survey turns each item that contains an image into an `Entry`, and gives the others
-a status.
+A million images take about 100 MB, in memory that other processes share if the manifest was read from a file:
+the columns are then mapped, not copied. Python objects are made for single rows only, when they are needed.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import json
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
-from typing import BinaryIO, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from flatvq.data.conversion import Conversion, NotAnImageError, Rejected
-from flatvq.data.header import read_header
-from flatvq.data.reasons import reason_of
-from flatvq.data.survey_cache import FileTimes, SurveyCache, Surveyed
-from flatvq.data.types import FileStatus
-from flatvq.processes import cores
+import numpy as np
 
-__all__ = ["Entry", "Item", "Survey", "decoding_threads", "digest_of", "survey"]
+from flatvq.data.reasons import printable
+from flatvq.files import write_bytes
 
-_CHUNK = 256 * 1024
-# Files that are read ahead of the one whose result is taken next.
-_WINDOW = 256
+if TYPE_CHECKING:
+    import pyarrow as pa
 
+__all__ = ["Array", "Image", "Manifest", "joined", "manifest_of", "read_manifest"]
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A file that may contain an image."""
+Array: TypeAlias = "np.ndarray[Any, Any]"
 
-    name: str
-    """Printable, unique within the source."""
-    open: Callable[[], BinaryIO]
-    """Opens the file for reading bytes; the stream is seekable."""
-    claimed: bool
-    """Whether the name or place promises an image. Such a file without one is `unreadable`, not `skipped`."""
-    times: FileTimes | None = None
-    """Size and times of the file, by which a cache recognizes it; None if it has none."""
+_DIGEST_BYTES = 16
+_SIZES = ("height", "width", "notes")
+_METADATA = b"flatvq"
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Entry:
-    """A file that contains an image, as described by its header."""
+class Image(NamedTuple):
+    """What a survey learned about an image."""
 
-    name: str
-    """Printable, unique within the source."""
-    open: Callable[[], BinaryIO]
-    """Opens the file for reading bytes."""
     digest: str
-    """Hash of the file's content."""
+    """Hash of the file's content, 32 hexadecimal digits."""
     height: int
     """Rows of the upright image after scaling."""
     width: int
@@ -59,143 +42,189 @@ class Entry:
     notes: tuple[str, ...]
     """The conversions that the image needs, in words."""
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the decoded and scaled image."""
-        return 3 * self.height * self.width
 
-    def converted(self, split: str) -> FileStatus:
-        """Return the status of an image that is used with conversions."""
-        return FileStatus(self.name, split, "converted", "; ".join(self.notes))
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """Columns of N rows."""
+
+    paths: pa.LargeBinaryArray
+    """Name of each image as the file system or archive has it, unique within the source."""
+    digests: Array
+    """bytes of length 16 [N], which numpy compares and sorts as hexadecimal digits would be."""
+    heights: Array
+    """int32 [N], rows after scaling."""
+    widths: Array
+    """int32 [N], columns after scaling."""
+    notes: Array
+    """int32 [N], an index of `kinds`."""
+    kinds: tuple[tuple[str, ...], ...]
+    """The different notes."""
+    places: Mapping[str, Array]
+    """int64 [N] by name: where a file is, and what identifies its state."""
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def name(self, row: int) -> str:
+        """Return the printable name of an image."""
+        return printable(os.fsdecode(self.paths[row].as_py()))
+
+    def digest(self, row: int) -> str:
+        """Return the hash of an image's content, 32 hexadecimal digits."""
+        return bytes(self.digests[row]).ljust(_DIGEST_BYTES, b"\0").hex()
+
+    def size(self, row: int) -> tuple[int, int]:
+        """Return the height and width of an image after scaling."""
+        return int(self.heights[row]), int(self.widths[row])
+
+    def notes_of(self, row: int) -> tuple[str, ...]:
+        """Return the conversions that an image needs."""
+        return self.kinds[self.notes[row]]
+
+    def nbytes(self, rows: Array) -> Array:
+        """Return the bytes of decoded and scaled images, int64."""
+        return 3 * self.heights[rows].astype(np.int64) * self.widths[rows]
+
+    def at(self, rows: Array) -> Manifest:
+        """Return the manifest of some rows, in the order of `rows`."""
+        import pyarrow as pa
+
+        return Manifest(
+            self.paths.take(pa.array(rows)),
+            self.digests[rows],
+            self.heights[rows],
+            self.widths[rows],
+            self.notes[rows],
+            self.kinds,
+            {name: column[rows] for name, column in self.places.items()},
+        )
+
+    def part(self, start: int, stop: int) -> Manifest:
+        """Return a view of consecutive rows."""
+        rows = slice(start, stop)
+        return Manifest(
+            self.paths[rows],
+            self.digests[rows],
+            self.heights[rows],
+            self.widths[rows],
+            self.notes[rows],
+            self.kinds,
+            {name: column[rows] for name, column in self.places.items()},
+        )
+
+    def write(self, path: Path, about: object = None) -> None:
+        """Write the manifest to a file, from which `read_manifest` maps it.
+
+        Args:
+            path: the file.
+            about: what belongs to it, as a value that JSON can represent.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        import pyarrow as pa
+
+        digests = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(_DIGEST_BYTES), len(self), [None, pa.py_buffer(np.ascontiguousarray(self.digests))]
+        )
+        sizes = (self.heights, self.widths, self.notes)
+        batch = pa.RecordBatch.from_arrays(
+            [self.paths, digests, *map(pa.array, sizes), *map(pa.array, self.places.values())],
+            schema=_schema(self.places).with_metadata({_METADATA: json.dumps([self.kinds, about])}),
+        )
+        content = pa.BufferOutputStream()
+        with pa.ipc.new_file(content, batch.schema) as writer:
+            writer.write_batch(batch)
+        write_bytes(path, memoryview(content.getvalue()))
 
 
-_Pending: TypeAlias = "tuple[Item, Surveyed | Future[Surveyed | Rejected]]"
-
-
-@dataclass(frozen=True)
-class Survey:
-    """The content of a source."""
-
-    entries: tuple[Entry, ...]
-    """Its images, in the source's order."""
-    file_statuses: tuple[FileStatus, ...]
-    """The files that are not usable; files that are not images are grouped by suffix."""
-    remedies: Mapping[str, str]
-    """What to do about unusable images, by name, if the remedy is not to repair the file."""
-
-
-def survey(
-    items: Iterable[Item], conversion: Conversion, split: str, cache: SurveyCache | None = None
-) -> Survey:
-    """Read the header of every file and hash the content of every image, in several threads.
+def manifest_of(paths: Sequence[bytes], images: Sequence[Image], places: Mapping[str, Array]) -> Manifest:
+    """Make the manifest of images.
 
     Args:
-        items: the files.
-        conversion: the size and white level to convert images to.
-        split: the name of the set in file statuses.
-        cache: the results of earlier surveys; files that have not changed since are not read. It is updated.
-
-    Returns:
-        The images, and the status of all other files.
-    """
-    entries: list[Entry] = []
-    file_statuses: list[FileStatus] = []
-    remedies: dict[str, str] = {}
-    other_files: Counter[str] = Counter()
-    images: list[tuple[str, FileTimes, Surveyed]] = []
-    changed = False
-    with ThreadPoolExecutor(decoding_threads()) as pool:
-        known = ((item, _cached(item, cache)) for item in items)
-        pending = ((item, hit or pool.submit(_examine, item, conversion)) for item, hit in known)
-        for item, hit_or_future in _in_order(pending):
-            result = hit_or_future.result() if isinstance(hit_or_future, Future) else hit_or_future
-            if isinstance(result, Surveyed):
-                entries.append(Entry(item.name, item.open, *result))
-                if item.times is not None:
-                    images.append((item.name, item.times, result))
-                changed |= isinstance(hit_or_future, Future)
-            elif isinstance(result, NotAnImageError) and not item.claimed:
-                other_files[PurePath(item.name).suffix] += 1
-            else:
-                file_statuses.append(_status_of(item, result, split))
-                if result.remedy:
-                    remedies[item.name] = result.remedy
-    if cache is not None and changed:
-        cache.put(images)
-    return Survey(tuple(entries), (*file_statuses, *_grouped(other_files, split)), remedies)
-
-
-def digest_of(stream: BinaryIO) -> str:
-    """Hash the whole content of a file.
-
-    Two files with the same digest are exact copies. Of the hashes in `hashlib`, SHA-256 is the fastest on
-    processors with instructions for it (1.5 GB/s in one thread; blake2b: 0.8 GB/s).
-
-    Args:
-        stream: the file's bytes, seekable.
-
-    Returns:
-        32 hexadecimal digits.
+        paths: the name of each image.
+        images: what is known of each.
+        places: the other columns, int64 [N].
 
     Example:
-        >>> from io import BytesIO
-        >>> digest_of(BytesIO(b"same")) == digest_of(BytesIO(b"same")) != digest_of(BytesIO(b"else"))
-        True
+        >>> images = [Image("a0" * 16, 4, 6, ()), Image("00" * 16, 2, 2, ())]
+        >>> two = manifest_of([b"a.png", b"b.png"], images, {})
+        >>> two.name(1), two.digest(1), two.size(0), two.nbytes(np.array([0, 1])).tolist()
+        ('b.png', '00000000000000000000000000000000', (4, 6), [72, 12])
     """
-    stream.seek(0)
-    content = hashlib.sha256()
-    while chunk := stream.read(_CHUNK):
-        content.update(chunk)
-    return content.hexdigest()[:32]
+    import pyarrow as pa
+
+    kinds = {notes: number for number, notes in enumerate(dict.fromkeys(image.notes for image in images))}
+    return Manifest(
+        pa.array(paths, pa.large_binary()),
+        np.array([bytes.fromhex(image.digest) for image in images], f"S{_DIGEST_BYTES}"),
+        np.array([image.height for image in images], np.int32),
+        np.array([image.width for image in images], np.int32),
+        np.array([kinds[image.notes] for image in images], np.int32),
+        tuple(kinds),
+        places,
+    )
 
 
-def decoding_threads() -> int:
-    """Return how many threads read and decode files: one for each core of this process, up to 8.
+def joined(manifests: Sequence[Manifest]) -> Manifest:
+    """Return one manifest of the rows of several, at least one, which have the same places."""
+    import pyarrow as pa
 
-    About a tenth of the work on a file is Python code, which one thread at a time can run.
-    """
-    return min(8, cores())
-
-
-def _cached(item: Item, cache: SurveyCache | None) -> Surveyed | None:
-    return None if cache is None or item.times is None else cache.get(item.name, item.times)
-
-
-def _in_order(pending: Iterable[_Pending]) -> Iterator[_Pending]:
-    """Take results in order, while a bounded number of files is being read."""
-    window: deque[_Pending] = deque()
-    for one in pending:
-        window.append(one)
-        if len(window) > _WINDOW:
-            yield window.popleft()
-    yield from window
-
-
-def _examine(item: Item, conversion: Conversion) -> Surveyed | Rejected:
-    """Read the header of a file and hash its content."""
-    try:
-        with item.open() as stream:
-            if not stream.read(1):
-                raise NotAnImageError("empty file")
-            stream.seek(0)
-            header = read_header(stream, conversion)
-            digest = digest_of(stream)
-    except Rejected as rejected:
-        return rejected
-    except Exception as error:  # the user's disk, archive or dataset library may raise anything
-        return Rejected(f"cannot be opened ({reason_of(error, item.name)})")
-    return Surveyed(digest, header.height, header.width, header.notes)
-
-
-def _status_of(item: Item, rejected: Rejected, split: str) -> FileStatus:
-    return FileStatus(item.name, split, "skipped" if rejected.skipped else "unreadable", rejected.reason)
-
-
-def _grouped(other_files: Counter[str], split: str) -> Sequence[FileStatus]:
-    """Return one status per suffix for files that are not images, such as a label file per image."""
-    return [
-        FileStatus(
-            f"{'*' + suffix if suffix else 'no suffix'} ({count} files)", split, "skipped", "not images"
-        )
-        for suffix, count in sorted(other_files.items())
+    kinds = tuple(dict.fromkeys(notes for manifest in manifests for notes in manifest.kinds))
+    numbers = [
+        np.array([kinds.index(notes) for notes in manifest.kinds], np.int32)[manifest.notes]
+        for manifest in manifests
     ]
+    return Manifest(
+        pa.concat_arrays([manifest.paths for manifest in manifests]),
+        np.concatenate([manifest.digests for manifest in manifests]),
+        np.concatenate([manifest.heights for manifest in manifests]),
+        np.concatenate([manifest.widths for manifest in manifests]),
+        np.concatenate(numbers),
+        kinds,
+        {name: np.concatenate([m.places[name] for m in manifests]) for name in manifests[0].places},
+    )
+
+
+def read_manifest(path: Path, places: Sequence[str]) -> tuple[Manifest, Any] | None:
+    """Map the manifest in a file.
+
+    Args:
+        path: the file.
+        places: the names of the other columns.
+
+    Returns:
+        The manifest, and what was written with it; None if the file is missing, damaged or another kind.
+    """
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as file:
+            batch = pa.ipc.open_file(file).get_batch(0)
+        batch.validate(full=True)
+        kinds, about = json.loads(batch.schema.metadata[_METADATA])
+        kinds = tuple(map(tuple, kinds))
+        if not batch.schema.equals(_schema(places)):
+            return None
+        columns = {name: batch.column(name) for name in batch.schema.names}
+        digests = np.frombuffer(columns["digest"].buffers()[1], f"S{_DIGEST_BYTES}", len(batch))
+        heights, widths, notes = (columns[name].to_numpy() for name in _SIZES)
+        if len(notes) and not 0 <= notes.min() <= notes.max() < len(kinds):
+            return None
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError):
+        return None
+    others = {name: columns[name].to_numpy() for name in places}
+    return Manifest(columns["path"], digests, heights, widths, notes, kinds, others), about
+
+
+def _schema(places: Sequence[str] | Mapping[str, Array]) -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("path", pa.large_binary()),
+            ("digest", pa.binary(_DIGEST_BYTES)),
+            *((name, pa.int32()) for name in _SIZES),
+            *((name, pa.int64()) for name in places),
+        ]
+    )

@@ -3,12 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from flatvq.data.folder import open_folder
+from flatvq.data.shard import are_shards
+from flatvq.data.shards import open_shards
+from flatvq.data.splits import OpenedFolder
 from flatvq.data.subset import set_aside
 from flatvq.data.types import DataSplit
 from flatvq.recipe import SOURCES, DataRecipe
 
-__all__ = ["open_data"]
+__all__ = ["open_data", "open_images"]
+
+
+def open_images(
+    path: str | Path,
+    crop: int,
+    resize: int = 0,
+    white_level: int = 0,
+    cache_mib: int | None = None,
+    image_column: str = "image",
+    image_suffix: str = "",
+) -> OpenedFolder:
+    """Open a folder of images, or shards, to evaluate all of its images.
+
+    Args:
+        path: the folder; or shards: a pattern or URL that ends in .tar or .parquet, or any other URL.
+        crop: pixels of the side of a crop; smaller images are enlarged to it.
+        resize: pixels of the shorter side after scaling; 0 keeps the size of each image.
+        white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
+        cache_mib: memory in MiB for decoded images; None for the default of recipes, 0 to decode an image
+            each time it is loaded.
+        image_column: the column of images in parquet shards.
+        image_suffix: the suffix of images in tar shards; empty for all images.
+
+    Returns:
+        The images, and the status of the other files.
+
+    Raises:
+        FlatvqError: if there is no such folder or shard, it contains no readable image, or too many are
+            unreadable.
+
+    Example:
+        >>> open_images("nowhere/*.tar", crop=64)
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: no .tar or .parquet shard at 'nowhere/*.tar': check the path
+    """
+    if not are_shards(str(path)):
+        return open_folder(path, crop, resize, white_level, cache_mib)
+    recipe = DataRecipe(source="shards", path=str(path), image_column=image_column, image_suffix=image_suffix)
+    # A recipe has no crops below 16 pixels; here the crop is the smallest size alone.
+    changes = {"crop": crop, "resize": resize, "white_level": white_level}
+    if cache_mib is not None:
+        changes["cache_mib"] = cache_mib
+    return open_shards(recipe.model_copy(update=changes))
 
 
 def open_data(recipe: DataRecipe) -> DataSplit:

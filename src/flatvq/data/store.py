@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 
 import numpy as np
@@ -11,9 +12,13 @@ import numpy as np
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import Decode, cut
 from flatvq.data.deprecated import LoadMethod
-from flatvq.data.manifest import Entry, decoding_threads
+from flatvq.data.in_order import groups_in_order
+from flatvq.data.manifest import Array
 from flatvq.data.reasons import reason_of
-from flatvq.data.types import FileStatus, Pixels, Region, UnreadableImageError, fingerprint_of
+from flatvq.data.selection import Content, ReadAhead, Selection, Texts
+from flatvq.data.survey import decoding_threads
+from flatvq.data.types import Blocks, FileStatus, Pixels, Region, UnreadableImageError
+from flatvq.errors import FlatvqError
 
 __all__ = ["Decoder", "StoredImages"]
 
@@ -35,67 +40,96 @@ class Decoder:
         self._conversion = conversion
         self._free_bytes = cache_mib * _MIB
         # The key includes the decode function: both splits share the cache, but decode differently.
-        self._cache: dict[tuple[Entry, Decode], Pixels] = {}
+        self._cache: dict[tuple[Content, int, Decode], Pixels] = {}
+        # Images that are read in blocks are all cached or none: a cached image need not be read ahead.
+        self._uncached: set[Content] = set()
         self._lock = Lock()
 
-    def pixels(self, entry: Entry, decode: Decode, region: Region | None = None) -> Pixels:
+    def pixels(
+        self, images: Selection, position: int, decode: Decode, region: Region | None = None
+    ) -> Pixels:
         """Return an image or a region of it: uint8 [H, W, 3], read-only.
 
         An image that fits the cache is decoded as a whole and cached.
 
         Args:
-            entry: the file of the image.
+            images: images of one source.
+            position: the image.
             decode: how to decode it.
             region: the region to return, after scaling; None for the whole image.
 
         Raises:
             Rejected: if it cannot be decoded.
         """
-        cached = self._cache.get((entry, decode))
+        row = int(images.rows[position])
+        key = (images.content, row, decode)
+        cached = self._cache.get(key)
         if cached is not None:
             return cut(cached, region)
-        fits = entry.nbytes <= self._free_bytes
+        nbytes = images.manifest.nbytes(images.rows[position : position + 1])[0]
+        fits = nbytes <= self._free_bytes and images.content not in self._uncached
         try:
-            with entry.open() as stream:
+            with images.content.open(row) as stream:
                 pixels = decode(stream, self._conversion, None if fits else region)
-        except Rejected:
+        except (Rejected, FlatvqError):  # the latter if a shard has vanished
             raise
         except Exception as error:  # the user's disk, archive or dataset library may raise anything
-            raise Rejected(f"cannot be opened ({reason_of(error, entry.name)})") from None
+            raise Rejected(f"cannot be opened ({reason_of(error, images.name(position))})") from None
         if not fits:
             return pixels
         with self._lock:
-            if (entry, decode) not in self._cache and pixels.nbytes <= self._free_bytes:
+            if key not in self._cache and pixels.nbytes <= self._free_bytes:
                 self._free_bytes -= pixels.nbytes
-                self._cache[entry, decode] = _compact(pixels)
+                self._cache[key] = _compact(pixels)
         return cut(pixels, region)
 
-    def holds(self, entries: Iterable[Entry], decode: Decode) -> bool:
-        """Return whether all of these images are cached, decoded in this way."""
-        return all((entry, decode) in self._cache for entry in entries)
+    def holds(self, images: Selection, position: int, decode: Decode) -> bool:
+        """Return whether an image is cached, decoded in this way."""
+        return (images.content, int(images.rows[position]), decode) in self._cache
 
-    def decode_all(self, images: Mapping[Entry, Decode]) -> dict[Entry, Rejected]:
+    def decode_all(self, parts: Sequence[tuple[Selection, Decode]]) -> list[dict[int, Rejected]]:
         """Decode all of these images now if they fit the cache together; otherwise do nothing.
 
         Args:
-            images: the images, and how to decode each.
+            parts: images, and how to decode them.
 
         Returns:
-            The images that cannot be decoded, and why.
+            For each part, the positions of the images that cannot be decoded, and why.
         """
-        if sum(entry.nbytes for entry in images) > self._free_bytes:
-            return {}
+        if sum(images.manifest.nbytes(images.rows).sum() for images, _ in parts) > self._free_bytes:
+            self._uncached |= {images.content for images, _ in parts if isinstance(images.content, ReadAhead)}
+            return [{} for _ in parts]
         with ThreadPoolExecutor(decoding_threads()) as pool:
-            rejections = pool.map(self._rejection, images.keys(), images.values())
-            return {entry: rejected for entry, rejected in zip(images, rejections, strict=True) if rejected}
+            return [self._decode_part(images, decode, pool) for images, decode in parts]
 
-    def _rejection(self, entry: Entry, decode: Decode) -> Rejected | None:
+    def _decode_part(
+        self, images: Selection, decode: Decode, pool: ThreadPoolExecutor
+    ) -> dict[int, Rejected]:
+        positions = range(len(images))
+        with _reading(images):
+            rejections = pool.map(lambda position: self._rejection(images, position, decode), positions)
+            return {
+                position: rejected
+                for position, rejected in zip(positions, rejections, strict=True)
+                if rejected
+            }
+
+    def _rejection(self, images: Selection, position: int, decode: Decode) -> Rejected | None:
         """Decode an image into the cache; return why it cannot be decoded, or None."""
         try:
-            self.pixels(entry, decode)
+            self.pixels(images, position, decode)
         except Rejected as rejected:
             return rejected
         return None
+
+
+def _reading(images: Selection) -> AbstractContextManager[None]:
+    """Read files ahead that are opened in order, if the source can."""
+    content, rows = images.content, images.rows
+    if not isinstance(content, ReadAhead):
+        return nullcontext()
+    groups = groups_in_order(content.blocks(rows), np.arange(len(rows)))
+    return content.upcoming(rows[group] for group in groups)
 
 
 def _compact(pixels: Pixels) -> Pixels:
@@ -112,22 +146,22 @@ class StoredImages(LoadMethod):
     raises, and `late_file_statuses` lists the file.
 
     Args:
-        entries: the images, at least one.
+        images: the images, at least one.
         decoder: decodes and caches them. Several sets may share one decoder and its cache.
         decode: how to decode them.
         split: the name of the set in file statuses.
     """
 
-    def __init__(self, entries: Sequence[Entry], decoder: Decoder, decode: Decode, split: str) -> None:
-        self._entries = tuple(entries)
+    def __init__(self, images: Selection, decoder: Decoder, decode: Decode, split: str) -> None:
+        self._images = images
         self._decoder = decoder
         self._decode = decode
         self._split = split
-        self._late: dict[Entry, FileStatus] = {}
-        self.names = tuple(entry.name for entry in self._entries)
-        self.repeats = (1,) * len(self._entries)
-        self.digests = tuple(entry.digest for entry in self._entries)
-        self.fingerprint = fingerprint_of(self.digests, self.repeats)
+        self._late: dict[int, FileStatus] = {}
+        self.names = Texts(len(images), images.name)
+        self.repeats = (1,) * len(images)
+        self.digests = Texts(len(images), lambda position: images.manifest.digest(images.rows[position]))
+        self.fingerprint = images.fingerprint
 
     @property
     def late_file_statuses(self) -> tuple[FileStatus, ...]:
@@ -137,14 +171,15 @@ class StoredImages(LoadMethod):
     @property
     def decoded(self) -> bool:
         """Whether all images are in memory by now."""
-        return self._decoder.holds(self._entries, self._decode)
+        positions = range(len(self._images))
+        return all(self._decoder.holds(self._images, position, self._decode) for position in positions)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._images)
 
     def size_of(self, index: int) -> tuple[int, int]:
         """Return the height and width of an image after scaling."""
-        return self._entries[index].height, self._entries[index].width
+        return self._images.manifest.size(self._images.rows[index])
 
     def load_region(self, index: int, region: Region) -> Pixels:
         """Load a region of an image, uint8 [H, W, 3], read-only.
@@ -152,9 +187,25 @@ class StoredImages(LoadMethod):
         Raises:
             UnreadableImageError: if the file cannot be decoded any more.
         """
-        entry = self._entries[index]
         try:
-            return self._decoder.pixels(entry, self._decode, region)
+            return self._decoder.pixels(self._images, index, self._decode, region)
         except Rejected as rejected:
-            self._late[entry] = FileStatus(entry.name, self._split, "unreadable", rejected.reason)
-            raise UnreadableImageError(f"'{entry.name}': {rejected.reason}") from None
+            name = self.names[index]
+            self._late[index] = FileStatus(name, self._split, "unreadable", rejected.reason)
+            raise UnreadableImageError(f"'{name}': {rejected.reason}") from None
+
+    def blocks(self) -> Blocks | None:
+        """Return the blocks in which files are read; None if each is read on its own."""
+        content = self._images.content
+        return content.blocks(self._images.rows) if isinstance(content, ReadAhead) else None
+
+    def upcoming(self, groups: Iterable[Array]) -> AbstractContextManager[None]:
+        """Read files ahead within the context, in the order in which images will be loaded.
+
+        Args:
+            groups: indices of images, each loaded once. Within a group, the order may be another.
+        """
+        content, rows = self._images.content, self._images.rows
+        if self.decoded or not isinstance(content, ReadAhead):
+            return nullcontext()
+        return content.upcoming(rows[group] for group in groups)

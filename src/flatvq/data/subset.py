@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
-from flatvq.data.crops import evenly_spread
-from flatvq.data.types import FileStatus, ImageSet, Pixels, Region, fingerprint_of
+import numpy as np
+
+from flatvq.data.evaluated import evenly_spread
+from flatvq.data.in_order import blocks_of
+from flatvq.data.manifest import Array
+from flatvq.data.selection import Texts
+from flatvq.data.types import Blocks, FileStatus, ImageSet, InBlocks, Pixels, Region, fingerprint_of
 from flatvq.errors import FlatvqError
 
 __all__ = ["set_aside"]
@@ -35,19 +41,18 @@ def set_aside(images: ImageSet, share: float) -> tuple[ImageSet, ImageSet]:
     if len(images) < 2:
         raise FlatvqError("one training image cannot be divided", "add images")
     count = min(max(1, round(share * len(images))), len(images) - 1)
-    aside = set(evenly_spread(len(images), count))
-    remaining = [index for index in range(len(images)) if index not in aside]
-    return _Subset(images, remaining), _Subset(images, sorted(aside))
+    is_aside = np.isin(np.arange(len(images)), evenly_spread(len(images), count))
+    return _Subset(images, np.flatnonzero(~is_aside)), _Subset(images, np.flatnonzero(is_aside))
 
 
 class _Subset:
     """Some images of a set."""
 
-    def __init__(self, images: ImageSet, indices: Sequence[int]) -> None:
+    def __init__(self, images: ImageSet, indices: Array) -> None:
         self._images, self._indices = images, indices
-        self.names = tuple(images.names[index] for index in indices)
-        self.repeats = tuple(images.repeats[index] for index in indices)
-        self.digests = tuple(images.digests[index] for index in indices)
+        self.names = Texts(len(indices), lambda index: images.names[indices[index]])
+        self.repeats = tuple(images.repeats[index] for index in indices.tolist())
+        self.digests = Texts(len(indices), lambda index: images.digests[indices[index]])
         self.fingerprint = fingerprint_of(self.digests, self.repeats)
 
     @property
@@ -65,8 +70,19 @@ class _Subset:
 
     def size_of(self, index: int) -> tuple[int, int]:
         """Return the height and width of an image after scaling."""
-        return self._images.size_of(self._indices[index])
+        return self._images.size_of(int(self._indices[index]))
+
+    def blocks(self) -> Blocks | None:
+        """Return the blocks of these images; None if the full set reads each file on its own."""
+        blocks = blocks_of(self._images)
+        return None if blocks is None else blocks.of(self._indices)
+
+    def upcoming(self, groups: Iterable[Array]) -> AbstractContextManager[None]:
+        """Read files ahead within the context (`InBlocks.upcoming`)."""
+        if not isinstance(self._images, InBlocks):
+            return nullcontext()
+        return self._images.upcoming(self._indices[group] for group in groups)
 
     def load_region(self, index: int, region: Region) -> Pixels:
         """Load a region of an image."""
-        return self._images.load_region(self._indices[index], region)
+        return self._images.load_region(int(self._indices[index]), region)

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from flatvq.deprecation import renamed_attribute
 
 __all__ = [
+    "Blocks",
     "DataSplit",
     "FileStatus",
     "ImageSet",
+    "InBlocks",
     "Pixels",
     "Region",
     "UnreadableImageError",
     "fingerprint_of",
+    "fingerprint_of_bytes",
 ]
 
 Pixels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
+
+_CHUNK = 65536
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,37 @@ class ImageSet(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """Images that are read in blocks: in which block each of N images is."""
+
+    numbers: np.ndarray[Any, np.dtype[np.int64]]
+    """The number of the block of each image [N], in any order."""
+    nbytes: np.ndarray[Any, np.dtype[np.int64]]
+    """Bytes of the encoded file of each image [N]."""
+    window_bytes: int
+    """Bytes of encoded files that are shuffled together. No block has more."""
+
+    def of(self, images: np.ndarray[Any, Any]) -> Blocks:
+        """Return the blocks of some of the images."""
+        return Blocks(self.numbers[images], self.nbytes[images], self.window_bytes)
+
+
+@runtime_checkable
+class InBlocks(Protocol):
+    """An `ImageSet` that can read its files in blocks before they are loaded."""
+
+    def blocks(self) -> Blocks | None:
+        """Return the blocks; None if each file is read on its own."""
+
+    def upcoming(self, groups: Iterable[np.ndarray[Any, Any]]) -> AbstractContextManager[None]:
+        """Read files ahead within the context, in the order in which images will be loaded.
+
+        Args:
+            groups: indices of images, each loaded once. Within a group, the order may be another.
+        """
+
+
 def fingerprint_of(digests: Sequence[str], repeats: Sequence[int]) -> str:
     """Hash the content of a set of images. Their order matters; names and dates of files do not.
 
@@ -146,8 +183,32 @@ def fingerprint_of(digests: Sequence[str], repeats: Sequence[int]) -> str:
         >>> fingerprint_of(["b1", "a0"], [2, 1]) == fingerprint_of(["a0", "b1"], [1, 2])
         False
     """
-    lines = (f"{digest} {count}\n" for digest, count in zip(digests, repeats, strict=True))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:32]
+    content = hashlib.sha256()
+    for digest, count in zip(digests, repeats, strict=True):
+        content.update(f"{digest} {count}\n".encode())
+    return content.hexdigest()[:32]
+
+
+def fingerprint_of_bytes(digests: np.ndarray[Any, Any]) -> str:
+    """Return the `fingerprint_of` images that are drawn once in an epoch, in a second for a million.
+
+    Args:
+        digests: a hash of each image's content, bytes of length 16 [N].
+
+    Example:
+        >>> digests = np.array([bytes(range(16)), bytes(16)], "S16")
+        >>> texts = [bytes(range(16)).hex(), bytes(16).hex()]
+        >>> fingerprint_of_bytes(digests) == fingerprint_of(texts, [1, 1])
+        True
+    """
+    content = hashlib.sha256()
+    for start in range(0, len(digests), _CHUNK):
+        part = digests[start : start + _CHUNK].tobytes()
+        lines = np.empty((len(part) // 16, 32 + 3), np.uint8)
+        lines[:, :32] = np.frombuffer(part.hex().encode(), np.uint8).reshape(-1, 32)
+        lines[:, 32:] = np.frombuffer(b" 1\n", np.uint8)
+        content.update(lines.tobytes())
+    return content.hexdigest()[:32]
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from bisect import bisect
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, NamedTuple
 
-from flatvq.data.manifest import Item
+import numpy as np
+
+from flatvq.data.manifest import Array
 from flatvq.data.reasons import printable, reason_of
-from flatvq.data.survey_cache import FileTimes
 from flatvq.data.types import FileStatus
 from flatvq.errors import FlatvqError
 from flatvq.paths import expanded
 from flatvq.regular import kind_of
 
-__all__ = ["Listing", "existing_folder", "list_files"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["FILE_TIMES", "Listing", "claims_an_image", "existing_folder", "list_files"]
+
+FILE_TIMES = ("size", "mtime_ns", "ctime_ns")
+"""What identifies the state of a file without reading it: its bytes, the time of the last change of its
+content, and that of its content or its attributes."""
 
 # Suffixes that promise an image. The content decides whether a file is one. The suffix only decides whether a
 # file that is not one is listed as unreadable.
@@ -31,24 +41,40 @@ _IMAGE_SUFFIXES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Opener:
-    """Opens a file. Unlike a `Path` in a closure, it takes little memory."""
-
-    path: str
-
-    def __call__(self) -> BinaryIO:
-        return Path(self.path).open("rb")
-
-
 @dataclass(frozen=True)
 class Listing:
-    """The content of a folder and its sub-folders."""
+    """The content of a folder and its sub-folders, with N regular files."""
 
-    items: tuple[Item, ...]
-    """Regular files, ordered by path."""
+    paths: pa.LargeBinaryArray
+    """Paths of the files in the folder, as the file system has them, ordered as text."""
+    times: Mapping[str, Array]
+    """int64 [N] by the names `FILE_TIMES`."""
     file_statuses: tuple[FileStatus, ...]
     """Everything that is not a regular file, and the number of hidden files."""
+
+    def path(self, number: int) -> str:
+        """Return the path of a file in the folder."""
+        return os.fsdecode(self.paths[number].as_py())
+
+
+class _Run(NamedTuple):
+    """Files of one folder that follow each other in the order of all paths."""
+
+    first: str
+    """Path of the first."""
+    paths: pa.LargeBinaryArray
+    times: Array
+    """int64 [N, 3]."""
+
+
+def claims_an_image(path: str) -> bool:
+    """Return whether the suffix of a path promises an image.
+
+    Example:
+        >>> claims_an_image("cats/tom.JPG"), claims_an_image("cats/tom.txt")
+        (True, False)
+    """
+    return PurePath(path).suffix.lower() in _IMAGE_SUFFIXES
 
 
 def existing_folder(path: str | Path, key: str) -> Path:
@@ -99,7 +125,7 @@ def list_files(folder: Path, split: str) -> Listing:
     Raises:
         FlatvqError: if the folder itself cannot be listed.
     """
-    items: dict[str, Item] = {}
+    runs: list[_Run] = []
     file_statuses: dict[str, FileStatus] = {}
     hidden = 0
     entered = set(_identities(folder))
@@ -116,18 +142,25 @@ def list_files(folder: Path, split: str) -> Listing:
                 raise FlatvqError(what, "check the path and its permissions") from None
             file_statuses[parent] = _unreadable(f"{parent}/", split, f"folder {reason}")
             continue
+        prefix = f"{parent}/" if parent else ""
+        files: list[str] = []
+        folders: list[str] = []
+        times: list[tuple[int, int, int]] = []
         for child in children:
-            path = f"{parent}/{child.name}" if parent else child.name
-            if child.name.startswith(".") or child.name == "__MACOSX":
+            name = child.name
+            if name.startswith(".") or name == "__MACOSX":
                 hidden += 1
                 continue
-            result = _classify(child, path, split, entered)
-            if isinstance(result, Item):
-                items[path] = result
-            elif isinstance(result, FileStatus):
-                file_statuses[path] = result
+            result = _classify(child, prefix + name, split, entered)
+            if isinstance(result, FileStatus):
+                file_statuses[prefix + name] = result
+            elif result is None:
+                folders.append(name)
             else:
-                pending.append(path)
+                files.append(name)
+                times.append((result.st_size, result.st_mtime_ns, result.st_ctime_ns))
+        runs += _runs(prefix, files, times, folders)
+        pending += [prefix + name for name in folders]
     ordered_statuses = [file_statuses[path] for path in sorted(file_statuses)]
     if hidden:
         ordered_statuses.append(
@@ -135,18 +168,44 @@ def list_files(folder: Path, split: str) -> Listing:
                 f"hidden ({hidden} entries)", split, "skipped", "named with a dot in front, or __MACOSX"
             )
         )
-    return Listing(tuple(items[path] for path in sorted(items)), tuple(ordered_statuses))
+    return _listing(runs, tuple(ordered_statuses))
+
+
+def _runs(
+    prefix: str, files: Sequence[str], times: Sequence[tuple[int, int, int]], folders: Sequence[str]
+) -> Iterator[_Run]:
+    """Divide the sorted files of a folder where the paths of its sub-folders come between them."""
+    import pyarrow as pa
+
+    cuts = sorted({bisect(files, f"{name}/") for name in folders} | {0, len(files)})
+    for start, stop in pairwise(cuts):
+        paths = [os.fsencode(prefix + name) for name in files[start:stop]]
+        yield _Run(
+            prefix + files[start], pa.array(paths, pa.large_binary()), np.array(times[start:stop], np.int64)
+        )
+
+
+def _listing(runs: list[_Run], file_statuses: tuple[FileStatus, ...]) -> Listing:
+    import pyarrow as pa
+
+    runs.sort(key=lambda run: run.first)
+    paths = pa.concat_arrays([pa.array([], pa.large_binary()), *(run.paths for run in runs)])
+    times = np.concatenate([np.empty((0, len(FILE_TIMES)), np.int64), *(run.times for run in runs)])
+    columns = {name: np.ascontiguousarray(times[:, number]) for number, name in enumerate(FILE_TIMES)}
+    return Listing(paths, columns, file_statuses)
 
 
 def _classify(
     child: os.DirEntry[str], path: str, split: str, entered: set[tuple[int, int]]
-) -> Item | FileStatus | None:
-    """Return the item or the status of an entry of a folder; None for a folder to enter."""
+) -> os.stat_result | FileStatus | None:
+    """Return the status of an entry of a folder: of the system for a file, None for a folder to enter."""
     try:
         status = child.stat()
     except OSError as error:
         what = "broken link" if child.is_symlink() else "cannot be read"
         return _unreadable(path, split, f"{what} ({reason_of(error, path)})")
+    if stat.S_ISREG(status.st_mode):
+        return status
     if stat.S_ISDIR(status.st_mode):
         if _identity(status) in entered:
             return FileStatus(
@@ -154,9 +213,6 @@ def _classify(
             )
         entered.add(_identity(status))
         return None
-    if stat.S_ISREG(status.st_mode):
-        claimed = PurePath(child.name).suffix.lower() in _IMAGE_SUFFIXES
-        return Item(printable(path), _Opener(child.path), claimed, FileTimes.of(status))
     return FileStatus(printable(path), split, "skipped", kind_of(status.st_mode))
 
 

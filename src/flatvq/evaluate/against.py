@@ -18,8 +18,8 @@ from torch import Tensor
 
 from flatvq.codec import Codec
 from flatvq.codec.container import CodedImage, pack, share_of_collection
-from flatvq.data import evaluation_crops, load_image, open_folder
-from flatvq.data.crops import evenly_spread
+from flatvq.data import evaluation_crops, open_images, whole_images
+from flatvq.data.evaluated import evenly_spread
 from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.definitions import protocol_id
@@ -96,7 +96,7 @@ def evaluate_against(
 
     Args:
         tokenizer: the tokenizer.
-        folder: the folder of images; sub-folders are included.
+        folder: the folder of images, with its sub-folders; or a pattern or URL of .tar or .parquet shards.
         codecs: the codecs.
         crop: side of the centre crops in pixels; None for whole images.
         resize: pixels of the shorter side after scaling, before the crop; 0 for the original size.
@@ -117,7 +117,7 @@ def evaluate_against(
     if collection and files is None:
         what = "only tokenizers of flatvq write .fvqs files"
         raise FlatvqError(what, "leave out --collection, or give a tokenizer of flatvq")
-    opened = open_folder(folder, crop=crop or tokenizer.factor, resize=resize, white_level=white_level)
+    opened = open_images(folder, crop=crop or tokenizer.factor, resize=resize, white_level=white_level)
     quality = Quality(None if weights is None else Path(weights))
     total = len(evenly_spread(len(opened.images), limit))
 
@@ -125,8 +125,7 @@ def evaluate_against(
         if crop is not None:
             yield from evaluation_crops(opened.images, crop, limit)
             return
-        for index in evenly_spread(len(opened.images), limit):
-            yield opened.images.names[index], load_image(opened.images, index)
+        yield from whole_images(opened.images, limit)
 
     shown = set(evenly_spread(total, _COLUMNS))
     comparison = _Comparison(tokenizer, codecs, quality, files, shown, total if collection else 0)

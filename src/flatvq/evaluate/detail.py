@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from flatvq.data import OpenedFolder, evaluation_crops, open_folder
-from flatvq.data.crops import evenly_spread
+from flatvq.data import OpenedFolder, evaluation_crops, open_images
+from flatvq.data.evaluated import evenly_spread
 from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.octaves import AMPLITUDE, Kept, Octave, grating, kept, luma, octaves_of
@@ -50,7 +50,7 @@ def evaluate_detail(
 
     Args:
         tokenizer: the tokenizer.
-        folder: the folder of photographs; None for gratings alone.
+        folder: the folder of photographs, or a pattern or URL of shards; None for gratings alone.
         side: side of the gratings and of the centre crops, in pixels.
         resize: pixels of the shorter side of photographs after scaling, before the crop; 0 for the original
             size.
@@ -67,7 +67,7 @@ def evaluate_detail(
     octaves = octaves_of(side)
     if not octaves:
         raise FlatvqError(f"images of {side} pixels have no octave", "give a larger --crop")
-    opened = None if folder is None else open_folder(folder, side, resize, white_level)
+    opened = None if folder is None else open_images(folder, side, resize, white_level)
     photographs = len(evenly_spread(len(opened.images), limit)) if opened else 0
     total = len(octaves) * len(_ORIENTATIONS) * len(_PHASES) + photographs
     rows: list[dict[str, Any]] = []

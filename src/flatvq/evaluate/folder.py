@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flatvq.data import FileStatus, evaluation_crops, load_image, open_folder
+from flatvq.data import FileStatus, evaluation_crops, open_images, whole_images
 from flatvq.evaluate import perceptual
 from flatvq.evaluate.batches import NamedImage, batches
 from flatvq.evaluate.definitions import protocol_id
@@ -40,7 +40,7 @@ def evaluate_folder(
 
     Args:
         model: the tokenizer.
-        folder: the folder of images; sub-folders are included.
+        folder: the folder of images, with its sub-folders; or a pattern or URL of .tar or .parquet shards.
         crop: side of the centre crops in pixels; None for whole images.
         resize: pixels of the shorter side after scaling, before the crop; 0 for the original size.
         white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
@@ -54,14 +54,14 @@ def evaluate_folder(
     Raises:
         FlatvqError: if the folder contains no readable image, or the weights are invalid.
     """
-    opened = open_folder(folder, crop=crop or model.factor, resize=resize, white_level=white_level)
+    opened = open_images(folder, crop=crop or model.factor, resize=resize, white_level=white_level)
     place = None if tokenizer is None else Path(tokenizer)
     networks = None if weights is None else perceptual.find_weights(Path(weights))
 
     def images() -> Iterable[NamedImage]:
         if crop is not None:
             return evaluation_crops(opened.images, crop)
-        return ((name, load_image(opened.images, index)) for index, name in enumerate(opened.images.names))
+        return whole_images(opened.images)
 
     evaluation = evaluate(model, images(), batch_size=1 if crop is None else 64)
     figures = evaluation.to_dict()

@@ -18,19 +18,23 @@ class DataRecipe(Section):
     source: Annotated[str, NameIn(SOURCES)] = "photographs"
     """`photographs`: the photographs that scikit-image and scikit-learn ship. `folder`: a folder of images,
     including subfolders. `huggingface`: a dataset that Hugging Face `datasets` can read, local or from the
-    hub."""
+    hub. `shards`: tar files in the layout of WebDataset or parquet files, local or behind URLs."""
     path: str = ""
-    """The image folder, or the name or local path of a Hugging Face dataset. Relative paths start at the
-    working directory."""
+    """The image folder, the name or local path of a Hugging Face dataset, or the shards: a folder, or a
+    pattern of files or URLs with `*` and braces, such as `s3://bucket/train-{000..127}.tar`. Relative paths
+    start at the working directory."""
     configuration: str = ""
     """Configuration name, for a Hugging Face dataset that has several."""
     validation_path: str = ""
-    """Folder of the held-out images, or name of the held-out split of a Hugging Face dataset. Empty: hold out
-    `validation_share` of the files of `path`."""
+    """Folder or shards of the held-out images, or name of the held-out split of a Hugging Face dataset.
+    Empty: hold out `validation_share` of the files of `path`."""
     split: str = "train"
     """Training split of a Hugging Face dataset."""
     image_column: str = "image"
-    """Column of a Hugging Face dataset that holds the images."""
+    """Column of a Hugging Face dataset or of parquet shards that holds the images."""
+    image_suffix: str = ""
+    """Suffix of the members of tar shards that hold the images, such as `jpg` or `rgb.png`: all that follows
+    the first point of the name. Empty: all members that are images."""
     streaming: bool = False
     """Stream a Hugging Face dataset instead of downloading it first."""
     limit: int = Field(0, ge=0)
@@ -55,13 +59,20 @@ class DataRecipe(Section):
     """Largest share of files that may be unreadable. With more, the study stops."""
     cache_mib: int = Field(2048, ge=0)
     """Memory in MiB for decoded images. Images that do not fit are decoded again each time."""
+    shuffle_mib: int = Field(1024, ge=16, le=2**24)
+    """Memory in MiB of a process for encoded images of `source: shards`. Images are shuffled in windows of
+    three eighths of it: the order depends on it, and is closer to a random one with more memory."""
 
     @model_validator(mode="after")
     def _source_takes_paths(self) -> Self:
         for key in ("path", "validation_path"):
             if (value := getattr(self, key)) and self.source == "photographs":
-                raise ValueError(f"{key}={value} needs source=folder or huggingface, not {self.source},")
+                raise ValueError(
+                    f"{key}={value} needs source=folder, huggingface or shards, not {self.source},"
+                )
         if self.configuration and self.source != "huggingface":
             value = self.configuration
             raise ValueError(f"configuration={value} needs source=huggingface, not {self.source},")
+        if self.image_suffix and self.source != "shards":
+            raise ValueError(f"image_suffix={self.image_suffix} needs source=shards, not {self.source},")
         return self

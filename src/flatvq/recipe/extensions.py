@@ -24,6 +24,7 @@ SOURCES: Registry[Callable[[DataRecipe], Any]] = Registry(
         "photographs": "flatvq.data.photographs:split_photographs",
         "folder": "flatvq.data.folder:split_folder",
         "huggingface": "flatvq.data.huggingface:split_dataset",
+        "shards": "flatvq.data.shards:split_shards",
     },
 )
 """Sources of images: functions from the `data` section of a recipe to a `flatvq.data.DataSplit`."""

@@ -85,7 +85,7 @@ class TrialRecipe(Sections):
     def identifying(self, exclude: Collection[str] = ()) -> dict[str, Any]:
         """Return what identifies a recipe: its keys, without those that older versions did not have.
 
-        The latter are left out while they are off, so that studies of older versions can be resumed.
+        The latter are left out while they have no effect, so that studies of older versions can be resumed.
 
         Args:
             exclude: keys to leave out.
@@ -98,7 +98,9 @@ class TrialRecipe(Sections):
         tree = self.model_dump(mode="json", exclude=set(exclude))
         added = ("text", "detail")
         evaluate = {key: value for key, value in tree["evaluate"].items() if value or key not in added}
-        return {**tree, "evaluate": evaluate}
+        of_shards = () if self.data.source == "shards" else ("image_suffix", "shuffle_mib")
+        data = {key: value for key, value in tree["data"].items() if key not in of_shards}
+        return {**tree, "data": data, "evaluate": evaluate}
 
 
 class MatchRecipe(Section):

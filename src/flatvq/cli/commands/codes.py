@@ -44,7 +44,12 @@ _Crop = Annotated[
 
 def encode(
     tokenizer: TokenizerSpec,
-    images: Annotated[str, typer.Argument(help="Folder of images, or a dataset with --dataset.")],
+    images: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of images, pattern or URL of .tar or .parquet shards, or with --dataset a dataset."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(callback=with_home, help="Folder of the shards.")],
     size: _Size = None,
     crop: _Crop = None,
@@ -55,7 +60,9 @@ def encode(
         ),
     ] = False,
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
-    image_column: Annotated[str, typer.Option(help="Column of the dataset that holds the images.")] = "image",
+    image_column: Annotated[
+        str, typer.Option(help="Column of the dataset or of parquet shards that holds the images.")
+    ] = "image",
     white_level: Annotated[
         int,
         typer.Option(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flatvq.cli.app import LONGEST_SIDE, AsJson, TokenizerSpec
-from flatvq.cli.folders import with_home
+from flatvq.cli.folders import images_with_home, with_home
 
 __all__ = ["evaluate"]
 
@@ -17,8 +17,13 @@ __all__ = ["evaluate"]
 def evaluate(
     tokenizer: TokenizerSpec,
     data: Annotated[
-        Path | None,
-        typer.Option(callback=with_home, help="Folder of images. Not needed for --text and --detail."),
+        str | None,
+        typer.Option(
+            callback=images_with_home,
+            metavar="PATH",
+            help="Folder of images, or pattern or URL of .tar or .parquet shards. Not needed for --text and "
+            "--detail.",
+        ),
     ] = None,
     against: Annotated[
         str | None,

@@ -1,0 +1,265 @@
+"""Shards: files on a disk or behind a URL of which ranges of bytes are read, with retries."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from flatvq.data.reasons import printable, reason_of
+from flatvq.errors import FlatvqError
+from flatvq.paths import expanded
+
+__all__ = ["SUFFIXES", "Place", "Shard", "are_shards", "list_shards"]
+
+SUFFIXES = (".tar", ".parquet")
+"""Suffixes of shards."""
+
+# Seconds before each further attempt to read from a server, a minute in all.
+_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+# What a file system says of a file that identifies its state: times, tags and hashes, by its own names.
+_STATES = re.compile(
+    r"e-?tag|m_?time|ctime|created|(last-?)?_?modified|lastmodified|updated|generation|version_?id"
+    r"|(content-)?md5(hash)?|crc32c|digest",
+    re.IGNORECASE,
+)
+# Codes of HTTP: request timeout, too early, too many requests.
+_TEMPORARY = (408, 425, 429)
+_PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError, ImportError)
+_READ_AHEAD = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of many images.
+
+    Example:
+        >>> import fsspec
+        >>> with fsspec.open("memory://example/a.tar", "wb") as file:
+        ...     _ = file.write(b"0123456789")
+        >>> (shard,) = list_shards("memory://example/*.tar", "data.path")
+        >>> shard.name, shard.size, shard.read(2, 5)
+        ('a.tar', 10, b'234')
+    """
+
+    name: str
+    """Printable, unique within the source."""
+    url: str
+    """Where it is, unique."""
+    size: int
+    """Bytes."""
+    state: str
+    """Times, tags or hashes that change with the content."""
+    is_local: bool
+    """Whether it is a file on a disk."""
+    fs: Any = field(repr=False, compare=False)
+    """The fsspec file system."""
+    path: str = field(repr=False, compare=False)
+    """Its path there."""
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Read a range of bytes; from a server, with retries.
+
+        Raises:
+            FlatvqError: if it cannot be read, or the shard is shorter.
+        """
+        what = f"shard '{printable(self.url)}'"
+        for wait in (*(() if self.is_local else _WAITS), None):
+            try:
+                content: bytes = self.fs.cat_file(self.path, start=start, end=stop)
+            except Exception as error:  # each file system raises its own kinds
+                if wait is None or _is_permanent(error):
+                    reason = f"{what} cannot be read ({reason_of(error, self.path)})"
+                    raise FlatvqError(reason, "restore it, and start again: a run resumes") from None
+            else:
+                if len(content) == stop - start:
+                    return content
+                if len(content) > stop - start:
+                    what = f"the server of {what} does not read ranges of bytes"
+                    raise FlatvqError(what, "copy the shards to a disk, or use another server")
+                if wait is None:
+                    reason = f"{what} is shorter than its {self.size} bytes"
+                    raise FlatvqError(reason, "restore it, and start again: a run resumes")
+            time.sleep(wait)
+        raise AssertionError("the last attempt returns or raises")
+
+    def open(self) -> BinaryIO:
+        """Open the shard to read it from start to end."""
+        return cast("BinaryIO", io.BufferedReader(_Raw(self), _READ_AHEAD))
+
+
+class Place(NamedTuple):
+    """Where an image is in its shard."""
+
+    group: int
+    """The row group of a parquet file; 0 in a tar file."""
+    offset: int
+    """The row in the row group; the first byte in a tar file."""
+    length: int
+    """Bytes of the encoded image."""
+
+
+class _Raw(io.RawIOBase):
+    """A shard as a file."""
+
+    def __init__(self, shard: Shard) -> None:
+        self._shard, self._position = shard, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._shard.size}[whence]
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._position + len(buffer), self._shard.size)
+        if stop <= self._position:
+            return 0
+        content = self._shard.read(self._position, stop)
+        buffer[: len(content)] = content
+        self._position = stop
+        return len(content)
+
+
+def are_shards(path: str) -> bool:
+    """Return whether a path names shards and not a folder of images.
+
+    Example:
+        >>> are_shards("train/*.tar"), are_shards("s3://photos/{000..127}.parquet"), are_shards("photos")
+        (True, True, False)
+    """
+    return path.endswith(SUFFIXES) or "://" in path
+
+
+def list_shards(pattern: str, key: str) -> tuple[Shard, ...]:
+    """Find the shards of a pattern.
+
+    Args:
+        pattern: a folder, a file or a URL of one, with the wildcards of a shell and braces: `{a,b}` stands
+            for a or b, `{000..127}` for numbers.
+        key: the name of the setting in an error, such as `data.path`.
+
+    Returns:
+        The shards, ordered by their URLs.
+
+    Raises:
+        FlatvqError: if there is none, or one cannot be reached.
+    """
+    if not pattern:
+        raise FlatvqError(f"{key} is empty", f"set {key} to a folder or a pattern of .tar or .parquet shards")
+    located = dict(_located(pattern, key))
+    if not located:
+        what = f"no .tar or .parquet shard at '{printable(pattern)}'"
+        raise FlatvqError(what, f"check {key}")
+    folders = {PurePosixPath(url).parent.as_posix() for url in located}
+    common = os.path.commonpath(folders) if len(folders) > 1 else folders.pop()
+    return tuple(_shard(url, common, *located[url], key) for url in sorted(located))
+
+
+def _located(pattern: str, key: str) -> Iterator[tuple[str, tuple[Any, str]]]:
+    """Yield the URL of each shard, its file system and its path there."""
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+
+    for url in _without_braces(pattern):
+        local = "://" not in url
+        try:
+            fs, path = url_to_fs(str(expanded(url)) if local else url)
+            fs.invalidate_cache()
+            exists = local and os.path.lexists(path)
+            if not exists and set("*?[") & set(path):
+                paths = fs.glob(path)
+            elif path.endswith(SUFFIXES) or not fs.isdir(path):
+                paths = [path]
+            else:
+                paths = fs.find(path)
+        except Exception as error:
+            raise _unreachable(url, error, key) from None
+        for each in paths:
+            if each.endswith(SUFFIXES) or each == path:
+                yield (each if local else fs.unstrip_protocol(each)), (fs, each)
+
+
+def _without_braces(pattern: str) -> Iterator[str]:
+    """Yield the patterns that one with braces stands for.
+
+    Example:
+        >>> list(_without_braces("{a,b}-{08..10}.tar"))
+        ['a-08.tar', 'a-09.tar', 'a-10.tar', 'b-08.tar', 'b-09.tar', 'b-10.tar']
+    """
+    match = re.search(r"\{([^{}]*)\}", pattern)
+    if match is None:
+        yield pattern
+        return
+    if numbers := re.fullmatch(r"(\d+)\.\.(\d+)", match[1]):
+        width = len(numbers[1]) if numbers[1].startswith("0") else 0
+        parts = [f"{number:0{width}}" for number in range(int(numbers[1]), int(numbers[2]) + 1)]
+    else:
+        parts = match[1].split(",")
+    for part in parts:
+        yield from _without_braces(pattern[: match.start()] + part + pattern[match.end() :])
+
+
+def _shard(url: str, common: str, fs: Any, path: str, key: str) -> Shard:
+    name = printable(PurePosixPath(url).relative_to(common).as_posix())
+    if not path.endswith(SUFFIXES):
+        what = f"'{printable(url)}' is neither a folder nor a .tar or .parquet file"
+        raise FlatvqError(what, f"check {key}; a compressed tar file has to be decompressed")
+    try:
+        if "://" not in url:
+            status = os.stat(path)  # noqa: PTH116  (a path as fsspec has it)
+            return Shard(
+                name, url, status.st_size, f"{status.st_mtime_ns} {status.st_ctime_ns}", True, fs, path
+            )
+        info = _info(fs, path)
+    except Exception as error:
+        raise _unreachable(url, error, key) from None
+    if info.get("size") is None:
+        what = f"the server of '{printable(url)}' does not state its size"
+        raise FlatvqError(what, "copy the shards to a disk, or use another server")
+    state = {name: str(value) for name, value in info.items() if _STATES.fullmatch(name)}
+    return Shard(name, url, int(info["size"]), repr(sorted(state.items())), False, fs, path)
+
+
+def _info(fs: Any, path: str) -> dict[str, Any]:
+    """Return what a file system knows of a file, with retries."""
+    for wait in _WAITS:
+        try:
+            return dict(fs.info(path))
+        except Exception as error:  # each file system raises its own kinds
+            if _is_permanent(error):
+                raise
+            time.sleep(wait)
+    return dict(fs.info(path))
+
+
+def _is_permanent(error: Exception) -> bool:
+    """Return whether a repeated request would fail in the same way."""
+    # For HTTP, fsspec raises FileNotFoundError for all errors, from the cause.
+    cause = error.__cause__ or error
+    status = getattr(cause, "status", None)
+    if isinstance(status, int):
+        return 400 <= status < 500 and status not in _TEMPORARY
+    return isinstance(cause, _PERMANENT)
+
+
+def _unreachable(url: str, error: Exception, key: str) -> FlatvqError:
+    if isinstance(error, ImportError):
+        what = f"'{printable(url)}' needs a package that is not installed ({reason_of(error)})"
+        return FlatvqError(what, "pip install 'flatvq[data]' for HTTP, or s3fs for S3, or gcsfs for GCS")
+    if isinstance(error, FileNotFoundError) and _is_permanent(error):
+        return FlatvqError(f"no .tar or .parquet shard at '{printable(url)}'", f"check {key}")
+    what = f"'{printable(url)}' cannot be reached ({reason_of(error)})"
+    return FlatvqError(what, f"check {key} and the connection")
