@@ -40,10 +40,10 @@ def main() -> None:
     with _place() as place:
         site = start(place)
         disk = Disk(place / "disk") if asked.on in ("local", "slurm") else None
+        folder = disk.folder / "study" if disk else None
+        nodes = 2 if asked.on == "slurm-gang" else 1
+        study = SmallStudy(place / "study", site, asked.steps, asked.seeds, nodes, folder)
         try:
-            folder = disk.folder / "study" if disk else None
-            nodes = 2 if asked.on == "slurm-gang" else 1
-            study = SmallStudy(place / "study", site, asked.steps, asked.seeds, nodes, folder)
             faults, undisturbed = faults_on(asked.on, disk), study.undisturbed()
             for number in range(asked.count):
                 name, randomness = nth_fault(list(faults), asked.seed, number)
@@ -54,6 +54,7 @@ def main() -> None:
                 wrong += bool(one.faults)
                 print(f"faults: {number}: {one}", file=sys.stderr, flush=True)
         finally:
+            study.stop()
             site.stop()
             if disk:
                 disk.unmount()

@@ -164,6 +164,12 @@ class SmallStudy(Generic[S]):
             time.sleep(0.1)
         return code
 
+    def stop(self) -> None:
+        """End the command, and the trials of this machine with it."""
+        if self.command is not None and self.command.poll() is None:
+            self.command.send_signal(signal.SIGKILL)
+            self.command.wait()
+
     def runs(self) -> list[Path]:
         """Return the folders of the trials."""
         return sorted(self.folder.glob("runs/*/seed-*"))
