@@ -168,6 +168,17 @@ class Slurm:
         job = (f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={task}")
         _kill_with(*job, f"SLURM_CONF={self.place}/slurm.conf")
 
+    def having(self, command: str, variable: str) -> list[int]:
+        """Return the processes with a command line that contains a text, and an environment variable."""
+        matching = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                words = (path / "cmdline").read_bytes().replace(b"\0", b" ")
+                variables = (path / "environ").read_bytes().split(b"\0")
+                if command.encode() in words and variable.encode() in variables:
+                    matching.append(int(path.name))
+        return matching
+
     def slurm(self, *words: str) -> str:
         """Run a Slurm command and return its output."""
         done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=True)

@@ -15,7 +15,7 @@ from benchmarks.faults.slurm import Slurm
 from benchmarks.faults.study import Fault, SmallStudy
 from flatvq.train.lease import newest_owner
 
-__all__ = ["SLURM"]
+__all__ = ["GANG", "SLURM"]
 
 
 def _job_of(run: Path) -> str:
@@ -44,6 +44,12 @@ def _reach_time_limit(study: SmallStudy[Slurm], randomness: random.Random) -> No
 def _preempt(study: SmallStudy[Slurm], randomness: random.Random) -> None:
     words = ["--partition=urgent", "--gres=gpu:2", "--nodes=2", "--output=/dev/null", "--wrap=sleep 1"]
     study.site.slurm("sbatch", *words)
+
+
+def _kill_rank(study: SmallStudy[Slurm], randomness: random.Random) -> None:
+    run, _ = study.one_running(randomness)
+    for rank in study.site.having(f"flatvq train {run.resolve()}", "RANK=1"):
+        study.site.signal(rank, signal.SIGKILL)
 
 
 def _lose_node(study: SmallStudy[Slurm], randomness: random.Random) -> None:
@@ -90,3 +96,8 @@ SLURM: dict[str, Fault[Any]] = {
     "restart of the controller": Fault(_restart_controller),
 }
 """What happens to a study on Slurm, by name."""
+GANG: dict[str, Fault[Any]] = {
+    "kill -9 of the second rank": Fault(_kill_rank),
+    **{name: SLURM[name] for name in ("kill of a job", "scontrol requeue", "loss of a node")},
+}
+"""The same if each trial has two processes on two nodes."""

@@ -274,7 +274,9 @@ def _complaints(code: int, output: Path) -> list[str]:
 
 
 def _has_traceback(path: Path) -> bool:
-    return path.exists() and b"Traceback" in path.read_bytes()
+    """Return whether an error ended a program; Python prints those in destructors and goes on."""
+    text = path.read_bytes() if path.exists() else b""
+    return b"Traceback" in text and b"Exception ignored" not in text
 
 
 def _tail(path: Path) -> str:

@@ -12,7 +12,7 @@ from benchmarks.crashes.killer import Accident
 from benchmarks.faults.disk import Disk
 from benchmarks.faults.local import LEASE_SECONDS, Local
 from benchmarks.faults.ray import Ray
-from benchmarks.faults.slurm_faults import SLURM
+from benchmarks.faults.slurm_faults import GANG, SLURM
 from benchmarks.faults.study import Fault, MissedError, SmallStudy
 from flatvq.train.lease import newest_owner
 
@@ -135,7 +135,8 @@ FAULTS: dict[str, dict[str, Fault[Any]]] = {
         **SLURM,
     },
     "slurm-gang": {
-        "kill -9 of rank 0": Fault(_signal_trial(signal.SIGKILL)),
+        "kill -9 of the first rank": Fault(_signal_trial(signal.SIGKILL)),
+        **GANG,
     },
     "ray": {
         **_ANYWHERE,
