@@ -7,6 +7,7 @@ everything, and their trials from them. That process also counts their writes, a
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from multiprocessing import forkserver, get_context
 from multiprocessing.process import BaseProcess
@@ -51,8 +52,8 @@ class Local:
         process.start()
         return Forked(process)
 
-    def signal(self, process: int, number: int) -> None:
-        """Send a signal. See `Site.signal`."""
+    def send(self, process: int, number: int) -> None:
+        """Send a signal. See `Site.send`."""
         os.kill(process, number)
 
     def runs(self, process: int) -> bool:
@@ -100,5 +101,12 @@ def _run(arguments: list[str], folder: str) -> None:
 
     # The trials are forked from the command, not from another process that imports everything again.
     processes._context = lambda: get_context("fork")
+    # They begin without the handlers of the command, as they do otherwise.
+    os.register_at_fork(after_in_child=_reset_signals)
     os.setsid()
     run_here(arguments, folder)
+
+
+def _reset_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)

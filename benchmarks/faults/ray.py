@@ -78,8 +78,8 @@ class Ray:
             words = [*self._inside, sys.executable, "-m", "flatvq", *arguments]
             return subprocess.Popen(words, env=self.environment, stdout=output, stderr=output)
 
-    def signal(self, process: int, number: int) -> None:
-        """Send a signal. See `Site.signal`."""
+    def send(self, process: int, number: int) -> None:
+        """Send a signal. See `Site.send`."""
         subprocess.run([*self._inside, "kill", f"-{number}", str(process)], check=False, capture_output=True)
 
     def runs(self, process: int) -> bool:

@@ -37,7 +37,7 @@ class Site(Protocol):
     def start(self, arguments: Sequence[str], folder: Path) -> Command:
         """Start `flatvq` with some arguments. What it prints goes to output.txt in the folder."""
 
-    def signal(self, process: int, number: int) -> None:
+    def send(self, process: int, number: int) -> None:
         """Send a signal to a process, by the ID that it has on this site."""
 
     def runs(self, process: int) -> bool:

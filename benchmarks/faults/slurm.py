@@ -111,8 +111,8 @@ class Slurm:
             words = [sys.executable, "-m", "flatvq", *arguments]
             return subprocess.Popen(words, env=self.environment, stdout=output, stderr=output)
 
-    def signal(self, process: int, number: int) -> None:
-        """Send a signal. See `Site.signal`."""
+    def send(self, process: int, number: int) -> None:
+        """Send a signal. See `Site.send`."""
         os.kill(process, number)
 
     def runs(self, process: int) -> bool:

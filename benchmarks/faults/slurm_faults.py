@@ -49,7 +49,7 @@ def _preempt(study: SmallStudy[Slurm], randomness: random.Random) -> None:
 def _kill_rank(study: SmallStudy[Slurm], randomness: random.Random) -> None:
     run, _ = study.one_running(randomness)
     for rank in study.site.having(f"flatvq train {run.resolve()}", "RANK=1"):
-        study.site.signal(rank, signal.SIGKILL)
+        study.site.send(rank, signal.SIGKILL)
 
 
 def _lose_node(study: SmallStudy[Slurm], randomness: random.Random) -> None:
@@ -60,7 +60,7 @@ def _pause(study: SmallStudy[Slurm], randomness: random.Random) -> None:
     """Stop a trial and lose its node; its job starts elsewhere and takes it over, and then it goes on."""
     run, process = study.one_running(randomness)
     attempt = newest_owner(run)[0]
-    study.site.signal(process, signal.SIGSTOP)
+    study.site.send(process, signal.SIGSTOP)
     try:
         variables = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
         node = next(one for one in variables if one.startswith(b"SLURMD_NODENAME=")).partition(b"=")[2]
@@ -69,7 +69,7 @@ def _pause(study: SmallStudy[Slurm], randomness: random.Random) -> None:
         wait = time.monotonic() + randomness.uniform(0, 2)
         study.wait_for(lambda: time.monotonic() > wait)
     finally:
-        study.site.signal(process, signal.SIGCONT)
+        study.site.send(process, signal.SIGCONT)
 
 
 def _without_node(study: SmallStudy[Slurm], name: str, spared: int | None = None) -> None:

@@ -25,7 +25,7 @@ _WRITES = 1500
 
 def _signal_trial(number: int) -> _Act:
     def act(study: SmallStudy[Any], randomness: random.Random) -> None:
-        study.site.signal(study.one_running(randomness)[1], number)
+        study.site.send(study.one_running(randomness)[1], number)
 
     return act
 
@@ -50,7 +50,7 @@ def _kill_all(study: SmallStudy[Local], randomness: random.Random) -> None:
         raise MissedError
     study.command.send_signal(signal.SIGKILL)
     for process in study.running().values():
-        study.site.signal(process, signal.SIGKILL)
+        study.site.send(process, signal.SIGKILL)
     study.command.wait()
 
 
@@ -72,7 +72,7 @@ def _pause(study: SmallStudy[Local], randomness: random.Random) -> None:
     assert study.command is not None
     run, process = study.one_running(randomness)
     attempt = newest_owner(run)[0]
-    study.site.signal(process, signal.SIGSTOP)
+    study.site.send(process, signal.SIGSTOP)
     try:
         study.command.send_signal(signal.SIGKILL)
         study.command.wait()
@@ -81,7 +81,7 @@ def _pause(study: SmallStudy[Local], randomness: random.Random) -> None:
         wait = time.monotonic() + randomness.uniform(0, LEASE_SECONDS / 2)
         study.wait_for(lambda: time.monotonic() > wait)
     finally:
-        study.site.signal(process, signal.SIGCONT)
+        study.site.send(process, signal.SIGCONT)
 
 
 def _break_disk(begin: Callable[[Disk], None], undo: Callable[[Disk], None], disk: Disk) -> _Act:
@@ -103,7 +103,7 @@ def _kill_matching(pattern: str, then: Callable[[Ray], None] = lambda ray: None)
         matching = study.site.find(pattern)
         if not matching:
             raise MissedError
-        study.site.signal(matching[-1], signal.SIGKILL)
+        study.site.send(matching[-1], signal.SIGKILL)
         then(study.site)
 
     return Fault(act)
