@@ -80,7 +80,9 @@ class Ray:
 
     def send(self, process: int, number: int) -> None:
         """Send a signal. See `Site.send`."""
-        subprocess.run([*self._inside, "kill", f"-{number}", str(process)], check=False, capture_output=True)
+        words = [*self._inside, "kill", f"-{number}", str(process)]
+        if subprocess.run(words, check=False, capture_output=True).returncode:
+            raise ProcessLookupError(process)
 
     def runs(self, process: int) -> bool:
         """Return whether a process runs. See `Site.runs`."""

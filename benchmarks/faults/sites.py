@@ -38,7 +38,11 @@ class Site(Protocol):
         """Start `flatvq` with some arguments. What it prints goes to output.txt in the folder."""
 
     def send(self, process: int, number: int) -> None:
-        """Send a signal to a process, by the ID that it has on this site."""
+        """Send a signal to a process, by the ID that it has on this site.
+
+        Raises:
+            ProcessLookupError: if it has ended.
+        """
 
     def runs(self, process: int) -> bool:
         """Return whether a process runs."""

@@ -215,7 +215,7 @@ class SmallStudy(Generic[S]):
             try:
                 step = self._hit(fault, within, randomness)
                 break
-            except MissedError:
+            except (MissedError, ProcessLookupError):
                 self.end()
                 within /= 2
         faults = self._finish()
