@@ -60,8 +60,7 @@ class Ray:
         words = ["unshare", "-pfn", "--mount-proc", "bash", "-c", _NAMESPACE.format(file=inner)]
         self._outer = subprocess.Popen(words)
         wait_for(inner.exists)
-        children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children")
-        self._inner = int(children.read_text().split()[0])
+        self._inner = _children(self._outer.pid)[0]
         self._inside = ("nsenter", "-t", str(self._inner), "-p", "-n", "-m")
         head = ("--head", "--port=6379", "--include-dashboard=false", f"--temp-dir={place}")
         self._ray("start", *head, *_NODE)
@@ -72,11 +71,11 @@ class Ray:
         """Add a node."""
         self._ray("start", f"--address={_ADDRESS}", *_NODE)
 
-    def start(self, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    def start(self, arguments: Sequence[str], folder: Path) -> Inside:
         """Start a command. See `Site.start`."""
         with (folder / OUTPUT).open("wb") as output:
             words = [*self._inside, sys.executable, "-m", "flatvq", *arguments]
-            return subprocess.Popen(words, env=self.environment, stdout=output, stderr=output)
+            return Inside(words, env=self.environment, stdout=output, stderr=output)
 
     def send(self, process: int, number: int) -> None:
         """Send a signal. See `Site.send`."""
@@ -107,3 +106,17 @@ class Ray:
     def _ray(self, *words: str) -> None:
         command = [*self._inside, sys.executable, "-m", "ray.scripts.scripts", *words]
         subprocess.run(command, env=self.environment, check=True, capture_output=True)
+
+
+class Inside(subprocess.Popen[bytes]):
+    """A command in the namespace: a child of `nsenter`, which ends as that does."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to the command. See `Command.send_signal`."""
+        for child in _children(self.pid):
+            os.kill(child, sig)
+
+
+def _children(process: int) -> list[int]:
+    text = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
+    return [int(child) for child in text.split()]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,30 @@ def test_each_fault_comes_once_before_one_comes_again() -> None:
     for start in range(0, len(order), len(names)):
         assert sorted(order[start : start + len(names)]) == names
     assert order[: len(names)] != order[len(names) : 2 * len(names)]
+
+
+@pytest.fixture(scope="module")
+def tried() -> list[dict[str, Any]]:
+    """The studies of the record."""
+    return list(json.loads(RECORD.read_text(encoding="utf-8"))["disturbances"])
+
+
+def test_the_record_has_every_fault_and_nothing_was_wrong(tried: list[dict[str, Any]]) -> None:
+    for site, names in NAMES.items():
+        assert {each["fault"] for each in tried if each["site"] == site} == names, site
+    assert [each for each in tried if each["faults"]] == []
+    assert all(each["commit"] and "dirty" not in each["commit"] for each in tried)
+    assert all(1 <= each["commands"] <= 2 for each in tried)
+    keys = [(each["site"], each["seed"], each["number"]) for each in tried]
+    assert len(keys) == len(set(keys))
+
+
+def test_the_documentation_counts_the_faults_of_the_record(tried: list[dict[str, Any]]) -> None:
+    text = (RECORD.parents[1] / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")
+    section = text.partition("## Which faults were tried")[2]
+    assert f"{len(tried)} small studies" in section
+    rows = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("| ")]
+    table = {cells[0].strip(): [int(cell.strip() or 0) for cell in cells[1:]] for cells in rows[1:]}
+    counts = Counter((each["fault"], each["site"]) for each in tried)
+    names = {each["fault"] for each in tried}
+    assert table == {name: [counts[name, site] for site in FAULTS] for name in names}
