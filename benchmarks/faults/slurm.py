@@ -147,17 +147,13 @@ class Slurm:
         process = int((self.run / f"{name}.pid").read_text())
         os.kill(process, 9)
 
-    def lose_node(self, name: str, spared: int | None = None) -> None:
+    def lose_node(self, name: str) -> None:
         """End the daemon of a node and all its jobs by SIGKILL, and wait until the controller has noticed.
 
         It asks an idle node rarely. After a minute, the node is declared down, as by an administrator.
-
-        Args:
-            name: of the node.
-            spared: a process that is not killed.
         """
         self.kill(f"slurmd-{name}")
-        _kill_with(f"SLURMD_NODENAME={name}", f"SLURM_CONF={self.place}/slurm.conf", spared=spared)
+        _kill_with(f"SLURMD_NODENAME={name}", f"SLURM_CONF={self.place}/slurm.conf")
         with suppress(TimeoutError):
             wait_for(lambda: "down" in self.slurm("sinfo", "-h", "-n", name, "-o", "%T"))
             return
@@ -231,12 +227,12 @@ def started(place: Path) -> Slurm:
     return cluster
 
 
-def _kill_with(*variables: str, spared: int | None = None) -> None:
-    """End all processes by SIGKILL that have these environment variables, but one."""
+def _kill_with(*variables: str) -> None:
+    """End all processes by SIGKILL that have these environment variables."""
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             environment = (path / "environ").read_bytes().split(b"\0")
-            if {one.encode() for one in variables} <= set(environment) and int(path.name) != spared:
+            if {one.encode() for one in variables} <= set(environment):
                 os.kill(int(path.name), 9)
 
 

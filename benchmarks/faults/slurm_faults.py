@@ -13,7 +13,6 @@ from typing import Any
 
 from benchmarks.faults.slurm import Slurm
 from benchmarks.faults.study import Fault, SmallStudy
-from flatvq.train.lease import newest_owner
 
 __all__ = ["GANG", "SLURM"]
 
@@ -53,28 +52,9 @@ def _kill_rank(study: SmallStudy[Slurm], randomness: random.Random) -> None:
 
 
 def _lose_node(study: SmallStudy[Slurm], randomness: random.Random) -> None:
-    _without_node(study, randomness.choice(["n1", "n2"]))
-
-
-def _pause(study: SmallStudy[Slurm], randomness: random.Random) -> None:
-    """Stop a trial and lose its node; its job starts elsewhere and takes it over, and then it goes on."""
-    run, process = study.one_running(randomness)
-    attempt = newest_owner(run)[0]
-    study.site.send(process, signal.SIGSTOP)
-    try:
-        variables = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
-        node = next(one for one in variables if one.startswith(b"SLURMD_NODENAME=")).partition(b"=")[2]
-        _without_node(study, node.decode(), spared=process)
-        study.wait_for(lambda: newest_owner(run)[0] > attempt)
-        wait = time.monotonic() + randomness.uniform(0, 2)
-        study.wait_for(lambda: time.monotonic() > wait)
-    finally:
-        study.site.send(process, signal.SIGCONT)
-
-
-def _without_node(study: SmallStudy[Slurm], name: str, spared: int | None = None) -> None:
     """Kill a node's daemon and all its jobs, and start it again after the controller has noticed."""
-    study.site.lose_node(name, spared)
+    name = randomness.choice(["n1", "n2"])
+    study.site.lose_node(name)
     study.site.start_node(name)
     with suppress(subprocess.CalledProcessError):  # it may have returned by itself
         study.site.slurm("scontrol", "update", f"nodename={name}", "state=resume")
@@ -92,12 +72,11 @@ SLURM: dict[str, Fault[Any]] = {
     "time limit": Fault(_reach_time_limit),
     "preemption": Fault(_preempt),
     "loss of a node": Fault(_lose_node),
-    "pause of a trial beyond its lease": Fault(_pause),
     "restart of the controller": Fault(_restart_controller),
 }
 """What happens to a study on Slurm, by name."""
-GANG: dict[str, Fault[Any]] = {
-    "kill -9 of the second rank": Fault(_kill_rank),
-    **{name: SLURM[name] for name in ("kill of a job", "scontrol requeue", "loss of a node")},
-}
-"""The same if each trial has two processes on two nodes."""
+GANG: dict[str, Fault[Any]] = {"kill -9 of the second rank": Fault(_kill_rank)}
+"""What only happens to trials of two processes on two nodes.
+
+Such a job never starts again after the loss of a node on Slurm 22.05, which then counts its GPUs wrongly.
+"""
