@@ -19,6 +19,7 @@ from benchmarks.faults.disk import Disk
 from benchmarks.faults.record import FaultRecord, nth_fault
 from benchmarks.faults.study import Disturbance, SmallStudy
 from benchmarks.faults.table import FAULTS, faults_on
+from docsite.faults import faults
 
 RECORD = Path(__file__).parents[2] / "results" / "faults.json"
 NAMES = {site: set(faults) for site, faults in FAULTS.items()}
@@ -139,11 +140,10 @@ def test_the_record_has_every_fault_and_nothing_was_wrong(tried: list[dict[str, 
 
 
 def test_the_documentation_counts_the_faults_of_the_record(tried: list[dict[str, Any]]) -> None:
-    text = (RECORD.parents[1] / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")
-    section = text.partition("## Which faults were tried")[2]
-    assert f"{len(tried)} small studies" in section
-    rows = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("| ")]
-    table = {cells[0].strip(): [int(cell.strip() or 0) for cell in cells[1:]] for cells in rows[1:]}
-    counts = Counter((each["fault"], each["site"]) for each in tried)
-    names = {each["fault"] for each in tried}
-    assert table == {name: [counts[name, site] for site in FAULTS] for name in names}
+    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in faults().splitlines()]
+    assert len(head) == 1 + len(FAULTS)
+    counts = {name: [int(cell or 0) for cell in cells] for name, *cells in rows}
+    assert sum(counts.pop("all")) == len(tried)
+    assert {name: sum(row) for name, row in counts.items()} == Counter(each["fault"] for each in tried)
+    columns = [sum(row[column] for row in counts.values()) for column in range(len(FAULTS))]
+    assert columns == [sum(each["site"] == site for each in tried) for site in FAULTS]
