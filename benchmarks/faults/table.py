@@ -20,7 +20,7 @@ __all__ = ["FAULTS", "faults_on"]
 
 _Act = Callable[[SmallStudy[Any], random.Random], None]
 _ACCIDENTS: tuple[Accident, ...] = tuple(one for one in get_args(Accident) if one != "disk full")
-_WRITES = 1500
+_WRITES = 1500  # of a study, roughly: a call beyond its end is a fault that came too late
 
 
 def _signal_trial(number: int) -> _Act:
@@ -78,6 +78,8 @@ def _pause(study: SmallStudy[Local], randomness: random.Random) -> None:
         study.command.wait()
         study.start()
         study.wait_for(lambda: newest_owner(run)[0] > attempt)
+        if newest_owner(run)[0] == attempt:
+            raise MissedError
         wait = time.monotonic() + randomness.uniform(0, LEASE_SECONDS / 2)
         study.wait_for(lambda: time.monotonic() > wait)
     finally:
