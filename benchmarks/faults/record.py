@@ -25,21 +25,23 @@ class FaultRecord:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._tree: dict[str, Any] = {"format": 2, "disturbances": []}
-        if path.exists():
-            self._tree = json.loads(path.read_text(encoding="utf-8"))
 
     def has(self, site: str, seed: int, number: int) -> bool:
         """Return whether it has a disturbed study."""
         key = [site, seed, number]
-        return any([one["site"], one["seed"], one["number"]] == key for one in self._tree["disturbances"])
+        return any([one["site"], one["seed"], one["number"]] == key for one in self._disturbances())
 
     def add(self, site: str, version: str, seed: int, number: int, disturbance: Disturbance) -> None:
-        """Add a disturbed study, and write the file."""
+        """Add a disturbed study. Other programs may have added some since the last one."""
         where = {"site": site, "version": version, "commit": commit(), "seed": seed, "number": number}
-        self._tree["disturbances"].append({**where, **asdict(disturbance)})
-        self._tree["disturbances"].sort(key=lambda one: (one["site"], one["seed"], one["number"]))
-        write_json(self.path, self._tree)
+        all_of_them = [*self._disturbances(), {**where, **asdict(disturbance)}]
+        all_of_them.sort(key=lambda one: (one["site"], one["seed"], one["number"]))
+        write_json(self.path, {"format": 2, "disturbances": all_of_them})
+
+    def _disturbances(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        return list(json.loads(self.path.read_text(encoding="utf-8"))["disturbances"])
 
 
 def nth_fault(names: Sequence[str], seed: int, number: int) -> tuple[str, random.Random]:

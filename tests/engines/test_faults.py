@@ -103,9 +103,9 @@ def test_a_file_that_differs_is_missing_or_left_over_is_named(tmp_path: Path) ->
 def test_a_record_grows_and_knows_what_it_has(tmp_path: Path) -> None:
     path = tmp_path / "faults.json"
     one = Disturbance("full disk", step=5, attempts=3, commands=2, seconds=1.0, faults=())
-    FaultRecord(path).add("local", "local", 7, 1, one)
-    FaultRecord(path).add("local", "local", 7, 0, one)
-    record = FaultRecord(path)
+    record, other = FaultRecord(path), FaultRecord(path)
+    record.add("local", "local", 7, 1, one)
+    other.add("local", "local", 7, 0, one)
     assert [record.has("local", 7, number) for number in (0, 1, 2)] == [True, True, False]
     assert not record.has("ray", 7, 0)
     assert not record.has("local", 8, 0)
