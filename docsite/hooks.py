@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from docsite.commands import commands
+from docsite.faults import faults
 from docsite.links import with_site_links
 from docsite.modules import modules
 from docsite.pretrained import pretrained, thumbnails
@@ -30,6 +31,7 @@ def program(path: str) -> str:
 _GENERATORS: dict[str, Callable[..., str]] = {
     "commands": commands,
     "document": document,
+    "faults": faults,
     "modules": modules,
     "pretrained": pretrained,
     "thumbnails": thumbnails,

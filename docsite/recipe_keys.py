@@ -63,6 +63,8 @@ def _values(field: dict[str, Any]) -> str:
 
 
 def _default(field: dict[str, Any]) -> str:
+    if "default" not in field:
+        return "Required."
     value = field["default"]
     if value == "":
         return "Default: empty."

@@ -22,7 +22,7 @@ from typing import NoReturn, Self
 
 from benchmarks.crashes.killer import Killer
 
-__all__ = ["Forked", "Program", "command"]
+__all__ = ["IMPORTS", "OUTPUT", "Forked", "Program", "command", "run_here"]
 
 Program = Callable[[Sequence[str], Path], int]
 """Runs `flatvq` with some arguments in a folder, until it ends or is killed.
@@ -31,7 +31,7 @@ Returns the exit code, negative for a signal. What it prints goes to output.txt 
 """
 
 OUTPUT = "output.txt"
-_IMPORTS = (
+IMPORTS = (
     "flatvq.cli.tuning",
     "flatvq.levels",
     "flatvq.study.worker",
@@ -104,7 +104,7 @@ def _serve() -> None:
     """Run the commands that standard input names, one a line, and print their exit codes."""
     from flatvq import processes
 
-    for module in _IMPORTS:
+    for module in IMPORTS:
         import_module(module)
     # A command's workers are forked from it, not from another process that imports everything again.
     processes._context = lambda: get_context("fork")
@@ -114,12 +114,18 @@ def _serve() -> None:
         arguments, folder = json.loads(line)
         child = os.fork()
         if child == 0:
-            _run(arguments, folder)
+            run_here(arguments, folder)
         print(_exit_code(child), flush=True)
     os._exit(0)  # taking all the modules apart takes seconds
 
 
-def _run(arguments: Sequence[str], folder: str) -> NoReturn:
+def run_here(arguments: Sequence[str], folder: str) -> NoReturn:
+    """Run a command in this process, and end it with the exit code of the command.
+
+    Args:
+        arguments: after `flatvq`.
+        folder: becomes the working folder. What the command prints goes to output.txt there.
+    """
     from flatvq.cli import main
 
     os.chdir(folder)

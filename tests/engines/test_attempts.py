@@ -83,3 +83,26 @@ def test_sigterm_reaches_the_command(tmp_path: Path) -> None:
         supervisor.terminate()
         assert supervisor.wait(60) == AGAIN
     assert attempts_of(tmp_path).latest[-1].error == "stopped on request"
+
+
+def test_an_event_after_a_cut_off_line_is_kept(tmp_path: Path) -> None:
+    assert _attempt(tmp_path, "") == 0
+    with (tmp_path / "attempts.jsonl").open("ab") as file:
+        file.write(b'{"time": 1.0, "event": "sta')  # the disk was full, or the host was lost
+    assert _attempt(tmp_path, "") == 0
+    attempts = attempts_of(tmp_path)
+    assert attempts.total == 2
+    assert [each.code for each in attempts.latest] == [0, 0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on file sizes")
+def test_a_full_disk_ends_with_one_line(tmp_path: Path) -> None:
+    words = f"{sys.executable} -m flatvq.engines.attempts 3 {tmp_path} {sys.executable} -c ''"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 0; {words}"], capture_output=True, text=True, check=False
+    )
+    path = tmp_path / "attempts.jsonl"
+    remedy = "raise the limit on file sizes (ulimit -f), then run the same command again"
+    assert done.stderr == f"flatvq: cannot write '{path}' (file too large): {remedy}\n"
+    assert done.returncode == 74
+    assert attempts_of(tmp_path).total == 0

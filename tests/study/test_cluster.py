@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -185,6 +188,21 @@ def test_ctrl_c_leaves_the_jobs(engine, plan, data, tmp_path: Path) -> None:
     assert engine.cancelled == []
     assert cancel_jobs("fake", plan, tmp_path) == len(plan.trials)
     assert sorted(engine.cancelled) == sorted(engine.units)
+
+
+def test_ctrl_c_in_a_callback_is_not_lost(engine, plan, data, tmp_path: Path) -> None:
+    calls = []
+
+    def watch(progress: object) -> None:
+        calls.append(progress)
+        assert len(calls) < 9
+        with suppress(StudyStopped):  # as Python does in a destructor
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(StudyStopped):
+        ClusterTrials("fake")(plan, tmp_path, data, watch)
+    assert len(calls) == 1
+    assert engine.cancelled == []
 
 
 def test_jobs_of_another_engine_are_not_lost(engine, plan, data, tmp_path: Path, monkeypatch) -> None:

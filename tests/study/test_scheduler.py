@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from multiprocessing import get_context
 from pathlib import Path
@@ -51,6 +52,26 @@ def test_at_most_so_many_jobs_run_at_a_time_and_all_are_run(tmp_path: Path) -> N
     scheduler.run(start_next, lambda: None)
     assert [job.process.exitcode for job in jobs] == [0] * 5
     assert scheduler.running == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_a_destructor_is_not_lost(tmp_path: Path, monkeypatch, number: signal.Signals) -> None:
+    dropped: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda info: dropped.append(info.exc_type))
+    left: list[object] = [SignalledInDestructor(number)]
+    scheduler: Scheduler[SleepingJob] = Scheduler(1, "cpu")
+    with pytest.raises(StudyStopped):
+        scheduler.run(lambda slot: SleepingJob(20.0, slot, tmp_path / "0"), left.clear)
+    assert dropped == [StudyStopped], "Python did not drop the error"
+    assert scheduler.running[0].process.exitcode is not None
+
+
+class SignalledInDestructor:
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), self.number)
 
 
 def test_without_jobs_nothing_is_watched() -> None:

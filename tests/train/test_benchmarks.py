@@ -112,11 +112,13 @@ def test_a_compared_metric_must_be_measured(metric: str, key: str) -> None:
 
 
 def test_recipes_without_the_new_keys_keep_their_names() -> None:
-    """The hash of a trial is that of versions without `evaluate.text` and `evaluate.detail`."""
+    """The hash of a trial is that of versions without these keys."""
     recipe = load_recipe("photographs").trial("single-level-naive", 0)
     tree = recipe.model_dump(mode="json")
     for key in ("text", "detail"):
         assert tree["evaluate"].pop(key) is False
+    assert tree["data"].pop("image_suffix") == ""
+    assert tree["data"].pop("shuffle_mib") > 0
     expected = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
     assert trial_key(recipe) == expected
     assert (

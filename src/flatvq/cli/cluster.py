@@ -89,8 +89,8 @@ class ClusterCommand:
             typer.echo(f"Submitted: {work.submit()} jobs. {again}")
             return None
         try:
-            with signals_raise_stopped():
-                return work.run(_UnitLines())
+            with signals_raise_stopped() as raise_again:
+                return work.run(_UnitLines(raise_again))
         except StudyStopped:
             typer.echo(STOPPED, err=True)
             raise typer.Exit(STOPPED_CODE) from None
@@ -110,12 +110,14 @@ class ClusterWork(Protocol[T]):
 
 
 class _UnitLines:
-    """Prints a line when the number of jobs in a state changes."""
+    """Prints a line when the number of jobs in a state changes, unless the user asked to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, raise_if_stopped: Callable[[], None]) -> None:
         self.last = ""
+        self.raise_if_stopped = raise_if_stopped
 
     def __call__(self, counts: Counter[str]) -> None:
+        self.raise_if_stopped()
         line = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
         if line and line != self.last:
             self.last = line

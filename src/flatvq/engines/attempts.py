@@ -25,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from flatvq.translation import explained
 from flatvq.unvalidated import count_in, json_object, number_in, text_in
 
 __all__ = ["AGAIN", "Attempt", "Attempts", "attempts_of", "record_submission", "run", "why_not_again"]
@@ -229,9 +230,21 @@ def _progress(folder: Path) -> int:
 
 
 def _append(folder: Path, **event: Any) -> None:
+    """Append an event. It starts on a new line, even if a kill or a full disk cut off the last one.
+
+    Raises:
+        OSError: if it cannot be written. It names the file.
+    """
+    path = folder / _NAME
     line = json.dumps({"time": time.time(), **event}) + "\n"
-    with (folder / _NAME).open("ab") as file:
-        file.write(line.encode())
+    try:
+        with path.open("a+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            cut = file.read(1) not in (b"", b"\n")
+            file.write(b"\n" * cut + line.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _events(path: Path) -> list[dict[str, Any]]:
@@ -241,5 +254,16 @@ def _events(path: Path) -> list[dict[str, Any]]:
     return []
 
 
+def _main() -> int:
+    try:
+        return run(Path(sys.argv[2]), sys.argv[3:], int(sys.argv[1]))
+    except OSError as error:  # such as a full disk; then there may be no record, but the log of the job
+        known = explained(error)
+        if known is None:
+            raise
+        sys.stderr.write(f"flatvq: {known}\n")
+        return known.exit_code
+
+
 if __name__ == "__main__":
-    sys.exit(run(Path(sys.argv[2]), sys.argv[3:], int(sys.argv[1])))
+    sys.exit(_main())

@@ -68,12 +68,17 @@ class ClusterTrials:
             FlatvqError: if the cluster refuses a job.
             BusyError: as `submit`.
         """
-        with signals_raise_stopped(), jobs_of(self.kind, folder, plan.recipe.cluster) as jobs:
+        with signals_raise_stopped() as raise_again, jobs_of(self.kind, folder, plan.recipe.cluster) as jobs:
+
+            def watch_or_stop(progress: StudyProgress) -> None:
+                raise_again()
+                watch(progress)
+
             progress = StudyProgress(_outcomes(plan, folder, look))
             missing = [outcome for outcome in progress.outcomes if outcome.status != "done"]
             new = [outcome for outcome in missing if outcome.trial.run not in jobs]
             _submit(jobs, new, plan, folder, data)
-            _wait(jobs, plan, folder, progress, missing, watch)
+            _wait(jobs, plan, folder, progress, missing, watch_or_stop)
         return progress.outcomes
 
 

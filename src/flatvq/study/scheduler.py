@@ -80,9 +80,10 @@ class Scheduler(Generic[J]):
         Raises:
             StudyStopped: on Ctrl-C or SIGTERM, after every running job has ended.
         """
-        with signals_raise_stopped():
+        with signals_raise_stopped() as raise_again:
             try:
                 while self._fill(start_next):
+                    raise_again()
                     wait([job.process.sentinel for job in self.running], _POLL_SECONDS)
                     self.running = [job for job in self.running if not job.finished()]
                     watch()
@@ -110,15 +111,27 @@ class Scheduler(Generic[J]):
 
 
 @contextmanager
-def signals_raise_stopped() -> Iterator[None]:
-    """Raise StudyStopped in the main thread on SIGTERM or Ctrl-C while the context lasts."""
+def signals_raise_stopped() -> Iterator[Callable[[], None]]:
+    """Raise StudyStopped in the main thread on SIGTERM or Ctrl-C while the context lasts.
+
+    Yields:
+        A function that raises it again. Call it in each turn of a loop: Python drops an error in a destructor
+        or another callback, and a signal may come there.
+    """
+    asked = False
 
     def stop(number: int, frame: object) -> None:
+        nonlocal asked
+        asked = True
         raise StudyStopped
+
+    def raise_again() -> None:
+        if asked:
+            raise StudyStopped
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield raise_again
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -6,13 +6,17 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-__all__ = ["Cluster", "missing", "wait_for"]
+from benchmarks.faults.local import has_ended
+from benchmarks.faults.sites import OUTPUT
+
+__all__ = ["Slurm", "missing", "started", "wait_for"]
 
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
 
@@ -74,7 +78,7 @@ def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(0.2)
 
 
-class Cluster:
+class Slurm:
     """The daemons of the cluster. Its commands find it by `SLURM_CONF`.
 
     Args:
@@ -83,11 +87,10 @@ class Cluster:
         array: Slurm's MaxArraySize.
     """
 
-    prefix: tuple[str, ...] = ()
-    """Words before a command that uses the cluster."""
+    engine, version = "slurm", ""
 
     def __init__(self, place: Path, array: int = 1001) -> None:
-        self.place, self.run = place, place / "run"
+        self.place, self.run, self._tended = place, place / "run", 0.0
         place.chmod(0o755)
         for name in ("run", "log", "state", "dev"):
             (place / name).mkdir()
@@ -100,9 +103,23 @@ class Cluster:
         gpus = "NodeName=n{} Name=gpu File={}/dev/nvidia[{}]\n"
         parts = ["AutoDetect=off\n", gpus.format(1, place, "0-1"), gpus.format(2, place, "2-3")]
         (place / "gres.conf").write_text("".join(parts))
-        self.environment = {**os.environ, "SLURM_CONF": str(place / "slurm.conf")}
+        self.environment = {**os.environ, "SLURM_CONF": str(place / "slurm.conf"), "OMP_NUM_THREADS": "1"}
 
-    def start(self) -> None:
+    def start(self, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+        """Start a command. See `Site.start`."""
+        with (folder / OUTPUT).open("wb") as output:
+            words = [sys.executable, "-m", "flatvq", *arguments]
+            return subprocess.Popen(words, env=self.environment, stdout=output, stderr=output)
+
+    def send(self, process: int, number: int) -> None:
+        """Send a signal. See `Site.send`."""
+        os.kill(process, number)
+
+    def runs(self, process: int) -> bool:
+        """Return whether a process runs. See `Site.runs`."""
+        return not has_ended(process)
+
+    def begin(self) -> None:
         """Start the daemons and wait for both nodes."""
         files = {name: self.run / f"munged.{name}" for name in ("pid", "log", "seed")}
         self._start(
@@ -115,6 +132,7 @@ class Cluster:
         self.start_node("n1")
         self.start_node("n2")
         wait_for(lambda: self.slurm("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * 4)
+        self.version = self.slurm("sinfo", "--version")
 
     def start_controller(self) -> None:
         """Start the controller."""
@@ -146,13 +164,31 @@ class Cluster:
         job = (f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={task}")
         _kill_with(*job, f"SLURM_CONF={self.place}/slurm.conf")
 
+    def having(self, command: str, variable: str) -> list[int]:
+        """Return the processes with a command line that contains a text, and an environment variable."""
+        matching = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                words = (path / "cmdline").read_bytes().replace(b"\0", b" ")
+                variables = (path / "environ").read_bytes().split(b"\0")
+                if command.encode() in words and variable.encode() in variables:
+                    matching.append(int(path.name))
+        return matching
+
     def slurm(self, *words: str) -> str:
         """Run a Slurm command and return its output."""
         done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    def start_now(self) -> None:
+    def tend(self) -> None:
         """Let requeued jobs start at once, without a time limit: Slurm makes them wait for two minutes."""
+        if time.monotonic() < self._tended + 0.5:
+            return
+        self._tended = time.monotonic()
+        with suppress(subprocess.CalledProcessError):  # the controller restarts
+            self._start_now()
+
+    def _start_now(self) -> None:
         for line in self.slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%F_%K %r").splitlines():
             job, reason = line.split(" ", 1)
             if reason == "BeginTime":
@@ -172,7 +208,7 @@ class Cluster:
             with suppress(ProcessLookupError, ValueError, TimeoutError):
                 process = int(path.read_text())
                 os.kill(process, 9 if path.name == "munged.pid" else 15)
-                wait_for(partial(_has_ended, process), 20)
+                wait_for(partial(has_ended, process), 20)
 
     def _start(self, *words: str) -> None:
         done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False)
@@ -180,20 +216,24 @@ class Cluster:
             raise RuntimeError(f"{words[0]}: {done.stderr}")
 
 
+def started(place: Path) -> Slurm:
+    """Return a cluster whose daemons run."""
+    cluster = Slurm(place)
+    try:
+        cluster.begin()
+    except BaseException:
+        cluster.stop()
+        raise
+    return cluster
+
+
 def _kill_with(*variables: str) -> None:
     """End all processes by SIGKILL that have these environment variables."""
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             environment = (path / "environ").read_bytes().split(b"\0")
-            if {variable.encode() for variable in variables} <= set(environment):
+            if {one.encode() for one in variables} <= set(environment):
                 os.kill(int(path.name), 9)
-
-
-def _has_ended(process: int) -> bool:
-    """Return whether a process has ended. Its parent may not have read its exit code yet."""
-    with suppress(OSError):
-        return ") Z " in Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
-    return True
 
 
 def _free_ports(count: int) -> list[int]:
