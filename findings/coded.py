@@ -15,7 +15,7 @@ from findings.rates import ARCHITECTURES
 from findings.records import Record, with_interval
 from flatvq.study.estimates import Estimate
 
-__all__ = ["CodedBits", "coded_table", "read_coded"]
+__all__ = ["CodedBits", "coded_line", "coded_table", "read_coded"]
 
 _LEVEL = 0.05
 
@@ -64,11 +64,17 @@ def coded_table(studies: list[CodedBits]) -> str:
     return "\n".join(lines)
 
 
-def _ratio(bits: list[float], single: list[float]) -> str:
+def coded_line(study: CodedBits) -> str:
+    """Write the coded bits of each hierarchy, compared with those of one level, in one line."""
+    (_, single), *hierarchies = study.bits.items()
+    return ", ".join(f"*{arm.split('-')[0]}* {_ratio(bits, single, 0)}" for arm, bits in hierarchies)
+
+
+def _ratio(bits: list[float], single: list[float], digits: int = 1) -> str:
     """Write the difference in per cent, with Welch's 90 % interval of the ratio's logarithm."""
     estimate = Estimate.welch([np.log(bits), np.log(single)], [1, -1])
     low, high = estimate.interval(_LEVEL) or (estimate.mean, estimate.mean)
-    return with_interval(100 * expm1(estimate.mean), (100 * expm1(low), 100 * expm1(high)), " %", 1)
+    return with_interval(100 * expm1(estimate.mean), (100 * expm1(low), 100 * expm1(high)), " %", digits)
 
 
 def _by_arm(rows: list[dict[str, object]]) -> dict[str, list[float]]:

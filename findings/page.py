@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from findings import tables
-from findings.coded import CodedBits, coded_table
+from findings.coded import CodedBits, coded_line, coded_table
 from findings.rates import ARCHITECTURES
 from findings.records import Record
 
@@ -44,6 +44,7 @@ def render(records: Mapping[str, Record], coded: list[CodedBits]) -> str:
         init=records.get("init"),
         length=records.get("length"),
         coded=coded,
+        coded_line=coded_line,
         coded_table=coded_table,
         frontiers=frontiers,
         hierarchies=ARCHITECTURES[1:],
