@@ -203,7 +203,10 @@ def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
         (["study", "photographs", "--set", "train.steps=many"], "'train.steps' is 'many'"),
         (["study", "photographs", "--set", "train.steps"], "override 'train.steps' is not key=value"),
         (["study", "photographs", "--set", "data.crop=20"], "data.crop must be a multiple of 8"),
-        (["study", "photographs", "--set", "data.path=mine"], "path=mine needs source=folder, huggingface or shards"),
+        (
+            ["study", "photographs", "--set", "data.path=mine"],
+            "path=mine needs source=folder, huggingface or shards",
+        ),
         (["study", "photographs", "--set", "seeds=[1, 1]"], "seeds must differ"),
         (
             ["study", "photographs", "--set", "seeds=2"],
