@@ -13,6 +13,10 @@ import pytest
 from scipy.stats import t as student
 from scipy.stats import ttest_ind
 
+from flatvq.recipe import load_recipe
+from flatvq.study.looks import nominal_level
+from flatvq.study.statistics import SETTLED, compare
+
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted((ROOT / "results").glob("*/study.json"))
 
@@ -241,3 +245,20 @@ def _detail(records: dict[str, Any]) -> list[str]:
             kept = [row[kind]["contrast_kept"]["mean"] for row in record["detail"]["octaves"]]
             rows.append(f"| {kind}, `{name}` | {' | '.join(f'{100 * share:.1f} %' for share in kept)} |")
     return rows
+
+
+def test_every_repetition_of_the_default_study_settled_at_its_first_look() -> None:
+    """The intervals are computed again, from the values of each seed."""
+    repetitions = _read(ROOT / "results" / "repetitions.json")["repetitions"]
+    recipe = load_recipe("photographs")
+    level = nominal_level(recipe.looks)
+    seeds = [seed for each in repetitions for seed in each["seeds"]]
+    assert len(seeds) == len(set(seeds)) == recipe.looks[0] * len(repetitions)
+    assert min(seeds) >= 10_000, "smaller ones were used to choose the recipe"
+    for each in repetitions:
+        assert each["verdict"] in SETTLED
+        a, b = each["values"].values()
+        interval = ttest_ind(a, b, equal_var=False).confidence_interval(1 - 2 * level)
+        assert each["difference"] == pytest.approx(fmean(a) - fmean(b))
+        assert each["interval90"] == pytest.approx([interval.low, interval.high], abs=1e-6)
+        assert compare(a, b, recipe.margin, interval="welch", level=level).verdict == each["verdict"]
