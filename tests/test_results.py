@@ -262,3 +262,10 @@ def test_every_repetition_of_the_default_study_settled_at_its_first_look() -> No
         assert each["difference"] == pytest.approx(fmean(a) - fmean(b))
         assert each["interval90"] == pytest.approx([interval.low, interval.high], abs=1e-6)
         assert compare(a, b, recipe.margin, interval="welch", level=level).verdict == each["verdict"]
+
+
+def test_no_record_holds_a_path_of_the_machine_that_made_it() -> None:
+    paths = [path for kind in ("json", "yaml", "md") for path in (ROOT / "results").rglob(f"*.{kind}")]
+    assert len(paths) > 50
+    absolute = re.compile(r"""["' ]/(home|mnt|root|tmp|Users|work)/""")
+    assert [str(path) for path in paths if absolute.search(path.read_text(encoding="utf-8"))] == []
