@@ -89,28 +89,16 @@ class Manifest:
         """Return the manifest of some rows, in the order of `rows`."""
         import pyarrow as pa
 
-        return Manifest(
-            self.paths.take(pa.array(rows)),
-            self.digests[rows],
-            self.heights[rows],
-            self.widths[rows],
-            self.notes[rows],
-            self.kinds,
-            {name: column[rows] for name, column in self.places.items()},
-        )
+        return self._of(self.paths.take(pa.array(rows)), rows)
 
     def part(self, start: int, stop: int) -> Manifest:
         """Return a view of consecutive rows."""
-        rows = slice(start, stop)
-        return Manifest(
-            self.paths[rows],
-            self.digests[rows],
-            self.heights[rows],
-            self.widths[rows],
-            self.notes[rows],
-            self.kinds,
-            {name: column[rows] for name, column in self.places.items()},
-        )
+        return self._of(self.paths[start:stop], slice(start, stop))
+
+    def _of(self, paths: Any, rows: Array | slice) -> Manifest:
+        places = {name: column[rows] for name, column in self.places.items()}
+        digests, heights, widths = self.digests[rows], self.heights[rows], self.widths[rows]
+        return Manifest(paths, digests, heights, widths, self.notes[rows], self.kinds, places)
 
     def write(self, path: Path, about: object = None) -> None:
         """Write the manifest to a file, from which `read_manifest` maps it.
