@@ -33,11 +33,18 @@ class Local:
 
     Args:
         folder: a folder for the library that counts writes.
+
+    Raises:
+        RuntimeError: if this process has started other processes from a forkserver. That server has not
+            loaded the library.
     """
 
     engine = version = "local"
 
     def __init__(self, folder: Path) -> None:
+        server = forkserver._forkserver  # type: ignore[attr-defined]
+        if server._forkserver_pid is not None:
+            raise RuntimeError("this process has a forkserver; start another process for the faults")
         self.killer = Killer(folder)
         before = dict(os.environ)
         os.environ.update(self.killer.environment, OMP_NUM_THREADS="1")

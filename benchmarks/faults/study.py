@@ -46,6 +46,7 @@ _CLUSTER: dict[str, Any] = {"gpus_per_trial": 1, "cpus": 1, "poll_seconds": 0.5,
 # With which a disturbed command may end. 1: a trial failed. SIGTERM: before there was a trial.
 _CODES = frozenset([0, 1, 2, 74, 75, 130, -signal.SIGKILL, -signal.SIGTERM])
 _AGAIN = 2
+_MISSES = 30
 _DEADLINE = 900.0
 
 
@@ -206,9 +207,13 @@ class SmallStudy(Generic[S]):
     def disturb(
         self, name: str, fault: Fault[S], undisturbed: Mapping[str, Any], randomness: random.Random
     ) -> Disturbance:
-        """Run the study with a fault, to its end, and compare with an undisturbed one."""
+        """Run the study with a fault, to its end, and compare with an undisturbed one.
+
+        Raises:
+            RuntimeError: if the fault comes too late each time.
+        """
         within = fault.within
-        while True:
+        for _ in range(_MISSES):
             shutil.rmtree(self.folder, ignore_errors=True)
             self._seen, self._done, self.commands = set(), {}, 0
             start = time.monotonic()
@@ -218,6 +223,8 @@ class SmallStudy(Generic[S]):
             except (MissedError, ProcessLookupError):
                 self.end()
                 within /= 2
+        else:
+            raise RuntimeError(f"{name}: the study ended before the fault, {_MISSES} times")
         faults = self._finish()
         faults += differences(undisturbed, self.folder)
         faults += repeated(self._done)

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from benchmarks.faults import local
 from benchmarks.faults.checks import attempts_of_done, differences, repeated, steps_lost
 from benchmarks.faults.disk import Disk
 from benchmarks.faults.record import FaultRecord, nth_fault
-from benchmarks.faults.study import Disturbance, SmallStudy
-from benchmarks.faults.table import FAULTS, faults_on
+from benchmarks.faults.study import Disturbance, Fault, MissedError, SmallStudy
+from benchmarks.faults.table import FAULTS
 from docsite.faults import faults
 
 RECORD = Path(__file__).parents[2] / "results" / "faults.json"
@@ -39,13 +43,35 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.skipif(local.missing() is not None, reason=f"needs {local.missing()}")
-def test_each_fault_of_this_machine_ends_like_an_undisturbed_study(disk: Disk, tmp_path: Path) -> None:
-    study = SmallStudy(tmp_path, local.Local(tmp_path), steps=100, seeds=1, folder=disk.folder / "study")
-    undisturbed = study.undisturbed()
-    for name, fault in faults_on("local", disk).items():
-        disturbance = study.disturb(name, fault, undisturbed, random.Random(name))
-        assert disturbance.faults == (), name
-        assert disturbance.commands <= 3
+def test_each_fault_of_this_machine_ends_like_an_undisturbed_study(tmp_path: Path) -> None:
+    # In a process of its own, because its forkserver loads the library that counts writes.
+    record, root = tmp_path / "faults.json", RECORD.parents[1]
+    words = ["--on", "local", "--count", str(len(NAMES["local"])), "--steps", "60", "--out", str(record)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.faults", *words], cwd=root, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    tried = json.loads(record.read_text(encoding="utf-8"))["disturbances"]
+    assert {each["fault"] for each in tried} == NAMES["local"]
+    assert all(each["commands"] <= 3 for each in tried)
+
+
+def test_faults_need_a_process_without_a_forkserver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forkserver._forkserver, "_forkserver_pid", 1)
+    with pytest.raises(RuntimeError, match="has a forkserver"):
+        local.Local(tmp_path)
+
+
+def test_a_fault_that_always_comes_too_late_is_an_error(tmp_path: Path) -> None:
+    study = SmallStudy(tmp_path, Mock(engine="local"))
+    study.site.start.return_value.poll.return_value = 0
+
+    def miss(study: SmallStudy[Mock], randomness: random.Random) -> None:
+        study.start()
+        raise MissedError
+
+    with pytest.raises(RuntimeError, match="late: the study ended before the fault, 30 times"):
+        study.disturb("late", Fault(miss, "start"), {}, random.Random(0))
 
 
 @pytest.mark.skipif(local.missing() is not None, reason=f"needs {local.missing()}")
