@@ -42,8 +42,7 @@ class Local:
     engine = version = "local"
 
     def __init__(self, folder: Path) -> None:
-        server = forkserver._forkserver  # type: ignore[attr-defined]
-        if server._forkserver_pid is not None:
+        if getattr(forkserver._forkserver, "_forkserver_pid", None) is not None:
             raise RuntimeError("this process has a forkserver; start another process for the faults")
         self.killer = Killer(folder)
         before = dict(os.environ)
