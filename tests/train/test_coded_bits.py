@@ -39,7 +39,12 @@ def files_of(recipe: TrialRecipe, run: Path, images: int, kind: FittedKind) -> l
 
 @pytest.mark.parametrize(
     ("levels", "kind"),
-    [(VECTOR_LEVELS, "table"), (OTHER_LEVELS, "table"), (VECTOR_LEVELS, "network"), (VECTOR_LEVELS, "order-0")],
+    [
+        (VECTOR_LEVELS, "table"),
+        (OTHER_LEVELS, "table"),
+        (VECTOR_LEVELS, "network"),
+        (VECTOR_LEVELS, "order-0"),
+    ],
     ids=["vector", "others", "network", "order-0"],
 )
 def test_the_coded_bits_are_those_of_files(
