@@ -98,7 +98,9 @@ def test_images_that_do_not_fit_the_model_are_refused_in_one_line(
     [
         (lambda x: 255 * x, r"images range from 0.* to 25\d, not from 0 to 1: divide them by 255"),
         (lambda x: 2 * x - 1, r"images range from -\S+ to \S+, not from 0 to 1: .*\(images \+ 1\) / 2"),
-        (lambda x: x.masked_fill(x > 0.9, float("inf")), "to inf, not from 0 to 1"),
+        (lambda x: (255 * x).as_subclass(type("Image", (torch.Tensor,), {})), "divide them by 255"),
+        (lambda x: x.masked_fill(x > 0.9, float("inf")), "NaN or infinity in the images"),
+        (lambda x: x.masked_fill(x > 0.9, float("nan")), "NaN or infinity in the images"),
     ],
 )
 def test_images_on_another_scale_are_not_encoded(model: VQVAE, scale, message: str) -> None:
@@ -140,6 +142,10 @@ def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
         ),
         (None, "indices of type NoneType are not a list"),
         ([zeros(8, 8), zeros(4, 4)], r"indices\[0\] of shape \[8, 8\] have 2 axes, not \[B, h, w\]"),
+        (
+            [zeros(2, 64), zeros(2, 16)],
+            r"indices\[0\] of shape \[2, 64\] .*indices\[0\].unflatten\(-1, \(h, w\)\)",
+        ),
         ([zeros(2, 8, 8), zeros(2, 1, 4, 4)], r"indices\[1\] of shape \[2, 1, 4, 4\] have 4 axes"),
         ([zeros(2, 8, 8), [0]], r"indices\[1\] of type list are not a tensor"),
         ([zeros(2, 8, 8), zeros(3, 4, 4)], r"indices have batch sizes \[2, 3\]: pass the same images"),

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
+from torch.utils._pytree import tree_leaves
 
 from flatvq.errors import FlatvqError
 from flatvq.model import VQVAE, build_vqvae
@@ -272,3 +273,13 @@ def test_a_residual_hierarchy_of_one_level_is_a_single_level(plain_model):
     single.load_state_dict(model.state_dict())
     images = torch.rand(1, 3, 16, 16)
     assert torch.equal(model(images).reconstruction, single(images).reconstruction)
+
+
+def test_the_tensors_of_the_output_are_leaves_of_a_tree(plain_model):
+    """DDP with a static graph and FSDP2 find them by this."""
+    model = plain_model(ModelRecipe(levels=TWO, width=8, residual_width=4))
+    output = model(torch.rand(2, 3, 32, 32))
+    leaves = tree_leaves(output)
+    assert leaves[0] is output.reconstruction
+    assert len(leaves) == 1 + 2 * 7
+    assert any(leaf is output.levels[1].commitment_loss for leaf in leaves)

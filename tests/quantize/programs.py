@@ -23,8 +23,11 @@ def save(folder, name, number):
     width = model.quantizer.input_dim
     inputs, others = latents(width, 2, 3, 3), latents(width, 2, 3, 3, purpose=5)
     expected = model(others)
-    exported = torch.export.export(model, (inputs,))
+    sizes = dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO)
+    exported = torch.export.export(model, (inputs,), dynamic_shapes={"inputs": sizes})
     assert equal(exported.module()(others), expected)
+    larger = latents(width, 5, 4, 7)
+    assert equal(exported.module()(larger), model(larger))
     torch.export.save(exported, folder / f"{number}.pt2")
     traced = torch.jit.trace(model, inputs)
     assert equal(traced(others), expected)

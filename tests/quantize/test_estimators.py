@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from flatvq.errors import FlatvqError
 from flatvq.quantize import rotation_trick, straight_through
 
+# PyTorch uses torch.jit.script for some of these derivatives.
+FORWARD_MODE = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 BOTH = pytest.mark.parametrize("estimator", [straight_through, rotation_trick])
 
 
@@ -114,3 +116,32 @@ def test_vectors_and_codes_of_other_shapes_are_refused(estimator, shape):
     with pytest.raises(FlatvqError) as caught:
         estimator(torch.zeros(3, 2), torch.zeros(shape))
     assert f"vectors of shape [3, 2] and code_vectors of shape {list(shape)}" in str(caught.value)
+
+
+def test_the_rotation_is_along_the_last_axis(normal):
+    z, e, upstream = normal(2, 5, 3), normal(2, 5, 3, purpose=1), normal(2, 5, 3, purpose=2)
+    flat = gradient(rotation_trick, z.flatten(0, 1), e.flatten(0, 1), upstream.flatten(0, 1))[0]
+    assert torch.equal(gradient(rotation_trick, z, e, upstream)[0], flat.view(2, 5, 3))
+    assert torch.equal(gradient(rotation_trick, z[0, 0], e[0, 0], upstream[0, 0])[0], flat[0])
+
+
+@FORWARD_MODE
+@BOTH
+def test_forward_mode_derivatives_are_those_of_reverse_mode(estimator, normal):
+    z, e = normal(3, 4), normal(3, 4, purpose=1)
+    reverse = torch.func.jacrev(lambda x: estimator(x, e))(z)
+    assert reverse.abs().sum() > 1
+    torch.testing.assert_close(torch.func.jacfwd(lambda x: estimator(x, e))(z), reverse)
+    value, _ = torch.func.jvp(lambda x: estimator(x, e), (z,), (z,))
+    assert torch.equal(value, e)
+
+
+def test_the_rotation_is_a_constant_in_second_derivatives(normal):
+    z, e = normal(4, 3).double().requires_grad_(), normal(4, 3, purpose=1).double()
+    matrices = torch.stack([rotation(*pair) for pair in zip(z.detach(), e, strict=True)])
+    (first,) = torch.autograd.grad((rotation_trick(z, e) ** 3).sum(), z, create_graph=True)
+    (second,) = torch.autograd.grad((first**2).sum(), z)
+    # With y = R z and R constant: grad = R^T 3 y^2, and the gradient of |grad|^2 is R^T (6 y * 2 R grad).
+    grad = torch.einsum("nij,ni->nj", matrices, 3 * e**2)
+    expected = torch.einsum("nij,ni->nj", matrices, 12 * e * torch.einsum("nij,nj->ni", matrices, grad))
+    torch.testing.assert_close(second, expected)

@@ -175,3 +175,21 @@ def test_freezing_travels_with_the_state_dict_and_can_be_undone(update, normal):
     assert second.codebook.weight.requires_grad == isinstance(update, Gradient)
     second.train()(normal(100, 4, purpose=1))
     assert second.codebook.step == first.codebook.step + 1
+
+
+def test_codes_of_another_size_are_refused_and_change_nothing(normal):
+    quantizer = VectorQuantizer(16, 4)
+    with pytest.raises(RuntimeError, match=r"size mismatch for codebook\.weight"):
+        quantizer.load_state_dict({"codebook.weight": normal(32, 4)}, strict=False)
+    assert not quantizer.codebook.initialized
+
+
+def test_loading_keeps_requires_grad_of_the_user():
+    quantizer = VectorQuantizer(16, 4, update=Gradient())
+    frozen = copy.deepcopy(quantizer)
+    frozen.codebook.freeze()
+    quantizer.requires_grad_(False)
+    quantizer.load_state_dict(VectorQuantizer(16, 4, update=Gradient(), seed=1).state_dict())
+    assert not quantizer.codebook.weight.requires_grad
+    frozen.load_state_dict(quantizer.state_dict())  # loading ends the freeze
+    assert frozen.codebook.weight.requires_grad

@@ -18,6 +18,8 @@ from flatvq.quantize import VectorQuantizer
 
 EVERY = pytest.mark.parametrize("name", BUILDERS)
 WITHOUT_STATE = ("scalar", "lookup-free")
+# PyTorch uses torch.jit.script for some of these derivatives.
+FORWARD_MODE = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 MODES = pytest.mark.parametrize("train", [True, False])
 
 
@@ -223,7 +225,9 @@ def test_torch_s_default_dtype_changes_nothing(name, dtype):
         torch.set_default_dtype(torch.float32)
     if "projected" not in name:  # a linear layer draws its weights in the default dtype's own way
         assert same(state(found), state(expected))
-    assert out.quantized.dtype == codes.dtype == torch.float32
+    assert codes.dtype == torch.float32
+    for field in out.__dataclass_fields__:
+        assert getattr(out, field).dtype == (torch.int64 if field == "indices" else torch.float32), field
 
 
 @EVERY
@@ -454,3 +458,70 @@ def test_every_quantizer_is_in_the_list():
     quantizers = {one for one in classes if issubclass(one, quantize.Quantizer)} - {quantize.Quantizer}
     assert quantizers == {type(build()) for build in BUILDERS.values()}
     assert VectorQuantizer in quantizers
+
+
+class Named(torch.Tensor):
+    """A subclass that changes no operator, such as MetaTensor of MONAI."""
+
+
+@EVERY
+@MODES
+def test_a_subclass_of_tensors_is_a_tensor(name, train):
+    plain, other = trained(name).train(train), trained(name).train(train)
+    values = latents(plain.input_dim, 8, 3, 3, purpose=9)
+    expected = plain(values)
+    assert_same_output(other(values.as_subclass(Named)), expected)
+    assert same(state(plain), state(other))
+    named = expected.indices.as_subclass(Named)
+    assert type(other.decode_indices(named)) is torch.Tensor
+    values[0] = math.nan
+    with pytest.raises(NonFiniteError):
+        other(values.as_subclass(Named))
+    with pytest.raises(FlatvqError, match="outside a codebook"):
+        other.decode_indices(named + other.codebook_size)
+
+
+@FORWARD_MODE
+@EVERY
+def test_forward_mode_derivatives_are_those_of_reverse_mode(name):
+    quantizer = trained(name).eval()
+
+    def results(values):
+        out = quantizer(values)
+        return torch.cat([out.quantized.flatten(), losses(out)])
+
+    values = latents(quantizer.input_dim, 3, purpose=4)
+    reverse = torch.func.jacrev(results)(values)
+    assert reverse.abs().sum() > 0.1
+    torch.testing.assert_close(torch.func.jacfwd(results)(values), reverse)
+
+
+@FORWARD_MODE
+def test_forward_mode_derivatives_with_respect_to_code_vectors():
+    quantizer = trained("gradient").eval()
+    values = latents(4, 20, purpose=4)
+
+    def loss(weight):
+        return torch.func.functional_call(quantizer, {"codebook.weight": weight}, (values,)).codebook_loss
+
+    weight = quantizer.codebook.weight.detach()
+    expected = torch.func.grad(loss)(weight)
+    assert expected.abs().sum() > 0.1
+    torch.testing.assert_close(torch.func.jacfwd(loss)(weight), expected)
+
+
+@EVERY
+def test_gradients_follow_a_pass_in_inference_mode(name):
+    quantizer, plain = BUILDERS[name](), BUILDERS[name]()
+    plain.load_state_dict(quantizer.state_dict())
+    if name == "scalar":  # its constants are made anew for each device
+        quantizer(torch.zeros(1, quantizer.input_dim, device="meta"))
+    values = latents(quantizer.input_dim, 40)
+    with torch.inference_mode():
+        quantizer.eval()(values)
+    gradients = []
+    for one in (quantizer, plain):
+        leaf = values.clone().requires_grad_()
+        out = one.train()(leaf)
+        gradients += torch.autograd.grad(out.quantized.square().sum() + losses(out).sum(), leaf)
+    assert torch.equal(*gradients)

@@ -1,6 +1,7 @@
 """Settings out of range are refused by name and value, by every class that has some."""
 
 import math
+import re
 
 import pytest
 
@@ -12,6 +13,7 @@ from flatvq.quantize import (
     Gradient,
     KMeansInit,
     RandomInit,
+    ResidualQuantizer,
     VectorQuantizer,
 )
 
@@ -60,3 +62,20 @@ def test_settings_in_range_are_taken():
     Gradient(decay=1 - 1e-9)
     DeadCodeReplacement(every=1, start=0, stop=0, fraction=1e-9, share=1.0, grace=0, count=1e9)
     KMeansInit(vectors_per_code=1, iterations=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("update", value) for value in ("ema", Ema, KMeansInit())],
+        *[("init", value) for value in ("kmeans", KMeansInit, Ema())],
+        *[("replacement", value) for value in (True, DeadCodeReplacement)],
+        *[("estimator", value) for value in ("rotation", None)],
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_settings_of_another_type_are_refused(name, value):
+    given = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+    for kind, sizes in ((VectorQuantizer, (8, 4)), (ResidualQuantizer, (8, 4, 2))):
+        with pytest.raises(FlatvqError, match=re.escape(f"{name} is {given}: pass ")):
+            kind(*sizes, **{name: value})

@@ -158,3 +158,21 @@ def test_a_size_that_is_no_whole_number_is_refused(size, unchecked):
 def test_what_is_no_histogram_is_refused(counts, message):
     with pytest.raises(FlatvqError, match=message):
         code_usage(counts)
+
+
+@pytest.mark.parametrize("size", [2**50, 2**62])
+def test_counts_that_do_not_fit_are_refused(size):
+    with pytest.raises(FlatvqError, match=f"the counts of {size} codes take"):
+        UsageCounter(size)
+
+
+@pytest.mark.parametrize("shape", [4, (0,), ("2",)])
+def test_an_index_shape_that_is_none_is_refused(shape, unchecked):
+    with pytest.raises(FlatvqError, match="index_shape is"):
+        UsageCounter(8, shape)
+
+
+def test_indices_of_a_subclass_are_counted():
+    counter = UsageCounter(4)
+    counter.add(torch.tensor([1, 1, 3]).as_subclass(type("Named", (torch.Tensor,), {})))
+    assert counter.counts.tolist() == [0, 2, 0, 1]

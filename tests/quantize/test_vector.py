@@ -198,3 +198,35 @@ def test_a_single_code_takes_everything(normal):
     out = quantizer(normal(20, 3))
     assert out.indices.tolist() == [0] * 20
     assert quantizer.codebook.counts.tolist() == pytest.approx([0.99 + 0.01 * 20])
+
+
+def test_hooks_of_the_projections_are_called(normal):
+    quantizer = VectorQuantizer(8, 4, input_dim=6)
+    calls = []
+    for part in (quantizer.project_in, quantizer.project_out):
+        part.register_forward_hook(lambda module, inputs, output: calls.append(module))
+    quantizer(normal(100, 6))
+    assert calls == [quantizer.project_in, quantizer.project_out]
+
+
+def test_projections_can_be_replaced(normal):
+    class Adapted(torch.nn.Module):
+        def __init__(self, base):
+            super().__init__()
+            self.base = base
+
+        def forward(self, inputs):
+            return 2 * self.base(inputs)
+
+    quantizer = VectorQuantizer(8, 4, input_dim=6).eval()
+    values = normal(10, 6)
+    expected = 2 * quantizer(values).latents
+    quantizer.project_in = Adapted(quantizer.project_in)
+    torch.testing.assert_close(quantizer(values).latents, expected)
+
+
+def test_spectral_norm_by_hooks_trains_its_weight(normal):
+    quantizer = VectorQuantizer(8, 4, input_dim=6)
+    torch.nn.utils.spectral_norm(quantizer.project_in)
+    quantizer(normal(100, 6)).commitment_loss.backward()
+    assert quantizer.project_in.weight_orig.grad.abs().sum() > 0

@@ -6,11 +6,12 @@ Axes: B batch, C channels, H W rows and columns of pixels, h w rows and columns 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
 
-from flatvq.errors import FlatvqError
+from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.model.layout import grids_of
 from flatvq.quantize.checks import has_values
 from flatvq.recipe import ModelRecipe
@@ -50,6 +51,7 @@ def require_unit_range(images: Tensor) -> None:
 
     Raises:
         FlatvqError: if a value is below -0.5 or above 1.5.
+        NonFiniteError: if a value is NaN or infinite.
 
     Example:
         >>> require_unit_range(torch.tensor([0.0, 255.0]))
@@ -59,6 +61,8 @@ def require_unit_range(images: Tensor) -> None:
     if not has_values(images) or images.numel() == 0:
         return
     low, high = torch.stack(torch.aminmax(images)).tolist()
+    if not (isfinite(low) and isfinite(high)):
+        raise NonFiniteError("NaN or infinity in the images", "check how they were read and scaled")
     if low < -_SLACK or high > 1 + _SLACK:
         remedy = "map [-1, 1] to [0, 1] with (images + 1) / 2" if low < -_SLACK else "divide them by 255"
         raise FlatvqError(f"images range from {low:.3g} to {high:.3g}, not from 0 to 1", remedy)
@@ -114,6 +118,7 @@ def _require_levels(
         what = f"{name} of {len(given)} levels do not fit a model of {count}"
         raise FlatvqError(what, "pass one tensor per level, bottom first")
     for number, level in enumerate(given):
+        _require_grid(level, f"{name}[{number}]", axes[number])
         require_axes(level, f"{name}[{number}]", *axes[number])
     batches = [level.shape[0] for level in given]
     if any(batch != batches[0] for batch in batches):
@@ -124,6 +129,16 @@ def _require_levels(
     if grids != expected:
         what = f"{name} of grids {grids} do not belong to one image"
         raise FlatvqError(what, f"pass grids {expected}, bottom first")
+
+
+def _require_grid(level: object, name: str, axes: Sequence[Axis]) -> None:
+    """Refuse the indices of a sequence model, whose grid is flattened."""
+    if isinstance(level, Tensor) and level.ndim == len(axes) - 1 and not level.is_floating_point():
+        what = (
+            f"{name} of shape {list(level.shape)} have {level.ndim} axes, not [{', '.join(map(str, axes))}]"
+        )
+        remedy = f"restore a flattened grid, {name}.unflatten(-1, (h, w)), or add a batch axis, {name}[None]"
+        raise FlatvqError(what, remedy)
 
 
 def _require_device(tensor: Tensor, name: str, like: Tensor) -> None:

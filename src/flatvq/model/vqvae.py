@@ -39,6 +39,10 @@ class VQVAEOutput:
     """The output of the quantizer of each level, bottom first."""
 
 
+# So that DDP and FSDP2 find the tensors in it, and programs of torch.export can return it.
+torch.export.register_dataclass(VQVAEOutput, serialized_type_name="flatvq.VQVAEOutput")
+
+
 class VQVAE(nn.Module):
     """An autoencoder with one or several grids of codes.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
+from types import UnionType
 
 import torch
 from torch import Tensor
@@ -12,7 +14,16 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.shapes import require_axes, require_integers
 
-__all__ = ["has_values", "real", "require_finite", "require_indices", "require_mask", "whole"]
+__all__ = [
+    "has_values",
+    "instance_of",
+    "plain",
+    "real",
+    "require_finite",
+    "require_indices",
+    "require_mask",
+    "whole",
+]
 
 # Largest int64, the dtype of indices.
 _MAX = 2**63 - 1
@@ -86,6 +97,52 @@ def real(
     return number
 
 
+def instance_of(
+    name: str, value: object, types: type | tuple[type, ...] | UnionType, examples: Sequence[str]
+) -> None:
+    """Check the type of a setting that is an object.
+
+    Args:
+        name: name of the setting in error messages.
+        value: the value.
+        types: the types that it may have.
+        examples: expressions that make such an object.
+
+    Raises:
+        FlatvqError: if the value has another type, for example if it is the class in place of an object.
+
+    Example:
+        >>> instance_of("update", "ema", float, ["Ema()", "Gradient()"])
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: update is 'ema': pass an object such as Ema() or Gradient()
+    """
+    if not isinstance(value, types):
+        given = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+        raise FlatvqError(f"{name} is {given}", f"pass an object such as {' or '.join(examples)}")
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """Return a tensor without its subclass, if the subclass only changes functions of Python.
+
+    Such subclasses (MONAI's `MetaTensor`, torchvision's `tv_tensors`) have ordinary values. Subclasses that
+    implement the operators themselves, such as distributed or fake tensors, are returned unchanged.
+
+    Example:
+        >>> class Image(Tensor):
+        ...     pass
+        >>> type(plain(torch.zeros(2).as_subclass(Image))) is Tensor
+        True
+    """
+    if type(tensor) in (Tensor, torch.nn.Parameter) or _has_operators(type(tensor)):
+        return tensor
+    return tensor.as_subclass(Tensor)
+
+
+def _has_operators(kind: type) -> bool:
+    """Return whether a class of tensors implements the operators itself."""
+    return kind.__torch_dispatch__ is not Tensor.__torch_dispatch__  # type: ignore[attr-defined]
+
+
 def has_values(tensor: Tensor) -> bool:
     """Return whether the values of a tensor can be read.
 
@@ -99,7 +156,7 @@ def has_values(tensor: Tensor) -> bool:
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         or tensor.is_meta
-        or type(tensor) not in (Tensor, torch.nn.Parameter)
+        or _has_operators(type(tensor))
         or is_functorch_wrapped_tensor(tensor)
         or (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
     )

@@ -28,6 +28,7 @@ from flatvq.quantize.replacement import (
     draw_replacements,
     unbiased_counts,
 )
+from flatvq.quantize.sharding import require_gathered
 from flatvq.randomness import generator
 
 __all__ = ["Codebook"]
@@ -84,6 +85,7 @@ class Codebook(CodebookState):
             gradients; and the mean of (z - e)^2 over all elements. Values where the mask is False are
             undefined.
         """
+        require_gathered(self.weight)
         if not self.training:
             result: _Lookup = look_up_operator(vectors, self.code_vectors.detach())
             return result

@@ -210,7 +210,12 @@ class CodebookState(Float32Module):
         for old, new in _OLD_KEYS.items():
             if prefix + old in state_dict:
                 state_dict[prefix + new] = state_dict.pop(prefix + old)
+        was_frozen = None if self.is_frozen.is_meta else self.frozen
+        errors: list[str] = others[-1]
+        errors_before = len(errors)
         super()._load_from_state_dict(state_dict, prefix, *others)
+        if len(errors) > errors_before:  # PyTorch raises them later
+            return
         self._init_vectors.clear()
         with torch.no_grad():
             if prefix + "weight" in state_dict and prefix + "is_initialized" not in state_dict:
@@ -218,7 +223,9 @@ class CodebookState(Float32Module):
                 if prefix + "counts" not in state_dict:
                     self.counts.fill_(1.0)
                     self.births.fill_(self.step)
-        if isinstance(self.weight, nn.Parameter) and not self.is_frozen.is_meta:
+        if self.is_frozen.is_meta or not isinstance(self.weight, nn.Parameter):
+            return
+        if self.frozen != was_frozen:  # otherwise requires_grad_() of the user stays
             self.weight.requires_grad_(not self.frozen)
 
 

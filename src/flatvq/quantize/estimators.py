@@ -13,12 +13,20 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from flatvq.deprecation import renamed_arguments
 from flatvq.errors import FlatvqError
 from flatvq.quantize.autograd import Function
 
-__all__ = ["Estimator", "needs_gradient", "rotation_trick", "straight_through"]
+__all__ = [
+    "Estimator",
+    "in_forward_mode",
+    "needs_gradient",
+    "require_estimator",
+    "rotation_trick",
+    "straight_through",
+]
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 
@@ -46,6 +54,8 @@ def straight_through(
         [[1.0, 1.0]]
     """
     _require_pairs(vectors, code_vectors)
+    if in_forward_mode():
+        return code_vectors.detach() + _zero(vectors)
     if not needs_gradient(vectors):
         return code_vectors
     result: Tensor = _StraightThrough.apply(vectors, code_vectors)  # type: ignore[no-untyped-call]
@@ -53,7 +63,9 @@ def straight_through(
 
 
 @renamed_arguments(codes="code_vectors")
-def rotation_trick(vectors: Float[Tensor, "n d"], code_vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+def rotation_trick(
+    vectors: Float[Tensor, "*n d"], code_vectors: Float[Tensor, "*n d"]
+) -> Float[Tensor, "*n d"]:
     """Propagate the gradient through the rotation and scaling that map a vector to its code vector.
 
     Fifty et al. 2025, "Restructuring Vector Quantization with the Rotation Trick", section 4: with
@@ -62,8 +74,8 @@ def rotation_trick(vectors: Float[Tensor, "n d"], code_vectors: Float[Tensor, "n
     have no such rotation and get the straight-through gradient.
 
     Args:
-        vectors: encoder outputs z [N, D].
-        code_vectors: the code vector e of each [N, D].
+        vectors: encoder outputs z [*N, D].
+        code_vectors: the code vector e of each [*N, D].
 
     Returns:
         The code vectors. The gradient reaches `vectors` rotated and scaled, and does not reach
@@ -76,6 +88,8 @@ def rotation_trick(vectors: Float[Tensor, "n d"], code_vectors: Float[Tensor, "n
         tensor([[0.5000, 0.0000]])
     """
     _require_pairs(vectors, code_vectors)
+    if in_forward_mode():
+        return code_vectors.detach() + _Rotation(vectors, code_vectors).of(_zero(vectors))
     if not needs_gradient(vectors):
         return code_vectors
     result: Tensor = _RotationTrick.apply(vectors, code_vectors)  # type: ignore[no-untyped-call]
@@ -92,6 +106,40 @@ def needs_gradient(vectors: Tensor) -> bool:
     return vectors.requires_grad and not _tracing()
 
 
+def in_forward_mode() -> bool:
+    """Return whether forward-mode derivatives are computed, as in `torch.func.jvp`, `jacfwd` and `hessian`.
+
+    Then functions of this package use plain operators, which have derivatives in both modes.
+
+    Example:
+        >>> torch.func.jvp(lambda x: x * in_forward_mode(), (torch.ones(1),), (torch.ones(1),))
+        (tensor([1.]), tensor([1.]))
+    """
+    return forward_ad._current_level >= 0
+
+
+def require_estimator(estimator: object) -> None:
+    """Check that a setting is a function.
+
+    Raises:
+        FlatvqError: if it is not.
+
+    Example:
+        >>> require_estimator("rotation")
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: estimator is 'rotation': pass a function such as straight_through or \
+rotation_trick
+    """
+    if not callable(estimator):
+        remedy = "pass a function such as straight_through or rotation_trick"
+        raise FlatvqError(f"estimator is {estimator!r}", remedy)
+
+
+def _zero(vectors: Tensor) -> Tensor:
+    """Return zeros with the derivatives of finite vectors, in both modes."""
+    return vectors - vectors.detach()
+
+
 def _tracing() -> bool:
     return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
@@ -101,7 +149,7 @@ def _require_pairs(vectors: Tensor, code_vectors: Tensor) -> None:
         shapes = (
             f"vectors of shape {list(vectors.shape)} and code_vectors of shape {list(code_vectors.shape)}"
         )
-        raise FlatvqError(f"{shapes} are not pairs", "pass one code vector for each vector, both [N, D]")
+        raise FlatvqError(f"{shapes} are not pairs", "pass one code vector for each vector, both [*N, D]")
 
 
 class _StraightThrough(Function):
@@ -133,15 +181,37 @@ class _RotationTrick(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        z, e = ctx.saved_tensors
-        length, target = z.norm(dim=1, keepdim=True), e.norm(dim=1, keepdim=True)
-        u, v = z / length.clamp_min(_TINY), e / target.clamp_min(_TINY)
-        total = u + v
-        norm = total.norm(dim=1, keepdim=True)
-        w = total / norm.clamp_min(_TINY)
-        # The transpose of (|e|/|z|) (I - 2 w w^T + 2 v u^T), applied to the gradient.
-        along_w = (gradient * w).sum(dim=1, keepdim=True)
-        along_v = (gradient * v).sum(dim=1, keepdim=True)
-        rotated = (target / length.clamp_min(_TINY)) * (gradient - 2 * along_w * w + 2 * along_v * u)
-        is_defined = (length > _TINY) & (target > _TINY) & (norm > _TINY)
-        return torch.where(is_defined, rotated, gradient), None
+        return _Rotation(*ctx.saved_tensors).transposed(gradient), None
+
+
+class _Rotation:
+    """The matrix (|e|/|z|) (I - 2 w w^T + 2 v u^T) of each pair; the identity where it is not defined.
+
+    Args:
+        vectors: z [*N, D].
+        code_vectors: e [*N, D].
+    """
+
+    def __init__(self, vectors: Tensor, code_vectors: Tensor) -> None:
+        z, e = vectors.detach(), code_vectors.detach()  # constants, also for second derivatives
+        length, target = z.norm(dim=-1, keepdim=True), e.norm(dim=-1, keepdim=True)
+        self._u, self._v = z / length.clamp_min(_TINY), e / target.clamp_min(_TINY)
+        total = self._u + self._v
+        norm = total.norm(dim=-1, keepdim=True)
+        self._w = total / norm.clamp_min(_TINY)
+        self._scale = target / length.clamp_min(_TINY)
+        self._is_defined = (length > _TINY) & (target > _TINY) & (norm > _TINY)
+
+    def of(self, vectors: Tensor) -> Tensor:
+        """Multiply vectors [*N, D] by the matrices."""
+        return self._applied(vectors, self._u, self._v)
+
+    def transposed(self, vectors: Tensor) -> Tensor:
+        """Multiply vectors [*N, D] by the transposed matrices."""
+        return self._applied(vectors, self._v, self._u)
+
+    def _applied(self, x: Tensor, one: Tensor, other: Tensor) -> Tensor:
+        along_w = (x * self._w).sum(dim=-1, keepdim=True)
+        along_one = (x * one).sum(dim=-1, keepdim=True)
+        rotated = self._scale * (x - 2 * along_w * self._w + 2 * along_one * other)
+        return torch.where(self._is_defined, rotated, x)

@@ -62,7 +62,7 @@ class LookupFreeQuantizer(Quantizer):
     def _quantize(self, flat: Tensor, valid: Tensor | None) -> Quantized:
         require_finite(flat, "latents")
         is_set = flat.detach() > 0  # [N, D]
-        code_vectors = torch.where(is_set, 1.0, -1.0)
+        code_vectors = 2.0 * is_set.float() - 1.0  # float32, also if the default dtype is another
         return Quantized(
             quantized=straight_through(flat, code_vectors),
             indices=(is_set.long() << self._places(flat.device)).sum(dim=1),
@@ -83,7 +83,7 @@ class LookupFreeQuantizer(Quantizer):
 
     def _entropy_loss(self, flat: Tensor, valid: Tensor | None) -> Tensor:
         """Compute eq. 5 for float32 [N, D]. Without valid positions it is zero, with a graph."""
-        weights = flat.new_ones(len(flat)) if valid is None else valid.float()  # [N]
+        weights = flat.new_ones(flat.shape[0]) if valid is None else valid.float()  # [N]
         # -|z - c|^2 of the two values of a bit differ by 4 z.
         logits = 4.0 * flat / self.temperature
         mean_entropy = _binary_entropy(logits).sum(dim=1) @ weights / weights.sum().clamp(min=1.0)

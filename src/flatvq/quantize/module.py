@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from flatvq.deprecation import renamed_attribute
-from flatvq.quantize.checks import require_indices, require_mask
+from flatvq.quantize.checks import plain, require_indices, require_mask
 from flatvq.quantize.precision import Float32Module
 from flatvq.quantize.result import Quantized
 from flatvq.shapes import require_axes, require_floating
@@ -66,13 +66,14 @@ class Quantizer(Float32Module):
         """
         require_axes(latents, "latents", "B", self.input_dim, "*grid")
         require_floating(latents, "latents")
+        latents = plain(latents)
         self._require_device(latents, "latents")
         with _float32(latents.device.type):
             flat, grid = _channel_last(latents.float())
             valid = None
             if mask is not None:
                 require_mask(mask, grid, latents.device)
-                valid = mask.flatten()
+                valid = plain(mask).flatten()
                 flat = torch.where(valid[:, None], flat, 0.0)
             out = self._quantize(flat, valid)
             quantized, indices, chosen, detached = out.quantized, out.indices, out.code_vectors, out.latents
@@ -108,11 +109,12 @@ class Quantizer(Float32Module):
             FlatvqError: if an index is outside [0, K), or a shape, dtype or device does not match.
         """
         require_axes(indices, "indices", "B", *self.index_shape, "*grid")
+        indices = plain(indices)
         flat, grid = _channel_last(indices) if self.index_shape else (indices.flatten(), indices.shape)
         valid = None
         if mask is not None:
             require_mask(mask, grid, indices.device)
-            valid = mask.flatten()
+            valid = plain(mask).flatten()
         require_indices(flat, self.codebook_size, valid)
         self._require_device(indices, "indices")
         with _float32(indices.device.type):

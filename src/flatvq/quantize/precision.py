@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from flatvq.deprecation import HideRenamed
 
-__all__ = ["Float32Module"]
+__all__ = ["Float32Linear", "Float32Module"]
 
 
 class Float32Module(HideRenamed, nn.Module):
@@ -42,6 +43,19 @@ class Float32Module(HideRenamed, nn.Module):
             return tensor.to(converted.device)
 
         return super()._apply(convert, recurse)  # type: ignore[no-untyped-call]
+
+
+class Float32Linear(nn.Linear):
+    """A linear layer that computes in float32, even if FSDP2 provides weights of another dtype.
+
+    Example:
+        >>> Float32Linear(2, 3).bfloat16()(torch.zeros(1, 2)).dtype
+        torch.float32
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Project float32 [N, C] to float32 [N, D]."""
+        return F.linear(input, self.weight.float(), self.bias.float())
 
 
 def _restore_float32(module: nn.Module, incompatible: object) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
 from flatvq.quantize.checks import whole
-from flatvq.quantize.estimators import Estimator, straight_through
+from flatvq.quantize.estimators import Estimator, require_estimator, straight_through
 from flatvq.quantize.module import Quantizer
 from flatvq.quantize.result import Quantized
 from flatvq.quantize.vector import VectorQuantizer
@@ -73,6 +73,7 @@ class ResidualQuantizer(Quantizer):
                     f"a residual quantizer has no setting {name}", "residuals need the Euclidean code space"
                 )
         self.index_shape = (whole("stages", stages, 1),)
+        require_estimator(estimator)
         self.estimator = estimator
         seed = whole("seed", seed, 0)
         quantizers = [

@@ -6,7 +6,7 @@ Axes: N flattened vectors, D coordinates.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -46,6 +46,8 @@ class FiniteScalarQuantizer(Quantizer):
 
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
+        if not isinstance(levels, Iterable):
+            raise FlatvqError(f"levels is {levels!r}", "pass a list such as [8, 5, 5, 5]")
         self.levels = tuple(whole(f"levels[{n}]", level, 2, 2**16) for n, level in enumerate(levels))
         if not self.levels:
             raise FlatvqError("levels is empty", "pass at least one level of 2 or more")
@@ -88,7 +90,8 @@ class FiniteScalarQuantizer(Quantizer):
         """Return the constants on a device. They are not part of the state."""
         if self._lattice.places.device == device:
             return self._lattice
-        lattice = _Lattice.of(self.levels, device)
+        with torch.inference_mode(False):  # later calls may need gradients
+            lattice = _Lattice.of(self.levels, device)
         if not torch.compiler.is_compiling():
             self._lattice = lattice
         return lattice

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flatvq.errors import FlatvqError
 
-__all__ = ["full", "is_sharded", "write_rows"]
+__all__ = ["full", "is_sharded", "require_gathered", "write_rows"]
 
 
 def is_sharded(parameter: object) -> bool:
@@ -27,6 +27,23 @@ def is_sharded(parameter: object) -> bool:
     # A DTensor exists only if its module has been imported. Importing it takes a second.
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(parameter, module.DTensor)
+
+
+def require_gathered(weight: Tensor) -> None:
+    """Check that the whole codebook is there.
+
+    Raises:
+        FlatvqError: if the weight is sharded.
+
+    Example:
+        >>> import torch
+        >>> require_gathered(torch.zeros(1))
+    """
+    if is_sharded(weight):
+        raise FlatvqError(
+            "the codebook is sharded and was not gathered for this forward pass",
+            "apply fully_shard to the whole quantizer or to a model around it, not to its parts",
+        )
 
 
 def full(parameter: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ mode, codes change between batches.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -15,9 +16,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from flatvq.errors import FlatvqError
-from flatvq.quantize.checks import has_values, require_indices, require_mask, whole
+from flatvq.quantize.checks import has_values, plain, require_indices, require_mask, whole
 from flatvq.quantize.distributed import Ranks
 from flatvq.shapes import require_axes, require_integers
+from flatvq.translation import in_bytes
 
 __all__ = ["CodeUsage", "UsageCounter", "code_usage"]
 
@@ -98,7 +100,8 @@ class UsageCounter:
         index_shape: `Quantizer.index_shape`: () for one index per position, (Q,) for Q indices.
 
     Raises:
-        FlatvqError: if K is not a whole number of 1 or more.
+        FlatvqError: if K is not a whole number of 1 or more, `index_shape` is not a tuple of such numbers, or
+            there is not enough memory for the counts.
 
     Example:
         >>> counter = UsageCounter(4)
@@ -110,8 +113,17 @@ class UsageCounter:
 
     def __init__(self, codebook_size: int, index_shape: tuple[int, ...] = ()) -> None:
         self.codebook_size = whole("codebook_size", codebook_size, 1)
-        self.index_shape = index_shape
-        self.counts = torch.zeros(*index_shape, self.codebook_size, dtype=torch.int64, device="cpu")
+        if not isinstance(index_shape, Sequence):
+            raise FlatvqError(f"index_shape is {index_shape!r}", "pass quantizer.index_shape, such as (4,)")
+        self.index_shape = tuple(whole("index_shape", size, 1) for size in index_shape)
+        shape = (*self.index_shape, self.codebook_size)
+        try:
+            self.counts = torch.zeros(shape, dtype=torch.int64, device="cpu")
+        except RuntimeError:  # too large for the memory, or for a tensor
+            what = f"the counts of {prod(shape)} codes take {in_bytes(8 * prod(shape))}"
+            raise FlatvqError(
+                f"{what}, which cannot be allocated", "use a quantizer with fewer codes"
+            ) from None
         """int64 [*index_shape, K], on the CPU."""
 
     def add(self, indices: Tensor, mask: Tensor | None = None) -> None:
@@ -130,6 +142,7 @@ class UsageCounter:
             indices = indices.movedim(1, -1)
         else:
             require_axes(indices, "indices", "*grid")
+        indices = plain(indices)
         if mask is not None:
             require_mask(mask, indices.shape[: indices.ndim - len(self.index_shape)], indices.device)
         require_indices(indices, self.codebook_size, mask)

@@ -14,13 +14,20 @@ from torch import Tensor, nn
 
 from flatvq.deprecation import renamed_arguments
 from flatvq.errors import FlatvqError
-from flatvq.quantize.checks import whole
+from flatvq.quantize.checks import instance_of, whole
 from flatvq.quantize.codebook import Codebook
 from flatvq.quantize.commitment import commitment_loss
-from flatvq.quantize.ema import Ema, Update
-from flatvq.quantize.estimators import Estimator, needs_gradient, straight_through
+from flatvq.quantize.ema import Ema, Gradient, Update
+from flatvq.quantize.estimators import (
+    Estimator,
+    in_forward_mode,
+    needs_gradient,
+    require_estimator,
+    straight_through,
+)
 from flatvq.quantize.init import Init, KMeansInit
 from flatvq.quantize.module import Quantizer
+from flatvq.quantize.precision import Float32Linear
 from flatvq.quantize.replacement import DeadCodeReplacement
 from flatvq.quantize.result import Quantized
 
@@ -89,6 +96,13 @@ class VectorQuantizer(Quantizer):
         width = code_dim if input_dim is None else whole("input_dim", input_dim, 1)
         if metric not in ("euclidean", "cosine"):
             raise FlatvqError(f"unknown metric {metric!r}", "choose 'euclidean' or 'cosine'")
+        update = Ema() if update is None else update
+        init = KMeansInit() if init is None else init
+        instance_of("update", update, Update, ["Ema()", "Gradient()"])
+        instance_of("init", init, Init, ["KMeansInit()", "DataInit()", "RandomInit()"])
+        if replacement is not None:
+            instance_of("replacement", replacement, DeadCodeReplacement, ["DeadCodeReplacement()"])
+        require_estimator(estimator)
         self.codebook_size = codebook_size
         self.code_dim = code_dim
         self.estimator = estimator
@@ -96,8 +110,8 @@ class VectorQuantizer(Quantizer):
         self.codebook = Codebook(
             codebook_size,
             code_dim,
-            update or Ema(),
-            init or KMeansInit(),
+            update,
+            init,
             replacement,
             self._scaled,
             whole("seed", seed, 0),
@@ -107,21 +121,21 @@ class VectorQuantizer(Quantizer):
         self.project_in: nn.Module = nn.Identity()
         self.project_out: nn.Module = nn.Identity()
         if width != code_dim:
-            self.project_in = nn.Linear(width, code_dim, dtype=torch.float32)
-            self.project_out = nn.Linear(code_dim, width, dtype=torch.float32)
+            self.project_in = Float32Linear(width, code_dim, dtype=torch.float32)
+            self.project_out = Float32Linear(code_dim, width, dtype=torch.float32)
 
     def _quantize(self, flat: Tensor, valid: Tensor | None) -> Quantized:
-        vectors = self._scaled(_linear(self.project_in, flat))  # [N, D]
+        vectors = self._scaled(self.project_in(flat))  # [N, D]
         latents = vectors.detach()
         indices, chosen, error = self.codebook.look_up(latents, valid)  # eq. 1 and 2
         commitment = commitment_loss(vectors, chosen, error, valid)  # eq. 3, third term, without beta
         codebook_loss = commitment.detach()  # eq. 3, second term, which has the same value
-        if torch.is_grad_enabled() and needs_gradient(self.codebook.weight):
+        if self._codes_have_gradients():
             # From a copy, because another forward pass may replace codes before this backward pass.
             learned = F.embedding(indices, self._scaled(self.codebook.weight.float().clone()))
             codebook_loss = commitment_loss(learned, latents, error, valid)
         return Quantized(
-            quantized=_linear(self.project_out, self.estimator(vectors, chosen)),
+            quantized=self.project_out(self.estimator(vectors, chosen)),
             indices=indices,
             codebook_loss=codebook_loss,
             commitment_loss=commitment,
@@ -131,7 +145,14 @@ class VectorQuantizer(Quantizer):
         )
 
     def _decode(self, indices: Tensor) -> Tensor:
-        return _linear(self.project_out, F.embedding(indices, self.codebook.code_vectors))
+        result: Tensor = self.project_out(F.embedding(indices, self.codebook.code_vectors))
+        return result
+
+    def _codes_have_gradients(self) -> bool:
+        """Return whether derivatives with respect to the codebook may follow."""
+        if in_forward_mode():
+            return isinstance(self.codebook.update, Gradient)
+        return torch.is_grad_enabled() and needs_gradient(self.codebook.weight)
 
     def _require_device(self, tensor: Tensor, name: str) -> None:
         device = self.codebook.counts.device
@@ -140,13 +161,6 @@ class VectorQuantizer(Quantizer):
                 f"the {name} are on {tensor.device}, and the codebook on {device}",
                 "move one of them with .to()",
             )
-
-
-def _linear(projection: nn.Module, vectors: Tensor) -> Tensor:
-    """Project float32 [N, C] in float32, even if FSDP2 provides weights of another dtype."""
-    if not isinstance(projection, nn.Linear):
-        return vectors
-    return F.linear(vectors, projection.weight.float(), projection.bias.float())
 
 
 def _unit_length(vectors: Tensor) -> Tensor:
