@@ -16,6 +16,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from flatvq.errors import FlatvqError
+from flatvq.model import build_vqvae
 from flatvq.quantize import (
     DataInit,
     DeadCodeReplacement,
@@ -26,6 +28,7 @@ from flatvq.quantize import (
     VectorQuantizer,
 )
 from flatvq.randomness import generator
+from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe
 
 STEPS = 12
 OFTEN = DeadCodeReplacement(every=3, fraction=0.8, share=0.5, grace=2)
@@ -104,7 +107,7 @@ class Toy(nn.Module):
 
 
 def sharded(rank: int, update: Ema | Gradient, init: KMeansInit | DataInit, how: str) -> dict[str, object]:
-    """Train under DDP, FSDP2, or FSDP2 with gathered weights in bfloat16."""
+    """Train under DDP, FSDP2, FSDP2 of each linear layer, or FSDP2 with gathered weights in bfloat16."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
@@ -114,7 +117,9 @@ def sharded(rank: int, update: Ema | Gradient, init: KMeansInit | DataInit, how:
     else:
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if how == "bfloat16" else None)
         mesh = init_device_mesh("cpu", (2,))
-        fully_shard(toy.quantizer, mesh=mesh, mp_policy=policy)
+        linears = [part for part in toy.modules() if isinstance(part, nn.Linear)]
+        for part in linears if how == "linears" else [toy.quantizer]:
+            fully_shard(part, mesh=mesh, mp_policy=policy)
         call = fully_shard(toy, mesh=mesh, mp_policy=policy)
     optimizer = torch.optim.SGD(toy.parameters(), 0.05)
     for step in range(9):
@@ -127,6 +132,38 @@ def sharded(rank: int, update: Ema | Gradient, init: KMeansInit | DataInit, how:
         for name, tensor in toy.state_dict().items()
     }
     return {"state": state, "events": [astuple(event) for event in toy.quantizer.codebook.events]}
+
+
+def sharded_codebook(rank: int) -> str:
+    """Shard a codebook by itself, which no forward pass gathers; return the error."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    toy = Toy(Gradient(), KMeansInit(1))
+    mesh = init_device_mesh("cpu", (2,))
+    fully_shard(toy.quantizer.codebook, mesh=mesh)
+    try:
+        fully_shard(toy, mesh=mesh)(torch.randn(16, 3, generator=generator(rank, "inputs", 0)))
+    except FlatvqError as error:
+        return str(error)
+    return ""
+
+
+def static_graph(rank: int, **options: bool) -> list[torch.Tensor]:
+    """Train a whole autoencoder for two steps under DDP."""
+    torch.manual_seed(0)
+    level = LevelRecipe(codebook_size=8, code_dim=4)
+    model = build_vqvae(ModelRecipe(width=8, residual_width=2, levels=(level,)), CodebookRecipe())
+    parallel = DistributedDataParallel(model, **options)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for step in range(2):
+        images = torch.rand(4, 3, 16, 16, generator=generator(rank, "images", step))
+        output = parallel(images)
+        loss = (output.reconstruction - images).square().mean() + output.levels[0].commitment_loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return [parameter.detach().clone() for parameter in model.parameters()]
 
 
 def counted(rank: int) -> list[int]:
@@ -157,9 +194,11 @@ def main() -> None:
         seen["own"] = own_group(rank, world_size)
         seen["loaded"] = loaded_on_the_first(rank, world_size)
         seen["counted"] = counted(rank)
+        seen["sharded codebook"] = sharded_codebook(rank)
+        seen["autoencoder"] = [static_graph(rank), static_graph(rank, static_graph=True)]
         for update in (Ema(0.9), Gradient(0.9)):
             for init in (KMeansInit(1), DataInit(5)):
-                for how in ("ddp", "fsdp2", "bfloat16"):
+                for how in ("ddp", "fsdp2", "linears", "bfloat16"):
                     key = type(update).__name__, type(init).__name__, how
                     seen[str(key)] = sharded(rank, update, init, how)
     else:

@@ -75,14 +75,28 @@ def test_usage_is_counted_over_processes(seen):
 
 @pytest.mark.parametrize("update", ["Ema", "Gradient"])
 @pytest.mark.parametrize("init", ["KMeansInit", "DataInit"])
-def test_fsdp2_trains_what_ddp_trains(seen, update, init):
-    whole, sharded = (seen[0][str((update, init, how))] for how in ("ddp", "fsdp2"))
+@pytest.mark.parametrize("how", ["fsdp2", "linears"])
+def test_fsdp2_trains_what_ddp_trains(seen, update, init, how):
+    whole, sharded = (seen[0][str((update, init, each))] for each in ("ddp", how))
     assert whole["events"] == sharded["events"]
     assert len(whole["events"]) == 3
     assert whole["events"][-1][2] > 0  # codes were replaced
     for name, expected in whole["state"].items():
         torch.testing.assert_close(sharded["state"][name], expected, rtol=1e-4, atol=1e-5)
-        assert torch.equal(sharded["state"][name], seen[1][str((update, init, "fsdp2"))]["state"][name])
+        assert torch.equal(sharded["state"][name], seen[1][str((update, init, how))]["state"][name])
+
+
+def test_a_codebook_that_is_sharded_by_itself_is_refused(seen):
+    for each in seen[:2]:
+        assert each["sharded codebook"].startswith("the codebook is sharded and was not gathered")
+
+
+def test_a_static_graph_trains_what_ddp_trains(seen):
+    for rank in (0, 1):
+        whole, static = seen[rank]["autoencoder"]
+        for one, other, first in zip(whole, static, seen[0]["autoencoder"][0], strict=True):
+            assert torch.equal(one, other)
+            assert torch.equal(one, first)
 
 
 @pytest.mark.parametrize("update", ["Ema", "Gradient"])
