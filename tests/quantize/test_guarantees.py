@@ -168,7 +168,7 @@ def test_an_index_without_an_axis_is_refused(name):
 
 
 @EVERY
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.uint16, torch.uint64])
 def test_any_integers_are_indices(name, dtype):
     quantizer = trained(name).eval()
     out = quantizer(latents(quantizer.input_dim, 2, 3, 3))

@@ -104,7 +104,9 @@ def test_indices_that_are_no_integers_are_refused(dtype):
         UsageCounter(4).add(torch.zeros(3, dtype=dtype))
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32]
+)
 def test_integers_of_any_size_and_shape_are_counted(dtype):
     counter = UsageCounter(4)
     for indices in (torch.tensor(3), torch.tensor([[1, 1], [0, 3]]), torch.zeros(0), torch.zeros(2, 0)):

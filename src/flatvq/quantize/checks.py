@@ -197,6 +197,7 @@ def require_indices(indices: Tensor, codebook_size: int, mask: Tensor | None = N
     require_integers(indices, "indices")
     if not has_values(indices):
         return
+    indices = indices.long()  # not all operators take unsigned integers
     valid = indices if mask is None else indices[mask]
     if valid.numel() == 0:
         return

@@ -17,7 +17,7 @@ from flatvq.deprecation import renamed_attribute
 from flatvq.quantize.checks import plain, require_indices, require_mask
 from flatvq.quantize.precision import Float32Module
 from flatvq.quantize.result import Quantized
-from flatvq.shapes import require_axes, require_floating
+from flatvq.shapes import require_axes, require_floating, require_integers
 
 __all__ = ["Quantizer"]
 
@@ -109,7 +109,8 @@ class Quantizer(Float32Module):
             FlatvqError: if an index is outside [0, K), or a shape, dtype or device does not match.
         """
         require_axes(indices, "indices", "B", *self.index_shape, "*grid")
-        indices = plain(indices)
+        require_integers(indices, "indices")
+        indices = plain(indices).long()
         flat, grid = _channel_last(indices) if self.index_shape else (indices.flatten(), indices.shape)
         valid = None
         if mask is not None:
@@ -119,8 +120,8 @@ class Quantizer(Float32Module):
         self._require_device(indices, "indices")
         with _float32(indices.device.type):
             if valid is None:
-                return _channel_first(self._decode(flat.long()), grid)
-            flat = torch.where(valid.view(-1, *[1] * len(self.index_shape)), flat.long(), 0)
+                return _channel_first(self._decode(flat), grid)
+            flat = torch.where(valid.view(-1, *[1] * len(self.index_shape)), flat, 0)
             return _channel_first(torch.where(valid[:, None], self._decode(flat), 0.0), grid)
 
     codes = renamed_attribute("codes", "decode_indices")

@@ -64,6 +64,7 @@ def code_usage(counts: Tensor) -> CodeUsage:
     """
     require_axes(counts, "counts", *(["Q", "K"] if counts.ndim == 2 else ["K"]))
     require_integers(counts, "counts")
+    counts = counts.long()
     if counts.numel() and int(counts.min()) < 0:
         raise FlatvqError(f"a count is {int(counts.min())}", "pass how often each code occurred, 0 or more")
     codebooks = [_Histogram(row) for row in (counts if counts.ndim == 2 else counts[None])]
@@ -142,7 +143,8 @@ class UsageCounter:
             indices = indices.movedim(1, -1)
         else:
             require_axes(indices, "indices", "*grid")
-        indices = plain(indices)
+        require_integers(indices, "indices")
+        indices = plain(indices).long()
         if mask is not None:
             require_mask(mask, indices.shape[: indices.ndim - len(self.index_shape)], indices.device)
         require_indices(indices, self.codebook_size, mask)
@@ -151,7 +153,7 @@ class UsageCounter:
                 "indices without values (on the meta device, or inside a graph) cannot be counted",
                 "count them outside",
             )
-        counted = (indices if mask is None else indices[mask]).long()
+        counted = indices if mask is None else indices[mask]
         # Number the codes of all codebooks consecutively.
         offsets = torch.arange(prod(self.index_shape), device=indices.device) * self.codebook_size
         numbers = (counted + offsets.view(self.index_shape)).flatten()
