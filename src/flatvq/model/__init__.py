@@ -3,8 +3,9 @@
 from flatvq.model.build import build_vqvae
 from flatvq.model.capacity import Capacity, LevelCapacity, capacity_of
 from flatvq.model.matching import Matched, match, residuals
+from flatvq.model.output import VQVAEOutput
 from flatvq.model.tokenizer import load_tokenizer, save_tokenizer, tokenizer_folder
-from flatvq.model.vqvae import VQVAE, VQVAEOutput
+from flatvq.model.vqvae import VQVAE
 
 __all__ = [
     "VQVAE",

@@ -7,7 +7,6 @@ code dim.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import cast
 
@@ -22,25 +21,11 @@ from flatvq.model.decoders import Decoder, ResidualDecoder
 from flatvq.model.inputs import code_vectors_for, images_for, require_indices, require_unit_range
 from flatvq.model.layout import layout_of
 from flatvq.model.mode import eval_mode
+from flatvq.model.output import VQVAEOutput
 from flatvq.quantize import Quantized, Quantizer
 from flatvq.recipe import ModelRecipe
 
-__all__ = ["VQVAE", "VQVAEOutput"]
-
-
-@dataclass(frozen=True)
-class VQVAEOutput:
-    """The output of a forward pass."""
-
-    reconstruction: Float[Tensor, "batch channels height width"]
-    """The images on the [0, 1] scale, in the dtype of the weights or of autocast. They are not clamped, since
-    that would change gradients."""
-    levels: tuple[Quantized, ...]
-    """The output of the quantizer of each level, bottom first."""
-
-
-# So that DDP and FSDP2 find the tensors in it, and programs of torch.export can return it.
-torch.export.register_dataclass(VQVAEOutput, serialized_type_name="flatvq.VQVAEOutput")
+__all__ = ["VQVAE"]
 
 
 class VQVAE(nn.Module):
