@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 
+from flatvq.errors import FlatvqError
 from flatvq.evaluate import evaluate_folder
 from flatvq.evaluate.perceptual import find_weights, load_lpips
 from flatvq.model import VQVAE, build_vqvae
@@ -136,3 +137,9 @@ def test_perceptual_metrics_restore_the_mode_of_the_model(
     evaluate_folder(model, write_images((64, 64)), crop=32, resize=0, weights=perceptual_weights)
     assert model.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("given", ["flatvq-f8", torch.nn.Identity()])
+def test_what_is_no_model_is_refused(given: object, tmp_path: Path, unchecked: None) -> None:
+    with pytest.raises(FlatvqError, match=f"a model of type {type(given).__name__} is not a VQVAE"):
+        evaluate_folder(given, tmp_path)  # type: ignore[arg-type]

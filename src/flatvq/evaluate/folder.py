@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from flatvq.data import FileStatus, evaluation_crops, open_images, whole_images
+from flatvq.errors import FlatvqError
 from flatvq.evaluate import perceptual
 from flatvq.evaluate.batches import NamedImage, batches
 from flatvq.evaluate.definitions import protocol_id
@@ -52,8 +53,11 @@ def evaluate_folder(
         metric that is undefined for an image is None, and `files` names the image.
 
     Raises:
-        FlatvqError: if the folder contains no readable image, or the weights are invalid.
+        FlatvqError: if the folder contains no readable image, the weights are invalid, or the model is not one.
     """
+    if not isinstance(model, VQVAE):
+        what = f"a model of type {type(model).__name__} is not a VQVAE"
+        raise FlatvqError(what, "pass what flatvq.load returns, or the model inside of a wrapper")
     opened = open_images(folder, crop=crop or model.factor, resize=resize, white_level=white_level)
     place = None if tokenizer is None else Path(tokenizer)
     networks = None if weights is None else perceptual.find_weights(Path(weights))
