@@ -53,7 +53,7 @@ def evaluate_folder(
         metric that is undefined for an image is None, and `files` names the image.
 
     Raises:
-        FlatvqError: if the folder contains no readable image, the weights are invalid, or the model is not one.
+        FlatvqError: if no image of the folder is readable, the weights are invalid, or `model` is no VQVAE.
     """
     if not isinstance(model, VQVAE):
         what = f"a model of type {type(model).__name__} is not a VQVAE"
