@@ -112,8 +112,11 @@ def in_forward_mode() -> bool:
     Then functions of this package use plain operators, which have derivatives in both modes.
 
     Example:
-        >>> torch.func.jvp(lambda x: x * in_forward_mode(), (torch.ones(1),), (torch.ones(1),))
-        (tensor([1.]), tensor([1.]))
+        >>> with forward_ad.dual_level():
+        ...     in_forward_mode()
+        True
+        >>> in_forward_mode()
+        False
     """
     return forward_ad._current_level >= 0
 
