@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from flatvq.quantize.autograd import Function
-from flatvq.quantize.estimators import in_forward_mode, needs_gradient
+from flatvq.quantize.estimators import in_forward_mode, is_tracing, needs_gradient
 
 __all__ = ["commitment_loss"]
 
@@ -56,7 +56,9 @@ def commitment_loss(
         count = mask.sum().clamp(min=1) * vectors.shape[1]
         return torch.where(mask, squares, 0.0).sum() / count
     if error is None or in_forward_mode():
-        return F.mse_loss(vectors, code_vectors) if vectors.shape[0] else vectors.square().sum()
+        if is_tracing() or vectors.shape[0]:  # not len(), which binds a graph to one size
+            return F.mse_loss(vectors, code_vectors)
+        return vectors.square().sum()
     if not needs_gradient(vectors):
         return error
     result: Tensor = _LossWithValue.apply(vectors, code_vectors, error)  # type: ignore[no-untyped-call]

@@ -22,6 +22,7 @@ from flatvq.quantize.autograd import Function
 __all__ = [
     "Estimator",
     "in_forward_mode",
+    "is_tracing",
     "needs_gradient",
     "require_estimator",
     "rotation_trick",
@@ -103,7 +104,7 @@ def needs_gradient(vectors: Tensor) -> bool:
         >>> needs_gradient(torch.zeros(1)), needs_gradient(torch.zeros(1, requires_grad=True))
         (False, True)
     """
-    return vectors.requires_grad and not _tracing()
+    return vectors.requires_grad and not is_tracing()
 
 
 def in_forward_mode() -> bool:
@@ -143,12 +144,18 @@ def _zero(vectors: Tensor) -> Tensor:
     return vectors - vectors.detach()
 
 
-def _tracing() -> bool:
+def is_tracing() -> bool:
+    """Return whether `torch.jit.trace` runs, under which sizes are tensors.
+
+    Example:
+        >>> is_tracing()
+        False
+    """
     return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _require_pairs(vectors: Tensor, code_vectors: Tensor) -> None:
-    if not _tracing() and vectors.shape != code_vectors.shape:  # sizes are tensors while tracing
+    if not is_tracing() and vectors.shape != code_vectors.shape:  # sizes are tensors while tracing
         shapes = (
             f"vectors of shape {list(vectors.shape)} and code_vectors of shape {list(code_vectors.shape)}"
         )
