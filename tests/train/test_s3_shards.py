@@ -1,0 +1,117 @@
+"""Trainings and encodings from S3 end with the bits of those from a disk, even if they are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from tests.data.s3_server import REASON, SECRET, S3Server, s3_server
+from tests.data.shard_files import write_parquets, write_tars
+
+from flatvq.recipe import TrialRecipe
+from flatvq.train import run_trial
+
+pytest.importorskip("s3fs", reason=REASON)
+pytest.importorskip("moto.server", reason=REASON)
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[S3Server]:
+    with s3_server() as own:
+        monkeypatch.setenv("FLATVQ_CACHE", str(tmp_path / "cache"))
+        for name, value in own.environment().items():
+            monkeypatch.setenv(name, value)
+        yield own
+
+
+@pytest.fixture
+def shards(photographs: Path, tmp_path: Path) -> Path:
+    files = [path.read_bytes() for path in sorted(photographs.iterdir())]
+    write_tars(tmp_path / "shards", files[::2], 4)
+    return write_parquets(tmp_path / "shards", files[1::2], 4)
+
+
+@pytest.fixture
+def recipe(small_recipe, shards: Path) -> TrialRecipe:
+    own = small_recipe(steps=30, validate_every=10, checkpoint_every=3)
+    data = {"source": "shards", "path": str(shards), "cache_mib": 0, "shuffle_mib": 64}
+    return own.model_copy(update={"data": own.data.model_copy(update=data)})
+
+
+def flatvq(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flatvq", *words]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def texts_below(folder: Path) -> Mapping[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+PROGRAM = "import sys, json; from flatvq.recipe import *; from flatvq.train import run_trial\n"
+PROGRAM += "recipe = parse(TrialRecipe, json.loads(sys.argv[1])); run_trial(recipe, sys.argv[2])"
+
+
+def test_a_killed_training_from_s3_ends_with_the_weights_of_local_shards(
+    server: S3Server, recipe: TrialRecipe, shards: Path, tmp_path: Path
+) -> None:
+    assert run_trial(recipe, tmp_path / "local")
+    data = recipe.data.model_copy(update={"path": server.put(shards)})
+    remote = recipe.model_copy(update={"data": data})
+    server.every = 7  # some reads fail
+    words = [sys.executable, "-c", PROGRAM, json.dumps(remote.model_dump(mode="json")), str(tmp_path / "run")]
+    with subprocess.Popen(words) as killed:
+        while killed.poll() is None and not [*(tmp_path / "run").glob("checkpoints/step-*")]:
+            time.sleep(0.01)
+        killed.kill()
+    assert not (tmp_path / "run" / "metrics.json").exists(), "it was killed too late"
+    assert run_trial(remote, tmp_path / "run")
+    assert weights(tmp_path / "run") == weights(tmp_path / "local")
+    assert "a failure" in server.reads
+    for path, content in texts_below(tmp_path / "run").items():
+        assert SECRET.encode() not in content, path
+
+
+def test_encoding_from_s3(server: S3Server, recipe: TrialRecipe, shards: Path, tmp_path: Path) -> None:
+    assert run_trial(recipe, tmp_path / "run")
+    model, url = str(tmp_path / "run"), server.put(shards)
+    pattern = "/train-{000..002}.{tar,parquet}"
+    outputs = [tmp_path / name for name in ("of-disk", "of-s3")]
+    for place, out in ((str(shards) + pattern, outputs[0]), (url + pattern, outputs[1])):
+        ended = flatvq("encode", model, place, str(out), "--shard-size", "10")
+        assert ended.returncode == 0, ended.stderr
+        assert "Unclosed" not in ended.stderr
+    contents = [{path.name: path.read_bytes() for path in out.iterdir()} for out in outputs]
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize("command", ["study", "encode", "evaluate"])
+def test_a_secret_in_a_url_is_in_no_message_and_no_file(
+    command: str, recipe: TrialRecipe, shards: Path, tmp_path: Path
+) -> None:
+    url = f"s3://AKIDEXAMPLE:{SECRET}@bucket/set/*.tar"
+    out = tmp_path / "out"
+    words = {
+        "study": ["study", "photographs", "--out", str(out)],
+        "encode": ["encode", str(tmp_path), url, str(out), "--on", "slurm"],
+        "evaluate": ["evaluate", str(tmp_path), "--data", url, "--out", str(out)],
+    }[command]
+    if command == "study":
+        words += ["--set", "data.source=shards", "--set", f"data.path={url}"]
+    ended = flatvq(*words)
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "s3://AKIDEXAMPLE:***@bucket/set/*.tar" in ended.stderr
+    assert SECRET not in ended.stderr + ended.stdout
+    for path, content in texts_below(out).items():
+        assert SECRET.encode() not in content, path
