@@ -40,14 +40,13 @@ def shards(photographs: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recipe(small_recipe, shards: Path) -> TrialRecipe:
-    own = small_recipe(steps=30, validate_every=10, checkpoint_every=3)
+    own = small_recipe(steps=12, validate_every=6, checkpoint_every=2)
     data = {"source": "shards", "path": str(shards), "cache_mib": 0, "shuffle_mib": 64}
     return own.model_copy(update={"data": own.data.model_copy(update=data)})
 
 
-def flatvq(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flatvq", *words]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+def flatvq(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "flatvq", *words], capture_output=True, text=True)
 
 
 def weights(run: Path) -> bytes:
@@ -70,7 +69,7 @@ def test_a_killed_training_from_s3_ends_with_the_weights_of_local_shards(
     remote = recipe.model_copy(update={"data": data})
     server.every = 7  # some reads fail
     words = [sys.executable, "-c", PROGRAM, json.dumps(remote.model_dump(mode="json")), str(tmp_path / "run")]
-    with subprocess.Popen(words) as killed:
+    with subprocess.Popen(words, env={**os.environ, "OMP_NUM_THREADS": "1"}) as killed:
         while killed.poll() is None and not [*(tmp_path / "run").glob("checkpoints/step-*")]:
             time.sleep(0.01)
         killed.kill()
@@ -93,25 +92,3 @@ def test_encoding_from_s3(server: S3Server, recipe: TrialRecipe, shards: Path, t
         assert "Unclosed" not in ended.stderr
     contents = [{path.name: path.read_bytes() for path in out.iterdir()} for out in outputs]
     assert contents[0] == contents[1]
-
-
-@pytest.mark.parametrize("command", ["study", "encode", "evaluate"])
-def test_a_secret_in_a_url_is_in_no_message_and_no_file(
-    command: str, recipe: TrialRecipe, shards: Path, tmp_path: Path
-) -> None:
-    url = f"s3://AKIDEXAMPLE:{SECRET}@bucket/set/*.tar"
-    out = tmp_path / "out"
-    words = {
-        "study": ["study", "photographs", "--out", str(out)],
-        "encode": ["encode", str(tmp_path), url, str(out), "--on", "slurm"],
-        "evaluate": ["evaluate", str(tmp_path), "--data", url, "--out", str(out)],
-    }[command]
-    if command == "study":
-        words += ["--set", "data.source=shards", "--set", f"data.path={url}"]
-    ended = flatvq(*words)
-    assert ended.returncode == 2
-    assert ended.stderr.count("\n") == 1
-    assert "s3://AKIDEXAMPLE:***@bucket/set/*.tar" in ended.stderr
-    assert SECRET not in ended.stderr + ended.stdout
-    for path, content in texts_below(out).items():
-        assert SECRET.encode() not in content, path

@@ -139,10 +139,10 @@ def are_shards(path: str) -> bool:
     """Return whether a path names shards and not a folder of images.
 
     Example:
-        >>> are_shards("train/*.tar"), are_shards("s3://photos/{000..127}.parquet"), are_shards("photos")
+        >>> are_shards("train/*.{tar,parquet}"), are_shards("s3://photos"), are_shards("photos")
         (True, True, False)
     """
-    return path.endswith(SUFFIXES) or "://" in path
+    return "://" in path or next(_without_braces(path)).endswith(SUFFIXES)
 
 
 def list_shards(pattern: str, key: str) -> tuple[Shard, ...]:
