@@ -1,8 +1,8 @@
 """Training from shards against training from a folder: `python -m benchmarks.shards` writes shards.json.
 
 Both hold the same photographs, and no decoded image is kept. An epoch from the one follows an epoch from the
-other, and ratios are those of neighbouring epochs, because other work on the machine slows both. The index of
-the shards is made before, and the files are in the page cache.
+other, and ratios are those of neighbouring epochs, because other work on the machine slows both. Processor
+time hardly depends on other work. The index of the shards is made before; the files are in the page cache.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ from benchmarks.record import make_record
 from benchmarks.timing import alternate, spread
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "imagenet-sample" / "train"
+Epoch = Callable[[], tuple[float, int]]
+"""Runs an epoch; returns processor time and memory of the program until then."""
+
 _PER_SHARD = 100
 _SHUFFLE_MIB = 64
-_SECONDS = 60.0
+_SECONDS = 30.0
 # Draws an epoch for each line of its input, alone or with a training step of a small model for each batch,
-# and answers with the largest anonymous memory so far.
+# and answers with its processor time and its largest anonymous memory.
 _PROGRAM = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 import torch
 from flatvq.data import TrainingCrops, open_data
@@ -46,7 +50,7 @@ keep_freed_memory()
 data = DataRecipe.model_validate({**json.loads(sys.argv[1]), "resize": 160, "crop": 128, "cache_mib": 0})
 images = open_data(data).training
 crops = TrainingCrops(images, data, seed=0, batch_size=BATCH)
-model = build_vqvae(ModelRecipe(width=32, residual_width=16), CodebookRecipe(), seed=0)
+model = build_vqvae(ModelRecipe(width=16, residual_width=8), CodebookRecipe(), seed=0)
 optimizer = torch.optim.Adam(model.parameters())
 steps = len(images) // BATCH
 start, peak = 0, 0
@@ -61,7 +65,7 @@ for _ in sys.stdin:
             optimizer.step()
         peak = max(peak, anonymous())
     start += steps
-    print(peak, flush=True)
+    print(time.process_time(), peak, flush=True)
 """
 
 
@@ -82,17 +86,23 @@ def measure(rounds: int, place: Path) -> dict[str, Any]:
         with ExitStack() as held:
             running = {name: held.enter_context(_program(tree, kind)) for name, tree in sources.items()}
             (images,) = {images for images, _ in running.values()}
-            peaks: dict[str, int] = {}
-            calls = {name: _noting(name, epoch, peaks) for name, (_, epoch) in running.items()}
+            last: dict[str, tuple[float, int]] = {}
+            processor: dict[str, list[float]] = {name: [] for name in running}
+            calls = {
+                name: partial(_note, epoch, last, processor, name) for name, (_, epoch) in running.items()
+            }
             taken = alternate(calls, seconds=_SECONDS, rounds=rounds)
-        ratios = [folder / shards for folder, shards in zip(taken["folder"], taken["shards"], strict=True)]
-        result[kind] = {
-            "rounds": len(ratios),
-            "images": images,
-            **{f"{name}_images_per_s": asdict(spread([images / s for s in taken[name]])) for name in taken},
-            "ratio": asdict(spread(ratios)),
-            **{f"{name}_peak_mb": round(peak / 1e6) for name, peak in peaks.items()},
-        }
+        result[kind] = {"rounds": len(taken["folder"]), "images": images}
+        for name in taken:
+            of_each = [1000 * seconds / images for seconds in processor[name][-len(taken[name]) :]]
+            result[kind][name] = {
+                "images_per_s": asdict(spread([images / seconds for seconds in taken[name]])),
+                "processor_ms_per_image": asdict(spread(of_each)),
+                "peak_mb": round(last[name][1] / 1e6),
+            }
+        result[kind]["pace_ratio"] = asdict(spread(_ratios(taken)))
+        kept = {name: values[-len(taken[name]) :] for name, values in processor.items()}
+        result[kind]["processor_ratio"] = asdict(spread(_ratios(kept)))
     return result
 
 
@@ -106,30 +116,37 @@ def _shards(photographs: list[Path], place: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _program(tree: dict[str, Any], kind: str) -> Iterator[tuple[int, Callable[[], int]]]:
-    """Start a program; yield the images of an epoch, and a call that lets it run one and returns its peak."""
+def _program(tree: dict[str, Any], kind: str) -> Iterator[tuple[int, Epoch]]:
+    """Start a program; yield the images of an epoch, and a call that lets it run one."""
     command = [sys.executable, "-c", _PROGRAM, json.dumps(tree), kind]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    ) as child:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) as child:
         asked, answers = child.stdin, child.stdout
         assert asked is not None
         assert answers is not None
 
-        def epoch() -> int:
+        def epoch() -> tuple[float, int]:
             asked.write("\n")
-            return int(answers.readline())
+            seconds, peak = answers.readline().split()
+            return float(seconds), int(peak)
 
         yield int(answers.readline()), epoch
         asked.close()
 
 
-def _noting(name: str, epoch: Callable[[], int], peaks: dict[str, int]) -> Callable[[], None]:
-    def call() -> None:
-        peaks[name] = epoch()
+def _note(
+    epoch: Epoch, last: dict[str, tuple[float, int]], processor: dict[str, list[float]], name: str
+) -> None:
+    """Run an epoch, and note the processor time that it took."""
+    before = last.get(name, (0.0, 0))[0]
+    last[name] = epoch()
+    processor[name].append(last[name][0] - before)
 
-    return call
+
+def _ratios(seconds: dict[str, list[float]]) -> list[float]:
+    """Return how many times as fast the shards were as the folder, in each round."""
+    return [folder / shards for folder, shards in zip(seconds["folder"], seconds["shards"], strict=True)]
 
 
 if __name__ == "__main__":
-    make_record("shards", __doc__, "rounds", 9, "the most epochs of each kind", measure)
+    make_record("shards", __doc__, "rounds", 5, "the most epochs of each kind", measure)
