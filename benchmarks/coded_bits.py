@@ -1,10 +1,11 @@
-"""Coded bits of the tokenizers of studies: writes results/coded-bits.json, in about half an hour.
+"""Coded bits of the tokenizers of studies: writes results/coded-bits.json.
 
-    python -m benchmarks.coded_bits TRAIN HELD_OUT
+    python -m benchmarks.coded_bits TRAIN HELD_OUT                                     half an hour
+    python -m benchmarks.coded_bits TRAIN HELD_OUT --prior network --study headline    an hour
 
-A context-table prior is fitted to the indices of photographs of TRAIN for each tokenizer in
-results/STUDY/models, and the held-out crops of the study are coded with it. Only the streams count, without
-headers. Measured tokenizers are in the record already, and are not measured again.
+A prior is fitted to the indices of photographs of TRAIN for each tokenizer in results/STUDY/models, and the
+held-out crops of the study are coded with it. Only the streams count, without headers. Tokenizers that are in
+the record are not measured again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from flatvq.codec.prior import FittedKind
 from flatvq.codec.training import coded_bits_per_image
 from flatvq.data import evaluation_crops, open_folder
 from flatvq.data.types import Pixels
@@ -34,29 +36,32 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("train", type=Path)
     parser.add_argument("held_out", type=Path)
+    parser.add_argument("--prior", choices=["table", "network"], default="table")
+    parser.add_argument("--study", choices=list(STUDIES), action="append", help="these studies alone")
     parser.add_argument("--out", type=Path, default=RECORD)
     asked = parser.parse_args()
-    empty: dict[str, Any] = {"format": 1, "prior": "table", "contexts": 256, "tokenizers": []}
+    empty: dict[str, Any] = {"format": 2, "tokenizers": []}
     record = json.loads(asked.out.read_text(encoding="utf-8")) if asked.out.is_file() else empty
-    measured = {(one["study"], one["arm"], one["seed"]) for one in record["tokenizers"]}
-    for study, every in STUDIES.items():
+    measured = {(one["prior"], one["study"], one["arm"], one["seed"]) for one in record["tokenizers"]}
+    for study in asked.study or STUDIES:
         for folder in sorted((ROOT / "results" / study / "models").glob("*-seed-*")):
             arm, _, seed = folder.name.rpartition("-seed-")
-            if (study, arm, int(seed)) in measured:
+            row = {"prior": asked.prior, "study": study, "arm": arm, "seed": int(seed)}
+            if tuple(row.values()) in measured:
                 continue
-            bits = bits_of(folder, asked.train, asked.held_out, every)
-            row = {"study": study, "arm": arm, "seed": int(seed), "coded_bits_per_image": bits}
-            record["tokenizers"].append({**row, "flatvq": VERSION, "commit": commit()})
+            bits = bits_of(folder, asked.train, asked.held_out, STUDIES[study], asked.prior)
+            row |= {"coded_bits_per_image": bits, "flatvq": VERSION, "commit": commit()}
+            record["tokenizers"].append(row)
             asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             print(study, folder.name, f"{bits:.1f}", file=sys.stderr, flush=True)
 
 
-def bits_of(folder: Path, train: Path, held_out: Path, every: int) -> float:
+def bits_of(folder: Path, train: Path, held_out: Path, every: int, prior: FittedKind) -> float:
     """Return the coded bits of a held-out crop of a tokenizer."""
     size = json.loads((folder / "config.json").read_text(encoding="utf-8"))["preprocess"]
     crops = (list(_crops(place, size["crop"], size["resize"])) for place in (train, held_out))
     fitted, measured = crops
-    return coded_bits_per_image(load_tokenizer(folder), fitted[::every], measured)
+    return coded_bits_per_image(load_tokenizer(folder), fitted[::every], measured, prior)
 
 
 def _crops(folder: Path, crop: int, resize: int) -> Iterator[Pixels]:

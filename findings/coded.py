@@ -22,9 +22,11 @@ _LEVEL = 0.05
 
 @dataclass(frozen=True)
 class CodedBits:
-    """The coded bits of the tokenizers of a study."""
+    """The coded bits of the tokenizers of a study, with priors of one kind."""
 
     record: Record
+    prior: str
+    """`table` or `network`."""
     bits: dict[str, list[float]]
     """Of each arm, the coded bits of a held-out crop for each seed, in the order of architectures."""
 
@@ -37,15 +39,19 @@ def read_coded(path: Path, records: Mapping[str, Record]) -> list[CodedBits]:
         records: the studies of the page.
     """
     rows = json.loads(path.read_text(encoding="utf-8"))["tokenizers"] if path.is_file() else []
-    studies = [name for name in records if any(row["study"] == name for row in rows)]
-    return [CodedBits(records[name], _by_arm([r for r in rows if r["study"] == name])) for name in studies]
+    return [
+        CodedBits(records[name], prior, _by_arm(chosen))
+        for name in records
+        for prior in ("table", "network")
+        if (chosen := [row for row in rows if (row["study"], row["prior"]) == (name, prior)])
+    ]
 
 
 def coded_table(studies: list[CodedBits]) -> str:
     """Return one row for each arm: nominal, effective and coded bits per pixel, and those of one level."""
     lines = [
-        "| size | arm | nominal | effective | coded | saved | coded, compared with one level |",
-        "|---|---|---|---|---|---|---|",
+        "| size | prior | arm | nominal | effective | coded | saved | coded, compared with one level |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for study in studies:
         record, pixels = study.record, study.record.size**2
@@ -55,6 +61,7 @@ def coded_table(studies: list[CodedBits]) -> str:
             effective = record.mean(arm, lambda trial: trial["effective_bits_per_image"])
             cells = [
                 f"[{record.size} px](../results/{record.name}/study.json)",
+                study.prior,
                 arm,
                 *(f"{value / pixels:.3f}" for value in (nominal, effective, fmean(bits))),
                 f"{100 * (1 - fmean(bits) / nominal):.1f} %",

@@ -16,6 +16,7 @@ from benchmarks.crashes.scenarios import Scenario, write_images
 
 __all__ = ["Instant", "Matrix", "Undisturbed"]
 
+_OWNER = re.compile(r"(.*/)?\.lease/\d+/\.owner\.json\.\d+")
 _CHECKPOINT = re.compile(r"(.*)/step-\d+")
 
 
@@ -96,7 +97,7 @@ class Matrix:
             writes = self.killer.writes()
             hit.append(next((write for write in writes if write.number == at), None))
             faults += _damages(folder, writes, at)
-            if accident == "disk full" and any(one.call == "write" and one.number > at for one in writes):
+            if accident == "disk full" and any(_must_succeed(write) for write in writes if write.number > at):
                 faults += _complaint(code, (folder / OUTPUT).read_text(encoding="utf-8"))
         self.killer.arm(folder / "out")
         code = self.program(run.scenario.arguments, folder)
@@ -105,6 +106,11 @@ class Matrix:
         faults += _differences(run.results, results(folder / "out", times=run.scenario.times))
         times = sum(write is not None for write in hit)
         return Instant(run.scenario.name, accident, number, hit[0], times, tuple(faults))
+
+
+def _must_succeed(write: Write) -> bool:
+    """Return whether a command fails if a call does. A lease that is not renewed or released only expires."""
+    return write.call == "write" and not _OWNER.fullmatch(write.path)
 
 
 def _complaint(code: int, output: str) -> list[str]:

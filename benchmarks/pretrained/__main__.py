@@ -3,11 +3,12 @@
     python -m benchmarks.pretrained data TRAIN... --held-out HELD_OUT     scaled copies of photographs
     flatvq train benchmarks/pretrained/flatvq-f4.yaml --out FIRST         hours on a CPU core
     flatvq train benchmarks/pretrained/flatvq-f4-second.yaml --from PARENT --out RUN
-    python -m benchmarks.pretrained finish flatvq-f4 RUN PHOTOGRAPHS --of 2141
+    python -m benchmarks.pretrained finish flatvq-f4 RUN --of 2141
+    python -m benchmarks.pretrained prior flatvq-f4 TRAIN...              about half an hour
 
 Training photographs are scaled to three sizes, so that the tokenizer sees photographs of 256 pixels and
-thumbnails. `finish` stores the weights in float16 in the package, fits the prior to some of the photographs,
-writes the model card, and copies recipe and records to results/pretrained. Then
+thumbnails. `finish` stores the weights in float16 in the package, writes the model card, and copies recipe
+and records to results/pretrained. `prior` fits the prior. Then
 `flatvq evaluate flatvq-f4 --data HELD_OUT --resize 256 --crop 256 --against jpeg,webp,avif --out FOLDER`
 measures it; its evaluation.json is kept there, too.
 """
@@ -17,12 +18,14 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
-from flatvq.codec.storage import PriorRecord, save_prior
+from flatvq.codec.storage import save_prior
 from flatvq.codec.training import encode_images, fit_prior
 from flatvq.data import load_image, open_folder
 from flatvq.recipe import load_trial
@@ -35,7 +38,7 @@ RECORDS = ROOT / "results" / "pretrained"
 # Shorter sides of the copies, in pixels.
 SIDES = (256, 160, 80)
 PRIOR_SIDES = (256, 96)
-CONTEXTS = 48
+PRIOR_STEPS = 6000
 DATA_CARD = """## Training photographs
 
 {images:,} photographs of ImageNet and BSDS500, each scaled to shorter sides of {sides} pixels. Their licences
@@ -57,9 +60,12 @@ def main() -> None:
     last = steps.add_parser("finish")
     last.add_argument("name", help="such as flatvq-f4")
     last.add_argument("run", type=Path)
-    last.add_argument("photographs", type=Path, help="a folder of training photographs, for the prior")
-    last.add_argument("--of", type=int, required=True, help="the number of all training photographs")
+    last.add_argument("--of", type=int, required=True, help="the number of training photographs")
     last.set_defaults(step=finish)
+    prior = steps.add_parser("prior")
+    prior.add_argument("name", help="such as flatvq-f4")
+    prior.add_argument("train", type=Path, nargs="+", help="folders of training photographs")
+    prior.set_defaults(step=make_prior)
     asked = parser.parse_args()
     asked.step(asked)
 
@@ -90,17 +96,6 @@ def write_scaled(source: Path, target: Path, sides: tuple[int, ...], suffix: str
     return written
 
 
-def fitted_prior(folder: Path, photographs: Path) -> PriorRecord:
-    """Fit a prior to photographs of the sizes `PRIOR_SIDES`, and store it with the tokenizer."""
-    model = load(folder)
-    opened = [open_folder(photographs, 1, side, cache_mib=0).images for side in PRIOR_SIDES]
-    # The sizes of a photograph follow each other, so that both are among the images that are held out.
-    images = (load_image(each, number) for number in range(len(opened[0])) for each in opened)
-    record, arrays = fit_prior(model, encode_images(model, images), "table", contexts=CONTEXTS)
-    save_prior(folder, record, arrays)
-    return record
-
-
 def finish(asked: argparse.Namespace) -> None:
     """Put a trained tokenizer into the package, and its records into results."""
     folder, records = PACKAGE / asked.name, RECORDS / asked.name
@@ -108,24 +103,44 @@ def finish(asked: argparse.Namespace) -> None:
     # The crops of the training are no size for users.
     tokenizer.preprocess = Preprocess(resize=SIDES[0], crop=SIDES[0])
     tokenizer.save_pretrained(folder, dtype="float16")
-    prior = fitted_prior(folder, asked.photographs)
     card = folder / "README.md"
     sides = ", ".join(str(side) for side in SIDES)
     card.write_text(card.read_text() + "\n" + DATA_CARD.format(images=asked.of, sides=sides))
     records.mkdir(parents=True, exist_ok=True)
     for name in ("recipe.json", "metrics.json", "identity.json", "records.jsonl"):
         shutil.copy(asked.run / name, records / name)
-    summary = {
-        "format": 1,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "flatvq": VERSION,
-        "commit": commit(),
-        "steps": load_trial(asked.run).train.steps,
-        "photographs": asked.of,
-        "sides": SIDES,
-        "prior": prior.model_dump(),
-    }
-    (records / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    steps = load_trial(asked.run).train.steps
+    _write_record(records / "summary.json", {"steps": steps, "photographs": asked.of, "sides": SIDES})
+
+
+def make_prior(asked: argparse.Namespace) -> None:
+    """Fit a network prior to photographs of the sizes `PRIOR_SIDES`, and store it with the tokenizer."""
+    folder = PACKAGE / asked.name
+    model = load(folder)
+    # The sizes of a photograph follow each other, so that both are among the images that are held out.
+    images = (
+        load_image(of_side, number)
+        for source in asked.train
+        for sides in [[open_folder(source, 1, side, cache_mib=0).images for side in PRIOR_SIDES]]
+        for number in range(len(sides[0]))
+        for of_side in sides
+    )
+    record, arrays = fit_prior(
+        model, encode_images(model, images), "network", steps=PRIOR_STEPS, progress=_print_progress
+    )
+    save_prior(folder, record, arrays)
+    _write_record(RECORDS / asked.name / "prior.json", {"steps": PRIOR_STEPS, "prior": record.model_dump()})
+
+
+def _print_progress(done: int, total: int) -> None:
+    if done % 100 == 0:
+        print(f"prior: step {done} of {total}", file=sys.stderr, flush=True)
+
+
+def _write_record(path: Path, content: dict[str, Any]) -> None:
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    record = {"format": 1, "created": created, "flatvq": VERSION, "commit": commit(), **content}
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

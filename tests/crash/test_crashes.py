@@ -40,6 +40,8 @@ INSTANTS = {
         ("all killed", "unlink", ".lease/*/*/.step-00000002.removed.*", 1),
         ("all killed", "write", ".lease/*/*/.config.json.*", 0),
         ("all killed", "rename", "status.json", -1),
+        # The run is complete: its lease is written last.
+        ("disk full", "write", ".lease/*/.owner.json.*", -1),
     ],
     "study": [
         ("writer killed", "write", "runs/*/.lease/*/*/.step-00000004.*/optimizer.safetensors", 0),

@@ -47,11 +47,13 @@ def digit_counts(grids: Sequence[Integers], codebook_size: int) -> list[list[Int
     return counts
 
 
-def strength_of(found: Integers, counts: Integers, totals: Integers, parents: Floats) -> tuple[int, Floats]:
+def strength_of(
+    occurrences: Integers, counts: Integers, totals: Integers, parents: Floats
+) -> tuple[int, Floats]:
     """Choose how strongly counts are shrunk, as if each occurrence were left out in turn.
 
     Args:
-        found: [N], how often a code occurred in a context, in which its bits are summed.
+        occurrences: [N], how often a code occurred in a context, where its bits are summed.
         counts: [N], how often it occurred in the context whose strength is chosen.
         totals: [N], the sum of the counts of all codes in that context.
         parents: [N], its probability in the next wider context, with the same occurrence left out.
@@ -71,7 +73,7 @@ def strength_of(found: Integers, counts: Integers, totals: Integers, parents: Fl
     def estimates(strength: int) -> Floats:
         return (counts - 1 + strength * parents) / (totals - 1 + strength)
 
-    bits = [-float(found @ np.log2(estimates(strength))) for strength in _STRENGTHS]
+    bits = [-float(occurrences @ np.log2(estimates(strength))) for strength in _STRENGTHS]
     best = _STRENGTHS[int(np.argmin(bits))]
     return best, estimates(best)
 
@@ -169,12 +171,10 @@ def _counted(table: Table, grids: Sequence[Integers]) -> Table:
         for number, kind, stage, predicted, codes in _observed(table, grid):
             context = contexts_of(table.centroids[kind, stage], predicted)
             keys.append((((number - 1) * stages + stage) * contexts + context) * size + codes)
-    found, counts = np.unique(np.concatenate(keys), return_counts=True)
-    bounds = np.searchsorted(found // size, np.arange((PASSES - 1) * stages * contexts + 1))
+    used, counts = np.unique(np.concatenate(keys), return_counts=True)
+    bounds = np.searchsorted(used // size, np.arange((PASSES - 1) * stages * contexts + 1))
     offsets = np.stack([bounds[:-1], bounds[1:]], axis=1).reshape(table.offsets.shape)
-    return replace(
-        table, offsets=offsets.astype(np.int64), codes=found % size, counts=counts.astype(np.int64)
-    )
+    return replace(table, offsets=offsets.astype(np.int64), codes=used % size, counts=counts.astype(np.int64))
 
 
 def _with_strengths(table: Table) -> Table:
@@ -184,33 +184,35 @@ def _with_strengths(table: Table) -> Table:
     for kind, stage in np.ndindex(2, len(table.marginal)):
         in_passes = {number: _entries(table, number, stage) for number in numbers_of(kind)}
         wide = np.zeros((table.centroids.shape[2], table.marginal.shape[1]), np.int64)
-        for context, code, found in in_passes.values():
-            wide[context, code] += found
+        for context, code, occurrences in in_passes.values():
+            wide[context, code] += occurrences
         groups = table.groups[kind, stage]
         grouped = np.zeros((GROUPS, wide.shape[1]), np.int64)
         np.add.at(grouped, groups, wide)
         context, code = np.nonzero(wide)
-        found, group = wide[context, code], groups[context]
+        occurrences, group = wide[context, code], groups[context]
         strengths[kind, stage, 0], probabilities = strength_of(
-            found, grouped[group, code], grouped.sum(axis=1)[group], of_level[stage, code]
+            occurrences, grouped[group, code], grouped.sum(axis=1)[group], of_level[stage, code]
         )
         strengths[kind, stage, 1], probabilities = strength_of(
-            found, found, wide.sum(axis=1)[context], probabilities
+            occurrences, occurrences, wide.sum(axis=1)[context], probabilities
         )
         parents = np.zeros(wide.shape)
         parents[context, code] = probabilities
-        for number, (context, code, found) in in_passes.items():
-            totals = np.bincount(context, found, len(wide))[context]
-            pass_strengths[number - 1, stage], _ = strength_of(found, found, totals, parents[context, code])
+        for number, (context, code, occurrences) in in_passes.items():
+            totals = np.bincount(context, occurrences, len(wide))[context]
+            pass_strengths[number - 1, stage], _ = strength_of(
+                occurrences, occurrences, totals, parents[context, code]
+            )
     return replace(table, level_strength=strength, strengths=strengths, pass_strengths=pass_strengths)
 
 
 def level_strength(marginal: Integers) -> tuple[int, Floats]:
     """Choose the strength of equal probabilities; also return the probabilities that it gives, [Q, K]."""
     stage, code = np.nonzero(marginal)
-    found = marginal[stage, code]
-    equal = np.full(len(found), 1 / marginal.shape[1])
-    strength, probabilities = strength_of(found, found, marginal.sum(axis=1)[stage], equal)
+    occurrences = marginal[stage, code]
+    equal = np.full(len(occurrences), 1 / marginal.shape[1])
+    strength, probabilities = strength_of(occurrences, occurrences, marginal.sum(axis=1)[stage], equal)
     of_level = np.zeros(marginal.shape)
     of_level[stage, code] = probabilities
     return strength, of_level

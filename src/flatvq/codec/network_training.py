@@ -97,7 +97,7 @@ class FloatNetwork(nn.Module):
         by_group, order = self.groups[stage].argsort(stable=True), groups.argsort(stable=True)
         sizes = self.groups[stage].bincount().tolist()
         counts = groups.bincount(minlength=len(sizes)).tolist()
-        for of_group, wanted, members, weights, biases in zip(
+        for of_group, targets, members, weights, biases in zip(
             torch.split(features[order], counts),
             torch.split(codes[order], counts),
             torch.split(by_group, sizes),
@@ -106,7 +106,7 @@ class FloatNetwork(nn.Module):
             strict=True,
         ):
             logits = functional.linear(of_group, weights, biases)
-            places = torch.searchsorted(members, wanted)
+            places = torch.searchsorted(members, targets)
             total = total + functional.cross_entropy(logits, places, reduction="sum")
         return total
 

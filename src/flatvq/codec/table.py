@@ -112,12 +112,12 @@ def predictions(table: Table, indices: Integers, each: Pass, part: slice) -> Int
     height, width = indices.shape[1:]
     count = len(each.rows[part])
     sums = np.zeros((count, table.vectors.shape[2]), np.int64)
-    found = np.zeros(count, np.int64)
+    known = np.zeros(count, np.int64)
     for inside, rows, columns in each.neighbours(height, width, part):
         for vectors, plane in zip(table.vectors, indices, strict=True):
             sums[inside] += vectors[plane[rows, columns]]
-        found[inside] += 1
-    sums *= (SCALE // np.maximum(found, 1))[:, None]
+        known[inside] += 1
+    sums *= (SCALE // np.maximum(known, 1))[:, None]
     return sums
 
 

@@ -123,17 +123,23 @@ def fit_prior(
 
 
 def coded_bits_per_image(
-    model: VQVAE, fitted: Iterable[Pixels], measured: Iterable[Pixels], *, contexts: int = 256, seed: int = 0
+    model: VQVAE,
+    fitted: Iterable[Pixels],
+    measured: Iterable[Pixels],
+    kind: FittedKind = "table",
+    *,
+    contexts: int = 256,
+    seed: int = 0,
 ) -> float:
     """Fit a prior to images, and return the mean size of the streams of other images, in bits.
 
-    The prior is a table, or of kind `order-0` if a codebook is too large for a table. Headers of files do not
-    count.
+    Headers of files do not count.
 
     Args:
         model: the tokenizer, in eval mode.
         fitted: the images that the prior is fitted to, uint8 [H, W, 3].
         measured: the images that are coded, uint8 [H, W, 3].
+        kind: as for `fit_prior`. If a codebook is too large for it, the prior is of kind `order-0`.
         contexts: as for `fit_prior`.
         seed: as for `fit_prior`.
 
@@ -149,7 +155,7 @@ def coded_bits_per_image(
         True
     """
     large = max(level.codebook_size for level in model.recipe.levels) > MOST_SYMBOLS
-    kind: FittedKind = "order-0" if large else "table"
+    kind = "order-0" if large else kind
     images = encode_images(model, fitted)
     arrays = _arrays(model, [*images.grids, *images.mirrored], kind, _Settings(contexts, STEPS, seed))
     prior = build_prior(kind, model.recipe, arrays, "the prior")

@@ -282,6 +282,9 @@ class EvaluateRecipe(Section):
     prior_images: int = Field(0, ge=0, le=1_000_000_000)
     """Number of training images, evenly spread, to whose centre crops a prior is fitted at the end. It gives
     the coded bits of the held-out crops (`coded_bits_per_image`). 0: coded bits are not measured."""
+    prior_kind: Literal["order-0", "table", "network"] = "table"
+    """The kind of that prior, as for `flatvq prior`. A network gives the fewest bits, and takes a minute or
+    more per trial. A codebook that is too large for a table or a network has a prior of kind `order-0`."""
     text: bool = False
     """Also measure errors in rendered text (`text_error_rate`), as `flatvq evaluate --text`. It needs
     `pip install 'flatvq[text]'`, and takes about a minute per trial."""

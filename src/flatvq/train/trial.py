@@ -227,7 +227,8 @@ def _coded_bits(trainer: Trainer) -> dict[str, float]:
         (crop.pixels for crop in evaluation_crops(images, recipe.data.crop, limit))
         for images, limit in ((data.training, recipe.evaluate.prior_images), (data.validation, None))
     )
-    return {"coded_bits_per_image": coded_bits_per_image(trainer.model.eval(), fitted, measured)}
+    model, kind = trainer.model.eval(), recipe.evaluate.prior_kind
+    return {"coded_bits_per_image": coded_bits_per_image(model, fitted, measured, kind)}
 
 
 def _write_pictures(folder: Path, evaluation: Evaluation) -> None:
