@@ -77,8 +77,8 @@ LOADER = SHARDS["loader"]
         f"{LOADER['pace_ratio']['median']:.2f} |",
         f"{LOADER['shards']['processor_ms_per_image']['median']:.2f} ms, from a folder "
         f"{LOADER['folder']['processor_ms_per_image']['median']:.2f} ms",
-        f"`shuffle_mib` {SHARDS['shuffle_mib']}: memory at the peak | {LOADER['shards']['peak_mb']} MB, from a "
-        f"folder {LOADER['folder']['peak_mb']} MB",
+        f"`shuffle_mib` {SHARDS['shuffle_mib']}: memory at the peak | {LOADER['shards']['peak_mb']} MB, "
+        f"from a folder {LOADER['folder']['peak_mb']} MB",
         f"training steps from tar shards: their pace, as a share of that from a folder | "
         f"{SHARDS['step']['pace_ratio']['median']:.2f} |",
         f"epochs of {LOADER['images']} photographs",
