@@ -41,7 +41,7 @@ INSTANTS = {
         ("all killed", "write", ".lease/*/*/.config.json.*", 0),
         ("all killed", "rename", "status.json", -1),
         # The run is complete: its lease is written last.
-        ("disk full", "write", ".lease/*/.owner.json.*", -1),
+        ("disk full", "write", ".lease/*/*/.owner.json.*", -1),
     ],
     "study": [
         ("writer killed", "write", "runs/*/.lease/*/*/.step-00000004.*/optimizer.safetensors", 0),

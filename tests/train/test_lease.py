@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from flatvq.files import replacing_folder, write_text
 from flatvq.train import lease
-from flatvq.train.lease import BusyError, LeaseLostError, Owner, Timing, leased, newest_owner
+from flatvq.train.lease import BusyError, LeaseLostError, Timing, leased, newest_owner
+from flatvq.train.owner import Owner, this_process
 
 ELSEWHERE = Owner("other-host", 1, "another machine", "1")
 
@@ -54,7 +55,7 @@ def test_an_owner_on_another_host_without_heartbeats_is_succeeded_after_a_minute
     with leased(tmp_path, timing=clock.timing()) as held:
         assert (held.attempt, held.succeeds) == (2, True)
         assert 60 <= clock.now - 1e6 <= 61
-        assert newest_owner(tmp_path)[1] == lease._this_process()
+        assert newest_owner(tmp_path)[1] == this_process()
     with leased(tmp_path, timing=clock.timing()) as held:
         assert (held.attempt, held.succeeds) == (3, False), "a released lease is free at once"
     assert clock.now - 1e6 <= 61
@@ -74,7 +75,7 @@ def test_an_owner_whose_heartbeats_go_on_keeps_the_run(tmp_path: Path) -> None:
 
 
 def test_an_ended_owner_on_this_host_is_succeeded_at_once(tmp_path: Path) -> None:
-    me = lease._this_process()
+    me = this_process()
     with subprocess.Popen(["true"]) as ended:
         pass
     clock = _Clock()
@@ -104,7 +105,7 @@ def test_heartbeats_change_what_others_see(tmp_path: Path) -> None:
         while (owner := newest_owner(tmp_path)[1]) is None or owner.beat < 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    assert newest_owner(tmp_path) == (1, Owner(**{**vars(lease._this_process()), "held": False}))
+    assert newest_owner(tmp_path) == (1, Owner(**{**vars(this_process()), "held": False}))
 
 
 # Interleavings: processes are threads that wait before each call that reads or changes the file system. They

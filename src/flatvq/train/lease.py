@@ -19,24 +19,21 @@ shows at once that an owner has ended.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 
 from flatvq.errors import FlatvqError
 from flatvq.files import staged
 from flatvq.train.lock import flock_of
-from flatvq.unvalidated import count_in, json_object, text_in
+from flatvq.train.owner import Owner, has_ended, parsed_owner, this_process
 
-__all__ = ["BusyError", "Lease", "LeaseLostError", "Owner", "Timing", "has_ended", "leased", "newest_owner"]
+__all__ = ["BusyError", "Lease", "LeaseLostError", "Timing", "leased", "newest_owner"]
 
 _FOLDER, _OWNER = ".lease", "owner.json"
 
@@ -66,21 +63,6 @@ class Timing:
 
 
 TIMING = Timing()
-
-
-@dataclass(frozen=True)
-class Owner:
-    """The content of owner.json."""
-
-    host: str
-    process: int
-    machine: str
-    """The boot of the host and the namespace of its process IDs."""
-    started: str
-    """When the kernel started the process, since IDs are used again."""
-    beat: int = 0
-    held: bool = True
-    """False once the owner has released the lease."""
 
 
 class Lease:
@@ -164,7 +146,7 @@ def leased(
                 if remove:
                     _remove_attempt(lease)
                 else:
-                    _write(lease.stage, replace(_this_process(), held=False))
+                    _write(lease.stage, replace(this_process(), held=False))
 
 
 def newest_owner(run: Path) -> tuple[int, Owner | None]:
@@ -175,7 +157,7 @@ def newest_owner(run: Path) -> tuple[int, Owner | None]:
     """
     root = run / _FOLDER
     attempt = _newest(root)
-    return attempt, _parsed(_content(root / f"{attempt:08d}")) if attempt else None
+    return attempt, parsed_owner(_content(root / f"{attempt:08d}")) if attempt else None
 
 
 def _claimed(run: Path, try_lock: Callable[[], bool], timeout: float, activity: str, timing: Timing) -> Lease:
@@ -189,7 +171,7 @@ def _claimed(run: Path, try_lock: Callable[[], bool], timeout: float, activity: 
         content = _content(root / f"{attempt:08d}")
         if (attempt, content) != seen:
             changed, seen, since = seen is not None, (attempt, content), timing.clock()
-        owner = _parsed(content)
+        owner = parsed_owner(content)
         free = attempt == 0 or (owner is not None and not owner.held)
         # A stopped process keeps its lock, but its heartbeats end.
         expired = not free and timing.clock() - since >= timing.expiry
@@ -224,7 +206,7 @@ def _claim(root: Path, attempt: int) -> Path | None:
         return None
     try:
         stage.mkdir()
-        _write(stage, _this_process())
+        _write(stage, this_process())
     except FileNotFoundError:
         return None  # this process was paused, and another one removed the folder
     for earlier in _attempts(root):
@@ -248,7 +230,7 @@ def _remove_file(path: Path) -> None:
 
 
 def _keep_beating(lease: Lease, ended: threading.Event, seconds: float) -> None:
-    owner = _this_process()
+    owner = this_process()
     while not ended.wait(seconds):
         owner = replace(owner, beat=owner.beat + 1)
         with suppress(OSError):  # a full disk; the next heartbeat may succeed
@@ -289,50 +271,3 @@ def _content(folder: Path) -> bytes | None:
     with suppress(OSError):
         return (folder / _OWNER).read_bytes()
     return None
-
-
-def _parsed(content: bytes | None) -> Owner | None:
-    tree = json_object(content or b"")
-    host, machine, started = (text_in(tree, key) for key in ("host", "machine", "started"))
-    process, beat, held = count_in(tree, "process"), count_in(tree, "beat"), tree.get("held")
-    if host is None or machine is None or started is None or process is None or beat is None:
-        return None
-    return Owner(host, process, machine, started, beat, held) if isinstance(held, bool) else None
-
-
-def _this_process() -> Owner:
-    process = os.getpid()
-    return Owner(socket.gethostname(), process, _machine(), _start_of(process) or "")
-
-
-@cache
-def _machine() -> str:
-    """Return what two processes share if they see each other's IDs; empty if the system does not say."""
-    with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    return ""
-
-
-def _start_of(process: int) -> str | None:
-    """Return when a process started; None if it does not run."""
-    with suppress(OSError):
-        state, *fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        return None if state == "Z" else fields[18]
-    return None
-
-
-def has_ended(owner: Owner) -> bool:
-    """Return whether the process of an owner has certainly ended, as far as this host can see."""
-    if (owner.host, owner.machine) != (socket.gethostname(), _machine()):
-        return False
-    if owner.machine:
-        return _start_of(owner.process) != owner.started
-    if os.name != "nt":  # signal 0 is Ctrl-C there
-        try:
-            os.kill(owner.process, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            return False
-    return False
