@@ -6,28 +6,23 @@ disk is not in them.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.record import make_record
 from flatvq.data import open_folder
 from flatvq.data.conversion import Conversion
 from flatvq.data.manifest import Manifest
 from flatvq.data.survey_cache import SurveyCache
 from flatvq.data.walk import FILE_TIMES, list_files
-from flatvq.versions import VERSION, commit
 
-RECORD = Path(__file__).parents[1] / "results" / "opening.json"
 _FILES = 2000
 _ORIGINALS = 1300
 # Opens a folder as a trial does. Mapped files are not part of the anonymous memory: processes share them.
@@ -52,27 +47,14 @@ print(json.dumps({"files": files, "seconds": seconds, "anonymous_bytes": anonymo
 """
 
 
-def main() -> None:
-    """Make the record."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", type=int, default=1_300_000, help="number of files of the large folder")
-    parser.add_argument("--out", type=Path, default=RECORD, help="the record")
-    asked = parser.parse_args()
-    place = Path(tempfile.mkdtemp(prefix="flatvq-opening-"))
-    try:
-        measured = _survey(place / "many") | _opening(place, asked.files)
-    finally:
-        shutil.rmtree(place)
-    record = {
-        "format": 1,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": f"python -m benchmarks.opening --files {asked.files}",
-        "version": VERSION,
-        "commit": commit(),
-        **measured,
-    }
-    asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(record, indent=1))
+def measure(files: int, place: Path) -> dict[str, float | int]:
+    """Measure the first opening of a folder, and the opening of a large one that was surveyed before.
+
+    Args:
+        files: the number of files of the large folder.
+        place: an empty folder.
+    """
+    return _survey(place / "many") | _opening(place, files)
 
 
 def _survey(folder: Path) -> dict[str, float | int]:
@@ -116,7 +98,7 @@ def _opening(place: Path, files: int) -> dict[str, float | int]:
     command = [sys.executable, "-c", _OPEN, str(folder)]
     result = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     if result["files"] != files:
-        sys.exit(f"scale: {result['files']} of {files} files were opened")
+        sys.exit(f"opening: {result['files']} of {files} files were opened")
     return {
         "opened_files": files,
         "opening_seconds": round(result["seconds"], 1),
@@ -126,4 +108,4 @@ def _opening(place: Path, files: int) -> dict[str, float | int]:
 
 
 if __name__ == "__main__":
-    main()
+    make_record("opening", __doc__, "files", 1_300_000, "number of files of the large folder", measure)

@@ -10,28 +10,23 @@ work, wall time says little. The time that a disk takes to write is not in it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.crashes.scenarios import write_images
+from benchmarks.record import make_record
 from flatvq.engines.attempts import _append
 from flatvq.recipe import StudyRecipe, load_recipe
 from flatvq.study import ClusterTrials, Plan, StudyData, StudyProgress, plan_study
 from flatvq.study.running import prepare
 from flatvq.train import run_trial
-from flatvq.versions import VERSION, commit
 
-RECORD = Path(__file__).parents[1] / "results" / "scale.json"
 _RUNNING = 64
 _ROUNDS = 8
 _COPIED = ("metrics.json", "status.json")
@@ -42,29 +37,6 @@ _PROGRAMS = {
     "scontrol": "echo 'MaxArraySize = 1001'\n",
     "scancel": "true\n",
 }
-
-
-def main() -> None:
-    """Make the record."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=10_000, help="number of trials")
-    parser.add_argument("--out", type=Path, default=RECORD, help="the record")
-    asked = parser.parse_args()
-    place = Path(tempfile.mkdtemp(prefix="flatvq-scale-"))
-    try:
-        measured = measure(asked.trials, place)
-    finally:
-        shutil.rmtree(place)
-    record = {
-        "format": 1,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": f"python -m benchmarks.scale --trials {asked.trials}",
-        "version": VERSION,
-        "commit": commit(),
-        **measured,
-    }
-    asked.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(record, indent=1))
 
 
 def measure(trials: int, place: Path) -> dict[str, float | int]:
@@ -207,4 +179,4 @@ def _resident_mb() -> float:
 
 
 if __name__ == "__main__":
-    main()
+    make_record("scale", __doc__, "trials", 10_000, "number of trials", measure)

@@ -34,6 +34,8 @@ ARMS = len(RECIPE.arms)
 BYTES = record("compression.json")["sizes"][-1]["nominal_bytes_per_image"]
 SCALE = record("scale.json")
 OPENING = record("opening.json")
+SHARDS = record("shards.json")
+LOADER = SHARDS["loader"]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,15 @@ OPENING = record("opening.json")
         f"{OPENING['opening_seconds'] / OPENING['opened_files'] * BILLION / 3600:.1f} hours of a core",
         f"{OPENING['opening_seconds'] / OPENING['opened_files'] * 10**6:.0f} seconds",
         f"{OPENING['opened_bytes_per_file'] * 10**6 / 1e9:.1f} GB for each million",
+        f"the loader alone, from tar shards: its pace, as a share of that from a folder | "
+        f"{LOADER['pace_ratio']['median']:.2f} |",
+        f"{LOADER['shards']['processor_ms_per_image']['median']:.2f} ms, from a folder "
+        f"{LOADER['folder']['processor_ms_per_image']['median']:.2f} ms",
+        f"`shuffle_mib` {SHARDS['shuffle_mib']}: memory at the peak | {LOADER['shards']['peak_mb']} MB, "
+        f"from a folder {LOADER['folder']['peak_mb']} MB",
+        f"training steps from tar shards: their pace, as a share of that from a folder | "
+        f"{SHARDS['step']['pace_ratio']['median']:.2f} |",
+        f"epochs of {LOADER['images']} photographs",
     ],
 )
 def test_the_page_has_the_figure(figure: str) -> None:

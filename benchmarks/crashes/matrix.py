@@ -16,7 +16,7 @@ from benchmarks.crashes.scenarios import Scenario, write_images
 
 __all__ = ["Instant", "Matrix", "Undisturbed"]
 
-_OWNER = re.compile(r"(.*/)?\.lease/\d+/\.owner\.json\.\d+")
+_OWNER = re.compile(r"(.*/)?\.lease/\d+/\w+/\.owner\.json\.\d+")
 _CHECKPOINT = re.compile(r"(.*)/step-\d+")
 
 

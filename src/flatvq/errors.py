@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import ClassVar
 
+from flatvq.credentials import without_credentials
+
 __all__ = [
     "FlatvqError",
     "MissingExtraError",
@@ -24,7 +26,7 @@ _MAX_LENGTH = 4000
 
 
 class FlatvqError(Exception):
-    r"""Invalid input, described in one line. Control characters are escaped.
+    r"""Invalid input, described in one line. Control characters are escaped, and credentials in URLs hidden.
 
     Args:
         what: what is wrong, including the invalid value, as a clause without a full stop.
@@ -39,7 +41,7 @@ class FlatvqError(Exception):
     """The exit code of the command line."""
 
     def __init__(self, what: str, remedy: str) -> None:
-        self.what, self.remedy = _one_line(what), _one_line(remedy)
+        self.what, self.remedy = (_one_line(without_credentials(text)) for text in (what, remedy))
         super().__init__(f"{self.what}: {self.remedy}")
 
     def __reduce__(self) -> tuple[type[FlatvqError], tuple[str, str]]:

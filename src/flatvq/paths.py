@@ -7,9 +7,10 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+from flatvq.credentials import holds_credentials
 from flatvq.errors import FlatvqError
 
-__all__ = ["clash", "expanded", "file_fault", "name_fault", "same_name"]
+__all__ = ["clash", "expanded", "file_fault", "name_fault", "require_no_credentials", "same_name"]
 
 _LONGEST, _LONGEST_BYTES = 64, 255
 # Names that Windows reserves, with any suffix, and characters that it forbids.
@@ -38,6 +39,21 @@ def expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise FlatvqError(f"no home folder for {str(path)!r}", "write the path without ~") from None
+
+
+def require_no_credentials(url: str) -> None:
+    """Refuse a URL with a password, a token or a query, because records of runs hold it.
+
+    Raises:
+        FlatvqError: if the URL holds one.
+
+    Example:
+        >>> require_no_credentials("https://me:x@host/a")
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: 'https://me:***@host/a' holds credentials: set them where fsspec reads them
+    """
+    if holds_credentials(url):
+        raise FlatvqError(f"'{url}' holds credentials", "set them where fsspec reads them")
 
 
 def name_fault(name: str) -> str | None:

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 
+from flatvq.credentials import without_credentials
 from flatvq.errors import FlatvqError, StorageError
 
 __all__ = ["cause_of", "explained", "in_bytes"]
@@ -79,7 +80,7 @@ def cause_of(error: BaseException) -> str:
     translated = explained(error)
     if translated is not None:
         return str(translated)
-    lines = str(error).splitlines()
+    lines = without_credentials(str(error)).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 

@@ -13,8 +13,9 @@ from tests.data.dataset_files import encoded
 from tests.data.shard_files import parquet_bytes, tar_bytes
 
 from flatvq.cli import main
+from flatvq.data import open_data
 from flatvq.model import build_vqvae, save_tokenizer
-from flatvq.recipe import CodebookRecipe, ModelRecipe
+from flatvq.recipe import CodebookRecipe, DataRecipe, ModelRecipe
 
 
 @pytest.fixture
@@ -44,19 +45,21 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *wo
     return captured.out
 
 
+def figures_of(output: str) -> dict[str, object]:
+    """Return what does not depend on the names of images."""
+    kept = json.loads(output)
+    return {key: value for key, value in kept.items() if key not in ("data", "files", "measured_on")}
+
+
 @pytest.mark.parametrize("shards", ["a.tar", "a.parquet"])
 @pytest.mark.parametrize("options", [[], ["--full"]])
 def test_evaluate(
     shards: str, options: list[str], place: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
     results = [
-        json.loads(run(capsys, monkeypatch, "evaluate", "model", "--data", data, "--json", *options))
+        figures_of(run(capsys, monkeypatch, "evaluate", "model", "--data", data, "--json", *options))
         for data in ("pictures", shards)
     ]
-    for result in results:
-        result.pop("data")
-        result.pop("files")
-        result.pop("measured_on")
     assert results[0] == results[1]
 
 
@@ -77,3 +80,54 @@ def test_no_shards(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch)
     assert "no .tar or .parquet shard at 'b*.tar': check the path" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+def test_one_rule_chooses_among_several_images_of_a_sample(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    """Training, `flatvq encode` and `flatvq evaluate` select the same members, those of a folder of them."""
+    pictures = [(path.name, path.read_bytes()) for path in sorted((place / "pictures").iterdir())]
+    mask = encoded(np.full((44, 44, 3), 255, np.uint8))
+    members = []
+    for name, content in pictures:
+        members += [(name.replace(".png", ".mask.png"), mask), (name.replace(".png", ".JPG"), content)]
+    (place / "pairs.tar").write_bytes(tar_bytes(members))
+    recipe = DataRecipe(source="shards", path="pairs.tar", image_suffix="jpg", crop=32)
+    data = open_data(recipe)
+    trained = {*data.training.names, *data.validation.names}
+    run(capsys, monkeypatch, "encode", "model", "pictures", "of-folder")
+    run(capsys, monkeypatch, "encode", "model", "pairs.tar", "chosen", "--image-suffix", "jpg")
+    tables = {out: pq.read_table(next((place / out).glob("*.parquet"))) for out in ("of-folder", "chosen")}
+    assert set(tables["chosen"]["key"].to_pylist()) == trained
+    assert tables["chosen"].drop_columns("key").equals(tables["of-folder"].drop_columns("key"))
+    figures = [
+        figures_of(run(capsys, monkeypatch, "evaluate", "model", "--json", "--data", images, *options))
+        for images, options in (("pictures", []), ("pairs.tar", ["--image-suffix", "jpg"]), ("pairs.tar", []))
+    ]
+    assert figures[0] == figures[1] != figures[2]
+    run(capsys, monkeypatch, "encode", "model", "pairs.tar", "all")
+    assert pq.read_table(next((place / "all").glob("*.parquet"))).num_rows == 2 * len(pictures)
+
+
+def test_a_column_of_parquet_shards_is_chosen(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    table = pq.read_table(place / "a.parquet")
+    pq.write_table(table.rename_columns(["label", "photo"]), place / "b.parquet")
+    figures = [
+        figures_of(run(capsys, monkeypatch, "evaluate", "model", "--json", "--data", data, *options))
+        for data, options in (("a.parquet", []), ("b.parquet", ["--image-column", "photo"]))
+    ]
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize(
+    "words", [["encode", "model", "pictures", "out"], ["evaluate", "model", "--data", "pictures"]]
+)
+def test_a_suffix_needs_shards(words: list[str], place: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["flatvq", *words, "--image-suffix", "jpg"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    message = "--image-suffix jpg selects images of shards, and 'pictures' is a folder: leave it out, or give"
+    assert message in " ".join(capsys.readouterr().err.split())

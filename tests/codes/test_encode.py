@@ -42,7 +42,7 @@ def as_tensor(pixels: Image.Image) -> torch.Tensor:
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_rows_hold_the_indices_of_each_image(

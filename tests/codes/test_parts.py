@@ -80,6 +80,25 @@ def test_nothing_is_encoded_twice(encode, whole, tmp_path: Path, monkeypatch) ->
     assert len(written) == 7, "the shards of a complete manifest are not encoded again"
 
 
+def test_commands_on_a_finished_folder_leave_it_as_it_was(
+    encode, whole, tmp_path: Path, tokenizer: flatvq.VQVAETokenizer, pictures: Path
+) -> None:
+    out = tmp_path / "whole"
+    assert set(whole) == {"manifest.json", *(f"codes-{number:05d}-of-00006.parquet" for number in range(6))}
+    assert encode(out).complete
+    assert bytes_of(out) == whole
+    encode(out, (1, 2))
+    assert bytes_of(out) == whole
+    for part in (None, (0, 2)):
+        with pytest.raises(FlatvqError, match="holds codes with settings shard_size 4, now 5"):
+            encode_images(tokenizer, pictures, out, shard_size=5, batch_size=3, part=part)
+        assert bytes_of(out) == whole
+    (out / "codes-00003-of-00006.parquet").unlink()
+    encode(out, (1, 2))
+    encode(out)
+    assert bytes_of(out) == whole
+
+
 def test_a_part_of_other_images_is_refused_and_its_shards_are_not_used(
     encode, whole, tmp_path: Path, pictures: Path
 ) -> None:
@@ -176,6 +195,7 @@ def test_an_encoding_on_a_cluster_has_the_bytes_of_one_process(
     assert run_flatvq(*words[:3], "alone", *options)[0] == 0
     made, alone = bytes_of_files(Path("codes")), bytes_of_files(Path("alone"))
     assert made == alone
+    assert {path.name for path in Path("codes").iterdir()} == set(alone), "nothing of the jobs is left"
     assert run_flatvq(*on, "--parts", 2)[0] == 0
     assert machine.attempts == 5, "a repeated command verifies alone"
     assert bytes_of_files(Path("codes")) == alone

@@ -35,16 +35,16 @@ pytestmark = [
 INSTANTS = {
     "train": [
         ("disk full", "write", "records.jsonl", 4),
-        ("all killed", "write", ".lease/*/.step-00000004.*/model.safetensors", 0),
+        ("all killed", "write", ".lease/*/*/.step-00000004.*/model.safetensors", 0),
         ("all killed", "rename", "checkpoints/step-00000004", 0),
-        ("all killed", "unlink", ".lease/*/.step-00000002.removed.*", 1),
-        ("all killed", "write", ".lease/*/.config.json.*", 0),
+        ("all killed", "unlink", ".lease/*/*/.step-00000002.removed.*", 1),
+        ("all killed", "write", ".lease/*/*/.config.json.*", 0),
         ("all killed", "rename", "status.json", -1),
         # The run is complete: its lease is written last.
-        ("disk full", "write", ".lease/*/.owner.json.*", -1),
+        ("disk full", "write", ".lease/*/*/.owner.json.*", -1),
     ],
     "study": [
-        ("writer killed", "write", "runs/*/.lease/*/.step-00000004.*/optimizer.safetensors", 0),
+        ("writer killed", "write", "runs/*/.lease/*/*/.step-00000004.*/optimizer.safetensors", 0),
         ("main killed", "rename", "study.json", 0),
     ],
     "tune": [("all killed", "write", "journal.log", 8)],

@@ -14,8 +14,7 @@ import pytest
 from tests.data.dataset_files import COUNT, encoded
 from tests.data.shard_files import open_shards, parquet_bytes, write_parquets, write_tars
 
-from flatvq.data import DataSplit, TrainingCrops
-from flatvq.data import shard as shards
+from flatvq.data import DataSplit, TrainingCrops, remote
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe
 
@@ -64,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
     pytest.importorskip("aiohttp")
     monkeypatch.setenv("FLATVQ_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(shards, "_WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(remote, "_WAITS", (0.0, 0.0, 0.0))
     own = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     own.files, own.failures, own.ranges, own.requests = {}, 0, True, []
     own.url = f"http://127.0.0.1:{own.server_port}"

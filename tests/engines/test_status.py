@@ -14,7 +14,7 @@ import pytest
 from flatvq.recipe import load_recipe
 from flatvq.study import StudyData, plan_study, run_trials
 from flatvq.study.scheduler import Scheduler
-from flatvq.train.lease import Owner, _this_process
+from flatvq.train.owner import Owner, this_process
 
 ELSEWHERE = Owner("node7", 1, "another machine", "1")
 
@@ -49,7 +49,7 @@ def test_each_state_is_read_from_its_folder(tmp_path: Path, run_flatvq) -> None:
     _trial(tmp_path, 2, None, None, submitted)
     _trial(tmp_path, 3, {"status": "done", "step": 100}, Owner(**{**vars(ELSEWHERE), "held": False}))
     _trial(tmp_path, 4, {**running, "status": "failed", "error": "diverged"}, None)
-    _trial(tmp_path, 5, running, Owner(**{**vars(_this_process()), "started": "1"}))
+    _trial(tmp_path, 5, running, Owner(**{**vars(this_process()), "started": "1"}))
     _trial(tmp_path, 6, running, None, submitted, start, {**end, "code": 2})
     _trial(tmp_path, 7, running, None, submitted, start, {**end, "code": 75})
     code, output, errors = run_flatvq("status", tmp_path, "--json")

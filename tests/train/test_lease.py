@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,15 +22,17 @@ from hypothesis import strategies as st
 
 from flatvq.files import replacing_folder, write_text
 from flatvq.train import lease
-from flatvq.train.lease import BusyError, LeaseLostError, Owner, Timing, leased, newest_owner
+from flatvq.train.lease import BusyError, LeaseLostError, Timing, leased, newest_owner
+from flatvq.train.owner import Owner, this_process
 
 ELSEWHERE = Owner("other-host", 1, "another machine", "1")
 
 
 def _write_owner(run: Path, owner: Owner, attempt: int = 1) -> None:
     folder = run / ".lease" / f"{attempt:08d}"
-    folder.mkdir(parents=True, exist_ok=True)
-    lease._write(folder, owner)
+    stage = folder / "stage"
+    stage.mkdir(parents=True, exist_ok=True)
+    lease._write(stage, owner)
 
 
 class _Clock:
@@ -53,7 +55,7 @@ def test_an_owner_on_another_host_without_heartbeats_is_succeeded_after_a_minute
     with leased(tmp_path, timing=clock.timing()) as held:
         assert (held.attempt, held.succeeds) == (2, True)
         assert 60 <= clock.now - 1e6 <= 61
-        assert newest_owner(tmp_path)[1] == lease._this_process()
+        assert newest_owner(tmp_path)[1] == this_process()
     with leased(tmp_path, timing=clock.timing()) as held:
         assert (held.attempt, held.succeeds) == (3, False), "a released lease is free at once"
     assert clock.now - 1e6 <= 61
@@ -73,7 +75,7 @@ def test_an_owner_whose_heartbeats_go_on_keeps_the_run(tmp_path: Path) -> None:
 
 
 def test_an_ended_owner_on_this_host_is_succeeded_at_once(tmp_path: Path) -> None:
-    me = lease._this_process()
+    me = this_process()
     with subprocess.Popen(["true"]) as ended:
         pass
     clock = _Clock()
@@ -103,7 +105,7 @@ def test_heartbeats_change_what_others_see(tmp_path: Path) -> None:
         while (owner := newest_owner(tmp_path)[1]) is None or owner.beat < 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    assert newest_owner(tmp_path) == (1, Owner(**{**vars(lease._this_process()), "held": False}))
+    assert newest_owner(tmp_path) == (1, Owner(**{**vars(this_process()), "held": False}))
 
 
 # Interleavings: processes are threads that wait before each call that reads or changes the file system. They
@@ -182,23 +184,27 @@ def _always_locked() -> Iterator[Callable[[], bool]]:
     yield lambda: True
 
 
-def _train(run: Path, owners: list[int], faults: list[str]) -> None:
+def _train(run: Path, remove: bool, owners: list[str], faults: list[str]) -> None:
     """Continue a run for two checkpoints, as `run_trial` does, and note every change by a late owner."""
-    with leased(run, timing=Timing(expiry=0.0, poll=0.0, sleep=lambda seconds: None)) as held:
-        owners.append(held.attempt)
+    timing = Timing(expiry=0.0, poll=0.0, sleep=lambda seconds: None)
+    with leased(run, timing=timing, remove=remove) as held:
+        me = held.stage.name
+        owners.append(me)
         done = sorted(int(path.name[5:]) for path in run.glob("step-*"))
         for step in range(len(done), len(done) + 2):
             with replacing_folder(run / f"step-{step}") as temporary:
-                (temporary / "owner").write_text(str(held.attempt))
-            if max(owners) != held.attempt:
-                faults.append(f"attempt {held.attempt} wrote step {step} after {owners}")
-            write_text(run / "status", f"{held.attempt} {step}")
-            if max(owners) != held.attempt:
-                faults.append(f"attempt {held.attempt} wrote its status after {owners}")
+                (temporary / "owner").write_text(me)
+            if owners[-1] != me:
+                faults.append(f"owner {me} wrote step {step} after {owners}")
+            write_text(run / "status", f"{me} {step}")
+            if owners[-1] != me:
+                faults.append(f"owner {me} wrote its status after {owners}")
 
 
-def _interleaved(place: Path, order: list[int], count: int) -> tuple[list[int], list[str], list[str]]:
-    """Run several trainings of one run in an order; return attempts, faults and other errors."""
+def _interleaved(
+    place: Path, order: list[int], count: int, remove: bool = False
+) -> tuple[list[str], list[str], list[str]]:
+    """Run several trainings of one run in an order; return owners, faults and other errors."""
     run = place / "run"
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir()
@@ -212,7 +218,7 @@ def _interleaved(place: Path, order: list[int], count: int) -> tuple[list[int], 
     def work(number: int) -> None:
         turns.number.value = number
         try:
-            _train(paths[number], owners, faults)
+            _train(paths[number], remove, owners, faults)
         except LeaseLostError:
             pass
         except Exception as error:
@@ -230,13 +236,41 @@ def _interleaved(place: Path, order: list[int], count: int) -> tuple[list[int], 
 
 
 @settings(max_examples=60)
-@example(order=[1] * 200 + [0] * 40)
-@given(st.lists(st.integers(0, 2), min_size=20, max_size=400))
-def test_no_order_of_calls_lets_a_late_owner_change_the_run(tmp_path_factory, order: list[int]) -> None:
-    owners, faults, errors = _interleaved(tmp_path_factory.getbasetemp(), order, 3)
+@example(order=[1] * 200 + [0] * 40, remove=False)
+@example(order=[1] * 200 + [0] * 40, remove=True)
+@given(order=st.lists(st.integers(0, 2), min_size=20, max_size=400), remove=st.booleans())
+def test_no_order_of_calls_lets_a_late_owner_change_the_run(
+    tmp_path_factory, order: list[int], remove: bool
+) -> None:
+    place = tmp_path_factory.getbasetemp()
+    owners, faults, errors = _interleaved(place, order, 3, remove)
     assert faults == []
     assert errors == []
-    assert owners == sorted(set(owners)), "each attempt has one owner, and the newest comes last"
+    assert len(owners) == len(set(owners)) > 0
+    if remove:
+        assert {path.name for path in (place / "run").iterdir() if path.name[0] == "."} <= {".lease"}
+
+
+def test_a_lease_that_is_removed_leaves_nothing(tmp_path: Path) -> None:
+    for _ in range(2):
+        with leased(tmp_path, remove=True) as held:
+            assert held.attempt == 1
+            write_text(tmp_path / "status", "done")
+        assert [path.name for path in tmp_path.iterdir()] == ["status"]
+
+
+def test_a_late_owner_does_not_remove_the_lease_of_its_successor(tmp_path: Path) -> None:
+    timing = Timing(expiry=0.0, poll=0.0)
+    with leased(tmp_path, timing=timing, remove=True) as late:
+        (tmp_path / ".lock").unlink(missing_ok=True)  # as a host that does not see the lock
+        (other_path := tmp_path / "link").symlink_to(tmp_path)
+        with leased(other_path, timing=timing) as successor:
+            assert (late.attempt, successor.attempt) == (1, 2)
+            with pytest.raises(LeaseLostError):
+                late.confirm()
+            with suppress(OSError):
+                lease._remove_attempt(late)
+            successor.confirm()
 
 
 def test_without_the_stage_a_late_owner_is_noticed(tmp_path: Path, monkeypatch) -> None:

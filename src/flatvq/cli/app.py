@@ -17,6 +17,8 @@ __all__ = [
     "BatchSize",
     "Device",
     "Engine",
+    "ImageColumn",
+    "ImageSuffix",
     "Overrides",
     "RecipeName",
     "RunFolder",
@@ -96,6 +98,16 @@ Engine = Annotated[
     str,
     typer.Option(
         "--on", metavar="ENGINE", help="Where it runs: local, slurm or ray. See docs/how-to/cluster.md."
+    ),
+]
+ImageColumn = Annotated[
+    str, typer.Option(help="Column of parquet shards, or of a dataset, that holds the images.")
+]
+ImageSuffix = Annotated[
+    str,
+    typer.Option(
+        help="Suffix of the members of tar shards that hold the images, such as jpg or rgb.png: all that "
+        "follows the first point of the name. Default: all members that are images."
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, max=1_000_000, help="Images per forward pass.")]

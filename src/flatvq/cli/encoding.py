@@ -8,6 +8,7 @@ from pathlib import Path
 from flatvq.cli.cluster import ClusterCommand
 from flatvq.codes import CodeManifest
 from flatvq.codes.cluster import ClusterEncoding
+from flatvq.paths import require_no_credentials
 from flatvq.recipe import load_cluster
 
 __all__ = ["encode_on"]
@@ -27,7 +28,8 @@ def encode_on(
         command: what to do there.
         arguments: the tokenizer and the images, as arguments of `flatvq encode`.
         out: the folder of the codes. It exists.
-        options: the options of `flatvq encode` by name. Those that are None or False are left out.
+        options: the options of `flatvq encode` by name. Those that are None, False or empty are left
+            out.
         parts: the number of jobs that share the shards; None for as many as may run at a time.
         overrides: of the section `cluster`.
 
@@ -37,9 +39,10 @@ def encode_on(
     Raises:
         FlatvqError: if a job fails, or the cluster refuses it.
     """
+    require_no_credentials(arguments[1])
     words = ["flatvq", "encode", *arguments, str(out.resolve())]
     for name, value in options.items():
-        if value is not None and value is not False:
+        if value is not None and value is not False and value != "":
             flag = f"--{name.replace('_', '-')}"
             words += [flag] if value is True else [flag, str(value)]
     cluster = load_cluster(overrides)

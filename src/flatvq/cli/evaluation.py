@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ class Asked:
 
     tokenizer: str
     data: str | None
+    choice: Mapping[str, str]
+    """Which images of shards: `image_column` and `image_suffix`."""
     crop: int | None
     full: bool
     resize: int | None
@@ -92,6 +95,7 @@ def evaluate_run(asked: Asked, out: Path | None, as_json: bool) -> None:
         white_level=data.white_level if asked.white_level is None else asked.white_level,
         weights=asked.weights,
         tokenizer=tokenizer,
+        **asked.choice,
     )
     result = {"run": str(run), **metrics}
     if as_json:
@@ -151,6 +155,7 @@ def compare(asked: Asked, against: str | None, text: bool, detail: bool, out: Pa
                 files=_files_of(tokenizer, asked.tokenizer),
                 collection=asked.collection,
                 progress=progress,
+                **asked.choice,
             )
         labels = {codec.name: codec.label for codec in codecs}
         written["rate-distortion.svg"] = rate_distortion(result["against"])
@@ -173,6 +178,7 @@ def compare(asked: Asked, against: str | None, text: bool, detail: bool, out: Pa
                 white_level=white_level,
                 limit=asked.limit,
                 progress=progress,
+                **asked.choice,
             )
         written["detail.svg"] = detail_chart(result["detail"])
     if folder is not None:

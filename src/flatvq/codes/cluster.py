@@ -14,11 +14,13 @@ from flatvq.codes.parts import Part
 from flatvq.engines.jobs import Commands, Jobs, jobs_of, require_one_process
 from flatvq.engines.waiting import ended_well, run_units
 from flatvq.errors import FlatvqError
+from flatvq.files import remove_folder
 from flatvq.recipe import ClusterRecipe
 
 __all__ = ["ClusterEncoding"]
 
-_LAST = Path("jobs", "last")
+_JOBS = "jobs"
+_LAST = Path(_JOBS, "last")
 
 
 @dataclass
@@ -84,7 +86,9 @@ class ClusterEncoding:
                 for unit, error in errors.items():
                     what = f"{len(errors)} of {len(units)} jobs failed, such as {unit.name} ({error})"
                     raise FlatvqError(what, "correct the cause, then run the same command again")
-        return complete_manifest(self.folder)
+        manifest = complete_manifest(self.folder)
+        remove_folder(self.folder / _JOBS)  # a finished folder has nothing but shards and manifest.json
+        return manifest
 
     def cancel(self) -> int:
         """End all jobs; return the number of those that may not have ended."""

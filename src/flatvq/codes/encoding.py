@@ -28,6 +28,7 @@ from flatvq.codes.shards import ROW_GROUP_SIZE
 from flatvq.data import OpenedFolder, open_images
 from flatvq.errors import FlatvqError
 from flatvq.model.mode import eval_mode
+from flatvq.paths import require_no_credentials
 from flatvq.recipe import DataRecipe
 from flatvq.records.run import FileRecord
 from flatvq.tokenizers import Preprocess, Tokenizer
@@ -44,6 +45,7 @@ def encode_images(
     dataset: bool = False,
     split: str = "train",
     image_column: str = "image",
+    image_suffix: str = "",
     resize: int | None = None,
     crop: int | None = None,
     white_level: int = 0,
@@ -65,6 +67,8 @@ def encode_images(
         dataset: whether `images` is a Hugging Face dataset.
         split: the split of the dataset.
         image_column: the column of the dataset or of parquet shards that holds the images.
+        image_suffix: the suffix of the members of tar shards that hold the images, such as `jpg` or
+            `rgb.png`; empty for all members that are images.
         resize: pixels of the shorter side after scaling, 0 for none; None for that of the tokenizer.
         crop: pixels of the side of the centre crop, 0 for whole images; None for `resize` if that is given,
             or else for that of the tokenizer.
@@ -108,11 +112,13 @@ def encode_images(
     )
     smallest = size.crop or tokenizer.factor
     if dataset:
+        require_no_credentials(str(images))
+        if image_suffix:
+            what = f"--image-suffix {image_suffix} selects images of shards, not of a dataset"
+            raise FlatvqError(what, "leave it out, or give --image-column")
         opened = _open_split(str(images), split, image_column, smallest, size.resize, white_level)
     else:
-        opened = open_images(
-            images, smallest, size.resize, white_level, cache_mib=0, image_column=image_column
-        )
+        opened = open_images(images, smallest, size.resize, white_level, 0, image_column, image_suffix)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     started = _manifest(tokenizer, size, opened, settings)

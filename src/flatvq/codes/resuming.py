@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def encode_all(folder: Path, started: CodeManifest, encode: Encode) -> CodeManif
         FlatvqError: if the folder holds codes of another encoding.
         BusyError: if another process encodes all shards.
     """
-    with leased(folder, _LEASE_SECONDS, _ACTIVITY):
+    with leased(folder, _LEASE_SECONDS, _ACTIVITY, remove=True):
         stored = _started(folder, started)
         shards = range(stored.shard_count)
         manifest = _with_shards(stored, _intact(folder, stored, shards))
@@ -77,9 +78,11 @@ def encode_part(folder: Path, started: CodeManifest, part: Part, encode: Encode)
         FlatvqError: if the folder holds codes of another encoding.
         BusyError: if another process encodes the same part.
     """
-    place = folder / part.folder
-    place.mkdir(parents=True, exist_ok=True)
-    with leased(place, _LEASE_SECONDS, _ACTIVITY) as lease, staged(folder, lease.folder):
+    with (
+        _part_folder(folder, part) as (place, remove),
+        leased(place, _LEASE_SECONDS, _ACTIVITY, remove=remove) as lease,
+        staged(folder, lease.stage),
+    ):
         stored = _started(folder, started)
         shards = part.shards(stored.shard_count)
         manifest = _with_shards(stored, _intact(folder, stored, shards))
@@ -93,6 +96,25 @@ def encode_part(folder: Path, started: CodeManifest, part: Part, encode: Encode)
 
         encode(manifest, record, shards)
     return manifest
+
+
+@contextmanager
+def _part_folder(folder: Path, part: Part) -> Iterator[tuple[Path, bool]]:
+    """Make the folder of a part. If all codes were complete before, remove it again, unless it has records.
+
+    Yields:
+        The folder, and whether it is to be removed.
+    """
+    place = folder / part.folder
+    complete = (folder / NAME).exists() and read_manifest(folder).complete
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        yield place, complete
+    finally:
+        if complete:
+            with suppress(OSError):  # they are not empty: a shard was encoded again, or another part runs
+                place.rmdir()
+                place.parent.rmdir()
 
 
 def _started(folder: Path, started: CodeManifest) -> CodeManifest:

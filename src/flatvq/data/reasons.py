@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from flatvq.credentials import without_credentials
+
 __all__ = ["printable", "reason_of"]
 
 _MAX_LENGTH = 200
@@ -31,7 +33,7 @@ def reason_of(error: BaseException, about: str = "") -> str:
     r"""Return the root cause of an exception in one line.
 
     For an error of the operating system, this is its text and the path. For others, it is the class and the
-    first line of the text.
+    first line of the text. Credentials in URLs are hidden.
 
     Args:
         error: the exception.
@@ -57,4 +59,4 @@ def reason_of(error: BaseException, about: str = "") -> str:
     else:
         lines = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return printable(reason[:_MAX_LENGTH])
+    return printable(without_credentials(reason)[:_MAX_LENGTH])

@@ -5,33 +5,33 @@ from __future__ import annotations
 import io
 import os
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from flatvq.data.reasons import printable, reason_of
+from flatvq.data.remote import limit_silence, repeated, unreachable
 from flatvq.errors import FlatvqError
-from flatvq.paths import expanded
+from flatvq.paths import expanded, require_no_credentials
 
 __all__ = ["SUFFIXES", "Place", "Shard", "are_shards", "list_shards"]
 
 SUFFIXES = (".tar", ".parquet")
 """Suffixes of shards."""
 
-# Seconds before each further attempt to read from a server, a minute in all.
-_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 # What a file system says of a file that identifies its state: times, tags and hashes, by its own names.
 _STATES = re.compile(
     r"e-?tag|m_?time|ctime|created|(last-?)?_?modified|lastmodified|updated|generation|version_?id"
     r"|(content-)?md5(hash)?|crc32c|digest",
     re.IGNORECASE,
 )
-# Codes of HTTP: request timeout, too early, too many requests.
-_TEMPORARY = (408, 425, 429)
-_PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError, ImportError)
 _READ_AHEAD = 8 * 2**20
+
+
+class _ShorterError(Exception):
+    """A file has fewer bytes than it had."""
 
 
 @dataclass(frozen=True)
@@ -69,24 +69,25 @@ class Shard:
             FlatvqError: if it cannot be read, or the shard is shorter.
         """
         what = f"shard '{printable(self.url)}'"
-        for wait in (*(() if self.is_local else _WAITS), None):
-            try:
-                content: bytes = self.fs.cat_file(self.path, start=start, end=stop)
-            except Exception as error:  # each file system raises its own kinds
-                if wait is None or _is_permanent(error):
-                    reason = f"{what} cannot be read ({reason_of(error, self.path)})"
-                    raise FlatvqError(reason, "restore it, and start again: a run resumes") from None
-            else:
-                if len(content) == stop - start:
-                    return content
-                if len(content) > stop - start:
-                    what = f"the server of {what} does not read ranges of bytes"
-                    raise FlatvqError(what, "copy the shards to a disk, or use another server")
-                if wait is None:
-                    reason = f"{what} is shorter than its {self.size} bytes"
-                    raise FlatvqError(reason, "restore it, and start again: a run resumes")
-            time.sleep(wait)
-        raise AssertionError("the last attempt returns or raises")
+
+        def request() -> bytes:
+            content: bytes = self.fs.cat_file(self.path, start=start, end=stop)
+            if len(content) < stop - start:
+                raise _ShorterError
+            return content
+
+        try:
+            content = request() if self.is_local else repeated(request)
+        except _ShorterError:
+            reason = f"{what} is shorter than its {self.size} bytes"
+            raise FlatvqError(reason, "restore it, and start again: a run resumes") from None
+        except Exception as error:  # each file system raises its own kinds
+            reason = f"{what} cannot be read ({reason_of(error, self.path)})"
+            raise FlatvqError(reason, "restore it, and start again: a run resumes") from None
+        if len(content) > stop - start:
+            what = f"the server of {what} does not read ranges of bytes"
+            raise FlatvqError(what, "copy the shards to a disk, or use another server")
+        return content
 
     def open(self) -> BinaryIO:
         """Open the shard to read it from start to end."""
@@ -138,10 +139,10 @@ def are_shards(path: str) -> bool:
     """Return whether a path names shards and not a folder of images.
 
     Example:
-        >>> are_shards("train/*.tar"), are_shards("s3://photos/{000..127}.parquet"), are_shards("photos")
+        >>> are_shards("train/*.{tar,parquet}"), are_shards("s3://photos"), are_shards("photos")
         (True, True, False)
     """
-    return path.endswith(SUFFIXES) or "://" in path
+    return "://" in path or next(_without_braces(path)).endswith(SUFFIXES)
 
 
 def list_shards(pattern: str, key: str) -> tuple[Shard, ...]:
@@ -160,6 +161,7 @@ def list_shards(pattern: str, key: str) -> tuple[Shard, ...]:
     """
     if not pattern:
         raise FlatvqError(f"{key} is empty", f"set {key} to a folder or a pattern of .tar or .parquet shards")
+    require_no_credentials(pattern)
     located = dict(_located(pattern, key))
     if not located:
         what = f"no .tar or .parquet shard at '{printable(pattern)}'"
@@ -177,19 +179,24 @@ def _located(pattern: str, key: str) -> Iterator[tuple[str, tuple[Any, str]]]:
         local = "://" not in url
         try:
             fs, path = url_to_fs(str(expanded(url)) if local else url)
-            fs.invalidate_cache()
-            exists = local and os.path.lexists(path)
-            if not exists and set("*?[") & set(path):
-                paths = fs.glob(path)
-            elif path.endswith(SUFFIXES) or not fs.isdir(path):
-                paths = [path]
-            else:
-                paths = fs.find(path)
+            limit_silence(fs)
+            paths = _paths(fs, path) if local else repeated(partial(_paths, fs, path))
         except Exception as error:
-            raise _unreachable(url, error, key) from None
+            raise unreachable(url, error, key) from None
         for each in paths:
             if each.endswith(SUFFIXES) or each == path:
                 yield (each if local else fs.unstrip_protocol(each)), (fs, each)
+
+
+def _paths(fs: Any, path: str) -> list[str]:
+    """Return the files that match a path."""
+    fs.invalidate_cache()
+    exists = "file" in fs.protocol and os.path.lexists(path)
+    if not exists and set("*?[") & set(path):
+        return list(fs.glob(path))
+    if path.endswith(SUFFIXES) or not fs.isdir(path):
+        return [path]
+    return list(fs.find(path))
 
 
 def _without_braces(pattern: str) -> Iterator[str]:
@@ -223,43 +230,11 @@ def _shard(url: str, common: str, fs: Any, path: str, key: str) -> Shard:
             return Shard(
                 name, url, status.st_size, f"{status.st_mtime_ns} {status.st_ctime_ns}", True, fs, path
             )
-        info = _info(fs, path)
+        info = dict(repeated(partial(fs.info, path)))
     except Exception as error:
-        raise _unreachable(url, error, key) from None
+        raise unreachable(url, error, key) from None
     if info.get("size") is None:
         what = f"the server of '{printable(url)}' does not state its size"
         raise FlatvqError(what, "copy the shards to a disk, or use another server")
     state = {name: str(value) for name, value in info.items() if _STATES.fullmatch(name)}
     return Shard(name, url, int(info["size"]), repr(sorted(state.items())), False, fs, path)
-
-
-def _info(fs: Any, path: str) -> dict[str, Any]:
-    """Return what a file system knows of a file, with retries."""
-    for wait in _WAITS:
-        try:
-            return dict(fs.info(path))
-        except Exception as error:  # each file system raises its own kinds
-            if _is_permanent(error):
-                raise
-            time.sleep(wait)
-    return dict(fs.info(path))
-
-
-def _is_permanent(error: Exception) -> bool:
-    """Return whether a repeated request would fail in the same way."""
-    # For HTTP, fsspec raises FileNotFoundError for all errors, from the cause.
-    cause = error.__cause__ or error
-    status = getattr(cause, "status", None)
-    if isinstance(status, int):
-        return 400 <= status < 500 and status not in _TEMPORARY
-    return isinstance(cause, _PERMANENT)
-
-
-def _unreachable(url: str, error: Exception, key: str) -> FlatvqError:
-    if isinstance(error, ImportError):
-        what = f"'{printable(url)}' needs a package that is not installed ({reason_of(error)})"
-        return FlatvqError(what, "pip install 'flatvq[data]' for HTTP, or s3fs for S3, or gcsfs for GCS")
-    if isinstance(error, FileNotFoundError) and _is_permanent(error):
-        return FlatvqError(f"no .tar or .parquet shard at '{printable(url)}'", f"check {key}")
-    what = f"'{printable(url)}' cannot be reached ({reason_of(error)})"
-    return FlatvqError(what, f"check {key} and the connection")

@@ -11,6 +11,8 @@ from flatvq.data.shards import open_shards
 from flatvq.data.splits import OpenedFolder
 from flatvq.data.subset import set_aside
 from flatvq.data.types import DataSplit
+from flatvq.errors import FlatvqError
+from flatvq.paths import require_no_credentials
 from flatvq.recipe import SOURCES, DataRecipe
 
 __all__ = ["open_data", "open_images"]
@@ -41,15 +43,19 @@ def open_images(
         The images, and the status of the other files.
 
     Raises:
-        FlatvqError: if there is no such folder or shard, it contains no readable image, or too many are
-            unreadable.
+        FlatvqError: if there is no such folder or shard, it contains no readable image, too many are
+            unreadable, a folder is given with a suffix, or a URL holds credentials.
 
     Example:
         >>> open_images("nowhere/*.tar", crop=64)
         Traceback (most recent call last):
         flatvq.errors.FlatvqError: no .tar or .parquet shard at 'nowhere/*.tar': check the path
     """
+    require_no_credentials(str(path))
     if not are_shards(str(path)):
+        if image_suffix:
+            what = f"--image-suffix {image_suffix} selects images of shards, and '{path}' is a folder"
+            raise FlatvqError(what, "leave it out, or give a pattern or URL of .tar shards")
         return open_folder(path, crop, resize, white_level, cache_mib)
     recipe = DataRecipe(source="shards", path=str(path), image_column=image_column, image_suffix=image_suffix)
     # A recipe has no crops below 16 pixels; here the crop is the smallest size alone.

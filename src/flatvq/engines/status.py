@@ -15,7 +15,8 @@ from typing import Any
 
 from flatvq.engines.attempts import attempts_of, why_not_again
 from flatvq.errors import FlatvqError
-from flatvq.train.lease import Owner, has_ended, newest_owner
+from flatvq.train.lease import newest_owner
+from flatvq.train.owner import Owner, has_ended
 from flatvq.unvalidated import count_in, json_object, number_in, text_in
 
 __all__ = ["TrialState", "trial_states"]

@@ -87,6 +87,8 @@ def evaluate_against(
     files: Codec | None = None,
     collection: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    image_column: str = "image",
+    image_suffix: str = "",
 ) -> tuple[dict[str, Any], list[Column]]:
     """Measure a tokenizer and image codecs at equal bytes on the images of a folder.
 
@@ -106,6 +108,8 @@ def evaluate_against(
         files: writes the compressed files of the tokenizer; None if there are none.
         collection: whether to compare at the bytes of a .fvqs file too.
         progress: called with the number of finished images and of all.
+        image_column: the column of images in parquet shards.
+        image_suffix: the suffix of images in tar shards; empty for all images.
 
     Returns:
         The figures, which docs/how-to/compare.md describes; and some images in all versions.
@@ -117,7 +121,8 @@ def evaluate_against(
     if collection and files is None:
         what = "only tokenizers of flatvq write .fvqs files"
         raise FlatvqError(what, "leave out --collection, or give a tokenizer of flatvq")
-    opened = open_images(folder, crop=crop or tokenizer.factor, resize=resize, white_level=white_level)
+    smallest = crop or tokenizer.factor
+    opened = open_images(folder, smallest, resize, white_level, None, image_column, image_suffix)
     quality = Quality(None if weights is None else Path(weights))
     total = len(evenly_spread(len(opened.images), limit))
 

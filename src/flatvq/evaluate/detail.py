@@ -41,6 +41,8 @@ def evaluate_detail(
     white_level: int = 0,
     limit: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    image_column: str = "image",
+    image_suffix: str = "",
 ) -> dict[str, Any]:
     """Measure contrast and power kept per octave, in gratings and, with a folder, in photographs.
 
@@ -57,6 +59,8 @@ def evaluate_detail(
         white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
         limit: the number of photographs, evenly spread over the folder; None for all.
         progress: called with the number of finished images and of all.
+        image_column: the column of images in parquet shards.
+        image_suffix: the suffix of images in tar shards; empty for all images.
 
     Returns:
         The figures, which docs/how-to/compare.md describes.
@@ -67,7 +71,9 @@ def evaluate_detail(
     octaves = octaves_of(side)
     if not octaves:
         raise FlatvqError(f"images of {side} pixels have no octave", "give a larger --crop")
-    opened = None if folder is None else open_images(folder, side, resize, white_level)
+    opened = None
+    if folder is not None:
+        opened = open_images(folder, side, resize, white_level, None, image_column, image_suffix)
     photographs = len(evenly_spread(len(opened.images), limit)) if opened else 0
     total = len(octaves) * len(_ORIENTATIONS) * len(_PHASES) + photographs
     rows: list[dict[str, Any]] = []

@@ -36,6 +36,8 @@ def evaluate_folder(
     white_level: int = 0,
     weights: str | Path | None = None,
     tokenizer: str | Path | None = None,
+    image_column: str = "image",
+    image_suffix: str = "",
 ) -> dict[str, Any]:
     """Evaluate a tokenizer on every image of a folder.
 
@@ -47,6 +49,8 @@ def evaluate_folder(
         white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
         weights: folder with published weights; LPIPS and rFID are computed if theirs are in it.
         tokenizer: the folder that the model was loaded from, whose hash is recorded.
+        image_column: the column of images in parquet shards.
+        image_suffix: the suffix of images in tar shards; empty for all images.
 
     Returns:
         The figures of `metrics.json` (docs/records.md), with `data`, and `files` for the status of files. A
@@ -58,7 +62,8 @@ def evaluate_folder(
     if not isinstance(model, VQVAE):
         what = f"a model of type {type(model).__name__} is not a VQVAE"
         raise FlatvqError(what, "pass what flatvq.load returns, or the model inside of a wrapper")
-    opened = open_images(folder, crop=crop or model.factor, resize=resize, white_level=white_level)
+    smallest = crop or model.factor
+    opened = open_images(folder, smallest, resize, white_level, None, image_column, image_suffix)
     place = None if tokenizer is None else Path(tokenizer)
     networks = None if weights is None else perceptual.find_weights(Path(weights))
 

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from flatvq.credentials import holds_credentials, without_credentials
 from flatvq.recipe.extensions import SOURCES
 from flatvq.recipe.section import LONGEST_SIDE, NameIn, Section
 
@@ -70,6 +71,9 @@ class DataRecipe(Section):
                 raise ValueError(
                     f"{key}={value} needs source=folder, huggingface or shards, not {self.source},"
                 )
+            if holds_credentials(value):
+                shown = without_credentials(value)
+                raise ValueError(f"{key}={shown} holds credentials, which fsspec reads from its settings,")
         if self.configuration and self.source != "huggingface":
             value = self.configuration
             raise ValueError(f"configuration={value} needs source=huggingface, not {self.source},")

@@ -3,10 +3,13 @@
     RUN/.lease/00000003/            the attempt that owns the run: the highest number
     RUN/.lease/00000003/owner.json  host, process, state, and a count that its owner raises every 10 seconds
 
+    RUN/.lease/00000003/5f0c2a9e/   its temporary files; no other attempt has a folder of this name
+
 Creating the folder of an attempt claims the run; the file system lets one process create it. Before an owner
-reads anything, it removes the folders of the attempts before. All temporary files of an owner are in the
-folder of its attempt (`flatvq.files.staged`), so from then on an earlier owner cannot rename anything into
-the run, even if it was paused between its last check and the rename.
+reads anything, it removes the folders of the attempts before. All temporary files of an owner are in a folder
+of its attempt (`flatvq.files.staged`), so from then on an earlier owner cannot rename anything into the run,
+even if it was paused between its last check and the rename. The random name makes this hold even if the
+attempts were removed and are counted from 1 again.
 
 A process that waits compares what it has seen itself, on its own monotonic clock: an owner whose count has
 not changed for 60 seconds counts as ended. The clocks of hosts are not compared. On one host the process ID
@@ -16,23 +19,21 @@ shows at once that an owner has ended.
 from __future__ import annotations
 
 import json
-import os
+import secrets
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 
 from flatvq.errors import FlatvqError
 from flatvq.files import staged
 from flatvq.train.lock import flock_of
-from flatvq.unvalidated import count_in, json_object, text_in
+from flatvq.train.owner import Owner, has_ended, parsed_owner, this_process
 
-__all__ = ["BusyError", "Lease", "LeaseLostError", "Owner", "Timing", "has_ended", "leased", "newest_owner"]
+__all__ = ["BusyError", "Lease", "LeaseLostError", "Timing", "leased", "newest_owner"]
 
 _FOLDER, _OWNER = ".lease", "owner.json"
 
@@ -64,34 +65,24 @@ class Timing:
 TIMING = Timing()
 
 
-@dataclass(frozen=True)
-class Owner:
-    """The content of owner.json."""
-
-    host: str
-    process: int
-    machine: str
-    """The boot of the host and the namespace of its process IDs."""
-    started: str
-    """When the kernel started the process, since IDs are used again."""
-    beat: int = 0
-    held: bool = True
-    """False once the owner has released the lease."""
-
-
 class Lease:
     """A lease that this process holds.
 
     Args:
         run: the folder that it is on.
-        folder: the folder of the attempt.
+        stage: the folder of its temporary files, in that of the attempt.
         succeeds: whether the owner before did not release it.
     """
 
-    def __init__(self, run: Path, folder: Path, succeeds: bool) -> None:
-        self.run, self.folder, self.succeeds = run, folder, succeeds
+    def __init__(self, run: Path, stage: Path, succeeds: bool) -> None:
+        self.run, self.stage, self.succeeds = run, stage, succeeds
         self.on_loss: Callable[[], None] = lambda: None
         """Called in another thread when the lease is found to be lost."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the attempt."""
+        return self.stage.parent
 
     @property
     def attempt(self) -> int:
@@ -104,7 +95,7 @@ class Lease:
         Raises:
             LeaseLostError: if another process has it.
         """
-        if _newest(self.folder.parent) != self.attempt or not self.folder.is_dir():
+        if _newest(self.folder.parent) != self.attempt or not self.stage.is_dir():
             owner = newest_owner(self.run)[1]
             by = f"process {owner.process} on {owner.host}" if owner else "another process"
             what = f"{by} took '{self.run}' over while this process did not respond"
@@ -113,7 +104,12 @@ class Lease:
 
 @contextmanager
 def leased(
-    run: Path, timeout: float = 30.0, activity: str = "training", timing: Timing | None = None
+    run: Path,
+    timeout: float = 30.0,
+    activity: str = "training",
+    timing: Timing | None = None,
+    *,
+    remove: bool = False,
 ) -> Iterator[Lease]:
     """Hold the lease on a folder while the context lasts.
 
@@ -123,6 +119,7 @@ def leased(
             has ended can take `timing.expiry` more.
         activity: what processes do with the folder, for the error.
         timing: by default a heartbeat each 10 seconds, and 60 seconds until an owner counts as ended.
+        remove: whether to remove all files of the lease when it is released.
 
     Raises:
         BusyError: if another process still holds the lease after the timeout.
@@ -130,8 +127,10 @@ def leased(
     """
     timing = timing or TIMING
     with ExitStack() as held:
+        if remove:  # after the lock is closed: some network drives keep an open file under another name
+            held.callback(_remove_file, run / ".lock")
         lease = _claimed(run, held.enter_context(flock_of(run)), timeout, activity, timing)
-        held.enter_context(staged(run, lease.folder))
+        held.enter_context(staged(run, lease.stage))
         ended = threading.Event()
         beats = threading.Thread(target=_keep_beating, args=(lease, ended, timing.beat), daemon=True)
         beats.start()
@@ -144,7 +143,10 @@ def leased(
             ended.set()
             beats.join()
             with suppress(OSError):
-                _write(lease.folder, replace(_this_process(), held=False))
+                if remove:
+                    _remove_attempt(lease)
+                else:
+                    _write(lease.stage, replace(this_process(), held=False))
 
 
 def newest_owner(run: Path) -> tuple[int, Owner | None]:
@@ -155,13 +157,12 @@ def newest_owner(run: Path) -> tuple[int, Owner | None]:
     """
     root = run / _FOLDER
     attempt = _newest(root)
-    return attempt, _parsed(_content(root / f"{attempt:08d}")) if attempt else None
+    return attempt, parsed_owner(_content(root / f"{attempt:08d}")) if attempt else None
 
 
 def _claimed(run: Path, try_lock: Callable[[], bool], timeout: float, activity: str, timing: Timing) -> Lease:
     """Wait until the run is free, and claim it."""
     root = run / _FOLDER
-    root.mkdir(exist_ok=True)
     start = since = timing.clock()
     seen: tuple[int, bytes | None] | None = None
     changed = False  # since the start, so that its owner is alive
@@ -170,14 +171,14 @@ def _claimed(run: Path, try_lock: Callable[[], bool], timeout: float, activity: 
         content = _content(root / f"{attempt:08d}")
         if (attempt, content) != seen:
             changed, seen, since = seen is not None, (attempt, content), timing.clock()
-        owner = _parsed(content)
+        owner = parsed_owner(content)
         free = attempt == 0 or (owner is not None and not owner.held)
         # A stopped process keeps its lock, but its heartbeats end.
         expired = not free and timing.clock() - since >= timing.expiry
         locked = try_lock()
         if expired or (locked and (free or (owner is not None and has_ended(owner)))):
-            if folder := _claim(root, attempt + 1):
-                return Lease(run, folder, succeeds=not free)
+            if stage := _claim(root, attempt + 1):
+                return Lease(run, stage, succeeds=not free)
             continue
         if timing.clock() - start > timeout and (changed or free):
             who = f" (process {owner.process} on {owner.host})" if owner and owner.held else ""
@@ -187,24 +188,31 @@ def _claimed(run: Path, try_lock: Callable[[], bool], timeout: float, activity: 
 
 
 def _claim(root: Path, attempt: int) -> Path | None:
-    """Claim the run as an attempt, and shut out all before; return None if another process was faster."""
+    """Claim the run as an attempt, and shut out all before.
+
+    Returns:
+        The folder for temporary files; None if another process was faster.
+    """
     folder = root / f"{attempt:08d}"
+    stage = folder / secrets.token_hex(4)
+    root.mkdir(exist_ok=True)  # an owner that ended may have removed it
     try:
         folder.mkdir()
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):
         return None
     if _newest(root) != attempt:
         # This process was paused, and the folder that it expected has come and gone.
         _remove(folder)
         return None
     try:
-        _write(folder, _this_process())
+        stage.mkdir()
+        _write(stage, this_process())
     except FileNotFoundError:
         return None  # this process was paused, and another one removed the folder
     for earlier in _attempts(root):
         if earlier < attempt:
             _remove(root / f"{earlier:08d}")
-    return folder if _newest(root) == attempt else None
+    return stage if _newest(root) == attempt else None
 
 
 def _remove(folder: Path) -> None:
@@ -216,12 +224,17 @@ def _remove(folder: Path) -> None:
     raise FlatvqError(f"cannot remove '{folder}'", "stop the process that writes into it")
 
 
+def _remove_file(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+
+
 def _keep_beating(lease: Lease, ended: threading.Event, seconds: float) -> None:
-    owner = _this_process()
+    owner = this_process()
     while not ended.wait(seconds):
         owner = replace(owner, beat=owner.beat + 1)
         with suppress(OSError):  # a full disk; the next heartbeat may succeed
-            _write(lease.folder, owner)
+            _write(lease.stage, owner)
         try:
             lease.confirm()
         except LeaseLostError:
@@ -231,10 +244,17 @@ def _keep_beating(lease: Lease, ended: threading.Event, seconds: float) -> None:
             continue
 
 
-def _write(folder: Path, owner: Owner) -> None:
-    temporary = folder / f".{_OWNER}.{threading.get_native_id()}"
+def _remove_attempt(lease: Lease) -> None:
+    """Remove the folder of an attempt, and that of all attempts unless there is another one."""
+    if lease.stage.is_dir():
+        _remove(lease.folder)
+    lease.folder.parent.rmdir()
+
+
+def _write(stage: Path, owner: Owner) -> None:
+    temporary = stage / f".{_OWNER}.{threading.get_native_id()}"
     temporary.write_text(json.dumps(asdict(owner)), encoding="utf-8")
-    temporary.replace(folder / _OWNER)
+    temporary.replace(stage.parent / _OWNER)
 
 
 def _attempts(root: Path) -> list[int]:
@@ -251,50 +271,3 @@ def _content(folder: Path) -> bytes | None:
     with suppress(OSError):
         return (folder / _OWNER).read_bytes()
     return None
-
-
-def _parsed(content: bytes | None) -> Owner | None:
-    tree = json_object(content or b"")
-    host, machine, started = (text_in(tree, key) for key in ("host", "machine", "started"))
-    process, beat, held = count_in(tree, "process"), count_in(tree, "beat"), tree.get("held")
-    if host is None or machine is None or started is None or process is None or beat is None:
-        return None
-    return Owner(host, process, machine, started, beat, held) if isinstance(held, bool) else None
-
-
-def _this_process() -> Owner:
-    process = os.getpid()
-    return Owner(socket.gethostname(), process, _machine(), _start_of(process) or "")
-
-
-@cache
-def _machine() -> str:
-    """Return what two processes share if they see each other's IDs; empty if the system does not say."""
-    with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    return ""
-
-
-def _start_of(process: int) -> str | None:
-    """Return when a process started; None if it does not run."""
-    with suppress(OSError):
-        state, *fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        return None if state == "Z" else fields[18]
-    return None
-
-
-def has_ended(owner: Owner) -> bool:
-    """Return whether the process of an owner has certainly ended, as far as this host can see."""
-    if (owner.host, owner.machine) != (socket.gethostname(), _machine()):
-        return False
-    if owner.machine:
-        return _start_of(owner.process) != owner.started
-    if os.name != "nt":  # signal 0 is Ctrl-C there
-        try:
-            os.kill(owner.process, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            return False
-    return False

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flatvq.cli.app import LONGEST_SIDE, AsJson, BatchSize, Device, Engine, TokenizerSpec
+from flatvq.cli.app import (
+    LONGEST_SIDE,
+    AsJson,
+    BatchSize,
+    Device,
+    Engine,
+    ImageColumn,
+    ImageSuffix,
+    TokenizerSpec,
+)
 from flatvq.cli.folders import with_home, writable
 from flatvq.cli.interrupts import STOPPED, raise_interrupt
 from flatvq.errors import FlatvqError
@@ -60,9 +69,8 @@ def encode(
         ),
     ] = False,
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
-    image_column: Annotated[
-        str, typer.Option(help="Column of the dataset or of parquet shards that holds the images.")
-    ] = "image",
+    image_column: ImageColumn = "image",
+    image_suffix: ImageSuffix = "",
     white_level: Annotated[
         int,
         typer.Option(
@@ -124,6 +132,7 @@ def encode(
             "dataset": dataset,
             "split": split,
             "image_column": image_column,
+            "image_suffix": image_suffix,
             "white_level": white_level,
             "shard_size": shard_size,
             "batch_size": batch_size,
@@ -144,6 +153,7 @@ def encode(
             dataset=dataset,
             split=split,
             image_column=image_column,
+            image_suffix=image_suffix,
             resize=size,
             crop=crop,
             white_level=white_level,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flatvq.cli.app import LONGEST_SIDE, AsJson, TokenizerSpec
+from flatvq.cli.app import LONGEST_SIDE, AsJson, ImageColumn, ImageSuffix, TokenizerSpec
 from flatvq.cli.folders import images_with_home, with_home
 
 __all__ = ["evaluate"]
@@ -76,6 +76,8 @@ def evaluate(
             "do not state it. 0: 65535. Default: as in the run.",
         ),
     ] = None,
+    image_column: ImageColumn = "image",
+    image_suffix: ImageSuffix = "",
     limit: Annotated[
         int | None,
         typer.Option(
@@ -110,7 +112,8 @@ def evaluate(
     """
     from flatvq.cli.evaluation import Asked, compare, evaluate_run, show
 
-    asked = Asked(tokenizer, data, crop, full, resize, white_level, limit, weights, collection)
+    choice = {"image_column": image_column, "image_suffix": image_suffix}
+    asked = Asked(tokenizer, data, choice, crop, full, resize, white_level, limit, weights, collection)
     if against is None and not text and not detail and not collection:
         evaluate_run(asked, out, as_json)
         return
