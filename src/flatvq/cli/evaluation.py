@@ -40,7 +40,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Asked:
-    """The options that say what is evaluated, and on which images."""
+    """The options that choose the tokenizer and the images of an evaluation."""
 
     tokenizer: str
     data: str | None
@@ -58,14 +58,14 @@ class Asked:
         """Return the folder or the shards of images.
 
         Raises:
-            FlatvqError: if none is given.
+            FlatvqError: if no images are given.
         """
         if self.data is None:
             raise FlatvqError("missing option '--data'", "see `flatvq evaluate --help`")
         return self.data
 
     def trained_with(self) -> DataRecipe | None:
-        """Return the data section of the run, if the tokenizer is that of a run."""
+        """Return the data section of the tokenizer's run, if it has one."""
         run = expanded(self.tokenizer)
         return load_trial(run).data if (run / "recipe.json").exists() else None
 
@@ -192,7 +192,7 @@ def compare(asked: Asked, against: str | None, text: bool, detail: bool, out: Pa
 
 
 def show(result: dict[str, Any], out: Path | None) -> None:
-    """Print the figures of `compare`."""
+    """Print the results of `compare`."""
     for key, print_table in (("against", show_against), ("text", show_text), ("detail", show_detail)):
         if key in result:
             print_table(result[key])
@@ -201,5 +201,5 @@ def show(result: dict[str, Any], out: Path | None) -> None:
 
 
 def _files_of(tokenizer: Tokenizer, spec: str) -> Codec | None:
-    """Return what writes the files of a tokenizer, with its prior; None if it has no files."""
+    """Return the codec of a tokenizer, with its prior; None if it cannot write files."""
     return load_codec(spec) if isinstance(tokenizer, VQVAETokenizer) else None

@@ -51,7 +51,7 @@ def show_look(plan: Plan, look: int) -> None:
 
 
 def show_next_look(look: int, seconds: float | None, continues: bool) -> None:
-    """Print what the next look takes.
+    """Print the seeds and the estimated time of the next look.
 
     Args:
         look: the number of seeds of the next look.

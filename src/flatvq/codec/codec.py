@@ -63,7 +63,7 @@ class Codec:
 
     @property
     def identity(self) -> bytes:
-        """What a file stores to identify the tokenizer and the prior, 8 bytes."""
+        """The 8 bytes in a file that identify the tokenizer and the prior."""
         return self._identity(self.prior)
 
     def compress(self, image: Pixels) -> bytes:
@@ -125,7 +125,7 @@ class Codec:
                 yield entry.name, self.from_streams(read_streams(file, entry), contents.prior)
 
     def open(self, file: BinaryIO, origin: str) -> Contents:
-        """Read what a file says about itself, and check that this codec can decompress it.
+        """Read the header of a file, and check that this codec can decompress it.
 
         Args:
             file: the file, seekable. Afterwards it is at the first stream.
@@ -163,7 +163,7 @@ class Codec:
 
         Args:
             image: the streams.
-            kind: their prior: `none`, or that of this codec.
+            kind: the kind of their prior: `none`, or the kind of this codec's prior.
 
         Raises:
             FlatvqError: if a stream is not valid.

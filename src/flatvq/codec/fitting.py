@@ -50,16 +50,17 @@ def digit_counts(grids: Sequence[Integers], codebook_size: int) -> list[list[Int
 def strength_of(
     occurrences: Integers, counts: Integers, totals: Integers, parents: Floats
 ) -> tuple[int, Floats]:
-    """Choose how strongly counts are shrunk, as if each occurrence were left out in turn.
+    """Choose how strongly counts are shrunk, by leaving out one occurrence at a time (cross-validation).
 
     Args:
         occurrences: [N], how often a code occurred in a context, where its bits are summed.
-        counts: [N], how often it occurred in the context whose strength is chosen.
+        counts: [N], how often the code occurred in the context whose strength is chosen.
         totals: [N], the sum of the counts of all codes in that context.
-        parents: [N], its probability in the next wider context, with the same occurrence left out.
+        parents: [N], the probability of the code in the next wider context, with the same occurrence left
+            out.
 
     Returns:
-        The strength with the fewest bits, and the probabilities that it gives, [N].
+        The strength with the fewest bits, and the resulting probabilities, [N].
 
     Example:
         >>> half = np.array([0.5, 0.5])

@@ -83,7 +83,8 @@ class Network:
     """The integers of the prior of one level."""
 
     embeddings: Integers
-    """[Q, K + 1, E]: the last one is that of an unknown cell. A cell has the sum over its indices."""
+    """[Q, K + 1, E]: the last row stands for an unknown cell. The embedding of a cell is the sum over its
+    indices."""
     coarser: Integers
     """[Q, K + 1, E]: the same for the codes of the next coarser level; Q is 0 if there is none."""
     first: Integers
@@ -176,7 +177,7 @@ class NetworkLevel:
             self._layers.append([logits.part(each) for each in members])
 
     def walk(self, indices: Integers, coder: Coder, coarser: Integers | None = None) -> None:
-        """Code the indices of one image, as `LevelPrior.walk`."""
+        """Code the indices of one image (see `LevelPrior.walk`)."""
         for each in passes(*indices.shape[1:]):
             for first in range(0, len(each.rows), _CHUNK):
                 self._walk_part(indices, coder, each, slice(first, first + _CHUNK), coarser)

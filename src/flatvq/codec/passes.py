@@ -29,7 +29,7 @@ _OFFSETS = (((-1, -1), (-1, 1), (1, -1), (1, 1)), ((-1, 0), (1, 0), (0, -1), (0,
 
 @dataclass(frozen=True)
 class Pass:
-    """Some cells of a grid, row by row."""
+    """The cells of one pass, row by row."""
 
     number: int
     """From 0; the first pass has no known neighbours."""
@@ -51,7 +51,7 @@ class Pass:
             part: the cells.
 
         Yields:
-            Which of the cells have this neighbour, and the row and the column of it.
+            Which of the cells have this neighbour, and the row and the column of the neighbour.
         """
         for down, right in _OFFSETS[self.kind]:
             rows = self.rows[part] + down * self.stride

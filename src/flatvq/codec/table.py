@@ -1,11 +1,11 @@
 """The context-table prior: the probabilities of an index depend on the known neighbours of its cell.
 
 The cells are coded from coarse to fine (`passes`). The mean of the code vectors of the known neighbours
-predicts the code vector of a cell. The context is the nearest of C centroids to this prediction. For the
-second index of a cell and later ones, as of a residual quantizer, the code vectors of the previous indices
-are subtracted first.
+predicts the code vector of a cell. The context is the nearest of C centroids to this prediction. If a cell
+has several indices, as with a residual quantizer, the code vectors of its previous indices are subtracted
+first.
 
-The probabilities of a context come from counts, which are shrunk towards those of wider contexts:
+The probabilities of a context come from counts, which are shrunk towards the probabilities of wider contexts:
 
     level -> group of contexts -> context in all passes of its kind -> context in one pass
 
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 SCALE = 12
-"""Predictions are multiplied by 12, which each number of neighbours divides: 1, 2, 3 or 4."""
+"""Predictions are multiplied by 12, which is divisible by each possible number of neighbours (1 to 4)."""
 GROUPS = 16
 """Largest number of groups of contexts."""
 MOST_CONTEXTS = 4096
@@ -72,12 +72,12 @@ class Table:
     counts: Integers
     """How often they occurred."""
     strengths: Integers
-    """[2, Q, 2]: for each kind of pass, how many counts a level stands for in a group, and a group in a
+    """[2, Q, 2]: for each kind of pass, the strength (in counts) of a level in a group, and of a group in a
     context."""
     pass_strengths: Integers
-    """[PASSES - 1, Q]: how many counts a context of a kind of pass stands for in one of these passes."""
+    """[PASSES - 1, Q]: the strength (in counts) of a context of a kind of pass in one of these passes."""
     level_strength: int
-    """How many counts equal probabilities stand for in a level."""
+    """The strength (in counts) of equal probabilities in a level."""
 
 
 def largest_value(stages: int, dim: int) -> int:
@@ -102,7 +102,7 @@ def predictions(table: Table, indices: Integers, each: Pass, part: slice) -> Int
 
     Args:
         table: the prior of the level.
-        indices: int64 [Q, h, w]; those of later passes may be anything.
+        indices: int64 [Q, h, w]. Indices of later passes are not read.
         each: the pass, not the first one.
         part: the cells of the pass.
 
@@ -157,7 +157,7 @@ class TableLevel:
         self._model = lru_cache(maxsize=cached)(lambda *context: symbol_model(self._weights(*context)))
 
     def walk(self, indices: Integers, coder: Coder, coarser: Integers | None = None) -> None:
-        """Code the indices of one image, as `LevelPrior.walk`."""
+        """Code the indices of one image (see `LevelPrior.walk`)."""
         for each in passes(*indices.shape[1:]):
             for first in range(0, len(each.rows), _CHUNK):
                 self._walk_part(indices, coder, each, slice(first, first + _CHUNK))

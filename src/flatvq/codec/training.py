@@ -40,9 +40,9 @@ class EncodedImages:
     """The indices of images, to fit priors to."""
 
     grids: tuple[list[Integers], ...]
-    """Of each image and each level, bottom first, int64 [Q, h, w]."""
+    """The indices of each image and each level, bottom first, int64 [Q, h, w]."""
     mirrored: tuple[list[Integers], ...]
-    """Of the mirror images."""
+    """The indices of the mirror images."""
     pixels: tuple[int, ...]
     """H x W of each image."""
 
@@ -84,7 +84,7 @@ def fit_prior(
 ) -> tuple[PriorRecord, Arrays]:
     """Fit a prior to images and their mirror images.
 
-    If there are at least 20 images, every tenth one is held out, and the prior is measured on those.
+    If there are at least 20 images, every tenth image is held out, and the prior is measured on them.
 
     Args:
         model: the tokenizer.
@@ -139,9 +139,9 @@ def coded_bits_per_image(
         model: the tokenizer, in eval mode.
         fitted: the images that the prior is fitted to, uint8 [H, W, 3].
         measured: the images that are coded, uint8 [H, W, 3].
-        kind: as for `fit_prior`. If a codebook is too large for it, the prior is of kind `order-0`.
-        contexts: as for `fit_prior`.
-        seed: as for `fit_prior`.
+        kind: see `fit_prior`. If a codebook is too large for this kind, the prior has the kind `order-0`.
+        contexts: see `fit_prior`.
+        seed: see `fit_prior`.
 
     Raises:
         FlatvqError: if there are no images to fit to or to code.
@@ -232,9 +232,9 @@ def _network_arrays(model: VQVAE, number: int, grids: Sequence[list[Integers]], 
 
 @torch.no_grad()
 def _code_vectors(model: VQVAE, number: int) -> Floats:
-    """Return [Q, K, D] of a level, whose sum over the Q indices of a cell is its code vector.
+    """Return vectors [Q, K, D] whose sum over the Q indices of a cell is its code vector.
 
-    This is exact for quantizers that add the vectors of their indices. For others the prior predicts worse.
+    This is exact for quantizers that add the vectors of their indices. For others, the prior predicts worse.
     """
     quantizer = model.quantizers[number]
     assert isinstance(quantizer, Quantizer)

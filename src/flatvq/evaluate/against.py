@@ -1,4 +1,4 @@
-"""A tokenizer beside image codecs whose files are not larger, on the same crops.
+"""Compares a tokenizer with image codecs whose files are not larger, on the same crops.
 
 Axes: H W rows and columns, C channels.
 """
@@ -35,8 +35,8 @@ from flatvq.tokenizers import Tokenizer
 __all__ = ["PROTOCOL", "Column", "evaluate_against"]
 
 PROTOCOL = "flatvq-against-1"
-"""The id of the comparison: settings of the codecs, sizes of files, and metrics. Its number rises when one
-of them changes."""
+"""The id of the comparison. Its number is raised when the settings of the codecs, the sizes of files or the
+metrics change."""
 
 _COLUMNS = 4
 
@@ -51,7 +51,7 @@ class Column:
 
 @dataclass
 class _Row:
-    """A codec at the sizes of one budget."""
+    """The sums of one codec at one budget of bytes."""
 
     codec: ImageCodec
     tally: Tally = field(default_factory=Tally)
@@ -92,9 +92,10 @@ def evaluate_against(
 ) -> tuple[dict[str, Any], list[Column]]:
     """Measure a tokenizer and image codecs at equal bytes on the images of a folder.
 
-    A codec gets, for each image, the bytes that the tokenizer takes, and uses the highest quality whose file
-    is not larger. The bytes of the tokenizer are the nominal ones; if `files` has a prior, also those of its
-    .fvq file; and with `collection`, also its share of a .fvqs file of all images without names.
+    For each image, a codec may use as many bytes as the tokenizer. It uses the highest quality whose file is
+    not larger. There is a comparison for the nominal bytes of the tokenizer; if `files` has a prior, for the
+    bytes of its .fvq file; and with `collection`, for the image's share of a .fvqs file of all images without
+    names.
 
     Args:
         tokenizer: the tokenizer.
@@ -104,15 +105,15 @@ def evaluate_against(
         resize: pixels of the shorter side after scaling, before the crop; 0 for the original size.
         white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
         limit: the number of images, evenly spread over the folder; None for all.
-        weights: folder with published weights; LPIPS and rFID are computed if theirs are in it.
+        weights: folder with published weights; LPIPS and rFID are computed if it has their weights.
         files: writes the compressed files of the tokenizer; None if there are none.
         collection: whether to compare at the bytes of a .fvqs file too.
-        progress: called with the number of finished images and of all.
+        progress: called with the number of finished images and the number of all images.
         image_column: the column of images in parquet shards.
         image_suffix: the suffix of images in tar shards; empty for all images.
 
     Returns:
-        The figures, which docs/how-to/compare.md describes; and some images in all versions.
+        The results, which docs/how-to/compare.md describes, and some images in all versions.
 
     Raises:
         FlatvqError: if the folder contains no readable image, the weights are invalid, or the tokenizer has

@@ -1,4 +1,4 @@
-"""What PSNR does not show, as numbers of a trial: errors in text, and the contrast of fine patterns.
+"""Metrics of a trial for errors that PSNR does not show: errors in text, and the contrast of fine patterns.
 
 The measurements are those of `flatvq evaluate --text` and `--detail`.
 """
@@ -28,7 +28,7 @@ def require_benchmarks(recipe: EvaluateRecipe, crop: int) -> None:
         crop: side of the crops, in pixels.
 
     Raises:
-        MissingExtraError: if text is to be read and its reader is not installed.
+        MissingExtraError: if the recipe measures errors in text and the text reader is not installed.
         FlatvqError: if crops are too small for fine patterns.
     """
     if recipe.text:
@@ -49,7 +49,7 @@ def measure_benchmarks(tokenizer: Tokenizer, recipe: EvaluateRecipe, crop: int) 
 
     Returns:
         `text_error_rate`: the mean over the sizes of text that are read reliably in the original.
-        `contrast_kept` and `fine_contrast_kept`: in gratings, the mean over octaves, and that of the finest.
+        `contrast_kept` and `fine_contrast_kept`: in gratings, the mean over octaves, and the finest octave.
     """
     values: dict[str, float] = {}
     if recipe.text:

@@ -26,7 +26,7 @@ from flatvq.tokenizers import Tokenizer
 __all__ = ["PROTOCOL", "evaluate_detail"]
 
 PROTOCOL = "flatvq-detail-1"
-"""The id of the measurement: patterns, bands and equations. Its number rises when one of them changes."""
+"""The id of the measurement. Its number is raised when patterns, bands or equations change."""
 
 _ORIENTATIONS = (0, 45, 90, 135)
 _PHASES = (0, 90, 180, 270)
@@ -58,12 +58,12 @@ def evaluate_detail(
             size.
         white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
         limit: the number of photographs, evenly spread over the folder; None for all.
-        progress: called with the number of finished images and of all.
+        progress: called with the number of finished images and the number of all images.
         image_column: the column of images in parquet shards.
         image_suffix: the suffix of images in tar shards; empty for all images.
 
     Returns:
-        The figures, which docs/how-to/compare.md describes.
+        The results, which docs/how-to/compare.md describes.
 
     Raises:
         FlatvqError: if the side is too small, or the folder contains no readable image.
@@ -111,7 +111,7 @@ def _in_photographs(
     progress: Callable[[int, int], None],
     total: int,
 ) -> list[list[Kept | None]]:
-    """Return what is kept in each octave of each photograph."""
+    """Return the contrast and power kept in each octave of each photograph."""
     hann = np.hanning(side + 1)[:side]  # periodic: as many samples as the transform has
     window = np.outer(hann, hann)
     of_images: list[list[Kept | None]] = []
@@ -132,7 +132,7 @@ def _through(tokenizer: Tokenizer, image: Pixels) -> Pixels:
 
 
 def _summary(values: Sequence[Kept | None]) -> dict[str, Any]:
-    """Return the means over the images that have contrast in the band, and the number of these."""
+    """Return the means over the images that have contrast in the band, and the number of these images."""
     present = [value for value in values if value is not None]
     return {
         "images": len(present),

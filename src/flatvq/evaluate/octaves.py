@@ -43,7 +43,7 @@ Floats: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Octave:
-    """A band of spatial frequencies, in cycles per pixel: from `low` up to, without it, `high`."""
+    """A band of spatial frequencies in cycles per pixel: `low` <= frequency < `high`."""
 
     low: float
     high: float
@@ -56,7 +56,7 @@ class Octave:
 
 @dataclass(frozen=True)
 class Kept:
-    """Of one band."""
+    """The contrast and power that a reconstruction keeps in one band."""
 
     contrast: float
     """c(B)."""
@@ -68,8 +68,7 @@ def octaves_of(side: int) -> list[Octave]:
     """Return the octaves of images with this side, the finest first.
 
     Args:
-        side: rows and columns, in pixels. An octave of whose longest waves it holds less than two is left
-            out.
+        side: rows and columns, in pixels. An octave is left out if fewer than two of its longest waves fit.
 
     Example:
         >>> [(octave.low, octave.high) for octave in octaves_of(32)]
@@ -83,7 +82,7 @@ def octaves_of(side: int) -> list[Octave]:
 
 
 def kept(original: Floats, stored: Floats, octave: Octave) -> Kept | None:
-    """Return what a reconstruction keeps in a band.
+    """Return the contrast and power that a reconstruction keeps in a band.
 
     Args:
         original: luma [H, W].

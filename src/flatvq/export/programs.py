@@ -82,8 +82,8 @@ def export(model: VQVAE, folder: Path, kind: str) -> list[Path]:
 def load_program(folder: Path, kind: str | None = None) -> Program:
     """Load the programs that `export` wrote.
 
-    Nothing but tensors is unpickled. A program computes what its author wrote, so load only programs from
-    sources that you trust.
+    Nothing but tensors is unpickled. A program runs the operations that its author chose, so load only
+    programs from sources that you trust.
 
     Args:
         folder: their folder.
@@ -193,7 +193,7 @@ def onnx_model(
 
 
 def _remove_traces(proto: Any) -> None:
-    """Remove what the exporter notes for debugging, such as lines of source code with their local paths."""
+    """Remove debugging notes of the exporter, such as lines of source code with their local paths."""
     graph = proto.graph
     values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
     for part in (proto, graph, *graph.node, *values):
@@ -243,7 +243,7 @@ def _load_onnx(encoder: Path, decoder: Path) -> Program:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide what the exporters say about their own internals, such as that torchvision is not installed."""
+    """Hide messages of the exporters about their own internals, such as that torchvision is not installed."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

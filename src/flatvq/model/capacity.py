@@ -86,7 +86,7 @@ def capacity_of(model: ModelRecipe, size: int | tuple[int, int]) -> Capacity:
         >>> capacity.network_parameters, capacity.network_multiply_adds, capacity.bits_per_image
         (826691, 3456106496, 40960.0)
 
-        With its 1024 codes of 64 dimensions, and the searches among them in 64 x 64 cells:
+        The totals include its 1024 codes of 64 dimensions, and the searches among them in 64 x 64 cells:
 
         >>> capacity.parameters, capacity.multiply_adds
         (892227, 3724541952)
@@ -137,9 +137,9 @@ def _parts(model: ModelRecipe, cells: list[int]) -> Iterator[tuple[tuple[Layer, 
 def _repeated(
     model: ModelRecipe, grids: tuple[tuple[int, int], ...]
 ) -> Iterator[tuple[tuple[Layer, ...], int]]:
-    """Yield the parts that an encoding needs in addition to the decoding, as `_parts` does.
+    """Yield the parts that run a second time, in the form of `_parts`.
 
-    A residual hierarchy upsamples levels to quantize the levels below, and again to decode.
+    A residual hierarchy upsamples levels once to quantize the levels below, and once to decode.
     """
     for decoder in layout_of(model).decoders:
         if decoder.residual:

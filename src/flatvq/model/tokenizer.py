@@ -169,7 +169,7 @@ def tokenizer_folder(folder: Path) -> Path:
         folder: the folder of a run, or of a tokenizer.
 
     Returns:
-        FOLDER/model if the folder is that of a run; otherwise the folder itself.
+        FOLDER/model if the folder is a run; otherwise the folder itself.
 
     Raises:
         FlatvqError: if the run is not finished.

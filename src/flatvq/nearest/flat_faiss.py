@@ -87,8 +87,9 @@ def _fusible(vectors: Tensor) -> bool:
 def _fused_kernels() -> Iterator[None]:
     """Make FAISS use its fused kernels for batches of any size.
 
-    By default it does not below N x D = 128,000, which is most batches of a small training run, and is then
-    ten times slower. The bound is restored when the last search has ended, because others may rely on it.
+    By default, FAISS does not use them below N x D = 128,000, and is then ten times slower. Most batches of a
+    small training run are below this bound. The bound is restored when the last search has ended, because
+    other code may rely on it.
     """
     with _Bound.lock:
         if _Bound.users == 0:

@@ -206,7 +206,7 @@ class CodebookState(Float32Module):
         self.number = register(self)  # a copy is another codebook
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        """Load a state dict. One with nothing but codes is that of an initialized codebook."""
+        """Load a state dict. If it holds only codes, the codebook counts as initialized."""
         for old, new in _OLD_KEYS.items():
             if prefix + old in state_dict:
                 state_dict[prefix + new] = state_dict.pop(prefix + old)

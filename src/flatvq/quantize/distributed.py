@@ -58,7 +58,7 @@ class Ranks:
                 dist.all_reduce(tensor, group=self.group)
 
     def from_first(self, tensor: Tensor) -> Tensor:
-        """Replace a tensor by that of the first process, in place, and return it."""
+        """Overwrite a tensor with the tensor of the first process, and return it."""
         if self.world_size > 1:
             dist.broadcast(tensor, group_src=0, group=self.group)
         return tensor

@@ -107,8 +107,8 @@ def unbiased_counts(counts: Tensor, age: Tensor, decay: float) -> Tensor:
     """Return the average number of vectors per step of each code since its init or replacement.
 
     A moving average starts at 1, the count of one virtual vector. The start is subtracted and the rest scaled
-    up, as in Adam (Kingma & Ba 2015, section 3). Without this, the counts of young codes would depend on the
-    start more than on their use.
+    up, as in Adam (Kingma & Ba 2015, section 3). Without this correction, the counts of young codes would
+    depend more on the start than on their use.
 
     Args:
         counts: moving averages, float32 [K].

@@ -1,7 +1,7 @@
 """Usage of a codebook: statistics of one histogram that is pooled over a whole split.
 
-Perplexity is that of the pooled histogram, not a mean over batches. Measure it in eval mode: in training
-mode, codes change between batches.
+Perplexity is computed from the pooled histogram. It is not a mean over batches. Measure it in eval mode: in
+training mode, codes change between batches.
 """
 
 from __future__ import annotations

@@ -83,9 +83,10 @@ class TrialRecipe(Sections):
     """Seed of the trial. Together with the step it determines every random number of the trial."""
 
     def identifying(self, exclude: Collection[str] = ()) -> dict[str, Any]:
-        """Return what identifies a recipe: its keys, without those that older versions did not have.
+        """Return the keys that identify a recipe.
 
-        The latter are left out while they have no effect, so that studies of older versions can be resumed.
+        Keys that older versions did not have are left out while they have no effect, so that studies of older
+        versions can be resumed.
 
         Args:
             exclude: keys to leave out.
@@ -248,6 +249,6 @@ class StudyRecipe(Sections, Comparisons):
 
         Args:
             arm: name of the arm.
-            seeds: the number of seeds of the look; by default that of the last look.
+            seeds: the number of seeds of the look; by default, of the last look.
         """
         return self.seeds[: min(self.arms[arm].max_seeds or len(self.seeds), seeds or len(self.seeds))]

@@ -115,7 +115,7 @@ def compare_arms(plan: Plan, trials: Sequence[records.Trial], level: float) -> l
         level: the one-sided level of the intervals.
 
     Returns:
-        The comparisons, without those with an arm without finished seeds.
+        The comparisons. If an arm has no finished seed, its comparisons are left out.
     """
     recipe = plan.recipe
     metric = TRIAL_METRICS[recipe.metric]

@@ -66,7 +66,7 @@ class Compared:
     difference: Difference
     metric: Metric = TRIAL_METRICS[PRIMARY]
     normality_p: float | None = None
-    """The p value of a test whether seeds spread normally (`flatvq.study.statistics.normality_p`)."""
+    """The p value of a normality test of the seeds (`flatvq.study.statistics.normality_p`)."""
 
     def to_brief(self) -> records.Compared:
         """Return the record of a look."""
@@ -102,7 +102,7 @@ class Compared:
 def study_verdict(
     plan: Plan, compared: Sequence[Compared], trials: Sequence[records.Trial] = (), look: int | None = None
 ) -> records.Verdict:
-    """Summarize the comparisons: the primary one first, then those of the hierarchy and the interactions.
+    """Summarize the comparisons: the primary one, then other comparisons of hierarchies, then interactions.
 
     Healthy arms with collapsed trials are named too.
 

@@ -1,4 +1,4 @@
-"""Tokenizers of other libraries. The module of the library computes; these classes only call it.
+"""Tokenizers of other libraries. These classes call the library's module, which does the computation.
 
 Axes: B batch, H W rows and columns of pixels, h w rows and columns of the grid, D code dim.
 """
@@ -221,7 +221,7 @@ def _library(name: str) -> Iterator[None]:
 
 
 def _pretrained(kind: Any, name: str, library: str) -> Any:
-    """Load a model with its library, which initializes missing weights at random: refuse that."""
+    """Load a model with its library, and refuse missing weights, which the library would draw at random."""
     path = expanded(name)
     place = str(path) if path.exists() else name
     try:

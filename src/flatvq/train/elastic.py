@@ -16,7 +16,7 @@ __all__ = ["resume_notice"]
 
 
 def resume_notice(records: Path, machine: Machine) -> str:
-    """Describe how the processes of a run differ from those that it had before.
+    """Describe how the processes of a run differ from its processes before the interruption.
 
     Args:
         records: the file `records.jsonl` of the run, before this start is recorded.

@@ -16,7 +16,7 @@ _TRAINING_KEYS = ("commitment_weight", "start", "warmup_steps")
 
 
 def with_parent(recipe: TrialRecipe, source: str) -> TrialRecipe:
-    """Return a recipe that fine-tunes a tokenizer.
+    """Return the recipe changed so that it fine-tunes a tokenizer.
 
     Args:
         recipe: the recipe. Its model and the metric of its codebooks are replaced by those of the tokenizer.
@@ -52,7 +52,7 @@ def start_from_parent(model: VQVAE, recipe: TrialRecipe) -> None:
     Moving averages and other training state start anew, because the step starts at 0.
 
     Raises:
-        FlatvqError: if the parent cannot be read, or its model or metric is not that of the recipe.
+        FlatvqError: if the parent cannot be read, or its model or metric differs from the recipe's.
     """
     source = recipe.train.parent
     if not source:

@@ -48,7 +48,7 @@ class Search:
         folder: the folder for the runs of this process.
         storage: the Optuna storage of the trials of all machines.
         worker: the folder of one of several workers, relative to `folder`. It has the runs of the worker's
-            trials. None for a search that shares at most its storage.
+            trials. None for a search without workers.
         confirm: called before anything is reported to the storage. It raises an error if this process no
             longer owns its trials.
 
@@ -146,8 +146,8 @@ class Search:
         """Return whether to start another trial.
 
         Args:
-            running: the number of trials that this process runs. A worker also counts those of the other
-                workers, since each of them resumes its own.
+            running: the number of trials that this process runs. A worker also counts the running trials of
+                the other workers, since each worker resumes its own.
         """
         tune = self.settings.tune
         trials = self.study.get_trials(deepcopy=False)
@@ -214,7 +214,7 @@ class Search:
         return [Suggestion(study, trial._trial_id) for trial in trials if self._owns(trial)]
 
     def _start(self, suggestion: Suggestion, slot: Slot) -> RunningAttempt | None:
-        """Start the process of a trial. If its values make no valid recipe, fail it and return None."""
+        """Start the process of a trial. If its values are not valid, mark it as failed and return None."""
         if "run" in suggestion.user_attrs:
             run = Path(suggestion.user_attrs["run"])
             recipe = load_trial(self.folder / run)
