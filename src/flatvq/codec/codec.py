@@ -185,10 +185,10 @@ class Codec:
         recipe = self.model.recipe
         grids = grids_of(recipe, _padded(image.height, image.width, self.model.factor))
         streams = tuple(reversed(image.streams))
-        for of_level, grid, stream in zip(prior.levels, grids, streams, strict=True):
+        for level_prior, grid, stream in zip(prior.levels, grids, streams, strict=True):
             cells, bits = prod(grid), 8 * len(stream) + SLACK_BITS
             # The bound of a table takes time, so it is computed only for less than a bit per cell.
-            if bits < cells and bits < of_level.fewest_bits(cells):
+            if bits < cells and bits < level_prior.fewest_bits(cells):
                 what = f"a stream of {len(stream)} bytes is too short for {grid[0]} x {grid[1]} indices"
                 raise FlatvqError(what, "compress the image again")
         shapes = [(indices_per_cell(level), *grid) for level, grid in zip(recipe.levels, grids, strict=True)]

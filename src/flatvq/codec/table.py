@@ -97,23 +97,23 @@ def largest_value(stages: int, dim: int) -> int:
     return min(1023, isqrt(2**51 // dim) // (2 * SCALE * stages))
 
 
-def predictions(table: Table, indices: Integers, each: Pass, part: slice) -> Integers:
+def predictions(table: Table, indices: Integers, current_pass: Pass, part: slice) -> Integers:
     """Predict code vectors from the mean of the known neighbours, times `SCALE`.
 
     Args:
         table: the prior of the level.
         indices: int64 [Q, h, w]. Indices of later passes are not read.
-        each: the pass, not the first one.
+        current_pass: the pass, not the first one.
         part: the cells of the pass.
 
     Returns:
         int64 [N, D]; zero without a neighbour.
     """
     height, width = indices.shape[1:]
-    count = len(each.rows[part])
+    count = len(current_pass.rows[part])
     sums = np.zeros((count, table.vectors.shape[2]), np.int64)
     known = np.zeros(count, np.int64)
-    for inside, rows, columns in each.neighbours(height, width, part):
+    for inside, rows, columns in current_pass.neighbours(height, width, part):
         for vectors, plane in zip(table.vectors, indices, strict=True):
             sums[inside] += vectors[plane[rows, columns]]
         known[inside] += 1
@@ -158,22 +158,22 @@ class TableLevel:
 
     def walk(self, indices: Integers, coder: Coder, coarser: Integers | None = None) -> None:
         """Code the indices of one image (see `LevelPrior.walk`)."""
-        for each in passes(*indices.shape[1:]):
-            for first in range(0, len(each.rows), _CHUNK):
-                self._walk_part(indices, coder, each, slice(first, first + _CHUNK))
+        for current_pass in passes(*indices.shape[1:]):
+            for first in range(0, len(current_pass.rows), _CHUNK):
+                self._walk_part(indices, coder, current_pass, slice(first, first + _CHUNK))
 
-    def _walk_part(self, indices: Integers, coder: Coder, each: Pass, part: slice) -> None:
-        rows, columns = each.rows[part], each.columns[part]
-        predicted = predictions(self._table, indices, each, part) if each.number else None
+    def _walk_part(self, indices: Integers, coder: Coder, current_pass: Pass, part: slice) -> None:
+        rows, columns = current_pass.rows[part], current_pass.columns[part]
+        predicted = predictions(self._table, indices, current_pass, part) if current_pass.number else None
         for stage, plane in enumerate(indices):
             symbols = plane[rows, columns]
             if predicted is None:
                 symbols = coder.code(symbols, self._level_models[stage])
             else:
-                contexts = contexts_of(self._table.centroids[each.kind, stage], predicted)
+                contexts = contexts_of(self._table.centroids[current_pass.kind, stage], predicted)
                 order = contexts.argsort(kind="stable")
                 for cells in np.split(order, np.flatnonzero(np.diff(contexts[order])) + 1):
-                    model = self._model(each.number, stage, int(contexts[cells[0]]))
+                    model = self._model(current_pass.number, stage, int(contexts[cells[0]]))
                     symbols[cells] = coder.code(symbols[cells], model)
                 predicted -= SCALE * self._table.vectors[stage][symbols]
             plane[rows, columns] = symbols
@@ -187,20 +187,20 @@ class TableLevel:
     def _least(self, stage: int) -> float:
         """Return the fewest bits of an index in any context."""
         contexts = range(self._table.centroids.shape[2])
-        each = [
+        candidates = [
             fewest_bits(self._weights(number, stage, context))
             for number in range(1, PASSES)
             for context in contexts
         ]
-        return min(fewest_bits(self._level[stage]), *each)
+        return min(fewest_bits(self._level[stage]), *candidates)
 
     def _weights(self, number: int, stage: int, context: int) -> Integers:
         """Return the weights of a context of a pass."""
         kind = kind_of(number)
         table = self._table
         group = self._group(kind, stage, int(table.groups[kind, stage, context]))
-        of_kind = sum(self._counts(each, stage, context) for each in numbers_of(kind))
-        wider = shrunk(np.asarray(of_kind), group, int(table.strengths[kind, stage, 1]))
+        kind_counts = sum(self._counts(number, stage, context) for number in numbers_of(kind))
+        wider = shrunk(np.asarray(kind_counts), group, int(table.strengths[kind, stage, 1]))
         strength = int(table.pass_strengths[number - 1, stage])
         return shrunk(self._counts(number, stage, context), wider, strength)
 

@@ -181,11 +181,11 @@ def _arrays(model: VQVAE, grids: Sequence[list[Integers]], kind: FittedKind, how
         require_small_codebooks(model.recipe, kind)
     arrays: Arrays = {}
     for level, recipe in enumerate(model.recipe.levels):
-        of_level = [each[level] for each in grids]
+        level_grids = [image_grids[level] for image_grids in grids]
         if kind == "order-0":
-            arrays |= _counted_arrays(level, of_level, recipe.codebook_size)
+            arrays |= _counted_arrays(level, level_grids, recipe.codebook_size)
         elif kind == "table":
-            table = fit_table(of_level, _code_vectors(model, level), how.contexts, how.seed)
+            table = fit_table(level_grids, _code_vectors(model, level), how.contexts, how.seed)
             arrays |= table_arrays(level, table)
         else:
             arrays |= _network_arrays(model, level, grids, how)
@@ -221,7 +221,7 @@ def _network_arrays(model: VQVAE, number: int, grids: Sequence[list[Integers]], 
 
     above = range(number, min(number + 2, levels))
     network = fit_network(
-        [[each[level] for each in grids] for level in above],
+        [[image_grids[level] for image_grids in grids] for level in above],
         [_code_vectors(model, level) for level in above],
         steps=how.steps,
         seed=how.seed,
@@ -246,13 +246,13 @@ def _code_vectors(model: VQVAE, number: int) -> Floats:
     count = int(np.prod(quantizer.index_shape))
     zeros = torch.zeros(size, count, dtype=torch.long, device=device)
     base = quantizer.decode_indices(zeros.view(size, *quantizer.index_shape))
-    of_stages = []
+    stage_vectors = []
     for stage in range(count):
         indices = zeros.clone()
         indices[:, stage] = torch.arange(size, device=device)
         decoded = quantizer.decode_indices(indices.view(size, *quantizer.index_shape))
-        of_stages.append(decoded - base + base / count)
-    return torch.stack(of_stages).double().cpu().numpy()
+        stage_vectors.append(decoded - base + base / count)
+    return torch.stack(stage_vectors).double().cpu().numpy()
 
 
 def _nominal_bits(recipe: ModelRecipe, images: Sequence[list[Integers]]) -> float:

@@ -188,7 +188,7 @@ class _Comparison:
         original = _array(planes)
         height, width = original.shape[:2]
         stored = _array(reconstructed(self.tokenizer, planes))
-        seen = self.quality.look(original)
+        original_features = self.quality.features_of(original)
         sizes = {"nominal": nominal_bytes(self.tokenizer, height, width)}
         if self.files is not None:
             self.coded.append(self.files.to_streams(pixels))
@@ -199,17 +199,19 @@ class _Comparison:
             earlier = self.coded[-2] if self.images else None
             before = (earlier.width, earlier.height) if earlier else (0, 0)
             sizes["collection"] = share_of_collection(self.coded[-1], before, self.in_collection)
-        values = self.quality.compare(original, stored, seen)
+        values = self.quality.compare(original, stored, original_features)
         self.own.add(
             {**values, **{f"{budget}_bytes": size for budget, size in sizes.items()}},
-            seen,
+            original_features,
         )
         pictures: dict[str, Pixels | None] = {"original": original, "tokenizer": stored}
         for number, codec in enumerate(self.codecs):
             files = Files(codec, original)
             self.curves[number].add(files, original)
             for budget, rows in self.rows.items():
-                decoded = self._fit(rows[number], files, original, ceil(sizes[budget]), seen, values)
+                decoded = self._fit(
+                    rows[number], files, original, ceil(sizes[budget]), original_features, values
+                )
                 if budget == "nominal":
                     pictures[codec.name] = decoded
         if self.images in self.shown:
@@ -223,7 +225,7 @@ class _Comparison:
         files: Files,
         original: Pixels,
         limit: int,
-        seen: dict[str, Tensor],
+        original_features: dict[str, Tensor],
         own: dict[str, Any],
     ) -> Pixels | None:
         """Measure a codec at the highest quality within a limit; return its image, None if none fits."""
@@ -232,8 +234,8 @@ class _Comparison:
             return None
         quality, content = largest
         decoded = row.codec.decode(content, original.shape[2])
-        values = self.quality.compare(original, decoded, seen)
-        row.tally.add(values, seen)
+        values = self.quality.compare(original, decoded, original_features)
+        row.tally.add(values, original_features)
         row.sizes.append(len(content))
         row.qualities.append(quality)
         row.differences.append(own["psnr_db"] - values["psnr_db"])

@@ -61,6 +61,6 @@ def measure_benchmarks(tokenizer: Tokenizer, recipe: EvaluateRecipe, crop: int) 
             values["text_error_rate"] = fmean(rates)
     if recipe.detail:
         octaves = evaluate_detail(tokenizer, side=crop)["octaves"]
-        kept = [row["gratings"]["contrast_kept"]["mean"] for row in octaves]
-        values |= {"contrast_kept": fmean(kept), "fine_contrast_kept": kept[0]}
+        contrasts = [row["gratings"]["contrast_kept"]["mean"] for row in octaves]
+        values |= {"contrast_kept": fmean(contrasts), "fine_contrast_kept": contrasts[0]}
     return values

@@ -79,12 +79,12 @@ def evaluate_detail(
     rows: list[dict[str, Any]] = []
     for octave in octaves:
         patterns = [grating(side, octave, turn, phase) for turn in _ORIENTATIONS for phase in _PHASES]
-        of_patterns = [kept(luma(image), luma(_through(tokenizer, image)), octave) for image in patterns]
-        rows.append({"low": octave.low, "high": octave.high, "gratings": _summary(of_patterns)})
+        in_gratings = [kept(luma(image), luma(_through(tokenizer, image)), octave) for image in patterns]
+        rows.append({"low": octave.low, "high": octave.high, "gratings": _summary(in_gratings)})
         progress(len(rows) * len(patterns), total)
     if opened is not None:
-        of_images = _in_photographs(tokenizer, opened, octaves, side, limit, progress, total)
-        for row, in_octave in zip(rows, zip(*of_images, strict=True), strict=True):
+        in_photographs = _in_photographs(tokenizer, opened, octaves, side, limit, progress, total)
+        for row, in_octave in zip(rows, zip(*in_photographs, strict=True), strict=True):
             row["photographs"] = _summary(in_octave)
     return {
         "protocol": PROTOCOL,
@@ -114,14 +114,14 @@ def _in_photographs(
     """Return the contrast and power kept in each octave of each photograph."""
     hann = np.hanning(side + 1)[:side]  # periodic: as many samples as the transform has
     window = np.outer(hann, hann)
-    of_images: list[list[Kept | None]] = []
+    kept_by_image: list[list[Kept | None]] = []
     first = total - len(evenly_spread(len(opened.images), limit))
     for _, pixels in evaluation_crops(opened.images, side, limit):
         planes = (luma(pixels), luma(_through(tokenizer, pixels)))
         original, stored = (window * (plane - plane.mean()) for plane in planes)
-        of_images.append([kept(original, stored, octave) for octave in octaves])
-        progress(first + len(of_images), total)
-    return of_images
+        kept_by_image.append([kept(original, stored, octave) for octave in octaves])
+        progress(first + len(kept_by_image), total)
+    return kept_by_image
 
 
 def _through(tokenizer: Tokenizer, image: Pixels) -> Pixels:

@@ -98,16 +98,16 @@ def kept(original: Floats, stored: Floats, octave: Octave) -> Kept | None:
         >>> round(of_half.contrast, 9), round(of_half.power, 9)
         (0.5, 0.25)
     """
-    of_original, of_stored = (np.fft.fft2(plane - plane.mean()) for plane in (original, stored))
+    original_spectrum, stored_spectrum = (np.fft.fft2(plane - plane.mean()) for plane in (original, stored))
     down, across = (np.fft.fftfreq(side) for side in original.shape)
     radii = np.hypot(down[:, None], across[None, :])
     inside = (radii >= octave.low) & (radii < octave.high)
-    of_original, of_stored = of_original[inside], of_stored[inside]
-    energy = float(np.square(np.abs(of_original)).sum())
+    original_spectrum, stored_spectrum = original_spectrum[inside], stored_spectrum[inside]
+    energy = float(np.square(np.abs(original_spectrum)).sum())
     if energy <= _NO_CONTRAST * original.size**2:
         return None
-    product = float((of_stored * of_original.conj()).real.sum())
-    return Kept(product / energy, float(np.square(np.abs(of_stored)).sum()) / energy)
+    product = float((stored_spectrum * original_spectrum.conj()).real.sum())
+    return Kept(product / energy, float(np.square(np.abs(stored_spectrum)).sum()) / energy)
 
 
 def luma(image: Pixels) -> Floats:

@@ -60,10 +60,10 @@ def export(model: VQVAE, folder: Path, kind: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{half}.{kind}" for half in ("encoder", "decoder")]
     images, indices = examples(model)
-    of_images, of_indices = dynamic_shapes(model)
+    image_shapes, index_shapes = dynamic_shapes(model)
     with _quiet():
-        FORMATS[kind].write(Encode(model), (images,), (of_images,), files[0])
-        FORMATS[kind].write(Decode(model), (indices,), (of_indices,), files[1])
+        FORMATS[kind].write(Encode(model), (images,), (image_shapes,), files[0])
+        FORMATS[kind].write(Decode(model), (indices,), (index_shapes,), files[1])
     described = {
         "format": 1,
         "flatvq": VERSION,

@@ -115,10 +115,12 @@ def with_decoders(model: ModelRecipe, count: int) -> Layout:
     inputs = [model.channels, *widths[:-1]]
     outputs = [model.channels, *dims[:-1]]  # channels below
     decoded = range(count)
-    seen = [widths[level] + (dim if level + 1 in decoded else 0) for level, dim in enumerate(dims)]
+    projection_inputs = [
+        widths[level] + (dim if level + 1 in decoded else 0) for level, dim in enumerate(dims)
+    ]
     return Layout(
         encoders=tuple(blocks.encoder(*ends) for ends in zip(inputs, strides, sized, strict=True)),
-        projections=tuple(blocks.projection(*ends) for ends in zip(seen, dims, strict=True)),
+        projections=tuple(blocks.projection(*ends) for ends in zip(projection_inputs, dims, strict=True)),
         decoders=tuple(
             DecoderLayout(
                 upsamplers=tuple(

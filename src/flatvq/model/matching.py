@@ -227,7 +227,7 @@ def _width_changes(model: ModelRecipe, target: _Target, tolerance: float) -> dic
     candidates = [_best_at(own, width, target) for width in _even_widths(target)]
     nearest = min(target.worst(candidate) for candidate in candidates)
     allowed = tolerance if nearest <= tolerance else nearest + tolerance
-    best = min((one for one in candidates if target.worst(one) <= allowed), key=change)
+    best = min((candidate for candidate in candidates if target.worst(candidate) <= allowed), key=change)
     return {
         name: (getattr(own, name), getattr(best, name))
         for name in ("width", "residual_width")

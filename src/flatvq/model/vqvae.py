@@ -98,7 +98,10 @@ class VQVAE(nn.Module):
             (level.codebook_size, level.code_dim, level.code_dim, level.index_shape)
             for level in recipe.levels
         ]
-        given = [(each.codebook_size, each.code_dim, each.input_dim, each.index_shape) for each in quantizers]
+        given = [
+            (quantizer.codebook_size, quantizer.code_dim, quantizer.input_dim, quantizer.index_shape)
+            for quantizer in quantizers
+        ]
         if given != expected:
             names = "(codebook_size, code_dim, input_dim, index_shape)"
             raise FlatvqError(

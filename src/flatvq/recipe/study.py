@@ -99,8 +99,8 @@ class TrialRecipe(Sections):
         tree = self.model_dump(mode="json", exclude=set(exclude))
         added = ("text", "detail")
         evaluate = {key: value for key, value in tree["evaluate"].items() if value or key not in added}
-        of_shards = () if self.data.source == "shards" else ("image_suffix", "shuffle_mib")
-        data = {key: value for key, value in tree["data"].items() if key not in of_shards}
+        unused_keys = () if self.data.source == "shards" else ("image_suffix", "shuffle_mib")
+        data = {key: value for key, value in tree["data"].items() if key not in unused_keys}
         return {**tree, "data": data, "evaluate": evaluate}
 
 

@@ -45,7 +45,7 @@ class ClusterTrials:
             BusyError: if another process submits jobs of this study, or waits for them.
         """
         with jobs_of(self.kind, folder, plan.recipe.cluster) as jobs:
-            missing = [one for one in _outcomes(plan, folder, look) if one.status != "done"]
+            missing = [outcome for outcome in _outcomes(plan, folder, look) if outcome.status != "done"]
             new = [outcome for outcome in missing if outcome.trial.run not in jobs]
             _submit(jobs, new, plan, folder, data)
             return len(new), len(missing) - len(new)

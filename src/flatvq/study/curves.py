@@ -118,8 +118,8 @@ def compare_curves(a: Sequence[Budget], b: Sequence[Budget]) -> CurveDifference:
         (0.2, -6.7)
     """
     budgets = [*a, *b]
-    means = np.array([[np.mean(each.bits), np.mean(each.values)] for each in budgets])
-    samples = [np.array([each.bits, each.values]) for each in budgets]
+    means = np.array([[np.mean(budget.bits), np.mean(budget.values)] for budget in budgets])
+    samples = [np.array([budget.bits, budget.values]) for budget in budgets]
 
     def estimate(measure: Callable[[Points, Points], float]) -> Estimate:
         def measured(points: NDArray[np.float64]) -> float:

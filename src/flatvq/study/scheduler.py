@@ -118,15 +118,15 @@ def signals_raise_stopped() -> Iterator[Callable[[], None]]:
         A function that raises StudyStopped if a signal has arrived. Call it in each iteration of a loop: if
         the signal arrives in a destructor or another callback, Python drops the error there.
     """
-    asked = False
+    stop_requested = False
 
     def stop(number: int, frame: object) -> None:
-        nonlocal asked
-        asked = True
+        nonlocal stop_requested
+        stop_requested = True
         raise StudyStopped
 
     def raise_again() -> None:
-        if asked:
+        if stop_requested:
             raise StudyStopped
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -164,13 +164,13 @@ def _claimed(run: Path, try_lock: Callable[[], bool], timeout: float, activity: 
     """Wait until the run is free, and claim it."""
     root = run / _FOLDER
     start = since = timing.clock()
-    seen: tuple[int, bytes | None] | None = None
+    last_seen: tuple[int, bytes | None] | None = None
     changed = False  # since the start, so that its owner is alive
     while True:
         attempt = _newest(root)
         content = _content(root / f"{attempt:08d}")
-        if (attempt, content) != seen:
-            changed, seen, since = seen is not None, (attempt, content), timing.clock()
+        if (attempt, content) != last_seen:
+            changed, last_seen, since = last_seen is not None, (attempt, content), timing.clock()
         owner = parsed_owner(content)
         free = attempt == 0 or (owner is not None and not owner.held)
         # A stopped process keeps its lock, but its heartbeats end.

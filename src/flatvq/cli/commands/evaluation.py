@@ -110,14 +110,16 @@ def evaluate(
     --against, --text and --detail measure something else instead, for tokenizers of any library: quality
     beside image codecs at equal bytes, errors in text, and contrast of fine patterns. They can be combined.
     """
-    from flatvq.cli.evaluation import Asked, compare, evaluate_run, show
+    from flatvq.cli.evaluation import EvaluationOptions, compare, evaluate_run, show
 
     choice = {"image_column": image_column, "image_suffix": image_suffix}
-    asked = Asked(tokenizer, data, choice, crop, full, resize, white_level, limit, weights, collection)
+    options = EvaluationOptions(
+        tokenizer, data, choice, crop, full, resize, white_level, limit, weights, collection
+    )
     if against is None and not text and not detail and not collection:
-        evaluate_run(asked, out, as_json)
+        evaluate_run(options, out, as_json)
         return
-    result = compare(asked, against, text, detail, out)
+    result = compare(options, against, text, detail, out)
     if as_json:
         typer.echo(json.dumps(result))
     else:

@@ -67,14 +67,14 @@ def graphs(model: VQVAE) -> tuple[Any, Any]:
         MissingExtraError: if onnx or onnxscript is not installed.
     """
     images, indices = examples(model)
-    of_images, of_indices = dynamic_shapes(model)
+    image_shapes, index_shapes = dynamic_shapes(model)
     levels = [f"level_{number}" for number in range(len(indices))]
     colours = [f"colours_{number}" for number in range(len(indices))]
-    encoder = onnx_model(Encode(model), (images,), (of_images,), ["images"], levels)
+    encoder = onnx_model(Encode(model), (images,), (image_shapes,), ["images"], levels)
     decoder = onnx_model(
         DecodeKept(model).eval(),
         (indices, torch.ones(len(indices))),
-        (of_indices, None),
+        (index_shapes, None),
         [*levels, "kept"],
         ["images", *colours],
     )
