@@ -108,8 +108,8 @@ def test_a_config_of_another_model_is_not_saved(model, tmp_path):
     no_codebook = {"model": CONFIG["model"]}
     for config, what in (
         *not_the_models,
-        (no_codebook, "model and codebook sections are not those of the model"),
-        ({**CONFIG, "codebook": {"metric": "euclidean"}}, "are not those of the model"),
+        (no_codebook, "model and codebook sections of the config do not describe the model"),
+        ({**CONFIG, "codebook": {"metric": "euclidean"}}, "do not describe the model"),
         ({"width": 8}, "no section 'model'"),
     ):
         with pytest.raises(FlatvqError, match=what):

@@ -97,7 +97,7 @@ TokenizerSpec = Annotated[
 Engine = Annotated[
     str,
     typer.Option(
-        "--on", metavar="ENGINE", help="Where it runs: local, slurm or ray. See docs/how-to/cluster.md."
+        "--on", metavar="ENGINE", help="Where to run: local, slurm or ray. See docs/how-to/cluster.md."
     ),
 ]
 ImageColumn = Annotated[

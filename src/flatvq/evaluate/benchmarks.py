@@ -35,7 +35,7 @@ def require_benchmarks(recipe: EvaluateRecipe, crop: int) -> None:
         require_reader()
     if recipe.detail and not octaves_of(crop):
         raise FlatvqError(
-            f"evaluate.detail is true, and crops of {crop} pixels have no octave", "crop larger"
+            f"evaluate.detail is true, but crops of {crop} pixels are too small for it", "raise data.crop"
         )
 
 

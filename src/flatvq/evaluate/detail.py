@@ -70,7 +70,7 @@ def evaluate_detail(
     """
     octaves = octaves_of(side)
     if not octaves:
-        raise FlatvqError(f"images of {side} pixels have no octave", "give a larger --crop")
+        raise FlatvqError(f"images of {side} pixels are too small for fine patterns", "give a larger --crop")
     opened = None
     if folder is not None:
         opened = open_images(folder, side, resize, white_level, None, image_column, image_suffix)

@@ -84,7 +84,7 @@ class _Histogram:
     def __init__(self, counts: Tensor) -> None:
         total = int(counts.sum())
         if total == 0:
-            raise FlatvqError("no index was counted", "add those of at least one image")
+            raise FlatvqError("no index was counted", "add the indices of at least one image")
         shares = counts[counts > 0].double() / total
         mass = shares.sort(descending=True).values.cumsum(0)
         self.used = len(shares)

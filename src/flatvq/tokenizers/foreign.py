@@ -175,7 +175,7 @@ def _open_taming(name: str) -> Tokenizer:
     if missing or unexpected:
         what = f"missing {missing[0]!r}" if missing else f"unexpected {unexpected[0]!r}"
         raise FlatvqError(
-            f"the checkpoint in '{folder}' is not that of a VQGAN with its configuration ({what})",
+            f"the checkpoint in '{folder}' does not fit its VQGAN configuration ({what})",
             "check that both belong together; Gumbel and other quantizers are not supported",
         )
     return DiffusersTokenizer(module)

@@ -129,7 +129,9 @@ def _config(path: Path) -> dict[str, Any]:
         }
     except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError) as error:
         what = f"'{path}' is not the configuration of a VQGAN ({type(error).__name__}: {error})"
-        raise FlatvqError(what, "give that of taming-transformers, with model.params.ddconfig") from None
+        raise FlatvqError(
+            what, "give a configuration of taming-transformers, with model.params.ddconfig"
+        ) from None
 
 
 def _weights(path: Path) -> dict[str, Tensor]:

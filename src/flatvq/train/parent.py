@@ -62,8 +62,10 @@ def start_from_parent(model: VQVAE, recipe: TrialRecipe) -> None:
     actual = {"model": _architecture(parent.recipe), "codebook.metric": _metric(parent)}
     for key in expected:
         if expected[key] != actual[key]:
-            what = f"the {key} of the recipe is not that of train.parent='{source}'"
-            raise FlatvqError(what, f"use `flatvq train RECIPE --from {source}`, which takes it from there")
+            what = f"the {key} of the recipe differs from train.parent='{source}'"
+            raise FlatvqError(
+                what, f"use `flatvq train RECIPE --from {source}`, which uses the tokenizer's {key}"
+            )
     # Without the training state, codebooks reset their counts and ages.
     model.load_state_dict(dict(parent.inference_tensors()), strict=False)
 

@@ -39,14 +39,14 @@ def evaluate(
     ] = False,
     detail: Annotated[
         bool,
-        typer.Option("--detail", help="Measure the contrast that is kept, by spatial frequency."),
+        typer.Option("--detail", help="Measure how much contrast is kept at each spatial frequency."),
     ] = False,
     collection: Annotated[
         bool,
         typer.Option(
             "--collection",
-            help="With --against: also compare with codecs within the bytes that an image takes in one .fvqs "
-            "file of all images. For thumbnails.",
+            help="With --against: also compare at the bytes of each image in one .fvqs file of all images. "
+            "Use it for thumbnails.",
         ),
     ] = False,
     crop: Annotated[
@@ -107,8 +107,9 @@ def evaluate(
 ) -> None:
     """Evaluate a tokenizer on a folder of images: PSNR, SSIM, MS-SSIM, codebook usage, perplexity and bits.
 
-    --against, --text and --detail measure something else instead, for tokenizers of any library: quality
-    beside image codecs at equal bytes, errors in text, and contrast of fine patterns. They can be combined.
+    --against, --text and --detail replace these metrics, and accept tokenizers of any library. --against
+    compares the quality with image codecs at equal bytes, --text counts errors in text, and --detail measures
+    the contrast of fine patterns. They can be combined.
     """
     from flatvq.cli.evaluation import EvaluationOptions, compare, evaluate_run, show
 

@@ -59,7 +59,7 @@ def subject_of(source: Path, arms: Sequence[str] = (), seed: int | None = None) 
     if (source / "study.json").is_file():
         return _of_study(source, load_study(source), arms, seed)
     if arms or seed is not None:
-        raise FlatvqError(f"'{source}' is no study, and has no arms", "leave out --arm and --seed")
+        raise FlatvqError(f"'{source}' is not a study, so it has no arms", "leave out --arm and --seed")
     return _of_tokenizer(source)
 
 
