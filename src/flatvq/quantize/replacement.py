@@ -64,7 +64,7 @@ class DeadCodeReplacement:
             real("DeadCodeReplacement(count)", self.count, above=0.0)
 
     def least_use(self, vectors: int, codebook_size: int) -> float:
-        """Return the number of vectors per step below which a code is inactive.
+        """Return the number of vectors per step below which `Codebook` counts a code as inactive.
 
         Args:
             vectors: number of vectors of the batch, over all processes.

@@ -79,7 +79,8 @@ def export(
 
     The batch and the sides of the images are dynamic. The check runs the programs and the tokenizer on noise
     and on the images of --check. It compares their indices, and the images that they decode from the same
-    indices. The command fails if more than 1 of 1,000 indices differ, or if a pixel differs by more than 1e-5.
+    indices. The command fails if more than 1 of 1,000 indices differ, or if a pixel differs by more than
+    1e-5.
 
     --to page writes one HTML file, in which visitors encode and decode their own pictures. The file needs no
     server and no network. To write it, flatvq needs two files of the npm package onnxruntime-web, which it
