@@ -34,7 +34,7 @@ from flatvq.tokenizers.pretrained import pretrained_folder
 __all__ = ["compress_files", "decompress_file", "description_of", "fit_to_folder"]
 
 _ONE, _SEVERAL = ".fvq", ".fvqs"
-# Images keep their size: the smallest side that they are enlarged to.
+# The smallest side that images are enlarged to: with 1, they keep their size.
 _ANY_SIZE = 1
 
 

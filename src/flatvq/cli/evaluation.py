@@ -33,7 +33,7 @@ from flatvq.versions import VERSION, commit
 
 __all__ = ["EvaluationOptions", "compare", "evaluate_run", "show"]
 
-# Side of crops if nothing says another, and smallest side of pages of text.
+# Default side of crops, and smallest side of pages of text.
 _SIDE = 256
 FORMAT = 1
 

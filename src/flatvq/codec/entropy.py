@@ -170,7 +170,7 @@ def _shortest(last: int, lower: int, width: int) -> bytes:
         The point of the interval that ends with the most zero bytes, without these bytes.
     """
     end = lower + width
-    # The encoder has carried into the words before if its point lies behind the overflow.
+    # If the point lies behind the overflow, the encoder has carried into the previous words.
     low, high = (0, end - 2**64) if last < lower and end > 2**64 else (lower, min(end, 2**64))
     for count in range(_STATE_BYTES):
         step = 1 << 8 * (_STATE_BYTES - count)

@@ -145,7 +145,8 @@ def _centroids(
             sample = np.concatenate([*samples[kind][stage], np.zeros((0, dim), np.int64)])
             means = _clusters(sample, contexts, seed, kind, stage)
             wide = _clusters(means, GROUPS, seed, kind, stage, "groups")
-            # The rest are copies of the first centroid, which is found first, and are never a context.
+            # The other centroids are copies of the first. A search returns the first of equal ones, so that
+            # copies are never a context.
             centroids[kind, stage] = means[0]
             centroids[kind, stage, : len(means)] = means
             groups[kind, stage] = contexts_of(wide, centroids[kind, stage])

@@ -27,7 +27,7 @@ EMBEDDING, HIDDEN, FEATURES = 32, 128, 64
 """E, H and F."""
 
 _BATCH = 4096
-# A network sees each cell at most so often.
+# Training uses each cell at most this many times.
 _EPOCHS = 12
 _FEWEST_STEPS = 50
 _RATE, _LAST_RATE, _WARMUP = 3e-3, 3e-5, 50

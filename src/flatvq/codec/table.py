@@ -152,7 +152,7 @@ class TableLevel:
         self._level_models = [symbol_model(weights) for weights in self._level]
         self._fewest_bits: float | None = None
         cached = max(64, _CACHED_BYTES // (_BYTES_PER_SYMBOL * size))
-        # Not decorators, whose cache would be common to all objects.
+        # One cache for each object; a decorator would share its cache among all objects.
         self._group = lru_cache(maxsize=None)(self._group_weights)
         self._model = lru_cache(maxsize=cached)(lambda *context: symbol_model(self._weights(*context)))
 

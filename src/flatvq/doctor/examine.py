@@ -19,7 +19,7 @@ __all__ = ["Diagnosis", "Finding", "examine_codebook", "examine_indices"]
 
 # A codebook has collapsed below this share of its nominal bits in effect.
 _COLLAPSED_SHARE = 0.3
-# Share of dead codes that is worth a finding.
+# Share of dead codes above which they are reported as a fault.
 _DEAD_SHARE = 0.05
 # Two codes nearer than this share of the median distance to the nearest code are near-duplicates.
 _NEAR = 0.02

@@ -177,7 +177,7 @@ class Files:
             None if no quality fits.
         """
         low, high = self.codec.lowest, self.codec.highest
-        # Files that exist narrow the range, so that several limits cost little.
+        # Files that were written before narrow the range, so that further limits cost little.
         low = max([quality for quality, file in self._written.items() if len(file) <= limit] or [low])
         high = min([q for q, file in self._written.items() if q > low and len(file) > limit] or [high + 1])
         if len(self.at(low)) > limit:

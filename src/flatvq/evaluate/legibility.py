@@ -32,7 +32,7 @@ SIZES = (8, 10, 12, 16, 20, 24, 32)
 
 _PAGES = 8
 _SEED = 0
-# A size whose original is read worse says little about the tokenizer.
+# If the originals of a size are read with more errors, the size says little about the tokenizer.
 _MOST_ERRORS = 0.03
 
 

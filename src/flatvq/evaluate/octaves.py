@@ -32,9 +32,9 @@ __all__ = ["AMPLITUDE", "Kept", "Octave", "grating", "kept", "luma", "octaves_of
 AMPLITUDE = 0.25
 """Amplitude of gratings, of the range from black to white: from a quarter to three quarters of white."""
 
-# An octave of which the side of an image holds fewer periods is not measured.
+# An octave is not measured if fewer of its longest periods fit into the side of an image.
 _FEWEST_PERIODS = 2
-# Below this mean square, a band holds rounding errors alone.
+# Below this mean square, a band holds only rounding errors.
 _NO_CONTRAST = 1e-20
 _LUMA = (0.299, 0.587, 0.114)
 

@@ -111,7 +111,7 @@ def _page(font: ImageFont.FreeTypeFont, side: int, random: np.random.Generator) 
     picture = Image.new("RGB", (side, side), "white")
     pen = ImageDraw.Draw(picture)
     lines: list[Line] = []
-    # The grid of a tokenizer must not always lie at the same place of a letter.
+    # Letters must not always have the same position relative to the grid of a tokenizer.
     down = room + int(random.integers(0, 8))
     while down + height + room <= side and len(lines) < _MOST_LINES:
         across = 2 * room + int(random.integers(0, 8))

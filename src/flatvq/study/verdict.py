@@ -47,7 +47,7 @@ _INTERACTIONS: dict[Verdict, str] = {
     "inconclusive": "whether preventing collapse gains {a} more or less than {c} is open",
 }
 
-# Of arms that differ in something else than the measures against collapse.
+# For arms that differ in something other than the measures against collapse.
 _OTHER_INTERACTIONS: dict[Verdict, str] = {
     "equivalent": "{a} gains as much over {b} as {c} over {d}",
     "better": "{a} gains more over {b} than {c} over {d}",

@@ -31,7 +31,7 @@ class DiffusersTokenizer(nn.Module, Tokenizer):
         module: the model.
     """
 
-    # What decides the output of a model besides names and shapes of its weights.
+    # Settings that affect the output of a model, but not the names and shapes of its weights.
     _SETTINGS = (
         *("act_fn", "norm_num_groups", "norm_type", "mid_block_add_attention"),
         *("down_block_types", "up_block_types"),
@@ -112,7 +112,7 @@ class JanusTokenizer(nn.Module, Tokenizer):
     def decode(self, indices: Sequence[Tensor]) -> Tensor:
         """Decode indices [B, h, w] to images [B, C, H, W]."""
         (grid,) = _checked(indices, self.levels)
-        # The library decodes grids of this shape only, which is that of its configuration at first.
+        # The library decodes only grids of this shape. At first, it is the shape in its configuration.
         self.module.quantize.quant_state_dims = list(grid.shape[1:])
         images: Tensor = (self.module.decode(grid.flatten(1)) + 1) / 2
         return images

@@ -104,7 +104,7 @@ class VQVAETokenizer(VQVAE, Tokenizer):
         size = {"resize": self.preprocess.resize, "crop": self.preprocess.crop}
         save_tokenizer(place, self, {**self.config, "preprocess": size}, training_state=False, dtype=dtype)
         stored = load_folder(place)  # rounding to float16 changes the identity
-        # A prior is that of a tokenizer with the same weights.
+        # A prior is valid only for a tokenizer with the same weights.
         for name in PRIOR_FILES:
             (place / name).unlink(missing_ok=True)
             if prior and stored.id == prior_of:

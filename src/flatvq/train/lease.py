@@ -201,7 +201,7 @@ def _claim(root: Path, attempt: int) -> Path | None:
     except (FileExistsError, FileNotFoundError):
         return None
     if _newest(root) != attempt:
-        # This process was paused, and the folder that it expected has come and gone.
+        # This process was paused. Meanwhile the folder that it waited for was made and removed.
         _remove(folder)
         return None
     try:
