@@ -95,7 +95,7 @@ def evaluate_run(options: EvaluationOptions, out: Path | None, as_json: bool) ->
         white_level=data.white_level if options.white_level is None else options.white_level,
         weights=options.weights,
         tokenizer=tokenizer,
-        **asked.choice,
+        **options.choice,
     )
     result = {"run": str(run), **metrics}
     if as_json:
@@ -159,7 +159,7 @@ def compare(
                 files=_files_of(tokenizer, options.tokenizer),
                 collection=options.collection,
                 progress=progress,
-                **asked.choice,
+                **options.choice,
             )
         labels = {codec.name: codec.label for codec in codecs}
         written["rate-distortion.svg"] = rate_distortion(result["against"])
@@ -182,7 +182,7 @@ def compare(
                 white_level=white_level,
                 limit=options.limit,
                 progress=progress,
-                **asked.choice,
+                **options.choice,
             )
         written["detail.svg"] = detail_chart(result["detail"])
     if folder is not None:

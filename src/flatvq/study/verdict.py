@@ -33,18 +33,18 @@ _STATEMENTS: dict[Verdict, str] = {
     "equivalent": "{a} is equivalent to {b}",
     "better": "{a} reconstructs better than {b}",
     "worse": "{a} reconstructs worse than {b}",
-    "not worse": "{a} is not worse than {b} by the margin or more; whether it is better is open",
-    "not better": "{a} is not better than {b} by the margin or more; whether it is worse is open",
+    "not worse": "{a} is at most the margin worse than {b}; whether it is better is open",
+    "not better": "{a} is at most the margin better than {b}; whether it is worse is open",
     "inconclusive": "{a} against {b} is inconclusive",
 }
 
 _INTERACTIONS: dict[Verdict, str] = {
-    "equivalent": "preventing collapse gains {a} as much as {c}",
-    "better": "preventing collapse gains {a} more than {c}",
-    "worse": "preventing collapse gains {a} less than {c}",
-    "not worse": "preventing collapse gains {a} not less than {c} by the margin or more",
-    "not better": "preventing collapse gains {a} not more than {c} by the margin or more",
-    "inconclusive": "whether preventing collapse gains {a} more or less than {c} is open",
+    "equivalent": "preventing collapse helps {a} as much as {c}",
+    "better": "preventing collapse helps {a} more than {c}",
+    "worse": "preventing collapse helps {a} less than {c}",
+    "not worse": "preventing collapse helps {a} at least as much as {c}, up to the margin",
+    "not better": "preventing collapse helps {a} at most as much as {c}, up to the margin",
+    "inconclusive": "whether preventing collapse helps {a} more or less than {c} is open",
 }
 
 # For arms that differ in something other than the measures against collapse.
@@ -52,8 +52,8 @@ _OTHER_INTERACTIONS: dict[Verdict, str] = {
     "equivalent": "{a} gains as much over {b} as {c} over {d}",
     "better": "{a} gains more over {b} than {c} over {d}",
     "worse": "{a} gains less over {b} than {c} over {d}",
-    "not worse": "{a} gains not less over {b} than {c} over {d} by the margin or more",
-    "not better": "{a} gains not more over {b} than {c} over {d} by the margin or more",
+    "not worse": "{a} gains at least as much over {b} as {c} over {d}, up to the margin",
+    "not better": "{a} gains at most as much over {b} as {c} over {d}, up to the margin",
     "inconclusive": "whether {a} gains more or less over {b} than {c} over {d} is open",
 }
 
