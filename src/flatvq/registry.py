@@ -98,7 +98,7 @@ class Registry(Mapping[str, T]):
         return len(self._all())
 
     def _all(self) -> dict[str, T | EntryPoint]:
-        """Return the entries, with those of installed packages."""
+        """Return all entries, including the entries of installed packages."""
         if not self._has_installed:
             self._has_installed = True
             for point in _installed().select(group=self.group):

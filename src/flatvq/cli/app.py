@@ -63,7 +63,7 @@ def options(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Define the options of `flatvq` itself. Its help text is that of `app`."""
+    """Define the options of `flatvq` itself. `app` has its help text."""
 
 
 RecipeName = Annotated[

@@ -1,8 +1,8 @@
 """Runs a tokenizer on large images in bands, so that memory does not grow with the image.
 
 A band crosses the image along its shorter side. It is computed with a margin that is wider than the reach of
-the model, and the margin is then cut off. The result is that of the whole image, apart from the rounding of
-floating-point sums.
+the model, and the margin is then cut off. The result equals the result for the whole image, apart from the
+rounding of floating-point sums.
 
 Axes: B batch, C channels, H W rows and columns of pixels, h w rows and columns of a level's grid.
 """

@@ -38,7 +38,7 @@ _SAME = "give the tokenizer that compressed it, with the same prior"
 class Codec:
     """Compresses images to `.fvq` and `.fvqs` files, and decompresses them.
 
-    A file holds the indices exactly. Decompressed pixels are those of the decoder, rounded to 8 bits. On
+    A file holds the indices exactly. Decompressed pixels are the decoder's output, rounded to 8 bits. On
     another machine a pixel may differ by one level of 255, because sums are rounded in another order.
 
     Args:

@@ -118,7 +118,7 @@ def number_of(rows: Integers, columns: Integers) -> Integers:
         >>> number_of(np.array([0, 4, 5]), np.array([8, 2, 7])).tolist()
         [0, 4, 5]
     """
-    # The stride is the lowest bit that is set in the row or the column; that of the first pass bounds it.
+    # The stride is the lowest bit that is set in the row or the column, at most the stride of the first pass.
     both = rows | columns | _FIRST_STRIDE
     stride = both & -both
     corners = rows & columns & stride & (_FIRST_STRIDE - 1) > 0

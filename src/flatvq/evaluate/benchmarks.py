@@ -1,6 +1,6 @@
 """Metrics of a trial for errors that PSNR does not show: errors in text, and the contrast of fine patterns.
 
-The measurements are those of `flatvq evaluate --text` and `--detail`.
+The measurements are the same as in `flatvq evaluate --text` and `--detail`.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def with_decoders(model: ModelRecipe, count: int) -> Layout:
 
     Args:
         model: the recipe.
-        count: the number of decoders, from 1, for the image alone, to the number of levels.
+        count: the number of decoders: at least 1, for the image, and at most the number of levels.
     """
     strides = [level.downsample for level in model.levels]
     dims = [level.code_dim for level in model.levels]

@@ -16,7 +16,7 @@ class TransposedConv2d(nn.ConvTranspose2d):
 
     oneDNN computes the gradient of the bias with slow reference code, which takes a quarter of the time of
     the layer. This class computes it as a sum over batch, rows and columns. Outputs, other gradients and
-    parameters are those of the parent class. Groups, dilation and output padding are not supported.
+    parameters equal the parent class's. Groups, dilation and output padding are not supported.
 
     Example:
         >>> layer = TransposedConv2d(8, 3, kernel_size=4, stride=2, padding=1)

@@ -272,7 +272,7 @@ class VQVAE(nn.Module):
 
 
 def _weight(parts: nn.ModuleList) -> Tensor:
-    """Return the first weight of the first part. Its device and dtype are those of the computation."""
+    """Return the first weight of the first part. Computations have its device and dtype."""
     return next(parts[0].parameters())
 
 

@@ -1,7 +1,7 @@
 """Communication between the processes that train one codebook.
 
-Processes may hold different numbers of vectors. Global rows number the vectors of all processes: first those
-of rank 0, then those of rank 1, and so on.
+Processes may hold different numbers of vectors. Global rows number the vectors of all processes: first the
+vectors of rank 0, then of rank 1, and so on.
 
 Axes: N flattened vectors of this process, D code dim.
 """

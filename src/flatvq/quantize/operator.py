@@ -137,7 +137,7 @@ def _(vectors: Tensor, mask: Tensor | None, code_vectors: Tensor, *others: Any) 
 
 @contextmanager
 def _with_state(codebook: nn.Module, state: dict[str, Tensor]) -> Iterator[None]:
-    """Replace the tensors of a codebook by those of the graph, which may be copies, within the block."""
+    """Within the block, replace a codebook's tensors by the graph's tensors, which may be copies."""
     dicts: list[Any] = [
         codebook._parameters if name in codebook._parameters else codebook._buffers for name in state
     ]

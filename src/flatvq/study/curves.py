@@ -100,7 +100,7 @@ def compare_curves(a: Sequence[Budget], b: Sequence[Budget]) -> CurveDifference:
     """Compare two curves, with the standard errors of both differences.
 
     The differences are linearized in the mean bits and the mean metric of each arm (the delta method). Seeds
-    are independent, so the variances of the arms add up, and the degrees of freedom are those of Welch and
+    are independent, so the variances of the arms add up, and the degrees of freedom follow Welch and
     Satterthwaite.
 
     Args:

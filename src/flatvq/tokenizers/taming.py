@@ -67,7 +67,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def translated(weights: dict[str, Tensor], levels: int) -> dict[str, Tensor]:
-    """Rename the weights of a VQGAN to those of diffusers. Weights of the loss are left out.
+    """Rename the weights of a VQGAN to the names in diffusers. Weights of the loss are left out.
 
     Args:
         weights: the state dict of taming-transformers.

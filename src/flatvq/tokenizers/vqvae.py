@@ -53,7 +53,7 @@ class VQVAETokenizer(VQVAE, Tokenizer):
         folder: Path | None = None,
     ) -> None:
         nn.Module.__init__(self)  # not VQVAE's, which would build the parts again
-        # Attributes and parts are those of the model.
+        # Take over the attributes and parts of the model.
         self.__dict__.update({**vars(model), "_modules": dict(model._modules)})
         self.preprocess, self.config, self.run, self.folder = preprocess, dict(config), run, folder
         self.train(model.training)

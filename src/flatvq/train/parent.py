@@ -19,7 +19,7 @@ def with_parent(recipe: TrialRecipe, source: str) -> TrialRecipe:
     """Return the recipe changed so that it fine-tunes a tokenizer.
 
     Args:
-        recipe: the recipe. Its model and the metric of its codebooks are replaced by those of the tokenizer.
+        recipe: the recipe. The tokenizer replaces its model and the metric of its codebooks.
         source: the tokenizer, as for `flatvq.load`.
 
     Raises:

@@ -72,7 +72,8 @@ class Search:
         self.identity, self._trial_identity = (
             Identity.of(recipe, open_data(recipe.data)) for recipe in (settings.incumbent, settings.base)
         )
-        """`identity` is that of the incumbent at full length. All machines that share the storage have it."""
+        """The identity of the incumbent at full length. It is the same on all machines that share the
+        storage."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.study = optuna.create_study(
             storage=storage,
@@ -89,7 +90,7 @@ class Search:
     def _claim(self) -> None:
         """Store the identity, recipe and space of the search; refuse a stored search that has others.
 
-        The trials of such a search could not be compared with those of this one.
+        The trials of such a search could not be compared with the trials of this search.
         """
         self._claim_identity()
         space = {name: span.model_dump(mode="json") for name, span in self.settings.space.items()}

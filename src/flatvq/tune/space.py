@@ -84,7 +84,7 @@ def check_space(recipe: TrialRecipe, space: Mapping[str, ParameterRange]) -> Non
 def _require_integers(span: ParameterRange) -> None:
     for value in span.choices or (() if span.integer else (span.low,)):
         if type(value) is not int or value < 1:
-            what = f"tune.space.{UPPER_BITS} has the value {value!r}, which is no number of bits"
+            what = f"tune.space.{UPPER_BITS} has the value {value!r}, which is not a number of bits"
             raise FlatvqError(what, "give positive integers as choices, or a range with integer: true")
 
 

@@ -28,7 +28,7 @@ _EVERY_SECONDS = 5.0
 
 
 def worker_folder(number: int) -> Path:
-    """Return the folder of a worker, relative to that of the search.
+    """Return the folder of a worker, relative to the folder of the search.
 
     Args:
         number: the number of the worker, from 0.

@@ -98,8 +98,8 @@ def levels(
 
     For each level: replace its codes and measure the loss of PSNR; train decoders again with and without it;
     estimate with small networks how many of its bits the level below predicts; and compare the PSNR per bit
-    with that of the single-level arm of the same study, if there is one. This takes about as long as the
-    training of the run.
+    with the single-level arm of the same study, if there is one. This takes about as long as the training of
+    the run.
     """
     from flatvq.cli.levels import show_levels
     from flatvq.cli.progress import step_progress

@@ -25,7 +25,7 @@ _SPREAD = 2.2
 
 
 class DecodeKept(nn.Module):
-    """Indices of each level to images, with chosen levels alone, and to the colours of their codes."""
+    """Maps indices to images that use only chosen levels, and to the colours of the codes."""
 
     def __init__(self, model: VQVAE) -> None:
         super().__init__()

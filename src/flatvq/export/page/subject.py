@@ -132,7 +132,7 @@ def _tokenizers(
 
 
 def _model(study: Path, trial: Trial) -> Path | None:
-    """Return the folder of the tokenizer of a trial: that of its run, or STUDY/models/ARM-seed-SEED."""
+    """Return the folder of a trial's tokenizer: in its run, or STUDY/models/ARM-seed-SEED."""
     places = (trial.folder(study) / "model", study / "models" / f"{trial.arm}-seed-{trial.seed}")
     return next((place for place in places if place.is_dir()), None)
 
