@@ -102,7 +102,7 @@ def test_weights_are_never_read_with_the_config_of_others(folder):
 def test_a_config_of_another_model_is_not_saved(model, tmp_path):
     others = ({"width": 16}, {"levels": CONFIG["model"]["levels"][::-1]})
     not_the_models = [
-        ({**CONFIG, "model": {**CONFIG["model"], **other}}, "are not those of") for other in others
+        ({**CONFIG, "model": {**CONFIG["model"], **other}}, "do not describe the model") for other in others
     ]
     # Without the codebook section, codes would be searched by another metric.
     no_codebook = {"model": CONFIG["model"]}

@@ -114,7 +114,7 @@ def test_a_recipe_of_another_model_is_refused(
     recipe = fine_tuning(small_recipe, parent)
     changed = {"width": 2 * recipe.model.width, "hierarchy": "conditioned"}
     other = recipe.model_copy(update={"model": recipe.model.model_copy(update={key: changed[key]})})
-    with pytest.raises(FlatvqError, match=r"the model of the recipe is not that of train\.parent"):
+    with pytest.raises(FlatvqError, match=r"the model of the recipe differs from train\.parent"):
         run_trial(other, tmp_path / "run")
 
 
