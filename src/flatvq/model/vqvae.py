@@ -98,10 +98,7 @@ class VQVAE(nn.Module):
             (level.codebook_size, level.code_dim, level.code_dim, level.index_shape)
             for level in recipe.levels
         ]
-        given = [
-            (quantizer.codebook_size, quantizer.code_dim, quantizer.input_dim, quantizer.index_shape)
-            for quantizer in quantizers
-        ]
+        given = [(q.codebook_size, q.code_dim, q.input_dim, q.index_shape) for q in quantizers]
         if given != expected:
             names = "(codebook_size, code_dim, input_dim, index_shape)"
             raise FlatvqError(
