@@ -121,7 +121,7 @@ def test_a_recipe_of_another_model_is_refused(
 def test_another_metric_is_refused(small_recipe: SmallRecipe, parent: Path, tmp_path: Path) -> None:
     recipe = fine_tuning(small_recipe, parent)
     cosine = recipe.model_copy(update={"codebook": recipe.codebook.model_copy(update={"metric": "cosine"})})
-    with pytest.raises(FlatvqError, match=r"the codebook.metric of the recipe is not that"):
+    with pytest.raises(FlatvqError, match=r"the codebook.metric of the recipe differs from"):
         run_trial(cosine, tmp_path / "run")
 
 
