@@ -70,7 +70,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def _again(bench: dict[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
-    """Measure some cases again, or the curves, and put them in the old ones' places."""
+    """Measure some cases again, or the curves, and replace the old results."""
     if asked.only == "curves":
         return {**bench, "curves": _child(suite="scaling", thresholds=True)}
     replaced = {}

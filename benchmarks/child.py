@@ -1,7 +1,7 @@
-"""One suite in a process of its own: `python -m benchmarks.child '{"suite": ...}'` prints JSON.
+"""Runs one suite in its own process: `python -m benchmarks.child '{"suite": ...}'` prints JSON.
 
-With `thresholds`, glibc's malloc keeps freed memory for every contender in the process, as flatvq's own
-trainings do; without, all run with the allocator as it comes.
+With `thresholds`, glibc's malloc keeps freed memory for every contender in the process, as in flatvq's
+trainings. Without, all contenders use the default allocator.
 """
 
 from __future__ import annotations

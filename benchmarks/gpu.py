@@ -93,7 +93,7 @@ def _waiting(call: Call, device: torch.device) -> Callable[[], None]:
 
 
 def _memory(size: int, dim: int, device: torch.device) -> dict[str, Any]:
-    """Measure what a training step of the quantizer takes beyond what was there."""
+    """Measure the memory that a training step of the quantizer adds."""
     ours = VectorQuantizer(
         size, dim, init=RandomInit(), replacement=DeadCodeReplacement(every=1, fraction=0.05)
     )

@@ -1,7 +1,7 @@
-"""What it takes to open a large folder: `python -m benchmarks.opening` writes results/opening.json.
+"""The cost of opening a large folder: `python -m benchmarks.opening` writes results/opening.json.
 
-Seconds are processor time, because wall time says little on a machine that does other work. The time of the
-disk is not in them.
+Seconds are processor time, because wall time says little on a machine that does other work. They do not
+include the time of the disk.
 """
 
 from __future__ import annotations

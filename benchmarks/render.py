@@ -54,7 +54,7 @@ def page(bench: Bench, others: Sequence[Bench], gpu: Bench, path: Path) -> None:
 
 
 def filled(bench: Bench, others: Sequence[Bench], gpu: Bench, text: str) -> str:
-    """Replace what stands between `<!-- bench:NAME -->` and `<!-- /bench -->` in a page."""
+    """Replace the text between `<!-- bench:NAME -->` and `<!-- /bench -->` in a page."""
     for name, lines in blocks(bench, others, gpu).items():
         pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench -->)", re.DOTALL)
         body = "\n".join(lines).replace("\\", r"\\")
@@ -75,7 +75,7 @@ def machine(bench: Bench) -> list[str]:
 
 
 def table(bench: Bench) -> list[str]:
-    """Show all timed cases with every contender's malloc tuned, and the ratios with nobody's."""
+    """Show all timed cases with a tuned malloc for both sides, and the ratios with the default malloc."""
     plain = {case["case"]: case for case in bench["cases"] if not case["thresholds"]}
     rows = [
         "| case | flatvq | other | products alone | ratio (quartiles) | aim | ratio, default malloc |",

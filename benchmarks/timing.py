@@ -1,4 +1,4 @@
-"""Paired timing: the contenders take turns, so that a machine that slows down slows down for all of them."""
+"""Paired timing: the contenders take turns, so that a slow phase of the machine affects all of them."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Generator(nn.Module):
         self.output = nn.Linear(width, vocabulary)
 
     def forward(self, indices: Tensor) -> Tensor:
-        """Return the logits of each index, [B, N, K], from those before it, [B, N]."""
+        """Return the logits of each index, [B, N, K], from the indices before it, [B, N]."""
         mask = nn.Transformer.generate_square_subsequent_mask(indices.shape[1])
         hidden = self.embedding(indices) + self.position[: indices.shape[1]]
         logits: Tensor = self.output(self.layers(hidden, mask=mask, is_causal=True))

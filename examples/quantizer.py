@@ -25,7 +25,7 @@ class Autoencoder(nn.Module):
         self.decoder = nn.Sequential(nn.Conv2d(64, 64, 1), nn.ReLU(), nn.ConvTranspose2d(64, 3, 8, stride=8))
 
     def forward(self, images: Tensor) -> tuple[Tensor, flatvq.Quantized]:
-        """Return the reconstruction of images [B, 3, H, W], and what the quantizer returned."""
+        """Return the reconstruction of images [B, 3, H, W], and the result of the quantizer."""
         out = self.quantizer(self.encoder(images))
         return self.decoder(out.quantized), out
 

@@ -1,4 +1,4 @@
-"""Coded bits of the committed tokenizers (results/coded-bits.json): what they take after entropy coding."""
+"""Coded bits of the committed tokenizers (results/coded-bits.json): their bits after entropy coding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CodedBits:
     prior: str
     """`table` or `network`."""
     bits: dict[str, list[float]]
-    """Of each arm, the coded bits of a held-out crop for each seed, in the order of architectures."""
+    """For each arm, the coded bits of a held-out crop for each seed, in the order of architectures."""
 
 
 def read_coded(path: Path, records: Mapping[str, Record]) -> list[CodedBits]:
@@ -48,7 +48,7 @@ def read_coded(path: Path, records: Mapping[str, Record]) -> list[CodedBits]:
 
 
 def coded_table(studies: list[CodedBits]) -> str:
-    """Return one row for each arm: nominal, effective and coded bits per pixel, and those of one level."""
+    """Return one row for each arm: nominal, effective and coded bits per pixel, compared with one level."""
     lines = [
         "| size | prior | arm | nominal | effective | coded | saved | coded, compared with one level |",
         "|---|---|---|---|---|---|---|---|",
@@ -72,7 +72,7 @@ def coded_table(studies: list[CodedBits]) -> str:
 
 
 def coded_line(study: CodedBits) -> str:
-    """Write the coded bits of each hierarchy, compared with those of one level, in one line."""
+    """Write the coded bits of each hierarchy, compared with one level, in one line."""
     (_, single), *hierarchies = study.bits.items()
     return ", ".join(f"*{arm.split('-')[0]}* {_ratio(bits, single, 0)}" for arm, bits in hierarchies)
 

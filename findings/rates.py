@@ -16,7 +16,7 @@ _LEVEL = 0.05
 
 @dataclass(frozen=True)
 class RateDifference:
-    """The extra bits of a hierarchy, in per cent of those of one level, at the same PSNR."""
+    """The extra bits of a hierarchy over one level at the same PSNR, in per cent."""
 
     architecture: str
     """The hierarchy."""

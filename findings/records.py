@@ -1,4 +1,4 @@
-"""Read the committed studies. All differences and intervals are those of their `study.json`."""
+"""Read the committed studies. All differences and intervals come from their `study.json`."""
 
 from __future__ import annotations
 

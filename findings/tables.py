@@ -51,7 +51,7 @@ def comparisons_table(rows: Iterable[tuple[Record, Sequence[str]]]) -> str:
 
 
 def verdicts(record: Record, first: str, others: Sequence[str]) -> list[str]:
-    """Return the verdict of one arm against each of others, with the difference."""
+    """Return the verdict of one arm against each of several arms, with the difference."""
     comparisons = [record.comparison(first, other) for other in others]
     return [
         f"**{one['verdict']}**, {with_interval(one['difference'], one['interval90'])}" for one in comparisons
@@ -84,7 +84,7 @@ def rates_table(records: Iterable[Record]) -> str:
 
 
 def arms_table(record: Record, arms: Sequence[str] = ()) -> str:
-    """Return the metrics of arms, and of their levels; of all arms if none are named."""
+    """Return the metrics of arms and of their levels; without names, of all arms."""
     lines = [
         "| arm | PSNR, dB | SSIM | bits per image: nominal, effective "
         "| share of bits in effect, by level: mean (least) | codes used, % | ms per step |",

@@ -1,4 +1,4 @@
-"""What a command leaves behind: whether each file is whole, and what has to be equal after a kill."""
+"""The files of a command: whether each is complete, and which content must be equal after a kill."""
 
 from __future__ import annotations
 

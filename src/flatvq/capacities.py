@@ -1,7 +1,7 @@
 """The capacities that arms can be matched in: one entry for each, which recipes, matching and tables read.
 
-A recipe names capacities by key in `match.capacities`. The capacities of flatvq are counted in
-`flatvq.model.capacity`; those of other packages by their `compute`.
+A recipe names capacities by key in `match.capacities`. `flatvq.model.capacity` counts the capacities of
+flatvq. The `compute` of a `CapacityKind` counts a capacity of another package.
 """
 
 from __future__ import annotations

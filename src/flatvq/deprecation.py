@@ -72,7 +72,7 @@ def renamed_arguments(**names: str) -> Callable[[F], F]:
         **names: the new names by old name.
 
     Raises:
-        FlatvqError: by the function, if an argument is passed under both names.
+        FlatvqError: raised by the decorated function if an argument is passed under both names.
 
     Example:
         >>> import pytest

@@ -72,7 +72,7 @@ def write_text(path: Path, text: str) -> None:
         text: the whole new content.
 
     Raises:
-        OSError: as `write_bytes`.
+        OSError: see `write_bytes`.
     """
     write_bytes(path, text.encode())
 
@@ -85,7 +85,7 @@ def write_json(path: Path, value: Any) -> None:
         value: any value that JSON can represent.
 
     Raises:
-        OSError: as `write_bytes`.
+        OSError: see `write_bytes`.
     """
     write_text(path, json.dumps(finite(value), indent=1, allow_nan=False))
 
@@ -104,7 +104,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         The temporary folder, empty.
 
     Raises:
-        OSError: as `write_bytes`.
+        OSError: see `write_bytes`.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -167,7 +167,7 @@ def staged(folder: Path, stage: Path) -> Iterator[None]:
     When another process removes that folder, later writes fail and change nothing.
 
     Args:
-        folder: what is written to.
+        folder: the folder below which files are written.
         stage: a folder on the same disk.
     """
     _STAGES[folder] = stage
@@ -291,7 +291,7 @@ def _remove(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Sync the names in a folder to disk. Windows and some network drives cannot, which is ignored."""
+    """Sync the names in a folder to disk. Ignore the error on systems that cannot, such as Windows."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,7 +1,8 @@
 """The metrics of a trial: one entry for each, which records, tables and reports read.
 
-A metric is stored under its key in `metrics.json` and `study.json`, and has a column in the tables. The
-metrics of flatvq are computed in `flatvq.evaluate`; those of other packages by their `compute`.
+A metric is stored under its key in `metrics.json` and `study.json`, and has a column in the tables.
+`flatvq.evaluate` computes the metrics of flatvq. The `compute` of a `Metric` computes a metric of another
+package.
 """
 
 from __future__ import annotations

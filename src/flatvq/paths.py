@@ -57,7 +57,7 @@ def require_no_credentials(url: str) -> None:
 
 
 def name_fault(name: str) -> str | None:
-    """Say why a name is not a valid folder name on every system.
+    """Explain why a name is not a valid folder name on every operating system.
 
     Args:
         name: one part of a path.
@@ -83,7 +83,7 @@ def name_fault(name: str) -> str | None:
 
 
 def file_fault(path: str) -> str | None:
-    """Say why a relative path is not that of a file inside of a folder on every system.
+    """Explain why a relative path cannot name a file inside a folder on every operating system.
 
     Args:
         path: the path that a file from elsewhere contains, with `/` between folders.
@@ -111,11 +111,11 @@ def file_fault(path: str) -> str | None:
 
 
 def clash(paths: Iterable[str], *, fold: bool = True) -> tuple[str, str] | None:
-    """Find two paths of files that cannot exist together: they are the same, or one is a folder of the other.
+    """Find two files that cannot exist together: equal paths, or one path is a folder of the other.
 
     Args:
         paths: relative paths, with `/` between folders.
-        fold: whether to regard paths as the same that are the same on some systems, as `same_name`.
+        fold: whether two paths count as equal if some file system treats them as equal (see `same_name`).
 
     Returns:
         The first such pair; None if there is none.
@@ -142,7 +142,7 @@ def clash(paths: Iterable[str], *, fold: bool = True) -> tuple[str, str] | None:
 
 
 def _system_fault(part: str) -> str | None:
-    """Say why a part of a path is not valid on every system."""
+    """Explain why a part of a path is not valid on every operating system."""
     if invalid := next((char for char in part if char in _FORBIDDEN or not char.isprintable()), None):
         return f"contains {invalid!r}"
     if _DEVICES.fullmatch(part):

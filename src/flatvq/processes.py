@@ -67,7 +67,7 @@ def _context() -> Any:
 
 @contextmanager
 def _ignoring_interrupts() -> Iterator[None]:
-    """Ignore Ctrl-C for a while; a process that is started meanwhile ignores it from its start.
+    """Ignore Ctrl-C while the context lasts. A process that is started in it ignores Ctrl-C from its start.
 
     The server ignores Ctrl-C by itself only after its imports.
     """

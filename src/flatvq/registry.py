@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T]):
-    """Objects of one kind by name: those of flatvq, of installed packages, and of this program.
+    """Maps names to objects of one kind, from flatvq, from installed packages and from this program.
 
     Args:
-        kind: what an object is, for error messages.
+        kind: the kind of the objects, as a noun for error messages.
         group: the group of entry points by which packages add objects.
         entries: the objects of flatvq by name, or references to them, such as `flatvq.data:open_data`. A
             reference is resolved when its object is first used.
@@ -63,7 +63,7 @@ class Registry(Mapping[str, T]):
         self._entries[name] = entry
 
     def unregister(self, name: str) -> None:
-        """Remove an object from this process, such as to register a new version of it in a notebook.
+        """Remove an object from this process, for example to register a new version of it in a notebook.
 
         Raises:
             FlatvqError: if the registry has no object of this name.
@@ -98,7 +98,7 @@ class Registry(Mapping[str, T]):
         return len(self._all())
 
     def _all(self) -> dict[str, T | EntryPoint]:
-        """Return the entries, with those of installed packages."""
+        """Return all entries, including the entries of installed packages."""
         if not self._has_installed:
             self._has_installed = True
             for point in _installed().select(group=self.group):

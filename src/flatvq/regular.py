@@ -32,7 +32,7 @@ def kind_of(mode: int) -> str:
 
 
 def require_regular(path: Path) -> int:
-    """Check that a path leads to a regular file or to a folder, which fails when it is opened.
+    """Check that a path leads to a regular file or to a folder (opening a folder fails later).
 
     Args:
         path: the path. Links are followed.
@@ -71,7 +71,7 @@ def read_regular(path: Path, most: int) -> bytes:
 
     Args:
         path: the file.
-        most: the largest possible size in bytes. It bounds the memory that a damaged file takes.
+        most: the largest accepted size in bytes, so that a damaged file cannot exhaust the memory.
 
     Raises:
         FlatvqError: if the path is a FIFO, a socket or a device, or the file is larger.

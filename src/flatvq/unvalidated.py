@@ -16,7 +16,7 @@ _LONGEST = 4000
 
 
 def json_object(content: bytes) -> dict[str, Any]:
-    """Parse a JSON object; return an empty one if the bytes hold none.
+    """Parse a JSON object; return an empty dictionary if the bytes are not a JSON object.
 
     Example:
         >>> json_object(b'{"step": 3}'), json_object(b'{"step"'), json_object(b"[]")
@@ -30,7 +30,7 @@ def json_object(content: bytes) -> dict[str, Any]:
 
 
 def count_in(tree: dict[str, Any], key: str) -> int | None:
-    """Return an integer from 0 to 2^53; None if there is none.
+    """Return the integer under a key; None if it is missing or not in [0, 2^53].
 
     Example:
         >>> count_in({"step": 3}, "step"), count_in({"step": "3"}, "step"), count_in({"step": -1}, "step")
@@ -41,7 +41,7 @@ def count_in(tree: dict[str, Any], key: str) -> int | None:
 
 
 def number_in(tree: dict[str, Any], key: str) -> float | None:
-    """Return a finite number of at most 2^53 in magnitude; None if there is none.
+    """Return the number under a key; None if it is missing, not finite, or above 2^53 in magnitude.
 
     Example:
         >>> number_in({"time": 1}, "time"), number_in({"time": True}, "time")
@@ -54,7 +54,7 @@ def number_in(tree: dict[str, Any], key: str) -> float | None:
 
 
 def text_in(tree: dict[str, Any], key: str) -> str | None:
-    """Return a text, cut at 4,000 characters, in one line; None if there is none.
+    """Return the text under a key as one line of at most 4,000 characters; None if it is missing.
 
     Example:
         >>> text_in({"host": "a"}, "host"), text_in({"host": 7}, "host")

@@ -11,7 +11,7 @@ VERSION = "0.2.0"
 """Version of the package."""
 
 TRAINING_PROTOCOL = 5
-"""Version of the training. Raise it when a change makes the same recipe train other weights."""
+"""Version of the training. Raise it when a change makes the same recipe train to different weights."""
 
 
 @lru_cache(maxsize=1)

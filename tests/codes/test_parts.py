@@ -223,7 +223,10 @@ def test_options_of_a_cluster_are_checked(run_flatvq, tokenizer_folder: Path, pi
     for more, message in (
         (["--parts", 3], "--parts needs a cluster: add --on slurm, or leave it out"),
         (["--on", "slrm"], "no engine is named 'slrm': did you mean 'slurm'?"),
-        (["--on", "slurm", "--part", "0/3"], "--part 0/3 is for one job: leave it out, or leave --on out"),
+        (
+            ["--on", "slurm", "--part", "0/3"],
+            "--part 0/3 and --on slurm are both given: leave one of them out",
+        ),
         (
             ["--on", "slurm", "--set", "cluster.nodes=2"],
             "cluster.nodes is 2, and each job of `flatvq encode` is one process: add --set cluster.nodes=1, "

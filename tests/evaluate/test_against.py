@@ -165,7 +165,7 @@ def test_quality_equals_that_of_the_packages(tmp_path: Path) -> None:
     for name, image in (("original", original), ("stored", stored)):
         Image.fromarray(image).save(tmp_path / f"{name}.png")
     quality = Quality()
-    values = quality.compare(original, stored, quality.look(original))
+    values = quality.compare(original, stored, quality.features_of(original))
     paths = (str(tmp_path / "original.png"), str(tmp_path / "stored.png"))
     assert values["ssimulacra2"] == pytest.approx(ssimulacra2.compute_ssimulacra2(*paths))
     assert values["ssimulacra2"] != pytest.approx(ssimulacra2.compute_ssimulacra2(*reversed(paths)), abs=0.1)
@@ -174,7 +174,7 @@ def test_quality_equals_that_of_the_packages(tmp_path: Path) -> None:
         stored, original, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=2
     )
     assert values["ssim"] == pytest.approx(expected, abs=2e-3)
-    small = quality.compare(original[:224], stored[:224], quality.look(original[:224]))
+    small = quality.compare(original[:224], stored[:224], quality.features_of(original[:224]))
     assert small["ssimulacra2"] is None
 
 

@@ -180,7 +180,7 @@ def test_one_tokenizer_has_no_arms_to_choose() -> None:
     subject = subject_of(folder)
     assert subject.title == "conditioned-seed-1000"
     assert subject.lead.startswith("2 levels, conditioned")
-    with pytest.raises(FlatvqError, match="is no study"):
+    with pytest.raises(FlatvqError, match="is not a study"):
         subject_of(folder, ["single"])
     with pytest.raises(FlatvqError, match=r"no folder|no tokenizer"):
         subject_of(folder / "nowhere")

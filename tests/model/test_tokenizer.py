@@ -102,14 +102,14 @@ def test_weights_are_never_read_with_the_config_of_others(folder):
 def test_a_config_of_another_model_is_not_saved(model, tmp_path):
     others = ({"width": 16}, {"levels": CONFIG["model"]["levels"][::-1]})
     not_the_models = [
-        ({**CONFIG, "model": {**CONFIG["model"], **other}}, "are not those of") for other in others
+        ({**CONFIG, "model": {**CONFIG["model"], **other}}, "do not describe the model") for other in others
     ]
     # Without the codebook section, codes would be searched by another metric.
     no_codebook = {"model": CONFIG["model"]}
     for config, what in (
         *not_the_models,
-        (no_codebook, "model and codebook sections are not those of the model"),
-        ({**CONFIG, "codebook": {"metric": "euclidean"}}, "are not those of the model"),
+        (no_codebook, "model and codebook sections of the config do not describe the model"),
+        ({**CONFIG, "codebook": {"metric": "euclidean"}}, "do not describe the model"),
         ({"width": 8}, "no section 'model'"),
     ):
         with pytest.raises(FlatvqError, match=what):

@@ -37,10 +37,10 @@ OPEN = "Whether single-level-healthy is on a par (at most 0.1 dB worse) is open.
         (WORSE, "single-level-healthy reconstructs worse than two-level-healthy", NO),
         (INCONCLUSIVE, "single-level-healthy against two-level-healthy is inconclusive", OPEN),
         # 0.1 ± 0.169 and -0.1 ± 0.169: neither leaves zero, and each leaves the margin on one side only.
-        ([0.0, 0.1, 0.2], "single-level-healthy is not worse than two-level-healthy by the margin", YES),
+        ([0.0, 0.1, 0.2], "single-level-healthy is at most the margin worse than two-level-healthy", YES),
         (
             [0.0, -0.1, -0.2],
-            "single-level-healthy is not better than two-level-healthy by the margin",
+            "single-level-healthy is at most the margin better than two-level-healthy",
             OPEN,
         ),
     ],
@@ -63,10 +63,10 @@ def test_the_primary_comparison_comes_first_and_says_whether_the_arm_is_on_a_par
 @pytest.mark.parametrize(
     ("values", "statement"),
     [
-        (BETTER, "preventing collapse gains single-level-healthy more than two-level-healthy"),
-        (WORSE, "preventing collapse gains single-level-healthy less than two-level-healthy"),
-        (EQUIVALENT, "preventing collapse gains single-level-healthy as much as two-level-healthy"),
-        (INCONCLUSIVE, "whether preventing collapse gains single-level-healthy more or less"),
+        (BETTER, "preventing collapse helps single-level-healthy more than two-level-healthy"),
+        (WORSE, "preventing collapse helps single-level-healthy less than two-level-healthy"),
+        (EQUIVALENT, "preventing collapse helps single-level-healthy as much as two-level-healthy"),
+        (INCONCLUSIVE, "whether preventing collapse helps single-level-healthy more or less"),
     ],
 )
 def test_an_interaction_has_its_own_sentence(values: list[float], statement: str) -> None:

@@ -96,7 +96,7 @@ def test_a_missing_reader_stops_before_anything_is_trained(
 def test_small_crops_have_no_octave(small_recipe: SmallRecipe, tmp_path: Path) -> None:
     recipe = small_recipe(steps=2)
     small = recipe.model_copy(update={"data": recipe.data.model_copy(update={"crop": 4})})
-    with pytest.raises(FlatvqError, match="crops of 4 pixels have no octave"):
+    with pytest.raises(FlatvqError, match="crops of 4 pixels are too small"):
         run_trial(asking(small, detail=True), tmp_path / "run")
 
 

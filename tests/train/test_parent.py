@@ -114,14 +114,14 @@ def test_a_recipe_of_another_model_is_refused(
     recipe = fine_tuning(small_recipe, parent)
     changed = {"width": 2 * recipe.model.width, "hierarchy": "conditioned"}
     other = recipe.model_copy(update={"model": recipe.model.model_copy(update={key: changed[key]})})
-    with pytest.raises(FlatvqError, match=r"the model of the recipe is not that of train\.parent"):
+    with pytest.raises(FlatvqError, match=r"the model of the recipe differs from train\.parent"):
         run_trial(other, tmp_path / "run")
 
 
 def test_another_metric_is_refused(small_recipe: SmallRecipe, parent: Path, tmp_path: Path) -> None:
     recipe = fine_tuning(small_recipe, parent)
     cosine = recipe.model_copy(update={"codebook": recipe.codebook.model_copy(update={"metric": "cosine"})})
-    with pytest.raises(FlatvqError, match=r"the codebook.metric of the recipe is not that"):
+    with pytest.raises(FlatvqError, match=r"the codebook.metric of the recipe differs from"):
         run_trial(cosine, tmp_path / "run")
 
 

@@ -256,7 +256,7 @@ def test_options_of_a_cluster_are_checked(run_flatvq, tmp_path: Path) -> None:
     words = ("tune", "photographs", "--out", tmp_path / "out")
     for more, message in (
         (["--workers", 3], "--workers needs a cluster: add --on slurm, or leave it out"),
-        (["--on", "slurm", "--worker", 3], "--worker 3 is for one job: leave it out, or leave --on out"),
+        (["--on", "slurm", "--worker", 3], "--worker 3 and --on slurm are both given: leave one of them out"),
     ):
         code, _, errors = run_flatvq(*words, *more)
         assert (code, errors) == (2, f"flatvq: {message}\n")

@@ -63,7 +63,7 @@ def options(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Define the options of `flatvq` itself. Its help text is that of `app`."""
+    """Define the options of `flatvq` itself. `app` has its help text."""
 
 
 RecipeName = Annotated[
@@ -97,7 +97,7 @@ TokenizerSpec = Annotated[
 Engine = Annotated[
     str,
     typer.Option(
-        "--on", metavar="ENGINE", help="Where it runs: local, slurm or ray. See docs/how-to/cluster.md."
+        "--on", metavar="ENGINE", help="Where to run: local, slurm or ray. See docs/how-to/cluster.md."
     ),
 ]
 ImageColumn = Annotated[

@@ -25,12 +25,12 @@ STOPPED = "Stopped waiting. The jobs go on: run the same command to wait again, 
 
 
 def overrides(**given: object) -> list[str]:
-    """Return options as overrides of the section `cluster`; those that are None are left out."""
+    """Return options as overrides of the section `cluster`; options that are None are left out."""
     return [f"cluster.{key}={value}" for key, value in given.items() if value is not None]
 
 
 def require_cluster(on: str, **options: object) -> None:
-    """Refuse options of a cluster without one.
+    """Refuse options that need a cluster if the command runs on this machine.
 
     Raises:
         FlatvqError: if such an option is given and the command runs on this machine.
@@ -59,7 +59,7 @@ def cancel(kind: str, plan: Plan, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class ClusterCommand:
-    """What a command without a study does on a cluster.
+    """The cluster options of a command that runs no study.
 
     Raises:
         FlatvqError: if there is no such engine.
@@ -76,7 +76,7 @@ class ClusterCommand:
         require_engine(self.kind)
 
     def run(self, work: ClusterWork[T]) -> T | None:
-        """Submit, wait for or cancel the jobs of some work, and say what happens.
+        """Submit, wait for or cancel the jobs of some work, and print messages.
 
         Returns:
             The result of the work; None if the jobs were only submitted or cancelled.

@@ -21,7 +21,7 @@ _MOST_FILES = 20
 
 
 def show_against(result: Mapping[str, Any]) -> None:
-    """Print a tokenizer beside image codecs at equal bytes."""
+    """Print the comparison of a tokenizer with image codecs at equal bytes."""
     own, images = result["tokenizer"], result["images"]
     for budget, rows in result["at_equal_bytes"].items():
         labels = [result["codecs"][row["codec"]]["label"] for row in rows]

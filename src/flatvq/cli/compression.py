@@ -1,4 +1,4 @@
-"""Files of the commands for compressed images: which are read, which are written, and what is printed."""
+"""The commands for compressed images: which files they read and write, and what they print."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from flatvq.tokenizers.pretrained import pretrained_folder
 __all__ = ["compress_files", "decompress_file", "description_of", "fit_to_folder"]
 
 _ONE, _SEVERAL = ".fvq", ".fvqs"
-# Images keep their size: the smallest side that they are enlarged to.
+# The smallest side that images are enlarged to: with 1, they keep their size.
 _ANY_SIZE = 1
 
 
@@ -191,7 +191,7 @@ def _pixels_of(path: Path) -> Pixels:
 
 
 def _listed(sources: Sequence[Path]) -> tuple[list[tuple[str, Callable[[], Pixels]]], list[FileStatus]]:
-    """Return the names of images with functions that load them, and the status of files that are not used."""
+    """Return images by name, as functions that load them, and the status of files that were not used."""
     images: list[tuple[str, Callable[[], Pixels]]] = []
     statuses: list[FileStatus] = []
     for source in sources:
@@ -216,7 +216,7 @@ def _named(
 
 
 def _names_of(paths: Sequence[str]) -> list[str]:
-    """Return the names to store: paths without suffix, unless two differ in nothing else on some system."""
+    """Return the names to store: paths without suffix, unless two of them are equal on some system."""
     stems = [_without_suffix(path) for path in paths]
     counts = Counter(same_name(stem) for stem in stems)
     names = [stem if counts[same_name(stem)] == 1 else path for stem, path in zip(stems, paths, strict=True)]

@@ -19,7 +19,7 @@ def described(path: Path, contents: Contents) -> dict[str, Any]:
 
     Args:
         path: the file.
-        contents: what it says about itself.
+        contents: the description in its header.
     """
     pixels = sum(entry.width * entry.height for entry in contents.entries)
     streams = sum(sum(entry.lengths) for entry in contents.entries)

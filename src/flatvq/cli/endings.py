@@ -21,8 +21,8 @@ __all__ = ["CommandGroup", "exit_code_of"]
 class CommandGroup(TyperGroup):
     """The commands. Handles usage errors, Ctrl-C and operating-system errors.
 
-    Without this, typer prints usage errors in a box, and exits with code 1 and no message for any broken
-    pipe, including that to the server which starts the trials.
+    Without this class, typer prints usage errors in a box. For any broken pipe, it exits with code 1 and no
+    message, even for the pipe to the server that starts the trials.
     """
 
     def get_params(self, ctx: Any) -> list[Any]:

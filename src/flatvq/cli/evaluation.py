@@ -31,16 +31,16 @@ from flatvq.tokenizers.foreign import is_foreign
 from flatvq.tokenizers.vqvae import VQVAETokenizer
 from flatvq.versions import VERSION, commit
 
-__all__ = ["Asked", "compare", "evaluate_run", "show"]
+__all__ = ["EvaluationOptions", "compare", "evaluate_run", "show"]
 
-# Side of crops if nothing says another, and smallest side of pages of text.
+# Default side of crops, and smallest side of pages of text.
 _SIDE = 256
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The options that say what is evaluated, and on which images."""
+class EvaluationOptions:
+    """The options that choose the tokenizer and the images of an evaluation."""
 
     tokenizer: str
     data: str | None
@@ -58,44 +58,44 @@ class Asked:
         """Return the folder or the shards of images.
 
         Raises:
-            FlatvqError: if none is given.
+            FlatvqError: if no images are given.
         """
         if self.data is None:
             raise FlatvqError("missing option '--data'", "see `flatvq evaluate --help`")
         return self.data
 
     def trained_with(self) -> DataRecipe | None:
-        """Return the data section of the run, if the tokenizer is that of a run."""
+        """Return the data section of the tokenizer's run, if it has one."""
         run = expanded(self.tokenizer)
         return load_trial(run).data if (run / "recipe.json").exists() else None
 
 
-def evaluate_run(asked: Asked, out: Path | None, as_json: bool) -> None:
+def evaluate_run(options: EvaluationOptions, out: Path | None, as_json: bool) -> None:
     """Evaluate a tokenizer of flatvq on a folder of images, and print its metrics.
 
     Raises:
         FlatvqError: if it is a tokenizer of another library, or an option does not belong here.
     """
     modes = "--against, --text or --detail"
-    if is_foreign(asked.tokenizer) and not expanded(asked.tokenizer).exists():
-        what = f"'{asked.tokenizer}' is a tokenizer of another library"
+    if is_foreign(options.tokenizer) and not expanded(options.tokenizer).exists():
+        what = f"'{options.tokenizer}' is a tokenizer of another library"
         raise FlatvqError(what, f"add {modes}, which measure any tokenizer")
-    for option, value in (("--out", out), ("--limit", asked.limit)):
+    for option, value in (("--out", out), ("--limit", options.limit)):
         if value is not None:
             raise FlatvqError(f"{option} is given without {modes}", f"leave {option} out, or add one of them")
-    images, run = asked.folder(), local_folder(asked.tokenizer)
-    data = asked.trained_with() or DataRecipe(crop=_SIDE)
+    images, run = options.folder(), local_folder(options.tokenizer)
+    data = options.trained_with() or DataRecipe(crop=_SIDE)
     tokenizer = tokenizer_folder(run)
     # By default, whole images are not scaled, and crops are cut as in the run.
     metrics = evaluate_folder(
         load_tokenizer(tokenizer),
         images,
-        crop=None if asked.full else asked.crop or data.crop,
-        resize=(0 if asked.full else data.resize) if asked.resize is None else asked.resize,
-        white_level=data.white_level if asked.white_level is None else asked.white_level,
-        weights=asked.weights,
+        crop=None if options.full else options.crop or data.crop,
+        resize=(0 if options.full else data.resize) if options.resize is None else options.resize,
+        white_level=data.white_level if options.white_level is None else options.white_level,
+        weights=options.weights,
         tokenizer=tokenizer,
-        **asked.choice,
+        **options.choice,
     )
     result = {"run": str(run), **metrics}
     if as_json:
@@ -104,11 +104,13 @@ def evaluate_run(asked: Asked, out: Path | None, as_json: bool) -> None:
         show_metrics(result, run)
 
 
-def compare(asked: Asked, against: str | None, text: bool, detail: bool, out: Path | None) -> dict[str, Any]:
+def compare(
+    options: EvaluationOptions, against: str | None, text: bool, detail: bool, out: Path | None
+) -> dict[str, Any]:
     """Measure a tokenizer of any library, and write files.
 
     Args:
-        asked: tokenizer and images.
+        options: tokenizer and images.
         against: names of the image codecs; None for no comparison with them.
         text: whether to read text.
         detail: whether to measure contrast.
@@ -119,25 +121,27 @@ def compare(asked: Asked, against: str | None, text: bool, detail: bool, out: Pa
     """
     # Everything that can be wrong is found before anything is measured.
     codecs = None if against is None else codecs_named(against)
-    if asked.collection and codecs is None:
+    if options.collection and codecs is None:
         raise FlatvqError(
             "--collection is given without --against", "add --against jpeg,webp, or leave it out"
         )
     if codecs is not None:
-        asked.folder()
-    if detail and asked.full:
+        options.folder()
+    if detail and options.full:
         raise FlatvqError("--detail measures square crops, not whole images", "leave --full out")
     folder = None if out is None else writable(out)
-    tokenizer = open_tokenizer(asked.tokenizer)
-    trained, size = asked.trained_with(), tokenizer.preprocess
-    crop = asked.crop or size.crop or _SIDE
-    resize = (0 if asked.full else size.resize) if asked.resize is None else asked.resize
-    white_level = asked.white_level or (trained.white_level if trained and asked.white_level is None else 0)
+    tokenizer = open_tokenizer(options.tokenizer)
+    trained, size = options.trained_with(), tokenizer.preprocess
+    crop = options.crop or size.crop or _SIDE
+    resize = (0 if options.full else size.resize) if options.resize is None else options.resize
+    white_level = options.white_level or (
+        trained.white_level if trained and options.white_level is None else 0
+    )
     result: dict[str, Any] = {
         "format": FORMAT,
         "flatvq": VERSION,
         "commit": commit(),
-        "tokenizer": asked.tokenizer,
+        "tokenizer": options.tokenizer,
         "tokenizer_id": tokenizer.id,
     }
     written: dict[str, str | bytes] = {}
@@ -145,17 +149,17 @@ def compare(asked: Asked, against: str | None, text: bool, detail: bool, out: Pa
         with step_progress("against") as progress:
             result["against"], columns = evaluate_against(
                 tokenizer,
-                asked.folder(),
+                options.folder(),
                 codecs,
-                crop=None if asked.full else crop,
+                crop=None if options.full else crop,
                 resize=resize,
                 white_level=white_level,
-                limit=asked.limit,
-                weights=asked.weights,
-                files=_files_of(tokenizer, asked.tokenizer),
-                collection=asked.collection,
+                limit=options.limit,
+                weights=options.weights,
+                files=_files_of(tokenizer, options.tokenizer),
+                collection=options.collection,
                 progress=progress,
-                **asked.choice,
+                **options.choice,
             )
         labels = {codec.name: codec.label for codec in codecs}
         written["rate-distortion.svg"] = rate_distortion(result["against"])
@@ -165,20 +169,20 @@ def compare(asked: Asked, against: str | None, text: bool, detail: bool, out: Pa
         )
     if text:
         with step_progress("text") as progress:
-            side = asked.crop or max(_SIDE, size.crop)
+            side = options.crop or max(_SIDE, size.crop)
             result["text"] = evaluate_text(tokenizer, side=side, progress=progress)
         written["text.svg"] = text_chart(result["text"])
     if detail:
         with step_progress("detail") as progress:
             result["detail"] = evaluate_detail(
                 tokenizer,
-                asked.data,
+                options.data,
                 side=crop,
                 resize=resize,
                 white_level=white_level,
-                limit=asked.limit,
+                limit=options.limit,
                 progress=progress,
-                **asked.choice,
+                **options.choice,
             )
         written["detail.svg"] = detail_chart(result["detail"])
     if folder is not None:
@@ -192,7 +196,7 @@ def compare(asked: Asked, against: str | None, text: bool, detail: bool, out: Pa
 
 
 def show(result: dict[str, Any], out: Path | None) -> None:
-    """Print the figures of `compare`."""
+    """Print the results of `compare`."""
     for key, print_table in (("against", show_against), ("text", show_text), ("detail", show_detail)):
         if key in result:
             print_table(result[key])
@@ -201,5 +205,5 @@ def show(result: dict[str, Any], out: Path | None) -> None:
 
 
 def _files_of(tokenizer: Tokenizer, spec: str) -> Codec | None:
-    """Return what writes the files of a tokenizer, with its prior; None if it has no files."""
+    """Return the codec of a tokenizer, with its prior; None if it cannot write files."""
     return load_codec(spec) if isinstance(tokenizer, VQVAETokenizer) else None

@@ -22,7 +22,7 @@ def images_with_home(images: str | None) -> str | None:
 
 
 def with_tokenizer(path: Path) -> Path:
-    """Return the folder of the tokenizer that an argument names: a path, a pretrained one, or one on the hub.
+    """Return the folder of the tokenizer that an argument names: a path, a pretrained name, or a repository.
 
     Raises:
         FlatvqError: if there is no such tokenizer.

@@ -22,7 +22,7 @@ class BrokenOutputError(StorageError):
 
 @contextmanager
 def standard_output() -> Iterator[None]:
-    """Replace `sys.stdout` by a stream whose errors can be distinguished from those of files.
+    """Replace `sys.stdout` by a stream whose errors can be distinguished from errors of files.
 
     Raises:
         StorageError: if the output cannot be written.

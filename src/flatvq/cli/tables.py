@@ -51,7 +51,7 @@ def show_look(plan: Plan, look: int) -> None:
 
 
 def show_next_look(look: int, seconds: float | None, continues: bool) -> None:
-    """Print what the next look takes.
+    """Print the seeds and the estimated time of the next look.
 
     Args:
         look: the number of seeds of the next look.
@@ -96,7 +96,7 @@ def show_study(study: Study) -> None:
             compared, [value for trial in trials if (value := trial.value(compared.key)) is not None]
         )
         values = [metric.format(_mean(trial.value(metric.key) for trial in trials)) for metric in metrics]
-        of_levels = [
+        level_values = [
             " / ".join(
                 metric.format(_mean(level.value(metric.key) for level in levels))
                 for levels in zip(*(trial.levels or () for trial in trials), strict=True)
@@ -104,7 +104,7 @@ def show_study(study: Study) -> None:
             for metric in level_metrics
         ]
         seconds = _mean(trial.seconds_per_step for trial in trials)
-        table.add_row(arm.name, mean, interval, *values, *of_levels, _milliseconds(seconds))
+        table.add_row(arm.name, mean, interval, *values, *level_values, _milliseconds(seconds))
     console.print(table)
     primary = [comparison for comparison in study.comparisons if comparison.primary]
     secondary = [comparison for comparison in study.comparisons if not comparison.primary]

@@ -36,7 +36,7 @@ _LINE_EVERY_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class SearchCommand:
-    """A search, as the options of `flatvq tune` describe it."""
+    """A search, defined by the options of `flatvq tune`."""
 
     name: str
     """Name or path of the recipe."""

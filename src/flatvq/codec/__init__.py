@@ -1,4 +1,4 @@
-"""Compression of images to files: indices, entropy-coded with a prior.
+"""Compression of images to files, which hold indices that are entropy-coded with a prior.
 
 prior      probabilities of indices (`order-0`, `table`, `network`), all computed with integers
 entropy    symbols to bytes, with `constriction`

@@ -16,11 +16,11 @@ Arrays: TypeAlias = "dict[str, np.ndarray[Any, Any]]"
 """The tensors of prior.safetensors: `LEVEL.NAME`, levels from the bottom, which is 0."""
 
 AGAIN = "fit the prior again with flatvq prior --replace"
-"""What helps if a prior cannot be read."""
+"""The remedy if a prior cannot be read."""
 
 
 class LevelArrays:
-    """The arrays of a level, checked when they are taken."""
+    """The arrays of a level. `take` checks an array before it returns it."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray[Any, Any]], level: int, origin: str) -> None:
         self._arrays, self._level, self._origin = arrays, level, origin

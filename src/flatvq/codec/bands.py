@@ -1,8 +1,8 @@
 """Runs a tokenizer on large images in bands, so that memory does not grow with the image.
 
 A band crosses the image along its shorter side. It is computed with a margin that is wider than the reach of
-the model, and the margin is then cut off. The result is that of the whole image, apart from the rounding of
-floating-point sums.
+the model, and the margin is then cut off. The result equals the result for the whole image, apart from the
+rounding of floating-point sums.
 
 Axes: B batch, C channels, H W rows and columns of pixels, h w rows and columns of a level's grid.
 """
@@ -39,11 +39,11 @@ class _Band:
     """The end with the margin."""
 
     def with_margin(self, maps: Tensor, per_step: int) -> Tensor:
-        """Return the band with its margin from [..., h, w], with `per_step` rows or columns a step."""
+        """Cut the band with its margin out of [..., h, w], with `per_step` rows or columns per step."""
         return maps.narrow(self.axis, self.first * per_step, (self.last - self.first) * per_step)
 
     def without_margin(self, maps: Tensor, per_step: int) -> Tensor:
-        """Return the band from the band with its margin."""
+        """Cut the margin off a band."""
         start, length = self.start - self.first, self.stop - self.start
         return maps.narrow(self.axis, start * per_step, length * per_step)
 
@@ -73,7 +73,7 @@ def decode_in_bands(model: VQVAE, indices: Sequence[Tensor]) -> Tensor:
 
     Args:
         model: the tokenizer.
-        indices: of each level, as `model.decode` takes them, of one image.
+        indices: the indices of each level of one image, as `model.decode` takes them.
 
     Returns:
         uint8 [C, H, W], on the CPU.

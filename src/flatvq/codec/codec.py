@@ -38,7 +38,7 @@ _SAME = "give the tokenizer that compressed it, with the same prior"
 class Codec:
     """Compresses images to `.fvq` and `.fvqs` files, and decompresses them.
 
-    A file holds the indices exactly. Decompressed pixels are those of the decoder, rounded to 8 bits. On
+    A file holds the indices exactly. Decompressed pixels are the decoder's output, rounded to 8 bits. On
     another machine a pixel may differ by one level of 255, because sums are rounded in another order.
 
     Args:
@@ -63,7 +63,7 @@ class Codec:
 
     @property
     def identity(self) -> bytes:
-        """What a file stores to identify the tokenizer and the prior, 8 bytes."""
+        """The 8 bytes in a file that identify the tokenizer and the prior."""
         return self._identity(self.prior)
 
     def compress(self, image: Pixels) -> bytes:
@@ -125,7 +125,7 @@ class Codec:
                 yield entry.name, self.from_streams(read_streams(file, entry), contents.prior)
 
     def open(self, file: BinaryIO, origin: str) -> Contents:
-        """Read what a file says about itself, and check that this codec can decompress it.
+        """Read the header of a file, and check that this codec can decompress it.
 
         Args:
             file: the file, seekable. Afterwards it is at the first stream.
@@ -163,7 +163,7 @@ class Codec:
 
         Args:
             image: the streams.
-            kind: their prior: `none`, or that of this codec.
+            kind: the kind of their prior: `none`, or the kind of this codec's prior.
 
         Raises:
             FlatvqError: if a stream is not valid.
@@ -185,10 +185,10 @@ class Codec:
         recipe = self.model.recipe
         grids = grids_of(recipe, _padded(image.height, image.width, self.model.factor))
         streams = tuple(reversed(image.streams))
-        for of_level, grid, stream in zip(prior.levels, grids, streams, strict=True):
+        for level_prior, grid, stream in zip(prior.levels, grids, streams, strict=True):
             cells, bits = prod(grid), 8 * len(stream) + SLACK_BITS
             # The bound of a table takes time, so it is computed only for less than a bit per cell.
-            if bits < cells and bits < of_level.fewest_bits(cells):
+            if bits < cells and bits < level_prior.fewest_bits(cells):
                 what = f"a stream of {len(stream)} bytes is too short for {grid[0]} x {grid[1]} indices"
                 raise FlatvqError(what, "compress the image again")
         shapes = [(indices_per_cell(level), *grid) for level, grid in zip(recipe.levels, grids, strict=True)]

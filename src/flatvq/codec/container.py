@@ -69,21 +69,21 @@ class CodedImage:
     height: int
     """In pixels."""
     streams: tuple[bytes, ...]
-    """Of each level, top first."""
+    """Stream of each level, top first."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file says about itself."""
+    """The description of a file: everything before its streams."""
 
     version: int
-    """Of the format."""
+    """Version of the format."""
     collection: bool
     """Whether the file is a `.fvqs` file."""
     prior: PriorKind
     """The prior that its streams need."""
     identity: bytes
-    """Of tokenizer and prior, `ID_BYTES` long."""
+    """Identity of tokenizer and prior, `ID_BYTES` long."""
     levels: int
     """Number of levels, and of streams of each image."""
     entries: tuple[Entry, ...]
@@ -101,7 +101,7 @@ def pack(
 
     Args:
         prior: the prior of the streams.
-        identity: of tokenizer and prior, `ID_BYTES` long.
+        identity: the identity of tokenizer and prior, `ID_BYTES` long.
         images: the images, with the same number of levels; exactly one for a `.fvq` file.
         names: their names, for a `.fvqs` file; all empty for a file without names. None for a `.fvq` file.
 
@@ -196,13 +196,13 @@ def read_contents(file: BinaryIO, origin: str) -> Contents:
 
 
 def read_streams(file: BinaryIO, entry: Entry) -> CodedImage:
-    """Read the streams of an image from a file that stands at the first of them."""
+    """Read the streams of an image. The file must be positioned at the first of them."""
     streams = tuple(file.read(length) for length in entry.lengths)
     return CodedImage(entry.width, entry.height, streams)
 
 
 def _entry(image: CodedImage, before: tuple[int, int]) -> bytes:
-    """Write size and stream lengths. The size is left out if it is that of the image before."""
+    """Write size and stream lengths. The size is left out if the previous image has the same size."""
     size = (image.width, image.height)
     fields = [0] if size == before else [*size]
     return b"".join(_varint(field) for field in [*fields, *map(len, image.streams)])

@@ -3,11 +3,10 @@
 `constriction` does the work. Two rules make the bytes equal on every machine:
 
 - The weights of K symbols are integers that sum to 2^24 - K. constriction adds one to each, so that symbol k
-  has the probability (weight + 1) / 2^24 exactly. With other sums it would scale the weights, and then
-  float32 and float64 weights give different bytes.
-- The words of the coder are stored most significant byte first, without the last bytes that the decoder,
-  which continues with zeros, does not need. A stream is less than a byte longer than its information on
-  average.
+has the probability (weight + 1) / 2^24 exactly. With other sums it would scale the weights, and then float32
+and float64 weights give different bytes. - The words of the coder are stored most significant byte first.
+Last bytes that the decoder does not need are left out, because it continues with zeros. On average, a stream
+is less than a byte longer than its information.
 """
 
 from __future__ import annotations
@@ -68,13 +67,13 @@ def symbol_model(weights: Integers) -> SymbolModel:
 
 
 class Coder(Protocol):
-    """What `Writer` and `Reader` have in common, so that one function describes the order of the symbols."""
+    """The interface of `Writer` and `Reader`. With it, one function defines the order of symbols for both."""
 
     def code(self, symbols: Integers, model: SymbolModel) -> Integers:
         """Write these symbols and return them; or read as many symbols and return those."""
 
     def code_each(self, symbols: Integers, weights: Integers) -> Integers:
-        """As `code`, with weights for each symbol, int64 [N, K], in rows with the sum `total_of(K)`."""
+        """Code symbols with separate weights, int64 [N, K]. Each row has the sum `total_of(K)`."""
 
 
 class Writer:
@@ -130,7 +129,7 @@ class Reader:
         """Read as many symbols as `symbols` has. Its values are ignored.
 
         Raises:
-            FlatvqError: if no writer writes such a stream.
+            FlatvqError: if the stream is not the output of a `Writer`.
         """
         if model is None or not len(symbols):
             return np.zeros_like(symbols)
@@ -140,7 +139,7 @@ class Reader:
         """Read symbols, int64 [N], by weights, int64 [N, K].
 
         Raises:
-            FlatvqError: if no writer writes such a stream, such as one that is shorter than its symbols.
+            FlatvqError: if the stream is not the output of a `Writer`, for example because it is too short.
         """
         if weights.shape[1] == 1 or not len(symbols):
             return np.zeros(len(symbols), np.int64)
@@ -168,10 +167,10 @@ def _shortest(last: int, lower: int, width: int) -> bytes:
         width: the length of the interval.
 
     Returns:
-        The first bytes of the point of the interval that ends with the most zeros.
+        The point of the interval that ends with the most zero bytes, without these bytes.
     """
     end = lower + width
-    # The encoder has carried into the words before if its point lies behind the overflow.
+    # If the point lies behind the overflow, the encoder has carried into the previous words.
     low, high = (0, end - 2**64) if last < lower and end > 2**64 else (lower, min(end, 2**64))
     for count in range(_STATE_BYTES):
         step = 1 << 8 * (_STATE_BYTES - count)

@@ -50,16 +50,17 @@ def digit_counts(grids: Sequence[Integers], codebook_size: int) -> list[list[Int
 def strength_of(
     occurrences: Integers, counts: Integers, totals: Integers, parents: Floats
 ) -> tuple[int, Floats]:
-    """Choose how strongly counts are shrunk, as if each occurrence were left out in turn.
+    """Choose how strongly counts are shrunk, by leaving out one occurrence at a time (cross-validation).
 
     Args:
         occurrences: [N], how often a code occurred in a context, where its bits are summed.
-        counts: [N], how often it occurred in the context whose strength is chosen.
+        counts: [N], how often the code occurred in the context whose strength is chosen.
         totals: [N], the sum of the counts of all codes in that context.
-        parents: [N], its probability in the next wider context, with the same occurrence left out.
+        parents: [N], the probability of the code in the next wider context, with the same occurrence left
+            out.
 
     Returns:
-        The strength with the fewest bits, and the probabilities that it gives, [N].
+        The strength with the fewest bits, and the resulting probabilities, [N].
 
     Example:
         >>> half = np.array([0.5, 0.5])
@@ -90,7 +91,7 @@ def fit_table(grids: Sequence[Integers], vectors: Floats, contexts: int, seed: i
     stages, size, dim = vectors.shape
     largest = float(np.abs(vectors).max()) or 1.0
     integers = np.rint(vectors * (largest_value(stages, dim) / largest)).astype(np.int64)
-    marginal = np.stack([each[0] for each in digit_counts(grids, size)])
+    marginal = np.stack([counts[0] for counts in digit_counts(grids, size)])
     empty = np.zeros((2, stages, 1, dim), np.int64)
     table = _empty_table(integers, empty, np.zeros((2, stages, 1), np.int64), marginal)
     centroids, groups = _centroids(table, grids, contexts, seed)
@@ -117,12 +118,12 @@ def _empty_table(vectors: Integers, centroids: Integers, groups: Integers, margi
 
 def _observed(table: Table, grid: Integers) -> Iterator[tuple[int, int, int, Integers, Integers]]:
     """Yield the number, kind, stage, predictions and codes of each pass of a grid after the first."""
-    for each in passes(*grid.shape[1:]):
-        if each.number and len(each.rows):
-            predicted = predictions(table, grid, each, slice(None))
+    for current_pass in passes(*grid.shape[1:]):
+        if current_pass.number and len(current_pass.rows):
+            predicted = predictions(table, grid, current_pass, slice(None))
             for stage, plane in enumerate(grid):
-                codes = plane[each.rows, each.columns]
-                yield each.number, each.kind, stage, predicted, codes
+                codes = plane[current_pass.rows, current_pass.columns]
+                yield current_pass.number, current_pass.kind, stage, predicted, codes
                 predicted = predicted - SCALE * table.vectors[stage][codes]
 
 
@@ -144,7 +145,8 @@ def _centroids(
             sample = np.concatenate([*samples[kind][stage], np.zeros((0, dim), np.int64)])
             means = _clusters(sample, contexts, seed, kind, stage)
             wide = _clusters(means, GROUPS, seed, kind, stage, "groups")
-            # The rest are copies of the first centroid, which is found first, and are never a context.
+            # The other centroids are copies of the first. A search returns the first of equal ones, so that
+            # copies are never a context.
             centroids[kind, stage] = means[0]
             centroids[kind, stage, : len(means)] = means
             groups[kind, stage] = contexts_of(wide, centroids[kind, stage])
@@ -179,7 +181,7 @@ def _counted(table: Table, grids: Sequence[Integers]) -> Table:
 
 def _with_strengths(table: Table) -> Table:
     """Choose the strengths, from the widest contexts to the narrowest."""
-    strength, of_level = level_strength(table.marginal)
+    strength, level_probabilities = level_strength(table.marginal)
     strengths, pass_strengths = np.ones_like(table.strengths), np.ones_like(table.pass_strengths)
     for kind, stage in np.ndindex(2, len(table.marginal)):
         in_passes = {number: _entries(table, number, stage) for number in numbers_of(kind)}
@@ -192,7 +194,7 @@ def _with_strengths(table: Table) -> Table:
         context, code = np.nonzero(wide)
         occurrences, group = wide[context, code], groups[context]
         strengths[kind, stage, 0], probabilities = strength_of(
-            occurrences, grouped[group, code], grouped.sum(axis=1)[group], of_level[stage, code]
+            occurrences, grouped[group, code], grouped.sum(axis=1)[group], level_probabilities[stage, code]
         )
         strengths[kind, stage, 1], probabilities = strength_of(
             occurrences, occurrences, wide.sum(axis=1)[context], probabilities
@@ -213,9 +215,9 @@ def level_strength(marginal: Integers) -> tuple[int, Floats]:
     occurrences = marginal[stage, code]
     equal = np.full(len(occurrences), 1 / marginal.shape[1])
     strength, probabilities = strength_of(occurrences, occurrences, marginal.sum(axis=1)[stage], equal)
-    of_level = np.zeros(marginal.shape)
-    of_level[stage, code] = probabilities
-    return strength, of_level
+    level_probabilities = np.zeros(marginal.shape)
+    level_probabilities[stage, code] = probabilities
+    return strength, level_probabilities
 
 
 def _entries(table: Table, number: int, stage: int) -> tuple[Integers, Integers, Integers]:

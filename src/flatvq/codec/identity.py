@@ -1,4 +1,4 @@
-"""What identifies the tokenizer of a compressed file."""
+"""The hash that identifies the tokenizer of a compressed file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def tokenizer_digest(model: VQVAE) -> bytes:
     """Return the SHA-256 of everything that decides how indices are decoded.
 
     It covers the recipe of the model without keys at their default, whether code vectors are scaled to unit
-    length, and the tensors that inference reads. Unlike `Tokenizer.id` it does not cover the preprocessing:
-    that may follow from the records of a run, so a file would become unreadable when its tokenizer is copied
-    out of the folder of the run.
+    length, and the tensors that inference reads. Unlike `Tokenizer.id`, it does not cover the preprocessing,
+    which may come from the records of a run. Otherwise a file would become unreadable when its tokenizer is
+    copied out of the folder of the run.
 
     Args:
         model: the tokenizer, on any device.

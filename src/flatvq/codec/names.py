@@ -10,11 +10,11 @@ from flatvq.paths import clash, file_fault
 __all__ = ["SUFFIX", "fault_of", "require_names"]
 
 SUFFIX = ".png"
-"""What the name of an image is followed by when it is decompressed."""
+"""The suffix that is added to the name of an image when it is decompressed."""
 
 
 def fault_of(name: str) -> str | None:
-    """Say why an image of a collection cannot have a name.
+    """Explain why a name is not valid for an image of a collection.
 
     Args:
         name: the name, with `/` between folders.

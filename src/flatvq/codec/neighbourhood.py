@@ -47,10 +47,10 @@ OFFSETS: tuple[Integers, Integers] = (_offsets(CORNERS), _offsets(SIDES))
 def known_cells(
     kind: int, rows: Integers, columns: Integers, numbers: Integers, height: Sizes, width: Sizes
 ) -> Integers:
-    """Return where the nearest known cells of some cells are.
+    """Return the positions of the nearest known cells of some cells.
 
     Args:
-        kind: the kind of the passes; that of the first pass does not matter.
+        kind: the kind of the passes; for the first pass it does not matter.
         rows: int64 [N], of the cells.
         columns: int64 [N].
         numbers: int64 [N], the pass of each cell.
@@ -73,7 +73,7 @@ def known_cells(
 def coarser_cells(
     rows: Integers, columns: Integers, grid: tuple[Sizes, Sizes], coarser: tuple[Sizes, Sizes]
 ) -> Integers:
-    """Return where the nine cells of the next coarser level around some cells are.
+    """Return the positions of the nine cells of the next coarser level around some cells.
 
     Args:
         rows: int64 [N], of the cells.

@@ -83,7 +83,8 @@ class Network:
     """The integers of the prior of one level."""
 
     embeddings: Integers
-    """[Q, K + 1, E]: the last one is that of an unknown cell. A cell has the sum over its indices."""
+    """[Q, K + 1, E]: the last row stands for an unknown cell. The embedding of a cell is the sum over its
+    indices."""
     coarser: Integers
     """[Q, K + 1, E]: the same for the codes of the next coarser level; Q is 0 if there is none."""
     first: Integers
@@ -170,44 +171,53 @@ class NetworkLevel:
         for stage, (groups, logits) in enumerate(zip(network.groups, network.code_logits, strict=True)):
             order = groups.argsort(kind="stable")
             members = np.split(order, np.cumsum(np.bincount(groups))[:-1])
-            for each in members:
-                self._places[stage, each] = np.arange(len(each))
+            for codes in members:
+                self._places[stage, codes] = np.arange(len(codes))
             self._members.append(members)
-            self._layers.append([logits.part(each) for each in members])
+            self._layers.append([logits.part(codes) for codes in members])
 
     def walk(self, indices: Integers, coder: Coder, coarser: Integers | None = None) -> None:
-        """Code the indices of one image, as `LevelPrior.walk`."""
-        for each in passes(*indices.shape[1:]):
-            for first in range(0, len(each.rows), _CHUNK):
-                self._walk_part(indices, coder, each, slice(first, first + _CHUNK), coarser)
+        """Code the indices of one image (see `LevelPrior.walk`)."""
+        for current_pass in passes(*indices.shape[1:]):
+            for first in range(0, len(current_pass.rows), _CHUNK):
+                self._walk_part(indices, coder, current_pass, slice(first, first + _CHUNK), coarser)
 
     def fewest_bits(self, cells: int) -> float:
         """Return a lower bound of the bits of a grid."""
         return cells * sum(
-            fewest_bits_of_choice(len(members)) + min(fewest_bits_of_choice(len(each)) for each in members)
+            fewest_bits_of_choice(len(members)) + min(fewest_bits_of_choice(len(codes)) for codes in members)
             for members in self._members
         )
 
     def _walk_part(
-        self, indices: Integers, coder: Coder, each: Pass, part: slice, coarser: Integers | None
+        self, indices: Integers, coder: Coder, current_pass: Pass, part: slice, coarser: Integers | None
     ) -> None:
-        network, rows, columns = self._network, each.rows[part], each.columns[part]
-        around = product(self._inputs(indices, each, part, coarser), self._around[each.kind])
+        network, rows, columns = self._network, current_pass.rows[part], current_pass.columns[part]
+        around = product(self._inputs(indices, current_pass, part, coarser), self._around[current_pass.kind])
         own = np.zeros((len(rows), network.embeddings.shape[2]), np.int64)
         for stage, plane in enumerate(indices):
-            products = around + product(own, self._own[each.kind]) if stage else around
-            hidden = scaled(products, network.first_multipliers[each.kind])
-            hidden = (hidden + network.first_biases[each.number, stage]).clip(0, LARGEST_ACTIVATION)
+            products = around + product(own, self._own[current_pass.kind]) if stage else around
+            hidden = scaled(products, network.first_multipliers[current_pass.kind])
+            hidden = (hidden + network.first_biases[current_pass.number, stage]).clip(0, LARGEST_ACTIVATION)
             hidden = (hidden + network.middle(hidden).clip(0)).clip(0, LARGEST_ACTIVATION)
             features = network.features(hidden).clip(-LARGEST, LARGEST)
             symbols = self._code(plane[rows, columns], coder, stage, features)
             plane[rows, columns] = symbols
             own += network.embeddings[stage, symbols]
 
-    def _inputs(self, indices: Integers, each: Pass, part: slice, coarser: Integers | None) -> Integers:
+    def _inputs(
+        self, indices: Integers, current_pass: Pass, part: slice, coarser: Integers | None
+    ) -> Integers:
         """Return the embeddings of the cells around, int64 [N, cells x E]."""
-        network, rows, columns, grid = self._network, each.rows[part], each.columns[part], indices.shape[1:]
-        positions = known_cells(each.kind, rows, columns, np.full(len(rows), each.number), *grid)
+        network, rows, columns, grid = (
+            self._network,
+            current_pass.rows[part],
+            current_pass.columns[part],
+            indices.shape[1:],
+        )
+        positions = known_cells(
+            current_pass.kind, rows, columns, np.full(len(rows), current_pass.number), *grid
+        )
         known = embedded(network.embeddings, indices.reshape(len(indices), -1), positions)
         if not len(network.coarser):
             return known

@@ -46,8 +46,10 @@ def quantized(network: FloatNetwork, cells: Cells, seed: int) -> Network:
     hidden, features = hidden / LARGEST_ACTIVATION, features / LARGEST
     own, above = _scales(network.embeddings), _scales(network.coarser)
     # The first layer undoes the scale of its inputs: known cells, coarser cells, the cell itself.
-    of_level = network.first.shape[2] - NEIGHBOURS - (len(network.groups) > 1)
-    units = torch.cat([own.repeat(NEIGHBOURS), above.repeat(of_level), own])[: network.first[0, 0].numel()]
+    coarser_cells = network.first.shape[2] - NEIGHBOURS - (len(network.groups) > 1)
+    units = torch.cat([own.repeat(NEIGHBOURS), above.repeat(coarser_cells), own])[
+        : network.first[0, 0].numel()
+    ]
     nothing = torch.zeros(len(hidden))
     first = [_linear(weights.flatten(1) * units, nothing, hidden) for weights in network.first]
     return Network(
@@ -73,8 +75,8 @@ def _ranges(network: FloatNetwork, cells: Cells, seed: int) -> tuple[Tensor, Ten
         for stage in range(len(network.embeddings)):
             after, features = network.hidden(sample, stage)
             largest.append((after.amax(dim=0), features.abs().amax(dim=0)))
-    hidden, of_features = (torch.stack(each).amax(dim=0) for each in zip(*largest, strict=True))
-    return _not_small(hidden), _not_small(of_features)
+    hidden, feature_ranges = (torch.stack(each).amax(dim=0) for each in zip(*largest, strict=True))
+    return _not_small(hidden), _not_small(feature_ranges)
 
 
 def _scales(embeddings: Tensor) -> Tensor:
@@ -94,7 +96,8 @@ def _logits(weights: Tensor, biases: Tensor, features: Tensor) -> tuple[Linear, 
     # Only differences matter. With a largest bias of zero, biases are far from their limits.
     biases = biases - biases.amax(dim=1, keepdim=True)
     return tuple(
-        _linear(of_stage * features, bias, step) for of_stage, bias in zip(weights, biases, strict=True)
+        _linear(stage_weights * features, bias, step)
+        for stage_weights, bias in zip(weights, biases, strict=True)
     )
 
 

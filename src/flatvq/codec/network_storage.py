@@ -65,7 +65,7 @@ def network_level(level: LevelRecipe, coarser: LevelRecipe | None, fields: Level
     if not 0 < dim <= _MOST_DIMS or not 0 < hidden <= _WIDEST or not 0 < width <= _WIDEST or not count:
         raise fields.error(f"a network of {dim} dimensions and of {hidden} and {width} activations")
     groups = fields.take("groups", "uint16", (stages, size), high=count - 1)
-    if any(len(np.unique(of_stage)) < count for of_stage in groups):
+    if any(len(np.unique(stage_groups)) < count for stage_groups in groups):
         raise fields.error("groups without codes")
     return NetworkLevel(
         Network(

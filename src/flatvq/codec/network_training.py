@@ -27,7 +27,7 @@ EMBEDDING, HIDDEN, FEATURES = 32, 128, 64
 """E, H and F."""
 
 _BATCH = 4096
-# A network sees each cell at most so often.
+# Training uses each cell at most this many times.
 _EPOCHS = 12
 _FEWEST_STEPS = 50
 _RATE, _LAST_RATE, _WARMUP = 3e-3, 3e-5, 50
@@ -97,7 +97,7 @@ class FloatNetwork(nn.Module):
         by_group, order = self.groups[stage].argsort(stable=True), groups.argsort(stable=True)
         sizes = self.groups[stage].bincount().tolist()
         counts = groups.bincount(minlength=len(sizes)).tolist()
-        for of_group, targets, members, weights, biases in zip(
+        for group_features, targets, members, weights, biases in zip(
             torch.split(features[order], counts),
             torch.split(codes[order], counts),
             torch.split(by_group, sizes),
@@ -105,7 +105,7 @@ class FloatNetwork(nn.Module):
             torch.split(self.code_biases[stage][by_group], sizes),
             strict=True,
         ):
-            logits = functional.linear(of_group, weights, biases)
+            logits = functional.linear(group_features, weights, biases)
             places = torch.searchsorted(members, targets)
             total = total + functional.cross_entropy(logits, places, reduction="sum")
         return total

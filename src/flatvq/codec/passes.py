@@ -29,7 +29,7 @@ _OFFSETS = (((-1, -1), (-1, 1), (1, -1), (1, 1)), ((-1, 0), (1, 0), (0, -1), (0,
 
 @dataclass(frozen=True)
 class Pass:
-    """Some cells of a grid, row by row."""
+    """The cells of one pass, row by row."""
 
     number: int
     """From 0; the first pass has no known neighbours."""
@@ -51,7 +51,7 @@ class Pass:
             part: the cells.
 
         Yields:
-            Which of the cells have this neighbour, and the row and the column of it.
+            Which of the cells have this neighbour, and the row and the column of the neighbour.
         """
         for down, right in _OFFSETS[self.kind]:
             rows = self.rows[part] + down * self.stride
@@ -118,7 +118,7 @@ def number_of(rows: Integers, columns: Integers) -> Integers:
         >>> number_of(np.array([0, 4, 5]), np.array([8, 2, 7])).tolist()
         [0, 4, 5]
     """
-    # The stride is the lowest bit that is set in the row or the column; that of the first pass bounds it.
+    # The stride is the lowest bit that is set in the row or the column, at most the stride of the first pass.
     both = rows | columns | _FIRST_STRIDE
     stride = both & -both
     corners = rows & columns & stride & (_FIRST_STRIDE - 1) > 0

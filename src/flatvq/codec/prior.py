@@ -54,7 +54,7 @@ class LevelPrior(Protocol):
         """
 
     def fewest_bits(self, cells: int) -> float:
-        """Return a lower bound of the bits of a grid, which any valid stream has."""
+        """Return a lower bound on the bits of any valid stream of a grid."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Prior:
 
     kind: PriorKind
     levels: tuple[LevelPrior, ...]
-    """Of each level, bottom first."""
+    """The prior of each level, bottom first."""
     digest: bytes
     """SHA-256 of what determines the probabilities; empty for `none`."""
 
@@ -113,7 +113,7 @@ class StaticLevel:
         self._fewest_bits = sum(fewest_bits(digit) for each in weights for digit in each)
 
     def walk(self, indices: Integers, coder: Coder, coarser: Integers | None = None) -> None:
-        """Code the indices of one image, as `LevelPrior.walk`."""
+        """Code the indices of one image (see `LevelPrior.walk`)."""
         for plane, models in zip(indices, self._models, strict=True):
             digits = split(plane.ravel(), self._sizes)
             coded = [coder.code(digit, model) for digit, model in zip(digits, models, strict=True)]
@@ -133,7 +133,7 @@ def without_prior(recipe: ModelRecipe) -> Prior:
 
 
 def indices_per_cell(level: LevelRecipe) -> int:
-    """Return Q."""
+    """Return Q, the number of indices in each cell."""
     return prod(level.index_shape)
 
 

@@ -21,10 +21,10 @@ __all__ = ["Cells", "Sample"]
 
 @dataclass(frozen=True)
 class Sample:
-    """Cells of one kind of pass, with what the network sees of the cells around."""
+    """Cells of one kind of pass, with the surrounding cells that the network sees."""
 
     kind: int
-    """Of the passes. Cells of the first pass have the kind `CORNERS`."""
+    """The kind of the passes. Cells of the first pass have the kind `CORNERS`."""
     numbers: Tensor
     """[N]: the pass of each cell."""
     codes: Tensor
@@ -73,7 +73,7 @@ class Cells:
         return int(self._grids.ends[-1])
 
     def samples(self, drawn: Integers) -> Iterator[Sample]:
-        """Yield some cells, those of each kind of pass together.
+        """Yield some cells, grouped by kind of pass.
 
         Args:
             drawn: int64 [N], numbers of cells.

@@ -37,7 +37,7 @@ _RECORD, _TENSORS = "prior.json", "prior.safetensors"
 
 
 class PriorRecord(Record):
-    """`prior.json`: what a prior is, and how well it does on images that it was not fitted to."""
+    """`prior.json`: the kind of a prior, and its bits on images that it was not fitted to."""
 
     format: Format1 = FORMAT
     kind: FittedKind
@@ -46,13 +46,13 @@ class PriorRecord(Record):
     digest: str = Field(pattern="[0-9a-f]{64}")
     """SHA-256 of the prior."""
     images: Positive
-    """Images that it was fitted to, without their mirror images."""
+    """Number of images that it was fitted to, without their mirror images."""
     held_out_images: Count
-    """Images that were set aside."""
+    """Number of images that were held out."""
     nominal_bits_per_pixel: Number | None
-    """Of the images that were set aside, without a prior."""
+    """Bits per pixel of the held-out images, without a prior."""
     coded_bits_per_pixel: Number | None
-    """Of the same images, with the prior."""
+    """Bits per pixel of the held-out images, with the prior."""
 
 
 def has_prior(folder: Path) -> bool:
@@ -65,7 +65,7 @@ def save_prior(folder: Path, record: PriorRecord, arrays: Arrays) -> None:
 
     Args:
         folder: the folder.
-        record: what the prior is.
+        record: the description of the prior.
         arrays: its integers.
     """
     (folder / _RECORD).unlink(missing_ok=True)  # a kill must not leave the old record with new tensors

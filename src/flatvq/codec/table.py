@@ -1,11 +1,11 @@
 """The context-table prior: the probabilities of an index depend on the known neighbours of its cell.
 
 The cells are coded from coarse to fine (`passes`). The mean of the code vectors of the known neighbours
-predicts the code vector of a cell. The context is the nearest of C centroids to this prediction. For the
-second index of a cell and later ones, as of a residual quantizer, the code vectors of the previous indices
-are subtracted first.
+predicts the code vector of a cell. The context is the nearest of C centroids to this prediction. If a cell
+has several indices, as with a residual quantizer, the code vectors of its previous indices are subtracted
+first.
 
-The probabilities of a context come from counts, which are shrunk towards those of wider contexts:
+The probabilities of a context come from counts, which are shrunk towards the probabilities of wider contexts:
 
     level -> group of contexts -> context in all passes of its kind -> context in one pass
 
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 SCALE = 12
-"""Predictions are multiplied by 12, which each number of neighbours divides: 1, 2, 3 or 4."""
+"""Predictions are multiplied by 12, which is divisible by each possible number of neighbours (1 to 4)."""
 GROUPS = 16
 """Largest number of groups of contexts."""
 MOST_CONTEXTS = 4096
@@ -72,12 +72,12 @@ class Table:
     counts: Integers
     """How often they occurred."""
     strengths: Integers
-    """[2, Q, 2]: for each kind of pass, how many counts a level stands for in a group, and a group in a
+    """[2, Q, 2]: for each kind of pass, the strength (in counts) of a level in a group, and of a group in a
     context."""
     pass_strengths: Integers
-    """[PASSES - 1, Q]: how many counts a context of a kind of pass stands for in one of these passes."""
+    """[PASSES - 1, Q]: the strength (in counts) of a context of a kind of pass in one of these passes."""
     level_strength: int
-    """How many counts equal probabilities stand for in a level."""
+    """The strength (in counts) of equal probabilities in a level."""
 
 
 def largest_value(stages: int, dim: int) -> int:
@@ -97,23 +97,23 @@ def largest_value(stages: int, dim: int) -> int:
     return min(1023, isqrt(2**51 // dim) // (2 * SCALE * stages))
 
 
-def predictions(table: Table, indices: Integers, each: Pass, part: slice) -> Integers:
+def predictions(table: Table, indices: Integers, current_pass: Pass, part: slice) -> Integers:
     """Predict code vectors from the mean of the known neighbours, times `SCALE`.
 
     Args:
         table: the prior of the level.
-        indices: int64 [Q, h, w]; those of later passes may be anything.
-        each: the pass, not the first one.
+        indices: int64 [Q, h, w]. Indices of later passes are not read.
+        current_pass: the pass, not the first one.
         part: the cells of the pass.
 
     Returns:
         int64 [N, D]; zero without a neighbour.
     """
     height, width = indices.shape[1:]
-    count = len(each.rows[part])
+    count = len(current_pass.rows[part])
     sums = np.zeros((count, table.vectors.shape[2]), np.int64)
     known = np.zeros(count, np.int64)
-    for inside, rows, columns in each.neighbours(height, width, part):
+    for inside, rows, columns in current_pass.neighbours(height, width, part):
         for vectors, plane in zip(table.vectors, indices, strict=True):
             sums[inside] += vectors[plane[rows, columns]]
         known[inside] += 1
@@ -152,28 +152,28 @@ class TableLevel:
         self._level_models = [symbol_model(weights) for weights in self._level]
         self._fewest_bits: float | None = None
         cached = max(64, _CACHED_BYTES // (_BYTES_PER_SYMBOL * size))
-        # Not decorators, whose cache would be common to all objects.
+        # One cache for each object; a decorator would share its cache among all objects.
         self._group = lru_cache(maxsize=None)(self._group_weights)
         self._model = lru_cache(maxsize=cached)(lambda *context: symbol_model(self._weights(*context)))
 
     def walk(self, indices: Integers, coder: Coder, coarser: Integers | None = None) -> None:
-        """Code the indices of one image, as `LevelPrior.walk`."""
-        for each in passes(*indices.shape[1:]):
-            for first in range(0, len(each.rows), _CHUNK):
-                self._walk_part(indices, coder, each, slice(first, first + _CHUNK))
+        """Code the indices of one image (see `LevelPrior.walk`)."""
+        for current_pass in passes(*indices.shape[1:]):
+            for first in range(0, len(current_pass.rows), _CHUNK):
+                self._walk_part(indices, coder, current_pass, slice(first, first + _CHUNK))
 
-    def _walk_part(self, indices: Integers, coder: Coder, each: Pass, part: slice) -> None:
-        rows, columns = each.rows[part], each.columns[part]
-        predicted = predictions(self._table, indices, each, part) if each.number else None
+    def _walk_part(self, indices: Integers, coder: Coder, current_pass: Pass, part: slice) -> None:
+        rows, columns = current_pass.rows[part], current_pass.columns[part]
+        predicted = predictions(self._table, indices, current_pass, part) if current_pass.number else None
         for stage, plane in enumerate(indices):
             symbols = plane[rows, columns]
             if predicted is None:
                 symbols = coder.code(symbols, self._level_models[stage])
             else:
-                contexts = contexts_of(self._table.centroids[each.kind, stage], predicted)
+                contexts = contexts_of(self._table.centroids[current_pass.kind, stage], predicted)
                 order = contexts.argsort(kind="stable")
                 for cells in np.split(order, np.flatnonzero(np.diff(contexts[order])) + 1):
-                    model = self._model(each.number, stage, int(contexts[cells[0]]))
+                    model = self._model(current_pass.number, stage, int(contexts[cells[0]]))
                     symbols[cells] = coder.code(symbols[cells], model)
                 predicted -= SCALE * self._table.vectors[stage][symbols]
             plane[rows, columns] = symbols
@@ -187,20 +187,20 @@ class TableLevel:
     def _least(self, stage: int) -> float:
         """Return the fewest bits of an index in any context."""
         contexts = range(self._table.centroids.shape[2])
-        each = [
+        candidates = [
             fewest_bits(self._weights(number, stage, context))
             for number in range(1, PASSES)
             for context in contexts
         ]
-        return min(fewest_bits(self._level[stage]), *each)
+        return min(fewest_bits(self._level[stage]), *candidates)
 
     def _weights(self, number: int, stage: int, context: int) -> Integers:
         """Return the weights of a context of a pass."""
         kind = kind_of(number)
         table = self._table
         group = self._group(kind, stage, int(table.groups[kind, stage, context]))
-        of_kind = sum(self._counts(each, stage, context) for each in numbers_of(kind))
-        wider = shrunk(np.asarray(of_kind), group, int(table.strengths[kind, stage, 1]))
+        kind_counts = sum(self._counts(number, stage, context) for number in numbers_of(kind))
+        wider = shrunk(np.asarray(kind_counts), group, int(table.strengths[kind, stage, 1]))
         strength = int(table.pass_strengths[number - 1, stage])
         return shrunk(self._counts(number, stage, context), wider, strength)
 

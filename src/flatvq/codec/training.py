@@ -40,9 +40,9 @@ class EncodedImages:
     """The indices of images, to fit priors to."""
 
     grids: tuple[list[Integers], ...]
-    """Of each image and each level, bottom first, int64 [Q, h, w]."""
+    """The indices of each image and each level, bottom first, int64 [Q, h, w]."""
     mirrored: tuple[list[Integers], ...]
-    """Of the mirror images."""
+    """The indices of the mirror images."""
     pixels: tuple[int, ...]
     """H x W of each image."""
 
@@ -84,7 +84,7 @@ def fit_prior(
 ) -> tuple[PriorRecord, Arrays]:
     """Fit a prior to images and their mirror images.
 
-    If there are at least 20 images, every tenth one is held out, and the prior is measured on those.
+    If there are at least 20 images, every tenth image is held out, and the prior is measured on them.
 
     Args:
         model: the tokenizer.
@@ -139,9 +139,9 @@ def coded_bits_per_image(
         model: the tokenizer, in eval mode.
         fitted: the images that the prior is fitted to, uint8 [H, W, 3].
         measured: the images that are coded, uint8 [H, W, 3].
-        kind: as for `fit_prior`. If a codebook is too large for it, the prior is of kind `order-0`.
-        contexts: as for `fit_prior`.
-        seed: as for `fit_prior`.
+        kind: see `fit_prior`. If a codebook is too large for this kind, the prior has the kind `order-0`.
+        contexts: see `fit_prior`.
+        seed: see `fit_prior`.
 
     Raises:
         FlatvqError: if there are no images to fit to or to code.
@@ -181,11 +181,11 @@ def _arrays(model: VQVAE, grids: Sequence[list[Integers]], kind: FittedKind, how
         require_small_codebooks(model.recipe, kind)
     arrays: Arrays = {}
     for level, recipe in enumerate(model.recipe.levels):
-        of_level = [each[level] for each in grids]
+        level_grids = [image_grids[level] for image_grids in grids]
         if kind == "order-0":
-            arrays |= _counted_arrays(level, of_level, recipe.codebook_size)
+            arrays |= _counted_arrays(level, level_grids, recipe.codebook_size)
         elif kind == "table":
-            table = fit_table(of_level, _code_vectors(model, level), how.contexts, how.seed)
+            table = fit_table(level_grids, _code_vectors(model, level), how.contexts, how.seed)
             arrays |= table_arrays(level, table)
         else:
             arrays |= _network_arrays(model, level, grids, how)
@@ -221,7 +221,7 @@ def _network_arrays(model: VQVAE, number: int, grids: Sequence[list[Integers]], 
 
     above = range(number, min(number + 2, levels))
     network = fit_network(
-        [[each[level] for each in grids] for level in above],
+        [[image_grids[level] for image_grids in grids] for level in above],
         [_code_vectors(model, level) for level in above],
         steps=how.steps,
         seed=how.seed,
@@ -232,9 +232,9 @@ def _network_arrays(model: VQVAE, number: int, grids: Sequence[list[Integers]], 
 
 @torch.no_grad()
 def _code_vectors(model: VQVAE, number: int) -> Floats:
-    """Return [Q, K, D] of a level, whose sum over the Q indices of a cell is its code vector.
+    """Return vectors [Q, K, D] whose sum over the Q indices of a cell is its code vector.
 
-    This is exact for quantizers that add the vectors of their indices. For others the prior predicts worse.
+    This is exact for quantizers that add the vectors of their indices. For others, the prior predicts worse.
     """
     quantizer = model.quantizers[number]
     assert isinstance(quantizer, Quantizer)
@@ -246,13 +246,13 @@ def _code_vectors(model: VQVAE, number: int) -> Floats:
     count = int(np.prod(quantizer.index_shape))
     zeros = torch.zeros(size, count, dtype=torch.long, device=device)
     base = quantizer.decode_indices(zeros.view(size, *quantizer.index_shape))
-    of_stages = []
+    stage_vectors = []
     for stage in range(count):
         indices = zeros.clone()
         indices[:, stage] = torch.arange(size, device=device)
         decoded = quantizer.decode_indices(indices.view(size, *quantizer.index_shape))
-        of_stages.append(decoded - base + base / count)
-    return torch.stack(of_stages).double().cpu().numpy()
+        stage_vectors.append(decoded - base + base / count)
+    return torch.stack(stage_vectors).double().cpu().numpy()
 
 
 def _nominal_bits(recipe: ModelRecipe, images: Sequence[list[Integers]]) -> float:

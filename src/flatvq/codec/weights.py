@@ -43,7 +43,7 @@ def shrunk(counts: Integers, parent: Integers, strength: int) -> Integers:
     Args:
         counts: int64 [K], not negative, with a sum of at most `LARGEST_SUM`.
         parent: int64 [K], weights.
-        strength: how many counts the parent stands for, from 1 to `STRONGEST`.
+        strength: the weight of the parent, in counts, from 1 to `STRONGEST`.
 
     Returns:
         int64 [K] with the sum `total_of(K)`.

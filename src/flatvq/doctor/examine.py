@@ -1,4 +1,4 @@
-"""The checks: each looks for one fault of a codebook, and says what to do about it.
+"""The checks. Each detects one fault of a codebook, and gives advice.
 
 Axes: K codes, D code dim.
 """
@@ -19,7 +19,7 @@ __all__ = ["Diagnosis", "Finding", "examine_codebook", "examine_indices"]
 
 # A codebook has collapsed below this share of its nominal bits in effect.
 _COLLAPSED_SHARE = 0.3
-# Share of dead codes that is worth a finding.
+# Share of dead codes above which they are reported as a fault.
 _DEAD_SHARE = 0.05
 # Two codes nearer than this share of the median distance to the nearest code are near-duplicates.
 _NEAR = 0.02
@@ -69,7 +69,7 @@ def examine_indices(name: str, counts: Tensor) -> Diagnosis:
         counts: int64 [K]: how often each index occurs.
 
     Returns:
-        Usage, perplexity and effective bits, and what is wrong with them.
+        Usage, perplexity and effective bits, and the faults.
 
     Example:
         >>> examine_indices("level", torch.tensor([500, 500, 0, 0])).findings[0].text
@@ -91,7 +91,7 @@ def examine_codebook(
         initialized: False if the code vectors are placeholders that initialization will replace.
 
     Returns:
-        Norms, distances and usage, and what is wrong with them.
+        Norms, distances and usage, and the faults.
 
     Example:
         >>> codes = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
@@ -122,7 +122,7 @@ def examine_codebook(
 
 
 def _usage(counts: Tensor, alive: Tensor, indices: int | None) -> tuple[dict[str, Any], list[Finding]]:
-    """Return usage statistics and their faults. `indices` is their number, or None for moving averages."""
+    """Return usage statistics and faults. `indices` is the number of indices; None for moving averages."""
     size = len(counts)
     used = int(alive.sum())
     shares = counts.double() / counts.sum()

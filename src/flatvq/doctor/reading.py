@@ -78,7 +78,7 @@ def read_codebooks(path: Path) -> list[StoredCodebook]:
 def weights_in(folder: Path) -> Path | None:
     """Return the weights in a folder of flatvq: a tokenizer, a checkpoint, or a run; None if there are none.
 
-    Of a run, these are the weights of the finished model, or of the last checkpoint.
+    For a run, these are the weights of the finished model, or else of the last checkpoint.
     """
     for place in (folder, folder / "model", *sorted((folder / "checkpoints").glob("step-*"))[-1:]):
         if (place / "model.safetensors").is_file():
@@ -87,7 +87,7 @@ def weights_in(folder: Path) -> Path | None:
 
 
 def _weights_of(path: Path) -> Path:
-    """Return the file with the weights: the path itself, or that of a flatvq folder."""
+    """Return the file with the weights: the path itself, or the weights in a folder of flatvq."""
     if not path.exists():
         raise FlatvqError(f"'{path}' does not exist", "give a checkpoint or a file of indices")
     file = path if path.is_file() else weights_in(path)
@@ -116,7 +116,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 def _flat(tree: Any) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors of nested dictionaries, such as `{"state_dict": {...}}`, by dotted name.
 
-    Each dictionary is visited once, as it may contain itself.
+    Each dictionary is visited once, because it may contain itself.
     """
     pending: list[tuple[str, Any, int]] = [("", tree, 0)]
     visited: set[int] = set()

@@ -86,7 +86,7 @@ def examine(paths: Sequence[Path], codebook_size: int | None = None) -> Examinat
 
     Args:
         paths: one or more paths. The codebooks of several checkpoints are compared with each other, for
-            example those of the processes of one training.
+            example the checkpoints of all processes of one training.
         codebook_size: K, for files of indices; by default the largest index plus one.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A tokenizer beside image codecs whose files are not larger, on the same crops.
+"""Compares a tokenizer with image codecs whose files are not larger, on the same crops.
 
 Axes: H W rows and columns, C channels.
 """
@@ -35,8 +35,8 @@ from flatvq.tokenizers import Tokenizer
 __all__ = ["PROTOCOL", "Column", "evaluate_against"]
 
 PROTOCOL = "flatvq-against-1"
-"""The id of the comparison: settings of the codecs, sizes of files, and metrics. Its number rises when one
-of them changes."""
+"""The id of the comparison. Its number is raised when the settings of the codecs, the sizes of files or the
+metrics change."""
 
 _COLUMNS = 4
 
@@ -51,7 +51,7 @@ class Column:
 
 @dataclass
 class _Row:
-    """A codec at the sizes of one budget."""
+    """The sums of one codec at one budget of bytes."""
 
     codec: ImageCodec
     tally: Tally = field(default_factory=Tally)
@@ -92,9 +92,10 @@ def evaluate_against(
 ) -> tuple[dict[str, Any], list[Column]]:
     """Measure a tokenizer and image codecs at equal bytes on the images of a folder.
 
-    A codec gets, for each image, the bytes that the tokenizer takes, and uses the highest quality whose file
-    is not larger. The bytes of the tokenizer are the nominal ones; if `files` has a prior, also those of its
-    .fvq file; and with `collection`, also its share of a .fvqs file of all images without names.
+    For each image, a codec may use as many bytes as the tokenizer. It uses the highest quality whose file is
+    not larger. There is a comparison for the nominal bytes of the tokenizer; if `files` has a prior, for the
+    bytes of its .fvq file; and with `collection`, for the image's share of a .fvqs file of all images without
+    names.
 
     Args:
         tokenizer: the tokenizer.
@@ -104,15 +105,15 @@ def evaluate_against(
         resize: pixels of the shorter side after scaling, before the crop; 0 for the original size.
         white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
         limit: the number of images, evenly spread over the folder; None for all.
-        weights: folder with published weights; LPIPS and rFID are computed if theirs are in it.
+        weights: folder with published weights; LPIPS and rFID are computed if it has their weights.
         files: writes the compressed files of the tokenizer; None if there are none.
         collection: whether to compare at the bytes of a .fvqs file too.
-        progress: called with the number of finished images and of all.
+        progress: called with the number of finished images and the number of all images.
         image_column: the column of images in parquet shards.
         image_suffix: the suffix of images in tar shards; empty for all images.
 
     Returns:
-        The figures, which docs/how-to/compare.md describes; and some images in all versions.
+        The results, which docs/how-to/compare.md describes, and some images in all versions.
 
     Raises:
         FlatvqError: if the folder contains no readable image, the weights are invalid, or the tokenizer has
@@ -187,7 +188,7 @@ class _Comparison:
         original = _array(planes)
         height, width = original.shape[:2]
         stored = _array(reconstructed(self.tokenizer, planes))
-        seen = self.quality.look(original)
+        original_features = self.quality.features_of(original)
         sizes = {"nominal": nominal_bytes(self.tokenizer, height, width)}
         if self.files is not None:
             self.coded.append(self.files.to_streams(pixels))
@@ -198,17 +199,19 @@ class _Comparison:
             earlier = self.coded[-2] if self.images else None
             before = (earlier.width, earlier.height) if earlier else (0, 0)
             sizes["collection"] = share_of_collection(self.coded[-1], before, self.in_collection)
-        values = self.quality.compare(original, stored, seen)
+        values = self.quality.compare(original, stored, original_features)
         self.own.add(
             {**values, **{f"{budget}_bytes": size for budget, size in sizes.items()}},
-            seen,
+            original_features,
         )
         pictures: dict[str, Pixels | None] = {"original": original, "tokenizer": stored}
         for number, codec in enumerate(self.codecs):
             files = Files(codec, original)
             self.curves[number].add(files, original)
             for budget, rows in self.rows.items():
-                decoded = self._fit(rows[number], files, original, ceil(sizes[budget]), seen, values)
+                decoded = self._fit(
+                    rows[number], files, original, ceil(sizes[budget]), original_features, values
+                )
                 if budget == "nominal":
                     pictures[codec.name] = decoded
         if self.images in self.shown:
@@ -222,7 +225,7 @@ class _Comparison:
         files: Files,
         original: Pixels,
         limit: int,
-        seen: dict[str, Tensor],
+        original_features: dict[str, Tensor],
         own: dict[str, Any],
     ) -> Pixels | None:
         """Measure a codec at the highest quality within a limit; return its image, None if none fits."""
@@ -231,8 +234,8 @@ class _Comparison:
             return None
         quality, content = largest
         decoded = row.codec.decode(content, original.shape[2])
-        values = self.quality.compare(original, decoded, seen)
-        row.tally.add(values, seen)
+        values = self.quality.compare(original, decoded, original_features)
+        row.tally.add(values, original_features)
         row.sizes.append(len(content))
         row.qualities.append(quality)
         row.differences.append(own["psnr_db"] - values["psnr_db"])

@@ -1,6 +1,6 @@
-"""What PSNR does not show, as numbers of a trial: errors in text, and the contrast of fine patterns.
+"""Metrics of a trial for errors that PSNR does not show: errors in text, and the contrast of fine patterns.
 
-The measurements are those of `flatvq evaluate --text` and `--detail`.
+The measurements are the same as in `flatvq evaluate --text` and `--detail`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def require_benchmarks(recipe: EvaluateRecipe, crop: int) -> None:
         crop: side of the crops, in pixels.
 
     Raises:
-        MissingExtraError: if text is to be read and its reader is not installed.
+        MissingExtraError: if the recipe measures errors in text and the text reader is not installed.
         FlatvqError: if crops are too small for fine patterns.
     """
     if recipe.text:
         require_reader()
     if recipe.detail and not octaves_of(crop):
         raise FlatvqError(
-            f"evaluate.detail is true, and crops of {crop} pixels have no octave", "crop larger"
+            f"evaluate.detail is true, but crops of {crop} pixels are too small for it", "raise data.crop"
         )
 
 
@@ -49,7 +49,7 @@ def measure_benchmarks(tokenizer: Tokenizer, recipe: EvaluateRecipe, crop: int) 
 
     Returns:
         `text_error_rate`: the mean over the sizes of text that are read reliably in the original.
-        `contrast_kept` and `fine_contrast_kept`: in gratings, the mean over octaves, and that of the finest.
+        `contrast_kept` and `fine_contrast_kept`: in gratings, the mean over octaves, and the finest octave.
     """
     values: dict[str, float] = {}
     if recipe.text:
@@ -61,6 +61,6 @@ def measure_benchmarks(tokenizer: Tokenizer, recipe: EvaluateRecipe, crop: int) 
             values["text_error_rate"] = fmean(rates)
     if recipe.detail:
         octaves = evaluate_detail(tokenizer, side=crop)["octaves"]
-        kept = [row["gratings"]["contrast_kept"]["mean"] for row in octaves]
-        values |= {"contrast_kept": fmean(kept), "fine_contrast_kept": kept[0]}
+        contrasts = [row["gratings"]["contrast_kept"]["mean"] for row in octaves]
+        values |= {"contrast_kept": fmean(contrasts), "fine_contrast_kept": contrasts[0]}
     return values

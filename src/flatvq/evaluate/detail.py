@@ -26,7 +26,7 @@ from flatvq.tokenizers import Tokenizer
 __all__ = ["PROTOCOL", "evaluate_detail"]
 
 PROTOCOL = "flatvq-detail-1"
-"""The id of the measurement: patterns, bands and equations. Its number rises when one of them changes."""
+"""The id of the measurement. Its number is raised when patterns, bands or equations change."""
 
 _ORIENTATIONS = (0, 45, 90, 135)
 _PHASES = (0, 90, 180, 270)
@@ -58,19 +58,19 @@ def evaluate_detail(
             size.
         white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
         limit: the number of photographs, evenly spread over the folder; None for all.
-        progress: called with the number of finished images and of all.
+        progress: called with the number of finished images and the number of all images.
         image_column: the column of images in parquet shards.
         image_suffix: the suffix of images in tar shards; empty for all images.
 
     Returns:
-        The figures, which docs/how-to/compare.md describes.
+        The results, which docs/how-to/compare.md describes.
 
     Raises:
         FlatvqError: if the side is too small, or the folder contains no readable image.
     """
     octaves = octaves_of(side)
     if not octaves:
-        raise FlatvqError(f"images of {side} pixels have no octave", "give a larger --crop")
+        raise FlatvqError(f"images of {side} pixels are too small for fine patterns", "give a larger --crop")
     opened = None
     if folder is not None:
         opened = open_images(folder, side, resize, white_level, None, image_column, image_suffix)
@@ -79,12 +79,12 @@ def evaluate_detail(
     rows: list[dict[str, Any]] = []
     for octave in octaves:
         patterns = [grating(side, octave, turn, phase) for turn in _ORIENTATIONS for phase in _PHASES]
-        of_patterns = [kept(luma(image), luma(_through(tokenizer, image)), octave) for image in patterns]
-        rows.append({"low": octave.low, "high": octave.high, "gratings": _summary(of_patterns)})
+        in_gratings = [kept(luma(image), luma(_through(tokenizer, image)), octave) for image in patterns]
+        rows.append({"low": octave.low, "high": octave.high, "gratings": _summary(in_gratings)})
         progress(len(rows) * len(patterns), total)
     if opened is not None:
-        of_images = _in_photographs(tokenizer, opened, octaves, side, limit, progress, total)
-        for row, in_octave in zip(rows, zip(*of_images, strict=True), strict=True):
+        in_photographs = _in_photographs(tokenizer, opened, octaves, side, limit, progress, total)
+        for row, in_octave in zip(rows, zip(*in_photographs, strict=True), strict=True):
             row["photographs"] = _summary(in_octave)
     return {
         "protocol": PROTOCOL,
@@ -111,17 +111,17 @@ def _in_photographs(
     progress: Callable[[int, int], None],
     total: int,
 ) -> list[list[Kept | None]]:
-    """Return what is kept in each octave of each photograph."""
+    """Return the contrast and power kept in each octave of each photograph."""
     hann = np.hanning(side + 1)[:side]  # periodic: as many samples as the transform has
     window = np.outer(hann, hann)
-    of_images: list[list[Kept | None]] = []
+    kept_by_image: list[list[Kept | None]] = []
     first = total - len(evenly_spread(len(opened.images), limit))
     for _, pixels in evaluation_crops(opened.images, side, limit):
         planes = (luma(pixels), luma(_through(tokenizer, pixels)))
         original, stored = (window * (plane - plane.mean()) for plane in planes)
-        of_images.append([kept(original, stored, octave) for octave in octaves])
-        progress(first + len(of_images), total)
-    return of_images
+        kept_by_image.append([kept(original, stored, octave) for octave in octaves])
+        progress(first + len(kept_by_image), total)
+    return kept_by_image
 
 
 def _through(tokenizer: Tokenizer, image: Pixels) -> Pixels:
@@ -132,7 +132,7 @@ def _through(tokenizer: Tokenizer, image: Pixels) -> Pixels:
 
 
 def _summary(values: Sequence[Kept | None]) -> dict[str, Any]:
-    """Return the means over the images that have contrast in the band, and the number of these."""
+    """Return the means over the images that have contrast in the band, and the number of these images."""
     present = [value for value in values if value is not None]
     return {
         "images": len(present),

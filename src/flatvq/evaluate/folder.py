@@ -47,13 +47,13 @@ def evaluate_folder(
         crop: side of the centre crops in pixels; None for whole images.
         resize: pixels of the shorter side after scaling, before the crop; 0 for the original size.
         white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
-        weights: folder with published weights; LPIPS and rFID are computed if theirs are in it.
+        weights: folder with published weights; LPIPS and rFID are computed if it has their weights.
         tokenizer: the folder that the model was loaded from, whose hash is recorded.
         image_column: the column of images in parquet shards.
         image_suffix: the suffix of images in tar shards; empty for all images.
 
     Returns:
-        The figures of `metrics.json` (docs/records.md), with `data`, and `files` for the status of files. A
+        The content of `metrics.json` (docs/records.md), with `data`, and `files` for the status of files. A
         metric that is undefined for an image is None, and `files` names the image.
 
     Raises:
@@ -100,7 +100,7 @@ def evaluate_folder(
 
 
 def _too_small(names: Sequence[str], metrics: Mapping[str, Sequence[float | None]]) -> Iterator[FileStatus]:
-    """Yield the status of each image that lacks a metric which others have, so that its mean is undefined."""
+    """Yield the status of each image without a metric that other images have. The mean is then undefined."""
     partly = {
         metric: values
         for metric, values in metrics.items()

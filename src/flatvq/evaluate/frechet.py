@@ -47,7 +47,7 @@ class FeatureStatistics:
         """
         require_axes(features, "features", "B", "F")
         if len(features) == 0:
-            raise FlatvqError("no features", "pass those of at least one image")
+            raise FlatvqError("no features", "pass the features of at least one image")
         if not bool(features.isfinite().all()):
             raise NonFiniteError("NaN or infinity in the features", "check the images and the network")
         features = features.detach().cpu().to(torch.float64)

@@ -1,4 +1,4 @@
-"""Image codecs beside which tokenizers are measured: JPEG, WebP, AVIF and JPEG XL, as real files.
+"""The image codecs that tokenizers are compared with: JPEG, WebP, AVIF and JPEG XL, as whole files.
 
 Axes: H W rows and columns, C channels.
 """
@@ -167,8 +167,8 @@ class Files:
     def largest_within(self, limit: int) -> tuple[int, bytes] | None:
         """Return the highest quality whose file is not larger than `limit` bytes, and its file.
 
-        The search bisects, as if files grew with the quality. Where they do not, the next quality is
-        larger than the limit, but one above it may fit.
+        The search is a bisection, which assumes that files grow with the quality. If they do not, the file of
+        the next quality is larger than the limit, but a still higher quality may fit.
 
         Args:
             limit: in bytes.
@@ -177,7 +177,7 @@ class Files:
             None if no quality fits.
         """
         low, high = self.codec.lowest, self.codec.highest
-        # Files that exist narrow the range, so that several limits cost little.
+        # Files that were written before narrow the range, so that further limits cost little.
         low = max([quality for quality, file in self._written.items() if len(file) <= limit] or [low])
         high = min([q for q, file in self._written.items() if q > low and len(file) > limit] or [high + 1])
         if len(self.at(low)) > limit:

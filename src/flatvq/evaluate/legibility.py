@@ -25,14 +25,14 @@ from flatvq.tokenizers import Tokenizer
 __all__ = ["PROTOCOL", "SIZES", "Reader", "edits", "evaluate_text", "load_reader", "require_reader"]
 
 PROTOCOL = "flatvq-text-1"
-"""The id of the measurement: words, places, font, sizes and the counting of errors. Its number rises when one
-of them changes."""
+"""The id of the measurement. Its number is raised when words, positions, font, sizes or the counting of
+errors change."""
 SIZES = (8, 10, 12, 16, 20, 24, 32)
 """Sizes of the font, in pixels."""
 
 _PAGES = 8
 _SEED = 0
-# A size whose original is read worse says little about the tokenizer.
+# If the originals of a size are read with more errors, the size says little about the tokenizer.
 _MOST_ERRORS = 0.03
 
 
@@ -55,18 +55,19 @@ def evaluate_text(
 ) -> dict[str, Any]:
     """Measure how well the text of reconstructions can be read.
 
-    Pages of text are reconstructed, and each line is read where it stands, in the original and in the
+    Pages of text are reconstructed, and each line is read at its position, in the original and in the
     reconstruction. The error rate of a page is the number of edits (insertions, deletions, substitutions)
-    from what is read to the text, divided by the characters of the text. Spaces and case are not compared.
+    from the text that is read to the true text, divided by the characters of the true text. Spaces and case
+    are not compared.
 
     Args:
         tokenizer: the tokenizer.
         side: rows and columns of a page, in pixels.
-        reader: what reads the lines; None for `load_reader()`.
-        progress: called with the number of finished pages and of all.
+        reader: reads the lines; None for `load_reader()`.
+        progress: called with the number of finished pages and the number of all pages.
 
     Returns:
-        The figures, which docs/how-to/compare.md describes.
+        The results, which docs/how-to/compare.md describes.
 
     Raises:
         FlatvqError: if a page is too small for text.
@@ -110,7 +111,7 @@ def require_reader() -> None:
     """Check that the text recognition is installed, without loading it.
 
     Raises:
-        MissingExtraError: if it is not.
+        MissingExtraError: if it is not installed.
     """
     if util.find_spec("rapidocr_onnxruntime") is None:
         raise _missing()
@@ -166,7 +167,7 @@ def _error_rate(reader: Reader, page: Page, pixels: Pixels) -> float:
 
 
 def _letters(text: str) -> str:
-    """Return a text without spaces and case, which the reader often gets wrong in perfect images."""
+    """Return a text in lower case without spaces, because the reader confuses both even in perfect images."""
     return "".join(text.split()).casefold()
 
 

@@ -32,9 +32,9 @@ __all__ = ["AMPLITUDE", "Kept", "Octave", "grating", "kept", "luma", "octaves_of
 AMPLITUDE = 0.25
 """Amplitude of gratings, of the range from black to white: from a quarter to three quarters of white."""
 
-# An octave of which the side of an image holds fewer periods is not measured.
+# An octave is not measured if fewer of its longest periods fit into the side of an image.
 _FEWEST_PERIODS = 2
-# Below this mean square, a band holds rounding errors alone.
+# Below this mean square, a band holds only rounding errors.
 _NO_CONTRAST = 1e-20
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -43,7 +43,7 @@ Floats: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Octave:
-    """A band of spatial frequencies, in cycles per pixel: from `low` up to, without it, `high`."""
+    """A band of spatial frequencies in cycles per pixel: `low` <= frequency < `high`."""
 
     low: float
     high: float
@@ -56,7 +56,7 @@ class Octave:
 
 @dataclass(frozen=True)
 class Kept:
-    """Of one band."""
+    """The contrast and power that a reconstruction keeps in one band."""
 
     contrast: float
     """c(B)."""
@@ -68,8 +68,7 @@ def octaves_of(side: int) -> list[Octave]:
     """Return the octaves of images with this side, the finest first.
 
     Args:
-        side: rows and columns, in pixels. An octave of whose longest waves it holds less than two is left
-            out.
+        side: rows and columns, in pixels. An octave is left out if fewer than two of its longest waves fit.
 
     Example:
         >>> [(octave.low, octave.high) for octave in octaves_of(32)]
@@ -83,7 +82,7 @@ def octaves_of(side: int) -> list[Octave]:
 
 
 def kept(original: Floats, stored: Floats, octave: Octave) -> Kept | None:
-    """Return what a reconstruction keeps in a band.
+    """Return the contrast and power that a reconstruction keeps in a band.
 
     Args:
         original: luma [H, W].
@@ -99,16 +98,16 @@ def kept(original: Floats, stored: Floats, octave: Octave) -> Kept | None:
         >>> round(of_half.contrast, 9), round(of_half.power, 9)
         (0.5, 0.25)
     """
-    of_original, of_stored = (np.fft.fft2(plane - plane.mean()) for plane in (original, stored))
+    original_spectrum, stored_spectrum = (np.fft.fft2(plane - plane.mean()) for plane in (original, stored))
     down, across = (np.fft.fftfreq(side) for side in original.shape)
     radii = np.hypot(down[:, None], across[None, :])
     inside = (radii >= octave.low) & (radii < octave.high)
-    of_original, of_stored = of_original[inside], of_stored[inside]
-    energy = float(np.square(np.abs(of_original)).sum())
+    original_spectrum, stored_spectrum = original_spectrum[inside], stored_spectrum[inside]
+    energy = float(np.square(np.abs(original_spectrum)).sum())
     if energy <= _NO_CONTRAST * original.size**2:
         return None
-    product = float((of_stored * of_original.conj()).real.sum())
-    return Kept(product / energy, float(np.square(np.abs(of_stored)).sum()) / energy)
+    product = float((stored_spectrum * original_spectrum.conj()).real.sum())
+    return Kept(product / energy, float(np.square(np.abs(stored_spectrum)).sum()) / energy)
 
 
 def luma(image: Pixels) -> Floats:

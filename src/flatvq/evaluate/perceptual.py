@@ -68,7 +68,7 @@ def find_weights(folder: Path) -> PerceptualWeights:
         folder: the folder of the files.
 
     Returns:
-        The files. `load_lpips` and `load_features` raise if theirs are missing.
+        The files. `load_lpips` and `load_features` raise an error if the files that they need are missing.
 
     Raises:
         FlatvqError: if the folder does not exist or contains none of the files.

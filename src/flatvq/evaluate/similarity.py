@@ -1,7 +1,7 @@
 """Structural similarity of each image: SSIM and MS-SSIM as pure functions.
 
-Both compute in float64. For nearly equal images, variances are differences of nearly equal numbers, and the
-error of float32 would be visible in the digits that are reported.
+Both compute in float64. For nearly equal images, variances are differences of nearly equal numbers. In
+float32, the rounding error would be visible in the reported digits.
 
 Axes: C channels, H W rows and columns.
 """

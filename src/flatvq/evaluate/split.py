@@ -108,7 +108,7 @@ def evaluate(
     others: dict[str, list[float]] = {
         key: [] for key, metric in TRIAL_METRICS.items() if structure and metric.compute
     }
-    kept: list[Sample] = []
+    samples: list[Sample] = []
     with eval_mode(model):
         for batch_names, colour in batches(images, batch_size):
             original = with_channels(colour, model.recipe.channels)
@@ -125,7 +125,7 @@ def evaluate(
             )
             columns["bits"] += [bits] * len(original)
             pictures = zip(batch_names, _pictures(original), _pictures(stored), strict=True)
-            kept += [
+            samples += [
                 Sample(*picture)
                 for number, picture in enumerate(pictures, start=len(names))
                 if number in keep
@@ -138,7 +138,7 @@ def evaluate(
         tuple(names),
         **values,
         levels=tuple(tally.summary() for tally in tallies),
-        samples=tuple(kept),
+        samples=tuple(samples),
         others={key: tuple(column) for key, column in others.items()},
     )
 

@@ -22,7 +22,7 @@ def mean_with_interval(
         minimum: the smallest possible value, at which the interval is cut.
 
     Returns:
-        `mean` and `interval90`; the interval is None for a single value, and both are None for none.
+        `mean` and `interval90`. The interval is None for a single value; without values, both are None.
 
     Example:
         >>> summary = mean_with_interval([25.0, 25.2, 25.4])  # 25.2 ± 2.92 * 0.2 / sqrt(3)

@@ -1,7 +1,7 @@
 """Pages of rendered text, the same for every tokenizer.
 
-The font is the scalable one that Pillow contains, Aileron Regular (CC0). The words and their places follow
-from a seed alone.
+The font is the scalable one that Pillow contains, Aileron Regular (CC0). A seed determines the words and
+their positions.
 
 Axes: H W rows and columns.
 """
@@ -66,7 +66,7 @@ def pages_of(size: int, side: int, count: int, seed: int) -> list[Page]:
         size: the size of the font, in pixels.
         side: rows and columns of a page.
         count: the number of pages.
-        seed: decides the words and, to a few pixels, where they stand.
+        seed: determines the words and, within a few pixels, their positions.
 
     Returns:
         The pages; equal for equal arguments and versions of FreeType.
@@ -88,7 +88,7 @@ def pages_of(size: int, side: int, count: int, seed: int) -> list[Page]:
 
 
 def digest_of(pages: Sequence[Page]) -> str:
-    """Return the SHA-256 of the pixels of pages, which shows whether two machines render the same."""
+    """Return the SHA-256 of the pixels of pages, to check whether two machines render the same pages."""
     content = hashlib.sha256()
     for page in pages:
         content.update(page.pixels.tobytes())
@@ -96,7 +96,7 @@ def digest_of(pages: Sequence[Page]) -> str:
 
 
 def renderer() -> dict[str, str]:
-    """Return the font and the versions of what renders it."""
+    """Return the font, and the versions of the libraries that render it."""
     return {
         "font": "Aileron Regular of Pillow",
         "pillow": PIL.__version__,
@@ -111,7 +111,7 @@ def _page(font: ImageFont.FreeTypeFont, side: int, random: np.random.Generator) 
     picture = Image.new("RGB", (side, side), "white")
     pen = ImageDraw.Draw(picture)
     lines: list[Line] = []
-    # The grid of a tokenizer must not always lie at the same place of a letter.
+    # Letters must not always have the same position relative to the grid of a tokenizer.
     down = room + int(random.integers(0, 8))
     while down + height + room <= side and len(lines) < _MOST_LINES:
         across = 2 * room + int(random.integers(0, 8))
@@ -126,7 +126,7 @@ def _page(font: ImageFont.FreeTypeFont, side: int, random: np.random.Generator) 
 
 
 def _text(font: ImageFont.FreeTypeFont, width: int, random: np.random.Generator) -> str:
-    """Draw words until the next one does not fit; at least one."""
+    """Draw random words until the next one does not fit; return at least one word."""
     words, text = _WORDS.split(), ""
     for number in random.permutation(len(words)):
         longer = f"{text} {words[number]}".strip()

@@ -30,7 +30,7 @@ _TENSORS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 def load_archive(file: Path) -> torch.nn.Module:
     """Load an exported program.
 
-    The program computes what its author wrote, so load only programs from sources that you trust.
+    The program runs the operations that its author chose, so load only programs from sources that you trust.
 
     Args:
         file: a `.pt2` file of `torch.export.save`.
@@ -41,7 +41,7 @@ def load_archive(file: Path) -> torch.nn.Module:
     Raises:
         FlatvqError: if the file contains other objects than tensors.
         OSError: if it cannot be opened.
-        RuntimeError: or another error of torch, if it is no exported program.
+        RuntimeError: if it is not an exported program. torch may also raise other errors.
     """
     require_regular(file)
     reader: Any = torch._C.PyTorchFileReader(str(file))

@@ -50,7 +50,7 @@ def examples(model: VQVAE) -> tuple[Tensor, list[Tensor]]:
 def dynamic_shapes(model: VQVAE) -> tuple[dict[int, Any], list[dict[int, Any]]]:
     """Return the dynamic axes of images and of the indices of each level.
 
-    The batch may have any size. Sides are multiples of the total downsampling, two times it or more.
+    The batch may have any size. Sides are multiples of the total downsampling, and at least twice as large.
     """
     batch = torch.export.Dim("batch", min=1, max=2**16)
     rows = torch.export.Dim("rows", min=2, max=2**12)

@@ -33,7 +33,7 @@ def _look_up(vectors: Any, codebook: Any) -> Any:
 
 
 def _shift_left(numbers: Any, places: Any) -> Any:
-    """Return numbers times 2^places, int64: ONNX shifts unsigned numbers alone."""
+    """Return numbers times 2^places, int64. ONNX can shift unsigned numbers only."""
     two: Any = op.Constant(value_int=2)
     return op.Mul(numbers, op.Pow(two, places))
 

@@ -34,7 +34,7 @@ class Parity:
     indices: int
     """Number of indices that were compared."""
     differing: int
-    """Number of those that differ."""
+    """Number of indices that differ."""
     largest_decode_error: float
     """Largest difference of a pixel, in [0, 1], of images decoded from the same indices."""
 
@@ -48,7 +48,7 @@ class Parity:
         return asdict(self)
 
     def required(self, programs: str) -> Parity:
-        """Return the differences, if they are those of rounding.
+        """Return the differences; raise an error if they are larger than rounding explains.
 
         Args:
             programs: what was compared, for the error message.
@@ -67,7 +67,7 @@ class Parity:
 
 @torch.no_grad()
 def compare_programs(model: VQVAE, program: Program, batches: Iterable[Tensor]) -> Parity:
-    """Encode and decode images by both.
+    """Encode and decode images with the tokenizer and with the program.
 
     Args:
         model: the tokenizer, in eval mode.
@@ -75,11 +75,11 @@ def compare_programs(model: VQVAE, program: Program, batches: Iterable[Tensor]) 
         batches: images float32 [B, C, H, W] in [0, 1].
 
     Returns:
-        What differs. The rounding of a sum decides between two codes at nearly the same distance, so a few
-        indices of many may differ.
+        The differences. If two codes are almost equally near, the rounding of a sum decides between them, so
+        a few indices may differ.
 
     Raises:
-        FlatvqError: if the outputs of the program have other shapes than those of the tokenizer.
+        FlatvqError: if the outputs of the program and of the tokenizer differ in shape.
     """
     indices = differing = 0
     error = 0.0

@@ -60,10 +60,10 @@ def export(model: VQVAE, folder: Path, kind: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{half}.{kind}" for half in ("encoder", "decoder")]
     images, indices = examples(model)
-    of_images, of_indices = dynamic_shapes(model)
+    image_shapes, index_shapes = dynamic_shapes(model)
     with _quiet():
-        FORMATS[kind].write(Encode(model), (images,), (of_images,), files[0])
-        FORMATS[kind].write(Decode(model), (indices,), (of_indices,), files[1])
+        FORMATS[kind].write(Encode(model), (images,), (image_shapes,), files[0])
+        FORMATS[kind].write(Decode(model), (indices,), (index_shapes,), files[1])
     described = {
         "format": 1,
         "flatvq": VERSION,
@@ -82,8 +82,8 @@ def export(model: VQVAE, folder: Path, kind: str) -> list[Path]:
 def load_program(folder: Path, kind: str | None = None) -> Program:
     """Load the programs that `export` wrote.
 
-    Nothing but tensors is unpickled. A program computes what its author wrote, so load only programs from
-    sources that you trust.
+    Nothing but tensors is unpickled. A program runs the operations that its author chose, so load only
+    programs from sources that you trust.
 
     Args:
         folder: their folder.
@@ -193,7 +193,7 @@ def onnx_model(
 
 
 def _remove_traces(proto: Any) -> None:
-    """Remove what the exporter notes for debugging, such as lines of source code with their local paths."""
+    """Remove debugging notes of the exporter, such as lines of source code with their local paths."""
     graph = proto.graph
     values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
     for part in (proto, graph, *graph.node, *values):
@@ -243,7 +243,7 @@ def _load_onnx(encoder: Path, decoder: Path) -> Program:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide what the exporters say about their own internals, such as that torchvision is not installed."""
+    """Hide messages of the exporters about their own internals, such as that torchvision is not installed."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -72,7 +72,7 @@ def conditional_entropy(
 
     Args:
         model: the tokenizer, in eval mode.
-        recipe: the recipe of its trial, of which the data, batch size and seed are used.
+        recipe: the recipe of its trial. Only its data, batch size and seed are used.
         data: the images that it was trained on.
         pixels: held-out crops, uint8 [B, 3, H, W].
         steps: training steps. The weights of the best of 20 validations are kept.

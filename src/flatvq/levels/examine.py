@@ -46,8 +46,8 @@ def examine(
 
     Raises:
         FlatvqError: if the run is not finished or has only one level, its images cannot be read, or the
-            images, flatvq or the tokenizer differ from those of the training. The images that are held out
-            now might then have been trained on.
+            images, flatvq or the tokenizer have changed since the training. The model might then have been
+            trained on images that are held out now.
     """
     recipe = _recipe(run)
     if len(recipe.model.levels) < 2:

@@ -1,4 +1,4 @@
-"""Compare the PSNR gain per bit of an upper level with that of additional bits on a single level."""
+"""Compare the PSNR gain per bit of an upper level with the gain per additional bit on a single level."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def marginal_gain(
 
     Returns:
         The marginal gain of each upper level, by level; for a hierarchy of two levels, also the gain of the
-        single-level model over the bottom level alone, with the bits that it has in addition.
+        single-level model over the bottom level alone, from its additional bits.
 
     Example:
         >>> from flatvq.recipe import LevelRecipe
@@ -84,9 +84,9 @@ def single_level_counterpart(run: Path) -> Path | None:
         run: the folder of a run, in its study as `runs/ARM/seed-SEED-KEY`.
 
     Returns:
-        The folder of the finished single-level run of the same seed in the arm that the study compares with
-        the hierarchy's arm, and that has more bits than the bottom of the hierarchy; None if there is no such
-        run, or the run is not a trial of a study.
+        The folder of a finished single-level run with the same seed. Its arm is one that the study compares
+        with the hierarchy's arm, and it has more bits than the bottom of the hierarchy. None if there is no
+        such run, or the given run is not a trial of a study.
 
     Raises:
         FlatvqError: if the record of the study is damaged.

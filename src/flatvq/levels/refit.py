@@ -51,7 +51,7 @@ def refit(
     """Train one decoder with all levels, and one without each upper level, on the same batches.
 
     All decoders have the same architecture and initial weights. The codes of the withheld level are zeros.
-    The learning rate and its schedule are those of the trial, over `steps`.
+    The learning rate follows the trial's schedule, stretched to `steps`.
 
     Args:
         model: the tokenizer, in eval mode; it is not changed.

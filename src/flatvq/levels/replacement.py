@@ -67,7 +67,7 @@ def replacement_losses(model: VQVAE, pixels: Tensor, seed: int = 0) -> tuple[Rep
 
 
 def _replacements(model: VQVAE, level: int, grid: Tensor, seed: int) -> dict[Kind, Tensor]:
-    """Return the code vectors [B, D, h, w] that replace those of a level, by kind."""
+    """Return the code vectors [B, D, h, w] that replace a level's code vectors, by kind."""
     draws = generator(seed, "replaced", level)
     order = torch.randperm(len(grid), generator=draws)
     source = torch.empty_like(order)

@@ -4,7 +4,7 @@ The description of a part is data. From it, PyTorch modules are built (`build`),
 multiply-adds are counted (`parameters`, `multiply_adds`). So a model always agrees with its stated capacity,
 and counting allocates no weights.
 
-The layout is that of the VQ-VAE's published code (van den Oord et al. 2017, arXiv 1711.00937, section 4.1:
+The layout follows the VQ-VAE's published code (van den Oord et al. 2017, arXiv 1711.00937, section 4.1:
 strided 4x4 convolutions, then residual blocks of 3x3, ReLU, 1x1), generalized to strides of any power of two.
 
 Axes: B batch, C channels, H W rows and columns of the input grid of a layer.

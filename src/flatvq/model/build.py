@@ -76,7 +76,7 @@ def build_vqvae(
 def build_quantizer(
     level: LevelRecipe, codebook: CodebookRecipe, *, seed: int, steps: int | None
 ) -> Quantizer:
-    """Build the quantizer of one level, as its entry in `flatvq.recipe.QUANTIZERS` says.
+    """Build the quantizer of one level with its entry in `flatvq.recipe.QUANTIZERS`.
 
     Args:
         level: the level.

@@ -86,7 +86,7 @@ def capacity_of(model: ModelRecipe, size: int | tuple[int, int]) -> Capacity:
         >>> capacity.network_parameters, capacity.network_multiply_adds, capacity.bits_per_image
         (826691, 3456106496, 40960.0)
 
-        With its 1024 codes of 64 dimensions, and the searches among them in 64 x 64 cells:
+        The totals include its 1024 codes of 64 dimensions, and the searches among them in 64 x 64 cells:
 
         >>> capacity.parameters, capacity.multiply_adds
         (892227, 3724541952)
@@ -96,20 +96,20 @@ def capacity_of(model: ModelRecipe, size: int | tuple[int, int]) -> Capacity:
     parts = list(_parts(model, [height * width, *(rows * columns for rows, columns in grids)]))
     levels = list(zip(model.levels, (rows * columns for rows, columns in grids), strict=True))
     bits = sum(cells * level.bits_per_cell for level, cells in levels)
-    of_network = sum(parameters(layers) for layers, _ in parts)
-    of_codebooks = sum(level.codebook_parameters for level in model.levels)
-    of_convolutions = sum(multiply_adds(layers, number) for layers, number in parts)
-    of_convolutions += sum(multiply_adds(layers, number) for layers, number in _repeated(model, grids))
-    of_searches = sum(cells * level.codebook_parameters for level, cells in levels)
+    network_parameters = sum(parameters(layers) for layers, _ in parts)
+    codebook_parameters = sum(level.codebook_parameters for level in model.levels)
+    network_multiply_adds = sum(multiply_adds(layers, number) for layers, number in parts)
+    network_multiply_adds += sum(multiply_adds(layers, number) for layers, number in _repeated(model, grids))
+    search_multiply_adds = sum(cells * level.codebook_parameters for level, cells in levels)
     capacity = Capacity(
         bits_per_image=bits,
         bits_per_pixel=bits / (height * width),
-        parameters=of_network + of_codebooks,
-        network_parameters=of_network,
-        codebook_parameters=of_codebooks,
-        multiply_adds=of_convolutions + of_searches,
-        network_multiply_adds=of_convolutions,
-        search_multiply_adds=of_searches,
+        parameters=network_parameters + codebook_parameters,
+        network_parameters=network_parameters,
+        codebook_parameters=codebook_parameters,
+        multiply_adds=network_multiply_adds + search_multiply_adds,
+        network_multiply_adds=network_multiply_adds,
+        search_multiply_adds=search_multiply_adds,
         levels=tuple(
             LevelCapacity(grid, level.codebook_size, level.code_dim, prod(level.index_shape))
             for grid, level in zip(grids, model.levels, strict=True)
@@ -137,9 +137,9 @@ def _parts(model: ModelRecipe, cells: list[int]) -> Iterator[tuple[tuple[Layer, 
 def _repeated(
     model: ModelRecipe, grids: tuple[tuple[int, int], ...]
 ) -> Iterator[tuple[tuple[Layer, ...], int]]:
-    """Yield the parts that an encoding needs in addition to the decoding, as `_parts` does.
+    """Yield the parts that run a second time, in the form of `_parts`.
 
-    A residual hierarchy upsamples levels to quantize the levels below, and again to decode.
+    A residual hierarchy upsamples levels once to quantize the levels below, and once to decode.
     """
     for decoder in layout_of(model).decoders:
         if decoder.residual:

@@ -27,9 +27,10 @@ class DecoderLayout:
     """The parts that decode the code vectors of a level and of all levels above it to the grid below."""
 
     upsamplers: tuple[tuple[blocks.Layer, ...], ...]
-    """For each level above, from its grid to the grid of this level; if `residual`, of the level below it."""
+    """For each level above, the layers from its grid to the grid of this level; if `residual`, to the grid of
+    the next lower level."""
     trunk: tuple[blocks.Layer, ...]
-    """From the grid of this level to the grid below. For the bottom level that is the image."""
+    """The layers from the grid of this level to the grid below. For the bottom level, that is the image."""
     residual: bool = False
     """Whether the upsampled sum of the levels above is subtracted from the latents of a level before they are
     quantized. The trunk then takes the sum of all levels. Otherwise it takes the levels concatenated. Only
@@ -41,9 +42,11 @@ class Layout:
     """The parts of a model, bottom level first."""
 
     encoders: tuple[tuple[blocks.Layer, ...], ...]
-    """For each level, from the features of the level below (at the bottom, the image) to its features."""
+    """For each level, the layers from the features of the level below (at the bottom, the image) to its
+    features."""
     projections: tuple[tuple[blocks.Layer, ...], ...]
-    """For each level, from its features (if conditioned, with the decoded levels above) to its latents."""
+    """For each level, the layers from its features (if conditioned, with the decoded levels above) to its
+    latents."""
     decoders: tuple[DecoderLayout, ...]
     """The decoder of the image. A conditioned hierarchy has one more for each upper level."""
 
@@ -80,7 +83,7 @@ def conditioned(model: ModelRecipe) -> Layout:
 
 
 def residual(model: ModelRecipe) -> Layout:
-    """Describe a hierarchy in which each level quantizes what the levels above it leave.
+    """Describe a hierarchy in which each level quantizes the residual of the levels above it.
 
     It has the encoders of a parallel hierarchy.
     """
@@ -99,11 +102,11 @@ def residual(model: ModelRecipe) -> Layout:
 def with_decoders(model: ModelRecipe, count: int) -> Layout:
     """Describe a hierarchy with decoders for the lowest levels.
 
-    A level is quantized given the decoded levels above it if the level above it has a decoder.
+    If a level has a decoder, the level below it is quantized given the decoded levels.
 
     Args:
         model: the recipe.
-        count: the number of decoders, from 1, for the image alone, to the number of levels.
+        count: the number of decoders: at least 1, for the image, and at most the number of levels.
     """
     strides = [level.downsample for level in model.levels]
     dims = [level.code_dim for level in model.levels]
@@ -112,10 +115,12 @@ def with_decoders(model: ModelRecipe, count: int) -> Layout:
     inputs = [model.channels, *widths[:-1]]
     outputs = [model.channels, *dims[:-1]]  # channels below
     decoded = range(count)
-    seen = [widths[level] + (dim if level + 1 in decoded else 0) for level, dim in enumerate(dims)]
+    projection_inputs = [
+        widths[level] + (dim if level + 1 in decoded else 0) for level, dim in enumerate(dims)
+    ]
     return Layout(
         encoders=tuple(blocks.encoder(*ends) for ends in zip(inputs, strides, sized, strict=True)),
-        projections=tuple(blocks.projection(*ends) for ends in zip(seen, dims, strict=True)),
+        projections=tuple(blocks.projection(*ends) for ends in zip(projection_inputs, dims, strict=True)),
         decoders=tuple(
             DecoderLayout(
                 upsamplers=tuple(

@@ -1,7 +1,8 @@
 """Changes a model as little as possible so that its capacity matches a reference.
 
-The codebook sizes determine the bits, and their part of parameters and multiply-adds. So they are solved
-first. The widths do not affect the bits. They are solved for the totals, given the codebooks.
+The codebook sizes are solved first. They determine the bits, and they contribute to parameters and
+multiply-adds. The widths do not affect the bits. They are solved next, so that the totals match with these
+codebooks.
 """
 
 from __future__ import annotations
@@ -70,11 +71,11 @@ def match(
     A capacity within the tolerance is not changed. The others are changed as follows:
 
     - Bits: by `codebook_size`, as close to equality as integers allow. All sizes change by one factor, and
-      those rounded last compensate for the rounding of the others. Levels without a codebook do not
-      change.
+      the size that is rounded last compensates for the rounding of the others. Levels without a codebook do
+      not change.
     - Parameters and multiply-adds: by the smallest change of `width` and `residual_width`, measured as
-      ratios. If both capacities are matched, the larger of the two differences counts. If no widths are
-      within the tolerance, it is added to the smallest difference that can be reached.
+      ratios. If both capacities are matched, the larger of the two differences counts. If no widths reach the
+      tolerance, the tolerance counts from the smallest difference that can be reached.
 
     Args:
         model: the model to change.
@@ -91,7 +92,8 @@ def match(
         FlatvqError: if a side is not a multiple of the total downsampling of the model.
 
     Example:
-        One grid instead of the two of 1024 codes each in the recipe published by Reyhanian and Wiskott:
+        The recipe published by Reyhanian and Wiskott has two grids of 1024 codes each. One grid with the same
+        bits:
 
         >>> from flatvq.recipe import LevelRecipe
         >>> two = ModelRecipe(levels=(LevelRecipe(downsample=4), LevelRecipe(downsample=2)))
@@ -163,8 +165,8 @@ class _Cost:
     """A capacity as a function of the widths: linear in the residual width, quadratic in the width.
 
     The number of channels of each layer is the width, half of it, the residual width, or a constant, and
-    codebooks and searches do not depend on the widths. So the capacities of five small models determine that
-    of any widths, in integers.
+    codebooks and searches do not depend on the widths. So the capacities of five small models determine the
+    capacity for any widths, in integers.
 
     Args:
         model: the model whose widths change, with its final codebook sizes.
@@ -216,7 +218,7 @@ class _Target:
 
 
 def _width_changes(model: ModelRecipe, target: _Target, tolerance: float) -> dict[str, tuple[int, int]]:
-    """Choose the smallest change within the tolerance, or within the tolerance of the closest match."""
+    """Choose the smallest change that reaches the tolerance, counted from the closest match if need be."""
     own = _Widths(model.width, model.residual_width)
 
     def change(other: _Widths) -> float:
@@ -225,7 +227,7 @@ def _width_changes(model: ModelRecipe, target: _Target, tolerance: float) -> dic
     candidates = [_best_at(own, width, target) for width in _even_widths(target)]
     nearest = min(target.worst(candidate) for candidate in candidates)
     allowed = tolerance if nearest <= tolerance else nearest + tolerance
-    best = min((one for one in candidates if target.worst(one) <= allowed), key=change)
+    best = min((candidate for candidate in candidates if target.worst(candidate) <= allowed), key=change)
     return {
         name: (getattr(own, name), getattr(best, name))
         for name in ("width", "residual_width")
@@ -236,10 +238,11 @@ def _width_changes(model: ModelRecipe, target: _Target, tolerance: float) -> dic
 def _best_at(own: _Widths, width: int, target: _Target) -> _Widths:
     """Choose the best residual width for a width.
 
-    All capacities are linear in it. One capacity matches where its difference is zero. The larger difference
-    of two is smallest where they are equal and opposite. Both are roots of the sum of differences, and the
-    best integer is next to the root. The residual width is limited to the width, or to the ratio in the
-    original model if that is larger: blocks that are wider inside would be another design.
+    All capacities are linear in the residual width. A single capacity matches where its difference is zero.
+    For two capacities, the larger difference is smallest where the two are equal and opposite. Either way,
+    the sum of the differences is zero at this point, and the best integer is next to it. The residual width
+    is limited to the width, or to the ratio in the original model if that is larger: blocks that are wider
+    inside would be another design.
     """
     first, second = (sum(target.off(_Widths(width, residual_width))) for residual_width in (1, 2))
     if first == second:  # there are no residual blocks

@@ -84,7 +84,7 @@ def require_memory(model: ModelRecipe, training: int = 0) -> None:
         training: `training_bytes` of its training.
 
     Raises:
-        FlatvqError: if they do not fit, with both sizes.
+        FlatvqError: if they do not fit. The message states both sizes.
     """
     if not hasattr(os, "sysconf"):  # Windows
         return

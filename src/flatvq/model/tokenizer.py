@@ -100,7 +100,7 @@ def save_tokenizer(
     # The model that a reader builds must have these weights and search codes in the same way.
     if recipe != model.recipe or _searches(build_vqvae(recipe, codebook)) != _searches(model):
         raise FlatvqError(
-            "the config's model and codebook sections are not those of the model",
+            "the model and codebook sections of the config do not describe the model",
             "pass the recipes that the model was built from",
         )
     state = model.state_dict() if training_state else inference_tensors(model)
@@ -169,7 +169,7 @@ def tokenizer_folder(folder: Path) -> Path:
         folder: the folder of a run, or of a tokenizer.
 
     Returns:
-        FOLDER/model if the folder is that of a run; otherwise the folder itself.
+        FOLDER/model if the folder is a run; otherwise the folder itself.
 
     Raises:
         FlatvqError: if the run is not finished.
@@ -184,7 +184,7 @@ def tokenizer_folder(folder: Path) -> Path:
 
 def _recipes(config: Mapping[str, Any], origin: str) -> tuple[ModelRecipe, CodebookRecipe]:
     if "model" not in config:
-        raise FlatvqError(f"{origin} has no section 'model'", "add that of the resolved recipe")
+        raise FlatvqError(f"{origin} has no section 'model'", "add the model section of the resolved recipe")
     return (
         parse(ModelRecipe, config["model"], origin),
         parse(CodebookRecipe, config.get("codebook", {}), origin),

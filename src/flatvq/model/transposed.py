@@ -12,11 +12,11 @@ __all__ = ["TransposedConv2d"]
 
 
 class TransposedConv2d(nn.ConvTranspose2d):
-    """PyTorch's `ConvTranspose2d`, with another backward pass on the CPU.
+    """PyTorch's `ConvTranspose2d`, with a faster backward pass on the CPU.
 
     oneDNN computes the gradient of the bias with slow reference code, which takes a quarter of the time of
     the layer. This class computes it as a sum over batch, rows and columns. Outputs, other gradients and
-    parameters are those of the parent class. Groups, dilation and output padding are not supported.
+    parameters equal the parent class's. Groups, dilation and output padding are not supported.
 
     Example:
         >>> layer = TransposedConv2d(8, 3, kernel_size=4, stride=2, padding=1)

@@ -60,17 +60,17 @@ class VQVAE(nn.Module):
     - `conditioned` hierarchy: with the dotted path. e_top = Q(E_top(x)), e_bottom = Q(E_bottom(x, e_top)),
       x' = D(e_top, e_bottom): VQ-VAE-2, Razavi et al. (2019, arXiv 1906.00446), algorithm 1.
 
-    - `residual` hierarchy: a level quantizes what the levels above it leave, and the decoder takes the sum of
-      all levels. With upsamplers U, r_top = e_top, e_n = Q(E_n(x) - U_n(r_n+1)), r_n = e_n + U_n(r_n+1) and
-      x' = D(r_0): residual quantization (RQ-VAE, Lee et al. 2022, arXiv 2203.01941, section 3.1) from a
-      coarse grid to finer ones, as in VAR (Tian et al. 2024, arXiv 2404.02905, algorithms 1 and 2). Unlike in
-      VAR, each level has its own encoder. With the straight-through estimator, the two gradients of the
-      reconstruction with respect to U_n(r_n+1) cancel. So the commitment losses of the levels below train the
-      upper levels: they learn to predict the latents that the levels below quantize.
+    - `residual` hierarchy: a level quantizes its latents minus the sum of the levels above it, and the
+      decoder takes the sum of all levels. With upsamplers U, r_top = e_top, e_n = Q(E_n(x) - U_n(r_n+1)), r_n
+      = e_n + U_n(r_n+1) and x' = D(r_0): residual quantization (RQ-VAE, Lee et al. 2022, arXiv 2203.01941,
+      section 3.1) from a coarse grid to finer ones, as in VAR (Tian et al. 2024, arXiv 2404.02905, algorithms
+      1 and 2). Unlike in VAR, each level has its own encoder. With the straight-through estimator, the two
+      gradients of the reconstruction with respect to U_n(r_n+1) cancel. So the commitment losses of the
+      levels below train the upper levels: they learn to predict the latents that the levels below quantize.
 
     Each upper level is encoded from the *continuous* features of the level below. Except in a residual
-    hierarchy, a decoder takes the code vectors of its level, concatenated with those of all levels above,
-    upsampled to its grid.
+    hierarchy, a decoder takes the code vectors of its level and of all levels above, upsampled to its grid
+    and concatenated.
 
     Args:
         recipe: the widths, the levels and the kind of hierarchy.
@@ -98,7 +98,7 @@ class VQVAE(nn.Module):
             (level.codebook_size, level.code_dim, level.code_dim, level.index_shape)
             for level in recipe.levels
         ]
-        given = [(each.codebook_size, each.code_dim, each.input_dim, each.index_shape) for each in quantizers]
+        given = [(q.codebook_size, q.code_dim, q.input_dim, q.index_shape) for q in quantizers]
         if given != expected:
             names = "(codebook_size, code_dim, input_dim, index_shape)"
             raise FlatvqError(
@@ -126,8 +126,8 @@ class VQVAE(nn.Module):
     def set_step(self, step: int) -> None:
         """Set the number of training steps done, if the recipe has levels that start late (`levels.N.start`).
 
-        Until a level starts, its code vectors are replaced by zeros, and it is not trained. Without a call,
-        all levels have started.
+        Until a level starts, its code vectors are replaced by zeros, and it is not trained. If this is never
+        called, all levels have started.
 
         Args:
             step: the number of steps before the next forward pass.
@@ -161,7 +161,7 @@ class VQVAE(nn.Module):
     def encode(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> tuple[Int64[Tensor, "batch *_"], ...]:
-        """Encode images to indices. This trains nothing, also in training mode.
+        """Encode images to indices. This trains nothing, even in training mode.
 
         Args:
             images: [B, C, H, W] in [0, 1]; C as in the recipe, H and W multiples of `factor`.
@@ -170,8 +170,8 @@ class VQVAE(nn.Module):
             [B, h, w] for each level, bottom first; [B, Q, h, w] for a residual quantizer of Q stages.
 
         Raises:
-            FlatvqError: if axes, dtype, device or size do not fit, or a value is below -0.5 or above 1.5,
-                which means another scale. In compiled or exported graphs, values are not checked.
+            FlatvqError: if axes, dtype, device or size do not fit, or a value is below -0.5 or above 1.5, so
+                that the images have another scale. In compiled or exported graphs, values are not checked.
         """
         checked = self._images(images)
         require_unit_range(checked)
@@ -269,7 +269,7 @@ class VQVAE(nn.Module):
 
 
 def _weight(parts: nn.ModuleList) -> Tensor:
-    """Return the first weight of the first part. Its device and dtype are those of the computation."""
+    """Return the first weight of the first part. Computations have its device and dtype."""
     return next(parts[0].parameters())
 
 

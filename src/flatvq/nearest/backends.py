@@ -1,8 +1,8 @@
 """The table of search backends, and the rule that chooses one.
 
-Every backend takes vectors float32 [N, D], N >= 1, a codebook float32 [K, D] on the same device, and whether
-code vectors and error are asked for. It refuses values that are not finite, and is exact in float32 for all
-others.
+Every backend takes vectors float32 [N, D] with N >= 1, a codebook float32 [K, D] on the same device, and a
+flag that asks for code vectors and error. It refuses values that are not finite. For all other values, it is
+exact in float32.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Backend:
     """One implementation of the search."""
 
     search: Callable[[Tensor, Tensor, bool], SearchResult]
-    """Called with vectors, codebook, and whether to return code vectors and error if that costs little."""
+    """Called with vectors, codebook, and a flag: whether to return code vectors and error if that costs
+    little."""
     missing: Callable[[torch.device], str]
     """Why the backend cannot run on a device, or an empty string if it can."""
 
@@ -74,8 +75,8 @@ kernel, and plain matrix products."""
 def backend_for(device: torch.device, dim: int) -> str:
     """Choose the fastest backend for a device and a code dim D.
 
-    On the CPU that is the compiled search. Without it, FAISS searches short vectors and oneDNN long ones. On
-    other devices it is Triton, or else matrix products.
+    On the CPU, that is the compiled search. Without it, FAISS searches short vectors and oneDNN long ones. On
+    other devices, it is Triton, or matrix products without Triton.
 
     Example:
         >>> backend_for(torch.device("meta"), 8)
@@ -113,7 +114,7 @@ def require_backend(name: str, device: torch.device) -> None:
 
 
 def status(device: torch.device | str = "cpu") -> str:
-    """Describe in one line which code searches on a device, and why if it is not the fastest.
+    """Describe in one line which backend is used on a device and, if it is not the fastest, the reason.
 
     Example:
         >>> status("meta")

@@ -42,10 +42,10 @@ def missing(kernels: str) -> str:
 
 
 def search(vectors: Tensor, codebook: Tensor, look_up: bool, kernels: str) -> SearchResult:
-    """Find the nearest codes, in one pass over the vectors if the values allow it.
+    """Find the nearest codes, in one pass over the vectors if possible.
 
-    The pass checks, searches and looks up while the vectors are in the caches. The values allow it unless
-    squares may leave float32; then the arrays are first scaled as for the other backends.
+    The pass checks the vectors, searches and copies codes while the vectors are in the caches. If squares of
+    the values may overflow float32, the arrays are first scaled, as for the other backends.
 
     Args:
         vectors: float32 [N, D] on the CPU.
@@ -84,8 +84,8 @@ def search_within_range(
         method: one of `METHODS`.
 
     Returns:
-        The result, and the largest absolute value among the vectors. If that is NaN, infinite or so large
-        that squares leave float32, the indices have no meaning.
+        The result, and the largest absolute value among the vectors. If that value is NaN, infinite, or so
+        large that squares overflow float32, the indices are meaningless.
 
     Raises:
         FlatvqError: if there is not enough memory for a copy of the codebook.
@@ -117,8 +117,8 @@ def code_medians(codebook: Tensor, kernels: str) -> tuple[bool, Tensor | None]:
         kernels: one of `KERNELS` that is not missing.
 
     Returns:
-        Whether the codes can be searched without `conditioned`; and if coordinates are far from zero compared
-        with their spread, float32 [D]: the median of each of these, and zero for the others.
+        Whether the codes can be searched without `conditioned`. And, if coordinates are far from zero
+        compared with their spread, float32 [D]: the median of each such coordinate, and zero for the others.
     """
     codebook = codebook.contiguous()
     arguments = _KERNELS[kernels], _matrix(codebook), SMALLEST, LARGEST, OFFSET

@@ -30,7 +30,7 @@ _EXPONENT = 50
 def conditioned(
     vectors: Tensor, codebook: Tensor, measure: ValueRange | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Scale and center both arrays alike where float32 squares would lose the distances.
+    """Scale and center both arrays in the same way, where float32 squares would lose the distances.
 
     Both steps are exact where it matters: the scale is a power of two, and a coordinate is centered only if
     its values lie so close to their median that the subtraction does not round (Sterbenz' lemma).

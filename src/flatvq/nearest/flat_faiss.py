@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from threading import Lock
 
-# torch must be loaded before faiss: then both share one OpenMP pool. The other way round there are two,
-# which fight for the cores.
+# torch must be loaded before faiss, so that both share one OpenMP pool. In the other order there are two
+# pools, which compete for the cores.
 import torch
 from torch import Tensor
 
@@ -21,9 +21,9 @@ __all__ = ["FUSED_DIM", "search"]
 # Numbers in the codes that are searched at once (512 KiB). Every few vectors read all of them, so they should
 # stay in the cache of one core.
 _CODES = 1 << 17
-# Fewer vectors than this are faster one by one.
+# Fewer vectors than this are searched one by one, which is faster.
 _FEW = 8
-# Up to this dimension FAISS has fused kernels, which hold a vector in registers. Above it is much slower.
+# Up to this dimension, FAISS has fused kernels, which hold a vector in registers. Above, it is much slower.
 FUSED_DIM = 32 if "AVX512" in faiss.get_compile_options() else 16
 # FAISS searches codes in whole SIMD registers, and the remaining ones with other code, which rounds
 # differently.
@@ -87,8 +87,9 @@ def _fusible(vectors: Tensor) -> bool:
 def _fused_kernels() -> Iterator[None]:
     """Make FAISS use its fused kernels for batches of any size.
 
-    By default it does not below N x D = 128,000, which is most batches of a small training run, and is then
-    ten times slower. The bound is restored when the last search has ended, because others may rely on it.
+    By default, FAISS does not use them below N x D = 128,000, and is then ten times slower. Most batches of a
+    small training run are below this bound. The bound is restored when the last search has ended, because
+    other code may rely on it.
     """
     with _Bound.lock:
         if _Bound.users == 0:

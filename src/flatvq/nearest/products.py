@@ -113,8 +113,8 @@ def _product_scores(vectors: Tensor, code_vectors: Tensor, offsets: Tensor) -> T
 def _convolution_scores(vectors: Tensor, code_vectors: Tensor, offsets: Tensor) -> Tensor:
     """Compute a tile of scores on the CPU as a 1x1 convolution.
 
-    Only so does torch use oneDNN's float32 product, which takes half the time of torch's own on processors
-    with AVX-512.
+    This makes torch use oneDNN's float32 product, which takes half the time of torch's own product on
+    processors with AVX-512.
     """
     count, dim = vectors.shape
     images = _IMAGES if count % _IMAGES == 0 else 1

@@ -10,7 +10,7 @@ __all__ = ["SearchResult"]
 
 
 class SearchResult(NamedTuple):
-    """The nearest codes, and what the backend computed along the way."""
+    """The nearest codes, and further values if the backend computed them in the same pass."""
 
     indices: Tensor
     """int64 [N], each in [0, K): the nearest code of each vector; of equally near ones, the lowest index."""

@@ -26,10 +26,10 @@ def nearest_codes(
 ) -> Int64[Tensor, " n"]:
     """Find the nearest code of each vector in Euclidean distance (van den Oord et al. 2017, eq. 1).
 
-    The search is exact in float32: the float64 distance of the returned code exceeds the smallest one by no
-    more than float32 rounding explains. Exact ties go to the lowest index. So do equal codes, except with the
-    backend `product`, where rounding may decide between them. Autocast has no effect. Memory beyond the
-    inputs is O(N D + K D).
+    The search is exact in float32: the distance of the returned code, computed in float64, exceeds the
+    smallest distance at most by float32 rounding. Exact ties go to the lowest index. The same holds for equal
+    codes, except with the backend `product`, where rounding may decide between them. Autocast has no effect.
+    Memory beyond the inputs is O(N D + K D).
 
     Args:
         vectors: float32 [N, D]; other floating types are converted.
@@ -57,7 +57,7 @@ def nearest_codes(
 def look_up(
     vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], backend: str | None = None
 ) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n d"], Float[Tensor, ""]]:
-    """Find the nearest code of each vector as `nearest_codes` does, and return the codes, too.
+    """Find the nearest code of each vector, as `nearest_codes` does, and also return the code vectors.
 
     Args:
         vectors: float32 [N, D].
@@ -68,7 +68,7 @@ def look_up(
         Indices [N]; the code vectors [N, D]; and the mean of (z - e)^2 over all elements, zero if N is zero.
 
     Raises:
-        FlatvqError: as `nearest_codes`.
+        FlatvqError: see `nearest_codes`.
 
     Example:
         >>> indices, codes, error = look_up(torch.tensor([[0.1], [0.9]]), torch.tensor([[0.0], [1.0]]))

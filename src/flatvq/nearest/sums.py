@@ -1,4 +1,4 @@
-"""Counts and sums of each code's vectors, without a one-hot matrix: the table of backends, and the entry.
+"""Counts and sums of each code's vectors, without a one-hot matrix: `code_sums` and its backends.
 
 Axes: N vectors, K codes, D code dim.
 """

@@ -38,7 +38,7 @@ def search(vectors: Tensor, codebook: Tensor) -> Tensor:
     (count, dim), size = vectors.shape, len(codebook)
     vectors, codebook, chunk = vectors.contiguous(), codebook.contiguous(), _CHUNK
     if dim <= _FEW:
-        # One dimension at a time is read best where it lies together.
+        # With one dimension at a time, reads are fastest if the values of a dimension are contiguous.
         vectors, codebook, chunk = vectors.T.contiguous().T, codebook.T.contiguous().T, 1
     blocks = triton.cdiv(count, _ROWS)
     parts = max(
@@ -55,7 +55,7 @@ def search(vectors: Tensor, codebook: Tensor) -> Tensor:
             *(chunk, _ROWS, _COLUMNS),
             num_warps=_WARPS,
         )
-    # The first of equal parts has the lower codes.
+    # If parts have equal scores, the first part has the lowest code.
     return nearest[0] if parts == 1 else nearest.gather(0, scores.max(dim=0).indices[None])[0]
 
 
@@ -72,7 +72,7 @@ def value_range(vectors: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     """
     vectors, codebook = vectors.contiguous(), codebook.contiguous()
     size, dim = codebook.shape
-    # As bits: those of positive numbers are ordered as they are, and NaN is above infinity.
+    # Compared as bits: positive floats have the order of their bits, and NaN is above infinity.
     values = torch.zeros(3, dtype=torch.int32, device=vectors.device)
     far = torch.empty(dim, dtype=torch.bool, device=vectors.device)
     programs = min(_multiprocessors(vectors.device), triton.cdiv(vectors.numel(), 4096))
@@ -185,7 +185,7 @@ def _value_range(
             squares += code * code
             largest = tl.maximum(largest, code.to(tl.int32, bitcast=True) & 0x7FFFFFFF)
         mean = tl.sum(sums, 0) / size
-        # Where the difference is lost to rounding, the mean is all the farther away.
+        # Rounding can lose this difference only if the mean is far larger than the deviation.
         variance = tl.sum(squares, 0) / size - mean * mean
         away = (mean * mean > limit * variance) & (columns < dim)
         tl.store(far + columns, away, mask=columns < dim)

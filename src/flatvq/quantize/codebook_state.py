@@ -47,7 +47,7 @@ class CodebookState(Float32Module):
         *("counts", "births", "step_count", "last_event_step", "init_checksum"),
         *("is_initialized", "is_frozen"),
     )
-    """The buffers that only training reads. In eval mode a lookup reads `weight` alone."""
+    """The buffers that only training reads. In eval mode, a lookup reads only `weight`."""
     weight: Tensor
     """float32 [K, D], before `constrain`: a buffer with `Ema`, a parameter with `Gradient`."""
     counts: Tensor
@@ -147,7 +147,7 @@ class CodebookState(Float32Module):
     @renamed_arguments(codes="code_vectors")
     @torch.no_grad()
     def set_code_vectors(self, code_vectors: Tensor) -> None:
-        """Set all codes, such as to those of a pretrained codebook. No init from data follows.
+        """Set all codes, for example to a pretrained codebook. No init from data follows.
 
         Args:
             code_vectors: [K, D], finite.
@@ -206,7 +206,7 @@ class CodebookState(Float32Module):
         self.number = register(self)  # a copy is another codebook
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        """Load a state dict. One with nothing but codes is that of an initialized codebook."""
+        """Load a state dict. If it holds only codes, the codebook counts as initialized."""
         for old, new in _OLD_KEYS.items():
             if prefix + old in state_dict:
                 state_dict[prefix + new] = state_dict.pop(prefix + old)

@@ -29,8 +29,8 @@ def commitment_loss(
 ) -> Float[Tensor, ""]:
     """Return the commitment loss (van den Oord et al. 2017, eq. 3, third term, without beta).
 
-    This is the mean squared distance between vectors and their code vectors. Its gradient is bitwise that of
-    `torch.nn.functional.mse_loss`.
+    This is the mean squared distance between vectors and their code vectors. Its gradient is bitwise equal to
+    the gradient of `torch.nn.functional.mse_loss`.
 
     Args:
         vectors: encoder outputs z [N, D].

@@ -1,7 +1,7 @@
 """Communication between the processes that train one codebook.
 
-Processes may hold different numbers of vectors. Global rows number the vectors of all processes: first those
-of rank 0, then those of rank 1, and so on.
+Processes may hold different numbers of vectors. Global rows number the vectors of all processes: first the
+vectors of rank 0, then of rank 1, and so on.
 
 Axes: N flattened vectors of this process, D code dim.
 """
@@ -58,7 +58,7 @@ class Ranks:
                 dist.all_reduce(tensor, group=self.group)
 
     def from_first(self, tensor: Tensor) -> Tensor:
-        """Replace a tensor by that of the first process, in place, and return it."""
+        """Overwrite a tensor with the tensor of the first process, and return it."""
         if self.world_size > 1:
             dist.broadcast(tensor, group_src=0, group=self.group)
         return tensor

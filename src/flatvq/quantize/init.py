@@ -63,8 +63,8 @@ class RandomInit:
 
     Args:
         distribution: `normal`: N(0, 1), as in the VQ-VAE-2 of rosinality; `uniform`: uniform in [-1/K, 1/K],
-            as in taming-transformers; `kaiming`: uniform within +-sqrt(6 / (K D)), which is what the Kaiming
-            init of vector-quantize-pytorch gives for its [1, K, D] array.
+            as in taming-transformers; `kaiming`: uniform within +-sqrt(6 / (K D)), as the Kaiming init of
+            vector-quantize-pytorch for its [1, K, D] array.
     """
 
     distribution: Distribution = "normal"
@@ -221,7 +221,7 @@ def distinct_rows(vectors: Tensor) -> Tensor:
         >>> distinct_rows(torch.tensor([[2.0], [0.0], [1.0], [2.0]])).flatten().tolist()
         [1.0, 2.0]
     """
-    # The result is that of torch.unique, which compares whole rows and takes ten times as long. Here rows are
+    # The result equals torch.unique, which compares whole rows and takes ten times as long. Here rows are
     # sorted by their first two numbers, and torch.unique sorts only distinct rows that are equal in both.
     keys, order = _first_two(vectors).sort(stable=True)
     rows = vectors[order]

@@ -52,7 +52,7 @@ torch.library.register_fake("flatvq::look_up", _fake_look_up, lib=_library)
 def _vmap_look_up(
     info: Any, in_dims: tuple[int | None, int | None], vectors: Tensor, codebook: Tensor
 ) -> tuple[_LookUp, tuple[int, int, int]]:
-    """Search all batches [V, N, D] at once, or one by one if each has its own codebook [V, K, D]."""
+    """Search all batches [V, N, D] at once, or one after the other if each has its own codebook [V, K, D]."""
     batches = info.batch_size
     vectors = (
         vectors.expand(batches, *vectors.shape) if in_dims[0] is None else vectors.movedim(in_dims[0], 0)
@@ -137,7 +137,7 @@ def _(vectors: Tensor, mask: Tensor | None, code_vectors: Tensor, *others: Any) 
 
 @contextmanager
 def _with_state(codebook: nn.Module, state: dict[str, Tensor]) -> Iterator[None]:
-    """Replace the tensors of a codebook by those of the graph, which may be copies, within the block."""
+    """Within the block, replace a codebook's tensors by the graph's tensors, which may be copies."""
     dicts: list[Any] = [
         codebook._parameters if name in codebook._parameters else codebook._buffers for name in state
     ]

@@ -31,7 +31,7 @@ def in_backward_pass() -> bool:
 def may_run_again() -> bool:
     """Return whether activation checkpointing may repeat a forward pass in training mode.
 
-    The non-reentrant variant sets hooks for saved tensors. The reentrant variant disables gradients, as does
+    The non-reentrant variant sets hooks for saved tensors. The reentrant variant disables gradients. So does
     a caller that initializes a codebook without training.
     """
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)

@@ -64,7 +64,7 @@ class DeadCodeReplacement:
             real("DeadCodeReplacement(count)", self.count, above=0.0)
 
     def least_use(self, vectors: int, codebook_size: int) -> float:
-        """Return the number of vectors per step below which a code is inactive.
+        """Return the number of vectors per step below which `Codebook` counts a code as inactive.
 
         Args:
             vectors: number of vectors of the batch, over all processes.
@@ -107,8 +107,8 @@ def unbiased_counts(counts: Tensor, age: Tensor, decay: float) -> Tensor:
     """Return the average number of vectors per step of each code since its init or replacement.
 
     A moving average starts at 1, the count of one virtual vector. The start is subtracted and the rest scaled
-    up, as in Adam (Kingma & Ba 2015, section 3). Without this, the counts of young codes would depend on the
-    start more than on their use.
+    up, as in Adam (Kingma & Ba 2015, section 3). Without this correction, the counts of young codes would
+    depend more on the start than on their use.
 
     Args:
         counts: moving averages, float32 [K].

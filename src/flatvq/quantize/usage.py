@@ -1,7 +1,7 @@
 """Usage of a codebook: statistics of one histogram that is pooled over a whole split.
 
-Perplexity is that of the pooled histogram, not a mean over batches. Measure it in eval mode: in training
-mode, codes change between batches.
+Perplexity is computed from the pooled histogram. It is not a mean over batches. Measure it in eval mode: in
+training mode, codes change between batches.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class _Histogram:
     def __init__(self, counts: Tensor) -> None:
         total = int(counts.sum())
         if total == 0:
-            raise FlatvqError("no index was counted", "add those of at least one image")
+            raise FlatvqError("no index was counted", "add the indices of at least one image")
         shares = counts[counts > 0].double() / total
         mass = shares.sort(descending=True).values.cumsum(0)
         self.used = len(shares)

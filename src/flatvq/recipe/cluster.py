@@ -34,10 +34,11 @@ _OWN = (
 
 
 class ClusterRecipe(Section):
-    """How jobs run on a cluster (`flatvq study --on slurm`). It is no part of the identity of a study."""
+    """How jobs run on a cluster (`flatvq study --on slurm`). These keys do not change a study's identity."""
 
     gpus_per_trial: int = Field(1, ge=0, le=1024)
-    """GPUs of a trial on each of its nodes. With more than one, as many processes share each batch."""
+    """GPUs of a trial on each of its nodes. With more than one, one process per GPU trains a share of each
+    batch."""
     nodes: int = Field(1, ge=1, le=10_000)
     """Nodes of a trial. With more than one, the processes of all nodes share each batch."""
     cpus: int = Field(0, ge=0, le=10_000)
@@ -54,8 +55,8 @@ class ClusterRecipe(Section):
     max_running: int = Field(64, ge=1, le=1_000_000)
     """Largest number of trials that run at a time."""
     attempts: int = Field(3, ge=1, le=1000)
-    """Number of failures after which a trial is not tried again. A request to stop, as by a time limit or a
-    preemption, is no failure if the trial made progress."""
+    """Number of failures after which a trial is not tried again. A stop by a time limit or a preemption does
+    not count as a failure if the trial made progress."""
     partition: _Word = ""
     """Slurm's partition. Empty: the default."""
     account: _Word = ""
@@ -67,7 +68,7 @@ class ClusterRecipe(Section):
     setup: tuple[_Line, ...] = ()
     """Shell commands before each trial, such as `module load cuda`."""
     poll_seconds: float = Field(10.0, gt=0, le=3600)
-    """Seconds between two questions to the cluster."""
+    """Seconds between two queries of the cluster."""
     address: _Word = ""
     """Address of the head of a Ray cluster, `HOST:PORT`. Empty: the environment variable RAY_ADDRESS."""
 

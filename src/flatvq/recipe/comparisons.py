@@ -19,7 +19,8 @@ LookSize = Annotated[int, Field(ge=1, le=MOST_TRIALS)]
 
 
 Bits = Literal["nominal", "effective", "coded"]
-"""The bits of an arm: of its recipe, the entropy of its indices, or after entropy coding."""
+"""How the bits of an arm are counted: from its recipe, from the entropy of its indices, or after entropy
+coding."""
 
 
 class CurvesRecipe(Section):
@@ -60,8 +61,8 @@ class Comparisons(Section):
     """The pair [a, b] that the study is about. It decides when the study stops. Empty: the first comparison
     of two healthy arms with different models, or else the first comparison. All others are secondary."""
     interactions: tuple[tuple[str, str, str, str], ...] = ()
-    """Four arms [a, b, c, d] each: (a - b) - (c - d) is compared with zero. Empty: for each two models, how
-    much more the first one gains by the measures against codebook collapse than the second."""
+    """Lists of four arms [a, b, c, d]: (a - b) - (c - d) is compared with zero. Empty: for each pair of
+    models, the gain of the first from the measures against codebook collapse minus the gain of the second."""
 
     curves: tuple[CurvesRecipe, ...] = ()
     """Pairs of rate curves to compare. A curve has arms of one architecture with several budgets of bits.
@@ -85,6 +86,6 @@ class Comparisons(Section):
         return self
 
     def _set(self, **values: Any) -> None:
-        """Fill in values that follow from others. The recipe is frozen for everyone else."""
+        """Set a value that follows from other keys. All other code sees a frozen recipe."""
         for key, value in values.items():
             object.__setattr__(self, key, value)

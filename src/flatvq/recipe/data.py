@@ -17,9 +17,9 @@ class DataRecipe(Section):
     """The images, how they are split, and how crops are cut."""
 
     source: Annotated[str, NameIn(SOURCES)] = "photographs"
-    """`photographs`: the photographs that scikit-image and scikit-learn ship. `folder`: a folder of images,
-    including subfolders. `huggingface`: a dataset that Hugging Face `datasets` can read, local or from the
-    hub. `shards`: tar files in the layout of WebDataset or parquet files, local or behind URLs."""
+    """`photographs`: the photographs that come with scikit-image and scikit-learn. `folder`: a folder of
+    images, including subfolders. `huggingface`: a dataset that Hugging Face `datasets` can read, local or
+    from the hub. `shards`: tar files in the layout of WebDataset or parquet files, local or behind URLs."""
     path: str = ""
     """The image folder, the name or local path of a Hugging Face dataset, or the shards: a folder, or a
     pattern of files or URLs with `*` and braces, such as `s3://bucket/train-{000..127}.tar`. Relative paths
@@ -34,7 +34,7 @@ class DataRecipe(Section):
     image_column: str = "image"
     """Column of a Hugging Face dataset or of parquet shards that holds the images."""
     image_suffix: str = ""
-    """Suffix of the members of tar shards that hold the images, such as `jpg` or `rgb.png`: all that follows
+    """Suffix of the members of tar shards that hold the images, such as `jpg` or `rgb.png`: everything after
     the first point of the name. Empty: all members that are images."""
     streaming: bool = False
     """Stream a Hugging Face dataset instead of downloading it first."""
@@ -45,13 +45,13 @@ class DataRecipe(Section):
     """Share of the files that is held out from training. With `source: photographs`, the share of each
     photograph's longer side."""
     tuning_share: float = Field(0.0, ge=0, lt=1)
-    """Share of the training images that replaces the held-out images, which are then not used. `flatvq tune`
-    sets it for its trials."""
+    """Share of the training images that takes the place of the held-out images; these are then not used.
+    `flatvq tune` sets this key for its trials."""
     resize: int = Field(0, ge=0, le=LONGEST_SIDE)
     """Length in pixels to which the shorter side of every image is scaled first (bicubic). 0: no scaling."""
     white_level: int = Field(0, ge=0, le=65535)
-    """Sample value of white in files with more than 8 bits per sample that do not state it, such as 4095 for
-    12-bit samples stored in 16 bits. 0: the largest 16-bit value."""
+    """The sample value that means white, in files with more than 8 bits per sample that do not state it. An
+    example is 4095 for 12-bit samples stored in 16 bits. 0: the largest 16-bit value."""
     crop: int = Field(64, ge=16, le=LONGEST_SIDE)
     """Side in pixels of the square crops, for training and evaluation."""
     flip: bool = True
@@ -62,7 +62,7 @@ class DataRecipe(Section):
     """Memory in MiB for decoded images. Images that do not fit are decoded again each time."""
     shuffle_mib: int = Field(1024, ge=16, le=2**24)
     """Memory in MiB of a process for encoded images of `source: shards`. Images are shuffled in windows of
-    three eighths of it: the order depends on it, and is closer to a random one with more memory."""
+    three eighths of this memory. The order depends on it; more memory gives a more random order."""
 
     @model_validator(mode="after")
     def _source_takes_paths(self) -> Self:

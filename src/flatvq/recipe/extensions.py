@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HIERARCHIES", "SOURCES"]
 
-# References, because the functions are on a higher floor. Their results are a `DataSplit` and a `Layout`.
+# References by name, because this package may not import the packages of these functions. The functions
+# return a `DataSplit` and a `Layout`.
 SOURCES: Registry[Callable[[DataRecipe], Any]] = Registry(
     "data source",
     "flatvq.sources",

@@ -85,10 +85,10 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
 
 
 def with_cluster_of_user(recipe: StudyRecipe) -> StudyRecipe:
-    """Complete the section `cluster` of a recipe by that of the user.
+    """Fill in keys of the section `cluster` from the user's settings.
 
-    The user's is the file flatvq/cluster.yaml in the folder $XDG_CONFIG_HOME, by default ~/.config. The keys
-    of the recipe have precedence.
+    These settings are in the file flatvq/cluster.yaml in the folder $XDG_CONFIG_HOME, by default ~/.config.
+    The keys of the recipe have precedence.
 
     Args:
         recipe: the recipe.
@@ -100,13 +100,13 @@ def with_cluster_of_user(recipe: StudyRecipe) -> StudyRecipe:
 
 
 def load_cluster(overrides: Sequence[str] = ()) -> ClusterRecipe:
-    """Load the section `cluster` of the user, for a command without a recipe.
+    """Load the user's section `cluster`, for a command without a recipe.
 
     Args:
         overrides: `KEY=VALUE` items, such as `cluster.partition=gpu`.
 
     Raises:
-        FlatvqError: as `with_cluster_of_user`, or if an override is of another section.
+        FlatvqError: see `with_cluster_of_user`; also if an override sets a key of another section.
 
     Example:
         >>> load_cluster(["cluster.max_running=8"]).max_running
@@ -123,7 +123,7 @@ def load_cluster(overrides: Sequence[str] = ()) -> ClusterRecipe:
 
 
 def _completed(given: dict[str, Any]) -> ClusterRecipe:
-    """Complete keys of the section `cluster` by those of the user."""
+    """Fill in keys of the section `cluster` from the user's settings."""
     path = expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "flatvq" / "cluster.yaml"
     if not path.is_file():
         return ClusterRecipe(**given)

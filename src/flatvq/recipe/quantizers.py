@@ -30,14 +30,14 @@ def _no_codebook(level: LevelRecipe) -> int:
 
 @dataclass(frozen=True)
 class QuantizerKind:
-    """A quantizer that `quantizer` of a level names.
+    """A kind of quantizer, which a level selects with its key `quantizer`.
 
     Args:
         build: builds it from the level and from keyword arguments of `VectorQuantizer`, which follow from the
             section `codebook` and the seed of the trial: `update`, `estimator`, `init`, `replacement`,
             `metric`, `seed`.
         implied_keys: returns the keys of the level that follow from its other keys, such as `codebook_size`.
-            It may raise `ValueError` for keys that do not fit together.
+            It may raise `ValueError` if keys do not fit together.
         index_shape: returns the axes of the indices of one cell: () for one index, (Q,) for Q indices.
         codebook_parameters: returns the number of values in all code vectors; 0 without learned code vectors.
             It is also the number of multiply-adds of the search for one cell.

@@ -125,7 +125,7 @@ def _explained(
 
 
 def _origin_of(dotted: str, origin: str, overrides: Mapping[str, str]) -> str:
-    """Return the name of the override that set a value, or else that of the tree."""
+    """Return the name of the override that set a value, or else the name of the tree."""
     above = [key for key in overrides if f"{dotted}.".startswith(f"{key}.")]
     if above:
         return f"override {overrides[max(above, key=len)]!r}"

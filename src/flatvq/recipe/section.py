@@ -53,7 +53,7 @@ class NameIn:
     registry: Registry[Any]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Check that the registry has the name. It is read then, and not when the recipe class is defined."""
+        """Check that the registry has the name. This reads the registry late, when a recipe is validated."""
         return no_info_after_validator_function(self.registry.known, handler(source))
 
     def __get_pydantic_json_schema__(
@@ -64,7 +64,7 @@ class NameIn:
 
 
 class Section(BaseModel):
-    """Frozen. Unknown keys are rejected, and so are strings and booleans in place of numbers."""
+    """A frozen section. It rejects unknown keys, and strings or booleans in place of numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 

@@ -66,7 +66,7 @@ class LevelRecipe(Section):
     """Training step at which the level starts. Before it, the decoder receives zeros in place of its code
     vectors, and nothing of the level is trained. Its codebook is initialized when it starts."""
     warmup_steps: int = Field(0, ge=0, le=LAST_STEP)
-    """Steps after `start` in which the factor of its code vectors rises linearly to 1."""
+    """Steps after `start` in which a factor of the level's code vectors rises linearly to 1."""
 
     @property
     def has_codebook(self) -> bool:
@@ -159,8 +159,8 @@ class InitRecipe(Section):
     codes are drawn."""
     start: float = Field(0.0, ge=0, lt=1)
     """Used with `kind: data` and `kind: kmeans`: when outputs are first collected, as a share of
-    `train.steps`. Until then each batch is quantized to codes drawn from it. With a start of 0.1 or 0.2, the
-    codes are drawn from the outputs of an encoder that has learned something."""
+    `train.steps`. Until then, each batch is quantized to codes drawn from it. With a start of 0.1 or 0.2, the
+    final codes are drawn from the outputs of a partly trained encoder."""
 
 
 class UpdateRecipe(Section):
@@ -228,7 +228,7 @@ class TrainRecipe(Section):
 
     parent: str = ""
     """The tokenizer whose weights the training starts from, for fine-tuning: a folder, a pretrained tokenizer
-    such as `flatvq-f4`, or a repository on the Hugging Face hub. Its model must be that of the recipe. Empty:
+    such as `flatvq-f4`, or a repository on the Hugging Face hub. The recipe must have the same model. Empty:
     random weights."""
     steps: int = Field(1000, ge=1, le=LAST_STEP)
     """Number of optimizer steps."""
@@ -280,16 +280,18 @@ class EvaluateRecipe(Section):
     """Number of held-out crops, evenly spaced, in the validations during training. The final evaluation uses
     all held-out crops."""
     prior_images: int = Field(0, ge=0, le=1_000_000_000)
-    """Number of training images, evenly spread, to whose centre crops a prior is fitted at the end. It gives
-    the coded bits of the held-out crops (`coded_bits_per_image`). 0: coded bits are not measured."""
+    """Number of training images, evenly spread. At the end of a trial, a prior is fitted to their centre
+    crops, and the held-out crops are coded with it (`coded_bits_per_image`). 0: coded bits are not
+    measured."""
     prior_kind: Literal["order-0", "table", "network"] = "table"
-    """The kind of that prior, as for `flatvq prior`. A network gives the fewest bits, and takes a minute or
-    more per trial. A codebook that is too large for a table or a network has a prior of kind `order-0`."""
+    """The kind of this prior, as in `flatvq prior --kind`. A network gives the fewest bits, and takes a
+    minute or more per trial. A codebook that is too large for a table or a network has a prior of kind
+    `order-0`."""
     text: bool = False
-    """Also measure errors in rendered text (`text_error_rate`), as `flatvq evaluate --text`. It needs
+    """Also measure errors in rendered text (`text_error_rate`), as `flatvq evaluate --text` does. This needs
     `pip install 'flatvq[text]'`, and takes about a minute per trial."""
     detail: bool = False
-    """Also measure the contrast of fine patterns (`contrast_kept`, `fine_contrast_kept`), as `flatvq evaluate
-    --detail` in gratings with the side of the crops."""
+    """Also measure the contrast of fine patterns (`contrast_kept`, `fine_contrast_kept`), as
+    `flatvq evaluate --detail` does. The gratings have the size of the crops."""
     samples: int = Field(6, ge=0, le=100_000)
     """Number of held-out crops, evenly spaced, that are saved as PNG with their reconstructions."""

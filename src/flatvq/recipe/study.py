@@ -83,9 +83,10 @@ class TrialRecipe(Sections):
     """Seed of the trial. Together with the step it determines every random number of the trial."""
 
     def identifying(self, exclude: Collection[str] = ()) -> dict[str, Any]:
-        """Return what identifies a recipe: its keys, without those that older versions did not have.
+        """Return the keys that identify a recipe.
 
-        The latter are left out while they have no effect, so that studies of older versions can be resumed.
+        Keys that older versions did not have are left out while they have no effect, so that studies of older
+        versions can be resumed.
 
         Args:
             exclude: keys to leave out.
@@ -98,8 +99,8 @@ class TrialRecipe(Sections):
         tree = self.model_dump(mode="json", exclude=set(exclude))
         added = ("text", "detail")
         evaluate = {key: value for key, value in tree["evaluate"].items() if value or key not in added}
-        of_shards = () if self.data.source == "shards" else ("image_suffix", "shuffle_mib")
-        data = {key: value for key, value in tree["data"].items() if key not in of_shards}
+        unused_keys = () if self.data.source == "shards" else ("image_suffix", "shuffle_mib")
+        data = {key: value for key, value in tree["data"].items() if key not in unused_keys}
         return {**tree, "data": data, "evaluate": evaluate}
 
 
@@ -248,6 +249,6 @@ class StudyRecipe(Sections, Comparisons):
 
         Args:
             arm: name of the arm.
-            seeds: the number of seeds of the look; by default that of the last look.
+            seeds: the number of seeds of the look; by default, of the last look.
         """
         return self.seeds[: min(self.arms[arm].max_seeds or len(self.seeds), seeds or len(self.seeds))]

@@ -57,8 +57,8 @@ class TuneRecipe(Section):
     trials: int = Field(30, ge=1, le=1_000_000)
     """Largest number of trials, including pruned ones."""
     finished: int = Field(0, ge=0, le=1_000_000)
-    """Number of finished trials, without pruned and failed ones, after which the search ends. It gives
-    searches of different arms the same number. 0: the search ends after `trials`."""
+    """Number of finished trials after which the search ends. Pruned and failed trials do not count, so that
+    searches of different arms finish equally many. 0: the search ends after `trials`."""
     length: float = Field(0.5, gt=0, le=1)
     """Length of a trial, as a share of `train.steps`."""
     set_aside: float = Field(0.1, gt=0, lt=1)

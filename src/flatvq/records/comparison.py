@@ -13,7 +13,7 @@ __all__ = ["Compared", "Comparison", "Curves", "Design", "EarlierDesign", "Look"
 
 
 class Compared(Record):
-    """The result of a comparison: the metric of arm `a` minus that of `b`.
+    """The result of a comparison: the metric of arm `a` minus the metric of arm `b`.
 
     With four arms, it is the interaction (`a` - `b`) - (`c` - `d`).
     """
@@ -54,22 +54,22 @@ class Comparison(Compared):
 
 
 class Curves(Record):
-    """The comparison of two rate curves after the last look; without results if `reason` says why."""
+    """The comparison of two rate curves after the last look. If it could not be made, `reason` says why."""
 
     a: Several[str]
     b: Several[str]
     bits: str
     metric: str
     difference: Number | None = None
-    """The metric of the first curve minus that of the second, at equal bits."""
+    """The difference in the metric, first curve minus second, at equal bits."""
     interval90: Pair[Number] | None = None
     verdict: str | None = None
-    """That of `difference`, by the margin of the study."""
+    """The verdict on `difference`, with the margin of the study."""
     extra_bits_percent: Number | None = None
-    """The bits of the first curve beyond those of the second, at an equal metric."""
+    """How many more bits the first curve needs than the second at an equal metric, in per cent."""
     extra_bits_interval90: Pair[Number] | None = None
     seeds: Count = 0
-    """The least of an arm."""
+    """The number of seeds of the arm with the fewest."""
     reason: str | None = None
 
 
@@ -99,7 +99,7 @@ class Design(Record):
 
 
 class EarlierDesign(Record):
-    """Another design that was tried in the same folder, and what it had shown."""
+    """An earlier design of a study in the same folder, with its looks."""
 
     design: Design
     looks: Several[Look] = ()

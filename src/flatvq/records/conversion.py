@@ -1,7 +1,7 @@
 """Converts a `study.json` of format 2 to format 3.
 
-In format 2, `parameters` left the codebooks out and `multiply_adds` the nearest-code searches. In format 3
-these counts are `network_parameters` and `network_multiply_adds`, and the old names hold the totals.
+In format 2, `parameters` left out the codebooks, and `multiply_adds` left out the nearest-code searches. In
+format 3 these counts are `network_parameters` and `network_multiply_adds`, and the old names hold the totals.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class JsonLines:
 
 
 def read_rows(path: Path) -> JsonLines:
-    """Read the `records.jsonl` of a run. An incomplete last line, as a killed run leaves it, is dropped.
+    """Read the `records.jsonl` of a run. An incomplete last line, which a killed run can leave, is dropped.
 
     Args:
         path: the file.
@@ -117,7 +117,7 @@ def parse_row(line: bytes) -> dict[str, Any]:
 
 
 def load_jsonl(path: str | Path) -> JsonLines:
-    """Read a JSON-lines file. An incomplete last line, as a killed run leaves it, is dropped.
+    """Read a JSON-lines file. An incomplete last line, which a killed run can leave, is dropped.
 
     Args:
         path: the file.

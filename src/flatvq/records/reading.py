@@ -146,7 +146,7 @@ def read_file(path: Path) -> bytes:
     """Return the content of a file.
 
     Raises:
-        FlatvqError: if the file cannot be read, or is no regular file of at most 256 MiB.
+        FlatvqError: if the file cannot be read, is not a regular file, or is larger than 256 MiB.
     """
     try:
         return read_regular(path, _MAX_BYTES)

@@ -38,7 +38,7 @@ class Attempt(Record):
 
     @property
     def reached(self) -> float | None:
-        """The final PSNR of the trial, or that of its last validation if it was pruned."""
+        """The final PSNR of the trial; if it was pruned, the PSNR of its last validation."""
         if self.psnr_db is not None:
             return self.psnr_db
         return self.validations[-1][1] if self.validations else None

@@ -163,8 +163,9 @@ class Match(Record):
 class Verdict(Record):
     """The result in a few sentences, and the verdicts of some comparisons.
 
-    `lead` is the part of the sentences about the primary comparison; empty in older records. `primary` is
-    the verdict of the primary comparison, `naive` and `healthy` those of the hierarchy.
+    `lead` is the part of the sentences about the primary comparison; empty in older records. `primary` is the
+    verdict of the primary comparison. `naive` and `healthy` are the verdicts of the comparison of hierarchies
+    with naive and with healthy codebooks.
     """
 
     sentence: str
@@ -257,11 +258,10 @@ def load_study(folder: str | Path) -> Study:
         folder: folder of the study, which holds `study.json`.
 
     Returns:
-        The validated study.
+        The validated study. A study of format 2 is converted to format 3.
 
     Raises:
-        FlatvqError: if the study is not finished, or `study.json` does not hold a study of format 2 or 3. A
-            study of format 2 is converted.
+        FlatvqError: if the study is not finished, or `study.json` does not hold a study of format 2 or 3.
     """
     path = Path(folder) / "study.json"
     if not path.is_file():

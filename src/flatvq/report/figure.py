@@ -38,7 +38,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one name: a line through them, or markers alone."""
+    """A named series of points, drawn with a line through them or as markers only."""
 
     name: str
     points: Sequence[tuple[float, float]]

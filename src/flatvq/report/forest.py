@@ -58,8 +58,7 @@ def groups(study: Study) -> list[Group]:
 
     Returns:
         The primary comparison, and a group per question for the others, the hierarchy first. Each group has
-        its own axis, because a collapsed codebook
-        costs several dB and a hierarchy changes tenths of a dB.
+        its own axis, because a collapsed codebook costs several dB, while a hierarchy changes tenths of a dB.
     """
     questions = set(map(_question, study.comparisons))
     order = [*HEADINGS, *sorted(questions - HEADINGS.keys())]

@@ -78,8 +78,12 @@ def gallery(arms: Sequence[str], runs: Sequence[Run]) -> Gallery | None:
         return None
     seeds = [seed for _, seed in pairs]
     seed = min(seeds, key=lambda s: (-seeds.count(s), s))
-    of_arm = {arm: pairs[arm, seed] for arm in arms if (arm, seed) in pairs}
-    return _embedded(seed, of_arm, [arm for arm in arms if arm not in of_arm]) if of_arm else None
+    pairs_by_arm = {arm: pairs[arm, seed] for arm in arms if (arm, seed) in pairs}
+    return (
+        _embedded(seed, pairs_by_arm, [arm for arm in arms if arm not in pairs_by_arm])
+        if pairs_by_arm
+        else None
+    )
 
 
 def _pairs(run: Run) -> dict[int, Pair]:
@@ -93,20 +97,20 @@ def _pairs(run: Run) -> dict[int, Pair]:
     return pairs
 
 
-def _embedded(seed: int, of_arm: dict[str, dict[int, Pair]], missing: list[str]) -> Gallery:
-    originals = {crop: pair[0] for pairs in reversed(of_arm.values()) for crop, pair in pairs.items()}
+def _embedded(seed: int, pairs_by_arm: dict[str, dict[int, Pair]], missing: list[str]) -> Gallery:
+    originals = {crop: pair[0] for pairs in reversed(pairs_by_arm.values()) for crop, pair in pairs.items()}
     crops = sorted(originals)
     errors = {
-        (arm, crop): differences(*pair) for arm, pairs in of_arm.items() for crop, pair in pairs.items()
+        (arm, crop): differences(*pair) for arm, pairs in pairs_by_arm.items() for crop, pair in pairs.items()
     }
     factor = amplification(list(errors.values()))
-    reconstructions = [pair[1] for pairs in of_arm.values() for pair in pairs.values()]
+    reconstructions = [pair[1] for pairs in pairs_by_arm.values() for pair in pairs.values()]
     pictures = [originals[crop] for crop in crops] + reconstructions
     embedded = embed([*pictures, *(error_picture(error, factor) for error in errors.values())])
     uris = embedded.uris[len(crops) :]
     cells = {
-        (arm, crop): Cell(reconstruction, error, psnr_db(*of_arm[arm][crop]))
+        (arm, crop): Cell(reconstruction, error, psnr_db(*pairs_by_arm[arm][crop]))
         for (arm, crop), reconstruction, error in zip(errors, uris, uris[len(errors) :], strict=False)
     }
-    rows = [GalleryRow(arm, [cells.get((arm, crop)) for crop in crops]) for arm in of_arm]
+    rows = [GalleryRow(arm, [cells.get((arm, crop)) for crop in crops]) for arm in pairs_by_arm]
     return Gallery(seed, embedded.uris[: len(crops)], rows, factor, embedded.encoding, missing)

@@ -37,7 +37,7 @@ def tuning_sentence(confirmed: Comparison | None) -> str:
 
 
 def history_chart(search: Search) -> Markup | None:
-    """Draw the PSNR of each trial (of pruned ones at their last validation) and the best so far."""
+    """Draw the PSNR of each trial and the best so far. Pruned trials are at their last validation."""
     points = [(trial.number, trial.reached, trial.state) for trial in search.trials]
     measured = [(number, value, state) for number, value, state in points if value is not None]
     done = [(number, value) for number, value, state in measured if state == "done"]

@@ -1,4 +1,4 @@
-"""Trains the trials of a study as jobs of a cluster. The cluster goes on when the study's process ends."""
+"""Trains the trials of a study as jobs of a cluster. The jobs continue when the study's process ends."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ClusterTrials:
             BusyError: if another process submits jobs of this study, or waits for them.
         """
         with jobs_of(self.kind, folder, plan.recipe.cluster) as jobs:
-            missing = [one for one in _outcomes(plan, folder, look) if one.status != "done"]
+            missing = [outcome for outcome in _outcomes(plan, folder, look) if outcome.status != "done"]
             new = [outcome for outcome in missing if outcome.trial.run not in jobs]
             _submit(jobs, new, plan, folder, data)
             return len(new), len(missing) - len(new)
@@ -60,13 +60,13 @@ class ClusterTrials:
     ) -> list[Outcome]:
         """Train the trials up to a look, as `run_trials` does.
 
-        Jobs that an earlier call submitted are found again. A trial whose jobs ended without a result is
-        submitted again as far as `why_not_again` permits, and has failed otherwise.
+        Jobs that an earlier call submitted are found again. If the jobs of a trial ended without a result,
+        the trial is submitted again; if `why_not_again` forbids this, it has failed.
 
         Raises:
-            StudyStopped: on Ctrl-C or SIGTERM. The jobs go on.
+            StudyStopped: on Ctrl-C or SIGTERM. The jobs continue.
             FlatvqError: if the cluster refuses a job.
-            BusyError: as `submit`.
+            BusyError: see `submit`.
         """
         with signals_raise_stopped() as raise_again, jobs_of(self.kind, folder, plan.recipe.cluster) as jobs:
 

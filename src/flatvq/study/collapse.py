@@ -24,7 +24,7 @@ _NEGLIGIBLE_ERROR = 0.01
 def has_collapsed(
     perplexity: float, codebook_size: int, grid: Sequence[int], images: int, *, leniency: float = 1.0
 ) -> bool:
-    """Return whether few codes of a level are used.
+    """Return whether a level has collapsed, which means that it uses few of its codes.
 
     The perplexity is at most K, or the number of cells of the split if that is smaller. A level has collapsed
     if its perplexity is below a tenth of this maximum, or its effective bits, log2 of the perplexity, are

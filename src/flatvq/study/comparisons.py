@@ -74,7 +74,7 @@ def _primary_pair(pairs: Sequence[Comparison], arms: tuple[PlannedArm, ...]) -> 
 def _interactions(
     recipe: StudyRecipe, pairs: Sequence[Comparison], arms: tuple[PlannedArm, ...]
 ) -> list[Comparison]:
-    """Return the named interactions; by default, those of the model and the measures against collapse.
+    """Return the named interactions; by default, between the model and the measures against collapse.
 
     (a healthy - a naive) - (b healthy - b naive) is how much more model a gains by the measures than model b.
     It equals the difference of the two hierarchy comparisons, so it says whether the measures changed the

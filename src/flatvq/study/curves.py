@@ -44,9 +44,9 @@ class CurveDifference:
     """How one curve compares with another."""
 
     difference: Estimate
-    """The metric of the first curve minus that of the second, at equal bits."""
+    """The difference in the metric, first curve minus second, at equal bits."""
     log_ratio: Estimate
-    """The logarithm of the bits of the first curve over those of the second, at an equal metric."""
+    """The logarithm of the ratio of bits, first curve to second, at an equal metric."""
 
     def extra_percent(self, level: float) -> tuple[float, tuple[float, float] | None]:
         """Return the extra bits of the first curve in per cent, and their interval.
@@ -60,11 +60,11 @@ class CurveDifference:
 
 
 def extra_bits(one: Points, other: Points) -> float:
-    """Return the mean logarithm of the bits of one curve over those of another, at an equal metric.
+    """Return the mean logarithm of the ratio of two curves' bits, at an equal metric.
 
     Args:
-        one: bits and metric of each budget.
-        other: the same of the other curve.
+        one: bits and metric of each budget of the first curve.
+        other: bits and metric of each budget of the second curve.
 
     Raises:
         FlatvqError: if a curve does not increase, or the curves have no value of the metric in common.
@@ -82,8 +82,8 @@ def gain_at_equal_bits(one: Points, other: Points) -> float:
     """Return the mean difference of the metrics of two curves at equal bits.
 
     Args:
-        one: bits and metric of each budget.
-        other: the same of the other curve.
+        one: bits and metric of each budget of the first curve.
+        other: bits and metric of each budget of the second curve.
 
     Raises:
         FlatvqError: if a curve does not increase, or the curves have no bits in common.
@@ -100,7 +100,7 @@ def compare_curves(a: Sequence[Budget], b: Sequence[Budget]) -> CurveDifference:
     """Compare two curves, with the standard errors of both differences.
 
     The differences are linearized in the mean bits and the mean metric of each arm (the delta method). Seeds
-    are independent, so the variances of the arms add up, and the degrees of freedom are those of Welch and
+    are independent, so the variances of the arms add up, and the degrees of freedom follow Welch and
     Satterthwaite.
 
     Args:
@@ -118,8 +118,8 @@ def compare_curves(a: Sequence[Budget], b: Sequence[Budget]) -> CurveDifference:
         (0.2, -6.7)
     """
     budgets = [*a, *b]
-    means = np.array([[np.mean(each.bits), np.mean(each.values)] for each in budgets])
-    samples = [np.array([each.bits, each.values]) for each in budgets]
+    means = np.array([[np.mean(budget.bits), np.mean(budget.values)] for budget in budgets])
+    samples = [np.array([budget.bits, budget.values]) for budget in budgets]
 
     def estimate(measure: Callable[[Points, Points], float]) -> Estimate:
         def measured(points: NDArray[np.float64]) -> float:

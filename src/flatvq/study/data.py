@@ -97,7 +97,7 @@ class StudyData:
         return [target / trial.run for trial in trials]
 
     def _mismatches(self, folder: Path) -> Iterator[tuple[Trial, Mismatch]]:
-        """Yield the trials whose runs started with another identity or recipe than those of the plan."""
+        """Yield the trials whose runs started with an identity or recipe that differs from the plan."""
         for trial in self.plan.trials:
             run = folder / trial.run
             mismatch = mismatch_of(run, self.identity_of(trial.recipe.arm))

@@ -97,7 +97,7 @@ def fix_design(plan: Plan, folder: Path) -> str:
 
 
 def stored_design(plan: Plan, folder: Path) -> Design:
-    """Return the design that `fix_design` wrote, or that of the plan if there is none."""
+    """Return the design that `fix_design` wrote; if there is none, the design of the plan."""
     path = folder / _FILE
     return read_record(Design, path, "run the study again") if path.exists() else design_of(plan)
 

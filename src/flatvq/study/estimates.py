@@ -65,7 +65,7 @@ class Estimate:
         return self.mean - half, self.mean + half
 
     def p_equivalence(self, margin: float) -> float | None:
-        """Return the larger p value of the two one-sided tests: that of the bound closer to the mean."""
+        """Return the larger p value of the two one-sided tests: the test of the bound closer to the mean."""
         if self.error is None:
             return None
         distance = margin - abs(self.mean)
@@ -118,7 +118,7 @@ def mean_interval(values: Sequence[float], level: float = _LEVEL) -> MeanInterva
 
 
 def normality_p(samples: Sequence[Sequence[float]]) -> float | None:
-    """Test whether seeds spread normally: Shapiro-Wilk tests of all samples, combined by Fisher's method.
+    """Test seeds for normality: Shapiro-Wilk tests of all samples, combined by Fisher's method.
 
     Args:
         samples: one number per seed, for each arm; or the differences of seeds, as one sample.

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 __all__ = ["ERROR", "SKEWED_ERROR", "nominal_level"]
 
 ERROR = 0.05
-"""Largest share of studies in which one side errs at any look, if seeds spread normally."""
+"""Largest share of studies that err on one side at any look, if differences of seeds are normal."""
 SKEWED_ERROR = 0.057
-"""The same if differences of seeds have a skewness of 1: 6 %, less what the simulation may be off."""
+"""The same share if differences of seeds have a skewness of 1: 6 % minus a margin for simulation error."""
 
 _STUDIES = 2**17
 _SEED = 1984
@@ -35,10 +35,10 @@ def nominal_level(looks: tuple[int, ...]) -> float:
 
     The level `a` is the largest one at which the interval `mean ± t(1 - a, n - 1) s / sqrt(n)`, computed at
     every look, misses the true difference on one given side in at most `ERROR` of studies if the differences
-    of seeds are normal, and in at most `SKEWED_ERROR` if they have a gamma distribution with skewness 1.
-    The path of Student's t over the looks does not depend on mean and standard deviation, so one simulation
-    holds for all studies of a schedule. The simulation has a fixed seed. Welch intervals have more degrees
-    of freedom than these intervals, so their error is smaller at the same level.
+    of seeds are normal, and in at most `SKEWED_ERROR` if they have a gamma distribution with skewness 1. The
+    joint distribution of the t statistics over the looks does not depend on the true mean and standard
+    deviation, so one simulation holds for all studies of a schedule. The simulation has a fixed seed. Welch
+    intervals have more degrees of freedom than these intervals, so their error is smaller at the same level.
 
     Args:
         looks: numbers of seeds, increasing, each at least 2.

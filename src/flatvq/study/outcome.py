@@ -51,7 +51,7 @@ class StudyProgress:
 
     @property
     def work_done(self) -> float:
-        """Multiply-adds done so far, including those of earlier calls."""
+        """Multiply-adds done so far, including earlier calls."""
         return sum(_multiply_adds(outcome, outcome.step) for outcome in self.outcomes)
 
     @property

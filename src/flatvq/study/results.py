@@ -115,7 +115,7 @@ def compare_arms(plan: Plan, trials: Sequence[records.Trial], level: float) -> l
         level: the one-sided level of the intervals.
 
     Returns:
-        The comparisons, without those with an arm without finished seeds.
+        The comparisons. If an arm has no finished seed, its comparisons are left out.
     """
     recipe = plan.recipe
     metric = TRIAL_METRICS[recipe.metric]
@@ -161,7 +161,7 @@ def _stored_study(folder: Path) -> records.Study | None:
 
 
 def _looks(before: records.Study | None, latest: records.Look) -> tuple[records.Look, ...]:
-    """Append a look to those of the earlier record. A look that is computed again keeps its first time."""
+    """Append a look to the earlier looks. A look that is computed again keeps its first time."""
     looks = before.looks if before else ()
     same = next((look for look in looks if look.seeds == latest.seeds), None)
     if same is not None and same.comparisons == latest.comparisons:

@@ -58,7 +58,7 @@ class RunningTrial:
 
 
 def prepare(trial: Trial, run: Path, identity: Identity) -> None:
-    """Write what a trial needs into its folder, unless it is there.
+    """Write the recipe and the identity of a trial into its folder, unless they are there.
 
     Args:
         trial: a trial of the plan.

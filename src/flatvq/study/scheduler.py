@@ -19,7 +19,7 @@ _POLL_SECONDS = 0.5
 
 
 class StudyStopped(Exception):  # noqa: N818 (a request that was followed, not an error)
-    """Ctrl-C or SIGTERM: every running trial wrote a checkpoint. The same command resumes them."""
+    """Ctrl-C or SIGTERM stopped the study, and every running trial wrote a checkpoint."""
 
 
 class Job(Protocol):
@@ -115,18 +115,18 @@ def signals_raise_stopped() -> Iterator[Callable[[], None]]:
     """Raise StudyStopped in the main thread on SIGTERM or Ctrl-C while the context lasts.
 
     Yields:
-        A function that raises it again. Call it in each turn of a loop: Python drops an error in a destructor
-        or another callback, and a signal may come there.
+        A function that raises StudyStopped if a signal has arrived. Call it in each iteration of a loop: if
+        the signal arrives in a destructor or another callback, Python drops the error there.
     """
-    asked = False
+    stop_requested = False
 
     def stop(number: int, frame: object) -> None:
-        nonlocal asked
-        asked = True
+        nonlocal stop_requested
+        stop_requested = True
         raise StudyStopped
 
     def raise_again() -> None:
-        if asked:
+        if stop_requested:
             raise StudyStopped
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}

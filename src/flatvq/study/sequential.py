@@ -49,8 +49,8 @@ def look_to_run(plan: Plan, folder: Path, *, further: bool = False) -> int:
             this: their error holds over all looks, whatever the reason to go on.
 
     Returns:
-        The number of seeds: that of the next look; or that of the last one if it is settled, it has failed
-        trials, or no look is left.
+        The number of seeds of the next look. If the last look is settled, has failed trials, or was the final
+        look: its own number of seeds.
     """
     study = None
     with suppress(FlatvqError):  # no study.json yet, or a damaged one: its trials give the looks again

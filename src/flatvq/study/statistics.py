@@ -41,14 +41,13 @@ class Difference:
 
     Attributes:
         mean: the difference of the means over seeds.
-        interval90: its confidence interval, or None if an arm has a single seed. Of one comparison at the
-            level 0.05 it is the usual 90 % interval; of a study with several looks it is the repeated 90 %
-            interval.
+        interval90: its confidence interval, or None if an arm has a single seed. At the level 0.05, this is
+            the usual 90 % interval. In a study with several looks, it is the repeated 90 % interval.
         per_seed: a minus b for each seed, in the order given; empty if the arms have different numbers of
             seeds.
         seeds: the number of seeds of the arm with the fewest.
         margin: the largest difference that does not matter, chosen before the runs.
-        degrees_of_freedom: those of Student's t; None if there is no interval.
+        degrees_of_freedom: of Student's t; None if there is no interval.
         p_equivalence: the larger p value of the two one-sided tests; below `level`, a difference as large as
             the margin is rejected. None if there is no interval.
         level: the one-sided level of the interval.
@@ -94,7 +93,7 @@ def compare(
 
     Args:
         a: one number per seed.
-        b: the numbers of the other arm; for `paired`, for the same seeds in the same order.
+        b: the numbers of the other arm. For `paired`, they belong to the same seeds in the same order.
         margin: the largest difference that does not matter, in the same unit.
         interval: `paired` or `welch`.
         level: the one-sided error of the interval. A study with several looks needs a lower one than 0.05
@@ -142,7 +141,7 @@ def contrast(
         higher_is_better: see `compare`.
 
     Raises:
-        FlatvqError: as `compare`.
+        FlatvqError: see `compare`.
 
     Example:
         >>> arms = [[1.0, 1.1], [0.5, 0.7], [0.2, 0.1], [0.4, 0.6]]

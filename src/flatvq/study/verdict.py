@@ -33,27 +33,27 @@ _STATEMENTS: dict[Verdict, str] = {
     "equivalent": "{a} is equivalent to {b}",
     "better": "{a} reconstructs better than {b}",
     "worse": "{a} reconstructs worse than {b}",
-    "not worse": "{a} is not worse than {b} by the margin or more; whether it is better is open",
-    "not better": "{a} is not better than {b} by the margin or more; whether it is worse is open",
+    "not worse": "{a} is at most the margin worse than {b}; whether it is better is open",
+    "not better": "{a} is at most the margin better than {b}; whether it is worse is open",
     "inconclusive": "{a} against {b} is inconclusive",
 }
 
 _INTERACTIONS: dict[Verdict, str] = {
-    "equivalent": "preventing collapse gains {a} as much as {c}",
-    "better": "preventing collapse gains {a} more than {c}",
-    "worse": "preventing collapse gains {a} less than {c}",
-    "not worse": "preventing collapse gains {a} not less than {c} by the margin or more",
-    "not better": "preventing collapse gains {a} not more than {c} by the margin or more",
-    "inconclusive": "whether preventing collapse gains {a} more or less than {c} is open",
+    "equivalent": "preventing collapse helps {a} as much as {c}",
+    "better": "preventing collapse helps {a} more than {c}",
+    "worse": "preventing collapse helps {a} less than {c}",
+    "not worse": "preventing collapse helps {a} at least as much as {c}, up to the margin",
+    "not better": "preventing collapse helps {a} at most as much as {c}, up to the margin",
+    "inconclusive": "whether preventing collapse helps {a} more or less than {c} is open",
 }
 
-# Of arms that differ in something else than the measures against collapse.
+# For arms that differ in something other than the measures against collapse.
 _OTHER_INTERACTIONS: dict[Verdict, str] = {
     "equivalent": "{a} gains as much over {b} as {c} over {d}",
     "better": "{a} gains more over {b} than {c} over {d}",
     "worse": "{a} gains less over {b} than {c} over {d}",
-    "not worse": "{a} gains not less over {b} than {c} over {d} by the margin or more",
-    "not better": "{a} gains not more over {b} than {c} over {d} by the margin or more",
+    "not worse": "{a} gains at least as much over {b} as {c} over {d}, up to the margin",
+    "not better": "{a} gains at most as much over {b} as {c} over {d}, up to the margin",
     "inconclusive": "whether {a} gains more or less over {b} than {c} over {d} is open",
 }
 
@@ -66,7 +66,7 @@ class Compared:
     difference: Difference
     metric: Metric = TRIAL_METRICS[PRIMARY]
     normality_p: float | None = None
-    """The p value of a test whether seeds spread normally (`flatvq.study.statistics.normality_p`)."""
+    """The p value of a normality test of the seeds (`flatvq.study.statistics.normality_p`)."""
 
     def to_brief(self) -> records.Compared:
         """Return the record of a look."""
@@ -102,7 +102,7 @@ class Compared:
 def study_verdict(
     plan: Plan, compared: Sequence[Compared], trials: Sequence[records.Trial] = (), look: int | None = None
 ) -> records.Verdict:
-    """Summarize the comparisons: the primary one first, then those of the hierarchy and the interactions.
+    """Summarize the comparisons: the primary one, then other comparisons of hierarchies, then interactions.
 
     Healthy arms with collapsed trials are named too.
 

@@ -41,9 +41,9 @@ def start(run: Path, threads: int, gpu: str | None) -> tuple[BaseProcess, Connec
             sees.
 
     Returns:
-        The process, and the pipe from which `received_error` reads why it failed. A pipe, because a trial
-        may fail when nothing can be written to disk. Exit codes: 0 done, 3 stopped on request, 2 an error of
-        the user, 74 a full or broken disk, 1 a bug in flatvq, negative for a signal.
+        The process, and the pipe from which `received_error` reads why it failed. The error goes through a
+        pipe because a trial may fail when the disk is full. Exit codes: 0 done, 3 stopped on request, 2 an
+        error of the user, 74 a full or broken disk, 1 a bug in flatvq, negative for a signal.
     """
     receiver, sender = Pipe(duplex=False)
     with sender:

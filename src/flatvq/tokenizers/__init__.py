@@ -1,8 +1,8 @@
-"""Tokenizers as their users see them: one protocol for those of flatvq and of other libraries.
+"""One protocol for the tokenizers of flatvq and of other libraries.
 
-`protocol` defines what every tokenizer is. `vqvae` are those of flatvq, `foreign` wraps those of other
-libraries, and `loading` opens any of them. `pretrained` are those of the package. `hub` shares tokenizers on
-the Hugging Face hub, with the model card of `card`.
+`protocol` defines the interface of every tokenizer. `vqvae` implements it for models of flatvq, `foreign` for
+models of other libraries, and `loading` opens any of them. `pretrained` lists the tokenizers that the package
+contains. `hub` shares tokenizers on the Hugging Face hub, with the model card of `card`.
 """
 
 from flatvq.tokenizers.loading import load, local_folder, open_tokenizer

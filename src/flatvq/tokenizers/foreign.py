@@ -1,4 +1,4 @@
-"""Tokenizers of other libraries. The module of the library computes; these classes only call it.
+"""Tokenizers of other libraries. These classes call the library's module, which does the computation.
 
 Axes: B batch, H W rows and columns of pixels, h w rows and columns of the grid, D code dim.
 """
@@ -31,7 +31,7 @@ class DiffusersTokenizer(nn.Module, Tokenizer):
         module: the model.
     """
 
-    # What decides the output of a model besides names and shapes of its weights.
+    # Settings that affect the output of a model, but not the names and shapes of its weights.
     _SETTINGS = (
         *("act_fn", "norm_num_groups", "norm_type", "mid_block_add_attention"),
         *("down_block_types", "up_block_types"),
@@ -112,7 +112,7 @@ class JanusTokenizer(nn.Module, Tokenizer):
     def decode(self, indices: Sequence[Tensor]) -> Tensor:
         """Decode indices [B, h, w] to images [B, C, H, W]."""
         (grid,) = _checked(indices, self.levels)
-        # The library decodes grids of this shape only, which is that of its configuration at first.
+        # The library decodes only grids of this shape. At first, it is the shape in its configuration.
         self.module.quantize.quant_state_dims = list(grid.shape[1:])
         images: Tensor = (self.module.decode(grid.flatten(1)) + 1) / 2
         return images
@@ -175,7 +175,7 @@ def _open_taming(name: str) -> Tokenizer:
     if missing or unexpected:
         what = f"missing {missing[0]!r}" if missing else f"unexpected {unexpected[0]!r}"
         raise FlatvqError(
-            f"the checkpoint in '{folder}' is not that of a VQGAN with its configuration ({what})",
+            f"the checkpoint in '{folder}' does not fit its VQGAN configuration ({what})",
             "check that both belong together; Gumbel and other quantizers are not supported",
         )
     return DiffusersTokenizer(module)
@@ -221,7 +221,7 @@ def _library(name: str) -> Iterator[None]:
 
 
 def _pretrained(kind: Any, name: str, library: str) -> Any:
-    """Load a model with its library, which initializes missing weights at random: refuse that."""
+    """Load a model with its library, and refuse missing weights, which the library would draw at random."""
     path = expanded(name)
     place = str(path) if path.exists() else name
     try:

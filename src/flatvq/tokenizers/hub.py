@@ -10,7 +10,7 @@ from flatvq.errors import FlatvqError, MissingExtraError
 
 __all__ = ["download", "is_repository_id", "upload"]
 
-# What a repository of a tokenizer holds, and what is downloaded of it.
+# The files of a tokenizer's repository. Only these are downloaded.
 FILES = ("config.json", "model.safetensors", "prior.json", "prior.safetensors", "README.md")
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 

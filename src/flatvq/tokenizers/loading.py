@@ -1,4 +1,4 @@
-"""Opens the tokenizer that a user names: a folder, a pretrained one, one on the hub or of another library."""
+"""Opens a tokenizer by its name: a folder, a pretrained one, one on the hub, or one of another library."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def load(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
 ) -> VQVAETokenizer:
-    """Read a tokenizer of flatvq: from a folder, a pretrained one, or one of the Hugging Face hub.
+    """Load a tokenizer of flatvq from a folder, from the package, or from the Hugging Face hub.
 
     Args:
         source: the folder of a tokenizer or of a finished run; or, if no such folder exists, the name of a
             pretrained tokenizer, such as `flatvq-f4`, or a repository on the hub, `OWNER/NAME`.
         device: the device for the model.
         revision: branch, tag or commit of the repository; None for `main`.
-        cache_dir: folder for downloads; None for that of `huggingface_hub`.
+        cache_dir: folder for downloads; None for the default of `huggingface_hub`.
         local_files_only: whether to use only files of the hub that have been downloaded before.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What every tokenizer is: images to indices and back, with a description that identifies both.
+"""The interface of every tokenizer: it converts images to indices and back, and has an identity.
 
 Axes: B batch, C channels, H W rows and columns of pixels, h w rows and columns of a level's grid.
 """
@@ -75,14 +75,16 @@ class Preprocess:
     channels: int = 3
     """3 for colour, 1 for luma."""
     range: tuple[float, float] = (-1.0, 1.0)
-    """What the network gets for black and for white. `encode` takes images in [0, 1] and converts them."""
+    """The input values of the network for black and for white. `encode` takes images in [0, 1] and converts
+    them."""
 
     def with_size(self, resize: int | None = None, crop: int | None = None) -> Preprocess:
         """Return the same preprocessing at another size.
 
         Args:
             resize: pixels of the shorter side after scaling; None keeps it.
-            crop: pixels of the side of the crop; None means `resize` if that is given, or else keeps it.
+            crop: pixels of the side of the crop; None means `resize` if `resize` is given, and otherwise
+                keeps it.
         """
         if crop is None:
             crop = resize or self.crop
@@ -96,8 +98,8 @@ class Preprocess:
 class Tokenizer(ABC):
     """Converts images to grids of indices, and back.
 
-    A tokenizer of another library becomes one of these by a subclass, which is also a `torch.nn.Module` or
-    overrides `inference_tensors`.
+    To use a tokenizer of another library, write a subclass that is also a `torch.nn.Module` or overrides
+    `inference_tensors`.
 
     Example:
         >>> class Threshold(Tokenizer):
@@ -164,7 +166,7 @@ class Tokenizer(ABC):
         return identity_of(config, self.inference_tensors())
 
     def inference_config(self) -> Mapping[str, Any]:
-        """Return what decides indices and images apart from tensors, as JSON values; part of `id`."""
+        """Return the settings that determine indices and images, as JSON values; part of `id`."""
         return {"class": f"{type(self).__module__}.{type(self).__qualname__}"}
 
     def inference_tensors(self) -> Mapping[str, Tensor]:
@@ -194,7 +196,7 @@ class Tokenizer(ABC):
                 `janus:PATH`, `taming:PATH` or `python:MODULE:FACTORY`.
             device: the device for the model.
             revision: branch, tag or commit of a repository on the Hugging Face hub; None for `main`.
-            cache_dir: folder for downloads from the hub; None for that of `huggingface_hub`.
+            cache_dir: folder for downloads from the hub; None for the default of `huggingface_hub`.
             local_files_only: whether to use only files of the hub that have been downloaded before.
 
         Returns:
@@ -248,7 +250,7 @@ class Tokenizer(ABC):
             dtype: as for `save_pretrained`.
             private: whether a new repository is private; None for the default of the owner.
             revision: the branch to commit to; None for `main`.
-            token: the access token; None for that of `hf auth login`.
+            token: the access token; None for the token of `hf auth login`.
             commit_message: the message of the commit.
 
         Returns:

@@ -67,7 +67,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def translated(weights: dict[str, Tensor], levels: int) -> dict[str, Tensor]:
-    """Rename the weights of a VQGAN to those of diffusers. Weights of the loss are left out.
+    """Rename the weights of a VQGAN to the names in diffusers. Weights of the loss are left out.
 
     Args:
         weights: the state dict of taming-transformers.
@@ -129,7 +129,9 @@ def _config(path: Path) -> dict[str, Any]:
         }
     except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError) as error:
         what = f"'{path}' is not the configuration of a VQGAN ({type(error).__name__}: {error})"
-        raise FlatvqError(what, "give that of taming-transformers, with model.params.ddconfig") from None
+        raise FlatvqError(
+            what, "give a configuration of taming-transformers, with model.params.ddconfig"
+        ) from None
 
 
 def _weights(path: Path) -> dict[str, Tensor]:

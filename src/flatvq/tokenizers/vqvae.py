@@ -25,10 +25,10 @@ PRIOR_FILES = ("prior.safetensors", "prior.json")
 
 
 class VQVAETokenizer(VQVAE, Tokenizer):
-    """A trained `VQVAE` with all that its users need; what `flatvq.load` returns.
+    """A trained `VQVAE` with its preprocessing and configuration; `flatvq.load` returns it.
 
     Args:
-        model: the model, whose parts become those of the tokenizer.
+        model: the model. The tokenizer takes over its parts.
         preprocess: the size of images that it was trained on.
         config: the content of its config.json.
         run: the folder of the run that trained it, for the model card; None if unknown.
@@ -53,7 +53,7 @@ class VQVAETokenizer(VQVAE, Tokenizer):
         folder: Path | None = None,
     ) -> None:
         nn.Module.__init__(self)  # not VQVAE's, which would build the parts again
-        # Attributes and parts are those of the model.
+        # Take over the attributes and parts of the model.
         self.__dict__.update({**vars(model), "_modules": dict(model._modules)})
         self.preprocess, self.config, self.run, self.folder = preprocess, dict(config), run, folder
         self.train(model.training)
@@ -76,7 +76,7 @@ class VQVAETokenizer(VQVAE, Tokenizer):
         }
 
     def inference_tensors(self) -> Mapping[str, Tensor]:
-        """Return weights and code vectors, without what only training reads."""
+        """Return weights and code vectors, without state that only training reads."""
         return inference_tensors(self)
 
     def save_pretrained(
@@ -84,8 +84,8 @@ class VQVAETokenizer(VQVAE, Tokenizer):
     ) -> Path:
         """Write config.json, model.safetensors and README.md, the layout of a repository on the hub.
 
-        What only training reads is left out. A prior is copied if the weights stay the same. The README.md
-        is a model card, written from the records of the run that the tokenizer was loaded from.
+        State that only training reads is left out. A prior is copied if the weights stay the same. The
+        README.md is a model card, written from the records of the run that the tokenizer was loaded from.
 
         Args:
             folder: the folder; created if it does not exist.
@@ -104,7 +104,7 @@ class VQVAETokenizer(VQVAE, Tokenizer):
         size = {"resize": self.preprocess.resize, "crop": self.preprocess.crop}
         save_tokenizer(place, self, {**self.config, "preprocess": size}, training_state=False, dtype=dtype)
         stored = load_folder(place)  # rounding to float16 changes the identity
-        # A prior is that of a tokenizer with the same weights.
+        # A prior is valid only for a tokenizer with the same weights.
         for name in PRIOR_FILES:
             (place / name).unlink(missing_ok=True)
             if prior and stored.id == prior_of:
@@ -148,7 +148,7 @@ def load_folder(folder: Path, device: str | torch.device = "cpu") -> VQVAETokeni
 
 
 def _run_of(place: Path) -> Path | None:
-    """Return the run whose folder `model` this is; None if it is that of no run."""
+    """Return the run whose folder `model` this is; None if the folder belongs to no run."""
     # Not resolve(), which would follow a link out of the run.
     run = place.absolute().parent
     return run if place.name == "model" and (run / "recipe.json").is_file() else None

@@ -1,7 +1,7 @@
 """What differs when a run resumes on other hardware or with another number of processes.
 
-The images and the random draws of a step depend on the recipe and the step alone. So a run may resume with
-any number of processes that divides its batch, and on another device.
+The images and the random draws of a step depend only on the recipe and the step. So a run may resume with any
+number of processes that divides its batch, and on another device.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["resume_notice"]
 
 
 def resume_notice(records: Path, machine: Machine) -> str:
-    """Describe how the processes of a run differ from those that it had before.
+    """Describe how the processes of a run differ from its processes before the interruption.
 
     Args:
         records: the file `records.jsonl` of the run, before this start is recorded.

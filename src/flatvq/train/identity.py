@@ -210,7 +210,7 @@ def agree_on(identity: Identity, machine: Machine) -> None:
         machine: the processes. Each of them must call this function.
 
     Raises:
-        FlatvqError: in every process, if the identity of one differs from that of process 0.
+        FlatvqError: in every process, if the identity of one process differs from process 0.
     """
     first, *others = machine.gather(identity)
     for rank, other in enumerate(others, start=1):

@@ -12,14 +12,14 @@ __all__ = ["StopRequest", "stop_requests"]
 
 
 class StopRequest:
-    """Whether a signal has asked the training to stop; true if so."""
+    """A request to stop the training. It is true once a signal has arrived."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         """The signal, or SIGTERM for a request without one; None if none came."""
 
     def __bool__(self) -> bool:
-        """Return whether a signal came."""
+        """Return whether a signal has arrived."""
         return self.signal is not None
 
 

@@ -1,4 +1,4 @@
-"""A lease on a run folder: one process at a time writes into it, on whatever host of a shared file system.
+"""A lease on a run folder: one process at a time writes into it, even if several hosts share the file system.
 
     RUN/.lease/00000003/            the attempt that owns the run: the highest number
     RUN/.lease/00000003/owner.json  host, process, state, and a count that its owner raises every 10 seconds
@@ -11,9 +11,9 @@ of its attempt (`flatvq.files.staged`), so from then on an earlier owner cannot 
 even if it was paused between its last check and the rename. The random name makes this hold even if the
 attempts were removed and are counted from 1 again.
 
-A process that waits compares what it has seen itself, on its own monotonic clock: an owner whose count has
-not changed for 60 seconds counts as ended. The clocks of hosts are not compared. On one host the process ID
-shows at once that an owner has ended.
+A waiting process uses only its own monotonic clock: if it sees no change of the owner's count for 60 seconds,
+the owner counts as ended. The clocks of hosts are not compared. On one host the process ID shows at once that
+an owner has ended.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class LeaseLostError(BusyError):
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds, and the clock that measures them."""
+    """The intervals of a lease, and the clock that measures them."""
 
     beat: float = 10.0
-    """Between two heartbeats."""
+    """Seconds between two heartbeats."""
     expiry: float = 60.0
-    """Without a heartbeat, after which an owner counts as ended."""
+    """Seconds without a heartbeat after which an owner counts as ended."""
     poll: float = 0.2
-    """Between two reads of owner.json by a process that waits."""
+    """Seconds between two reads of owner.json by a waiting process."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], object] = time.sleep
 
@@ -70,8 +70,8 @@ class Lease:
 
     Args:
         run: the folder that it is on.
-        stage: the folder of its temporary files, in that of the attempt.
-        succeeds: whether the owner before did not release it.
+        stage: the folder of its temporary files, inside the folder of the attempt.
+        succeeds: whether the previous owner did not release it.
     """
 
     def __init__(self, run: Path, stage: Path, succeeds: bool) -> None:
@@ -115,15 +115,15 @@ def leased(
 
     Args:
         run: the folder.
-        timeout: seconds to wait for a process that holds the lease and is alive. To find out that the owner
-            has ended can take `timing.expiry` more.
+        timeout: seconds to wait for a live owner. To detect that an owner has ended can take `timing.expiry`
+            seconds more.
         activity: what processes do with the folder, for the error.
         timing: by default a heartbeat each 10 seconds, and 60 seconds until an owner counts as ended.
         remove: whether to remove all files of the lease when it is released.
 
     Raises:
         BusyError: if another process still holds the lease after the timeout.
-        LeaseLostError: if an error comes after another process took over. It replaces that error.
+        LeaseLostError: if the block raises an error after another process took over. It replaces that error.
     """
     timing = timing or TIMING
     with ExitStack() as held:
@@ -164,13 +164,13 @@ def _claimed(run: Path, try_lock: Callable[[], bool], timeout: float, activity: 
     """Wait until the run is free, and claim it."""
     root = run / _FOLDER
     start = since = timing.clock()
-    seen: tuple[int, bytes | None] | None = None
+    last_seen: tuple[int, bytes | None] | None = None
     changed = False  # since the start, so that its owner is alive
     while True:
         attempt = _newest(root)
         content = _content(root / f"{attempt:08d}")
-        if (attempt, content) != seen:
-            changed, seen, since = seen is not None, (attempt, content), timing.clock()
+        if (attempt, content) != last_seen:
+            changed, last_seen, since = last_seen is not None, (attempt, content), timing.clock()
         owner = parsed_owner(content)
         free = attempt == 0 or (owner is not None and not owner.held)
         # A stopped process keeps its lock, but its heartbeats end.
@@ -188,7 +188,7 @@ def _claimed(run: Path, try_lock: Callable[[], bool], timeout: float, activity: 
 
 
 def _claim(root: Path, attempt: int) -> Path | None:
-    """Claim the run as an attempt, and shut out all before.
+    """Claim the run as a new attempt, and exclude all earlier ones.
 
     Returns:
         The folder for temporary files; None if another process was faster.
@@ -201,7 +201,7 @@ def _claim(root: Path, attempt: int) -> Path | None:
     except (FileExistsError, FileNotFoundError):
         return None
     if _newest(root) != attempt:
-        # This process was paused, and the folder that it expected has come and gone.
+        # This process was paused. Meanwhile the folder that it waited for was made and removed.
         _remove(folder)
         return None
     try:

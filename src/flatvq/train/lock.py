@@ -20,8 +20,8 @@ def flock_of(run: Path) -> Iterator[Callable[[], bool]]:
         run: the folder.
 
     Yields:
-        A function that takes the lock if it is free. It returns whether this process has it, or there is
-        none.
+        A function that takes the lock if it is free. It returns False if another process holds the lock. On a
+        system without locks, it returns True.
     """
     try:
         import fcntl

@@ -142,8 +142,8 @@ class Trainer:
     def checkpoint(self) -> None:
         """Write a checkpoint of this step, unless it is already written or a codebook gathers vectors.
 
-        A run that stops while a codebook gathers vectors for its init resumes from the checkpoint before, or
-        from step 0, with the same result.
+        A run that stops while a codebook gathers vectors for its init resumes from the previous checkpoint,
+        or from step 0, with the same result.
         """
         gathering = any(book.gathering for _, book in self._codebooks())
         if not gathering and self._saved != self.step:

@@ -53,7 +53,7 @@ def objective(
         images: the input of the model, [B, C, H, W] in [0, 1].
         recipe: the weights of commitment and codebook loss.
         commitment_weights: for each level, a weight in place of `recipe.commitment_weight`, or None. Empty:
-            that of the recipe for all levels.
+            the weight of the recipe for all levels.
 
     Returns:
         The total, 4 x MSE (`RECONSTRUCTION_WEIGHT`) + the weighted sum of the other losses, and its parts, in

@@ -23,7 +23,7 @@ class Owner:
     machine: str
     """The boot of the host and the namespace of its process IDs."""
     started: str
-    """When the kernel started the process, since IDs are used again."""
+    """When the kernel started the process. It distinguishes processes that had the same ID."""
     beat: int = 0
     held: bool = True
     """False once the owner has released the lease."""

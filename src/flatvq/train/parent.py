@@ -16,10 +16,10 @@ _TRAINING_KEYS = ("commitment_weight", "start", "warmup_steps")
 
 
 def with_parent(recipe: TrialRecipe, source: str) -> TrialRecipe:
-    """Return a recipe that fine-tunes a tokenizer.
+    """Return the recipe changed so that it fine-tunes a tokenizer.
 
     Args:
-        recipe: the recipe. Its model and the metric of its codebooks are replaced by those of the tokenizer.
+        recipe: the recipe. The tokenizer replaces its model and the metric of its codebooks.
         source: the tokenizer, as for `flatvq.load`.
 
     Raises:
@@ -52,7 +52,7 @@ def start_from_parent(model: VQVAE, recipe: TrialRecipe) -> None:
     Moving averages and other training state start anew, because the step starts at 0.
 
     Raises:
-        FlatvqError: if the parent cannot be read, or its model or metric is not that of the recipe.
+        FlatvqError: if the parent cannot be read, or its model or metric differs from the recipe's.
     """
     source = recipe.train.parent
     if not source:
@@ -62,8 +62,10 @@ def start_from_parent(model: VQVAE, recipe: TrialRecipe) -> None:
     actual = {"model": _architecture(parent.recipe), "codebook.metric": _metric(parent)}
     for key in expected:
         if expected[key] != actual[key]:
-            what = f"the {key} of the recipe is not that of train.parent='{source}'"
-            raise FlatvqError(what, f"use `flatvq train RECIPE --from {source}`, which takes it from there")
+            what = f"the {key} of the recipe differs from train.parent='{source}'"
+            raise FlatvqError(
+                what, f"use `flatvq train RECIPE --from {source}`, which uses the tokenizer's {key}"
+            )
     # Without the training state, codebooks reset their counts and ages.
     model.load_state_dict(dict(parent.inference_tensors()), strict=False)
 

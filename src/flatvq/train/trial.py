@@ -66,9 +66,9 @@ def run_trial(
 
     Raises:
         FlatvqError: if the folder holds a run of another recipe, or one that started with other images or
-            another version of flatvq (`flatvq.train.identity`); if the images cannot be read; if the
-            training diverged; if text is to be read and its reader is not installed; or if another process
-            trains in the folder. Every process raises it.
+            another version of flatvq (`flatvq.train.identity`); if the images cannot be read; if the training
+            diverged; if the recipe measures errors in text and the text reader is not installed; or if
+            another process trains in the folder. Every process raises it.
     """
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
@@ -165,10 +165,11 @@ def _open_images(recipe: TrialRecipe, data: DataSplit | None, machine: Machine, 
 def _claim(run: Path, recipe: TrialRecipe, lease: Lease) -> None:
     """Write recipe.json; check it if the run has started.
 
-    A process that was paused while it held the lease may append to its records when it goes on. They become
-    another file, which it does not have.
+    If the previous owner of the lease did not release it, it may be paused and still have records.jsonl open.
+    This function replaces the file by a copy, so that lines which the old owner appends later are lost.
 
-    A start that failed, for example because of a wrong data.path, leaves a recipe.json that may be replaced.
+    If an earlier start failed before its first step, for example because of a wrong data.path, its
+    recipe.json is replaced.
     """
     path, records = run / "recipe.json", run / "records.jsonl"
     if lease.succeeds and records.exists():

@@ -61,7 +61,7 @@ class RunningAttempt:
         return self.running.gpu
 
     def finished(self) -> bool:
-        """Report new validations, prune the trial if they call for it, and return True if it has ended.
+        """Report new validations, prune the trial if they are too low, and return True if it has ended.
 
         Raises:
             StorageError: if the disk of the trial is full or broken. The trial stays unfinished in the

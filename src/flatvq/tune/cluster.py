@@ -69,7 +69,7 @@ class ClusterSearch:
 
         Raises:
             FlatvqError: if workers failed and trials are missing; or as `submit`.
-            BusyError: as `submit`.
+            BusyError: see `submit`.
         """
         with self._jobs() as jobs:
             errors = run_units(jobs, self._name, self._commands(jobs), watch)

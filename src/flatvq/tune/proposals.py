@@ -15,7 +15,7 @@ __all__ = ["Proposals"]
 
 
 class Proposals(optuna.samplers.BaseSampler):
-    """Proposes the incumbent's values in trial 0, and those of a Parzen estimator in all other trials.
+    """Proposes the incumbent's values in trial 0, and values from a Parzen estimator in all other trials.
 
     A draw depends on the seed, the number of the trial, the hyper-parameter and the finished trials. No
     random state is kept between draws.

@@ -48,7 +48,7 @@ class Search:
         folder: the folder for the runs of this process.
         storage: the Optuna storage of the trials of all machines.
         worker: the folder of one of several workers, relative to `folder`. It has the runs of the worker's
-            trials. None for a search that shares at most its storage.
+            trials. None for a search without workers.
         confirm: called before anything is reported to the storage. It raises an error if this process no
             longer owns its trials.
 
@@ -72,7 +72,8 @@ class Search:
         self.identity, self._trial_identity = (
             Identity.of(recipe, open_data(recipe.data)) for recipe in (settings.incumbent, settings.base)
         )
-        """`identity` is that of the incumbent at full length. All machines that share the storage have it."""
+        """The identity of the incumbent at full length. It is the same on all machines that share the
+        storage."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.study = optuna.create_study(
             storage=storage,
@@ -89,7 +90,7 @@ class Search:
     def _claim(self) -> None:
         """Store the identity, recipe and space of the search; refuse a stored search that has others.
 
-        The trials of such a search could not be compared with those of this one.
+        The trials of such a search could not be compared with the trials of this search.
         """
         self._claim_identity()
         space = {name: span.model_dump(mode="json") for name, span in self.settings.space.items()}
@@ -146,8 +147,8 @@ class Search:
         """Return whether to start another trial.
 
         Args:
-            running: the number of trials that this process runs. A worker also counts those of the other
-                workers, since each of them resumes its own.
+            running: the number of trials that this process runs. A worker also counts the running trials of
+                the other workers, since each worker resumes its own.
         """
         tune = self.settings.tune
         trials = self.study.get_trials(deepcopy=False)
@@ -214,7 +215,7 @@ class Search:
         return [Suggestion(study, trial._trial_id) for trial in trials if self._owns(trial)]
 
     def _start(self, suggestion: Suggestion, slot: Slot) -> RunningAttempt | None:
-        """Start the process of a trial. If its values make no valid recipe, fail it and return None."""
+        """Start the process of a trial. If its values are not valid, mark it as failed and return None."""
         if "run" in suggestion.user_attrs:
             run = Path(suggestion.user_attrs["run"])
             recipe = load_trial(self.folder / run)

@@ -28,7 +28,7 @@ def space_of(recipe: TrialRecipe) -> dict[str, ParameterRange]:
         >>> "upper_bits" in space_of(TrialRecipe()), space_of(TrialRecipe())["code_dim"].choices[:3]
         (False, (2, 4, 8))
 
-        The levels of a hierarchy have a dimension and a commitment weight each:
+        Each level of a hierarchy has its own dimension and commitment weight:
 
         >>> from flatvq.recipe import LevelRecipe
         >>> levels = (LevelRecipe(), LevelRecipe(downsample=2))
@@ -84,7 +84,7 @@ def check_space(recipe: TrialRecipe, space: Mapping[str, ParameterRange]) -> Non
 def _require_integers(span: ParameterRange) -> None:
     for value in span.choices or (() if span.integer else (span.low,)):
         if type(value) is not int or value < 1:
-            what = f"tune.space.{UPPER_BITS} has the value {value!r}, which is no number of bits"
+            what = f"tune.space.{UPPER_BITS} has the value {value!r}, which is not a number of bits"
             raise FlatvqError(what, "give positive integers as choices, or a range with integer: true")
 
 
@@ -152,8 +152,8 @@ def values_of(recipe: TrialRecipe, space: Mapping[str, ParameterRange]) -> dict[
         space: the hyper-parameters and their ranges.
 
     Returns:
-        Values that `with_values` can put into the same recipe without a change of the training. For a
-        commitment weight that a level does not have, it is that of `train`.
+        Values that `with_values` can put into the same recipe without a change of the training. If a level
+        has no commitment weight, its value is `train.commitment_weight`.
 
     Example:
         >>> space = {"code_dim": ParameterRange(choices=(64,)), "train.steps": ParameterRange(low=1, high=9)}

@@ -2,7 +2,7 @@
 
     OUT/workers/0003/         the lease of worker 3, its `progress`, and the runs of its trials
 
-A worker that was stopped or killed takes its unfinished trial up again, whichever host it runs on then.
+A worker that was stopped or killed resumes its unfinished trial when it starts again, on any host.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EVERY_SECONDS = 5.0
 
 
 def worker_folder(number: int) -> Path:
-    """Return the folder of a worker, relative to that of the search.
+    """Return the folder of a worker, relative to the folder of the search.
 
     Args:
         number: the number of the worker, from 0.
@@ -48,7 +48,7 @@ def worker_folder(number: int) -> Path:
 def run_worker(
     settings: SearchSettings, folder: Path, storage: str | None, number: int, threads: int | None = None
 ) -> int:
-    """Run trials one after another until as many as the recipe sets have ended or are run by workers.
+    """Run trials one after another until the search has, or workers are running, as many as the recipe sets.
 
     Args:
         settings: the settings of the search.
@@ -63,7 +63,7 @@ def run_worker(
     Raises:
         StudyStopped: on Ctrl-C or SIGTERM, after its trial has written a checkpoint.
         BusyError: if another process is this worker.
-        FlatvqError: as `Search`.
+        FlatvqError: see `Search`.
     """
     worker = worker_folder(number)
     place = folder / worker

@@ -125,7 +125,7 @@ def encode(
     require_cluster(on, parts=parts, detach=detach, cancel=cancel, set=overrides)
     if on != "local":
         if part is not None:
-            raise FlatvqError(f"--part {part} is for one job", "leave it out, or leave --on out")
+            raise FlatvqError(f"--part {part} and --on {on} are both given", "leave one of them out")
         options = {
             "size": size,
             "crop": crop,
@@ -172,7 +172,7 @@ def decode(
     batch_size: BatchSize = 64,
     device: Device = "auto",
 ) -> None:
-    """Decode the codes of a folder to PNG files, named by the images that were encoded."""
+    """Decode the codes of a folder to PNG files, which get the names of the encoded images."""
     from flatvq.cli.progress import image_progress
     from flatvq.codes import decode_codes
 

@@ -103,13 +103,17 @@ def prior(
     kind: Annotated[
         Kind,
         typer.Option(
-            help="order-0: a probability for each code; table: depending on its neighbours; network: "
-            "depending on more of them, slower, with smaller files."
+            help="order-0: a fixed probability for each code. table: probabilities depend on the neighbours. "
+            "network: they depend on more neighbours; it is slower, and files are smaller."
         ),
     ] = Kind.table,
     contexts: Annotated[int, typer.Option(min=1, max=4096, help="Contexts of a table.")] = 256,
     steps: Annotated[
-        int, typer.Option(min=1, help="Training steps of a network for each level. Few images take fewer.")
+        int,
+        typer.Option(
+            min=1,
+            help="Training steps of a network for each level, at most. With few images, fewer are made.",
+        ),
     ] = 2000,
     resize: Annotated[
         list[int] | None,
@@ -131,8 +135,8 @@ def prior(
 ) -> None:
     """Fit the probabilities of indices to images, and store them in the folder of the tokenizer.
 
-    `flatvq compress` then writes smaller files. One image in ten is held out to measure by how much. Fit
-    the prior to images of the kind and size that will be compressed.
+    `flatvq compress` then writes smaller files. The command holds out one image in ten, and prints how many
+    bits the prior saves on these. Fit the prior to images of the kind and size that you will compress.
     """
     from flatvq.cli.compression import fit_to_folder
     from flatvq.cli.contents import show_prior

@@ -39,14 +39,14 @@ def evaluate(
     ] = False,
     detail: Annotated[
         bool,
-        typer.Option("--detail", help="Measure the contrast that is kept, by spatial frequency."),
+        typer.Option("--detail", help="Measure how much contrast is kept at each spatial frequency."),
     ] = False,
     collection: Annotated[
         bool,
         typer.Option(
             "--collection",
-            help="With --against: also compare with codecs within the bytes that an image takes in one .fvqs "
-            "file of all images. For thumbnails.",
+            help="With --against: also compare at the bytes of each image in one .fvqs file of all images. "
+            "Use it for thumbnails.",
         ),
     ] = False,
     crop: Annotated[
@@ -107,17 +107,20 @@ def evaluate(
 ) -> None:
     """Evaluate a tokenizer on a folder of images: PSNR, SSIM, MS-SSIM, codebook usage, perplexity and bits.
 
-    --against, --text and --detail measure something else instead, for tokenizers of any library: quality
-    beside image codecs at equal bytes, errors in text, and contrast of fine patterns. They can be combined.
+    --against, --text and --detail replace these metrics, and accept tokenizers of any library. --against
+    compares the quality with image codecs at equal bytes, --text counts errors in text, and --detail measures
+    the contrast of fine patterns. They can be combined.
     """
-    from flatvq.cli.evaluation import Asked, compare, evaluate_run, show
+    from flatvq.cli.evaluation import EvaluationOptions, compare, evaluate_run, show
 
     choice = {"image_column": image_column, "image_suffix": image_suffix}
-    asked = Asked(tokenizer, data, choice, crop, full, resize, white_level, limit, weights, collection)
+    options = EvaluationOptions(
+        tokenizer, data, choice, crop, full, resize, white_level, limit, weights, collection
+    )
     if against is None and not text and not detail and not collection:
-        evaluate_run(asked, out, as_json)
+        evaluate_run(options, out, as_json)
         return
-    result = compare(asked, against, text, detail, out)
+    result = compare(options, against, text, detail, out)
     if as_json:
         typer.echo(json.dumps(result))
     else:

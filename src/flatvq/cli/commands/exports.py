@@ -50,7 +50,7 @@ def export(
     ] = None,
     check: Annotated[
         Path | None,
-        typer.Option(callback=with_home, help="Folder of images on which the programs are checked too."),
+        typer.Option(callback=with_home, help="Also check the programs on the images of this folder."),
     ] = None,
     arm: Annotated[
         list[str] | None,
@@ -58,7 +58,7 @@ def export(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Page of a study: the seed. Default: that for which most arms have a tokenizer."),
+        typer.Option(help="Page of a study: the seed. Default: the one that most arms have."),
     ] = None,
     onnxruntime_web: Annotated[
         Path | None,
@@ -77,12 +77,14 @@ def export(
 ) -> None:
     """Write the encoder (images to indices) and the decoder of a tokenizer as programs, and check them.
 
-    The batch and the sides of the images are dynamic. The check compares the programs with the tokenizer, on
-    noise and on the images of --check: indices, and images decoded from the same indices. The command fails
-    if more than 1 of 1,000 indices differ, or a pixel by more than 1e-5.
+    The batch and the sides of the images are dynamic. The check runs the programs and the tokenizer on noise
+    and on the images of --check. It compares their indices, and the images that they decode from the same
+    indices. The command fails if more than 1 of 1,000 indices differ, or if a pixel differs by more than
+    1e-5.
 
-    --to page writes one HTML file, in which visitors encode and decode their own pictures: no server, no
-    network. It needs two files of the npm package onnxruntime-web, which flatvq does not fetch.
+    --to page writes one HTML file, in which visitors encode and decode their own pictures. The file needs no
+    server and no network. To write it, flatvq needs two files of the npm package onnxruntime-web, which it
+    does not download.
     """
     from flatvq.export import FORMATS
     from flatvq.export.page import find_runtime, subject_of

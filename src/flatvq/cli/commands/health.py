@@ -33,8 +33,8 @@ def doctor(
 ) -> None:
     """Examine codebooks or indices of any library: usage, collapse, dead codes, duplicates, norms, drift.
 
-    Several checkpoints are compared with each other, for example those of the processes of one training.
-    Exit code 1 means that a fault was found.
+    Several checkpoints are compared with each other, for example the checkpoints of all processes of a
+    training. Exit code 1 means that a fault was found.
     """
     from flatvq.doctor import examine
     from flatvq.files import write_text

@@ -42,8 +42,8 @@ def train(
         typer.Option(
             "--from",
             metavar="TOKENIZER",
-            help="Start from the weights of this tokenizer, which also gives the model: a folder, a "
-            "pretrained tokenizer such as flatvq-f4, or a repository OWNER/NAME on the Hugging Face hub.",
+            help="Start from the weights and the model of this tokenizer: a folder, a pretrained tokenizer "
+            "such as flatvq-f4, or a repository OWNER/NAME on the Hugging Face hub.",
         ),
     ] = "",
     overrides: Overrides = None,
@@ -52,7 +52,7 @@ def train(
 
     Run the same command again to resume a run that was stopped or killed; it ends with bit-identical weights.
     Under `torchrun --nproc-per-node N -m flatvq train ...`, N processes share each batch. A run may
-    resume with another N, and then differs by rounding.
+    resume with another N; its results then differ by rounding.
     """
     from flatvq.cli.progress import step_progress
     from flatvq.cli.tables import show_metrics
@@ -98,8 +98,8 @@ def levels(
 
     For each level: replace its codes and measure the loss of PSNR; train decoders again with and without it;
     estimate with small networks how many of its bits the level below predicts; and compare the PSNR per bit
-    with that of the single-level arm of the same study, if there is one. This takes about as long as the
-    training of the run.
+    with the single-level arm of the same study, if there is one. This takes about as long as the training of
+    the run.
     """
     from flatvq.cli.levels import show_levels
     from flatvq.cli.progress import step_progress

@@ -46,8 +46,8 @@ def tune(
         int | None,
         typer.Option(
             min=0,
-            help="Search as this one of several workers, numbered from 0, in a job of any scheduler. The "
-            "same command without --worker then confirms the winner.",
+            help="Run the trials of one worker, numbered from 0, in a job of any scheduler. After all "
+            "workers have ended, run the command without --worker to confirm the winner.",
         ),
     ] = None,
 ) -> None:
@@ -58,8 +58,8 @@ def tune(
     written as the recipe tuned.yaml. The section `tune` of the recipe sets the number and the length of the
     trials.
 
-    With `--on slurm`, workers run as jobs of a cluster and share the trials. They go on when this command
-    ends. The same command then finds them again.
+    With `--on slurm`, workers run as jobs of a cluster and share the trials. The jobs continue when this
+    command ends; run it again to wait for them.
     """
     from flatvq import processes
 
@@ -72,7 +72,7 @@ def tune(
 
     require_cluster(on, workers=workers, detach=detach, cancel=cancel)
     if on != "local" and worker is not None:
-        raise FlatvqError(f"--worker {worker} is for one job", "leave it out, or leave --on out")
+        raise FlatvqError(f"--worker {worker} and --on {on} are both given", "leave one of them out")
     command = SearchCommand(recipe, arm, out, storage, overrides or ())
     cluster = ClusterCommand(on, detach=detach, cancel=cancel) if on != "local" else None
     try:

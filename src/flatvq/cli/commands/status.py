@@ -27,7 +27,7 @@ def status(
 ) -> None:
     """Show every trial of a study, wherever it runs: state, step, pace, time left, attempts and last error.
 
-    This reads the folders of the trials alone. It needs no cluster, and changes nothing.
+    The command only reads the folders of the trials. It does not query the cluster, and changes nothing.
     """
     from dataclasses import asdict
 

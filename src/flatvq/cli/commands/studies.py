@@ -33,8 +33,8 @@ def study(
         bool,
         typer.Option(
             "--retrain",
-            help="Train trials again that were trained on other images or with another version of flatvq. "
-            "Their folders are set aside, not deleted.",
+            help="Train trials again that used other images or another version of flatvq. Their old folders "
+            "move to superseded/ in the folder of the study.",
         ),
     ] = False,
     until_settled: Annotated[
@@ -66,12 +66,13 @@ def study(
 ) -> None:
     """Train the arms with the seeds of the next look, compare them, and write study.json and report.html.
 
-    If the primary comparison is not settled then, the same command goes on to the next look. It also resumes
-    an interrupted study; finished trials are kept. The command fails if the capacities of the arms do not
-    match, or if a finished trial was trained on other images or with another version of flatvq.
+    A look is a planned number of seeds after which the arms are compared. If the primary comparison is not
+    settled at a look, run the same command again to go on to the next one. The same command also resumes an
+    interrupted study, and keeps finished trials. It fails if the capacities of the arms do not match, or if a
+    finished trial was trained on other images or with another version of flatvq.
 
-    With `--on slurm`, trials run as jobs of a cluster, which go on when this command ends. The same command
-    then finds them again.
+    With `--on slurm`, trials run as jobs of a cluster. The jobs continue when this command ends; run it again
+    to wait for them.
     """
     from flatvq import processes
 

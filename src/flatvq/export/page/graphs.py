@@ -25,7 +25,7 @@ _SPREAD = 2.2
 
 
 class DecodeKept(nn.Module):
-    """Indices of each level to images, with chosen levels alone, and to the colours of their codes."""
+    """Maps indices to images that use only chosen levels, and to the colours of the codes."""
 
     def __init__(self, model: VQVAE) -> None:
         super().__init__()
@@ -67,14 +67,14 @@ def graphs(model: VQVAE) -> tuple[Any, Any]:
         MissingExtraError: if onnx or onnxscript is not installed.
     """
     images, indices = examples(model)
-    of_images, of_indices = dynamic_shapes(model)
+    image_shapes, index_shapes = dynamic_shapes(model)
     levels = [f"level_{number}" for number in range(len(indices))]
     colours = [f"colours_{number}" for number in range(len(indices))]
-    encoder = onnx_model(Encode(model), (images,), (of_images,), ["images"], levels)
+    encoder = onnx_model(Encode(model), (images,), (image_shapes,), ["images"], levels)
     decoder = onnx_model(
         DecodeKept(model).eval(),
         (indices, torch.ones(len(indices))),
-        (of_indices, None),
+        (index_shapes, None),
         [*levels, "kept"],
         ["images", *colours],
     )

@@ -31,7 +31,7 @@ class Runtime:
     program: bytes
     """The WebAssembly program."""
     pinned: bool
-    """Whether both are those of `VERSION`."""
+    """Whether both files belong to `VERSION`."""
 
 
 def find_runtime(folder: Path | None = None, *, any_version: bool = False) -> Runtime:
@@ -42,7 +42,7 @@ def find_runtime(folder: Path | None = None, *, any_version: bool = False) -> Ru
         any_version: whether to accept files of other versions.
 
     Raises:
-        FlatvqError: if the files are not there, or are not those of `VERSION`.
+        FlatvqError: if the files are missing, or do not belong to `VERSION`.
 
     Example:
         >>> find_runtime(Path("nowhere"))

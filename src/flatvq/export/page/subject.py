@@ -59,7 +59,7 @@ def subject_of(source: Path, arms: Sequence[str] = (), seed: int | None = None) 
     if (source / "study.json").is_file():
         return _of_study(source, load_study(source), arms, seed)
     if arms or seed is not None:
-        raise FlatvqError(f"'{source}' is no study, and has no arms", "leave out --arm and --seed")
+        raise FlatvqError(f"'{source}' is not a study, so it has no arms", "leave out --arm and --seed")
     return _of_tokenizer(source)
 
 
@@ -132,7 +132,7 @@ def _tokenizers(
 
 
 def _model(study: Path, trial: Trial) -> Path | None:
-    """Return the folder of the tokenizer of a trial: that of its run, or STUDY/models/ARM-seed-SEED."""
+    """Return the folder of a trial's tokenizer: in its run, or STUDY/models/ARM-seed-SEED."""
     places = (trial.folder(study) / "model", study / "models" / f"{trial.arm}-seed-{trial.seed}")
     return next((place for place in places if place.is_dir()), None)
 
