@@ -131,7 +131,7 @@ def test_no_run_folder_at_all(study_folder):
     assert "No trial has readable pictures" in page
     assert "No validation records." in page
     assert "No training records." in page
-    assert page.count("The folders of the runs are not part of this study folder") == 1
+    assert page.count("This study folder does not contain the folders of the runs") == 1
 
 
 def test_a_run_outside_of_the_study_is_not_read(study_folder, edit):
