@@ -39,6 +39,8 @@ RECORDS = ROOT / "results" / "pretrained"
 SIDES = (256, 160, 80)
 PRIOR_SIDES = (256, 96)
 PRIOR_STEPS = 6000
+# Before the program changes files of the package.
+COMMIT = commit()
 DATA_CARD = """## Training photographs
 
 {images:,} photographs of ImageNet and BSDS500, each scaled to shorter sides of {sides} pixels. Their licences
@@ -139,7 +141,7 @@ def _print_progress(done: int, total: int) -> None:
 
 def _write_record(path: Path, content: dict[str, Any]) -> None:
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    record = {"format": 1, "created": created, "flatvq": VERSION, "commit": commit(), **content}
+    record = {"format": 1, "created": created, "flatvq": VERSION, "commit": COMMIT, **content}
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

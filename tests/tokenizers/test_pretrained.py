@@ -75,10 +75,10 @@ def test_the_prior_makes_files_smaller_than_nominal(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_records_are_those_of_the_weights(name: str) -> None:
     prior = json.loads((local_folder(name) / "prior.json").read_text(encoding="utf-8"))
-    summary = json.loads((RECORDS / name / "summary.json").read_text(encoding="utf-8"))
+    record = json.loads((RECORDS / name / "prior.json").read_text(encoding="utf-8"))
     evaluation = json.loads((RECORDS / name / "evaluation.json").read_text(encoding="utf-8"))
     assert evaluation["tokenizer_id"] == flatvq.load(name).id
-    assert summary["prior"] == prior
+    assert record["prior"] == prior
     bits = evaluation["against"]["tokenizer"]["bits_per_pixel"]
     assert bits["file"] < bits["nominal"] == pytest.approx(14 / FACTORS[name] ** 2)
 
