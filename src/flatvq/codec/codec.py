@@ -209,7 +209,7 @@ def load_codec(source: str | Path, device: str | torch.device = "cpu", *, prior:
 
     Example:
         >>> load_codec("flatvq-f4").prior.kind
-        'table'
+        'network'
     """
     place = tokenizer_folder(local_folder(source))
     model = load_tokenizer(place, device)
