@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from flatvq.data.reasons import printable, reason_of
@@ -226,7 +226,7 @@ def _shard(url: str, common: str, fs: Any, path: str, key: str) -> Shard:
         raise FlatvqError(what, f"check {key}; a compressed tar file has to be decompressed")
     try:
         if "://" not in url:
-            status = os.stat(path)  # noqa: PTH116  (a path as fsspec has it)
+            status = Path(path).stat()
             return Shard(
                 name, url, status.st_size, f"{status.st_mtime_ns} {status.st_ctime_ns}", True, fs, path
             )

@@ -55,7 +55,8 @@ def split_shards(recipe: DataRecipe) -> DataSplit:
 def _source(recipe: DataRecipe, pattern: str, key: str, split: str) -> Source:
     """Index the shards of a pattern; `key` names it in errors, `split` in file statuses."""
     shards = list_shards(pattern, key)
-    place = pattern if "://" in pattern else os.path.abspath(expanded(pattern))  # noqa: PTH100  (a pattern)
+    # abspath() removes "..", and keeps links, which resolve() would follow.
+    place = pattern if "://" in pattern else os.path.abspath(expanded(pattern))  # noqa: PTH100
     survey = index_shards(
         place, shards, recipe.image_column, recipe.image_suffix, Conversion.of(recipe), split
     )
