@@ -21,10 +21,9 @@ _LONGEST = 120.0
 _SILENCE = 30.0
 # Codes of HTTP: request timeout, too early, too many requests.
 _TEMPORARY = (408, 425, 429)
-_PERMANENT = (
-    *(FileNotFoundError, PermissionError, IsADirectoryError),
-    *(NotImplementedError, ImportError, ValueError),
-)
+# Errors that come again at each attempt.
+_FILE_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError)
+_PERMANENT = (*_FILE_ERRORS, NotImplementedError, ImportError, ValueError)
 # Classes of errors of botocore and of google-auth, by name because the packages may be missing. Those that
 # concern the connection may pass; others, such as missing credentials, do not.
 _CLIENT = {"BotoCoreError", "GoogleAuthError"}
