@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -17,6 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 from tests.train.conftest import OTHER_LEVELS, VECTOR_LEVELS
 
+from flatvq import processes
 from flatvq.errors import FlatvqError
 from flatvq.recipe import TrialRecipe, load_trial
 from flatvq.study import worker
@@ -25,10 +25,6 @@ from flatvq.train import run_trial
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 RUNS, KILLS_PER_RUN = 2, 10
-
-# Child processes are forked from a server that has imported everything, so that kills hit the training.
-context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["flatvq.study.worker", "pyarrow.parquet"])
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +38,7 @@ def _start(run: Path, recipe: TrialRecipe, *, kill_after: int = 0):
     if not (run / "recipe.json").exists():
         (run / "recipe.json").write_text(json.dumps(recipe.model_dump(mode="json")))
     target, arguments = (_train_and_die, (run, kill_after)) if kill_after else (worker.train, (run,))
-    process = context.Process(target=target, args=arguments)
-    process.start()
-    return process
+    return processes.start(target, *arguments)
 
 
 def _train_and_die(run: Path, kill_after: int) -> None:
