@@ -11,7 +11,7 @@ from docsite.commands import commands
 from docsite.faults import faults
 from docsite.links import with_site_links
 from docsite.modules import modules
-from docsite.pretrained import pretrained, thumbnails
+from docsite.pretrained import photographs, pretrained, thumbnails
 from docsite.recipe_keys import recipe_keys
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +33,7 @@ _GENERATORS: dict[str, Callable[..., str]] = {
     "document": document,
     "faults": faults,
     "modules": modules,
+    "photographs": photographs,
     "pretrained": pretrained,
     "thumbnails": thumbnails,
     "program": program,
