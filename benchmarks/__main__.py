@@ -56,14 +56,14 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
             ]
     cases += _pipeline(asked)
     peaks = [_peaks(*case) for case in (memory.QUICK if asked.quick else memory.CASES)]
-    whole = None if asked.quick else study.run(asked.studies)
+    whole_study = None if asked.quick else study.run(asked.studies)
     return {
         "format": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "quick": asked.quick,
         "machine": _machine(),
         "packages": {name: version(name) for name in PACKAGES},
-        "cases": [*cases, *([{**whole, "thresholds": True}] if whole else [])],
+        "cases": [*cases, *([{**whole_study, "thresholds": True}] if whole_study else [])],
         "memory": peaks,
         "curves": [] if asked.quick else _child(suite="scaling", thresholds=True),
     }
@@ -75,8 +75,8 @@ def _again(bench: dict[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
         return {**bench, "curves": _child(suite="scaling", thresholds=True)}
     replaced = {}
     if asked.only == "study":
-        if whole := study.run(asked.studies):
-            replaced[whole["case"], True] = {**whole, "thresholds": True}
+        if whole_study := study.run(asked.studies):
+            replaced[whole_study["case"], True] = {**whole_study, "thresholds": True}
     elif asked.only == "pipeline":
         replaced = {(case["case"], True): case for case in _pipeline(asked)}
     else:

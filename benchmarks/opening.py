@@ -47,14 +47,14 @@ print(json.dumps({"files": files, "seconds": seconds, "anonymous_bytes": anonymo
 """
 
 
-def measure(files: int, place: Path) -> dict[str, float | int]:
+def measure(files: int, workspace: Path) -> dict[str, float | int]:
     """Measure the first opening of a folder, and the opening of a large one that was surveyed before.
 
     Args:
         files: the number of files of the large folder.
-        place: an empty folder.
+        workspace: an empty folder.
     """
-    return _survey(place / "many") | _opening(place, files)
+    return _survey(workspace / "many") | _opening(workspace, files)
 
 
 def _survey(folder: Path) -> dict[str, float | int]:
@@ -73,13 +73,13 @@ def _survey(folder: Path) -> dict[str, float | int]:
     }
 
 
-def _opening(place: Path, files: int) -> dict[str, float | int]:
+def _opening(workspace: Path, files: int) -> dict[str, float | int]:
     """Measure how a trial opens a large folder of which the manifest is in the cache.
 
     The files are links to 1,300 files, and the manifest is written here as a survey would leave it, with
     another hash for each file.
     """
-    folder, originals = place / "large", place / "originals"
+    folder, originals = workspace / "large", workspace / "originals"
     folder.mkdir()
     originals.mkdir()
     for number in range(_ORIGINALS):
@@ -88,13 +88,13 @@ def _opening(place: Path, files: int) -> dict[str, float | int]:
         parent = folder / f"n{number // _ORIGINALS:08d}"
         parent.mkdir(exist_ok=True)
         (parent / f"{parent.name}_{number:08d}.png").hardlink_to(originals / f"{number % _ORIGINALS}.png")
-    os.environ["FLATVQ_CACHE"] = str(place / "cache")
+    os.environ["FLATVQ_CACHE"] = str(workspace / "cache")
     listing = list_files(folder, "")
     digests = np.frombuffer(np.random.default_rng(0).bytes(16 * files), "S16")
     side, kind = np.full(files, 16, np.int32), np.zeros(files, np.int32)
     manifest = Manifest(listing.paths, digests, side, side, kind, ((),), listing.times)
     SurveyCache(os.path.realpath(folder), Conversion(16), FILE_TIMES).put(manifest)
-    (stored,) = (place / "cache" / "surveys").iterdir()
+    (stored,) = (workspace / "cache" / "surveys").iterdir()
     command = [sys.executable, "-c", _OPEN, str(folder)]
     result = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     if result["files"] != files:

@@ -39,8 +39,8 @@ def make_record(
     parser.add_argument(f"--{option}", dest="number", type=int, default=default, help=explanation)
     parser.add_argument("--out", type=Path, default=_RESULTS / f"{name}.json", help="the record")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix=f"flatvq-{name}-") as place:
-        measured = measure(asked.number, Path(place))
+    with tempfile.TemporaryDirectory(prefix=f"flatvq-{name}-") as workspace:
+        measured = measure(asked.number, Path(workspace))
     record = {
         "format": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -39,24 +39,24 @@ _PROGRAMS = {
 }
 
 
-def measure(trials: int, place: Path) -> dict[str, float | int]:
+def measure(trials: int, workspace: Path) -> dict[str, float | int]:
     """Submit a study, let its stubs of trials end, and measure the program that waits for them.
 
     Args:
         trials: the number of trials; half of them for each of two arms.
-        place: an empty folder.
+        workspace: an empty folder.
     """
-    folder, table = place / "study", place / "table"
+    folder, table = workspace / "study", workspace / "table"
     table.touch()
-    os.environ |= {"PATH": f"{_programs(place / 'bin')}:{os.environ['PATH']}", "TABLE": str(table)}
-    write_images(place / "images")
-    template = place / "template"
-    small = plan_study(_recipe(place, 2), "small")
+    os.environ |= {"PATH": f"{_programs(workspace / 'bin')}:{os.environ['PATH']}", "TABLE": str(table)}
+    write_images(workspace / "images")
+    template = workspace / "template"
+    small = plan_study(_recipe(workspace, 2), "small")
     prepare(small.trials[0], template, StudyData(small).identity)
     run_trial(small.trials[0].recipe, template)
     before = _resident_mb()
     with _timed() as planning:
-        plan = plan_study(_recipe(place, trials), "scale")
+        plan = plan_study(_recipe(workspace, trials), "scale")
     data = StudyData(plan)
     engine = ClusterTrials("slurm")
     with _timed() as submitting:
@@ -111,7 +111,7 @@ class _Stub:
                 for name, content in self.files.items():
                     (run / name).write_bytes(content)
                 _append(run, event="end", job="1_0", step=1, code=0, error=None)
-            ended = {self._place_of(run) for run in ending}
+            ended = {self._task_of(run) for run in ending}
             lines = self.table.read_text().splitlines()
             kept = [line for line in lines if tuple(line.split("|")[:2]) not in ended]
             states = ["RUNNING" if number < _RUNNING else "PENDING" for number in range(len(kept))]
@@ -121,14 +121,14 @@ class _Stub:
                 self._measure_status()
         self.seconds += taken[0]
 
-    def _place_of(self, run: Path) -> tuple[str, str]:
+    def _task_of(self, run: Path) -> tuple[str, str]:
         """Return the submission and the position of a trial, from the records of its study."""
-        if not hasattr(self, "_places"):
-            self._places: dict[str, tuple[str, str]] = {}
+        if not hasattr(self, "_tasks"):
+            self._tasks: dict[str, tuple[str, str]] = {}
             for path in (self.folder / "jobs").glob("*.json"):
                 runs = json.loads(path.read_text())["runs"]
-                self._places |= {name: (path.stem, str(number)) for number, name in enumerate(runs)}
-        return self._places[run.relative_to(self.folder).as_posix()]
+                self._tasks |= {name: (path.stem, str(number)) for number, name in enumerate(runs)}
+        return self._tasks[run.relative_to(self.folder).as_posix()]
 
     def _measure_status(self) -> None:
         from flatvq.engines.status import trial_states
@@ -142,9 +142,9 @@ class _Stub:
         self.command_seconds = taken[0]
 
 
-def _recipe(place: Path, trials: int) -> StudyRecipe:
+def _recipe(workspace: Path, trials: int) -> StudyRecipe:
     tree = {
-        "data": {"source": "folder", "path": str(place / "images"), "crop": 16, "validation_share": 0.25},
+        "data": {"source": "folder", "path": str(workspace / "images"), "crop": 16, "validation_share": 0.25},
         "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 8, "code_dim": 2}]},
         "train": {"steps": 1, "batch_size": 2, "precision": "float32", "compile": "never"},
         "evaluate": {"samples": 1},
@@ -152,8 +152,8 @@ def _recipe(place: Path, trials: int) -> StudyRecipe:
         "seeds": list(range(trials // 2)),
         "cluster": {"gpus_per_trial": 0, "max_running": _RUNNING, "poll_seconds": 0.001},
     }
-    (place / "scale.yaml").write_text(json.dumps(tree))
-    return load_recipe(str(place / "scale.yaml"))
+    (workspace / "scale.yaml").write_text(json.dumps(tree))
+    return load_recipe(str(workspace / "scale.yaml"))
 
 
 def _programs(folder: Path) -> Path:

@@ -69,17 +69,17 @@ for _ in sys.stdin:
 """
 
 
-def measure(rounds: int, place: Path) -> dict[str, Any]:
+def measure(rounds: int, workspace: Path) -> dict[str, Any]:
     """Time epochs of the loader alone, and of training.
 
     Args:
         rounds: the most epochs of each kind.
-        place: an empty folder.
+        workspace: an empty folder.
     """
     photographs = sorted(PHOTOGRAPHS.iterdir())
     sources = {
         "folder": {"source": "folder", "path": str(PHOTOGRAPHS)},
-        "shards": _shards(photographs, place),
+        "shards": _shards(photographs, workspace),
     }
     result: dict[str, Any] = {"photographs": len(photographs), "shuffle_mib": _SHUFFLE_MIB}
     for kind in ("loader", "step"):
@@ -106,13 +106,13 @@ def measure(rounds: int, place: Path) -> dict[str, Any]:
     return result
 
 
-def _shards(photographs: list[Path], place: Path) -> dict[str, Any]:
+def _shards(photographs: list[Path], workspace: Path) -> dict[str, Any]:
     """Write the photographs as tar files; return the keys of their data section."""
     for number, start in enumerate(range(0, len(photographs), _PER_SHARD)):
-        with tarfile.open(place / f"train-{number:03}.tar", "w") as archive:
+        with tarfile.open(workspace / f"train-{number:03}.tar", "w") as archive:
             for path in photographs[start : start + _PER_SHARD]:
                 archive.add(path, path.name)
-    return {"source": "shards", "path": str(place), "shuffle_mib": _SHUFFLE_MIB}
+    return {"source": "shards", "path": str(workspace), "shuffle_mib": _SHUFFLE_MIB}
 
 
 @contextmanager

@@ -55,9 +55,9 @@ def ratios(rank: int | None, size: int, dim: int, count: int) -> tuple[float, fl
         for method in compiled.METHODS
     }
     taken = alternate(calls, seconds=0.5, rounds=15, clock=time.process_time)
-    whole = taken["all codes"]
+    baseline = taken["all codes"]
     tree, chosen = (
-        median(ours / theirs for ours, theirs in zip(taken[method], whole, strict=True))
+        median(ours / theirs for ours, theirs in zip(taken[method], baseline, strict=True))
         for method in ("tree", "automatic")
     )
     return tree, chosen

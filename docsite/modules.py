@@ -26,8 +26,8 @@ def modules() -> str:
 
 
 def _section(package: Path) -> str:
-    entries = [_entry(path) for path in sorted(package.rglob("*.py")) if path != package / "__init__.py"]
-    return f"## `flatvq.{package.name}`\n\n{_summary(package / '__init__.py')}\n\n" + "\n".join(entries)
+    lines = [_entry(path) for path in sorted(package.rglob("*.py")) if path != package / "__init__.py"]
+    return f"## `flatvq.{package.name}`\n\n{_summary(package / '__init__.py')}\n\n" + "\n".join(lines)
 
 
 def _entry(path: Path) -> str:

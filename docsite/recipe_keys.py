@@ -38,13 +38,13 @@ def _sections(kind: type[BaseModel], path: str) -> dict[str, type[BaseModel]]:
 
 def _section(path: str, kind: type[BaseModel]) -> str:
     title = f"## `{path}`" if path else "## A study"
-    entries = [
+    rows = [
         f"`{f'{path}.{name}'.lstrip('.')}`\n:   {' '.join(field['description'].split())}\n\n"
         f"    Values: {_values(field)}. {_default(field)}"
         for name, field in kind.model_json_schema()["properties"].items()
         if "description" in field
     ]
-    return "\n\n".join([title, *entries])
+    return "\n\n".join([title, *rows])
 
 
 def _values(field: dict[str, Any]) -> str:

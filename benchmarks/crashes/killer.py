@@ -46,11 +46,11 @@ class Killer:
     """Counts the writes of one program at a time, and kills it at one of them.
 
     Args:
-        place: a folder for the library, its control file and its log.
+        root: a folder for the library, its control file and its log.
     """
 
-    def __init__(self, place: Path) -> None:
-        library, self._path, self._log = place / "killer.so", place / "control", place / "writes"
+    def __init__(self, root: Path) -> None:
+        library, self._path, self._log = root / "killer.so", root / "control", root / "writes"
         flags = ["-std=gnu11", "-O1", "-shared", "-fPIC", "-ldl", "-lpthread"]
         subprocess.run(["cc", str(_SOURCE), "-o", str(library), *flags], check=True)
         self._path.write_bytes(bytes(_CONTROL.size))

@@ -50,15 +50,15 @@ class Matrix:
     """Runs the commands of scenarios, undisturbed and disturbed.
 
     Args:
-        place: a folder; made here.
+        root: a folder; made here.
         killer: what disturbs them.
         program: what runs them.
     """
 
-    def __init__(self, place: Path, killer: Killer, program: Program) -> None:
-        self.place, self.killer, self.program = place, killer, program
-        place.mkdir()
-        self.images = place / "images"
+    def __init__(self, root: Path, killer: Killer, program: Program) -> None:
+        self.root, self.killer, self.program = root, killer, program
+        root.mkdir()
+        self.images = root / "images"
         write_images(self.images)
 
     def undisturbed(self, scenario: Scenario) -> Undisturbed:
@@ -67,7 +67,7 @@ class Matrix:
         Raises:
             RuntimeError: if it fails.
         """
-        start, folder = self.place / f"{scenario.name}-start", self.place / scenario.name
+        start, folder = self.root / f"{scenario.name}-start", self.root / scenario.name
         self.killer.disarm()
         scenario.prepare(start, self.images, self.program)
         shutil.copytree(start, folder)
@@ -86,7 +86,7 @@ class Matrix:
             number: of the call that it comes at.
             again: of the call of a second run that it comes at, too; 0 for one accident alone.
         """
-        folder = self.place / "disturbed"
+        folder = self.root / "disturbed"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(run.start, folder)
         faults: list[str] = []

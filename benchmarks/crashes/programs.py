@@ -51,9 +51,10 @@ def command(killer: Killer) -> Program:
 
     def run(arguments: Sequence[str], folder: Path) -> int:
         with (folder / OUTPUT).open("wb") as output:
-            words = [sys.executable, "-m", "flatvq", *arguments]
+            command = [sys.executable, "-m", "flatvq", *arguments]
             environment = _environment(killer)
-            return subprocess.run(words, cwd=folder, env=environment, stdout=output, stderr=output).returncode
+            done = subprocess.run(command, cwd=folder, env=environment, stdout=output, stderr=output)
+            return done.returncode
 
     return run
 
@@ -66,10 +67,10 @@ class Forked:
 
     def __enter__(self) -> Self:
         """Start the process."""
-        words = [sys.executable, "-m", "benchmarks.crashes.programs"]
+        command = [sys.executable, "-m", "benchmarks.crashes.programs"]
         pipe, root = subprocess.PIPE, Path(__file__).parents[2]
         self._server = subprocess.Popen(
-            words, cwd=root, env=_environment(self.killer), stdin=pipe, stdout=pipe, text=True
+            command, cwd=root, env=_environment(self.killer), stdin=pipe, stdout=pipe, text=True
         )
         return self
 

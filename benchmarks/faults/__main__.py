@@ -37,12 +37,12 @@ def main() -> None:
     if what := missing():
         sys.exit(f"faults: this needs {what}")
     record, wrong = FaultRecord(asked.out), 0
-    with _place() as place:
-        site = start(place)
-        disk = Disk(place / "disk") if asked.on in ("local", "slurm") else None
+    with _workspace() as root:
+        site = start(root)
+        disk = Disk(root / "disk") if asked.on in ("local", "slurm") else None
         folder = disk.folder / "study" if disk else None
         nodes = 2 if asked.on == "slurm-gang" else 1
-        study = SmallStudy(place / "study", site, asked.steps, asked.seeds, nodes, folder)
+        study = SmallStudy(root / "study", site, asked.steps, asked.seeds, nodes, folder)
         try:
             faults, undisturbed = faults_on(asked.on, disk), study.undisturbed()
             for number in range(asked.count):
@@ -62,14 +62,14 @@ def main() -> None:
 
 
 @contextmanager
-def _place() -> Iterator[Path]:
+def _workspace() -> Iterator[Path]:
     """Yield a temporary folder. SIGTERM ends the program as an error does, so that clusters are stopped."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
-    place = Path(tempfile.mkdtemp(prefix="flatvq-faults-", dir="/tmp"))  # a short path, for sockets
+    root = Path(tempfile.mkdtemp(prefix="flatvq-faults-", dir="/tmp"))  # a short path, for sockets
     try:
-        yield place
+        yield root
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def _arguments() -> argparse.Namespace:

@@ -36,15 +36,15 @@ class Ray:
     """The cluster. Programs that join it run in the namespace, too.
 
     Args:
-        place: a folder for the files of Ray. Its path must be short, as Ray's sockets are in it.
+        root: a folder for the files of Ray. Its path must be short, as Ray's sockets are in it.
         nodes: the number of nodes, each with a GPU by name.
     """
 
     engine = "ray"
 
-    def __init__(self, place: Path, nodes: int = 2) -> None:
-        self.place, self.version = place, version("ray")
-        token = place / "token"
+    def __init__(self, root: Path, nodes: int = 2) -> None:
+        self.root, self.version = root, version("ray")
+        token = root / "token"
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)
         self.environment = {
@@ -56,13 +56,13 @@ class Ray:
             "RAY_ADDRESS": _ADDRESS,
             "OMP_NUM_THREADS": "1",
         }
-        inner = place / "pid"
-        words = ["unshare", "-pfn", "--mount-proc", "bash", "-c", _NAMESPACE.format(file=inner)]
-        self._outer = subprocess.Popen(words)
+        inner = root / "pid"
+        command = ["unshare", "-pfn", "--mount-proc", "bash", "-c", _NAMESPACE.format(file=inner)]
+        self._outer = subprocess.Popen(command)
         wait_for(inner.exists)
         self._inner = _children(self._outer.pid)[0]
         self._inside = ("nsenter", "-t", str(self._inner), "-p", "-n", "-m")
-        head = ("--head", "--port=6379", "--include-dashboard=false", f"--temp-dir={place}")
+        head = ("--head", "--port=6379", "--include-dashboard=false", f"--temp-dir={root}")
         self._ray("start", *head, *_NODE)
         for _ in range(1, nodes):
             self.start_node()
@@ -74,19 +74,19 @@ class Ray:
     def start(self, arguments: Sequence[str], folder: Path) -> Inside:
         """Start a command. See `Site.start`."""
         with (folder / OUTPUT).open("wb") as output:
-            words = [*self._inside, sys.executable, "-m", "flatvq", *arguments]
-            return Inside(words, env=self.environment, stdout=output, stderr=output)
+            command = [*self._inside, sys.executable, "-m", "flatvq", *arguments]
+            return Inside(command, env=self.environment, stdout=output, stderr=output)
 
     def send(self, process: int, number: int) -> None:
         """Send a signal. See `Site.send`."""
-        words = [*self._inside, "kill", f"-{number}", str(process)]
-        if subprocess.run(words, check=False, capture_output=True).returncode:
+        command = [*self._inside, "kill", f"-{number}", str(process)]
+        if subprocess.run(command, check=False, capture_output=True).returncode:
             raise ProcessLookupError(process)
 
     def runs(self, process: int) -> bool:
         """Return whether a process runs. See `Site.runs`."""
-        words = [*self._inside, "grep", "-q", "^State:.[^Z]", f"/proc/{process}/status"]
-        return subprocess.run(words, check=False, capture_output=True).returncode == 0
+        command = [*self._inside, "grep", "-q", "^State:.[^Z]", f"/proc/{process}/status"]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
     def find(self, pattern: str) -> list[int]:
         """Return the processes in the namespace whose command lines match a pattern, oldest first."""
@@ -103,8 +103,8 @@ class Ray:
         os.kill(self._inner, signal.SIGKILL)
         self._outer.wait()
 
-    def _ray(self, *words: str) -> None:
-        command = [*self._inside, sys.executable, "-m", "ray.scripts.scripts", *words]
+    def _ray(self, *arguments: str) -> None:
+        command = [*self._inside, sys.executable, "-m", "ray.scripts.scripts", *arguments]
         subprocess.run(command, env=self.environment, check=True, capture_output=True)
 
 

@@ -38,12 +38,12 @@ SelectTypeParameters=CR_CPU
 GresTypes=gpu
 MaxArraySize={array}
 SlurmctldPort={ports[0]}
-StateSaveLocation={place}/state
-SlurmdSpoolDir={place}/spool-%n
+StateSaveLocation={root}/state
+SlurmdSpoolDir={root}/spool-%n
 SlurmctldPidFile={run}/slurmctld.pid
 SlurmdPidFile={run}/slurmd-%n.pid
-SlurmctldLogFile={place}/log/slurmctld.log
-SlurmdLogFile={place}/log/slurmd-%n.log
+SlurmctldLogFile={root}/log/slurmctld.log
+SlurmdLogFile={root}/log/slurmd-%n.log
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=5
@@ -82,34 +82,34 @@ class Slurm:
     """The daemons of the cluster. Its commands find it by `SLURM_CONF`.
 
     Args:
-        place: a folder for keys, states and logs. Its path must be short, as it holds a socket, and munged
+        root: a folder for keys, states and logs. Its path must be short, as it holds a socket, and munged
             refuses it below a private folder such as that of pytest.
         array: Slurm's MaxArraySize.
     """
 
     engine, version = "slurm", ""
 
-    def __init__(self, place: Path, array: int = 1001) -> None:
-        self.place, self.run, self._tended = place, place / "run", 0.0
-        place.chmod(0o755)
+    def __init__(self, root: Path, array: int = 1001) -> None:
+        self.root, self.run, self._tended = root, root / "run", 0.0
+        root.chmod(0o755)
         for name in ("run", "log", "state", "dev"):
-            (place / name).mkdir()
+            (root / name).mkdir()
         for number in range(4):
-            subprocess.run(["mknod", place / f"dev/nvidia{number}", "c", "1", "3"], check=True)
+            subprocess.run(["mknod", root / f"dev/nvidia{number}", "c", "1", "3"], check=True)
         (self.run / "munge.key").write_bytes(os.urandom(128))
         (self.run / "munge.key").chmod(0o400)
-        values = {"host": socket.gethostname(), "place": place, "run": self.run, "array": array}
-        (place / "slurm.conf").write_text(_CONF.format(**values, ports=_free_ports(3)))
+        values = {"host": socket.gethostname(), "root": root, "run": self.run, "array": array}
+        (root / "slurm.conf").write_text(_CONF.format(**values, ports=_free_ports(3)))
         gpus = "NodeName=n{} Name=gpu File={}/dev/nvidia[{}]\n"
-        parts = ["AutoDetect=off\n", gpus.format(1, place, "0-1"), gpus.format(2, place, "2-3")]
-        (place / "gres.conf").write_text("".join(parts))
-        self.environment = {**os.environ, "SLURM_CONF": str(place / "slurm.conf"), "OMP_NUM_THREADS": "1"}
+        parts = ["AutoDetect=off\n", gpus.format(1, root, "0-1"), gpus.format(2, root, "2-3")]
+        (root / "gres.conf").write_text("".join(parts))
+        self.environment = {**os.environ, "SLURM_CONF": str(root / "slurm.conf"), "OMP_NUM_THREADS": "1"}
 
     def start(self, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
         """Start a command. See `Site.start`."""
         with (folder / OUTPUT).open("wb") as output:
-            words = [sys.executable, "-m", "flatvq", *arguments]
-            return subprocess.Popen(words, env=self.environment, stdout=output, stderr=output)
+            command = [sys.executable, "-m", "flatvq", *arguments]
+            return subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
 
     def send(self, process: int, number: int) -> None:
         """Send a signal. See `Site.send`."""
@@ -153,7 +153,7 @@ class Slurm:
         It asks an idle node rarely. After a minute, the node is declared down, as by an administrator.
         """
         self.kill(f"slurmd-{name}")
-        _kill_with(f"SLURMD_NODENAME={name}", f"SLURM_CONF={self.place}/slurm.conf")
+        _kill_with(f"SLURMD_NODENAME={name}", f"SLURM_CONF={self.root}/slurm.conf")
         with suppress(TimeoutError):
             wait_for(lambda: "down" in self.slurm("sinfo", "-h", "-n", name, "-o", "%T"))
             return
@@ -162,22 +162,22 @@ class Slurm:
     def kill_job(self, array: str, task: str) -> None:
         """End all processes of a job by SIGKILL, its script included."""
         job = (f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={task}")
-        _kill_with(*job, f"SLURM_CONF={self.place}/slurm.conf")
+        _kill_with(*job, f"SLURM_CONF={self.root}/slurm.conf")
 
     def having(self, command: str, variable: str) -> list[int]:
         """Return the processes with a command line that contains a text, and an environment variable."""
         matching = []
         for path in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                words = (path / "cmdline").read_bytes().replace(b"\0", b" ")
+                arguments = (path / "cmdline").read_bytes().replace(b"\0", b" ")
                 variables = (path / "environ").read_bytes().split(b"\0")
-                if command.encode() in words and variable.encode() in variables:
+                if command.encode() in arguments and variable.encode() in variables:
                     matching.append(int(path.name))
         return matching
 
-    def slurm(self, *words: str) -> str:
+    def slurm(self, *command: str) -> str:
         """Run a Slurm command and return its output."""
-        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     def tend(self) -> None:
@@ -210,15 +210,15 @@ class Slurm:
                 os.kill(process, 9 if path.name == "munged.pid" else 15)
                 wait_for(partial(has_ended, process), 20)
 
-    def _start(self, *words: str) -> None:
-        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False)
+    def _start(self, *command: str) -> None:
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"{words[0]}: {done.stderr}")
+            raise RuntimeError(f"{command[0]}: {done.stderr}")
 
 
-def started(place: Path) -> Slurm:
+def started(root: Path) -> Slurm:
     """Return a cluster whose daemons run."""
-    cluster = Slurm(place)
+    cluster = Slurm(root)
     try:
         cluster.begin()
     except BaseException:

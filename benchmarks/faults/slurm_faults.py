@@ -41,8 +41,8 @@ def _reach_time_limit(study: SmallStudy[Slurm], randomness: random.Random) -> No
 
 
 def _preempt(study: SmallStudy[Slurm], randomness: random.Random) -> None:
-    words = ["--partition=urgent", "--gres=gpu:2", "--nodes=2", "--output=/dev/null", "--wrap=sleep 1"]
-    study.site.slurm("sbatch", *words)
+    arguments = ["--partition=urgent", "--gres=gpu:2", "--nodes=2", "--output=/dev/null", "--wrap=sleep 1"]
+    study.site.slurm("sbatch", *arguments)
 
 
 def _kill_rank(study: SmallStudy[Slurm], randomness: random.Random) -> None:

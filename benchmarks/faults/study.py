@@ -84,7 +84,7 @@ class SmallStudy(Generic[S]):
     """A study of two arms and some seeds, run by `flatvq study`.
 
     Args:
-        place: a folder; created if it does not exist.
+        root: a folder; created if it does not exist.
         site: where it runs.
         steps: training steps of a trial.
         seeds: the number of seeds.
@@ -94,16 +94,16 @@ class SmallStudy(Generic[S]):
 
     def __init__(
         self,
-        place: Path,
+        root: Path,
         site: S,
         steps: int = 300,
         seeds: int = 2,
         nodes: int = 1,
         folder: Path | None = None,
     ) -> None:
-        self.place, self.site, self.steps, self.nodes = place, site, steps, nodes
-        place.mkdir(exist_ok=True)
-        images = place / "images"
+        self.root, self.site, self.steps, self.nodes = root, site, steps, nodes
+        root.mkdir(exist_ok=True)
+        images = root / "images"
         if not images.exists():
             write_images(images)
         tree = {**_RECIPE, "seeds": list(range(seeds)), "cluster": {**_CLUSTER, "nodes": nodes}}
@@ -111,9 +111,9 @@ class SmallStudy(Generic[S]):
             "train": {**_RECIPE["train"], "steps": steps},
             "data": {**_RECIPE["data"], "path": str(images)},
         }
-        self.recipe = place / "small.yaml"
+        self.recipe = root / "small.yaml"
         self.recipe.write_text(json.dumps(tree), encoding="utf-8")
-        self.folder = folder or place / "disturbed"
+        self.folder = folder or root / "disturbed"
         self.command: Command | None = None
         """The newest one."""
         self.commands = 0
@@ -126,24 +126,24 @@ class SmallStudy(Generic[S]):
         Returns:
             Its results without times.
         """
-        folder = self.place / "undisturbed"
+        folder = self.root / "undisturbed"
         if self.nodes > 1:
             self.folder, disturbed = folder, self.folder
             self.start()
             self.end()
             self.folder = disturbed
         else:
-            words = [sys.executable, "-m", "flatvq", "study", str(self.recipe), "--out", str(folder)]
+            command = [sys.executable, "-m", "flatvq", "study", str(self.recipe), "--out", str(folder)]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            subprocess.run(words, env=environment, check=True, capture_output=True)
+            subprocess.run(command, env=environment, check=True, capture_output=True)
         return results(folder, times=False)
 
     def start(self) -> Command:
         """Start the command."""
         self._done |= attempts_of_done(self.runs())
-        words = ["study", str(self.recipe), "--out", str(self.folder)]
+        command = ["study", str(self.recipe), "--out", str(self.folder)]
         on = [] if self.site.engine == "local" else ["--on", self.site.engine]
-        self.command = self.site.start([*words, *on], self.place)
+        self.command = self.site.start([*command, *on], self.root)
         self.commands += 1
         return self.command
 
@@ -256,13 +256,13 @@ class SmallStudy(Generic[S]):
         try:
             for _ in range(_AGAIN):
                 code = self.end()
-                wrong += _complaints(code, self.place / OUTPUT)
+                wrong += _complaints(code, self.root / OUTPUT)
                 if code == 0:
                     break
                 self.start()
             else:
                 if code := self.end():
-                    wrong.append(f"exit code {code} in the end: {_tail(self.place / OUTPUT)}")
+                    wrong.append(f"exit code {code} in the end: {_tail(self.root / OUTPUT)}")
             deadline = time.monotonic() + _DEADLINE
             while any(map(self.site.runs, self._seen)):
                 if time.monotonic() > deadline:

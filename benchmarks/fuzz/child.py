@@ -74,9 +74,9 @@ def files_of(target: Target, batch: Batch, number: int) -> Files:
 
 def made(name: str, corpus: Path, folder: Path) -> Target:
     """Make a target that works in a copy of the corpus, and see that the valid files are accepted."""
-    place = folder / name
-    shutil.copytree(corpus, place)
-    os.chdir(place)
+    workspace = folder / name
+    shutil.copytree(corpus, workspace)
+    os.chdir(workspace)
     target = _class_of(name)()
     target.read(list(target.valid)[:1])
     return target
@@ -157,8 +157,8 @@ def _described(error: BaseException) -> str:
     """Name an exception, and the last line of flatvq that it passed."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "/flatvq/" in frame.filename or "/fuzz/" in frame.filename]
-    place = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
-    return f"{type(error).__name__} in {place}: {str(error)[:200]}"
+    location = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
+    return f"{type(error).__name__} in {location}: {str(error)[:200]}"
 
 
 def _limit_memory(room: int | None) -> None:

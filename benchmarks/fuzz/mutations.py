@@ -110,8 +110,8 @@ def mutated_bytes(content: bytes, other: bytes, random: Random) -> bytes:
             case 7:
                 changed[start:start] = random.randbytes(random.choice((1, 2, 4, 64)))
             case 8:
-                place = random.randrange(len(other) + 1)
-                changed[start:] = other[place:]
+                position = random.randrange(len(other) + 1)
+                changed[start:] = other[position:]
     return bytes(changed)
 
 
@@ -136,16 +136,16 @@ def mutated_lines(content: bytes, other: bytes, random: Random) -> bytes:
         return mutated_bytes(content, other, random)
     lines, donors = content.splitlines(keepends=True), other.splitlines()
     for _ in range(_few(random)):
-        place = random.randrange(len(lines))
+        position = random.randrange(len(lines))
         match random.randrange(5):
             case 0:
-                lines.insert(random.randrange(len(lines) + 1), lines[place])
+                lines.insert(random.randrange(len(lines) + 1), lines[position])
             case 1 if len(lines) > 1:
-                del lines[place]
+                del lines[position]
             case 2:
-                lines[place] = lines[place].rstrip(b"\n")
+                lines[position] = lines[position].rstrip(b"\n")
             case _:
-                lines[place] = mutated_json(lines[place], random.choice(donors), random) + b"\n"
+                lines[position] = mutated_json(lines[position], random.choice(donors), random) + b"\n"
                 break
     return b"".join(lines)
 
@@ -156,19 +156,19 @@ def mutated_png(content: bytes, other: bytes, random: Random) -> bytes:
         return mutated_bytes(content, other, random)
     chunks, donors = _chunks(content), _chunks(other)
     for _ in range(_few(random)):
-        place = random.randrange(len(chunks))
-        kind, body = chunks[place]
+        position = random.randrange(len(chunks))
+        kind, body = chunks[position]
         match random.randrange(6):
             case 0 if len(chunks) > 1:
-                del chunks[place]
+                del chunks[position]
             case 1:
-                chunks.insert(random.randrange(len(chunks) + 1), chunks[place])
+                chunks.insert(random.randrange(len(chunks) + 1), chunks[position])
             case 2:
-                chunks.insert(place, random.choice(donors))
+                chunks.insert(position, random.choice(donors))
             case 3 if kind == b"IDAT":
-                chunks[place] = kind, _mutated_pixels(body, random)
+                chunks[position] = kind, _mutated_pixels(body, random)
             case _:
-                chunks[place] = kind, mutated_bytes(body, random.choice(donors)[1], random)
+                chunks[position] = kind, mutated_bytes(body, random.choice(donors)[1], random)
     return _PNG + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         for kind, body in chunks
@@ -194,8 +194,8 @@ def mutated_yaml(content: bytes, other: bytes, random: Random) -> bytes:
     if chance < 0.6:
         changed = bytearray(content)
         for _ in range(_few(random)):
-            place = random.randrange(len(changed) + 1)
-            changed[place:place] = random.choice(_YAML)
+            position = random.randrange(len(changed) + 1)
+            changed[position:position] = random.choice(_YAML)
         return bytes(changed)
     return mutated_text(_tree(content), _tree(other), random).encode("utf-8", "surrogatepass")
 
@@ -211,11 +211,11 @@ def _few(random: Random) -> int:
 
 
 def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
-    chunks, place = [], len(_PNG)
-    while place < len(content):
-        (length,) = struct.unpack_from(">I", content, place)
-        chunks.append((content[place + 4 : place + 8], content[place + 8 : place + 8 + length]))
-        place += length + 12
+    chunks, position = [], len(_PNG)
+    while position < len(content):
+        (length,) = struct.unpack_from(">I", content, position)
+        chunks.append((content[position + 4 : position + 8], content[position + 8 : position + 8 + length]))
+        position += length + 12
     return chunks
 
 

@@ -73,15 +73,15 @@ def run(corpus: Path, folder: Path, batches: Sequence[Batch]) -> list[tuple[Batc
 
 def merged(results: Sequence[Result]) -> Result:
     """Add results up."""
-    whole = Result()
+    total = Result()
     for result in results:
         for outcome, count in result.outcomes.items():
-            whole.outcomes[outcome] = whole.outcomes.get(outcome, 0) + count
-        whole.faults.update(result.faults)
-        whole.seconds += result.seconds
-        whole.process_bytes = max(whole.process_bytes, result.process_bytes)
-        whole.input_bytes = max(whole.input_bytes, result.input_bytes)
-    return whole
+            total.outcomes[outcome] = total.outcomes.get(outcome, 0) + count
+        total.faults.update(result.faults)
+        total.seconds += result.seconds
+        total.process_bytes = max(total.process_bytes, result.process_bytes)
+        total.input_bytes = max(total.input_bytes, result.input_bytes)
+    return total
 
 
 def _around(batch: Batch, number: int) -> list[Batch]:

@@ -58,22 +58,24 @@ def _change(root: _Object, donors: list[Any], random: Random) -> None:
     holders = [value for value in below if isinstance(value, list | _Object) and _size(value)]
     # Seldom the whole tree: its readers refuse that at once.
     holder = random.choice(holders) if holders and random.random() > _WHOLE else root
-    place = random.randrange(_size(holder))
+    position = random.randrange(_size(holder))
     match random.randrange(8):
         case 0 if _size(holder) > 1:
-            del _items(holder)[place]
+            del _items(holder)[position]
         case 1:
             items = _items(holder)
-            items.insert(random.randrange(len(items) + 1), items[place])
+            items.insert(random.randrange(len(items) + 1), items[position])
         case 2 if isinstance(holder, _Object) and holder is not root:
-            key = random.choice([holder.pairs[place][0] + "x", *(name for name, _ in holder.pairs), "format"])
-            holder.pairs[place] = key, holder.pairs[place][1]
+            key = random.choice(
+                [holder.pairs[position][0] + "x", *(name for name, _ in holder.pairs), "format"]
+            )
+            holder.pairs[position] = key, holder.pairs[position][1]
         case 3:
-            _put(holder, place, deepcopy(random.choice(donors)))
+            _put(holder, position, deepcopy(random.choice(donors)))
         case 4:
-            _put(holder, place, _near(_at(holder, place), random))
+            _put(holder, position, _near(_at(holder, position), random))
         case _:
-            _put(holder, place, _Raw(random.choice(_RAW)))
+            _put(holder, position, _Raw(random.choice(_RAW)))
 
 
 def _near(value: Any, random: Random) -> Any:
@@ -110,12 +112,12 @@ def _size(holder: Any) -> int:
     return len(_items(holder))
 
 
-def _at(holder: Any, place: int) -> Any:
-    return holder.pairs[place][1] if isinstance(holder, _Object) else holder[place]
+def _at(holder: Any, position: int) -> Any:
+    return holder.pairs[position][1] if isinstance(holder, _Object) else holder[position]
 
 
-def _put(holder: Any, place: int, value: Any) -> None:
-    _items(holder)[place] = (holder.pairs[place][0], value) if isinstance(holder, _Object) else value
+def _put(holder: Any, position: int, value: Any) -> None:
+    _items(holder)[position] = (holder.pairs[position][0], value) if isinstance(holder, _Object) else value
 
 
 def _written(tree: Any) -> str:

@@ -18,7 +18,7 @@ __all__ = [
     "NonFiniteError",
     "StorageError",
     "UnknownNameError",
-    "nearest",
+    "suggestion",
 ]
 
 # Maximum length of `what` and of `remedy`: a damaged file may contain keys and values of any length.
@@ -95,7 +95,7 @@ class UnknownNameError(ValueError):
         self.what, self.remedy = what, remedy
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def suggestion(word: str, known: Iterable[str]) -> str:
     """Suggest the valid word nearest to an unknown one, or list all valid words.
 
     Args:
@@ -106,14 +106,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
         A clause for the end of an error message.
 
     Example:
-        >>> nearest("codebok_size", ["codebook_size", "code_dim"])
+        >>> suggestion("codebok_size", ["codebook_size", "code_dim"])
         "did you mean 'codebook_size'?"
-        >>> nearest("xyz", ["b", "a"])
+        >>> suggestion("xyz", ["b", "a"])
         'known are a, b'
     """
-    words = sorted(known)
-    match = get_close_matches(word, words, n=1)
-    return f"did you mean {match[0]!r}?" if match else f"known are {', '.join(words)}"
+    names = sorted(known)
+    match = get_close_matches(word, names, n=1)
+    return f"did you mean {match[0]!r}?" if match else f"known are {', '.join(names)}"
 
 
 def _one_line(text: str) -> str:

@@ -265,8 +265,8 @@ def _named(error: BaseException, path: Path) -> BaseException:
 
 
 def _temporary_name(path: Path) -> Path:
-    place = next((stage for folder, stage in _STAGES.items() if path.is_relative_to(folder)), path.parent)
-    return place / f".{path.name[:50]}.{os.getpid()}-{threading.get_native_id()}.partial"
+    stages = (stage for folder, stage in _STAGES.items() if path.is_relative_to(folder))
+    return next(stages, path.parent) / f".{path.name[:50]}.{os.getpid()}-{threading.get_native_id()}.partial"
 
 
 def _is_running(process: int) -> bool:

@@ -133,11 +133,11 @@ def clash(paths: Iterable[str], *, fold: bool = True) -> tuple[str, str] | None:
             return path_of[key], path
         path_of[key] = path
     for key, path in path_of.items():
-        place = key.find("/")
-        while place >= 0:
-            if key[:place] in path_of:
-                return path_of[key[:place]], path
-            place = key.find("/", place + 1)
+        slash = key.find("/")
+        while slash >= 0:
+            if key[:slash] in path_of:
+                return path_of[key[:slash]], path
+            slash = key.find("/", slash + 1)
     return None
 
 

@@ -16,7 +16,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar, cast
 
-from flatvq.errors import FlatvqError, UnknownNameError, nearest
+from flatvq.errors import FlatvqError, UnknownNameError, suggestion
 
 __all__ = ["Registry"]
 
@@ -69,7 +69,7 @@ class Registry(Mapping[str, T]):
             FlatvqError: if the registry has no object of this name.
         """
         if name not in self._all():
-            raise FlatvqError(f"no {self.kind} is named {name!r}", nearest(name, self._all()))
+            raise FlatvqError(f"no {self.kind} is named {name!r}", suggestion(name, self._all()))
         del self._entries[name]
 
     def known(self, name: str) -> str:
@@ -79,7 +79,7 @@ class Registry(Mapping[str, T]):
             UnknownNameError: if it has no such name. The message suggests the closest one.
         """
         if name not in self._all():
-            raise UnknownNameError(f"no {self.kind} is named {name!r}", nearest(name, self._all()))
+            raise UnknownNameError(f"no {self.kind} is named {name!r}", suggestion(name, self._all()))
         return name
 
     def __getitem__(self, name: str) -> T:

@@ -40,12 +40,12 @@ def encode_on(
         FlatvqError: if a job fails, or the cluster refuses it.
     """
     require_no_credentials(arguments[1])
-    words = ["flatvq", "encode", *arguments, str(out.resolve())]
+    command_line = ["flatvq", "encode", *arguments, str(out.resolve())]
     for name, value in options.items():
         if value is not None and value is not False and value != "":
             flag = f"--{name.replace('_', '-')}"
-            words += [flag] if value is True else [flag, str(value)]
+            command_line += [flag] if value is True else [flag, str(value)]
     cluster = load_cluster(overrides)
     return command.run(
-        ClusterEncoding(command.kind, cluster, out, tuple(words), parts or cluster.max_running)
+        ClusterEncoding(command.kind, cluster, out, tuple(command_line), parts or cluster.max_running)
     )

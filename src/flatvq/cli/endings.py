@@ -12,7 +12,7 @@ from flatvq.cli.help import without_types
 from flatvq.cli.interrupts import STOPPED
 from flatvq.cli.output import BrokenOutputError
 from flatvq.cli.usage import one_line_usage_errors
-from flatvq.errors import FlatvqError, nearest
+from flatvq.errors import FlatvqError, suggestion
 from flatvq.translation import explained
 
 __all__ = ["CommandGroup", "exit_code_of"]
@@ -40,7 +40,7 @@ class CommandGroup(TyperGroup):
         """Find the command that the arguments name."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            raise FlatvqError(f"no command is named {name!r}", nearest(name, self.list_commands(ctx)))
+            raise FlatvqError(f"no command is named {name!r}", suggestion(name, self.list_commands(ctx)))
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:

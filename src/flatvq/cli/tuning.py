@@ -67,11 +67,11 @@ class SearchCommand:
         tune.check_space(settings.base, space)
         return recipe, settings, writable(self.out or default_folder("tunes", self.name, incumbent.arm))
 
-    def words(self, folder: Path) -> tuple[str, ...]:
+    def worker_command(self, folder: Path) -> tuple[str, ...]:
         """Return the module and the arguments of a worker, without its number."""
-        words = ["flatvq", "tune", self.name, "--arm", self.arm, "--out", str(folder.resolve())]
-        words += ["--storage", self.storage] if self.storage is not None else []
-        return (*words, *(word for override in self.overrides for word in ("--set", override)))
+        command = ["flatvq", "tune", self.name, "--arm", self.arm, "--out", str(folder.resolve())]
+        command += ["--storage", self.storage] if self.storage is not None else []
+        return (*command, *(argument for override in self.overrides for argument in ("--set", override)))
 
 
 def work(command: SearchCommand, worker: int) -> None:
@@ -129,7 +129,9 @@ def search_and_confirm(
             search.run(workers_for(recipe, trials), _Lines(trials).show)
         else:
             count = min(workers or recipe.cluster.max_running, trials)
-            on_cluster = tune.ClusterSearch(on.kind, recipe.cluster, search, command.words(folder), count)
+            on_cluster = tune.ClusterSearch(
+                on.kind, recipe.cluster, search, command.worker_command(folder), count
+            )
             if on.run(on_cluster) is None:
                 return True
         best = tune.best_of(search)

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from flatvq.errors import FlatvqError, nearest
+from flatvq.errors import FlatvqError, suggestion
 
 __all__ = ["one_line_usage_errors"]
 
@@ -36,7 +36,7 @@ def _explained(error: Any) -> FlatvqError:
     if hasattr(error, "possibilities"):  # an unknown option
         options = [name for parameter in context.command.params for name in parameter.opts if "--" in name]
         what = f"no option is named {error.option_name!r}"
-        return FlatvqError(what, nearest(error.option_name, [*options, "--help"]))
+        return FlatvqError(what, suggestion(error.option_name, [*options, "--help"]))
     # typer validates numbers with pydantic. The message of the error does not name the value.
     details = getattr(error.__cause__, "errors", None)
     if details and error.param is not None:

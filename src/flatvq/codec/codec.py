@@ -211,11 +211,11 @@ def load_codec(source: str | Path, device: str | torch.device = "cpu", *, prior:
         >>> load_codec("flatvq-f4").prior.kind
         'network'
     """
-    place = tokenizer_folder(local_folder(source))
-    model = load_tokenizer(place, device)
-    if not prior or not has_prior(place):
+    folder = tokenizer_folder(local_folder(source))
+    model = load_tokenizer(folder, device)
+    if not prior or not has_prior(folder):
         return Codec(model)
-    return Codec(model, load_prior(place, model.recipe, tokenizer_digest(model)))
+    return Codec(model, load_prior(folder, model.recipe, tokenizer_digest(model)))
 
 
 @torch.no_grad()

@@ -184,7 +184,7 @@ def _with_strengths(table: Table) -> Table:
     strength, level_probabilities = level_strength(table.marginal)
     strengths, pass_strengths = np.ones_like(table.strengths), np.ones_like(table.pass_strengths)
     for kind, stage in np.ndindex(2, len(table.marginal)):
-        in_passes = {number: _entries(table, number, stage) for number in numbers_of(kind)}
+        in_passes = {number: _counts_of_pass(table, number, stage) for number in numbers_of(kind)}
         wide = np.zeros((table.centroids.shape[2], table.marginal.shape[1]), np.int64)
         for context, code, occurrences in in_passes.values():
             wide[context, code] += occurrences
@@ -220,7 +220,7 @@ def level_strength(marginal: Integers) -> tuple[int, Floats]:
     return strength, level_probabilities
 
 
-def _entries(table: Table, number: int, stage: int) -> tuple[Integers, Integers, Integers]:
+def _counts_of_pass(table: Table, number: int, stage: int) -> tuple[Integers, Integers, Integers]:
     """Return the contexts, codes and counts of a pass."""
     starts, stops = table.offsets[number - 1, stage].T
     part = slice(int(starts[0]), int(stops[-1]))

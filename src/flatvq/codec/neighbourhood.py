@@ -66,8 +66,8 @@ def known_cells(
         [0, 2, 6, 8, -1]
     """
     strides: Integers = np.where(numbers > 0, stride_of(numbers), _NEVER)[:, None]
-    above, beside = strides * OFFSETS[kind][:, 0], strides * OFFSETS[kind][:, 1]
-    return _positions(rows[:, None] + above, columns[:, None] + beside, height, width)
+    row_offsets, column_offsets = strides * OFFSETS[kind][:, 0], strides * OFFSETS[kind][:, 1]
+    return _positions(rows[:, None] + row_offsets, columns[:, None] + column_offsets, height, width)
 
 
 def coarser_cells(
@@ -88,9 +88,9 @@ def coarser_cells(
         >>> coarser_cells(np.array([3]), np.array([0]), (4, 4), (2, 2)).tolist()
         [[-1, 0, 1, -1, 2, 3, -1, -1, -1]]
     """
-    above = (rows * coarser[0] // grid[0])[:, None] + _AROUND[0]
-    beside = (columns * coarser[1] // grid[1])[:, None] + _AROUND[1]
-    return _positions(above, beside, *coarser)
+    coarse_rows = (rows * coarser[0] // grid[0])[:, None] + _AROUND[0]
+    coarse_columns = (columns * coarser[1] // grid[1])[:, None] + _AROUND[1]
+    return _positions(coarse_rows, coarse_columns, *coarser)
 
 
 def _positions(rows: Integers, columns: Integers, height: Sizes, width: Sizes) -> Integers:

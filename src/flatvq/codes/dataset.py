@@ -94,12 +94,12 @@ class CodeDataset(_Folder, Dataset[Codes]):
             IndexError: if there is no such image.
             FlatvqError: if its shard is missing or damaged.
         """
-        place = index + len(self) if index < 0 else index
-        if not 0 <= place < len(self):
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
             raise IndexError(f"index {index} of {len(self)} images")
-        number = bisect_right(self._ends, place)
+        number = bisect_right(self._ends, position)
         rows = self._rows(number)
-        return _codes(rows[place - self._ends[number]])
+        return _codes(rows[position - self._ends[number]])
 
     def _rows(self, number: int) -> list[Row]:
         if number in self._cache:
@@ -159,14 +159,14 @@ class CodeStream(_Folder, IterableDataset[Codes]):
         groups = self._order(len(self._groups))
         for number in groups[self.rank * workers + worker :: self.world_size * workers]:
             rows = self._read(self._groups[number])
-            yield from (_codes(rows[place]) for place in self._order(len(rows), number))
+            yield from (_codes(rows[position]) for position in self._order(len(rows), number))
 
     def _order(self, count: int, *purpose: int) -> list[int]:
         """Return the order of row groups, or of the images of the row group of this number."""
         if self.seed is None:
             return list(range(count))
         order = np.random.default_rng([self.seed, int(self._epoch), *purpose]).permutation(count)
-        return [int(place) for place in order]
+        return [int(position) for position in order]
 
 
 def complete_manifest(folder: Path) -> CodeManifest:

@@ -79,8 +79,8 @@ def encode_part(folder: Path, started: CodeManifest, part: Part, encode: Encode)
         BusyError: if another process encodes the same part.
     """
     with (
-        _part_folder(folder, part) as (place, remove),
-        leased(place, _LEASE_SECONDS, _ACTIVITY, remove=remove) as lease,
+        _part_folder(folder, part) as (part_folder, remove),
+        leased(part_folder, _LEASE_SECONDS, _ACTIVITY, remove=remove) as lease,
         staged(folder, lease.stage),
     ):
         stored = _started(folder, started)
@@ -92,7 +92,7 @@ def encode_part(folder: Path, started: CodeManifest, part: Part, encode: Encode)
             manifest = _with_shards(manifest, [*manifest.shards, shard])
             write_shard_record(folder, manifest, shard)
             # From this, a cluster knows that a part that was stopped has made progress.
-            write_text(place / "progress", str(len(manifest.shards)))
+            write_text(part_folder / "progress", str(len(manifest.shards)))
 
         encode(manifest, record, shards)
     return manifest
@@ -105,16 +105,16 @@ def _part_folder(folder: Path, part: Part) -> Iterator[tuple[Path, bool]]:
     Yields:
         The folder, and whether it is to be removed.
     """
-    place = folder / part.folder
+    part_folder = folder / part.folder
     complete = (folder / NAME).exists() and read_manifest(folder).complete
-    place.mkdir(parents=True, exist_ok=True)
+    part_folder.mkdir(parents=True, exist_ok=True)
     try:
-        yield place, complete
+        yield part_folder, complete
     finally:
         if complete:
             with suppress(OSError):  # they are not empty: a shard was encoded again, or another part runs
-                place.rmdir()
-                place.parent.rmdir()
+                part_folder.rmdir()
+                part_folder.parent.rmdir()
 
 
 def _started(folder: Path, started: CodeManifest) -> CodeManifest:

@@ -251,10 +251,10 @@ class TrainingCrops:
             number += end - place
 
 
-def _divide(total: int, parts: int) -> list[range]:
-    """Divide `range(total)` into contiguous parts of nearly equal length, none of them empty."""
-    parts = min(total, parts)
-    return [range(total * part // parts, total * (part + 1) // parts) for part in range(parts)]
+def _divide(total: int, count: int) -> list[range]:
+    """Divide `range(total)` into at most `count` contiguous ranges of nearly equal length, none empty."""
+    count = min(total, count)
+    return [range(total * number // count, total * (number + 1) // count) for number in range(count)]
 
 
 def _batch(pixels: Pixels, names: Iterable[str]) -> Batch:

@@ -68,8 +68,8 @@ class Range:
 
     def levels(self, samples: Samples) -> Pixels:
         """Divide the range into 256 equal parts: for 16 bits, this returns the high byte."""
-        parts = (_VALUES >> self.shift) * 256 // self.white
-        levels = np.minimum(parts, 255).astype(np.uint8)
+        steps = (_VALUES >> self.shift) * 256 // self.white
+        levels = np.minimum(steps, 255).astype(np.uint8)
         return _look_up(255 - levels if self.inverted else levels, samples)
 
     def corrected(self, samples: Samples) -> Range:

@@ -105,11 +105,11 @@ class Texts(Sequence[str]):
         return self._length
 
     @overload
-    def __getitem__(self, place: int) -> str: ...
+    def __getitem__(self, position: int) -> str: ...
     @overload
-    def __getitem__(self, place: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, place: int | slice) -> str | tuple[str, ...]:
-        positions = range(self._length)[place]
+    def __getitem__(self, position: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, position: int | slice) -> str | tuple[str, ...]:
+        positions = range(self._length)[position]
         return self._text(positions) if isinstance(positions, int) else tuple(map(self._text, positions))
 
     def __eq__(self, other: object) -> bool:

@@ -66,36 +66,36 @@ def index_shards(
     """
     cache = SurveyCache(f"shards {suffix!r} {column!r} {source}", conversion, PLACES)
     last = cache.get()
-    parts = _unchanged(shards, *last) if last else {}
-    if last is not None and len(parts) == len(shards) == len(last[1]):
+    indexed = _unchanged(shards, *last) if last else {}
+    if last is not None and len(indexed) == len(shards) == len(last[1]):
         manifest = last[0]
     else:
-        missing = [number for number in range(len(shards)) if number not in parts]
+        missing = [number for number in range(len(shards)) if number not in indexed]
         stored = time.monotonic()
         with ThreadPoolExecutor(decoding_threads()) as pool:
             try:
                 index = {pool.submit(_index, shards[n], n, column, suffix, conversion): n for n in missing}
                 for future in as_completed(index):
-                    parts[index[future]] = future.result()
+                    indexed[index[future]] = future.result()
                     if time.monotonic() - stored > _STORE_SECONDS:
-                        _store(cache, shards, parts)
+                        _store(cache, shards, indexed)
                         stored = time.monotonic()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
-                _store(cache, shards, parts)
+                _store(cache, shards, indexed)
                 raise
-        _store(cache, shards, parts)
-        manifest = _manifest(parts)
+        _store(cache, shards, indexed)
+        manifest = _manifest(indexed)
     others: Counter[str] = Counter()
-    for part in parts.values():
-        others.update(part.others)
-    ordered = [parts[number] for number in range(len(shards))]
+    for result in indexed.values():
+        others.update(result.others)
+    ordered = [indexed[number] for number in range(len(shards))]
     statuses = [
         FileStatus(name, split, "skipped" if status == "skipped" else "unreadable", reason)
-        for part in ordered
-        for name, status, reason in part.statuses
+        for result in ordered
+        for name, status, reason in result.statuses
     ]
-    remedies = {name: remedy for part in ordered for name, remedy in part.remedies.items()}
+    remedies = {name: remedy for result in ordered for name, remedy in result.remedies.items()}
     return Survey(manifest, (*statuses, *grouped(others, split)), remedies)
 
 
@@ -118,32 +118,37 @@ def _index(shard: Shard, number: int, column: str, suffix: str, conversion: Conv
 def _unchanged(shards: Sequence[Shard], manifest: Manifest, about: Any) -> dict[int, _Indexed]:
     """Return what the last index has of shards that have not changed since."""
     numbers = {(shard.name, shard.url, shard.size, shard.state): n for n, shard in enumerate(shards)}
-    parts: dict[int, _Indexed] = {}
+    indexed: dict[int, _Indexed] = {}
     for old, (identity, statuses, remedies, others) in enumerate(about):
         number = numbers.get(tuple(identity))
         if number is not None:
             start, stop = np.searchsorted(manifest.places["shard"], [old, old + 1])
             rows = manifest.part(int(start), int(stop))
-            parts[number] = _Indexed(_of_shard(rows, number), statuses, remedies, others)
-    return parts
+            indexed[number] = _Indexed(_of_shard(rows, number), statuses, remedies, others)
+    return indexed
 
 
-def _store(cache: SurveyCache, shards: Sequence[Shard], parts: dict[int, _Indexed]) -> None:
+def _store(cache: SurveyCache, shards: Sequence[Shard], indexed: dict[int, _Indexed]) -> None:
     """Store the index of the shards that are indexed by now, without those that may change unnoticed."""
     settled = settled_before(cache.started)
     kept = {
-        number: part
-        for number, part in sorted(parts.items())
+        number: result
+        for number, result in sorted(indexed.items())
         if not shards[number].is_local or int(shards[number].state.split()[-1]) < settled
     }
     about = []
     renumbered = {}
-    for new, (number, part) in enumerate(kept.items()):
+    for new, (number, result) in enumerate(kept.items()):
         shard = shards[number]
         about.append(
-            ((shard.name, shard.url, shard.size, shard.state), part.statuses, part.remedies, part.others)
+            (
+                (shard.name, shard.url, shard.size, shard.state),
+                result.statuses,
+                result.remedies,
+                result.others,
+            )
         )
-        renumbered[new] = replace(part, manifest=_of_shard(part.manifest, new))
+        renumbered[new] = replace(result, manifest=_of_shard(result.manifest, new))
     cache.put(_manifest(renumbered), about)
 
 
@@ -152,7 +157,7 @@ def _of_shard(manifest: Manifest, number: int) -> Manifest:
     return replace(manifest, places={**manifest.places, "shard": np.full(len(manifest), number)})
 
 
-def _manifest(parts: dict[int, _Indexed]) -> Manifest:
+def _manifest(indexed: dict[int, _Indexed]) -> Manifest:
     """Return the images of all shards, in their order."""
     empty = manifest_of([], [], {name: np.empty(0, np.int64) for name in PLACES})
-    return joined([empty, *(parts[number].manifest for number in sorted(parts))])
+    return joined([empty, *(indexed[number].manifest for number in sorted(indexed))])

@@ -56,9 +56,9 @@ def _source(recipe: DataRecipe, pattern: str, key: str, split: str) -> Source:
     """Index the shards of a pattern; `key` names it in errors, `split` in file statuses."""
     shards = list_shards(pattern, key)
     # abspath() removes "..", and keeps links, which resolve() would follow.
-    place = pattern if "://" in pattern else os.path.abspath(expanded(pattern))  # noqa: PTH100
+    location = pattern if "://" in pattern else os.path.abspath(expanded(pattern))  # noqa: PTH100
     survey = index_shards(
-        place, shards, recipe.image_column, recipe.image_suffix, Conversion.of(recipe), split
+        location, shards, recipe.image_column, recipe.image_suffix, Conversion.of(recipe), split
     )
     files = ShardFiles(shards, survey.manifest, recipe.image_column, recipe.shuffle_mib)
     if split in ("", "training"):

@@ -68,7 +68,7 @@ class OpenedFolder:
 class Usable:
     """The images that can be read, as far as known before training."""
 
-    parts: tuple[Selection, ...]
+    selections: tuple[Selection, ...]
     """At least one image in all."""
     file_statuses: tuple[FileStatus, ...]
     """The files that turned out damaged while decoding."""
@@ -76,7 +76,7 @@ class Usable:
 
 def usable(
     source: Source,
-    parts: Sequence[tuple[Selection, Decode]],
+    selections: Sequence[tuple[Selection, Decode]],
     decoder: Decoder,
     max_unreadable: float,
     split: str,
@@ -85,26 +85,26 @@ def usable(
 
     Args:
         source: the source of the images.
-        parts: images of the source, and how to decode them.
+        selections: images of the source, and how to decode them.
         decoder: decodes and caches them.
         max_unreadable: maximum share of unreadable files.
         split: the name of the set in file statuses.
 
     Returns:
-        The readable images of each part.
+        The readable images of each selection.
 
     Raises:
         FlatvqError: if no image is readable, or too many files are unreadable.
     """
-    rejected = decoder.decode_all(parts)
+    rejected = decoder.decode_all(selections)
     file_statuses = tuple(
         FileStatus(images.name(position), split, "unreadable", rejection.reason)
-        for (images, _), damaged in zip(parts, rejected, strict=True)
+        for (images, _), damaged in zip(selections, rejected, strict=True)
         for position, rejection in damaged.items()
     )
     readable = tuple(
         images.where(np.isin(np.arange(len(images)), list(damaged), invert=True)) if damaged else images
-        for (images, _), damaged in zip(parts, rejected, strict=True)
+        for (images, _), damaged in zip(selections, rejected, strict=True)
     )
     all_statuses = (*source.file_statuses, *file_statuses)
     unreadable = [file for file in all_statuses if file.status == "unreadable"]
@@ -126,9 +126,9 @@ def usable(
     raise FlatvqError(f"{source.title} holds no usable image ({others or 'it is empty'})", "check the path")
 
 
-def _least_share(part: int, whole: int) -> float:
-    """Return the smallest share in thousandths that a part of a whole does not exceed."""
-    return next(share for n in range(1001) if part <= (share := n / 1000) * whole)
+def _least_share(count: int, total: int) -> float:
+    """Return the smallest share in thousandths that a count out of a total does not exceed."""
+    return next(share for n in range(1001) if count <= (share := n / 1000) * total)
 
 
 def open_all(source: Source, conversion: Conversion, cache_mib: int, max_unreadable: float) -> OpenedFolder:
@@ -145,7 +145,7 @@ def open_all(source: Source, conversion: Conversion, cache_mib: int, max_unreada
     """
     decoder = Decoder(conversion, cache_mib)
     readable = usable(source, [(source.images, decode)], decoder, max_unreadable, EVALUATED)
-    (images,) = readable.parts
+    (images,) = readable.selections
     return OpenedFolder(
         images=StoredImages(images, decoder, decode, EVALUATED),
         file_statuses=(*source.file_statuses, *readable.file_statuses, *images.converted(EVALUATED)),
@@ -173,12 +173,12 @@ def hold_out(source: Source, recipe: DataRecipe) -> DataSplit:
         else Sides(images, images.where(np.arange(0)))
     )
     training = first_by_hash(sides.training, recipe.limit)
-    parts = [(training, decode_for_training), (sides.validation, decode)]
-    readable = usable(source, parts, decoder, recipe.max_unreadable, "")
+    selections = [(training, decode_for_training), (sides.validation, decode)]
+    readable = usable(source, selections, decoder, recipe.max_unreadable, "")
     # Divide again, because all images of a side may be damaged. The hash keeps all other images on their
     # side. An image that changes sides is decoded again in the way of its new side.
     title = _title_with_unused(source, readable.file_statuses)
-    rows = np.concatenate([part.rows for part in readable.parts])
+    rows = np.concatenate([selection.rows for selection in readable.selections])
     unused = len(sides.training) - len(training)
     sides = divide(replace(images, rows=rows), recipe.validation_share, title)
     sentence = (
@@ -214,11 +214,11 @@ def keep_apart(training: Source, validation: Source, recipe: DataRecipe) -> Data
         what = f"every image of {training.title} is also in {validation.title}"
         raise FlatvqError(what, "give data.validation_path other images, or leave it empty")
     chosen = first_by_hash(distinct, recipe.limit)
-    parts = [(chosen, decode_for_training)]
-    trained = usable(training, parts, decoder, recipe.max_unreadable, "training")
-    parts = [(validation.images, decode)]
-    held_out = usable(validation, parts, decoder, recipe.max_unreadable, "validation")
-    sides = Sides(*trained.parts, *held_out.parts)
+    selections = [(chosen, decode_for_training)]
+    trained = usable(training, selections, decoder, recipe.max_unreadable, "training")
+    selections = [(validation.images, decode)]
+    held_out = usable(validation, selections, decoder, recipe.max_unreadable, "validation")
+    sides = Sides(*trained.selections, *held_out.selections)
     sentence = f"{len(sides.validation)} images of {validation.title}, none of them trained on"
     if copies:
         sentence += f"; {len(copies)} exact copies of them were taken out of {training.title}"

@@ -87,22 +87,24 @@ class Decoder:
         """Return whether an image is cached, decoded in this way."""
         return (images.content, int(images.rows[position]), decode) in self._cache
 
-    def decode_all(self, parts: Sequence[tuple[Selection, Decode]]) -> list[dict[int, Rejected]]:
+    def decode_all(self, selections: Sequence[tuple[Selection, Decode]]) -> list[dict[int, Rejected]]:
         """Decode all of these images now if they fit the cache together; otherwise do nothing.
 
         Args:
-            parts: images, and how to decode them.
+            selections: images, and how to decode them.
 
         Returns:
-            For each part, the positions of the images that cannot be decoded, and why.
+            For each selection, the positions of the images that cannot be decoded, and why.
         """
-        if sum(images.manifest.nbytes(images.rows).sum() for images, _ in parts) > self._free_bytes:
-            self._uncached |= {images.content for images, _ in parts if isinstance(images.content, ReadAhead)}
-            return [{} for _ in parts]
+        if sum(images.manifest.nbytes(images.rows).sum() for images, _ in selections) > self._free_bytes:
+            self._uncached |= {
+                images.content for images, _ in selections if isinstance(images.content, ReadAhead)
+            }
+            return [{} for _ in selections]
         with ThreadPoolExecutor(decoding_threads()) as pool:
-            return [self._decode_part(images, decode, pool) for images, decode in parts]
+            return [self._decode_selection(images, decode, pool) for images, decode in selections]
 
-    def _decode_part(
+    def _decode_selection(
         self, images: Selection, decode: Decode, pool: ThreadPoolExecutor
     ) -> dict[int, Rejected]:
         positions = range(len(images))

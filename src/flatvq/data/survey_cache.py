@@ -90,8 +90,8 @@ class SurveyCache:
 
 def _path_of(source: str, conversion: Conversion) -> Path | None:
     """Return the file of a cache; None if caches are disabled."""
-    place = os.environ.get(_VARIABLE, "")
-    if place == _OFF:
+    cache = os.environ.get(_VARIABLE, "")
+    if cache == _OFF:
         return None
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -99,4 +99,4 @@ def _path_of(source: str, conversion: Conversion) -> Path | None:
         return None
     key = [source, asdict(conversion), VERSION, PIL.__version__]
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    return (Path(place).expanduser() if place else home / "flatvq") / "surveys" / f"{name}.arrow"
+    return (Path(cache).expanduser() if cache else home / "flatvq") / "surveys" / f"{name}.arrow"

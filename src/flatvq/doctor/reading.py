@@ -80,9 +80,9 @@ def weights_in(folder: Path) -> Path | None:
 
     For a run, these are the weights of the finished model, or else of the last checkpoint.
     """
-    for place in (folder, folder / "model", *sorted((folder / "checkpoints").glob("step-*"))[-1:]):
-        if (place / "model.safetensors").is_file():
-            return place / "model.safetensors"
+    for candidate in (folder, folder / "model", *sorted((folder / "checkpoints").glob("step-*"))[-1:]):
+        if (candidate / "model.safetensors").is_file():
+            return candidate / "model.safetensors"
     return None
 
 
@@ -168,9 +168,9 @@ def _neighbours(name: str, tensors: Mapping[str, Tensor], keys: tuple[str, ...])
     """Yield the tensors with one of the keys that lie next to a codebook in the state dict."""
     stem = re.sub(r"\.?[^.]*$", "", name.removesuffix(".weight"))
     folders = dict.fromkeys((stem, name.removesuffix(".weight")))
-    for place in (f"{folder}.{key}" if folder else key for folder in folders for key in keys):
-        if place in tensors and _is_stored(tensors[place]):
-            yield tensors[place]
+    for name in (f"{folder}.{key}" if folder else key for folder in folders for key in keys):
+        if name in tensors and _is_stored(tensors[name]):
+            yield tensors[name]
 
 
 def _some(names: list[str]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flatvq.engines.attempts import record_submission
 from flatvq.engines.engine import ENGINES, Engine, State, Unit
-from flatvq.errors import FlatvqError, nearest
+from flatvq.errors import FlatvqError, suggestion
 from flatvq.files import write_json
 from flatvq.recipe import ClusterRecipe
 from flatvq.records import Record, read_record
@@ -85,19 +85,19 @@ class Jobs:
             FlatvqError: if the cluster refuses them.
         """
         units, most = list(commands), self.engine.largest
-        parts = [units[start : start + most] for start in range(0, len(units), most)]
+        batches = [units[start : start + most] for start in range(0, len(units), most)]
         readable = re.sub(r"[^A-Za-z0-9_-]", "-", name)[:_READABLE]
-        for part in parts:
+        for batch in batches:
             submission = f"{readable}-{secrets.token_hex(5)}"
-            record = _Submission(engine=self.kind, runs=tuple(unit.as_posix() for unit in part))
+            record = _Submission(engine=self.kind, runs=tuple(unit.as_posix() for unit in batch))
             path = self._jobs / f"{submission}.json"
             if not again:
-                for unit in part:
+                for unit in batch:
                     record_submission(self.folder / unit, submission)
             write_json(path, record.model_dump(mode="json"))
-            running = max(1, self.cluster.max_running // len(parts))
+            running = max(1, self.cluster.max_running // len(batches))
             try:
-                placed = [Unit(self.folder / unit, commands[unit]) for unit in part]
+                placed = [Unit(self.folder / unit, commands[unit]) for unit in batch]
                 self.engine.submit(submission, placed, self._jobs, running)
             except FlatvqError:
                 path.unlink()
@@ -163,9 +163,9 @@ def jobs_of(kind: str, folder: Path, cluster: ClusterRecipe) -> Iterator[Jobs]:
     """
     require_engine(kind)
     engine = ENGINES[kind](cluster)
-    place = folder / "jobs"
-    place.mkdir(parents=True, exist_ok=True)
-    with leased(place, _LEASE_SECONDS, "waiting for jobs"):
+    jobs_folder = folder / "jobs"
+    jobs_folder.mkdir(parents=True, exist_ok=True)
+    with leased(jobs_folder, _LEASE_SECONDS, "waiting for jobs"):
         yield Jobs(engine, kind, folder, cluster)
 
 
@@ -181,7 +181,7 @@ def require_engine(kind: str) -> None:
         FlatvqError: if no engine has this name.
     """
     if kind not in ENGINES:
-        raise FlatvqError(f"no engine is named {kind!r}", nearest(kind, ["local", *ENGINES]))
+        raise FlatvqError(f"no engine is named {kind!r}", suggestion(kind, ["local", *ENGINES]))
 
 
 def require_one_process(cluster: ClusterRecipe, command: str) -> None:

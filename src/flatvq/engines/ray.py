@@ -210,8 +210,8 @@ def _run_gang(
         ray.get(group.ready())
 
         def on(node: int, function: Any) -> Any:
-            place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=node)
-            return ray.remote(**_OPTIONS)(function).options(scheduling_strategy=place, **resources)
+            strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=node)
+            return ray.remote(**_OPTIONS)(function).options(scheduling_strategy=strategy, **resources)
 
         head = ray.get(on(0, ray.util.get_node_ip_address).remote())
         torchrun = shlex.split(

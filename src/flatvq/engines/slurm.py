@@ -115,9 +115,9 @@ class Slurm:
 
     def states(self, names: Sequence[str]) -> dict[str, dict[int, State]] | None:
         """Ask `squeue` once for all submissions. See `Engine.states`."""
-        words = ["--noheader", "--array", "--states=all", f"--name={','.join(names)}", "--format=%j|%K|%T"]
+        options = ["--noheader", "--array", "--states=all", f"--name={','.join(names)}", "--format=%j|%K|%T"]
         try:
-            lines = _output("squeue", *words).splitlines()
+            lines = _output("squeue", *options).splitlines()
         except FlatvqError:  # the controller restarts, for example
             return None
         states: dict[str, dict[int, State]] = {name: {} for name in names}
@@ -175,20 +175,21 @@ def _state(name: str) -> State:
     return "running" if name in _RUNNING else "waiting"
 
 
-def _output(*words: str) -> str:
+def _output(*command: str) -> str:
     """Run a command of Slurm and return its output.
 
     Raises:
         FlatvqError: if it fails.
     """
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise FlatvqError(f"{words[0]} does not answer ({error})", "try again later") from None
+        raise FlatvqError(f"{command[0]} does not answer ({error})", "try again later") from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or [
             f"exit code {done.returncode}"
         ]
-        remedy = "correct the section cluster" if words[0] == "sbatch" else "try again later, or ask the site"
-        raise FlatvqError(f"{words[0]} failed: {lines[-1].strip()}", remedy)
+        refused = command[0] == "sbatch"
+        remedy = "correct the section cluster" if refused else "try again later, or ask the site"
+        raise FlatvqError(f"{command[0]} failed: {lines[-1].strip()}", remedy)
     return done.stdout

@@ -248,8 +248,8 @@ class _Comparison:
         sizes = {key.removesuffix("_bytes"): means.pop(key) for key in list(means) if key.endswith("_bytes")}
         if self.files is not None:
             names = [""] * len(self.coded)
-            whole = pack(self.files.prior.kind, self.files.identity, self.coded, names)
-            sizes["collection"] = len(whole) / self.images
+            collection = pack(self.files.prior.kind, self.files.identity, self.coded, names)
+            sizes["collection"] = len(collection) / self.images
         curves = {curve.codec.name: curve.points() for curve in self.curves}
         psnr_db = means["psnr_db"]
         assert psnr_db is not None

@@ -64,7 +64,7 @@ def evaluate_folder(
         raise FlatvqError(what, "pass what flatvq.load returns, or the model inside of a wrapper")
     smallest = crop or model.factor
     opened = open_images(folder, smallest, resize, white_level, None, image_column, image_suffix)
-    place = None if tokenizer is None else Path(tokenizer)
+    tokenizer_folder = None if tokenizer is None else Path(tokenizer)
     networks = None if weights is None else perceptual.find_weights(Path(weights))
 
     def images() -> Iterable[NamedImage]:
@@ -86,7 +86,7 @@ def evaluate_folder(
         "white_level": white_level,
         **figures,
         "measured_on": measured_on(
-            opened.images.fingerprint, place, networks.files if networks is not None else ()
+            opened.images.fingerprint, tokenizer_folder, networks.files if networks is not None else ()
         ),
         "files": [
             asdict(file)
@@ -131,9 +131,9 @@ def _perceptual(
             reconstructions.append(features(stored))
     figures = {"lpips": mean_over_all(distances)} if lpips is not None else {}
     if features is not None:
-        sets = torch.cat(originals), torch.cat(reconstructions)
+        pixels = torch.cat(originals), torch.cat(reconstructions)
         # One image has no covariance.
-        figures["rfid"] = frechet_distance_of(*sets) if len(originals) > 1 else None
+        figures["rfid"] = frechet_distance_of(*pixels) if len(originals) > 1 else None
     return figures, distances
 
 

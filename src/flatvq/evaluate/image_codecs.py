@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, features
 
 from flatvq.data.types import Pixels
-from flatvq.errors import FlatvqError, MissingExtraError, nearest
+from flatvq.errors import FlatvqError, MissingExtraError, suggestion
 
 __all__ = ["IMAGE_CODECS", "Files", "ImageCodec", "codecs_named"]
 
@@ -137,7 +137,7 @@ def codecs_named(names: str) -> list[ImageCodec]:
     listed = [name.strip().lower() for name in names.split(",")]
     for name in listed:
         if name not in IMAGE_CODECS:
-            raise FlatvqError(f"--against names the codec '{name}'", nearest(name, IMAGE_CODECS))
+            raise FlatvqError(f"--against names the codec '{name}'", suggestion(name, IMAGE_CODECS))
         if listed.count(name) > 1:
             raise FlatvqError(f"--against names the codec '{name}' twice", "name each codec once")
     codecs = [IMAGE_CODECS[name] for name in listed]

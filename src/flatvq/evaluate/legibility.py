@@ -151,8 +151,8 @@ def edits(read: str, text: str) -> int:
     before = list(range(len(text) + 1))
     for number, character in enumerate(read, start=1):
         row = [number]
-        for place, expected in enumerate(text, start=1):
-            row.append(min(before[place] + 1, row[-1] + 1, before[place - 1] + (character != expected)))
+        for position, expected in enumerate(text, start=1):
+            row.append(min(before[position] + 1, row[-1] + 1, before[position - 1] + (character != expected)))
         before = row
     return before[-1]
 

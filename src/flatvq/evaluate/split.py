@@ -23,7 +23,7 @@ from flatvq.model import VQVAE
 from flatvq.model.mode import eval_mode
 from flatvq.model.pixels import with_channels
 from flatvq.quantize import Quantized, UsageCounter
-from flatvq.quantize.checks import whole
+from flatvq.quantize.checks import whole_number
 from flatvq.recipe import LevelRecipe
 from flatvq.shapes import require_axes
 
@@ -99,7 +99,7 @@ def evaluate(
         FlatvqError: if there are no images, or one is not uint8 [H, W, 3].
         NonFiniteError: if the model returns NaN or infinity.
     """
-    whole("batch_size", batch_size, 1)
+    whole_number("batch_size", batch_size, 1)
     tallies = [_LevelTally(level) for level in model.recipe.levels]
     names: list[str] = []
     columns: dict[str, list[Any]] = {

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flatvq.data.reasons import reason_of
-from flatvq.errors import FlatvqError, MissingExtraError, nearest
+from flatvq.errors import FlatvqError, MissingExtraError, suggestion
 from flatvq.export.archives import load_archive
 from flatvq.export.graphs import Decode, Encode, dynamic_shapes, examples
 from flatvq.files import write_bytes, write_json
@@ -55,7 +55,7 @@ def export(model: VQVAE, folder: Path, kind: str) -> list[Path]:
         MissingExtraError: if a library that the format needs is not installed.
     """
     if kind not in FORMATS:
-        raise FlatvqError(f"no format is named {kind!r}", nearest(kind, FORMATS))
+        raise FlatvqError(f"no format is named {kind!r}", suggestion(kind, FORMATS))
     model = model.eval().float().cpu()
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{half}.{kind}" for half in ("encoder", "decoder")]

@@ -55,8 +55,8 @@ def encode_pixels(model: VQVAE, pixels: Tensor) -> tuple[Tensor, ...]:
     Returns:
         The indices of each level, int64 [B, h, w], bottom first.
     """
-    parts = [model.encode(to_images(part, model)) for part in torch.split(pixels, _BATCH)]
-    return tuple(torch.cat(level) for level in zip(*parts, strict=True))
+    batches = [model.encode(to_images(batch, model)) for batch in torch.split(pixels, _BATCH)]
+    return tuple(torch.cat(level) for level in zip(*batches, strict=True))
 
 
 def code_vectors_of(model: VQVAE, indices: Sequence[Tensor]) -> list[Tensor]:

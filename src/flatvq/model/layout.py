@@ -87,7 +87,7 @@ def residual(model: ModelRecipe) -> Layout:
 
     It has the encoders of a parallel hierarchy.
     """
-    parts = parallel(model)
+    layout = parallel(model)
     dims = [level.code_dim for level in model.levels]
     upsamplers = (
         blocks.upsampler(above, level.downsample, below)
@@ -96,7 +96,7 @@ def residual(model: ModelRecipe) -> Layout:
     bottom = model.levels[0]
     sized = model.model_copy(update={"width": bottom.width or model.width})
     trunk = blocks.decoder(dims[0], model.channels, bottom.downsample, sized)
-    return replace(parts, decoders=(DecoderLayout(tuple(upsamplers), trunk, residual=True),))
+    return replace(layout, decoders=(DecoderLayout(tuple(upsamplers), trunk, residual=True),))
 
 
 def with_decoders(model: ModelRecipe, count: int) -> Layout:

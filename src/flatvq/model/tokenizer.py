@@ -114,13 +114,13 @@ def save_tokenizer(
         tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
         require_finite(tensors, "the model in float16", "save it in float32")
     head = {"format": FORMAT, "flatvq": VERSION}
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
     content = json.dumps({**config, **head}, indent=2).encode()
-    if (place / _CONFIG).exists() and (place / _CONFIG).read_bytes() != content:
-        (place / _CONFIG).unlink()  # a kill must not leave the old config with the new weights
-    write_bytes(place / _WEIGHTS, safetensors.save(tensors, metadata={"format": "pt"}))
-    write_bytes(place / _CONFIG, content)
+    if (path / _CONFIG).exists() and (path / _CONFIG).read_bytes() != content:
+        (path / _CONFIG).unlink()  # a kill must not leave the old config with the new weights
+    write_bytes(path / _WEIGHTS, safetensors.save(tensors, metadata={"format": "pt"}))
+    write_bytes(path / _CONFIG, content)
 
 
 def load_tokenizer(folder: str | Path, device: str | torch.device = "cpu") -> VQVAE:
@@ -144,12 +144,12 @@ def load_tokenizer(folder: str | Path, device: str | torch.device = "cpu") -> VQ
         flatvq.errors.FlatvqError: no folder at 'nowhere': give the folder of a tokenizer, such as the model \
 folder of a run
     """
-    place = Path(folder)
-    origin = f"'{place / _WEIGHTS}'"
-    recipe, codebook = _recipes(read_config(place), f"'{place / _CONFIG}'")
-    content = _read(place, _WEIGHTS, _MOST_RATIO * weight_bytes(recipe) + _MOST_HEADER)
+    path = Path(folder)
+    origin = f"'{path / _WEIGHTS}'"
+    recipe, codebook = _recipes(read_config(path), f"'{path / _CONFIG}'")
+    content = _read(path, _WEIGHTS, _MOST_RATIO * weight_bytes(recipe) + _MOST_HEADER)
     tensors = tensors_of(content, origin, _AGAIN)
-    _require_room(recipe, content, place)
+    _require_room(recipe, content, path)
     model = build_vqvae(recipe, codebook).float()  # the default dtype may be another
     state, needed = model.state_dict(), inference_tensors(model)
     complete = not tensors.keys().isdisjoint(state.keys() - needed.keys())
@@ -200,9 +200,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     Raises:
         FlatvqError: if the file is missing or damaged, or the format is unknown.
     """
-    place = Path(folder)
-    origin = f"'{place / _CONFIG}'"
-    config = load_json(_read(place, _CONFIG, _MOST_CONFIG), origin, _AGAIN)
+    path = Path(folder)
+    origin = f"'{path / _CONFIG}'"
+    config = load_json(_read(path, _CONFIG, _MOST_CONFIG), origin, _AGAIN)
     version = config.get("format") if isinstance(config, dict) else None
     if version != FORMAT:
         raise FlatvqError(
@@ -212,12 +212,12 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return dict(config)
 
 
-def _require_room(recipe: ModelRecipe, content: bytes, place: Path) -> None:
+def _require_room(recipe: ModelRecipe, content: bytes, path: Path) -> None:
     """Refuse a config whose model is far larger than the weights file, before memory is allocated for it."""
     needed = weight_bytes(recipe)
     if needed > _MAX_SIZE_RATIO * len(content):
         sizes = f"{in_bytes(len(content))}, and the config's model takes {in_bytes(needed)}"
-        raise FlatvqError(f"'{place / _WEIGHTS}' has {sizes}", _TOGETHER)
+        raise FlatvqError(f"'{path / _WEIGHTS}' has {sizes}", _TOGETHER)
 
 
 def _searches(model: VQVAE) -> list[tuple[type, object]]:
@@ -229,11 +229,11 @@ def _searches(model: VQVAE) -> list[tuple[type, object]]:
     ]
 
 
-def _read(place: Path, name: str, most: int) -> bytes:
+def _read(path: Path, name: str, most: int) -> bytes:
     try:
-        return read_regular(place / name, most)
+        return read_regular(path / name, most)
     except FileNotFoundError:
-        what = f"'{place}' holds no {name}" if place.is_dir() else f"no folder at '{place}'"
+        what = f"'{path}' holds no {name}" if path.is_dir() else f"no folder at '{path}'"
         raise FlatvqError(what, _WHICH) from None
     except OSError as error:
-        raise FlatvqError(f"cannot read '{place / name}' ({error.strerror})", "check the path") from None
+        raise FlatvqError(f"cannot read '{path / name}' ({error.strerror})", "check the path") from None

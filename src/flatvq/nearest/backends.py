@@ -14,8 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from flatvq.errors import FlatvqError
-from flatvq.errors import nearest as nearest_names
+from flatvq.errors import FlatvqError, suggestion
 from flatvq.nearest import availability, compiled, flat_faiss, products
 from flatvq.nearest.conditioning import conditioned
 from flatvq.nearest.result import SearchResult
@@ -105,7 +104,7 @@ def require_backend(name: str, device: torch.device) -> None:
         FlatvqError: if it does not exist or cannot run.
     """
     if name not in BACKENDS:
-        raise FlatvqError(f"there is no search backend {name!r}", nearest_names(name, BACKENDS))
+        raise FlatvqError(f"there is no search backend {name!r}", suggestion(name, BACKENDS))
     if reason := BACKENDS[name].missing(device):
         able = [other for other, backend in BACKENDS.items() if not backend.missing(device)]
         raise FlatvqError(

@@ -41,22 +41,22 @@ def search(vectors: Tensor, codebook: Tensor) -> Tensor:
         # With one dimension at a time, reads are fastest if the values of a dimension are contiguous.
         vectors, codebook, chunk = vectors.T.contiguous().T, codebook.T.contiguous().T, 1
     blocks = triton.cdiv(count, _ROWS)
-    parts = max(
+    shares = max(
         1, min(triton.cdiv(size, 4 * _COLUMNS), _PROGRAMS * _multiprocessors(vectors.device) // blocks)
     )
-    share = triton.cdiv(triton.cdiv(size, _COLUMNS), parts) * _COLUMNS
-    parts = triton.cdiv(size, share)
-    scores = vectors.new_empty(parts, count)
-    nearest = torch.empty(parts, count, dtype=torch.int64, device=vectors.device)
+    share = triton.cdiv(triton.cdiv(size, _COLUMNS), shares) * _COLUMNS
+    shares = triton.cdiv(size, share)
+    scores = vectors.new_empty(shares, count)
+    nearest = torch.empty(shares, count, dtype=torch.int64, device=vectors.device)
     strides = *vectors.stride(), *codebook.stride()
     with torch.cuda.device(vectors.device if vectors.is_cuda else -1):
-        _search[(blocks, parts)](
+        _search[(blocks, shares)](
             *(vectors, codebook, scores, nearest, count, size, dim, share, *strides),
             *(chunk, _ROWS, _COLUMNS),
             num_warps=_WARPS,
         )
-    # If parts have equal scores, the first part has the lowest code.
-    return nearest[0] if parts == 1 else nearest.gather(0, scores.max(dim=0).indices[None])[0]
+    # If shares have equal scores, the first share has the lowest code.
+    return nearest[0] if shares == 1 else nearest.gather(0, scores.max(dim=0).indices[None])[0]
 
 
 def value_range(vectors: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:

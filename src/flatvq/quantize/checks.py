@@ -18,18 +18,18 @@ __all__ = [
     "has_values",
     "instance_of",
     "plain",
-    "real",
+    "real_number",
     "require_finite",
     "require_indices",
     "require_mask",
-    "whole",
+    "whole_number",
 ]
 
 # Largest int64, the dtype of indices.
 _MAX = 2**63 - 1
 
 
-def whole(name: str, value: object, least: int, most: int = _MAX) -> int:
+def whole_number(name: str, value: object, least: int, most: int = _MAX) -> int:
     """Check a setting that is a whole number.
 
     Args:
@@ -45,7 +45,7 @@ def whole(name: str, value: object, least: int, most: int = _MAX) -> int:
         FlatvqError: if the value is not a whole number in this range.
 
     Example:
-        >>> whole("every", 1.5, 1)
+        >>> whole_number("every", 1.5, 1)
         Traceback (most recent call last):
         flatvq.errors.FlatvqError: every is 1.5: pass a whole number of 1 or more
     """
@@ -59,7 +59,7 @@ def whole(name: str, value: object, least: int, most: int = _MAX) -> int:
     return number
 
 
-def real(
+def real_number(
     name: str, value: object, *, above: float = -math.inf, below: float = math.inf, closed: str = ""
 ) -> float:
     """Check a setting that is a finite number in a range.
@@ -78,9 +78,9 @@ def real(
         FlatvqError: if the value is not a number in this range.
 
     Example:
-        >>> real("share", 1, above=0.0, below=1.0, closed="]")
+        >>> real_number("share", 1, above=0.0, below=1.0, closed="]")
         1.0
-        >>> real("decay", float("nan"), above=0.0, below=1.0)
+        >>> real_number("decay", float("nan"), above=0.0, below=1.0)
         Traceback (most recent call last):
         flatvq.errors.FlatvqError: decay is nan: pass a number in (0, 1)
     """

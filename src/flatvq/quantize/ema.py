@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flatvq.quantize.checks import real
+from flatvq.quantize.checks import real_number
 
 __all__ = ["Ema", "Gradient", "Update", "ema_step"]
 
@@ -34,8 +34,8 @@ class Ema:
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        real("Ema(decay)", self.decay, above=0.0, below=1.0)
-        real("Ema(epsilon)", self.epsilon, above=0.0, closed="[")
+        real_number("Ema(decay)", self.decay, above=0.0, below=1.0)
+        real_number("Ema(epsilon)", self.epsilon, above=0.0, closed="[")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Gradient:
     decay: float = 0.99
 
     def __post_init__(self) -> None:
-        real("Gradient(decay)", self.decay, above=0.0, below=1.0)
+        real_number("Gradient(decay)", self.decay, above=0.0, below=1.0)
 
 
 Update = Ema | Gradient

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from flatvq.errors import FlatvqError, nearest
+from flatvq.errors import FlatvqError, suggestion
 from flatvq.nearest import code_sums, nearest_codes
-from flatvq.quantize.checks import whole
+from flatvq.quantize.checks import whole_number
 
 __all__ = [
     "GATHER_DRAW",
@@ -73,7 +73,7 @@ class RandomInit:
         known = get_args(Distribution)
         if self.distribution not in known:
             what = f"unknown distribution {self.distribution!r}"
-            raise FlatvqError(what, nearest(self.distribution, known))
+            raise FlatvqError(what, suggestion(self.distribution, known))
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class DataInit:
     start: int = 0
 
     def __post_init__(self) -> None:
-        whole("DataInit(vectors_per_code)", self.vectors_per_code, 1)
-        whole("DataInit(start)", self.start, 0)
+        whole_number("DataInit(vectors_per_code)", self.vectors_per_code, 1)
+        whole_number("DataInit(start)", self.start, 0)
 
     def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Initialized:
         """Draw `codebook_size` distinct rows of [M, D]."""
@@ -113,9 +113,9 @@ class KMeansInit:
     start: int = 0
 
     def __post_init__(self) -> None:
-        whole("KMeansInit(start)", self.start, 0)
-        whole("KMeansInit(vectors_per_code)", self.vectors_per_code, 1)
-        whole("KMeansInit(iterations)", self.iterations, 0)
+        whole_number("KMeansInit(start)", self.start, 0)
+        whole_number("KMeansInit(vectors_per_code)", self.vectors_per_code, 1)
+        whole_number("KMeansInit(iterations)", self.iterations, 0)
 
     def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Initialized:
         """Cluster the rows of [M, D] into `codebook_size` means."""

@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from flatvq.quantize.checks import real, require_finite, whole
+from flatvq.quantize.checks import real_number, require_finite, whole_number
 from flatvq.quantize.commitment import commitment_loss
 from flatvq.quantize.distributed import Ranks
 from flatvq.quantize.estimators import straight_through
@@ -54,9 +54,9 @@ class LookupFreeQuantizer(Quantizer):
         self, bits: int, *, temperature: float = 1.0, process_group: dist.ProcessGroup | None = None
     ) -> None:
         super().__init__()
-        self.input_dim = self.code_dim = whole("bits", bits, 1, _MAX_BITS)
+        self.input_dim = self.code_dim = whole_number("bits", bits, 1, _MAX_BITS)
         self.codebook_size = 2**self.code_dim
-        self.temperature = real("temperature", temperature, above=0.0)
+        self.temperature = real_number("temperature", temperature, above=0.0)
         self.ranks = Ranks(process_group)
 
     def _quantize(self, flat: Tensor, valid: Tensor | None) -> Quantized:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flatvq.quantize.checks import real, whole
+from flatvq.quantize.checks import real_number, whole_number
 from flatvq.quantize.distributed import Ranks
 from flatvq.quantize.init import distinct_rows
 from flatvq.randomness import generator
@@ -53,15 +53,15 @@ class DeadCodeReplacement:
     count: float | None = None
 
     def __post_init__(self) -> None:
-        whole("DeadCodeReplacement(every)", self.every, 1)
-        whole("DeadCodeReplacement(start)", self.start, 0)
-        whole("DeadCodeReplacement(grace)", self.grace, 0)
+        whole_number("DeadCodeReplacement(every)", self.every, 1)
+        whole_number("DeadCodeReplacement(start)", self.start, 0)
+        whole_number("DeadCodeReplacement(grace)", self.grace, 0)
         if self.stop is not None:
-            whole("DeadCodeReplacement(stop)", self.stop, 0)
-        real("DeadCodeReplacement(fraction)", self.fraction, above=0.0)
-        real("DeadCodeReplacement(share)", self.share, above=0.0, below=1.0, closed="]")
+            whole_number("DeadCodeReplacement(stop)", self.stop, 0)
+        real_number("DeadCodeReplacement(fraction)", self.fraction, above=0.0)
+        real_number("DeadCodeReplacement(share)", self.share, above=0.0, below=1.0, closed="]")
         if self.count is not None:
-            real("DeadCodeReplacement(count)", self.count, above=0.0)
+            real_number("DeadCodeReplacement(count)", self.count, above=0.0)
 
     def least_use(self, vectors: int, codebook_size: int) -> float:
         """Return the number of vectors per step below which `Codebook` counts a code as inactive.

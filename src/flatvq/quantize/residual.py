@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
-from flatvq.quantize.checks import whole
+from flatvq.quantize.checks import whole_number
 from flatvq.quantize.estimators import Estimator, require_estimator, straight_through
 from flatvq.quantize.module import Quantizer
 from flatvq.quantize.result import Quantized
@@ -72,10 +72,10 @@ class ResidualQuantizer(Quantizer):
                 raise FlatvqError(
                     f"a residual quantizer has no setting {name}", "residuals need the Euclidean code space"
                 )
-        self.index_shape = (whole("stages", stages, 1),)
+        self.index_shape = (whole_number("stages", stages, 1),)
         require_estimator(estimator)
         self.estimator = estimator
-        seed = whole("seed", seed, 0)
+        seed = whole_number("seed", seed, 0)
         quantizers = [
             VectorQuantizer(codebook_size, code_dim, seed=derived_seed(seed, "stage", stage), **settings)
             for stage in range(stages)

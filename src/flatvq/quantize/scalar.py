@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flatvq.errors import FlatvqError
-from flatvq.quantize.checks import require_finite, whole
+from flatvq.quantize.checks import require_finite, whole_number
 from flatvq.quantize.estimators import straight_through
 from flatvq.quantize.module import Quantizer
 from flatvq.quantize.result import Quantized
@@ -48,7 +48,7 @@ class FiniteScalarQuantizer(Quantizer):
         super().__init__()
         if not isinstance(levels, Iterable):
             raise FlatvqError(f"levels is {levels!r}", "pass a list such as [8, 5, 5, 5]")
-        self.levels = tuple(whole(f"levels[{n}]", level, 2, 2**16) for n, level in enumerate(levels))
+        self.levels = tuple(whole_number(f"levels[{n}]", level, 2, 2**16) for n, level in enumerate(levels))
         if not self.levels:
             raise FlatvqError("levels is empty", "pass at least one level of 2 or more")
         self.codebook_size = math.prod(self.levels)

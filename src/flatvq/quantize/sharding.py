@@ -95,7 +95,7 @@ def _write_sharded(target: Tensor, rows: Tensor, values: Tensor) -> None:
     from torch.distributed.tensor import DTensor, Replicate
 
     assert isinstance(target, DTensor)
-    whole = full(target)
-    whole[rows] = values.to(whole.dtype)
+    gathered = full(target)
+    gathered[rows] = values.to(gathered.dtype)
     mesh = target.device_mesh
-    target.copy_(DTensor.from_local(whole, mesh, [Replicate()] * mesh.ndim, run_check=False))
+    target.copy_(DTensor.from_local(gathered, mesh, [Replicate()] * mesh.ndim, run_check=False))

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from flatvq.errors import FlatvqError
-from flatvq.quantize.checks import has_values, plain, require_indices, require_mask, whole
+from flatvq.quantize.checks import has_values, plain, require_indices, require_mask, whole_number
 from flatvq.quantize.distributed import Ranks
 from flatvq.shapes import require_axes, require_integers
 from flatvq.translation import in_bytes
@@ -113,10 +113,10 @@ class UsageCounter:
     """
 
     def __init__(self, codebook_size: int, index_shape: tuple[int, ...] = ()) -> None:
-        self.codebook_size = whole("codebook_size", codebook_size, 1)
+        self.codebook_size = whole_number("codebook_size", codebook_size, 1)
         if not isinstance(index_shape, Sequence):
             raise FlatvqError(f"index_shape is {index_shape!r}", "pass quantizer.index_shape, such as (4,)")
-        self.index_shape = tuple(whole("index_shape", size, 1) for size in index_shape)
+        self.index_shape = tuple(whole_number("index_shape", size, 1) for size in index_shape)
         shape = (*self.index_shape, self.codebook_size)
         try:
             self.counts = torch.zeros(shape, dtype=torch.int64, device="cpu")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flatvq.deprecation import renamed_arguments
 from flatvq.errors import FlatvqError
-from flatvq.quantize.checks import instance_of, whole
+from flatvq.quantize.checks import instance_of, whole_number
 from flatvq.quantize.codebook import Codebook
 from flatvq.quantize.commitment import commitment_loss
 from flatvq.quantize.ema import Ema, Gradient, Update
@@ -92,8 +92,11 @@ class VectorQuantizer(Quantizer):
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
         super().__init__()
-        codebook_size, code_dim = whole("codebook_size", codebook_size, 1), whole("code_dim", code_dim, 1)
-        width = code_dim if input_dim is None else whole("input_dim", input_dim, 1)
+        codebook_size, code_dim = (
+            whole_number("codebook_size", codebook_size, 1),
+            whole_number("code_dim", code_dim, 1),
+        )
+        width = code_dim if input_dim is None else whole_number("input_dim", input_dim, 1)
         if metric not in ("euclidean", "cosine"):
             raise FlatvqError(f"unknown metric {metric!r}", "choose 'euclidean' or 'cosine'")
         update = Ema() if update is None else update
@@ -114,7 +117,7 @@ class VectorQuantizer(Quantizer):
             init,
             replacement,
             self._scaled,
-            whole("seed", seed, 0),
+            whole_number("seed", seed, 0),
             process_group,
         )
         self.input_dim = width

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from flatvq.errors import FlatvqError, nearest
+from flatvq.errors import FlatvqError, suggestion
 from flatvq.paths import expanded
 from flatvq.recipe.cluster import ClusterRecipe
 from flatvq.recipe.reading import merge, parse, set_key
@@ -138,7 +138,7 @@ def _require_arm(arms: Any, key: str) -> None:
     first, _, rest = key.partition(".")
     name, _, below = rest.partition(".")
     if first == "arms" and below and isinstance(arms, dict) and name not in arms:
-        raise FlatvqError(f"no arm is named {name!r}", nearest(name, arms))
+        raise FlatvqError(f"no arm is named {name!r}", suggestion(name, arms))
 
 
 def _with_current_keys(section: Any, new_names: Mapping[str, str], origin: str) -> Any:
@@ -177,7 +177,7 @@ def _not_a_recipe(name: str, path: Path, shipped: Mapping[str, str]) -> FlatvqEr
             return FlatvqError(f"{name!r} is not a .yaml file", remedy)
     if path.name != name:
         return FlatvqError(f"no file or folder at {name!r}", remedy)
-    hint = nearest(name, shipped)
+    hint = suggestion(name, shipped)
     alternative = "" if hint.endswith("?") else "; or give a .yaml file"
     return FlatvqError(f"no recipe is named {name!r}", hint + alternative)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from flatvq.errors import FlatvqError, UnknownNameError, nearest
+from flatvq.errors import FlatvqError, UnknownNameError, suggestion
 
 __all__ = ["merge", "parse", "section_of", "set_key", "shown"]
 
@@ -114,7 +114,7 @@ def _explained(
     origin = _origin_of(dotted, origin, overrides)
     if detail["type"] == "extra_forbidden":
         known = _fields_at(kind, path[:-1])
-        return FlatvqError(f"unknown key {dotted!r} in {origin}", nearest(path[-1], known))
+        return FlatvqError(f"unknown key {dotted!r} in {origin}", suggestion(path[-1], known))
     if detail["type"] == "value_error":
         place = f" under {dotted!r}" if dotted else ""
         cause = detail["ctx"]["error"]

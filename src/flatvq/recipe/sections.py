@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from flatvq.errors import UnknownNameError, nearest
+from flatvq.errors import UnknownNameError, suggestion
 from flatvq.recipe.extensions import HIERARCHIES
 from flatvq.recipe.quantizers import QUANTIZERS
 from flatvq.recipe.reading import shown
@@ -101,7 +101,7 @@ class LevelRecipe(Section):
             raise ValueError(f"stages={self.stages} needs quantizer=residual, not {self.quantizer},")
         allowed = QUANTIZERS[self.quantizer].options
         for name in self.options.keys() - set(allowed):
-            remedy = nearest(name, allowed) if allowed else "it takes no options"
+            remedy = suggestion(name, allowed) if allowed else "it takes no options"
             raise UnknownNameError(f"options.{name} is unknown for quantizer={self.quantizer}", remedy)
         return self
 

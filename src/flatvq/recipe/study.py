@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from flatvq.capacities import CAPACITIES
-from flatvq.errors import UnknownNameError, nearest
+from flatvq.errors import UnknownNameError, suggestion
 from flatvq.metrics import TRIAL_METRICS
 from flatvq.paths import name_fault, same_name
 from flatvq.recipe.cluster import ClusterRecipe
@@ -207,7 +207,7 @@ class StudyRecipe(Sections, Comparisons):
         ]
         for name in named:
             if name not in self.arms:
-                raise UnknownNameError(f"no arm is named {name!r}", nearest(name, self.arms))
+                raise UnknownNameError(f"no arm is named {name!r}", suggestion(name, self.arms))
         if len(self.primary) not in (0, 2):
             raise ValueError(f"primary must name two arms, not {list(self.primary)}")
         for a, b in (*self.compare, *([self.primary] if self.primary else [])):

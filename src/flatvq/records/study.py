@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from flatvq.errors import FlatvqError, nearest
+from flatvq.errors import FlatvqError, suggestion
 from flatvq.recipe.section import Seed
 from flatvq.recipe.strict_json import load_json
 from flatvq.records.comparison import Comparison, Curves, Design, EarlierDesign, Look
@@ -235,7 +235,7 @@ class Study(Record):
             if arm.name == name:
                 return arm
         what = f"study.json refers to the arm {name!r}, which it does not define"
-        raise FlatvqError(what, nearest(name, [arm.name for arm in self.arms]))
+        raise FlatvqError(what, suggestion(name, [arm.name for arm in self.arms]))
 
     def done(self, arm: str) -> list[Trial]:
         """Return the finished trials of an arm, sorted by seed."""

@@ -86,5 +86,7 @@ def thin(curve: Sequence[Point], most: int) -> list[Point]:
         [(0.5, 2.0), (2.5, 6.0)]
     """
     size = -(-len(curve) // most)
-    parts = [curve[start : start + size] for start in range(0, len(curve), size or 1)]
-    return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts]
+    groups = [curve[start : start + size] for start in range(0, len(curve), size or 1)]
+    return [
+        (sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups
+    ]

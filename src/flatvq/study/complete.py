@@ -52,16 +52,16 @@ def run_study(
         >>> study.verdict.sentence  # doctest: +SKIP
         'With healthy codebooks, ...'
     """
-    place = Path(folder)
+    path = Path(folder)
     study_recipe = recipe if isinstance(recipe, StudyRecipe) else load_recipe(str(recipe))
-    plan = plan_study(study_recipe, place.name if isinstance(recipe, StudyRecipe) else Path(recipe).stem)
+    plan = plan_study(study_recipe, path.name if isinstance(recipe, StudyRecipe) else Path(recipe).stem)
     data = StudyData(plan)
-    place.mkdir(parents=True, exist_ok=True)
-    data.check(place, "choose another folder, or run `flatvq study` with --retrain")
-    fix_design(plan, place)
-    result = run_look(plan, look_to_run(plan, place), place, data, watch or _ignore)
+    path.mkdir(parents=True, exist_ok=True)
+    data.check(path, "choose another folder, or run `flatvq study` with --retrain")
+    fix_design(plan, path)
+    result = run_look(plan, look_to_run(plan, path), path, data, watch or _ignore)
     while until_settled and not result.failed and (look := result.study.next_look):
-        result = run_look(plan, look, place, data, watch or _ignore)
+        result = run_look(plan, look, path, data, watch or _ignore)
     return result.study
 
 

@@ -127,10 +127,10 @@ def compare_curves(a: Sequence[Budget], b: Sequence[Budget]) -> CurveDifference:
             return measure((one[0], one[1]), (other[0], other[1]))
 
         slopes = np.zeros_like(means)
-        for place in np.ndindex(means.shape):
+        for position in np.ndindex(means.shape):
             step = np.zeros_like(means)
-            step[place] = _STEP * abs(means[place])
-            slopes[place] = (measured(means + step) - measured(means - step)) / (2 * step[place])
+            step[position] = _STEP * abs(means[position])
+            slopes[position] = (measured(means + step) - measured(means - step)) / (2 * step[position])
         linear = [slope @ sample for slope, sample in zip(slopes, samples, strict=True)]
         spread = Estimate.welch(linear, [1.0] * len(linear))
         return Estimate(measured(means), spread.error, spread.freedom)

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from flatvq.errors import FlatvqError, nearest
+from flatvq.errors import FlatvqError, suggestion
 from flatvq.evaluate.benchmarks import require_benchmarks
 from flatvq.model.capacity import capacity_of
 from flatvq.model.matching import match, residuals
@@ -116,7 +116,7 @@ def planned_trial(recipe: StudyRecipe, arm: str, seed: int) -> TrialRecipe:
     """
     name = arm or next(iter(recipe.arms))
     if name not in recipe.arms:
-        raise FlatvqError(f"no arm is named {name!r}", nearest(name, recipe.arms))
+        raise FlatvqError(f"no arm is named {name!r}", suggestion(name, recipe.arms))
     planned = next(candidate for candidate in planned_arms(recipe) if candidate.name == name)
     require_memory(planned.recipe.model)
     return planned.recipe.model_copy(update={"seed": seed})

@@ -78,7 +78,7 @@ def _summary(tokenizer: Tokenizer, model: ModelRecipe) -> Iterator[str]:
     dims = [number(level.code_dim) for level in model.levels]
     yield from _table(
         ("level", "cell", "codes", "code dimension"),
-        [(str(place), *row, dim) for place, (row, dim) in enumerate(zip(rows, dims, strict=True))],
+        [(str(position), *row, dim) for position, (row, dim) in enumerate(zip(rows, dims, strict=True))],
     )
 
 
@@ -167,7 +167,7 @@ def _health(metrics: Metrics | None) -> Iterator[str]:
         ("level", "codes", "in use", "unused", "perplexity", "codes for 99 %", "quantization error"),
         [
             (
-                str(place),
+                str(position),
                 codebook_sizes(level.codebook_size, level.indices_per_cell),
                 percent(level.usage, 1),
                 number(level.codebook_size * level.indices_per_cell - level.used_codes),
@@ -175,7 +175,7 @@ def _health(metrics: Metrics | None) -> Iterator[str]:
                 number(level.codes_for_99),
                 number(level.quantization_error, 4),
             )
-            for place, level in enumerate(metrics.levels)
+            for position, level in enumerate(metrics.levels)
         ],
     )
 

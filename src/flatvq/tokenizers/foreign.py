@@ -223,9 +223,9 @@ def _library(name: str) -> Iterator[None]:
 def _pretrained(kind: Any, name: str, library: str) -> Any:
     """Load a model with its library, and refuse missing weights, which the library would draw at random."""
     path = expanded(name)
-    place = str(path) if path.exists() else name
+    source = str(path) if path.exists() else name
     try:
-        module, info = kind.from_pretrained(place, output_loading_info=True)
+        module, info = kind.from_pretrained(source, output_loading_info=True)
     except Exception as error:  # of the library, of its HTTP client, or of the operating system
         what = f"{library} cannot load '{name}' as {kind.__name__} ({_reason(error)})"
         raise FlatvqError(what, "check the path or name") from None

@@ -99,18 +99,18 @@ class VQVAETokenizer(VQVAE, Tokenizer):
             FlatvqError: if a record of the run is damaged.
             NonFiniteError: if a weight is NaN or infinite, or too large for float16.
         """
-        place = Path(folder)
+        path = Path(folder)
         prior, prior_of = self._prior()
         size = {"resize": self.preprocess.resize, "crop": self.preprocess.crop}
-        save_tokenizer(place, self, {**self.config, "preprocess": size}, training_state=False, dtype=dtype)
-        stored = load_folder(place)  # rounding to float16 changes the identity
+        save_tokenizer(path, self, {**self.config, "preprocess": size}, training_state=False, dtype=dtype)
+        stored = load_folder(path)  # rounding to float16 changes the identity
         # A prior is valid only for a tokenizer with the same weights.
         for name in PRIOR_FILES:
-            (place / name).unlink(missing_ok=True)
+            (path / name).unlink(missing_ok=True)
             if prior and stored.id == prior_of:
-                write_bytes(place / name, prior[name])
-        write_text(place / "README.md", model_card(stored, self.recipe, self.run, dtype))
-        return place
+                write_bytes(path / name, prior[name])
+        write_text(path / "README.md", model_card(stored, self.recipe, self.run, dtype))
+        return path
 
     def _prior(self) -> tuple[dict[str, bytes], str]:
         """Return the content of the files of the prior, and the tokenizer that it belongs to; empty if none.
@@ -136,22 +136,22 @@ def load_folder(folder: Path, device: str | torch.device = "cpu") -> VQVAETokeni
         FlatvqError: if the folder holds no tokenizer, or a damaged one.
         NonFiniteError: if a weight is NaN or infinite.
     """
-    place = folder / "model" if (folder / "model").is_dir() else folder
-    run = _run_of(place)
-    model = load_tokenizer(place, device)
-    config = read_config(place)
+    path = folder / "model" if (folder / "model").is_dir() else folder
+    run = _run_of(path)
+    model = load_tokenizer(path, device)
+    config = read_config(path)
     size = config.get("preprocess")
     if size is None and run is not None:
         size = load_trial(run).data.model_dump(include={"resize", "crop"})
-    preprocess = _preprocess(size or {}, model.recipe.channels, place / "config.json")
-    return VQVAETokenizer(model, preprocess, config, run, place)
+    preprocess = _preprocess(size or {}, model.recipe.channels, path / "config.json")
+    return VQVAETokenizer(model, preprocess, config, run, path)
 
 
-def _run_of(place: Path) -> Path | None:
+def _run_of(path: Path) -> Path | None:
     """Return the run whose folder `model` this is; None if the folder belongs to no run."""
     # Not resolve(), which would follow a link out of the run.
-    run = place.absolute().parent
-    return run if place.name == "model" and (run / "recipe.json").is_file() else None
+    run = path.absolute().parent
+    return run if path.name == "model" and (run / "recipe.json").is_file() else None
 
 
 def _preprocess(size: Any, channels: int, origin: Path) -> Preprocess:

@@ -181,9 +181,9 @@ def _claimed(run: Path, try_lock: Callable[[], bool], timeout: float, activity: 
                 return Lease(run, stage, succeeds=not free)
             continue
         if timing.clock() - start > timeout and (changed or free):
-            who = f" (process {owner.process} on {owner.host})" if owner and owner.held else ""
+            holder = f" (process {owner.process} on {owner.host})" if owner and owner.held else ""
             remedy = "wait for it, stop it, or choose another folder"
-            raise BusyError(f"another process is {activity} in '{run}'{who}", remedy)
+            raise BusyError(f"another process is {activity} in '{run}'{holder}", remedy)
         timing.sleep(timing.poll)
 
 

@@ -205,12 +205,12 @@ class Trainer:
                 )
 
     def _record_training(self, losses: Losses, norm: float, images_per_second: float) -> None:
-        parts = {name: float(value.detach()) for name, value in vars(losses).items()}
+        values = {name: float(value.detach()) for name, value in vars(losses).items()}
         self.journal.record(
             "train",
             step=self.step,
-            loss=parts.pop("total"),
-            **parts,
+            loss=values.pop("total"),
+            **values,
             learning_rate=learning_rate(self.step - 1, self.recipe.train),
             gradient_norm=norm,
             images_per_second=images_per_second,

@@ -54,7 +54,7 @@ class ClusterSearch:
             BusyError: if another process submits these jobs, or waits for them.
         """
         with self._jobs() as jobs:
-            new = {unit: words for unit, words in self._commands(jobs).items() if unit not in jobs}
+            new = {unit: command for unit, command in self._commands(jobs).items() if unit not in jobs}
             jobs.submit(new, self._name)
             return len(new)
 
@@ -109,7 +109,7 @@ class ClusterSearch:
     def _commands(self, jobs: Jobs) -> Commands:
         """Return the workers to wait for: all, or those that still have a job if no trial is missing."""
         incomplete = self.search.needs_trials(0)
-        commands = {unit: words for unit, words in self._all().items() if incomplete or unit in jobs}
+        commands = {unit: command for unit, command in self._all().items() if incomplete or unit in jobs}
         for unit in commands:
             (self.folder / unit).mkdir(parents=True, exist_ok=True)
         return commands

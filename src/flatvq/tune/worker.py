@@ -66,19 +66,19 @@ def run_worker(
         FlatvqError: see `Search`.
     """
     worker = worker_folder(number)
-    place = folder / worker
-    place.mkdir(parents=True, exist_ok=True)
-    with leased(place, _LEASE_SECONDS, "searching") as lease, storage_errors(storage):
+    path = folder / worker
+    path.mkdir(parents=True, exist_ok=True)
+    with leased(path, _LEASE_SECONDS, "searching") as lease, storage_errors(storage):
         search = Search(settings, folder, open_storage(folder, storage), worker=worker, confirm=lease.confirm)
-        search.run(1, _Progress(place).record, threads)
+        search.run(1, _Progress(path).record, threads)
         return search.own_ended
 
 
 class _Progress:
     """Writes a number that grows as the worker makes progress, for `flatvq.engines.attempts`."""
 
-    def __init__(self, place: Path) -> None:
-        self.path = place / "progress"
+    def __init__(self, path: Path) -> None:
+        self.path = path / "progress"
         self.written = time.monotonic() - _EVERY_SECONDS
 
     def record(self, search: Search, running: list[Outcome]) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from flatvq.cli.app import AsJson
 from flatvq.cli.folders import with_home, with_tokenizer, writable
-from flatvq.errors import FlatvqError, nearest
+from flatvq.errors import FlatvqError, suggestion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,7 +97,7 @@ def export(
         subject = subject_of(source, arm or [], seed)
         files, checked, lines = _page(subject, target or _default_page(source), runtime, check)
     elif to not in FORMATS:
-        raise FlatvqError(f"no format is named {to!r}", nearest(to, [*FORMATS, _PAGE]))
+        raise FlatvqError(f"no format is named {to!r}", suggestion(to, [*FORMATS, _PAGE]))
     elif arm or seed is not None or onnxruntime_web is not None or any_onnxruntime_web:
         raise FlatvqError(f"--to {to} takes no options of a page", "leave them out, or give --to page")
     elif target is None:

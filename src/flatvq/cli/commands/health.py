@@ -40,9 +40,9 @@ def doctor(
     from flatvq.files import write_text
     from flatvq.tokenizers.pretrained import pretrained_folder
 
-    places = [path.expanduser() for path in paths]
-    places = [place if place.exists() else pretrained_folder(str(place)) or place for place in places]
-    result = examine(places, codebook_size)
+    sources = [path.expanduser() for path in paths]
+    sources = [source if source.exists() else pretrained_folder(str(source)) or source for source in sources]
+    result = examine(sources, codebook_size)
     typer.echo(json.dumps(result.to_dict(), indent=1) if as_json else result.to_text())
     if page is not None:
         write_text(page, result.to_page())

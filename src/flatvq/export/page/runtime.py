@@ -51,8 +51,8 @@ def find_runtime(folder: Path | None = None, *, any_version: bool = False) -> Ru
 there, or give the folder of the unpacked package
     """
     base = folder or Path()
-    for place in _PLACES:
-        files = [base / place / name for name in (SCRIPT, PROGRAM)]
+    for subfolder in _PLACES:
+        files = [base / subfolder / name for name in (SCRIPT, PROGRAM)]
         if all(file.is_file() for file in files):
             break
     else:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flatvq.errors import FlatvqError, nearest
+from flatvq.errors import FlatvqError, suggestion
 from flatvq.number_format import number
 from flatvq.records import Arm, Study, Trial, load_study
 from flatvq.report.palette import Style, styles_of
@@ -89,8 +89,8 @@ def _of_study(folder: Path, study: Study, names: Sequence[str], seed: int | None
     tokenizers = _tokenizers(folder, study, chosen, seed, required=bool(names))
     styles = styles_of(study.arms)
     arms = tuple(
-        PageArm(arm.name, f"{arm.condition}, seed {trial.seed}", load(place), styles[arm.name])
-        for arm, trial, place in tokenizers
+        PageArm(arm.name, f"{arm.condition}, seed {trial.seed}", load(path), styles[arm.name])
+        for arm, trial, path in tokenizers
     )
     size = arms[0].tokenizer.preprocess
     missing = [arm.name for arm in chosen if arm.name not in {each.name for each in arms}]
@@ -110,31 +110,31 @@ def _tokenizers(
     folder: Path, study: Study, arms: Sequence[Arm], seed: int | None, *, required: bool
 ) -> list[tuple[Arm, Trial, Path]]:
     """Return a trial of each arm and the folder of its tokenizer; all of one seed, if there is one."""
-    places = {
-        (arm.name, trial.seed): (arm, trial, place)
+    runs = {
+        (arm.name, trial.seed): (arm, trial, path)
         for arm in arms
         for trial in study.done(arm.name)
-        if (place := _model(folder, trial)) is not None
+        if (path := _model(folder, trial)) is not None
     }
-    seeds = list(dict.fromkeys(trial_seed for _, trial_seed in places))
+    seeds = list(dict.fromkeys(trial_seed for _, trial_seed in runs))
     if not seeds:
         what = f"no finished trial of the study in '{folder}' has its tokenizer"
         raise FlatvqError(what, "restore its runs, or run the study again")
     if seed is not None and seed not in seeds:
-        raise FlatvqError(f"there is no tokenizer of seed {seed}", nearest(str(seed), map(str, seeds)))
+        raise FlatvqError(f"there is no tokenizer of seed {seed}", suggestion(str(seed), map(str, seeds)))
     if seed is None:
-        seed = max(seeds, key=lambda each: (sum(each == other for _, other in places), -seeds.index(each)))
-    missing = [arm.name for arm in arms if (arm.name, seed) not in places]
+        seed = max(seeds, key=lambda each: (sum(each == other for _, other in runs), -seeds.index(each)))
+    missing = [arm.name for arm in arms if (arm.name, seed) not in runs]
     if required and missing:
         what = f"arm {missing[0]!r} has no tokenizer of seed {seed} in '{folder}'"
         raise FlatvqError(what, "restore its run, or choose another --seed")
-    return [places[arm.name, seed] for arm in arms if (arm.name, seed) in places]
+    return [runs[arm.name, seed] for arm in arms if (arm.name, seed) in runs]
 
 
 def _model(study: Path, trial: Trial) -> Path | None:
     """Return the folder of a trial's tokenizer: in its run, or STUDY/models/ARM-seed-SEED."""
-    places = (trial.folder(study) / "model", study / "models" / f"{trial.arm}-seed-{trial.seed}")
-    return next((place for place in places if place.is_dir()), None)
+    folders = (trial.folder(study) / "model", study / "models" / f"{trial.arm}-seed-{trial.seed}")
+    return next((path for path in folders if path.is_dir()), None)
 
 
 def _facts(study: Study, missing: Sequence[str]) -> str:

@@ -48,7 +48,7 @@ class StoredArm:
     sizes: tuple[int, int]
     """Bytes of the encoder and of the decoder."""
     tensors: tuple[tuple[str, int, int], ...]
-    """The type of each tensor, `float16` or `float32`, its number of values, and its place in the weights of
+    """The type of each tensor, `float16` or `float32`, its number of values, and its offset in the weights of
     float32, counted in values."""
 
     def unpacked(self) -> tuple[bytes, bytes, bytes]:
@@ -56,11 +56,11 @@ class StoredArm:
         content = gzip.decompress(self.content)
         first, second = self.sizes
         start = first + second
-        end = max((place + count for _, count, place in self.tensors), default=0)
+        end = max((offset + count for _, count, offset in self.tensors), default=0)
         weights = np.zeros(end, "<f4")
-        for kind, count, place in self.tensors:
+        for kind, count, offset in self.tensors:
             dtype = np.dtype(kind).newbyteorder("<")
-            weights[place : place + count] = np.frombuffer(content, dtype, count, start)
+            weights[offset : offset + count] = np.frombuffer(content, dtype, count, start)
             start += count * dtype.itemsize
         return content[:first], content[first : first + second], weights.tobytes()
 
@@ -72,20 +72,20 @@ def stored_arm(encoder: Any, decoder: Any) -> StoredArm:
         encoder: the ONNX model of the encoder.
         decoder: the ONNX model of the decoder.
     """
-    places: dict[bytes, int] = {}
+    offsets: dict[bytes, int] = {}
     tensors: list[tuple[str, int, int]] = []
     parts: list[bytes] = []
-    place = 0
+    offset = 0
     for tensor, values in _large_tensors((encoder, decoder)):
         key = values.tobytes()
-        if key not in places:
-            places[key] = place
+        if key not in offsets:
+            offsets[key] = offset
             half = values.astype("<f2")
             kind = "float16" if np.array_equal(half.astype("<f4"), values) else "float32"
             parts.append(half.tobytes() if kind == "float16" else key)
-            tensors.append((kind, values.size, place))
-            place += -(-values.size // _ALIGNED) * _ALIGNED
-        _refer(tensor, 4 * places[key], len(key))
+            tensors.append((kind, values.size, offset))
+            offset += -(-values.size // _ALIGNED) * _ALIGNED
+        _refer(tensor, 4 * offsets[key], len(key))
     graphs = [model.SerializeToString() for model in (encoder, decoder)]
     content = gzip.compress(b"".join([*graphs, *parts]), compresslevel=9, mtime=0)
     return StoredArm(content, (len(graphs[0]), len(graphs[1])), tuple(tensors))
