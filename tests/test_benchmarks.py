@@ -101,7 +101,7 @@ def test_a_page_without_a_place_for_a_block_is_refused() -> None:
 
 
 @pytest.mark.parametrize("option", [["--render"], ["--only", "curves"]])
-def test_a_record_that_is_not_there_is_told_in_one_line(option, tmp_path, monkeypatch, capsys) -> None:
+def test_a_record_that_is_not_there_is_one_line(option, tmp_path, monkeypatch, capsys) -> None:
     from benchmarks import __main__ as command
 
     missing = str(tmp_path / "bench.json")
@@ -139,8 +139,8 @@ def test_contenders_take_turns_and_ratios_are_of_the_same_round() -> None:
     assert calls[4:] == ["flatvq", "other"] * 3  # three rounds, however little time there is
     assert {name: len(values) for name, values in taken.items()} == {"flatvq": 3, "other": 3}
     # A machine that is ten times as slow in the second round changes no ratio.
-    found = compared({"flatvq": [1.0, 10.0, 1.0], "other": [2.0, 20.0, 2.0]})
-    assert found["ratio"] == {"median": 2.0, "q1": 2.0, "q3": 2.0}
+    comparison = compared({"flatvq": [1.0, 10.0, 1.0], "other": [2.0, 20.0, 2.0]})
+    assert comparison["ratio"] == {"median": 2.0, "q1": 2.0, "q3": 2.0}
 
 
 def test_a_trained_model_s_latents_lie_near_the_codes_that_both_sides_then_get() -> None:
@@ -234,9 +234,9 @@ def test_the_loader_cuts_what_the_pipeline_cuts(tmp_path: Path) -> None:
 def test_a_peak_is_at_least_what_was_allocated() -> None:
     if not memory.RESET.exists():
         pytest.skip("the system does not tell a process' peak")
-    found = memory.peak(lambda: torch.ones(2**24).sum())
-    assert found["fits"] is True
-    assert found["bytes"] > 0.95 * 4 * 2**24  # the kernel counts a few pages late
+    measured = memory.peak(lambda: torch.ones(2**24).sum())
+    assert measured["fits"] is True
+    assert measured["bytes"] > 0.95 * 4 * 2**24  # the kernel counts a few pages late
 
 
 def test_what_does_not_fit_fails_by_itself() -> None:

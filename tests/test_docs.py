@@ -33,13 +33,13 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 def blocks(language: str) -> list[Any]:
     """Collect all blocks of a language, named by page and line."""
-    found = []
+    params = []
     for name, text in PAGES.items():
         for block in _BLOCK.finditer(text):
             if block[1] == language and name != EXTEND:
                 line = text[: block.start()].count("\n") + 1
-                found.append(pytest.param(block[2], id=f"{name}:{line}"))
-    return found
+                params.append(pytest.param(block[2], id=f"{name}:{line}"))
+    return params
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
@@ -106,37 +106,39 @@ def anchors(page: Path) -> set[str]:
 
 def test_every_command_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    verbs = options_of_verbs()
+    options = options_of_commands()
     seen = set()
-    for page, words in commands():
-        if words[0] == "make":
-            assert f"\n{words[1]}:" in makefile, (page, words)
+    for page, arguments in commands():
+        if arguments[0] == "make":
+            assert f"\n{arguments[1]}:" in makefile, (page, arguments)
             continue
-        program = next(place for place, word in enumerate(words) if re.fullmatch(r"(.*/)?flatvq", word))
-        verb, *rest = words[program + 1 :]
-        assert {word for word in rest if word.startswith("--")} <= verbs[verb], (page, words)
-        check_recipe(verb, rest)
-        seen.add(verb)
-    assert seen == verbs.keys(), "a verb is nowhere mentioned"
+        program = next(place for place, word in enumerate(arguments) if re.fullmatch(r"(.*/)?flatvq", word))
+        command, *rest = arguments[program + 1 :]
+        assert {word for word in rest if word.startswith("--")} <= options[command], (page, arguments)
+        check_recipe(command, rest)
+        seen.add(command)
+    assert seen == options.keys(), "a command is not mentioned"
 
 
-def options_of_verbs() -> dict[str, set[str]]:
-    """Return the options of each verb; those of the program itself under `--help`."""
+def options_of_commands() -> dict[str, set[str]]:
+    """Return the options of each command; those of the program itself under `--help`."""
     import typer.main
 
     from flatvq.cli.commands import app
 
-    verbs = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    options = {name: {option for p in verb.params for option in p.opts} for name, verb in verbs.items()}
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    options = {
+        name: {option for p in command.params for option in p.opts} for name, command in commands.items()
+    }
     return {**options, "--help": set(), "--version": set()}
 
 
-def check_recipe(verb: str, words: list[str]) -> None:
+def check_recipe(command: str, arguments: list[str]) -> None:
     """Check that a shipped recipe takes the overrides and has the arm of a command."""
-    if verb not in ("study", "train") or not words or words[0] not in shipped_recipes():
+    if command not in ("study", "train") or not arguments or arguments[0] not in shipped_recipes():
         return
-    given = list(pairwise(words))
-    recipe = load_recipe(words[0], [value for option, value in given if option == "--set"])
+    given = list(pairwise(arguments))
+    recipe = load_recipe(arguments[0], [value for option, value in given if option == "--set"])
     assert {value for option, value in given if option == "--arm"} <= recipe.arms.keys()
 
 

@@ -59,7 +59,7 @@ class Scenario:
     """A command that is disturbed and run again.
 
     Attributes:
-        name: of the verb.
+        name: of the command.
         arguments: after `flatvq`; the recipe is recipe.yaml and the command writes below `out`.
         changes: of the recipe.
         before: arguments of what has to be done before.

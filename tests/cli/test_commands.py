@@ -303,8 +303,8 @@ def test_help_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "heavy: []" in done.stdout
-    for verb in ("study", "train", "evaluate", "capacity", "report", "recipes"):
-        assert verb in done.stdout
+    for command in ("study", "train", "evaluate", "capacity", "report", "recipes"):
+        assert command in done.stdout
 
 
 @pytest.mark.slow

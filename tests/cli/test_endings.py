@@ -231,7 +231,7 @@ def test_a_leading_tilde_is_the_home_folder(place: Path, flatvq, monkeypatch) ->
 
 
 @pytest.mark.parametrize(
-    ("verb", "option"),
+    ("command", "option"),
     [
         (["train", "tiny.yaml"], "--seed"),
         (["evaluate", "run", "--data", "pictures"], "--crop"),
@@ -242,9 +242,9 @@ def test_a_leading_tilde_is_the_home_folder(place: Path, flatvq, monkeypatch) ->
 )
 @pytest.mark.parametrize("number", ["99999999999999999999", "9" * 5000, "-1", "1.5", "one"])
 def test_numbers_on_the_command_line_have_ranges(
-    place: Path, flatvq, verb: list[str], option: str, number: str
+    place: Path, flatvq, command: list[str], option: str, number: str
 ) -> None:
-    code, _, err = flatvq(*verb, option, number)
+    code, _, err = flatvq(*command, option, number)
     assert code == 2
     assert option in err
 

@@ -162,8 +162,8 @@ def test_indices_are_counted_in_chunks(tmp_path: Path, monkeypatch: pytest.Monke
     rows = pa.table({"a": values.tolist(), "width": [9] * 6})
     pq.write_table(rows, tmp_path / "x.parquet", row_group_size=4)
     for suffix in ("npy", "npz", "parquet"):
-        (found,) = read_indices(tmp_path / f"x.{suffix}")
-        assert found.counts.tolist() == np.bincount(values.ravel()).tolist()
+        (histogram,) = read_indices(tmp_path / f"x.{suffix}")
+        assert histogram.counts.tolist() == np.bincount(values.ravel()).tolist()
 
 
 def test_zeros_that_are_compressed_take_little_memory(tmp_path: Path) -> None:
@@ -172,9 +172,9 @@ def test_zeros_that_are_compressed_take_little_memory(tmp_path: Path) -> None:
     assert (tmp_path / "x.npz").stat().st_size < 2**17
     tracemalloc.start()
     try:
-        (found,) = read_indices(tmp_path / "x.npz")
+        (histogram,) = read_indices(tmp_path / "x.npz")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert found.counts.tolist() == [2**25]
+    assert histogram.counts.tolist() == [2**25]
     assert peak < 2**26

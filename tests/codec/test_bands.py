@@ -50,9 +50,9 @@ def test_without_a_margin_bands_differ(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_bands_cover_an_image_once_with_a_bounded_size(height: int, width: int) -> None:
     model = tokenizer("conditioned")
-    found = bands.bands(model, height, width)
-    assert [band.start for band in found] == [0, *(band.stop for band in found[:-1])]
-    assert found[-1].stop * model.factor == max(height, width)
-    assert max(band.last - band.first for band in found) * model.factor * min(height, width) < 1.2 * 2**22
+    intervals = bands.bands(model, height, width)
+    assert [band.start for band in intervals] == [0, *(band.stop for band in intervals[:-1])]
+    assert intervals[-1].stop * model.factor == max(height, width)
+    assert max(band.last - band.first for band in intervals) * model.factor * min(height, width) < 1.2 * 2**22
     if height * width < 2**20:
-        assert len(found) == 1
+        assert len(intervals) == 1

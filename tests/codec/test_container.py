@@ -130,10 +130,10 @@ def test_mutated_files_with_a_valid_checksum_are_read_or_refused() -> None:
     for _ in range(4000):
         content, other = random.sample((ONE, SEVERAL), 2)
         try:
-            found = contents(sealed(mutated_bytes(content[:-4], other[:-4], random)))
+            parsed = contents(sealed(mutated_bytes(content[:-4], other[:-4], random)))
         except FlatvqError:
             outcomes["refused"] += 1
         else:
             outcomes["read"] += 1
-            assert sum(sum(entry.lengths) for entry in found.entries) == found.size - found.start - 4
+            assert sum(sum(entry.lengths) for entry in parsed.entries) == parsed.size - parsed.start - 4
     assert min(outcomes.values()) > 100

@@ -110,8 +110,8 @@ def keys(dataset: torch.utils.data.Dataset[Any], **options: Any) -> list[str]:
 @pytest.mark.parametrize("kind", [CodeDataset, CodeStream])
 def test_workers_read_each_image_once(encoded: Encoded, kind: Callable[[Path], Any]) -> None:
     expected = [row["key"] for row in rows_of(encoded[1])]
-    found = keys(kind(encoded[1]), num_workers=2, multiprocessing_context="spawn")
-    assert sorted(found) == sorted(expected)
+    read_keys = keys(kind(encoded[1]), num_workers=2, multiprocessing_context="spawn")
+    assert sorted(read_keys) == sorted(expected)
 
 
 def test_a_stream_has_the_order_of_the_data_set_or_a_shuffled_one(encoded: Encoded) -> None:

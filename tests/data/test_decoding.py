@@ -288,9 +288,9 @@ def test_batches_do_not_depend_on_cache_or_threads(
     batches = [
         [
             batch.pixels.numpy()
-            for batch in TrainingCrops(open_data(wanted).training, wanted, 5, 6).batches(2, 9)
+            for batch in TrainingCrops(open_data(cached).training, cached, 5, 6).batches(2, 9)
         ]
-        for wanted in (recipe(jpegs, resize=resize, cache_mib=mib) for mib in (0, 1))
+        for cached in (recipe(jpegs, resize=resize, cache_mib=mib) for mib in (0, 1))
     ]
     assert np.array_equal(*batches)
     assert len({pixels.tobytes() for pixels in batches[0]}) == 7

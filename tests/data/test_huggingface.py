@@ -143,7 +143,7 @@ def test_wrong_names_say_what_is_there(streaming: bool, tmp_path: Path, files: l
         assert "\n" not in str(caught.value)
 
 
-def test_a_broken_archive_is_told_in_one_line(tmp_path: Path, files: list[bytes]) -> None:
+def test_a_broken_archive_is_one_line(tmp_path: Path, files: list[bytes]) -> None:
     path = write_tar(tmp_path / "set", files)
     archive = path / "shard-0.tar"
     with tarfile.open(archive) as tar:

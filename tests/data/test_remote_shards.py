@@ -35,11 +35,12 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         content = server.files[name]
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if server.ranges else None
-        part = content[int(wanted[1]) : int(wanted[2]) + 1] if wanted else content
-        self.send_response(206 if wanted else 200)
-        if wanted:
-            self.send_header("Content-Range", f"bytes {wanted[1]}-{wanted[2]}/{len(content)}")
+        header = self.headers.get("Range", "") if server.ranges else ""
+        byte_range = re.fullmatch(r"bytes=(\d+)-(\d+)", header)
+        part = content[int(byte_range[1]) : int(byte_range[2]) + 1] if byte_range else content
+        self.send_response(206 if byte_range else 200)
+        if byte_range:
+            self.send_header("Content-Range", f"bytes {byte_range[1]}-{byte_range[2]}/{len(content)}")
         if server.ranges:
             self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Length", str(len(part)))
@@ -130,7 +131,7 @@ def test_requests_are_repeated(server: ThreadingHTTPServer, folder: Path) -> Non
         assert np.array_equal(own, other)
 
 
-def test_a_server_that_fails_is_told_in_one_line(server: ThreadingHTTPServer, folder: Path) -> None:
+def test_a_server_that_fails_is_one_line(server: ThreadingHTTPServer, folder: Path) -> None:
     pattern = serve(server, folder)
     data = open_shards(pattern, cache_mib=0)
     server.failures = 10**6

@@ -294,7 +294,7 @@ def damage(kind: str, content: bytes) -> bytes:
 @pytest.mark.parametrize(
     "kind", ["in a member", "between members", "header", "first header", "compressed", "empty"]
 )
-def test_a_damaged_tar_is_told_in_one_line(kind: str, tmp_path: Path, files: list[bytes]) -> None:
+def test_a_damaged_tar_is_one_line(kind: str, tmp_path: Path, files: list[bytes]) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(damage(kind, tar_bytes(named(files[:8]))))
     with pytest.raises(
@@ -305,7 +305,7 @@ def test_a_damaged_tar_is_told_in_one_line(kind: str, tmp_path: Path, files: lis
 
 
 @pytest.mark.parametrize("cut", [0, 3, 4, 100, -4, -100])
-def test_a_damaged_parquet_is_told_in_one_line(cut: int, tmp_path: Path, files: list[bytes]) -> None:
+def test_a_damaged_parquet_is_one_line(cut: int, tmp_path: Path, files: list[bytes]) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(parquet_bytes(files[:8])[:cut])
     with pytest.raises(FlatvqError, match=r"the parquet file '.*a.parquet' cannot be read \(.*\)") as caught:
@@ -358,11 +358,11 @@ def test_a_block_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
 )
 def test_patterns(pattern: str, count: int, tmp_path: Path, files: list[bytes]) -> None:
     folder = write_tars(tmp_path / "shards [1]", files)
-    found = shards.list_shards(
+    listed = shards.list_shards(
         f"{folder if not set(pattern) & set('*?') else tmp_path / 'shards*'}/{pattern}", "x"
     )
-    assert len(found) == count
-    assert [shard.name for shard in found] == sorted(shard.name for shard in found)
+    assert len(listed) == count
+    assert [shard.name for shard in listed] == sorted(shard.name for shard in listed)
 
 
 def test_shards_of_several_folders_have_distinct_names(tmp_path: Path, files: list[bytes]) -> None:

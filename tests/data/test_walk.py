@@ -58,8 +58,8 @@ def test_pipes_sockets_and_devices_are_never_opened(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)  # a socket's path must be short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.png")
-        found = file_statuses(tmp_path)
-    assert {name: (file.status, file.reason) for name, file in found.items()} == {
+        statuses = file_statuses(tmp_path)
+    assert {name: (file.status, file.reason) for name, file in statuses.items()} == {
         "pipe.jpg": ("skipped", "a FIFO"),
         "device.png": ("skipped", "a device"),
         "socket.png": ("skipped", "a socket"),
@@ -96,9 +96,9 @@ def test_broken_and_circular_links_are_unreadable(tmp_path: Path) -> None:
     ):
         opened(tmp_path)
     (tmp_path / "a.jpg").unlink()
-    found = file_statuses(tmp_path)
-    assert set(found) == {"nowhere.jpg", "b.jpg"}
-    assert all(file.status == "unreadable" and "broken link" in file.reason for file in found.values())
+    statuses = file_statuses(tmp_path)
+    assert set(statuses) == {"nowhere.jpg", "b.jpg"}
+    assert all(file.status == "unreadable" and "broken link" in file.reason for file in statuses.values())
 
 
 def test_hidden_files_are_counted(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_files_and_folders_without_permission(tmp_path: Path, monkeypatch: pytes
     }
 
 
-def test_wrong_paths_are_told_in_one_line(tmp_path: Path) -> None:
+def test_wrong_paths_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("text")

@@ -24,9 +24,9 @@ def test_the_highest_quality_within_a_limit(name: str) -> None:
     files = Files(codec, PHOTOGRAPH)
     limits = [1300, 1500, 900] if name == "jpeg" else [700, 1000, 450]
     for limit in limits:
-        found = files.largest_within(limit)
-        assert found is not None
-        quality, content = found
+        largest = files.largest_within(limit)
+        assert largest is not None
+        quality, content = largest
         assert len(content) <= limit
         assert len(codec.encode(PHOTOGRAPH, quality + 1)) > limit
         assert content == codec.encode(PHOTOGRAPH, quality)
@@ -41,9 +41,9 @@ def test_a_limit_finds_the_quality_that_trying_all_finds() -> None:
     files = Files(codec, PHOTOGRAPH)
     for limit in (min(sizes.values()), 1000, 1313, 2222):
         best = max(quality for quality, size in sizes.items() if size <= limit)
-        found = files.largest_within(limit)
-        assert found is not None
-        assert found[0] == best
+        largest = files.largest_within(limit)
+        assert largest is not None
+        assert largest[0] == best
 
 
 def test_files_have_the_pinned_settings() -> None:

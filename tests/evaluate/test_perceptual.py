@@ -177,13 +177,13 @@ def test_a_folder_that_is_absent_or_empty_is_an_error(tmp_path):
 
 def test_each_metric_names_its_missing_file_and_the_source(folder, tmp_path):
     (tmp_path / HEADS).symlink_to(folder / HEADS)
-    found = find_weights(tmp_path)
-    assert (found.alexnet, found.heads, found.inception) == (None, tmp_path / HEADS, None)
+    weights = find_weights(tmp_path)
+    assert (weights.alexnet, weights.heads, weights.inception) == (None, tmp_path / HEADS, None)
     with pytest.raises(FlatvqError) as no_network:
-        load_lpips(found)
+        load_lpips(weights)
     assert_one_line(no_network, "LPIPS", ALEXNET, tmp_path, "torchvision")
     with pytest.raises(FlatvqError) as no_inception:
-        load_features(found)
+        load_features(weights)
     assert_one_line(no_inception, "rFID", INCEPTION, tmp_path, "stylegan2-ada-pytorch")
     (tmp_path / HEADS).unlink()
     (tmp_path / ALEXNET).symlink_to(folder / ALEXNET)

@@ -43,8 +43,8 @@ def measured_on(monkeypatch, capsys, *words: str) -> dict[str, object]:
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert not ended.value.code
-    found: dict[str, object] = json.loads(capsys.readouterr().out)["measured_on"]
-    return found
+    record: dict[str, object] = json.loads(capsys.readouterr().out)["measured_on"]
+    return record
 
 
 def sha256(path: Path) -> str:

@@ -45,12 +45,12 @@ def by_hand(built: VQVAE, pixels: np.ndarray) -> tuple[np.ndarray, list[np.ndarr
 
 def test_figures_are_those_of_the_stored_pictures_and_the_pooled_histogram() -> None:
     built, images = model(), pictures((64, 64), (64, 64), (32, 64), (64, 64))
-    found = evaluate(built, images, batch_size=3, keep=[1, 2])
-    record = found.to_dict()
+    evaluation = evaluate(built, images, batch_size=3, keep=[1, 2])
+    record = evaluation.to_dict()
     rebuilt = [by_hand(built, pixels) for _, pixels in images]
     pairs = [(p, s) for (_, p), (s, _) in zip(images, rebuilt, strict=True)]
     psnr = [peak_signal_noise_ratio(*pair, data_range=255) for pair in pairs]
-    assert found.psnr_db == pytest.approx(psnr)
+    assert evaluation.psnr_db == pytest.approx(psnr)
     assert record["psnr_db"] == pytest.approx(np.mean(psnr))
     errors = [np.mean((p / 255 - s / 255) ** 2) for p, s in pairs]
     assert record["psnr_of_mean_mse_db"] == pytest.approx(-10 * np.log10(np.mean(errors)))
@@ -62,10 +62,10 @@ def test_figures_are_those_of_the_stored_pictures_and_the_pooled_histogram() -> 
         assert level["used_codes"] == np.count_nonzero(counts)
         assert level["perplexity"] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
         assert level["grid"] is None, "the pictures differ in size"
-    assert [sample.name for sample in found.samples] == ["1.png", "2.png"]
-    np.testing.assert_array_equal(found.samples[1].reconstruction, rebuilt[2][0])
+    assert [sample.name for sample in evaluation.samples] == ["1.png", "2.png"]
+    np.testing.assert_array_equal(evaluation.samples[1].reconstruction, rebuilt[2][0])
     # 16 x 16 x 4 bits + 8 x 8 x 3 bits for a whole picture, half of that for the flat one.
-    assert found.bits == (1216, 1216, 608, 1216)
+    assert evaluation.bits == (1216, 1216, 608, 1216)
     assert record["bits_per_pixel"] == pytest.approx(1216 / 64**2)
 
 
@@ -75,21 +75,21 @@ def test_the_quantization_error_is_relative_to_the_latents_variance() -> None:
     built.eval()
     with torch.no_grad():
         batch = torch.stack([torch.from_numpy(p).permute(2, 0, 1).float() / 255 for _, p in images])
-        found = built(batch).levels[0]
-    z = found.latents.movedim(1, -1).flatten(0, -2).double()
-    e = found.code_vectors.movedim(1, -1).flatten(0, -2).double()
+        quantized = built(batch).levels[0]
+    z = quantized.latents.movedim(1, -1).flatten(0, -2).double()
+    e = quantized.code_vectors.movedim(1, -1).flatten(0, -2).double()
     expected = (z - e).square().sum(1).mean() / (z - z.mean(0)).square().sum(1).mean()
     assert level["quantization_error"] == pytest.approx(float(expected))
 
 
 def test_a_size_that_does_not_fit_is_padded_and_measured_without_the_padding() -> None:
     built, (named,) = model(), pictures((37, 50))
-    found = evaluate(built, [named], keep=[0])
+    evaluation = evaluate(built, [named], keep=[0])
     padded = np.pad(named[1], ((0, 3), (0, 6), (0, 0)), mode="edge")
     stored, indices = by_hand(built, padded)
-    np.testing.assert_array_equal(found.samples[0].reconstruction, stored[:37, :50])
-    assert found.levels[0].grid == indices[0].shape == (10, 14)
-    assert found.bits[0] == pytest.approx(10 * 14 * math.log2(16) + 5 * 7 * math.log2(8))
+    np.testing.assert_array_equal(evaluation.samples[0].reconstruction, stored[:37, :50])
+    assert evaluation.levels[0].grid == indices[0].shape == (10, 14)
+    assert evaluation.bits[0] == pytest.approx(10 * 14 * math.log2(16) + 5 * 7 * math.log2(8))
 
 
 def test_evaluation_does_not_change_the_model() -> None:

@@ -79,10 +79,10 @@ def test_similar_codes_have_similar_colours() -> None:
     latent = torch.rand(64, 3) - 0.5
     vectors.copy_(latent * scales @ axes.T + 5 + 0.001 * torch.randn(64, 8))
     _, colours = DecodeKept(original)([torch.arange(64).view(1, 8, 8)], torch.ones(1))
-    found = colours[0].flatten(1).T  # [64, 3]
+    shades = colours[0].flatten(1).T  # [64, 3]
     # Green is the direction of the largest variance, up to its sign; then red, then blue.
     for channel, direction in ((1, 0), (0, 1), (2, 2)):
-        correlation = np.corrcoef(found[:, channel], latent[:, direction])[0, 1]
+        correlation = np.corrcoef(shades[:, channel], latent[:, direction])[0, 1]
         assert abs(correlation) > 0.95
 
 
@@ -199,8 +199,8 @@ def test_the_runtime_is_found_and_checked(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(FlatvqError, match=r"ort.wasm.bundle.min.mjs' is not the file of onnxruntime-web 1"):
         find_runtime()
     for folder in (None, tmp_path, tmp_path / "node_modules", package, package / "dist"):
-        found = find_runtime(folder, any_version=True)
-        assert (found.script, found.program, found.pinned) == (b"script", b"program", False)
+        runtime = find_runtime(folder, any_version=True)
+        assert (runtime.script, runtime.program, runtime.pinned) == (b"script", b"program", False)
 
 
 def test_every_script_is_on_the_page() -> None:

@@ -176,24 +176,24 @@ def test_indices_and_pixels_are_those_of_flatvq(
     images = torch.from_numpy(square.copy()).permute(2, 0, 1)[None].float() / 255
     record = json.loads(saved(page, ".save-codes"))
     assert (record["tokenizer"], record["id"]) == ("conditioned", model.id)
-    found = [torch.tensor(level["indices"]).view(1, *level["shape"]) for level in record["levels"]]
+    indices = [torch.tensor(level["indices"]).view(1, *level["shape"]) for level in record["levels"]]
     expected = model.encode(images)
-    assert [grid.shape for grid in found] == [grid.shape for grid in expected]
+    assert [grid.shape for grid in indices] == [grid.shape for grid in expected]
     assert all(len(grid.unique()) > 10 for grid in expected)
-    assert sum(int((a != b).sum()) for a, b in zip(found, expected, strict=True)) <= 1
+    assert sum(int((a != b).sum()) for a, b in zip(indices, expected, strict=True)) <= 1
     # The reconstruction, to one level of 255.
-    decoded = fidelity.as_stored(model.decode(found))
+    decoded = fidelity.as_stored(model.decode(indices))
     pixels = np.asarray(Image.open(io.BytesIO(saved(page, ".save-picture"))).convert("RGB")).astype(int)
     assert np.abs(pixels - decoded[0].permute(1, 2, 0).mul(255).round().numpy()).max() <= 1
     assert float(page.locator("#row-0 .psnr").inner_text()) == pytest.approx(
         float(fidelity.psnr(decoded, images, data_range=1.0)), abs=0.01
     )
-    bits = sum(grid[0].numel() * np.log2(size) for grid, size in zip(found, (48, 32), strict=True))
+    bits = sum(grid[0].numel() * np.log2(size) for grid, size in zip(indices, (48, 32), strict=True))
     assert page.locator("#row-0 .bits").inner_text() == f"{bits:,.0f}"
     assert float(page.locator("#row-0 .bpp").inner_text()) == pytest.approx(bits / SIDE**2, abs=0.001)
     # A level that is switched off is replaced by the mean of its code vectors.
     for level in range(2):
-        vectors = code_vectors_of(model, found)
+        vectors = code_vectors_of(model, indices)
         vectors[level] = vectors[level].mean(dim=(2, 3), keepdim=True).expand_as(vectors[level])
         stored = fidelity.as_stored(model.decode_code_vectors(vectors))
         without = float(fidelity.psnr(stored, images, data_range=1.0))

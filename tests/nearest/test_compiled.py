@@ -16,7 +16,7 @@ from flatvq.errors import FlatvqError
 from flatvq.nearest import availability, backend_for, compiled, nearest_codes, status
 
 
-def found(vectors, codes, kernels, method="automatic"):
+def indices_of(vectors, codes, kernels, method="automatic"):
     return compiled.search_within_range(vectors, codes, kernels, method=method)[0].indices
 
 
@@ -52,20 +52,20 @@ def test_it_was_built_where_it_can_be():
 
 def test_neither_batch_nor_place_nor_threads_change_a_bit(kernels, method, hair_s_breadth):
     vectors, codes = hair_s_breadth
-    whole = found(vectors, codes, kernels, method)
+    whole = indices_of(vectors, codes, kernels, method)
     assert len(whole.unique()) > 50  # so that there is something to be got wrong
     for size in (1, 5, 8, 100):
-        parts = [found(part, codes, kernels, method) for part in vectors.split(size)]
+        parts = [indices_of(part, codes, kernels, method) for part in vectors.split(size)]
         assert torch.equal(torch.cat(parts), whole)
     far = torch.full((1, 24), 1e6)
     for before in (1, 7, 16, 77):  # so that codes move to other lanes, registers and panels
         among = torch.cat([far.expand(before, -1), codes, far])
-        assert torch.equal(found(vectors, among, kernels, method) - before, whole)
+        assert torch.equal(indices_of(vectors, among, kernels, method) - before, whole)
     usual = torch.get_num_threads()
     for threads in (2, 3):
         torch.set_num_threads(threads)
         try:
-            assert torch.equal(found(vectors, codes, kernels, method), whole)
+            assert torch.equal(indices_of(vectors, codes, kernels, method), whole)
         finally:
             torch.set_num_threads(usual)
 
@@ -84,7 +84,7 @@ def test_a_score_is_one_chain_of_fused_multiply_adds(kernels, method, hair_s_bre
         scores = (np.outer(ours.astype(np.float64), theirs) + scores).astype(np.float32)
     tied = (scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1
     assert tied.any()  # and then the first of them has to be found
-    indices = found(*hair_s_breadth, kernels, method)
+    indices = indices_of(*hair_s_breadth, kernels, method)
     assert indices.tolist() == scores.argmax(axis=1).tolist()
 
 
@@ -92,7 +92,7 @@ def test_the_width_of_registers_changes_no_bit(method, hair_s_breadth):
     # The baseline may round twice where the others round once.
     if reason := compiled.missing("avx512") or compiled.missing("avx2"):
         pytest.skip(reason)
-    wide, narrow = (found(*hair_s_breadth, kernels, method) for kernels in ("avx512", "avx2"))
+    wide, narrow = (indices_of(*hair_s_breadth, kernels, method) for kernels in ("avx512", "avx2"))
     assert torch.equal(wide, narrow)
 
 
@@ -101,7 +101,7 @@ def test_codes_beyond_a_core_s_cache_are_searched_in_parts(kernels, method):
     generator = torch.Generator().manual_seed(1)
     codes = torch.randint(-2, 3, (40_000, 16), generator=generator).float()
     vectors = torch.randint(-2, 3, (150, 16), generator=generator).float()
-    indices = found(vectors, codes, kernels, method)
+    indices = indices_of(vectors, codes, kernels, method)
     distances = (vectors.double()[:, None] - codes.double()[None]).square().sum(dim=2)
     assert torch.equal(indices, distances.argmin(dim=1))
     assert int(indices.max()) > 20_000
@@ -147,20 +147,20 @@ def test_too_little_memory_is_one_clear_error(monkeypatch, normal, fastest):
 
     monkeypatch.setattr(compiled, "_native", SimpleNamespace(search=full, Matrix=compiled._native.Matrix))
     with pytest.raises(FlatvqError, match=r"\[6, 4\]"):
-        found(normal(20, 4), normal(6, 4, purpose=1), fastest)
+        indices_of(normal(20, 4), normal(6, 4, purpose=1), fastest)
 
 
 def test_arrays_that_the_search_would_misread_are_refused(normal, fastest):
     with pytest.raises(TypeError, match="float64"):
-        found(normal(20, 4).double(), normal(6, 4), fastest)
+        indices_of(normal(20, 4).double(), normal(6, 4), fastest)
 
 
 def test_threads_that_search_at_once(normal, fastest):
     vectors = normal(600, 8)
     codebooks = [normal(700, 8, purpose=purpose) for purpose in range(1, 6)]
-    expected = [found(vectors, codes, fastest) for codes in codebooks]
+    expected = [indices_of(vectors, codes, fastest) for codes in codebooks]
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda turn: found(vectors, codebooks[turn % 5], fastest), range(200)))
+        results = list(pool.map(lambda turn: indices_of(vectors, codebooks[turn % 5], fastest), range(200)))
     assert all(torch.equal(result, expected[turn % 5]) for turn, result in enumerate(results))
 
 

@@ -131,9 +131,9 @@ def test_the_check_on_the_way_decides_as_the_one_beforehand(scale, only, normal,
     vectors, codes = normal(300, 5), normal(90, 5, purpose=1)
     vectors *= 1 if only == "codes" else scale
     codes *= 1 if only == "vectors" else scale
-    found = nearest_codes(vectors, codes, backend=kernels)
+    indices = nearest_codes(vectors, codes, backend=kernels)
     conditioned_first()
-    assert torch.equal(found, nearest_codes(vectors, codes, backend=kernels))
+    assert torch.equal(indices, nearest_codes(vectors, codes, backend=kernels))
 
 
 @pytest.mark.parametrize(
@@ -194,10 +194,10 @@ def test_torch_s_default_type_does_not_matter(offset, normal):
     expected = look_up(vectors, codes)
     torch.set_default_dtype(torch.float64)
     try:
-        found = look_up(vectors, codes)
+        results = look_up(vectors, codes)
     finally:
         torch.set_default_dtype(torch.float32)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(results, expected, strict=True):
         assert torch.equal(one, other)
         assert one.dtype == other.dtype
 
@@ -207,7 +207,7 @@ def test_what_is_looked_up_has_no_gradient(backend, normal):
     if reason := BACKENDS[backend].missing(torch.device("cpu")):
         pytest.skip(reason)
     vectors, codes = normal(20, 4).requires_grad_(), normal(6, 4, purpose=1).requires_grad_()
-    assert not any(found.requires_grad for found in look_up(vectors, codes, backend=backend))
+    assert not any(result.requires_grad for result in look_up(vectors, codes, backend=backend))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -90,9 +90,9 @@ def test_distance_is_the_smallest(path, problem):
 def test_exact_ties_go_to_the_lowest_index(path, problem, offset):
     vectors, codebook = (array + offset for array in problem)
     with searching(path) as search:
-        found = search(vectors, codebook)
+        indices = search(vectors, codebook)
     # numpy's argmin returns the first minimum, and the distances of integers are exact.
-    assert found.tolist() == squared_distances(vectors, codebook).numpy().argmin(axis=1).tolist()
+    assert indices.tolist() == squared_distances(vectors, codebook).numpy().argmin(axis=1).tolist()
 
 
 @pytest.mark.slow
@@ -104,8 +104,8 @@ def test_exact_ties_at_sizes_that_switch_kernels(path, dim, size, count):
     generator = rng(dim * size + count)
     vectors, codebook = lattice(generator, count, dim) + 500, lattice(generator, size, dim) + 500
     with searching(path, tile=1 << 14) as search:
-        found = search(vectors, codebook)
-    assert torch.equal(found, squared_distances(vectors, codebook).argmin(dim=1))
+        indices = search(vectors, codebook)
+    assert torch.equal(indices, squared_distances(vectors, codebook).argmin(dim=1))
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_of_equal_codes_the_first_is_returned(path, dim, size, normal):
     codebook = torch.cat([different] * 3)[:size]
     for count in (1, 7, 8, 19, 20, 600, 5000):
         with searching(path, tile=1 << 14) as search:
-            found = search(normal(count, dim, purpose=1), codebook)
-        assert int(found.max()) < len(different)
+            indices = search(normal(count, dim, purpose=1), codebook)
+        assert int(indices.max()) < len(different)
 
 
 @PATHS
@@ -135,8 +135,8 @@ def test_powers_of_two_change_nothing(path, problem, exponent):
     # From denormals (2^-149 is the smallest float32) to where squares overflow: ties must stay ties.
     vectors, codebook = ((array.double() * 2.0**exponent).float() for array in problem)
     with searching(path) as search:
-        found = search(vectors, codebook)
-    assert found.tolist() == squared_distances(*problem).numpy().argmin(axis=1).tolist()
+        indices = search(vectors, codebook)
+    assert indices.tolist() == squared_distances(*problem).numpy().argmin(axis=1).tolist()
 
 
 @PATHS
@@ -146,9 +146,9 @@ def test_norms_at_the_edges_of_float32(path, scale, normal):
     vectors = normal(300, 6, purpose=1).double() * scale
     vectors, codebook = vectors.float(), codebook.float()
     with searching(path) as search:
-        found = search(vectors, codebook)
+        indices = search(vectors, codebook)
     # The reference must not underflow either.
-    assert_nearest(vectors.double() / scale, codebook.double() / scale, found)
+    assert_nearest(vectors.double() / scale, codebook.double() / scale, indices)
 
 
 @PATHS
@@ -160,10 +160,10 @@ def test_a_stray_huge_row_does_not_drown_the_others(path, stray, in_codebook, no
     huge = torch.full((1, 5), stray)
     with searching(path) as search:
         if in_codebook:
-            found = search(vectors, torch.cat([codebook, huge]))
+            indices = search(vectors, torch.cat([codebook, huge]))
         else:
-            found = search(torch.cat([vectors, huge]), codebook)[:-1]
-    assert torch.equal(found, expected)
+            indices = search(torch.cat([vectors, huge]), codebook)[:-1]
+    assert torch.equal(indices, expected)
 
 
 @PATHS
@@ -183,8 +183,8 @@ def test_an_offset_of_one_coordinate_costs_the_others_no_precision(path, normal)
     codebook, vectors = normal(64, 4), normal(500, 4, purpose=1)
     offset = torch.tensor([0.0, 3e4, 0.0, -2e3])
     with searching(path) as search:
-        found = search(vectors + offset, codebook + offset)
-    assert_nearest(vectors + offset, codebook + offset, found, centre=offset)
+        indices = search(vectors + offset, codebook + offset)
+    assert_nearest(vectors + offset, codebook + offset, indices, centre=offset)
 
 
 @PATHS
@@ -192,9 +192,9 @@ def test_an_offset_of_one_coordinate_costs_the_others_no_precision(path, normal)
 def test_smallest_shapes(path, count, size, dim, normal):
     vectors, codebook = normal(count, dim), normal(size, dim, purpose=1)
     with searching(path) as search:
-        found = search(vectors, codebook)
-    assert found.dtype == torch.int64
-    assert found.tolist() == squared_distances(vectors, codebook).argmin(dim=1).tolist()
+        indices = search(vectors, codebook)
+    assert indices.dtype == torch.int64
+    assert indices.tolist() == squared_distances(vectors, codebook).argmin(dim=1).tolist()
 
 
 @PATHS
@@ -203,10 +203,10 @@ def test_codebook_of_several_tiles(path):
     half, vectors = lattice(rng(), 10_000, 2, reach=40), lattice(rng(1), 40, 2, reach=40)
     expected = squared_distances(vectors, half).argmin(dim=1)
     with searching(path, tile=1 << 17) as search:
-        found = search(vectors, torch.cat([half + 100, half]))
-        found_twice = search(vectors, torch.cat([half, half]))
-    assert torch.equal(found, expected + 10_000)
-    assert torch.equal(found_twice, expected)
+        indices = search(vectors, torch.cat([half + 100, half]))
+        indices_twice = search(vectors, torch.cat([half, half]))
+    assert torch.equal(indices, expected + 10_000)
+    assert torch.equal(indices_twice, expected)
 
 
 def test_a_bound_of_faiss_is_put_back_however_searches_overlap(normal, monkeypatch):
@@ -257,8 +257,8 @@ def test_strides_do_not_matter(path, normal):
 def test_inputs_with_gradients_are_left_alone(path, normal):
     vectors, codebook = normal(30, 6).requires_grad_(), torch.nn.Parameter(normal(20, 6, purpose=1))
     with searching(path) as search:
-        found = search(vectors, codebook)
-    assert not found.requires_grad
+        indices = search(vectors, codebook)
+    assert not indices.requires_grad
     assert vectors.grad is None
     assert torch.equal(vectors.detach(), normal(30, 6))
     assert torch.equal(codebook.detach(), normal(20, 6, purpose=1))
@@ -278,8 +278,8 @@ def test_autocast_has_no_effect(path, normal):
     with searching(path, tile=1 << 14) as search:
         expected = search(vectors, codebook)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = search(vectors, codebook)
-    assert torch.equal(found, expected)
+            indices = search(vectors, codebook)
+    assert torch.equal(indices, expected)
 
 
 @PATHS

@@ -14,9 +14,9 @@ from flatvq.nearest import SUM_BACKENDS, sum_backend_for
 
 
 def by_numpy(vectors, indices, size):
-    found = np.zeros((size, vectors.shape[1]), np.float32)
-    np.add.at(found, indices.numpy(), vectors.numpy())  # one vector after the other
-    return found
+    sums = np.zeros((size, vectors.shape[1]), np.float32)
+    np.add.at(sums, indices.numpy(), vectors.numpy())  # one vector after the other
+    return sums
 
 
 @pytest.fixture(params=["compiled", "torch"])
@@ -38,10 +38,10 @@ def test_the_bits_are_those_of_a_plain_loop(count, size, dim, normal, code_sums)
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         try:
-            counts, found = code_sums(vectors, indices, size)
+            counts, sums = code_sums(vectors, indices, size)
         finally:
             torch.set_num_threads(usual)
-        assert np.array_equal(found.numpy(), by_numpy(vectors, indices, size))
+        assert np.array_equal(sums.numpy(), by_numpy(vectors, indices, size))
         assert counts.tolist() == np.bincount(indices.numpy(), minlength=size).tolist()
 
 
@@ -53,8 +53,8 @@ def test_strides_do_not_matter(normal, code_sums):
 
 @given(st.lists(st.integers(0, 4), max_size=30))
 def test_every_vector_is_counted_once(codes):
-    counts, found = nearest.code_sums(torch.ones(len(codes), 2), torch.tensor(codes, dtype=torch.int64), 5)
-    assert found.tolist() == [[count, count] for count in counts.tolist()]
+    counts, sums = nearest.code_sums(torch.ones(len(codes), 2), torch.tensor(codes, dtype=torch.int64), 5)
+    assert sums.tolist() == [[count, count] for count in counts.tolist()]
     assert float(counts.sum()) == len(codes)
 
 

@@ -43,8 +43,8 @@ def test_clusters_of_codes(kernels, dim, spread, normal):
     centres = normal(40, dim).repeat(25, 1)
     codes = centres + spread * normal(1000, dim, purpose=1)
     for vectors in (normal(600, dim, purpose=2), centres[:600] + spread * normal(600, dim, purpose=3)):
-        found = assert_same_bits(kernels, vectors, codes)
-        assert len(found.unique()) > 40
+        indices = assert_same_bits(kernels, vectors, codes)
+        assert len(indices.unique()) > 40
 
 
 @pytest.mark.parametrize("most", [16, 120])
@@ -135,8 +135,8 @@ def test_few_directions(kernels, dim, rank, noise, normal):
         normal(count, rank, purpose=count) @ plane + noise * normal(count, dim, purpose=count + 1)
         for count in (1500, 2500)
     )
-    found = assert_same_bits(kernels, vectors, codes)
-    assert len(found.unique()) > 100
+    indices = assert_same_bits(kernels, vectors, codes)
+    assert len(indices.unique()) > 100
 
 
 @pytest.mark.parametrize("dim", [3, 8, 9, 40])
@@ -169,9 +169,9 @@ def test_equal_codes_in_different_leaves(kernels, normal):
     codes = torch.cat([normal(300, 6).repeat(50, 1), normal(2000, 6, purpose=1)])
     codes = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))]
     vectors = torch.cat([codes[:500], (codes[:500] + codes[500:1000]) / 2])
-    found = assert_same_bits(kernels, vectors, codes)
+    indices = assert_same_bits(kernels, vectors, codes)
     expected = brute_force(vectors[:500], codes)
-    assert found[:500].tolist() == expected.tolist()
+    assert indices[:500].tolist() == expected.tolist()
     assert (expected < np.arange(500)).any()  # so that there is something to be got wrong
 
 

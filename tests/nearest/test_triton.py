@@ -30,7 +30,7 @@ def squared_distances(vectors: torch.Tensor, codes: torch.Tensor) -> torch.Tenso
     return (vectors.double()[:, None] - codes.double()[None]).square().sum(dim=2)
 
 
-def found(vectors: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+def indices_of(vectors: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     return triton_search.search(vectors.to(DEVICE), codes.to(DEVICE)).cpu()
 
 
@@ -43,7 +43,7 @@ SIZES = pytest.mark.parametrize(
 @SIZES
 def test_the_nearest_code_is_found(count: int, size: int, dim: int) -> None:
     vectors, codes = normal(count, dim), normal(size, dim, purpose=1)
-    nearest = found(vectors, codes)
+    nearest = indices_of(vectors, codes)
     distances = squared_distances(vectors, codes)
     excess = distances.gather(1, nearest[:, None])[:, 0] - distances.min(dim=1).values
     assert nearest.dtype == torch.int64
@@ -54,26 +54,27 @@ def test_the_nearest_code_is_found(count: int, size: int, dim: int) -> None:
 def test_of_equal_scores_the_first_is_taken(count: int, size: int, dim: int) -> None:
     # Integers, between which float32 makes no error.
     vectors, codes = (2 * normal(count, dim)).round(), (2 * normal(size, dim, purpose=1)).round()
-    assert torch.equal(found(vectors, codes), squared_distances(vectors, codes).argmin(dim=1))
+    assert torch.equal(indices_of(vectors, codes), squared_distances(vectors, codes).argmin(dim=1))
     if DEVICE == "cuda" or dim <= 8:  # the interpreter leaves longer products to a BLAS
         # Real numbers, where equal codes must get equal scores.
         codes = normal(size, dim, purpose=1)
-        assert int(found(normal(count, dim), torch.cat([codes, codes, codes])).max()) < size
+        assert int(indices_of(normal(count, dim), torch.cat([codes, codes, codes])).max()) < size
 
 
 def test_codes_shared_out_over_programs_are_the_same_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, codes = normal(20, 5).round(), normal(3000, 5, purpose=1).round()
-    whole = found(vectors, codes)
-    for wanted in (1, 3, 1000):
-        monkeypatch.setattr(triton_search, "_multiprocessors", lambda device, wanted=wanted: wanted)
-        assert torch.equal(found(vectors, codes), whole)
+    whole = indices_of(vectors, codes)
+    for count in (1, 3, 1000):
+        monkeypatch.setattr(triton_search, "_multiprocessors", lambda device, count=count: count)
+        assert torch.equal(indices_of(vectors, codes), whole)
 
 
 def test_strides_do_not_matter() -> None:
     for dim in (6, 20):
         vectors, codes = normal(30, dim), normal(40, dim, purpose=1)
-        expected = found(vectors, codes)
-        assert torch.equal(found(vectors.T.contiguous().T, codes.repeat_interleave(2, dim=0)[::2]), expected)
+        expected = indices_of(vectors, codes)
+        strided = vectors.T.contiguous().T, codes.repeat_interleave(2, dim=0)[::2]
+        assert torch.equal(indices_of(*strided), expected)
 
 
 @settings(max_examples=20)
@@ -96,7 +97,7 @@ def test_what_is_not_finite_is_seen(value: float, place: int) -> None:
     assert seen == [place != 0, place != 1]
 
 
-def test_coordinates_far_from_zero_are_told_from_others() -> None:
+def test_coordinates_far_from_zero_are_distinguished() -> None:
     offset = torch.tensor([0.0, 7.0, 9.0, -9.0, 1e4, 1e12, -1e4])
     codes = normal(500, 7, purpose=1)
     codes = (codes - codes.mean(dim=0)) / codes.std(dim=0) + offset

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.processes]
 def results(tmp_path_factory):
     """What each process saw: rank 0 and rank 1 of two, and the only one of one."""
     folder = tmp_path_factory.mktemp("distributed")
-    who = [(0, 2), (1, 2), (0, 1)]
+    processes = [(0, 2), (1, 2), (0, 1)]
     running = [
         subprocess.Popen(
             [sys.executable, str(WORKER), str(rank), str(world_size), str(folder)],
@@ -33,7 +33,7 @@ def results(tmp_path_factory):
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for rank, world_size in who
+        for rank, world_size in processes
     ]
     try:
         for process in running:
@@ -42,7 +42,7 @@ def results(tmp_path_factory):
     finally:
         for process in running:
             process.kill()
-    return [torch.load(folder / f"{rank}-of-{world_size}.pt") for rank, world_size in who]
+    return [torch.load(folder / f"{rank}-of-{world_size}.pt") for rank, world_size in processes]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

@@ -218,13 +218,13 @@ def test_torch_s_default_dtype_changes_nothing(name, dtype):
     expected = trained(name)
     torch.set_default_dtype(dtype)
     try:
-        found = trained(name)
-        out = found.eval()(latents(found.input_dim, 2, 3, 3))
-        codes = found.decode_indices(out.indices)
+        quantizer = trained(name)
+        out = quantizer.eval()(latents(quantizer.input_dim, 2, 3, 3))
+        codes = quantizer.decode_indices(out.indices)
     finally:
         torch.set_default_dtype(torch.float32)
     if "projected" not in name:  # a linear layer draws its weights in the default dtype's own way
-        assert same(state(found), state(expected))
+        assert same(state(quantizer), state(expected))
     assert codes.dtype == torch.float32
     for field in out.__dataclass_fields__:
         assert getattr(out, field).dtype == (torch.int64 if field == "indices" else torch.float32), field
@@ -397,8 +397,8 @@ def test_activation_checkpointing_changes_nothing(name, use_reentrant, passes):
             one.backward()
         return quantizer, [one.grad for one in inputs] + [p.grad for p in quantizer.parameters()]
 
-    (plain, expected), (repeated, found) = gradients(False), gradients(True)
-    for one, other in zip(found, expected, strict=True):
+    (plain, expected), (repeated, recomputed) = gradients(False), gradients(True)
+    for one, other in zip(recomputed, expected, strict=True):
         assert torch.equal(one, other)
     assert same(state(plain), state(repeated))
 

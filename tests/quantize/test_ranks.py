@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.processes]
 def seen(tmp_path_factory):
     """What each process saw: rank 0 and rank 1 of two, and the only one of one."""
     folder = tmp_path_factory.mktemp("ranks")
-    who = [(0, 2), (1, 2), (0, 1)]
+    processes = [(0, 2), (1, 2), (0, 1)]
     script = Path(__file__).with_name("ranks.py")
     running = [
         subprocess.Popen(
@@ -24,7 +24,7 @@ def seen(tmp_path_factory):
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for rank, world_size in who
+        for rank, world_size in processes
     ]
     try:
         for process in running:
@@ -33,7 +33,7 @@ def seen(tmp_path_factory):
     finally:
         for process in running:
             process.kill()
-    return [torch.load(folder / f"{rank}-of-{world_size}.pt") for rank, world_size in who]
+    return [torch.load(folder / f"{rank}-of-{world_size}.pt") for rank, world_size in processes]
 
 
 @pytest.mark.parametrize("masked", ["", ", masked"])
@@ -50,8 +50,8 @@ def test_ragged_shares_are_one_whole(seen, name, masked):
             # The same sums in another order: a few roundings per step, over twelve steps.
             torch.testing.assert_close(one[key], tensor, rtol=1e-4, atol=1e-5)
     assert first["events"] == second["events"]
-    for found, expected in zip(first["events"], whole["events"], strict=True):
-        assert found == expected
+    for event, expected in zip(first["events"], whole["events"], strict=True):
+        assert event == expected
     assert len(whole["events"]) >= 3
 
 

@@ -140,13 +140,13 @@ def test_against_the_definition(update, metric, replacement, normal):
             newborn = replaced
         out = quantizer(latents)
         if replacement.due(step):
-            found = quantizer.codebook.events.pop()
-            assert (found.step, found.inactive, found.replaced) == (
+            event = quantizer.codebook.events.pop()
+            assert (event.step, event.inactive, event.replaced) == (
                 step,
                 expected.inactive,
                 expected.replaced,
             )
-            assert found.survived == pytest.approx(expected.survived)
+            assert event.survived == pytest.approx(expected.survived)
             assert sorted(replaced) == (quantizer.codebook.births == step).nonzero().flatten().tolist()
             for code in replaced:
                 ledger.hits[code].clear()

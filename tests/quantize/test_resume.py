@@ -67,9 +67,9 @@ def test_resumed_is_bitwise_the_same(metric, update, init, stop, tmp_path):
     after.load_state_dict(load_file(tmp_path / "quantizer.safetensors"))
     train(after, stop, STEPS)
 
-    expected, found = whole.state_dict(), after.state_dict()
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    expected, state = whole.state_dict(), after.state_dict()
+    assert expected.keys() == state.keys()
+    assert all(torch.equal(expected[name], state[name]) for name in expected)
     assert before.codebook.events + after.codebook.events == whole.codebook.events
 
 

@@ -274,15 +274,15 @@ def test_a_late_owner_does_not_remove_the_lease_of_its_successor(tmp_path: Path)
 
 
 def test_without_the_stage_a_late_owner_is_noticed(tmp_path: Path, monkeypatch) -> None:
-    """The test above can fail: with temporary files beside their targets, some order overwrites."""
+    """The test above can fail: with temporary files next to their targets, some order overwrites."""
 
     @contextmanager
-    def beside(folder: Path, stage: Path) -> Iterator[None]:
+    def unstaged(folder: Path, stage: Path) -> Iterator[None]:
         yield
 
-    monkeypatch.setattr(lease, "staged", beside)
-    found = [_interleaved(tmp_path, [1] * 200 + [0] * turn, 2)[1] for turn in range(20, 50)]
-    assert any(found)
+    monkeypatch.setattr(lease, "staged", unstaged)
+    overwritten = [_interleaved(tmp_path, [1] * 200 + [0] * turn, 2)[1] for turn in range(20, 50)]
+    assert any(overwritten)
 
 
 _TRIAL = """

@@ -132,9 +132,9 @@ def test_an_unknown_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize("knob", [{}, {"low": 2, "high": 1}, {"low": 0, "high": 1, "log": True}])
-def test_a_range_without_values_is_refused(knob: dict[str, float]) -> None:
+def test_a_range_without_values_is_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="range"):
-        ParameterRange(**knob)
+        ParameterRange(**limits)
 
 
 def test_a_collapsed_level_is_named_after_the_warm_up() -> None:
