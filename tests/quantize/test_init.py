@@ -172,7 +172,7 @@ def test_the_draw_is_a_function_of_the_generator(init, normal):
 
 
 @FROM_DATA
-@pytest.mark.parametrize("wanted", [0, -3])
+@pytest.mark.parametrize("vectors_per_code", [0, -3])
 def test_an_empty_pool_is_refused(init, vectors_per_code):
     with pytest.raises(FlatvqError, match=str(vectors_per_code)):
         init(vectors_per_code=vectors_per_code)

@@ -131,7 +131,7 @@ def test_an_unknown_key_is_refused() -> None:
         with_values(hierarchy(16), {"train.learning_rat": 1.0})
 
 
-@pytest.mark.parametrize("knob", [{}, {"low": 2, "high": 1}, {"low": 0, "high": 1, "log": True}])
+@pytest.mark.parametrize("limits", [{}, {"low": 2, "high": 1}, {"low": 0, "high": 1, "log": True}])
 def test_a_range_without_values_is_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="range"):
         ParameterRange(**limits)
