@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from findings import tables
+from findings.answer import Answer, answer_sentence, answer_table, collapsed_hierarchies, unsettled
 from findings.coded import CodedBits, coded_line, coded_table
 from findings.rates import ARCHITECTURES
-from findings.records import Record
+from findings.records import Record, with_interval
 
 __all__ = ["STUDIES", "provenance", "read", "render"]
 
@@ -39,6 +40,7 @@ def render(records: Mapping[str, Record], coded: list[CodedBits]) -> str:
         keep_trailing_newline=True,
     )
     frontiers = [record for name, record in records.items() if name.startswith("frontier-")]
+    answers = _answers(records["headline"], frontiers)
     return environment.get_template(_TEMPLATE).render(
         headline=records["headline"],
         init=records.get("init"),
@@ -54,10 +56,38 @@ def render(records: Mapping[str, Record], coded: list[CodedBits]) -> str:
         capacity_table=tables.capacity_table,
         comparisons_table=tables.comparisons_table,
         arms_table=tables.arms_table,
-        verdicts=tables.verdicts,
+        answers=answers,
+        answer_sentence=answer_sentence,
+        answer_table=answer_table,
+        after_4000_steps=_after_4000_steps(records.get("length")),
+        collapsed_hierarchies=collapsed_hierarchies(answers),
+        unsettled=unsettled(records.values()),
         rates_line=tables.rates_line,
         rates_table=lambda: tables.rates_table(frontiers),
     )
+
+
+def _answers(headline: Record, frontiers: Sequence[Record]) -> list[Answer]:
+    """Return the answers at each size with healthy codebooks, then the answer with naive ones."""
+    hierarchies = ARCHITECTURES[1:]
+    larger = [record for record in frontiers if record.size != headline.size]
+    return [
+        Answer("healthy", headline, "single", hierarchies),
+        *(
+            Answer("healthy", record, "single-512", tuple(f"{name}-512" for name in hierarchies))
+            for record in larger
+        ),
+        Answer("naive", headline, "single-naive", tuple(f"{name}-naive" for name in hierarchies)),
+    ]
+
+
+def _after_4000_steps(length: Record | None) -> str:
+    """Write the difference between one level and the parallel hierarchy in the longest trainings."""
+    if length is None:
+        return ""
+    comparison = length.comparison("single-4000", "parallel-4000")
+    difference = with_interval(comparison["difference"], comparison["interval90"])
+    return f"{difference} over {comparison['seeds']} seeds, **{comparison['verdict']}**"
 
 
 def _healthy_levels(records: Iterable[Record]) -> int:

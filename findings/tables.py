@@ -20,7 +20,6 @@ __all__ = [
     "rates_table",
     "shares_of_bits",
     "spread",
-    "verdicts",
 ]
 
 
@@ -50,14 +49,6 @@ def comparisons_table(rows: Iterable[tuple[Record, Sequence[str]]]) -> str:
     return "\n".join(lines)
 
 
-def verdicts(record: Record, first: str, others: Sequence[str]) -> list[str]:
-    """Return the verdict of one arm against each of several arms, with the difference."""
-    comparisons = [record.comparison(first, other) for other in others]
-    return [
-        f"**{one['verdict']}**, {with_interval(one['difference'], one['interval90'])}" for one in comparisons
-    ]
-
-
 def rates_line(record: Record) -> str:
     """Write how many more bits each hierarchy needs than one level in one line."""
     return ", ".join(
@@ -69,8 +60,8 @@ def rates_line(record: Record) -> str:
 def rates_table(records: Iterable[Record]) -> str:
     """Return how many more bits each hierarchy needs than one level, at each size."""
     lines = [
-        "| size | effective bits per pixel | parallel | conditioned | residual |",
-        "|---|---|---|---|---|",
+        "| size | budgets | effective bits per pixel | parallel | conditioned | residual |",
+        "|---|---|---|---|---|---|",
     ]
     for record in records:
         rates = [
@@ -79,7 +70,8 @@ def rates_table(records: Iterable[Record]) -> str:
         ]
         cells = [with_interval(one.percent, one.interval, " %", 0) for one in rate_differences(record)]
         link = f"[{record.size} px](../results/{record.name}/study.json)"
-        lines.append(f"| {link} | {min(rates):.2f} to {max(rates):.2f} | {' | '.join(cells)} |")
+        spread_of_bits = f"{min(rates):.2f} to {max(rates):.2f}"
+        lines.append(f"| {link} | {len(record.arms) // 4} | {spread_of_bits} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from findings import figures, page, tables
+from findings.answer import Answer, answer_sentence, answer_table, collapsed_hierarchies, unsettled
 from findings.coded import coded_table, read_coded
 from findings.rates import ARCHITECTURES, curve, rate_differences
 from findings.records import Record, with_interval
@@ -205,3 +207,58 @@ def test_the_page_names_every_healthy_level_that_collapsed() -> None:
                 line = f"{trial['arm']}, seed {trial['seed']}, level {number}:"
                 named = f"- [{record.name}](../results/{record.name}/study.json), {line}" in text
                 assert named == (collapsed and not trial["arm"].endswith("-naive")), line
+
+
+def _record(verdicts: dict[str, tuple[str, float]], collapsed: dict[str, list[bool]]) -> Record:
+    """Return a study of one level against hierarchies, with 100 steps at 64 px."""
+    recipe = {"data": {"crop": 64}, "train": {"steps": 100}}
+    comparisons = [
+        {
+            **{"a": "single", "b": arm, "c": None, "d": None, "primary": arm == "parallel"},
+            **{"verdict": verdict, "difference": mean, "interval90": [mean - 0.1, mean + 0.1], "seeds": 2},
+        }
+        for arm, (verdict, mean) in verdicts.items()
+    ]
+    trials = [
+        {"arm": arm, "seed": seed, "status": "done", "levels": [{"collapse": "codes" if dead else None}]}
+        for arm, seeds in collapsed.items()
+        for seed, dead in enumerate(seeds)
+    ]
+    study = {"comparisons": comparisons, "trials": trials, "looks": [{"seeds": 2}]}
+    return Record("small", study, {"single": recipe})
+
+
+def test_the_answer_states_each_verdict_and_each_collapsed_seed() -> None:
+    record = _record(
+        {"parallel": ("inconclusive", 0.25), "conditioned": ("worse", -0.5), "residual": ("worse", -0.75)},
+        {"parallel": [True, False], "conditioned": [True, True], "residual": [False, False]},
+    )
+    answer = Answer("healthy", record, "single", ("parallel", "conditioned", "residual"))
+    assert answer_sentence(answer) == (
+        "With healthy codebooks at 64 px, one level reconstructs worse than *conditioned* (−0.50 dB) and "
+        "*residual* (−0.75 dB), and has no verdict against *parallel* (+0.25 dB)."
+    )
+    assert answer_table([answer]).splitlines()[-1] == (
+        "| healthy | [64 px](../results/small/study.json) | 100 | 2 "
+        "| **inconclusive**, +0.25 [+0.15, +0.35] dB | **worse**, −0.50 [−0.60, −0.40] dB | **worse**, −0.75 [−0.85, −0.65] dB |"
+    )
+    assert collapsed_hierarchies([answer]) == (
+        "*parallel* at 64 px in 1 of 2 seeds and *conditioned* at 64 px in 2 of 2 seeds"
+    )
+    assert collapsed_hierarchies([Answer("naive", record, "single", answer.hierarchies)]) == ""
+    assert unsettled([record]) == "[small](../results/small/study.json) after 2 seeds"
+
+
+def test_results_of_two_arms_at_equal_seeds_hardly_correlate() -> None:
+    """docs/concepts.md states the largest pooled correlation of a committed study."""
+    pooled = {}
+    for folder in PACKED:
+        record = Record.read(folder)
+        pairs = []
+        for one, other in itertools.combinations(record.arms, 2):
+            values = [{t["seed"]: t["psnr_db"] for t in record.trials(arm)} for arm in (one, other)]
+            shared = sorted(values[0].keys() & values[1].keys())
+            pairs.append(np.array([stats.zscore([each[seed] for seed in shared]) for each in values]))
+        pooled[record.name] = np.corrcoef(np.concatenate(pairs, axis=1))[0, 1]
+    assert max(pooled.values()) < 0.12, pooled
+    assert min(pooled.values()) > -0.12, pooled
