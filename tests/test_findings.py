@@ -240,7 +240,8 @@ def test_the_answer_states_each_verdict_and_each_collapsed_seed() -> None:
     )
     assert answer_table([answer]).splitlines()[-1] == (
         "| healthy | [64 px](../results/small/study.json) | 100 | 2 "
-        "| **inconclusive**, +0.25 [+0.15, +0.35] dB | **worse**, −0.50 [−0.60, −0.40] dB | **worse**, −0.75 [−0.85, −0.65] dB |"
+        "| **inconclusive**, +0.25 [+0.15, +0.35] dB "
+        "| **worse**, −0.50 [−0.60, −0.40] dB | **worse**, −0.75 [−0.85, −0.65] dB |"
     )
     assert collapsed_hierarchies([answer]) == (
         "*parallel* at 64 px in 1 of 2 seeds and *conditioned* at 64 px in 2 of 2 seeds"

@@ -65,6 +65,9 @@ class Registry(Mapping[str, T]):
     def unregister(self, name: str) -> None:
         """Remove an object from this process, for example to register a new version of it in a notebook.
 
+        Args:
+            name: its name.
+
         Raises:
             FlatvqError: if the registry has no object of this name.
         """
@@ -73,7 +76,10 @@ class Registry(Mapping[str, T]):
         del self._entries[name]
 
     def known(self, name: str) -> str:
-        """Return a name that the registry has.
+        """Check that the registry has a name, and return it.
+
+        Args:
+            name: the name.
 
         Raises:
             UnknownNameError: if it has no such name. The message suggests the closest one.

@@ -74,7 +74,7 @@ def _rows(arm: PlannedArm) -> _Rows:
     capacity = arm.capacity
     rows = {
         "grids": " + ".join(f"{level.grid[0]}x{level.grid[1]}" for level in capacity.levels),
-        "codebook sizes": " + ".join(level.codes for level in capacity.levels),
+        "codebook sizes": " + ".join(level.codebook_sizes for level in capacity.levels),
     }
     for key, kind in CAPACITIES.items():
         value = kind.format(capacity.value(kind.attribute))

@@ -73,6 +73,9 @@ class Codec:
             image: uint8 [H, W, 3], of any size. If the sides are not multiples of the factor of the
                 tokenizer, the last row and column are repeated, and cut off when the image is decompressed.
 
+        Returns:
+            The content of the file, header and checksum included.
+
         Raises:
             FlatvqError: if the image is not uint8 [H, W, 3].
         """
@@ -85,6 +88,9 @@ class Codec:
             images: pairs of a name, such as `dogs/rex`, and uint8 [H, W, 3]. The names are all empty, or
                 distinct.
 
+        Returns:
+            The content of the file, header and checksum included.
+
         Raises:
             FlatvqError: if an image is not uint8 [H, W, 3], or a name is not valid.
         """
@@ -96,6 +102,9 @@ class Codec:
 
     def decompress(self, content: bytes) -> Pixels:
         """Decompress the content of a `.fvq` file.
+
+        Args:
+            content: the bytes of the file.
 
         Returns:
             uint8 [H, W, C], with the channels of the tokenizer.
@@ -112,6 +121,9 @@ class Codec:
 
     def decompress_collection(self, content: bytes) -> Iterator[tuple[str, Pixels]]:
         """Decompress the content of a `.fvqs` file, or of a `.fvq` file.
+
+        Args:
+            content: the bytes of the file.
 
         Yields:
             The name of each image, and uint8 [H, W, C].
@@ -130,6 +142,9 @@ class Codec:
         Args:
             file: the file, seekable. Afterwards it is at the first stream.
             origin: the name of the file in error messages.
+
+        Returns:
+            Everything that the file states before its streams.
 
         Raises:
             FlatvqError: if the file is damaged, or was written with another tokenizer or prior.
@@ -152,18 +167,27 @@ class Codec:
         """Compress an image to streams.
 
         Args:
-            image: uint8 [H, W, 3].
+            image: uint8 [H, W, 3], of any size.
+
+        Returns:
+            The size of the image, and the stream of each level.
+
+        Raises:
+            FlatvqError: if the image is not uint8 [H, W, 3].
         """
         streams = self.prior.write(indices_of(self.model, image))
         return CodedImage(image.shape[1], image.shape[0], tuple(reversed(streams)))
 
     @torch.no_grad()
     def from_streams(self, image: CodedImage, kind: PriorKind) -> Pixels:
-        """Decompress streams to an image, uint8 [H, W, C].
+        """Decompress streams to an image.
 
         Args:
             image: the streams.
             kind: the kind of their prior: `none`, or the kind of this codec's prior.
+
+        Returns:
+            uint8 [H, W, C], with the channels of the tokenizer.
 
         Raises:
             FlatvqError: if a stream is not valid.
@@ -203,6 +227,9 @@ def load_codec(source: str | Path, device: str | torch.device = "cpu", *, prior:
         source: the tokenizer, as for `flatvq.load`.
         device: the device for the model.
         prior: whether to use the prior of the tokenizer.
+
+    Returns:
+        The codec. Without a prior, all codes have the same probability.
 
     Raises:
         FlatvqError: if the tokenizer or its prior is missing or damaged.

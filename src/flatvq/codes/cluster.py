@@ -108,7 +108,7 @@ class ClusterEncoding:
             yield jobs
 
     def _missing(self, jobs: Jobs) -> Commands:
-        """Return the parts that are not done."""
+        """Return the commands of the parts that are not done."""
         if _LAST in jobs or ((self.folder / NAME).exists() and read_manifest(self.folder).complete):
             return {}
         return {

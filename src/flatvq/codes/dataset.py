@@ -88,7 +88,7 @@ class CodeDataset(_Folder, Dataset[Codes]):
         """Return the codes of an image.
 
         Args:
-            index: the place of the image, in the order of the data set; negative from the end.
+            index: the position of the image in the data set; negative from the end.
 
         Raises:
             IndexError: if there is no such image.
@@ -118,7 +118,7 @@ class CodeDataset(_Folder, Dataset[Codes]):
 class CodeStream(_Folder, IterableDataset[Codes]):
     """The codes that `flatvq encode` wrote, row group by row group; a `torch.utils.data.IterableDataset`.
 
-    The workers of a `DataLoader` and the processes of a training each read other row groups.
+    Each worker of a `DataLoader`, and each process of a training, reads different row groups.
 
     Args:
         folder: the folder of the shards and manifest.json.

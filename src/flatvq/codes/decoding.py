@@ -57,8 +57,14 @@ def decode_codes(
         The number of images.
 
     Raises:
-        FlatvqError: if the codes are those of another tokenizer, incomplete or damaged, a key is not a
+        FlatvqError: if the codes belong to another tokenizer or are incomplete or damaged, a key is not a
             relative path inside of `out`, or two images have the same path.
+
+    Example:
+        >>> from flatvq.tokenizers import load
+        >>> decode_codes(load("flatvq-f4"), "nowhere", "images")
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: no manifest.json in 'nowhere': give a folder that `flatvq encode` wrote
     """
     source, target = Path(codes), Path(out)
     manifest = complete_manifest(source)

@@ -56,8 +56,8 @@ def encode_images(
 ) -> CodeManifest:
     """Encode all images of a folder or a dataset to parquet shards, for the training of a generator.
 
-    A killed call resumes when it is repeated, and ends with the bytes of an undisturbed one on the same
-    machine. Images are decoded in threads while the tokenizer computes. Computations are in float32.
+    If a call is killed, repeat it to resume. On the same machine, it then writes the same bytes as an
+    undisturbed call. Images are decoded in threads while the tokenizer computes. Computations are in float32.
 
     Args:
         tokenizer: the tokenizer, on the device to compute on.
@@ -69,19 +69,19 @@ def encode_images(
         image_column: the column of the dataset or of parquet shards that holds the images.
         image_suffix: the suffix of the members of tar shards that hold the images, such as `jpg` or
             `rgb.png`; empty for all members that are images.
-        resize: pixels of the shorter side after scaling, 0 for none; None for that of the tokenizer.
-        crop: pixels of the side of the centre crop, 0 for whole images; None for `resize` if that is given,
-            or else for that of the tokenizer.
+        resize: pixels of the shorter side after scaling, 0 for no scaling; None for the tokenizer's value.
+        crop: side of the centre crop in pixels, 0 for whole images; None for the value of `resize` if it is
+            given, otherwise for the tokenizer's value.
         white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
         shard_size: images of each shard.
         batch_size: images that the tokenizer encodes at a time. It can change the index of a near-tie.
-        part: number and count, such as (0, 16) to (15, 16): encode the shards of this part alone, and leave
-            manifest.json to a last call without `part`. Calls for different parts can run at the same time,
+        part: number and count, such as (0, 16) to (15, 16): encode only the shards of this part. A last call
+            without `part` then completes manifest.json. Calls for different parts can run at the same time,
             on any hosts that share the disk.
-        progress: called with the number of encoded images and of all images.
+        progress: called with the number of encoded images and the number of all images.
 
     Returns:
-        The content of manifest.json. With `part`, its shards are those of the part.
+        The content of manifest.json. With `part`, it lists only the shards of this part.
 
     Raises:
         FlatvqError: if no image can be read, or `out` holds codes of another tokenizer, other images or other

@@ -40,7 +40,7 @@ class Level(Record):
     index_shape: Several[_Side] = ()
 
     def to_tokenizer_level(self) -> TokenizerLevel:
-        """Return the same level as tokenizers have it."""
+        """Convert to the level of a tokenizer."""
         return TokenizerLevel(self.codebook_size, self.factor, self.index_shape)
 
 
@@ -142,16 +142,27 @@ class CodeManifest(Record):
 
     @property
     def decisive(self) -> CodeManifest:
-        """The same without shards and skipped files: what decides the shards."""
+        """This manifest without its shards and skipped files: everything that decides the shards."""
         return self.model_copy(update={"files": (), "shards": ()})
 
     def indices_of(self, shard: int) -> range:
-        """Return the indices of the images of a shard."""
+        """Return the indices of the images of a shard.
+
+        Args:
+            shard: the number of the shard, from 0.
+        """
         size = self.settings.shard_size
         return range(shard * size, min((shard + 1) * size, self.images.count))
 
     def difference(self, other: CodeManifest) -> str | None:
-        """Describe the first difference in what decides the shards; None if there is none."""
+        """Describe the first difference in what decides the shards: tokenizer, images, settings or versions.
+
+        Args:
+            other: the manifest to compare with.
+
+        Returns:
+            The key and both values in one clause; None if the manifests agree.
+        """
         ours, theirs = (each.decisive.model_dump(mode="json") for each in (self, other))
         for section, values in ours.items():
             if values != theirs[section]:

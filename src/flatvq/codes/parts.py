@@ -81,7 +81,7 @@ class Part:
 
     @property
     def folder(self) -> Path:
-        """Its folder, relative to that of the codes."""
+        """The folder of the part, relative to the folder of the codes."""
         return Path(PARTS) / f"part-{self.number:05d}-of-{self.count:05d}"
 
 

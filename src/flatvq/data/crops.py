@@ -74,9 +74,8 @@ class TrainingCrops:
     """Random crops of a set of images. A batch depends on the seed and the step alone.
 
     Each epoch draws every image as often as its `repeats` say, in a new order. If the set reads its files in
-    blocks, the order depends on the batch size too. All randomness is
-    counter-based (numpy's Philox, keyed through SeedSequence), so a batch does not depend on the batches
-    before it or on the process that cuts it.
+    blocks, the order depends on the batch size too. All randomness is counter-based (numpy's Philox, keyed
+    through SeedSequence), so a batch does not depend on the batches before it or on the process that cuts it.
 
     Args:
         images: the images to cut crops from; none may be smaller than the crop.

@@ -57,8 +57,8 @@ class Attempt:
     error: str | None = None
 
     @property
-    def way(self) -> tuple[object, ...]:
-        """What two attempts share that failed in the same way."""
+    def failure(self) -> tuple[object, ...]:
+        """The failure: equal for two attempts that failed in the same way."""
         return self.code, self.error, self.last_step
 
     @property
@@ -73,17 +73,17 @@ class Attempts:
     """The attempts of a unit."""
 
     total: int
-    """Of all submissions."""
+    """Number of attempts of all submissions."""
     latest: tuple[Attempt, ...]
-    """Those of the latest submission."""
+    """The attempts of the latest submission."""
     seconds: float
     """Wall time of all attempts whose end is recorded."""
     submitted: bool
-    """Whether it was ever submitted to a cluster."""
+    """Whether the unit was ever submitted to a cluster."""
 
 
 def record_submission(folder: Path, name: str) -> None:
-    """Record that a unit was submitted, so that its earlier failures count no more."""
+    """Record that a unit was submitted, so that its earlier failures no longer count."""
     _append(folder, event="submitted", name=name)
 
 
@@ -126,11 +126,11 @@ def why_not_again(attempts: tuple[Attempt, ...], limit: int) -> str | None:
     """Decide whether a unit that has ended is tried again.
 
     Args:
-        attempts: those of the latest submission, all ended.
-        limit: the number of failures after which it is not.
+        attempts: the attempts of the latest submission, all ended.
+        limit: the number of failures after which the unit is not tried again.
 
     Returns:
-        Why it is not, in one line; None if it is.
+        The reason not to try it again, in one line; None to try it again.
 
     Example:
         >>> killed = Attempt("a", "1", 0.0, first_step=0, last_step=40, end=9.0, code=-9, error="killed")
@@ -148,7 +148,7 @@ def why_not_again(attempts: tuple[Attempt, ...], limit: int) -> str | None:
         return error
     if len(failures) >= limit:
         return f"failed {len(failures)} times, last: {error}"
-    if last.code not in _STOPPED and [attempt.way for attempt in attempts[-2:]] == [last.way] * 2:
+    if last.code not in _STOPPED and [attempt.failure for attempt in attempts[-2:]] == [last.failure] * 2:
         return f"failed twice in the same way: {error}"
     return None
 
@@ -162,7 +162,7 @@ def run(folder: Path, command: list[str], limit: int) -> int:
         limit: as for `why_not_again`.
 
     Returns:
-        0 if it is done, `AGAIN` if it should be tried again; its exit code, or 1, otherwise.
+        0 if the unit is done, `AGAIN` if it should be tried again, otherwise its exit code or 1.
     """
     earlier = attempts_of(folder).latest
     if earlier and (reason := why_not_again(earlier, limit)):

@@ -1,8 +1,8 @@
-"""The seam between studies and clusters: what an engine has to do, and the engines by name.
+"""The interface between studies and clusters: what an engine does, and the engines by name.
 
 A unit is a command that can be run again at any time and then resumes, such as `flatvq train RUN`. It keeps
-its state in its folder. An engine knows submissions: lists of units under a name that its caller chooses
-before it submits them, so that a caller that was killed finds its units again.
+its state in its folder. A submission is a list of units. Its caller chooses its name before it submits the
+units, so that a caller that was killed can find them again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flatvq.registry import Registry
 __all__ = ["ENGINES", "Engine", "EngineKind", "State", "Unit"]
 
 State = Literal["waiting", "running", "ended", "cancelled"]
-"""Of a unit. Whether a unit that has ended is done stands in its folder."""
+"""The state of a unit. The folder of a unit that has ended shows whether it is done."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Engine(Protocol):
         """Submit units.
 
         Args:
-            name: the name of the submission, unlike that of any other one.
+            name: the name of the submission, different from all others.
             units: at most `largest`.
             folder: an existing folder for the engine's own files, on a disk that all hosts share.
             running: the largest number of these units that run at a time.
@@ -53,12 +53,12 @@ class Engine(Protocol):
     def states(self, names: Sequence[str]) -> dict[str, dict[int, State]] | None:
         """Return the states of units by submission and by their position in it.
 
-        Units that the cluster has forgotten have ended, and are not listed. None: the cluster does not answer
-        at the moment.
+        Units that the cluster no longer knows have ended, and are not listed. None means that the cluster
+        does not answer at the moment.
         """
 
     def cancel(self, names: Sequence[str]) -> None:
-        """End all units of submissions, and free what the cluster keeps of them.
+        """End all units of submissions, and remove what the cluster keeps for them.
 
         Raises:
             FlatvqError: if the cluster does not answer.

@@ -1,7 +1,7 @@
 """The jobs of a folder on a cluster, as it records them: FOLDER/jobs/SUBMISSION.json.
 
-The record of a submission is written before it is submitted. A command that was killed in between finds out
-by the name of the submission whether its jobs exist.
+The record of a submission is written before its jobs are submitted. If the command is killed in between, the
+next command asks the cluster by the name of the submission whether the jobs exist.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flatvq.train.lease import leased
 __all__ = ["Commands", "Jobs", "has_jobs", "jobs_of", "require_engine", "require_one_process"]
 
 Commands = Mapping[Path, tuple[str, ...]]
-"""Modules and their arguments, by the folder of the unit, relative to that of the jobs."""
+"""The module and arguments of each unit, by its folder relative to the folder of the jobs."""
 
 _READABLE = 40
 _LEASE_SECONDS = 1.0
@@ -36,7 +36,7 @@ class _Submission(Record):
     format: Format1 = 1
     engine: str
     runs: Several[str]
-    """The folders of the units, relative to that of the jobs."""
+    """The folders of the units, relative to the folder of the jobs."""
 
 
 class Jobs:
@@ -57,7 +57,7 @@ class Jobs:
         self._jobs = self.folder / "jobs"
         self._submissions: dict[str, tuple[str, ...]] = {}
         self._places: dict[str, tuple[str, int]] = {}
-        self._left: dict[str, int] = {}  # units of a submission that are not forgotten
+        self._unsettled: dict[str, int] = {}  # number of units of a submission that are not settled
         for path in sorted(self._jobs.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
             record = read_record(_Submission, path, "cancel its jobs and remove it")
             if record.engine != kind:
@@ -118,8 +118,8 @@ class Jobs:
     def settle(self, unit: Path) -> None:
         """Forget the job of a unit, and the submission once all its jobs are forgotten."""
         name, _ = self._places.pop(unit.as_posix())
-        self._left[name] -= 1
-        if not self._left[name]:
+        self._unsettled[name] -= 1
+        if not self._unsettled[name]:
             del self._submissions[name]
             with suppress(FlatvqError):  # a cluster that does not answer keeps a job that has ended
                 self.engine.cancel([name])
@@ -131,7 +131,7 @@ class Jobs:
         self.engine.cancel(list(self._submissions))
         for name in self._submissions:
             (self._jobs / f"{name}.json").unlink(missing_ok=True)
-        self._submissions, self._places, self._left = {}, {}, {}
+        self._submissions, self._places, self._unsettled = {}, {}, {}
         return count
 
     def log_of(self, unit: Path) -> Path:
@@ -143,9 +143,9 @@ class Jobs:
         self._submissions[name] = units
         for index, unit in enumerate(units):
             if unit in self._places:
-                self._left[self._places[unit][0]] -= 1
+                self._unsettled[self._places[unit][0]] -= 1
             self._places[unit] = name, index
-        self._left[name] = len(units)
+        self._unsettled[name] = len(units)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Ray: for hosts reached by SSH, Kubernetes (KubeRay) and clouds. It needs `flatvq[ray]`, Ray's core alone.
 
-A submission is a detached actor of its name, which starts its units one after another as far as the cluster
-has room. It goes on when the program that submitted it ends. Each unit runs in a process of its own. A unit
-of several nodes has a placement group, so that it starts on all of them or on none.
+A submission is a detached actor with its name. The actor starts the units one after another, as the cluster
+has room, and continues when the program that submitted it ends. Each unit runs in its own process. A unit of
+several nodes has a placement group, so that it starts on all of them or on none.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ def _run_gang(
 
 
 def _require_token() -> None:
-    """Refuse to join a cluster without a token: who reaches such a cluster can run any command on it.
+    """Refuse to join a cluster without a token: anyone who can reach such a cluster can run commands on it.
 
     Raises:
         FlatvqError: if no token is set.

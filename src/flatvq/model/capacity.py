@@ -29,7 +29,7 @@ class LevelCapacity:
     """Q: the number of stages of a residual quantizer."""
 
     @property
-    def codes(self) -> str:
+    def codebook_sizes(self) -> str:
         """The codebook sizes for display, such as `512`, or `4 × 512` for four residual stages."""
         return codebook_sizes(self.codebook_size, self.indices_per_cell)
 
@@ -60,7 +60,11 @@ class Capacity:
     """The capacities that other packages compute, by attribute."""
 
     def value(self, attribute: str) -> int | float:
-        """Return a capacity by the attribute of its `CapacityKind`."""
+        """Return a capacity.
+
+        Args:
+            attribute: the attribute of its `CapacityKind`, such as `parameters`.
+        """
         value: int | float = self.others[attribute] if attribute in self.others else getattr(self, attribute)
         return value
 

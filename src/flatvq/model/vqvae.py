@@ -59,7 +59,6 @@ class VQVAE(nn.Module):
       the hierarchy of the public code of Reyhanian and Wiskott (2026, arXiv 2601.22244).
     - `conditioned` hierarchy: with the dotted path. e_top = Q(E_top(x)), e_bottom = Q(E_bottom(x, e_top)),
       x' = D(e_top, e_bottom): VQ-VAE-2, Razavi et al. (2019, arXiv 1906.00446), algorithm 1.
-
     - `residual` hierarchy: a level quantizes its latents minus the sum of the levels above it, and the
       decoder takes the sum of all levels. With upsamplers U, r_top = e_top, e_n = Q(E_n(x) - U_n(r_n+1)), r_n
       = e_n + U_n(r_n+1) and x' = D(r_0): residual quantization (RQ-VAE, Lee et al. 2022, arXiv 2203.01941,

@@ -51,6 +51,14 @@ class Codebook(CodebookState):
         constrain: applied to codes before they are compared with vectors, such as scaling to unit length.
         seed: the seed of all random draws, together with the step.
         process_group: the processes that train the codebook together; None for all.
+
+    Example:
+        A quantizer makes its codebook:
+
+        >>> from flatvq.quantize import VectorQuantizer
+        >>> codebook = VectorQuantizer(codebook_size=16, code_dim=4).codebook
+        >>> codebook.code_vectors.shape, codebook.initialized
+        (torch.Size([16, 4]), False)
     """
 
     def __init__(
@@ -70,7 +78,11 @@ class Codebook(CodebookState):
         self._recent = RecentCodeVectors()
 
     def init_after(self, previous: Codebook) -> None:
-        """Initialize this codebook from data only after another one, whose codes affect its vectors."""
+        """Initialize this codebook from data only after another one, whose codes affect its vectors.
+
+        Args:
+            previous: the codebook to initialize first.
+        """
         self._previous = (previous,)  # in a tuple, because an attribute would become a submodule
 
     def look_up(self, vectors: Tensor, mask: Tensor | None = None) -> _Lookup:
@@ -102,6 +114,9 @@ class Codebook(CodebookState):
             vectors: float32 [N, D].
             mask: bool [N], or None.
             may_run_again: whether the backward pass may repeat this forward pass.
+
+        Returns:
+            See `look_up`.
         """
         if self.frozen:
             return look_up(vectors, self.code_vectors)

@@ -28,6 +28,14 @@ class Ema:
     Args:
         decay: gamma, the weight of the previous average; in (0, 1).
         epsilon: term of the Laplace smoothing of counts.
+
+    Raises:
+        FlatvqError: if a setting is out of range.
+
+    Example:
+        >>> Ema(decay=1.5)
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: Ema(decay) is 1.5: pass a number in (0, 1)
     """
 
     decay: float = 0.99
@@ -44,6 +52,14 @@ class Gradient:
 
     Args:
         decay: decay of the moving averages of counts, by which inactive codes are detected.
+
+    Raises:
+        FlatvqError: if the decay is not in (0, 1).
+
+    Example:
+        >>> from flatvq.quantize import VectorQuantizer
+        >>> type(VectorQuantizer(codebook_size=16, code_dim=4, update=Gradient()).codebook.weight).__name__
+        'Parameter'
     """
 
     decay: float = 0.99

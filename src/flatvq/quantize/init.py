@@ -65,6 +65,14 @@ class RandomInit:
         distribution: `normal`: N(0, 1), as in the VQ-VAE-2 of rosinality; `uniform`: uniform in [-1/K, 1/K],
             as in taming-transformers; `kaiming`: uniform within +-sqrt(6 / (K D)), as the Kaiming init of
             vector-quantize-pytorch for its [1, K, D] array.
+
+    Raises:
+        FlatvqError: if the distribution is unknown.
+
+    Example:
+        >>> RandomInit("gaussian")
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: unknown distribution 'gaussian': known are kaiming, normal, uniform
     """
 
     distribution: Distribution = "normal"
@@ -94,7 +102,16 @@ class DataInit:
         whole_number("DataInit(start)", self.start, 0)
 
     def draw(self, vectors: Tensor, codebook_size: int, random: torch.Generator) -> Initialized:
-        """Draw `codebook_size` distinct rows of [M, D]."""
+        """Draw distinct rows.
+
+        Args:
+            vectors: float32 [M, D], encoder outputs.
+            codebook_size: K.
+            random: the generator of the draw.
+
+        Returns:
+            K code vectors. If there are fewer distinct rows, jittered copies fill the codebook up.
+        """
         return _fill_up(_shuffled(distinct_rows(vectors), random)[:codebook_size], codebook_size, random)
 
 

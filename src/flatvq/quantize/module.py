@@ -60,6 +60,9 @@ class Quantizer(Float32Module):
             mask: bool [B, *grid] or [N], True for valid positions; all if None. Other positions may hold any
                 values, including NaN, and get no gradient.
 
+        Returns:
+            Quantized vectors, indices and losses, with the axes of the input.
+
         Raises:
             FlatvqError: if a shape, dtype or device does not match.
             NonFiniteError: if a valid position holds NaN or infinity.

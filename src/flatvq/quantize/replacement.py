@@ -79,7 +79,10 @@ class DeadCodeReplacement:
         return self.fraction * vectors / codebook_size if self.count is None else self.count
 
     def due(self, step: int) -> bool:
-        """Return whether an event happens at a step, counted from 0.
+        """Return whether an event happens at a step.
+
+        Args:
+            step: the training step, counted from 0.
 
         Example:
             >>> [step for step in range(12) if DeadCodeReplacement(every=3, start=4, stop=10).due(step)]

@@ -164,7 +164,7 @@ class InitRecipe(Section):
 
 
 class UpdateRecipe(Section):
-    """Training of the codes."""
+    """How the code vectors are updated after each training step."""
 
     kind: Literal["ema", "gradient"] = "ema"
     """`ema`: exponential moving averages of the counts and sums of assigned encoder outputs. `gradient`:

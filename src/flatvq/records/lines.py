@@ -127,6 +127,15 @@ def load_jsonl(path: str | Path) -> JsonLines:
 
     Raises:
         FlatvqError: if the file cannot be read, or a line before the last is damaged.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "records.jsonl"
+        ...     _ = path.write_text('{"kind": "train", "step": 1}' + chr(10) + '{"kind": "tra')
+        ...     lines = load_jsonl(path)
+        >>> lines.rows, lines.truncated
+        ([{'kind': 'train', 'step': 1}], True)
     """
     lines = [line for line in read_file(Path(path)).split(b"\n") if line.strip()]
     rows: list[dict[str, Any]] = []

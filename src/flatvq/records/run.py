@@ -126,17 +126,33 @@ def read_status(run: str | Path) -> Status:
 def read_metrics(run: str | Path) -> Metrics:
     """Read the final evaluation of a run.
 
+    Args:
+        run: folder of the run, which holds `metrics.json`.
+
     Raises:
         FlatvqError: if the file is missing or damaged.
+
+    Example:
+        >>> read_metrics("nowhere")
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: cannot read 'nowhere/metrics.json' (FileNotFoundError): check the path
     """
     return read_record(Metrics, Path(run) / "metrics.json", _remedy(run))
 
 
 def read_codes(run: str | Path) -> Codes:
-    """Read the code counts of a run.
+    """Read how often each code of each level occurs in the held-out split of a run.
+
+    Args:
+        run: folder of the run, which holds `codes.json`.
 
     Raises:
         FlatvqError: if the file is missing or damaged.
+
+    Example:
+        >>> read_codes("nowhere")
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: cannot read 'nowhere/codes.json' (FileNotFoundError): check the path
     """
     return read_record(Codes, Path(run) / "codes.json", _remedy(run))
 
@@ -153,6 +169,11 @@ def read_images(run: str | Path) -> list[dict[str, Any]]:
 
     Raises:
         FlatvqError: if `images.parquet` is missing or damaged, or has other columns.
+
+    Example:
+        >>> read_images("nowhere")
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: cannot read 'nowhere/images.parquet' (FileNotFoundError): check the path
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

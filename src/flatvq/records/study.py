@@ -67,7 +67,7 @@ class Level(Record):
     indices_per_cell: Positive = 1
 
     @property
-    def codes(self) -> str:
+    def codebook_sizes(self) -> str:
         """The codebook sizes for display, such as `512`, or `4 × 512` for four residual stages."""
         return codebook_sizes(self.codebook_size, self.indices_per_cell)
 
@@ -214,7 +214,7 @@ class Study(Record):
 
     @property
     def margin(self) -> float | None:
-        """The equivalence margin; None if the study records none."""
+        """The margin, in the unit of the compared metric; None if the study records none."""
         return self.design.margin if self.design else self.margin_db
 
     @property
@@ -226,7 +226,10 @@ class Study(Record):
         return next((look for look in self.design.looks if look > done), None)
 
     def arm(self, name: str) -> Arm:
-        """Return an arm by name.
+        """Return an arm.
+
+        Args:
+            name: the name of the arm.
 
         Raises:
             FlatvqError: if the study has no such arm.
@@ -238,11 +241,19 @@ class Study(Record):
         raise FlatvqError(what, suggestion(name, [arm.name for arm in self.arms]))
 
     def done(self, arm: str) -> list[Trial]:
-        """Return the finished trials of an arm, sorted by seed."""
+        """Return the finished trials of an arm, sorted by seed.
+
+        Args:
+            arm: the name of the arm.
+        """
         return sorted((t for t in self.trials if t.arm == arm and t.done), key=lambda trial: trial.seed)
 
     def shared_seeds(self, *arms: str) -> list[int]:
-        """Return the seeds that all the arms finished, in the order of the trials."""
+        """Return the seeds that all of some arms finished, in the order of the trials.
+
+        Args:
+            arms: the names of the arms.
+        """
         finished = [{trial.seed for trial in self.trials if trial.arm == arm and trial.done} for arm in arms]
         return list(
             dict.fromkeys(
@@ -262,6 +273,11 @@ def load_study(folder: str | Path) -> Study:
 
     Raises:
         FlatvqError: if the study is not finished, or `study.json` does not hold a study of format 2 or 3.
+
+    Example:
+        >>> load_study("nowhere")
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: no study.json in 'nowhere': give the folder that `flatvq study` wrote
     """
     path = Path(folder) / "study.json"
     if not path.is_file():

@@ -19,14 +19,14 @@ class LevelView:
 
     Attributes:
         name: such as `bottom`.
-        codes: the codebook sizes, such as `4 × 512`.
+        codebook_sizes: the codebook sizes, such as `4 × 512`.
         grid: rows and columns.
         code_dim: D.
         metrics: mean over seeds of each metric of `LEVEL_METRICS`, by key.
     """
 
     name: str
-    codes: str
+    codebook_sizes: str
     grid: tuple[int, int]
     code_dim: int
     metrics: dict[str, float | None]
@@ -106,7 +106,7 @@ def _view_level(arm: Arm, trials: list[Trial], level: int) -> LevelView:
     records = [trial.levels[level] for trial in trials if trial.levels and level < len(trial.levels)]
     return LevelView(
         name=level_name(level, len(arm.level_table)),
-        codes=structure.codes,
+        codebook_sizes=structure.codebook_sizes,
         grid=structure.grid,
         code_dim=structure.code_dim,
         metrics={key: mean(record.value(key) for record in records) for key in LEVEL_METRICS},

@@ -47,6 +47,11 @@ def write_report(study_folder: str | Path) -> Path:
 
     Raises:
         FlatvqError: if `study.json` is missing or does not hold a study.
+
+    Example:
+        >>> write_report("nowhere")
+        Traceback (most recent call last):
+        flatvq.errors.FlatvqError: no study.json in 'nowhere': give the folder that `flatvq study` wrote
     """
     folder = Path(study_folder)
     study = load_study(folder)

@@ -73,7 +73,7 @@ def _panel(study: Study, arm: Arm, level: int, runs: Sequence[Run], style: Style
     ]
     rows, columns = structure.grid
     return Panel(
-        heading=f"{name}, grid {rows} × {columns}, K {structure.codes}",
+        heading=f"{name}, grid {rows} × {columns}, K {structure.codebook_sizes}",
         facts=[*_facts(levels), *_collapses(levels), *_init(runs, level), *_replacements(events)],
         drawings=[
             ("uses per code, codes sorted by use", _histogram(where, level, runs, style)),

@@ -2,8 +2,8 @@
 
 A study is judged after each planned number of seeds, and continues if the result is inconclusive. If each
 look used the usual 5 % level, such a study would err in far more than 5 % of cases. With repeated confidence
-intervals (Jennison and Turnbull, 1984; for equivalence: Biometrics 49:31,
-1993) each look uses the same, lower level.
+intervals (Jennison and Turnbull 1984; for equivalence, Biometrics 49:31, 1993), each look uses the same,
+lower level.
 """
 
 from __future__ import annotations

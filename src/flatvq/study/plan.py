@@ -41,7 +41,11 @@ class Plan:
     """The primary comparison first."""
 
     def arm(self, name: str) -> PlannedArm:
-        """Return the arm with a name."""
+        """Return an arm.
+
+        Args:
+            name: the name of the arm, which exists.
+        """
         return next(arm for arm in self.arms if arm.name == name)
 
     def trials_at(self, look: int | None = None) -> list[Trial]:

@@ -148,7 +148,7 @@ class Tokenizer(ABC):
 
     @property
     def factor(self) -> int:
-        """Height and width of images must be multiples of it."""
+        """The total downsampling. Height and width of images must be multiples of it."""
         return lcm(*(level.factor for level in self.levels))
 
     @property
