@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from flatvq.errors import FlatvqError
 from flatvq.evaluate import evaluate_folder
 from flatvq.evaluate.against import evaluate_against
 from flatvq.evaluate.detail import evaluate_detail
-from flatvq.evaluate.image_codecs import codecs_named
+from flatvq.evaluate.image_codecs import ImageCodec, codecs_named
 from flatvq.evaluate.legibility import evaluate_text
 from flatvq.files import write_bytes, write_json, write_text
 from flatvq.model import load_tokenizer, tokenizer_folder
@@ -119,24 +119,13 @@ def compare(
     Returns:
         The content of evaluation.json.
     """
-    # Everything that can be wrong is found before anything is measured.
+    # Everything that can be wrong is checked before anything is measured.
     codecs = None if against is None else codecs_named(against)
-    if options.collection and codecs is None:
-        raise FlatvqError(
-            "--collection is given without --against", "add --against jpeg,webp, or leave it out"
-        )
-    if codecs is not None:
-        options.folder()
-    if detail and options.full:
-        raise FlatvqError("--detail measures square crops, not whole images", "leave --full out")
+    _require_fitting(options, codecs, detail)
     folder = None if out is None else writable(out)
     tokenizer = open_tokenizer(options.tokenizer)
-    trained, size = options.trained_with(), tokenizer.preprocess
-    crop = options.crop or size.crop or _SIDE
-    resize = (0 if options.full else size.resize) if options.resize is None else options.resize
-    white_level = options.white_level or (
-        trained.white_level if trained and options.white_level is None else 0
-    )
+    crop = options.crop or tokenizer.preprocess.crop or _SIDE
+    resize, white_level = _resize_and_white_level(options, tokenizer)
     result: dict[str, Any] = {
         "format": FORMAT,
         "flatvq": VERSION,
@@ -152,13 +141,13 @@ def compare(
                 options.folder(),
                 codecs,
                 crop=None if options.full else crop,
-                resize=resize,
-                white_level=white_level,
                 limit=options.limit,
                 weights=options.weights,
                 files=_files_of(tokenizer, options.tokenizer),
                 collection=options.collection,
                 progress=progress,
+                resize=resize,
+                white_level=white_level,
                 **options.choice,
             )
         labels = {codec.name: codec.label for codec in codecs}
@@ -169,7 +158,7 @@ def compare(
         )
     if text:
         with step_progress("text") as progress:
-            side = options.crop or max(_SIDE, size.crop)
+            side = options.crop or max(_SIDE, tokenizer.preprocess.crop)
             result["text"] = evaluate_text(tokenizer, side=side, progress=progress)
         written["text.svg"] = text_chart(result["text"])
     if detail:
@@ -178,21 +167,48 @@ def compare(
                 tokenizer,
                 options.data,
                 side=crop,
-                resize=resize,
-                white_level=white_level,
                 limit=options.limit,
                 progress=progress,
+                resize=resize,
+                white_level=white_level,
                 **options.choice,
             )
         written["detail.svg"] = detail_chart(result["detail"])
     if folder is not None:
-        for name, content in written.items():
-            if isinstance(content, bytes):
-                write_bytes(folder / name, content)
-            else:
-                write_text(folder / name, content)
-        write_json(folder / "evaluation.json", result)
+        _write(folder, result, written)
     return result
+
+
+def _require_fitting(options: EvaluationOptions, codecs: Sequence[ImageCodec] | None, detail: bool) -> None:
+    """Refuse options that do not belong together."""
+    if options.collection and codecs is None:
+        raise FlatvqError(
+            "--collection is given without --against", "add --against jpeg,webp, or leave it out"
+        )
+    if codecs is not None:
+        options.folder()
+    if detail and options.full:
+        raise FlatvqError("--detail measures square crops, not whole images", "leave --full out")
+
+
+def _resize_and_white_level(options: EvaluationOptions, tokenizer: Tokenizer) -> tuple[int, int]:
+    """Return two options; without them, the values of the training of the tokenizer."""
+    resize, white_level, trained = options.resize, options.white_level, options.trained_with()
+    if resize is None:
+        resize = 0 if options.full else tokenizer.preprocess.resize
+    if white_level is None:
+        white_level = trained.white_level if trained else 0
+    return resize, white_level
+
+
+def _write(folder: Path, result: Mapping[str, Any], written: Mapping[str, str | bytes]) -> None:
+    """Write charts and pictures by name, and then evaluation.json."""
+    for name, content in written.items():
+        if isinstance(content, bytes):
+            write_bytes(folder / name, content)
+        else:
+            write_text(folder / name, content)
+    write_json(folder / "evaluation.json", result)
 
 
 def show(result: dict[str, Any], out: Path | None) -> None:

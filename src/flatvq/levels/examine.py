@@ -49,12 +49,7 @@ def examine(
             images, flatvq or the tokenizer have changed since the training. The model might then have been
             trained on images that are held out now.
     """
-    recipe = _recipe(run)
-    if len(recipe.model.levels) < 2:
-        raise FlatvqError(f"'{run}' has one level", "name the run of a hierarchy")
-    if any(level.index_shape for level in recipe.model.levels):
-        what = f"'{run}' has a residual quantizer, with several indices in each cell"
-        raise FlatvqError(what, "name the run of a hierarchy of single codebooks")
+    recipe = _hierarchy_recipe(run)
     steps = steps or recipe.train.steps
     single = single_level_counterpart(run)
     total, done = steps * (2 + (single is not None)), 0
@@ -90,14 +85,32 @@ def examine(
         "single_level_counterpart": None,
     }
     if single is not None and flat is not None and flat_gain is not None:
-        counterpart = {
-            "run": single.name,
-            "arm": single.parent.name,
-            "tokenizer": tokenizer_hash(single / "model"),
-        }
-        record["single_level_counterpart"] = {**counterpart, "psnr_db": flat[1], **_gain(flat_gain)}
+        record["single_level_counterpart"] = _counterpart(single, flat[1], flat_gain)
     write_json(run / "levels.json", record)
     return record
+
+
+def _hierarchy_recipe(run: Path) -> TrialRecipe:
+    """Return the recipe of a finished run, if its levels can be analysed."""
+    recipe = _recipe(run)
+    if len(recipe.model.levels) < 2:
+        raise FlatvqError(f"'{run}' has one level", "name the run of a hierarchy")
+    if any(level.index_shape for level in recipe.model.levels):
+        what = f"'{run}' has a residual quantizer, with several indices in each cell"
+        raise FlatvqError(what, "name the run of a hierarchy of single codebooks")
+    return recipe
+
+
+def _counterpart(single: Path, psnr_db: float, gain: MarginalGain) -> dict[str, Any]:
+    """Return the record of the single-level counterpart.
+
+    Args:
+        single: its run.
+        psnr_db: the PSNR of its refitted decoder.
+        gain: what it gains with the bits of the upper levels.
+    """
+    names = {"run": single.name, "arm": single.parent.name}
+    return {**names, "tokenizer": tokenizer_hash(single / "model"), "psnr_db": psnr_db, **_gain(gain)}
 
 
 def _refit_single_level(
