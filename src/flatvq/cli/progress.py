@@ -14,7 +14,7 @@ from rich.text import Text
 
 from flatvq.cli.interrupts import interrupts, raise_interrupt
 from flatvq.cli.tables import console, duration
-from flatvq.study import Outcome, Plan, StudyProgress
+from flatvq.study import Outcome, StudyProgress
 
 __all__ = ["image_progress", "step_progress", "study_progress"]
 
@@ -24,11 +24,8 @@ _ENDED = ("done", "failed")
 
 
 @contextmanager
-def study_progress(plan: Plan) -> Iterator[Callable[[StudyProgress], None]]:
+def study_progress() -> Iterator[Callable[[StudyProgress], None]]:
     """Show the progress of a study while the context is active.
-
-    Args:
-        plan: the study.
 
     Yields:
         A function that shows the current progress.

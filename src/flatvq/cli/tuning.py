@@ -159,7 +159,7 @@ def _confirm(recipe: StudyRecipe, folder: Path, identity: Identity, kind: str | 
     if mismatch := identity.mismatch(data.identity):
         raise mismatch.error(f"the search '{folder.parent}' was", "choose another --out")
     data.check(folder, "choose another --out")
-    with study_progress(plan) as show:
+    with study_progress() as show:
         train = ClusterTrials(kind) if kind else None
         result = run_look(plan, plan.recipe.looks[-1], folder, data, show, train)
     tables.show_failures(result.outcomes)

@@ -46,7 +46,7 @@ def comparisons_of(recipe: StudyRecipe, arms: tuple[PlannedArm, ...]) -> tuple[C
     primary = tuple(recipe.primary) or _primary_pair(pairs, arms)
     if recipe.primary and primary not in [(pair.a, pair.b) for pair in pairs]:
         a, b = primary
-        pairs.insert(0, Comparison(_question(recipe, arms, a, b) or "asked", a, b))
+        pairs.insert(0, Comparison(_question(arms, a, b) or "asked", a, b))
     marked = [replace(pair, primary=(pair.a, pair.b) == primary) for pair in pairs]
     marked.sort(key=lambda pair: not pair.primary)
     return (*marked, *_interactions(recipe, pairs, arms))
@@ -54,10 +54,10 @@ def comparisons_of(recipe: StudyRecipe, arms: tuple[PlannedArm, ...]) -> tuple[C
 
 def _pairs(recipe: StudyRecipe, arms: tuple[PlannedArm, ...]) -> list[Comparison]:
     if recipe.compare:
-        return [Comparison(_question(recipe, arms, a, b) or "asked", a, b) for a, b in recipe.compare]
+        return [Comparison(_question(arms, a, b) or "asked", a, b) for a, b in recipe.compare]
     comparisons = []
     for first, second in combinations(arms, 2):
-        question = _question(recipe, arms, first.name, second.name)
+        question = _question(arms, first.name, second.name)
         if question is not None:
             a, b = _ordered(first, second, question)
             comparisons.append(Comparison(question, a.name, b.name))
@@ -99,7 +99,7 @@ def _interactions(
     ]
 
 
-def _question(recipe: StudyRecipe, arms: tuple[PlannedArm, ...], a: str, b: str) -> Question | None:
+def _question(arms: tuple[PlannedArm, ...], a: str, b: str) -> Question | None:
     """Return the question that a pair of arms answers; None if the arms differ in more than one section."""
     first, second = (next(arm.recipe for arm in arms if arm.name == name) for name in (a, b))
     if (first.data, first.train) != (second.data, second.train):

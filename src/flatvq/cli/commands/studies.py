@@ -123,7 +123,7 @@ def study(
     while True:
         tables.show_look(plan, look)
         try:
-            with study_progress(plan) as show:
+            with study_progress() as show:
                 result = run_look(plan, look, folder, data, show, train)
         except StudyStopped:
             typer.echo(cluster.STOPPED if on != "local" else _STOPPED, err=True)
