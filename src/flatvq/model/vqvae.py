@@ -243,16 +243,16 @@ class VQVAE(nn.Module):
             total = total if subtracted is None else total + subtracted
         return tuple(levels)
 
-    def _faded_in(self, codes: list[Tensor], lowest: int = 0) -> list[Tensor]:
+    def _faded_in(self, code_vectors: list[Tensor], lowest: int = 0) -> list[Tensor]:
         """Multiply code vectors by the factor of their level.
 
         Args:
-            codes: [B, D, h, w] of consecutive levels.
+            code_vectors: [B, D, h, w] of consecutive levels.
             lowest: the number of the first of these levels.
         """
         if not self._starts_late:
-            return codes
-        return [code * self.level_factors[n].to(code.dtype) for n, code in enumerate(codes, lowest)]
+            return code_vectors
+        return [level * self.level_factors[n].to(level.dtype) for n, level in enumerate(code_vectors, lowest)]
 
     def _subtracted(self, level: int, above: Tensor | None) -> Tensor | None:
         """Return what a residual hierarchy subtracts from latents, given the sum of the levels above."""
@@ -262,8 +262,8 @@ class VQVAE(nn.Module):
         subtracted: Tensor = decoder.upsamplers[level](above)
         return subtracted
 
-    def _decode(self, codes: list[Tensor]) -> Tensor:
-        image: Tensor = self.decoders[0](self._faded_in(codes))
+    def _decode(self, code_vectors: list[Tensor]) -> Tensor:
+        image: Tensor = self.decoders[0](self._faded_in(code_vectors))
         return (image + 1) / 2
 
 

@@ -4,6 +4,7 @@
 """
 
 from flatvq.nearest.backends import BACKENDS, Backend, SearchResult, backend_for, status
+from flatvq.nearest.result import Lookup
 from flatvq.nearest.search import look_up, nearest_codes
 from flatvq.nearest.sums import SUM_BACKENDS, SumBackend, code_sums, sum_backend_for
 
@@ -11,6 +12,7 @@ __all__ = [
     "BACKENDS",
     "SUM_BACKENDS",
     "Backend",
+    "Lookup",
     "SearchResult",
     "SumBackend",
     "backend_for",

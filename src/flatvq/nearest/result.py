@@ -1,12 +1,16 @@
-"""The result of a search backend."""
+"""The results of a search backend and of a lookup."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
-__all__ = ["SearchResult"]
+__all__ = ["Lookup", "SearchResult"]
+
+Lookup: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""The result of a lookup: indices int64 [N]; their code vectors, float32 [N, D]; and the mean of (z - e)^2
+over all elements."""
 
 
 class SearchResult(NamedTuple):

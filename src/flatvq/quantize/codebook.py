@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from flatvq.nearest import code_sums, look_up
+from flatvq.nearest import Lookup, code_sums, look_up
 from flatvq.quantize.checks import require_finite
 from flatvq.quantize.codebook_state import CodebookState
 from flatvq.quantize.distributed import Ranks
@@ -32,8 +32,6 @@ from flatvq.quantize.sharding import require_gathered
 from flatvq.randomness import generator
 
 __all__ = ["Codebook"]
-
-_Lookup = tuple[Tensor, Tensor, Tensor]
 
 
 class Codebook(CodebookState):
@@ -85,7 +83,7 @@ class Codebook(CodebookState):
         """
         self._previous = (previous,)  # in a tuple, because an attribute would become a submodule
 
-    def look_up(self, vectors: Tensor, mask: Tensor | None = None) -> _Lookup:
+    def look_up(self, vectors: Tensor, mask: Tensor | None = None) -> Lookup:
         """Find the nearest code of each vector; in training mode, also train the codebook.
 
         Args:
@@ -99,7 +97,7 @@ class Codebook(CodebookState):
         """
         require_gathered(self.weight)
         if not self.training:
-            result: _Lookup = look_up_operator(vectors, self.code_vectors.detach())
+            result: Lookup = look_up_operator(vectors, self.code_vectors.detach())
             return result
         require_learning(vectors)
         if torch.compiler.is_compiling():
@@ -107,7 +105,7 @@ class Codebook(CodebookState):
         return self.learn(vectors, mask, may_run_again())
 
     @torch.no_grad()
-    def learn(self, vectors: Tensor, mask: Tensor | None, may_run_again: bool) -> _Lookup:
+    def learn(self, vectors: Tensor, mask: Tensor | None, may_run_again: bool) -> Lookup:
         """Look up vectors in training mode, outside any graph.
 
         Args:

@@ -101,16 +101,17 @@ class CodebookState(Float32Module):
     def reset_parameters(self) -> None:
         """Reset to the state of a new codebook. This is needed after `to_empty`."""
         distribution = self.init.distribution if isinstance(self.init, RandomInit) else "normal"
-        codes = random_codes(self.size, self.dim, distribution, generator(self.seed, INIT_DRAW, 0))
-        codes = self.constrain(codes)
+        random = generator(self.seed, INIT_DRAW, 0)
+        code_vectors = self.constrain(random_codes(self.size, self.dim, distribution, random))
         device = self.weight.device
-        write_rows(self.weight, self._sharded, torch.arange(self.size, device=device), codes.to(device))
+        rows = torch.arange(self.size, device=device)
+        write_rows(self.weight, self._sharded, rows, code_vectors.to(device))
         # Each new code starts with the count of one virtual vector, so that no division is 0 / 0.
         self.counts.fill_(1.0)
         self.births.zero_()
         self.step_count.zero_()
         self.last_event_step.fill_(_NEVER)
-        self.init_checksum.fill_(_checksum(codes))
+        self.init_checksum.fill_(_checksum(code_vectors))
         self.is_initialized.fill_(isinstance(self.init, RandomInit))
         self.is_frozen.fill_(False)
         self._init_vectors.clear()
@@ -188,8 +189,8 @@ class CodebookState(Float32Module):
 
     def _require_random_codes(self) -> None:
         """Refuse an init from data that would replace codes which the user wrote into `weight`."""
-        codes = self._sharded if self._sharded is not None else self.weight
-        if _checksum(full(codes)) != int(self.init_checksum):
+        weight = self._sharded if self._sharded is not None else self.weight
+        if _checksum(full(weight)) != int(self.init_checksum):
             raise FlatvqError(
                 f"{type(self.init).__name__} is about to replace codes that were written by hand",
                 "pass them to codebook.set_code_vectors() to start from them, or use init=RandomInit()",
@@ -229,6 +230,6 @@ class CodebookState(Float32Module):
             self.weight.requires_grad_(not self.frozen)
 
 
-def _checksum(codes: Tensor) -> int:
+def _checksum(weight: Tensor) -> int:
     """Add up the bits of float32 [K, D], modulo 2^64; 0 on the meta device."""
-    return 0 if codes.is_meta else int(codes.detach().contiguous().view(torch.int32).sum())
+    return 0 if weight.is_meta else int(weight.detach().contiguous().view(torch.int32).sum())

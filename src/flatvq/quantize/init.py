@@ -263,18 +263,18 @@ def _shuffled(vectors: Tensor, random: torch.Generator) -> Tensor:
     return vectors[torch.randperm(len(vectors), generator=random, device="cpu").to(vectors.device)]
 
 
-def _fill_up(codes: Tensor, codebook_size: int, random: torch.Generator) -> Initialized:
-    """Add jittered copies of codes [R, D] until there are K distinct codes, none of them zero."""
-    filled = codebook_size - len(codes)
-    originals, scale = codes.new_zeros(1, codes.shape[1]), 1.0
-    if len(codes):
-        originals, scale = codes, 0.01 * (float(codes.std(correction=0)) or float(codes.abs().max()))
-    while len(codes) < codebook_size:
-        missing = codebook_size - len(codes)
-        noise = torch.randn(missing, codes.shape[1], generator=random, dtype=torch.float32, device="cpu")
-        rows = torch.arange(missing, device=codes.device) % len(originals)
-        copies = originals[rows] + scale * noise.to(codes.device)
-        codes = distinct_rows(torch.cat([codes, copies]))
+def _fill_up(rows: Tensor, codebook_size: int, random: torch.Generator) -> Initialized:
+    """Add jittered copies to distinct rows [R, D] until there are K of them, none of them zero."""
+    filled = codebook_size - len(rows)
+    originals, scale = rows.new_zeros(1, rows.shape[1]), 1.0
+    if len(rows):
+        originals, scale = rows, 0.01 * (float(rows.std(correction=0)) or float(rows.abs().max()))
+    while len(rows) < codebook_size:
+        missing = codebook_size - len(rows)
+        noise = torch.randn(missing, rows.shape[1], generator=random, dtype=torch.float32, device="cpu")
+        copied = torch.arange(missing, device=rows.device) % len(originals)
+        copies = originals[copied] + scale * noise.to(rows.device)
+        rows = distinct_rows(torch.cat([rows, copies]))
         # Jitter that is small compared with the values may be rounded away.
         scale *= 2
-    return Initialized(codes, filled)
+    return Initialized(rows, filled)

@@ -21,13 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
-from flatvq.nearest import look_up
+from flatvq.nearest import Lookup, look_up
 from flatvq.quantize.checks import has_values
 from flatvq.quantize.recomputation import may_run_again
 
 __all__ = ["learn_in_graph", "look_up_operator", "register", "require_learning"]
-
-_LookUp = tuple[Tensor, Tensor, Tensor]
 
 _library: Any = torch.library.Library("flatvq", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
@@ -40,7 +38,7 @@ _library.impl("look_up", torch.library.fallthrough_kernel, "Autograd")
 look_up_operator = torch.ops.flatvq.look_up.default
 
 
-def _fake_look_up(vectors: Tensor, codebook: Tensor) -> _LookUp:
+def _fake_look_up(vectors: Tensor, codebook: Tensor) -> Lookup:
     indices = vectors.new_empty(vectors.shape[0], dtype=torch.int64)
     code_vectors = codebook.new_empty(vectors.shape[0], codebook.shape[1])
     return indices, code_vectors, codebook.new_empty(())
@@ -51,7 +49,7 @@ torch.library.register_fake("flatvq::look_up", _fake_look_up, lib=_library)
 
 def _vmap_look_up(
     info: Any, in_dims: tuple[int | None, int | None], vectors: Tensor, codebook: Tensor
-) -> tuple[_LookUp, tuple[int, int, int]]:
+) -> tuple[Lookup, tuple[int, int, int]]:
     """Search all batches [V, N, D] at once, or one after the other if each has its own codebook [V, K, D]."""
     batches = info.batch_size
     vectors = (
@@ -105,10 +103,10 @@ def require_learning(vectors: Tensor) -> None:
         )
 
 
-def learn_in_graph(codebook: nn.Module, number: int, vectors: Tensor, mask: Tensor | None) -> _LookUp:
+def learn_in_graph(codebook: nn.Module, number: int, vectors: Tensor, mask: Tensor | None) -> Lookup:
     """Add the lookup of vectors [N, D] in training mode to the graph that is being traced."""
     state = (getattr(codebook, name).detach() for name in _STATE)
-    result: _LookUp = torch.ops.flatvq.learn(vectors, mask, *state, number)
+    result: Lookup = torch.ops.flatvq.learn(vectors, mask, *state, number)
     return result
 
 
@@ -119,15 +117,15 @@ def learn_in_graph(codebook: nn.Module, number: int, vectors: Tensor, mask: Tens
     "Tensor(d!) step_count, Tensor(e!) last_event_step, Tensor(f!) is_initialized, int book) "
     "-> (Tensor, Tensor, Tensor)",
 )
-def _learn(vectors: Tensor, mask: Tensor | None, *state_and_number: Any) -> _LookUp:
+def _learn(vectors: Tensor, mask: Tensor | None, *state_and_number: Any) -> Lookup:
     *state, number = state_and_number
     with _with_state(_codebooks[number], dict(zip(_STATE, state, strict=True))):
-        result: _LookUp = _codebooks[number].learn(vectors, mask, may_run_again())
+        result: Lookup = _codebooks[number].learn(vectors, mask, may_run_again())
     return result
 
 
 @_learn.register_fake
-def _(vectors: Tensor, mask: Tensor | None, code_vectors: Tensor, *others: Any) -> _LookUp:
+def _(vectors: Tensor, mask: Tensor | None, code_vectors: Tensor, *others: Any) -> Lookup:
     return (
         vectors.new_empty(vectors.shape[0], dtype=torch.int64),
         torch.empty_like(vectors),

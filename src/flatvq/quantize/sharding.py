@@ -58,14 +58,14 @@ def full(parameter: Tensor) -> Tensor:
     return gathered
 
 
-def write_rows(codes: Tensor, sharded: Tensor | None, rows: Tensor, values: Tensor) -> None:
+def write_rows(weight: Tensor, sharded: Tensor | None, rows: Tensor, values: Tensor) -> None:
     """Write new codes into rows of a codebook, in place.
 
     With a sharded parameter this is a collective call: every process must write the same values.
 
     Args:
-        codes: [K, D], the parameter or buffer of the module.
-        sharded: the sharded parameter that `codes` was gathered from; None if there is none.
+        weight: [K, D], the parameter or buffer of the module.
+        sharded: the sharded parameter that `weight` was gathered from; None if there is none.
         rows: int64 [R].
         values: float32 [R, D].
 
@@ -74,19 +74,19 @@ def write_rows(codes: Tensor, sharded: Tensor | None, rows: Tensor, values: Tens
 
     Example:
         >>> import torch
-        >>> codes = torch.zeros(3, 1)
-        >>> write_rows(codes, None, torch.tensor([2]), torch.tensor([[5.0]]))
-        >>> codes.tolist()
+        >>> weight = torch.zeros(3, 1)
+        >>> write_rows(weight, None, torch.tensor([2]), torch.tensor([[5.0]]))
+        >>> weight.tolist()
         [[0.0], [0.0], [5.0]]
     """
-    if getattr(codes, "_fsdp_flattened", False):
+    if getattr(weight, "_fsdp_flattened", False):
         raise FlatvqError(
             "FullyShardedDataParallel (FSDP1) cannot initialize or replace codes that learn by gradients",
             "use fully_shard (FSDP2), or update=Ema()",
         )
-    if not is_sharded(codes):
-        codes[rows] = values.to(codes.dtype)
-    target = codes if is_sharded(codes) else sharded
+    if not is_sharded(weight):
+        weight[rows] = values.to(weight.dtype)
+    target = weight if is_sharded(weight) else sharded
     if target is not None:
         _write_sharded(target, rows, values)
 

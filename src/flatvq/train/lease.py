@@ -129,7 +129,7 @@ def leased(
     with ExitStack() as held:
         if remove:  # after the lock is closed: some network drives keep an open file under another name
             held.callback(_remove_file, run / ".lock")
-        lease = _claimed(run, held.enter_context(flock_of(run)), timeout, activity, timing)
+        lease = _wait_and_claim(run, held.enter_context(flock_of(run)), timeout, activity, timing)
         held.enter_context(staged(run, lease.stage))
         ended = threading.Event()
         beats = threading.Thread(target=_keep_beating, args=(lease, ended, timing.beat), daemon=True)
@@ -160,7 +160,9 @@ def newest_owner(run: Path) -> tuple[int, Owner | None]:
     return attempt, parsed_owner(_content(root / f"{attempt:08d}")) if attempt else None
 
 
-def _claimed(run: Path, try_lock: Callable[[], bool], timeout: float, activity: str, timing: Timing) -> Lease:
+def _wait_and_claim(
+    run: Path, try_lock: Callable[[], bool], timeout: float, activity: str, timing: Timing
+) -> Lease:
     """Wait until the run is free, and claim it."""
     root = run / _FOLDER
     start = since = timing.clock()
