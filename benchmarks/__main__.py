@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def measure(asked: argparse.Namespace) -> dict[str, Any]:
-    """Run every suite, one after the other, each in a process of its own."""
+    """Run every suite, one after the other, each in its own process."""
     cases = []
     for thresholds in (True,) if asked.quick else (True, False):
         for suite in ("quantizer", "trained", "step"):

@@ -46,7 +46,7 @@ def alternate(
     Args:
         contenders: what to call, by name.
         seconds: stop after the round in which this much time has passed.
-        rounds: at most; at least three are done, whatever they take.
+        rounds: the largest number; at least three are done, however long they take.
         warm_up: calls of each that do not count.
         clock: returns seconds; wall time by default.
 

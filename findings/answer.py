@@ -55,7 +55,7 @@ def answer_sentence(answer: Answer) -> str:
 
 
 def answer_table(answers: Iterable[Answer]) -> str:
-    """Return one row for each study: the verdicts on one level, and its PSNR minus that of each hierarchy."""
+    """Return one row for each study: the verdicts on one level, and its PSNR differences."""
     lines = [
         "| codebooks | size | steps | seeds "
         "| against *parallel* | against *conditioned* | against *residual* |",

@@ -46,7 +46,7 @@ def damaged_files(folder: Path) -> dict[str, str]:
 
 
 def results(folder: Path, *, times: bool) -> dict[str, Any]:
-    """Return the content of all files, as far as it is the same at every run.
+    """Return the content of all files, without the parts that differ between runs.
 
     Args:
         folder: what a command wrote to.

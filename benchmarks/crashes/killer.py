@@ -72,7 +72,7 @@ class Killer:
         _CONTROL.pack_into(self._control, 0, 0, at, _ACCIDENTS.index(accident), 0, *names)
 
     def disarm(self) -> None:
-        """Count no more."""
+        """Stop counting."""
         _CONTROL.pack_into(self._control, 0, 0, 0, 0, 0, b"", b"")
 
     def writes(self) -> list[Write]:

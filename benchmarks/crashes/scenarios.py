@@ -63,7 +63,7 @@ class Scenario:
         arguments: after `flatvq`; the recipe is recipe.yaml and the command writes below `out`.
         changes: of the recipe.
         before: arguments of what has to be done before.
-        kills: who may be killed.
+        kills: the processes that may be killed.
         times: whether all bytes have to be the same, times included.
     """
 
@@ -91,7 +91,7 @@ _OUT = ("recipe.yaml", "--out", "out")
 _ALL = (
     Scenario("train", ("train", *_OUT), {"train": {**_TRAIN, "tensorboard": True}}),
     Scenario("study", ("study", *_OUT), _STUDY, kills=("all killed", "main killed", "writer killed")),
-    # A trial whose process alone is killed is a failed trial of the search, which goes on with others.
+    # A trial whose process alone is killed is a failed trial of the search, which continues with others.
     Scenario("tune", ("tune", *_OUT), _TUNE, kills=("all killed", "main killed")),
     Scenario("report", ("report", "out"), _STUDY, before=("study", *_OUT), times=True),
     Scenario(

@@ -83,7 +83,7 @@ class Slurm:
 
     Args:
         root: a folder for keys, states and logs. Its path must be short, as it holds a socket, and munged
-            refuses it below a private folder such as that of pytest.
+            refuses it below a private folder such as pytest's.
         array: Slurm's MaxArraySize.
     """
 

@@ -281,7 +281,7 @@ def _complaints(code: int, output: Path) -> list[str]:
 
 
 def _has_traceback(path: Path) -> bool:
-    """Return whether an error ended a program; Python prints those in destructors and goes on."""
+    """Return whether an error ended a program; Python prints errors in destructors and continues."""
     text = path.read_bytes() if path.exists() else b""
     return b"Traceback" in text and b"Exception ignored" not in text
 

@@ -68,7 +68,7 @@ def _kill_at_a_write(study: SmallStudy[Local], randomness: random.Random) -> Non
 
 
 def _pause(study: SmallStudy[Local], randomness: random.Random) -> None:
-    """Stop a trial and kill its command; another command takes the trial over, and then the trial goes on."""
+    """Stop a trial and kill its command; another command takes the trial over, and the trial continues."""
     assert study.command is not None
     run, process = study.one_running(randomness)
     attempt = newest_owner(run)[0]
@@ -148,10 +148,10 @@ FAULTS: dict[str, dict[str, Fault[Any]]] = {
         "loss of a node": _kill_matching("raylet/raylet ", _after_a_while),
     },
 }
-"""By site. `faults_on` adds those of a disk."""
+"""The faults by site. `faults_on` adds the faults of a disk."""
 
 
 def faults_on(site: str, disk: Disk | None) -> dict[str, Fault[Any]]:
-    """Return the faults of a site, and those of the disk that holds the study."""
+    """Return the faults of a site, and the faults of the disk that holds the study."""
     broken = {name: Fault(_break_disk(*pair, disk)) for name, pair in _DISK.items()} if disk else {}
     return {**FAULTS[site], **broken}

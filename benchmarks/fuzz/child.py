@@ -175,7 +175,7 @@ def _forget_peak() -> None:
 
 
 def _peak() -> int:
-    """Return the peak of this process' memory; that of `getrusage` includes its parent's."""
+    """Return the peak memory of this process; the peak of `getrusage` includes the parent's memory."""
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert peak is not None
     return int(peak[1]) * 1024

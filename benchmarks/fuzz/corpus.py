@@ -69,7 +69,7 @@ def write_corpus(folder: Path) -> None:
     """Write the corpus into an empty folder, which has to be the working folder.
 
     pictures/, study/    the images of a study, and its folder with all records
-    recipes/             the shipped recipes and that of the study
+    recipes/             the shipped recipes and the recipe of the study
     images/              images of all formats
     search/tune.json     the record of a search
     states/              a study whose only trial runs on a cluster

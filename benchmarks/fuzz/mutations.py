@@ -84,7 +84,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def mutated_bytes(content: bytes, other: bytes, random: Random) -> bytes:
-    """Change some bytes, or cut, insert, repeat, move or drop a piece, or go on with another file.
+    """Change some bytes, or cut, insert, repeat, move or drop a piece, or continue with another file.
 
     Example:
         >>> mutated_bytes(b"valid", b"other", Random(14))
@@ -181,7 +181,7 @@ def mutated_safetensors(content: bytes, other: bytes, random: Random) -> bytes:
         return mutated_bytes(content, other, random)
     (head, data), (donor, _) = _parted(content), _parted(other)
     header = mutated_json(head, donor, random)
-    # Mostly of the length that it now has: else no reader gets as far as its values.
+    # Mostly of its present length: otherwise no reader would reach its values.
     length = len(header) if random.random() < 0.9 else random.choice((len(head), 0, 2**62))
     return struct.pack("<Q", length) + header + data
 

@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.1
 
 
 def write_corpus_in(folder: Path) -> Path:
-    """Write the corpus into a new folder, in a process of its own, and return where it is."""
+    """Write the corpus into a new folder, in its own process, and return where it is."""
     corpus = folder / "corpus"
     corpus.mkdir(parents=True)
     subprocess.run([sys.executable, "-m", "benchmarks.fuzz.corpus", str(corpus)], cwd=ROOT, check=True)

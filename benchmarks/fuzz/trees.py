@@ -24,7 +24,7 @@ Pairs = list[tuple[str, Any]]
 
 
 class _Raw(str):
-    """Text that is written as it stands."""
+    """Text that is written unchanged."""
 
 
 class _Object:

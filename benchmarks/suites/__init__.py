@@ -1,1 +1,1 @@
-"""What is measured, one suite a module; each runs in a process of its own (benchmarks/child.py)."""
+"""What is measured, one suite a module; each runs in its own process (benchmarks/child.py)."""

@@ -37,7 +37,7 @@ STATUS, RESET, MACHINE = Path("/proc/self/status"), Path("/proc/self/clear_refs"
 
 
 def run(side: str, levels: int, size: int, dim: int) -> dict[str, Any] | None:
-    """Measure one side of a case, in a process of its own.
+    """Measure one side of a case, in its own process.
 
     Args:
         side: `flatvq` or `other`.
@@ -65,7 +65,7 @@ def peak(call: Callable[[], object]) -> dict[str, Any]:
 
     Returns:
         `bytes`, the peak of the resident set during the call less the resident set before it, and whether it
-        `fits` this machine; where it does not, the peak is that of the attempt.
+        `fits` this machine; if it does not, the peak of the attempt.
     """
     gc.collect()
     if platform.libc_ver()[0] == "glibc":

@@ -8,7 +8,7 @@ __all__ = ["holds_credentials", "without_credentials"]
 
 # A password between the user and the host. A secret key may contain slashes; a port does not end with @.
 _PASSWORD = re.compile(r"(://[^\s/@:'\"]*:)(?!\d*/)[^\s@'\"]*@")
-# For HTTP, what stands before the host is a secret even without a password, such as an access token.
+# For HTTP, the part before the host is a secret even without a password: it may be an access token.
 _USER = re.compile(r"(https?://)[^\s/@:'\"]+@", re.IGNORECASE)
 # Signed URLs have their signature in the query. Elsewhere, ? alone is a wildcard.
 _QUERY = re.compile(r"(https?://[^\s?'\"]*\?)[^\s'\"]+|(://[^\s?'\"]*\?)[^\s'\"]*=[^\s'\"]*", re.IGNORECASE)

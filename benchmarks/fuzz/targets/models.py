@@ -14,7 +14,7 @@ STUDY = Path("study")
 
 
 class Checkpoints(Target):
-    """The checkpoints of a run, from which a training goes on."""
+    """The checkpoints of a run, from which a training resumes."""
 
     pattern = "study/runs/two/seed-0-*/checkpoints/*/*"
 

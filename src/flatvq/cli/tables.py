@@ -56,7 +56,7 @@ def show_next_look(look: int, seconds: float | None, continues: bool) -> None:
     Args:
         look: the number of seeds of the next look.
         seconds: the estimated wall time; None if it is not known.
-        continues: whether the study goes on by itself.
+        continues: whether the study continues by itself.
     """
     time = f", about {duration(seconds)}" if seconds is not None else ""
     how = "" if continues else ". Run the same command again to go on"

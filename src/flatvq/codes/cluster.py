@@ -77,8 +77,8 @@ class ClusterEncoding:
             The complete manifest.
 
         Raises:
-            FlatvqError: if a job fails; or as `submit`.
-            BusyError: as `submit`.
+            FlatvqError: if a job fails; see also `submit`.
+            BusyError: see `submit`.
         """
         with self._jobs() as jobs:
             for units in (self._missing(jobs), {_LAST: self.command}):

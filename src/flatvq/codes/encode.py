@@ -151,7 +151,7 @@ class Encoder:
         ]
 
     def _checked(self, indices: Sequence[Tensor], images: Tensor) -> list[np.ndarray[Any, Any]]:
-        """Return indices as arrays, after checking that they are those of the levels."""
+        """Return indices as arrays, after checking that they fit the levels."""
         arrays = []
         for tensor, level in zip(indices, self.tokenizer.levels, strict=True):
             array = tensor.cpu().numpy()

@@ -171,7 +171,7 @@ class CodeManifest(Record):
 
 
 def shard_name(number: int, count: int) -> str:
-    """Return the file name of a shard. The order of names is that of numbers.
+    """Return the file name of a shard. Names sort like numbers.
 
     Example:
         >>> shard_name(17, 1024), shard_name(17, 123_456)

@@ -1,4 +1,4 @@
-"""Starts or resumes an encoding in a folder, of all shards or of those of a part."""
+"""Starts or resumes an encoding in a folder, of all shards or of the shards of a part."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _part_folder(folder: Path, part: Part) -> Iterator[tuple[Path, bool]]:
 
 
 def _started(folder: Path, started: CodeManifest) -> CodeManifest:
-    """Write the manifest of a new encoding, or return that of an interrupted one."""
+    """Write the manifest of a new encoding, or return the manifest of an interrupted one."""
     if not (folder / NAME).exists():
         stray = next(folder.glob("codes-*.parquet"), None)
         if stray is None:

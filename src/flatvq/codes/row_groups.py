@@ -47,7 +47,7 @@ def row_groups_of(manifest: CodeManifest) -> Iterator[RowGroup]:
 
 
 def read_row_group(folder: Path, group: RowGroup, manifest: CodeManifest) -> list[Row]:
-    """Read a row group, and check that its indices are those of the tokenizer.
+    """Read a row group, and check that its indices fit the tokenizer.
 
     Args:
         folder: the folder of the shards.
@@ -136,7 +136,7 @@ def _shapes(level: TokenizerLevel, rows: Sequence[dict[str, Any]], factor: int) 
 def _grids(
     file: Any, path: Path, group: RowGroup, number: int, shapes: Sequence[tuple[int, ...]], codebook_size: int
 ) -> Iterator[np.ndarray[Any, Any]]:
-    """Read the indices of a level, and yield those of each image as views of one array."""
+    """Read the indices of a level, and yield the indices of each image as views of one array."""
     counts = [prod(shape) for shape in shapes]
     stored = file.metadata.row_group(group.number).column(len(_ROW_COLUMNS) + number).num_values
     if stored != sum(counts):  # before they are read

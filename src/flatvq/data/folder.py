@@ -55,7 +55,7 @@ def open_folder(
 
 
 def split_folder(recipe: DataRecipe) -> DataSplit:
-    """Open a folder to train on, and hold out some of its images or those of a second folder.
+    """Open a folder to train on, and hold out some of its images or the images of a second folder.
 
     Args:
         recipe: the data section of the recipe; `path` and `validation_path` are folders.

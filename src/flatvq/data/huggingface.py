@@ -46,7 +46,7 @@ def open_split(recipe: DataRecipe) -> OpenedFolder:
 
 
 def split_dataset(recipe: DataRecipe) -> DataSplit:
-    """Open a dataset to train on, and hold out some of its images or those of another split.
+    """Open a dataset to train on, and hold out some of its images or the images of another split.
 
     A stream is read until it ends or contains `limit` training images, and its encoded files are kept in
     memory. The files of a stored dataset are read when they are needed.

@@ -39,7 +39,7 @@ def is_upright(image: Image.Image) -> bool:
 def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation; 1 (upright) if there is none or it cannot be read."""
     try:
-        # The method of the base class: that of PNG files decodes the whole file to read EXIF data at its end.
+        # The base class' method: the method for PNG decodes the whole file to read EXIF data at its end.
         value = Image.Image.getexif(image).get(_ORIENTATION, 1)
     except Exception:
         return 1

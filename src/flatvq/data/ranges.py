@@ -64,7 +64,7 @@ class Range:
     inverted: bool = False
     """Whether the sample `white` is black and the sample 0 is white."""
     stated_by: str = ""
-    """The field that states the range; empty if the range is that of the samples' width."""
+    """The field that states the range; empty if the range follows from the width of the samples."""
 
     def levels(self, samples: Samples) -> Pixels:
         """Divide the range into 256 equal parts: for 16 bits, this returns the high byte."""
@@ -76,7 +76,7 @@ class Range:
         """Return the range without the shift if the encoder of a PNG with `sBIT` did not scale the samples.
 
         The PNG specification requires scaling. If the encoder scaled, the low bits follow from the
-        significant bits: they are zero, or those of linear scaling. The encoder did not scale if no sample
+        significant bits: they are zero, or follow from linear scaling. The encoder did not scale if no sample
         exceeds the significant bits and the low bits do not follow.
         """
         if not self.shift or samples.max() > self.white:

@@ -38,7 +38,7 @@ def repeated(request: Callable[[], T]) -> T:
         request: the request; file systems raise errors of any kind.
 
     Raises:
-        Exception: that of the last attempt.
+        Exception: the error of the last attempt.
     """
     start = time.monotonic()
     for wait in _WAITS:

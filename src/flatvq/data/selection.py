@@ -67,7 +67,7 @@ class Selection:
         return self.manifest.name(self.rows[position])
 
     def where(self, chosen: Array) -> Selection:
-        """Return some of the images: those of a mask, or those at some positions."""
+        """Return some of the images, chosen by a mask or by positions."""
         return Selection(self.manifest, self.content, self.rows[chosen])
 
     def converted(self, split: str) -> Iterator[FileStatus]:

@@ -95,7 +95,7 @@ class Shard:
 
 
 class Place(NamedTuple):
-    """Where an image is in its shard."""
+    """The location of an image in its shard."""
 
     group: int
     """The row group of a parquet file; 0 in a tar file."""
@@ -200,7 +200,7 @@ def _paths(fs: Any, path: str) -> list[str]:
 
 
 def _without_braces(pattern: str) -> Iterator[str]:
-    """Yield the patterns that one with braces stands for.
+    """Expand the braces of a pattern, and yield the resulting patterns.
 
     Example:
         >>> list(_without_braces("{a,b}-{08..10}.tar"))

@@ -79,7 +79,7 @@ class ShardFiles:
             raise FlatvqError(f"{what} {self._memory // _MIB}", f"raise it to {least} or write smaller ones")
 
     def open(self, row: int, /) -> BinaryIO:
-        """Open a file, after comparing its hash with that of the manifest.
+        """Open a file, after comparing its hash with the hash in the manifest.
 
         Raises:
             Rejected: if the file has changed.

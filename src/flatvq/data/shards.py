@@ -33,7 +33,7 @@ def open_shards(recipe: DataRecipe) -> OpenedFolder:
 
 
 def split_shards(recipe: DataRecipe) -> DataSplit:
-    """Open shards to train on, and hold out some of their images or those of other shards.
+    """Open shards to train on, and hold out some of their images or the images of other shards.
 
     Args:
         recipe: the data section of the recipe; `path` and `validation_path` name shards.

@@ -176,7 +176,7 @@ def hold_out(source: Source, recipe: DataRecipe) -> DataSplit:
     selections = [(training, decode_for_training), (sides.validation, decode)]
     readable = usable(source, selections, decoder, recipe.max_unreadable, "")
     # Divide again, because all images of a side may be damaged. The hash keeps all other images on their
-    # side. An image that changes sides is decoded again in the way of its new side.
+    # side. An image that changes sides is decoded again, as its new side requires.
     title = _title_with_unused(source, readable.file_statuses)
     rows = np.concatenate([selection.rows for selection in readable.selections])
     unused = len(sides.training) - len(training)

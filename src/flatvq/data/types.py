@@ -122,7 +122,7 @@ class ImageSet(Protocol):
     def load_region(self, index: int, region: Region) -> Pixels:
         """Load a region of an image after scaling.
 
-        The pixels are those of the whole image. Only the decoding of the other pixels may be saved.
+        The pixels equal the same region of the whole image. A source may skip decoding the other pixels.
 
         Args:
             index: the image.

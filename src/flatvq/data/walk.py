@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["FILE_TIMES", "Listing", "claims_an_image", "existing_folder", "list_files"]
 
 FILE_TIMES = ("size", "mtime_ns", "ctime_ns")
-"""What identifies the state of a file without reading it: its bytes, the time of the last change of its
-content, and that of its content or its attributes."""
+"""What identifies the state of a file without reading it: its size, the time of the last change of its
+content, and the time of the last change of its content or attributes."""
 
 # Suffixes that promise an image. The content decides whether a file is one. The suffix only decides whether a
 # file that is not one is listed as unreadable.

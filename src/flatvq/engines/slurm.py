@@ -55,7 +55,7 @@ while kill -0 $child 2>/dev/null; do wait $child; code=$?; done
 # {again}: try again. Above 128: killed, as by the kernel when memory runs out.
 if [ $code -eq {again} ] || [ $code -gt 128 ]; then
   trap - TERM
-  # The ID of one of the tasks is that of the array, which would queue all of them again.
+  # One of the tasks has the ID of the array. Requeueing that ID would queue all tasks again.
   scontrol requeue ${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}} && sleep 120
 fi
 exit $code

@@ -36,7 +36,7 @@ class TrialState:
     """`waiting`, `queued`, `running`, `silent` (without a heartbeat for three minutes), `stopped`, `killed`,
     `failed` or `done`."""
     run: str
-    """The folder, relative to that of the study."""
+    """The folder of the run, relative to the folder of the study."""
     host: str | None = None
     """Where it runs, or ran last."""
     step: int = 0

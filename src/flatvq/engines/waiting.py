@@ -41,7 +41,7 @@ class Watcher:
         self._tried: dict[Path, int] = {}  # attempts when the unit was last submitted again
 
     def poll(self, units: Iterable[Path]) -> dict[Path, UnitStatus]:
-        """Ask the cluster once, and submit units again as far as `why_not_again` permits.
+        """Ask the cluster once, and submit units again if `why_not_again` permits it.
 
         Returns:
             The status of units. Those that have just ended are not in it until the next poll, and none are if

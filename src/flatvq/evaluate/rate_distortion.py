@@ -76,7 +76,7 @@ def bits_at_psnr(points: Iterable[dict[str, Any]], psnr_db: float) -> float | No
         >>> round(bits_at_psnr(curve, 25.0), 9), bits_at_psnr(curve, 31.0)
         (0.2, None)
     """
-    # Qualities of equal PSNR, such as those of a flat image, count once.
+    # Qualities with equal PSNR, as for a flat image, count once.
     rates = {point["psnr_db"]: log(point["bits_per_pixel"]) for point in points}
     heights = sorted(rates)
     if len(heights) < 2 or not heights[0] <= psnr_db <= heights[-1]:

@@ -39,7 +39,7 @@ class Classifier:
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features of images, and their classes.
 
-        Images are scaled to 224 x 224 pixels (bicubic, with antialiasing), whatever their size.
+        Images of any size are scaled to 224 x 224 pixels (bicubic, with antialiasing).
 
         Args:
             images: uint8 [B, 3, H, W].

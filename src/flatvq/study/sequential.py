@@ -46,7 +46,7 @@ def look_to_run(plan: Plan, folder: Path, *, further: bool = False) -> int:
         plan: the study.
         folder: the folder of the study.
         further: go on to the next look even if the primary comparison is settled. Repeated intervals allow
-            this: their error holds over all looks, whatever the reason to go on.
+            this: their error holds over all looks, for any reason to continue.
 
     Returns:
         The number of seeds of the next look. If the last look is settled, has failed trials, or was the final

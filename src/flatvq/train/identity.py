@@ -150,7 +150,7 @@ def read_identity(run: Path) -> Identity | None:
 
 
 def has_started(run: Path) -> bool:
-    """Return whether a run got as far as its first step, so that its folder may hold results of its recipe.
+    """Return whether a run reached its first step, so that its folder may hold results of its recipe.
 
     Args:
         run: the folder of the run.

@@ -3,13 +3,13 @@
     RUN/.lease/00000003/            the attempt that owns the run: the highest number
     RUN/.lease/00000003/owner.json  host, process, state, and a count that its owner raises every 10 seconds
 
-    RUN/.lease/00000003/5f0c2a9e/   its temporary files; no other attempt has a folder of this name
+    RUN/.lease/00000003/5f0c2a9e/   its temporary files; no other attempt has a folder with this name
 
-Creating the folder of an attempt claims the run; the file system lets one process create it. Before an owner
-reads anything, it removes the folders of the attempts before. All temporary files of an owner are in a folder
-of its attempt (`flatvq.files.staged`), so from then on an earlier owner cannot rename anything into the run,
-even if it was paused between its last check and the rename. The random name makes this hold even if the
-attempts were removed and are counted from 1 again.
+To claim the run, a process creates the folder of the next attempt; the file system lets only one process
+create it. Before an owner reads anything, it removes the folders of earlier attempts. All temporary files of
+an owner are in a folder of its attempt (`flatvq.files.staged`), so from then on an earlier owner cannot rename
+anything into the run, even if it was paused between its last check and the rename. The random name makes this
+hold even if the attempts were removed and are counted from 1 again.
 
 A waiting process uses only its own monotonic clock: if it sees no change of the owner's count for 60 seconds,
 the owner counts as ended. The clocks of hosts are not compared. On one host the process ID shows at once that
@@ -247,7 +247,7 @@ def _keep_beating(lease: Lease, ended: threading.Event, seconds: float) -> None:
 
 
 def _remove_attempt(lease: Lease) -> None:
-    """Remove the folder of an attempt, and that of all attempts unless there is another one."""
+    """Remove the folder of an attempt, and, if there is no other attempt, the folder of all attempts."""
     if lease.stage.is_dir():
         _remove(lease.folder)
     lease.folder.parent.rmdir()

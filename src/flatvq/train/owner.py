@@ -63,7 +63,7 @@ def _start_of(process: int) -> str | None:
 
 
 def has_ended(owner: Owner) -> bool:
-    """Return whether the process of an owner has certainly ended, as far as this host can see."""
+    """Return whether this host can see for certain that the process of an owner has ended."""
     if (owner.host, owner.machine) != (socket.gethostname(), _machine()):
         return False
     if owner.machine:

@@ -59,7 +59,7 @@ class ClusterSearch:
             return len(new)
 
     def run(self, watch: Callable[[Counter[str]], None]) -> Search:
-        """Run the workers to their end. Those that an earlier call submitted are found again.
+        """Run the workers to their end, including workers that an earlier call submitted.
 
         Args:
             watch: called about twice a second with the number of workers in each state.
@@ -68,7 +68,7 @@ class ClusterSearch:
             The search, with as many trials as its recipe sets.
 
         Raises:
-            FlatvqError: if workers failed and trials are missing; or as `submit`.
+            FlatvqError: if workers failed and trials are missing; see also `submit`.
             BusyError: see `submit`.
         """
         with self._jobs() as jobs:

@@ -36,7 +36,7 @@ def decode_part(file: bytes, size: tuple[int, int], region: Region) -> Pixels | 
 
     Args:
         file: the bytes of the file.
-        size: width and height in pixels, for which memory is allocated, whatever the file claims.
+        size: width and height in pixels, for which memory is allocated. The file may claim another size.
         region: a region inside the image.
 
     Returns:

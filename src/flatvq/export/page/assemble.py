@@ -83,8 +83,8 @@ def write_page(
         The differences of each arm. The stored form is unpacked again for the comparison.
 
     Raises:
-        FlatvqError: if more than 1 of 1,000 indices of an arm differ from those of the tokenizer with the
-            same weights, or a pixel decoded from the same indices differs by more than 1e-5.
+        FlatvqError: if more than 1 of 1,000 indices of an arm differ from the indices of the tokenizer with
+            the same weights, or a pixel decoded from the same indices differs by more than 1e-5.
         MissingExtraError: if onnx, onnxscript or onnxruntime is not installed.
     """
     stored, parities = [], []
