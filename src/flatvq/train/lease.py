@@ -7,7 +7,7 @@
 
 To claim the run, a process creates the folder of the next attempt; the file system lets only one process
 create it. Before an owner reads anything, it removes the folders of earlier attempts. All temporary files of
-an owner are in a folder of its attempt (`flatvq.files.staged`), so from then on an earlier owner cannot rename
+an owner are in a folder of its attempt (`flatvq.files.staged`). From then on an earlier owner cannot rename
 anything into the run, even if it was paused between its last check and the rename. The random name makes this
 hold even if the attempts were removed and are counted from 1 again.
 
