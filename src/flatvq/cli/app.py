@@ -106,8 +106,8 @@ ImageColumn = Annotated[
 ImageSuffix = Annotated[
     str,
     typer.Option(
-        help="Suffix of the members of tar shards that hold the images, such as jpg or rgb.png: all that "
-        "follows the first point of the name. Default: all members that are images."
+        help="Suffix of the members of tar shards that hold the images, such as jpg or rgb.png: everything "
+        "after the first dot of the name. Default: all members that are images."
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, max=1_000_000, help="Images per forward pass.")]

@@ -64,7 +64,7 @@ def tar_items(shard: Shard, suffix: str) -> Iterator[tuple[Item, Place]]:
 
 
 def _suffix(name: str) -> str:
-    """Return what follows the first point of a name, as WebDataset divides names.
+    """Return what follows the first dot of a name, as WebDataset divides names.
 
     Example:
         >>> _suffix("cats/00.seg.PNG")

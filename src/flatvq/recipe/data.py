@@ -35,7 +35,7 @@ class DataRecipe(Section):
     """Column of a Hugging Face dataset or of parquet shards that holds the images."""
     image_suffix: str = ""
     """Suffix of the members of tar shards that hold the images, such as `jpg` or `rgb.png`: everything after
-    the first point of the name. Empty: all members that are images."""
+    the first dot of the name. Empty: all members that are images."""
     streaming: bool = False
     """Stream a Hugging Face dataset instead of downloading it first."""
     limit: int = Field(0, ge=0)

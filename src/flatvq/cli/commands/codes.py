@@ -87,7 +87,7 @@ def encode(
         str | None,
         typer.Option(
             metavar="NUMBER/COUNT",
-            help="Encode the shards of this part alone, such as 0/16 to 15/16 in 16 jobs of any scheduler. "
+            help="Encode only the shards of this part, such as 0/16 to 15/16 in 16 jobs of any scheduler. "
             "The same command without --part then verifies all shards and completes manifest.json.",
         ),
     ] = None,

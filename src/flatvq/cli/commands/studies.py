@@ -41,12 +41,14 @@ def study(
         bool,
         typer.Option(
             "--until-settled",
-            help="Go on from look to look until the primary comparison is settled or no look is left.",
+            help="Continue from look to look until the primary comparison is settled or no look is left.",
         ),
     ] = False,
     next_look: Annotated[
         bool,
-        typer.Option("--next-look", help="Go on to the next look even if the primary comparison is settled."),
+        typer.Option(
+            "--next-look", help="Continue to the next look even if the primary comparison is settled."
+        ),
     ] = False,
     on: Engine = "local",
     gpus_per_trial: Annotated[
