@@ -1,4 +1,4 @@
-"""Waits for units on a cluster, and submits those again that ended before they were done."""
+"""Waits for units on a cluster, and resubmits units that ended before they were done."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class UnitStatus(NamedTuple):
 
 
 class Watcher:
-    """Polls units, and submits those again whose jobs ended before they were done.
+    """Polls units, and resubmits units whose jobs ended before they were done.
 
     Args:
         jobs: the jobs of their folder.
@@ -44,8 +44,8 @@ class Watcher:
         """Ask the cluster once, and submit units again if `why_not_again` permits it.
 
         Returns:
-            The status of units. Those that have just ended are not in it until the next poll, and none are if
-            the cluster does not answer.
+            The status of units. A unit whose job has just ended is left out until the next poll. If the cluster
+            does not answer, there are none.
 
         Raises:
             FlatvqError: if the cluster refuses a job.
@@ -81,7 +81,7 @@ class Watcher:
         return statuses
 
     def _why_failed(self, unit: Path, state: State) -> str | None:
-        """Return why a unit has failed whose job ended before it was done; None to submit it again."""
+        """Return why a unit whose job ended early has failed; None to submit it again."""
         latest = attempts_of(self.jobs.folder / unit).latest
         if state == "cancelled":
             return "its job was cancelled"
@@ -109,7 +109,7 @@ def run_units(
         watch: called about twice a second with the number of units in each state.
 
     Returns:
-        Why units failed, by unit.
+        The error of each failed unit.
 
     Raises:
         FlatvqError: if the cluster refuses a job.

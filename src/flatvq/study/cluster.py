@@ -38,7 +38,7 @@ class ClusterTrials:
         """Submit the trials up to a look that are not done and have no job, and return.
 
         Returns:
-            The number of trials that were submitted, and of those that had a job before.
+            The number of submitted trials, and the number of trials that already had a job.
 
         Raises:
             FlatvqError: if the cluster refuses them.
@@ -60,8 +60,8 @@ class ClusterTrials:
     ) -> list[Outcome]:
         """Train the trials up to a look, as `run_trials` does.
 
-        Jobs that an earlier call submitted are found again. If the jobs of a trial ended without a result,
-        the trial is submitted again; if `why_not_again` forbids this, it has failed.
+        Jobs of earlier calls are found again. If the jobs of a trial ended without a result, the trial is
+        submitted again; if `why_not_again` forbids this, it has failed.
 
         Raises:
             StudyStopped: on Ctrl-C or SIGTERM. The jobs continue.
