@@ -44,8 +44,8 @@ class Watcher:
         """Ask the cluster once, and submit units again if `why_not_again` permits it.
 
         Returns:
-            The status of units. A unit whose job has just ended is left out until the next poll. If the cluster
-            does not answer, there are none.
+            The status of units. A unit whose job has just ended is left out until the next poll. If the
+            cluster does not answer, there are none.
 
         Raises:
             FlatvqError: if the cluster refuses a job.
