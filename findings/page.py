@@ -61,7 +61,8 @@ def render(records: Mapping[str, Record], coded: list[CodedBits]) -> str:
         answer_table=answer_table,
         after_4000_steps=_after_4000_steps(records.get("length")),
         collapsed_hierarchies=collapsed_hierarchies(answers),
-        unsettled=unsettled(records.values()),
+        unsettled_answers=unsettled({answer.record.name: answer.record for answer in answers}.values()),
+        unsettled_frontiers=unsettled(frontiers),
         rates_line=tables.rates_line,
         rates_table=lambda: tables.rates_table(frontiers),
     )
