@@ -170,11 +170,12 @@ def staged(folder: Path, stage: Path) -> Iterator[None]:
         folder: the folder below which files are written.
         stage: a folder on the same disk.
     """
-    _STAGES[folder] = stage
+    place = folder.absolute()
+    _STAGES[place] = stage
     try:
         yield
     finally:
-        del _STAGES[folder]
+        del _STAGES[place]
 
 
 class AppendedFile:
@@ -265,7 +266,9 @@ def _named(error: BaseException, path: Path) -> BaseException:
 
 
 def _temporary_name(path: Path) -> Path:
-    place = next((stage for folder, stage in _STAGES.items() if path.is_relative_to(folder)), path.parent)
+    absolute = path.absolute()
+    stages = (stage for folder, stage in _STAGES.items() if absolute.is_relative_to(folder))
+    place = next(stages, path.parent)
     return place / f".{path.name[:50]}.{os.getpid()}-{threading.get_native_id()}.partial"
 
 
