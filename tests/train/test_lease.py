@@ -285,6 +285,21 @@ def test_without_the_stage_a_late_owner_is_noticed(tmp_path: Path, monkeypatch) 
     assert any(found)
 
 
+def test_records_of_a_paused_owner_are_lost_even_if_its_successor_released_the_lease(
+    tmp_path: Path, small_recipe
+) -> None:
+    """Such as a successor that ended on a full disk, before it changed anything."""
+    from flatvq.train import run_trial
+
+    recipe = small_recipe(steps=2)
+    run_trial(recipe, tmp_path)
+    records = tmp_path / "records.jsonl"
+    with records.open("ab") as of_paused_owner:
+        run_trial(recipe, tmp_path)
+        of_paused_owner.write(b'{"kind": "train", "step": 99}\n')
+    assert b'"step": 99' not in records.read_bytes()
+
+
 _TRIAL = """
 import sys
 from pathlib import Path
