@@ -269,6 +269,28 @@ def test_the_settings_of_the_user_complete_those_of_the_recipe(tmp_path: Path, m
         with_cluster_of_user(recipe)
 
 
+def test_unusable_settings_of_the_user_are_not_left_out(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    path = tmp_path / "flatvq" / "cluster.yaml"
+    path.parent.mkdir()
+    path.mkdir()
+    with pytest.raises(FlatvqError, match=r"cannot read '.*cluster\.yaml' \(.*directory"):
+        load_cluster()
+    path.rmdir()
+    path.symlink_to("moved.yaml")
+    with pytest.raises(FlatvqError, match=r"cannot read '.*cluster\.yaml' \(no such file"):
+        load_cluster()
+    path.unlink()
+    path.write_bytes(b"partition: caf\xe9")
+    with pytest.raises(FlatvqError, match=r"cluster\.yaml' is not UTF-8 \(byte 15\): save it as UTF-8"):
+        load_cluster()
+
+
+def test_one_override_does_not_replace_another() -> None:
+    with pytest.raises(FlatvqError, match=r"override 'cluster\.cpus=5' replaces 'cluster\.cpus=4'"):
+        load_cluster(["cluster.cpus=4", "cluster.cpus=5"])
+
+
 @pytest.mark.parametrize(
     "override",
     ['cluster.setup=["a\\nb"]', "cluster.partition='a b'", "cluster.options=[gpu]", "cluster.time_limit=1h"],
