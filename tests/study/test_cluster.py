@@ -130,6 +130,20 @@ def test_all_trials_are_submitted_in_parts_and_found_again(engine, plan, data, t
     assert sorted(engine.cancelled) == sorted(engine.units), "the cluster may forget them"
 
 
+def test_jobs_that_ended_while_no_program_waited_are_forgotten(
+    engine, plan, data, tmp_path: Path, monkeypatch
+) -> None:
+    ClusterTrials("fake").submit(plan, tmp_path, data)
+    for folder in engine.folders():
+        engine.end(folder, code=0)
+    assert {outcome.status for outcome in _run(plan, tmp_path, data)} == {"done"}
+    assert list((tmp_path / "jobs").glob("*.json")) == []
+    assert sorted(engine.cancelled) == sorted(engine.units), "the cluster may forget them"
+    other = FakeEngine()
+    monkeypatch.setitem(ENGINES._entries, "other", lambda recipe: other)
+    assert ClusterTrials("other").submit(plan, tmp_path, data) == (0, 0)
+
+
 def test_failures_are_tried_again_or_named(engine, plan, data, tmp_path: Path) -> None:
     ClusterTrials("fake").submit(plan, tmp_path, data)
     killed, invalid, cancelled, never, *others = engine.folders()
