@@ -15,6 +15,10 @@ from PIL import Image
 from tests.data.shard_files import tar_bytes
 
 from flatvq.data import open_images
+from flatvq.data.conversion import Conversion
+from flatvq.data.shard import Shard
+from flatvq.data.shard_files import ShardFiles
+from flatvq.data.shard_index import index_shards
 from flatvq.data.shard_list import list_shards
 from flatvq.errors import FlatvqError
 
@@ -136,6 +140,33 @@ def test_a_file_has_one_name_as_a_path_and_as_a_url(tmp_path: Path) -> None:
         pass
     with pytest.raises(FlatvqError, match="names files and URLs"):
         names(f"{{{tmp_path},memory://odd-shards}}/a.tar")
+
+
+def test_the_memory_of_a_request_includes_what_is_between_the_images(tmp_path: Path, monkeypatch) -> None:
+    members = [
+        (f"{n}.{kind}", png(n) if kind == "png" else bytes(99_000))
+        for n in range(90)
+        for kind in ("png", "npy")
+    ]
+    (tmp_path / "a.tar").write_bytes(tar_bytes(members))
+    (shard,) = list_shards(str(tmp_path), "data.path")
+    index = index_shards("a", [shard], "image", "png", Conversion(16), "")
+    files = ShardFiles([shard], index.manifest, "image", memory_mib=64)
+    sizes: list[int] = []
+    read = Shard.read
+
+    def recorded(shard: Shard, start: int, stop: int) -> bytes:
+        sizes.append(stop - start)
+        return read(shard, start, stop)
+
+    monkeypatch.setattr(Shard, "read", recorded)
+    requests = files._requests(np.random.default_rng(0).permutation(90)[:80])
+    assert len(requests) == 3
+    for request in requests:
+        sizes.clear()
+        contents = files._read(request.rows)
+        assert request.nbytes >= sum(sizes) + sum(map(len, contents.values()))
+        assert request.nbytes <= 5 * 2**20, "a block of 4 MiB"
 
 
 @pytest.mark.parametrize("structures", [False, True])

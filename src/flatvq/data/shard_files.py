@@ -119,9 +119,15 @@ class ShardFiles:
 
     def _bytes_to_read(self, rows: Array) -> int:
         """Return the memory that it takes to read rows of one block."""
-        number = self._numbers[rows[0]]
+        number, places = self._numbers[rows[0]], self._manifest.places
         start, stop = np.searchsorted(self._numbers, [number, number + 1])
-        return _COPIES * int(self._manifest.places["length"][start:stop].sum())
+        content = int(places["length"][start:stop].sum())
+        if not self._shards[places["shard"][rows[0]]].is_tar:
+            return _COPIES * content
+        # Between the images of a tar file are headers and other members.
+        first, last = rows.min(), rows.max()
+        together = int(places["offset"][last] + places["length"][last] - places["offset"][first])
+        return together + content
 
     def _read(self, rows: Array) -> dict[int, bytes]:
         """Read rows of one block, in ascending order."""
