@@ -58,7 +58,10 @@ while kill -0 $child 2>/dev/null; do wait $child; code=$?; done
 if [ $code -eq {again} ] || [ $code -gt 128 ]; then
   trap - TERM
   # The ID of one of the tasks is that of the array, which would queue all of them again.
-  scontrol requeue ${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}} && sleep 120
+  job=${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}
+  # Slurm would also queue a job again that is being cancelled. At its time limit, it has a reason.
+  squeue --noheader --jobs=$job --format="%T %r" | grep -q "^COMPLETING None" && exit $code
+  scontrol requeue $job && sleep 120
 fi
 exit $code
 """
