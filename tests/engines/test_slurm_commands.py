@@ -39,7 +39,7 @@ class Programs:
     def __init__(self, place: Path) -> None:
         self.place = place
         place.mkdir()
-        for name in ("sbatch", "squeue", "scancel", "scontrol"):
+        for name in ("sbatch", "squeue", "scancel", "scontrol", "sleep"):
             (place / name).write_text(_STUB)
             (place / name).chmod(0o755)
         (place / "scontrol.out").write_text("MaxArraySize            = 1001\n")
@@ -54,6 +54,12 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     programs = Programs(tmp_path / "programs")
     monkeypatch.setenv("PATH", f"{programs.place}:{os.environ['PATH']}")
     return programs
+
+
+def run_script(script: str, task: int) -> subprocess.CompletedProcess[str]:
+    """Run a job of an array, with the variables that Slurm sets."""
+    job = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_JOB_ID": "9", "SLURM_JOB_ID": "11"}
+    return subprocess.run(["bash", script], env={**os.environ, **job}, capture_output=True, text=True)
 
 
 ODD = [
@@ -73,7 +79,6 @@ ODD = [
 def test_a_job_runs_its_command_whatever_the_paths_are(
     name: str, programs: Programs, tmp_path: Path, monkeypatch
 ) -> None:
-    """The script of the array runs in bash, with the variables that Slurm sets."""
     jobs, cwd = tmp_path / name / "jobs", tmp_path / f"{name} cwd"
     units = [tmp_path / name / str(number) for number in range(2)]
     for folder in (jobs, cwd, *units):
@@ -90,13 +95,37 @@ def test_a_job_runs_its_command_whatever_the_paths_are(
         b"--output=" + os.fsencode(str(jobs).replace("%", "%%") + "/s-1-%a.log"),
         b"--chdir=" + os.fsencode(cwd),
     ]
-    environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_JOB_ID": "9", "SLURM_JOB_ID": "11"}
-    done = subprocess.run(["bash", sbatch[-1]], env=environment, cwd=cwd, capture_output=True, text=True)
+    done = run_script(sbatch[-1], task=1)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (units[1] / "made").exists()
     (attempt,) = attempts_of(units[1]).latest
     assert (attempt.code, attempt.job) == (0, "9_1")
     assert attempts_of(units[0]).total == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "again"),
+    [
+        ("RUNNING None", True),
+        ("COMPLETING TimeLimit", True),
+        ("", True),
+        ("COMPLETING None", False),
+        ("CLUSTER: second\nCOMPLETING None", False),
+    ],
+)
+def test_a_job_that_is_cancelled_is_not_queued_again(
+    state: str, again: bool, programs: Programs, tmp_path: Path
+) -> None:
+    """`scontrol requeue` would succeed, and the job would run again after two minutes."""
+    unit = Unit(tmp_path, ("timeit", "-n1", "-r1", "raise SystemExit(75)"))
+    Slurm(ClusterRecipe(gpus_per_trial=0)).submit("s-1", [unit], tmp_path, 1)
+    (programs.place / "squeue.out").write_text(f"{state}\n")
+    done = run_script(str(tmp_path / "s-1.sh"), task=0)
+    assert (done.returncode, done.stderr) == (75, "")
+    requeued = [words for words, _ in programs.calls("scontrol") if words[0] == "requeue"]
+    assert requeued == [["requeue", "9_0"]] * again
+    ((words, _),) = programs.calls("squeue")
+    assert "--jobs=9_0" in words
 
 
 def test_a_line_break_in_a_path_is_refused(programs: Programs, tmp_path: Path, monkeypatch) -> None:
