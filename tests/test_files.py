@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flatvq.files import remove_folder, replacing_folder, write_bytes, write_json, write_text
+from flatvq.files import remove_folder, replacing_folder, staged, write_bytes, write_json, write_text
 
 
 def _names(folder: Path) -> set[str]:
@@ -129,3 +129,19 @@ def test_a_leftover_of_this_process_number_is_removed(tmp_path: Path) -> None:
     mine.touch()
     write_json(tmp_path / "a.json", {})
     assert _names(tmp_path) == {"a.json"}
+
+
+@pytest.mark.parametrize("relative", ["folder", "file"])
+def test_a_staged_write_fails_without_its_stage_however_the_path_is_given(
+    relative: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run" / "stage").mkdir(parents=True)
+    folder = Path("run") if relative == "folder" else tmp_path / "run"
+    path = tmp_path / "run" / "a.json" if relative == "folder" else Path("run", "a.json")
+    with staged(folder, folder / "stage"):
+        write_text(path, "1")
+        (tmp_path / "run" / "stage").rmdir()
+        with pytest.raises(FileNotFoundError):
+            write_text(path, "2")
+    assert path.read_text() == "1"

@@ -170,6 +170,7 @@ def staged(folder: Path, stage: Path) -> Iterator[None]:
         folder: the folder below which files are written.
         stage: a folder on the same disk.
     """
+    folder = folder.absolute()
     _STAGES[folder] = stage
     try:
         yield
@@ -265,7 +266,7 @@ def _named(error: BaseException, path: Path) -> BaseException:
 
 
 def _temporary_name(path: Path) -> Path:
-    stages = (stage for folder, stage in _STAGES.items() if path.is_relative_to(folder))
+    stages = (stage for folder, stage in _STAGES.items() if path.absolute().is_relative_to(folder))
     return next(stages, path.parent) / f".{path.name[:50]}.{os.getpid()}-{threading.get_native_id()}.partial"
 
 
@@ -285,9 +286,8 @@ def _is_running(process: int) -> bool:
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
+    with suppress(OSError):  # a file
+        path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -184,8 +184,8 @@ def test_an_encoding_on_a_cluster_has_the_bytes_of_one_process(
     code, _, errors = run_flatvq(*on, "--parts", 3)
     assert (code, errors) == (
         2,
-        "flatvq: 'codes' has a job for part-00000-of-00002, which is no part of 3: give the same --parts, or "
-        "end the jobs with --cancel first\n",
+        "flatvq: 'codes' has a job for part-00000-of-00002, which is not one of this command: "
+        "give the same --parts, or end the jobs with --cancel first\n",
     )
     machine.kills = 1
     code, output, errors = run_flatvq(*on, "--parts", 2)

@@ -29,8 +29,8 @@ from flatvq.data import (
     shard_index,
     survey_cache,
 )
-from flatvq.data import shard as shards
 from flatvq.data.shard import Shard
+from flatvq.data.shard_list import list_shards
 from flatvq.data.subset import set_aside
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe, TrialRecipe
@@ -358,9 +358,7 @@ def test_a_block_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
 )
 def test_patterns(pattern: str, count: int, tmp_path: Path, files: list[bytes]) -> None:
     folder = write_tars(tmp_path / "shards [1]", files)
-    listed = shards.list_shards(
-        f"{folder if not set(pattern) & set('*?') else tmp_path / 'shards*'}/{pattern}", "x"
-    )
+    listed = list_shards(f"{folder if not set(pattern) & set('*?') else tmp_path / 'shards*'}/{pattern}", "x")
     assert len(listed) == count
     assert [shard.name for shard in listed] == sorted(shard.name for shard in listed)
 

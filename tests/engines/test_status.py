@@ -84,6 +84,32 @@ def test_damaged_files_are_read_as_far_as_possible(tmp_path: Path, run_flatvq) -
     assert (code, json.loads(output)["trials"][0]["state"]) == (0, "running")
 
 
+def test_one_damaged_folder_hides_no_other_trial(tmp_path: Path, run_flatvq) -> None:
+    done = {"status": "done", "step": 100}
+    _trial(tmp_path, 0, done, None)
+    running = {"status": "running", "step": 3}
+    for seed, name in ((1, "attempts.jsonl"), (2, "records.jsonl"), (3, "status.json"), (4, "recipe.json")):
+        run = _trial(tmp_path, seed, running, None)
+        (run / name).unlink(missing_ok=True)
+        (run / name).mkdir()
+    (_trial(tmp_path, 5, running, None) / ".lease").touch()
+    runs = tmp_path / "runs"
+    (runs / "plain" / "seed-6-a-file").touch()
+    for other in (".removed/seed-7-a", "plain/.seed-8-a.removed", "plain/9-a", "plain/seed-x"):
+        (runs / other).mkdir(parents=True)
+    code, output, errors = run_flatvq("status", tmp_path, "--json")
+    assert (code, errors) == (0, "")
+    trials = json.loads(output)["trials"]
+    assert [(trial["seed"], trial["state"]) for trial in trials] == [
+        (0, "done"),
+        (1, "killed"),
+        (2, "killed"),
+        (3, "waiting"),
+        (4, "killed"),
+        (5, "killed"),
+    ]
+
+
 def test_a_folder_without_trials_is_refused(tmp_path: Path, run_flatvq) -> None:
     code, _, errors = run_flatvq("status", tmp_path)
     assert (code, errors.count("\n")) == (2, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ import pytest
 
 from flatvq.engines.attempts import _append
 from flatvq.engines.engine import ENGINES, State, Unit
+from flatvq.engines.jobs import jobs_of
 from flatvq.errors import FlatvqError
 from flatvq.recipe import ClusterRecipe, load_cluster, load_recipe, with_cluster_of_user
 from flatvq.study import (
@@ -128,6 +130,20 @@ def test_all_trials_are_submitted_in_parts_and_found_again(engine, plan, data, t
     assert sorted(engine.cancelled) == sorted(engine.units), "the cluster may forget them"
 
 
+def test_jobs_that_ended_while_no_program_waited_are_forgotten(
+    engine, plan, data, tmp_path: Path, monkeypatch
+) -> None:
+    ClusterTrials("fake").submit(plan, tmp_path, data)
+    for folder in engine.folders():
+        engine.end(folder, code=0)
+    assert {outcome.status for outcome in _run(plan, tmp_path, data)} == {"done"}
+    assert list((tmp_path / "jobs").glob("*.json")) == []
+    assert sorted(engine.cancelled) == sorted(engine.units), "the cluster may forget them"
+    other = FakeEngine()
+    monkeypatch.setitem(ENGINES._entries, "other", lambda recipe: other)
+    assert ClusterTrials("other").submit(plan, tmp_path, data) == (0, 0)
+
+
 def test_failures_are_tried_again_or_named(engine, plan, data, tmp_path: Path) -> None:
     ClusterTrials("fake").submit(plan, tmp_path, data)
     killed, invalid, cancelled, never, *others = engine.folders()
@@ -158,6 +174,34 @@ def test_a_refused_submission_leaves_nothing(engine, plan, data, tmp_path: Path)
     with pytest.raises(FlatvqError, match="no such partition"):
         ClusterTrials("fake").submit(plan, tmp_path, data)
     assert list((tmp_path / "jobs").glob("*.json")) == []
+
+
+def test_a_submission_whose_outcome_is_unknown_is_not_lost(engine, plan, data, tmp_path: Path) -> None:
+    """Such as after a timeout of sbatch: it is cancelled, or remembered until the cluster answers again."""
+    engine.refuses = True
+    with pytest.raises(FlatvqError):
+        ClusterTrials("fake").submit(plan, tmp_path, data)
+    (name,) = engine.cancelled
+    engine.cancel = lambda names: engine.submit("", [], tmp_path, 1)  # it does not answer
+    with pytest.raises(FlatvqError, match="no such partition"):
+        ClusterTrials("fake").submit(plan, tmp_path, data)
+    (record,) = (tmp_path / "jobs").glob("*.json")
+    assert record.stem != name
+    del engine.cancel
+    assert cancel_jobs("fake", plan, tmp_path) == 3
+    assert engine.cancelled == [name, record.stem]
+
+
+def test_a_program_that_was_paused_submits_nothing(engine, plan, data, tmp_path: Path, monkeypatch) -> None:
+    """Its lease has been taken over. The path of the study is relative, as on the command line."""
+    monkeypatch.chdir(tmp_path)
+    Path("study").mkdir()
+    with jobs_of("fake", Path("study"), plan.recipe.cluster) as jobs:
+        for attempt in Path("study/jobs/.lease").iterdir():
+            shutil.rmtree(attempt)
+        with pytest.raises(OSError, match="No such file or directory"):
+            jobs.submit({Path("runs/a"): ("flatvq", "train", "a")}, "late")
+    assert engine.units == {}
 
 
 def test_a_submission_that_was_recorded_but_not_made_is_made_again(
@@ -239,6 +283,28 @@ def test_the_settings_of_the_user_complete_those_of_the_recipe(tmp_path: Path, m
         with_cluster_of_user(recipe)
 
 
+def test_unusable_settings_of_the_user_are_not_left_out(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    path = tmp_path / "flatvq" / "cluster.yaml"
+    path.parent.mkdir()
+    path.mkdir()
+    with pytest.raises(FlatvqError, match=r"cannot read '.*cluster\.yaml' \(.*directory"):
+        load_cluster()
+    path.rmdir()
+    path.symlink_to("moved.yaml")
+    with pytest.raises(FlatvqError, match=r"cannot read '.*cluster\.yaml' \(no such file"):
+        load_cluster()
+    path.unlink()
+    path.write_bytes(b"partition: caf\xe9")
+    with pytest.raises(FlatvqError, match=r"cluster\.yaml' is not UTF-8 \(byte 15\): save it as UTF-8"):
+        load_cluster()
+
+
+def test_one_override_does_not_replace_another() -> None:
+    with pytest.raises(FlatvqError, match=r"override 'cluster\.cpus=5' replaces 'cluster\.cpus=4'"):
+        load_cluster(["cluster.cpus=4", "cluster.cpus=5"])
+
+
 @pytest.mark.parametrize(
     "override",
     ['cluster.setup=["a\\nb"]', "cluster.partition='a b'", "cluster.options=[gpu]", "cluster.time_limit=1h"],
@@ -257,6 +323,12 @@ def test_values_that_would_break_a_job_script_are_refused(override: str) -> None
         ({"cpus": 1, "gpus_per_trial": 4}, "cpus=1 is less than gpus_per_trial=4"),
         ({"options": ["--time=9"]}, "options contains '--time=9', which flatvq sets by time_limit"),
         ({"options": ["-a 0-3"]}, "options contains '-a 0-3', which flatvq sets itself"),
+        ({"options": ["-Jmine"]}, "options contains '-Jmine', which flatvq sets itself"),
+        ({"options": ["--job=mine"]}, "options contains '--job=mine', which flatvq sets itself"),
+        ({"options": ["--wait"]}, "options contains '--wait', which flatvq sets itself"),
+        ({"options": ["--test-only"]}, "options contains '--test-only', which flatvq sets itself"),
+        ({"options": ["-t9"]}, "options contains '-t9', which flatvq sets by time_limit"),
+        ({"options": ["-M all"]}, "options contains '-M all', which flatvq sets by the environment variable"),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(keys, fault: str, tmp_path: Path, monkeypatch) -> None:
@@ -276,6 +348,13 @@ def test_values_that_contradict_each_other_are_refused(keys, fault: str, tmp_pat
     if others:
         with pytest.raises(FlatvqError, match=r"change it in '.*cluster\.yaml' or the section cluster"):
             with_cluster_of_user(load_recipe("photographs", [first]))
+
+
+@pytest.mark.parametrize(
+    "option", ["--time-min=9", "--wait-all-nodes=1", "--nodelist=a", "-pgpu", "--no-kill"]
+)
+def test_options_with_similar_names_are_accepted(option: str) -> None:
+    assert ClusterRecipe(options=(option,)).options == (option,)
 
 
 @pytest.mark.parametrize("limit", ["", "0", "3", "2:01", "0:02:01", "1-0", "0-0:3"])

@@ -122,6 +122,7 @@ def search_and_confirm(
             f"the search '{folder}' has jobs", "add --on and the engine, with --cancel to end them"
         )
     if on is not None:
+        tune.require_no_password(command.storage)
         (folder / "workers").mkdir(exist_ok=True)  # so that the journal has a lock that all hosts see
     with tune.storage_errors(command.storage):
         search = tune.Search(settings, folder, tune.open_storage(folder, command.storage))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class ClusterEncoding:
         with self._jobs() as jobs:
             units = self._missing(jobs) or {_LAST: self.command}
             new = {unit: command for unit, command in units.items() if unit not in jobs}
-            jobs.submit(self._with_folders(new), self._name)
+            jobs.submit(new, self._name)
             return len(new)
 
     def run(self, watch: Callable[[Counter[str]], None]) -> CodeManifest:
@@ -82,7 +82,7 @@ class ClusterEncoding:
         """
         with self._jobs() as jobs:
             for units in (self._missing(jobs), {_LAST: self.command}):
-                errors = run_units(jobs, self._name, self._with_folders(units), watch)
+                errors = run_units(jobs, self._name, units, watch)
                 for unit, error in errors.items():
                     what = f"{len(errors)} of {len(units)} jobs failed, such as {unit.name} ({error})"
                     raise FlatvqError(what, "correct the cause, then run the same command again")
@@ -99,13 +99,8 @@ class ClusterEncoding:
     def _name(self) -> str:
         return f"encode-{self.folder.name}"
 
-    @contextmanager
-    def _jobs(self) -> Iterator[Jobs]:
-        with jobs_of(self.kind, self.folder, self.cluster) as jobs:
-            if other := next((unit for unit in jobs if unit != _LAST and unit not in self._commands), None):
-                what = f"'{self.folder}' has a job for {other.name}, which is no part of {self.parts}"
-                raise FlatvqError(what, "give the same --parts, or end the jobs with --cancel first")
-            yield jobs
+    def _jobs(self) -> AbstractContextManager[Jobs]:
+        return jobs_of(self.kind, self.folder, self.cluster, {*self._commands, _LAST}, "--parts")
 
     def _missing(self, jobs: Jobs) -> Commands:
         """Return the commands of the parts that are not done."""
@@ -116,8 +111,3 @@ class ClusterEncoding:
             for unit, command in self._commands.items()
             if unit in jobs or not ended_well(self.folder / unit)
         }
-
-    def _with_folders(self, units: Commands) -> Commands:
-        for unit in units:
-            (self.folder / unit).mkdir(parents=True, exist_ok=True)
-        return units

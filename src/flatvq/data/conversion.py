@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flatvq.recipe import DataRecipe
 
-__all__ = ["LARGEST_PIXELS", "Conversion", "NotAnImageError", "Rejected", "too_large"]
+__all__ = ["LARGEST_PIXELS", "Conversion", "HiddenError", "NotAnImageError", "Rejected", "too_large"]
 
 LARGEST_PIXELS = 100_000_000
 """Images of more pixels, as stored or after scaling, are skipped: each takes more than 300 MB."""
@@ -29,6 +29,13 @@ class Rejected(Exception):  # noqa: N818  (a verdict on a file, not an error of 
 
 class NotAnImageError(Rejected):
     """The first bytes of a file match no supported image format."""
+
+
+class HiddenError(Rejected):
+    """The name of a file is hidden (`flatvq.data.walk.is_hidden`)."""
+
+    def __init__(self) -> None:
+        super().__init__("hidden", skipped=True)
 
 
 def too_large(what: str, remedy: str = "use smaller images") -> Rejected:

@@ -23,7 +23,7 @@ def parquet_items(shard: Shard, column: str) -> Iterator[tuple[Item, Place]]:
         column: the column of images: encoded files (binary), or structures with a field `bytes` of them.
 
     Raises:
-        FlatvqError: if the file is damaged, or has no such column.
+        FlatvqError: if the file is damaged, or has no such column or several.
     """
     number = 0
     for group in range(_metadata(shard).num_row_groups):
@@ -53,8 +53,9 @@ def _contents(shard: Shard, column: str, group: int) -> Any:
 
     metadata = _metadata(shard)
     schema = metadata.schema.to_arrow_schema()
-    if column not in schema.names:
-        what = f"the parquet file '{printable(shard.url)}' has no column {column!r}"
+    if schema.names.count(column) != 1:
+        number = "several columns" if column in schema.names else "no column"
+        what = f"the parquet file '{printable(shard.url)}' has {number} {column!r}"
         raise FlatvqError(what, f"set data.image_column; it has {', '.join(map(printable, schema.names))}")
     kind, leaf = schema.field(column).type, column
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
@@ -65,10 +66,15 @@ def _contents(shard: Shard, column: str, group: int) -> Any:
     try:
         with shard.open() as stream:
             table = pq.ParquetFile(stream, metadata=metadata).read_row_group(group, columns=[leaf])
+    except pa.ArrowNotImplementedError as error:
+        what = f"row group {group} of '{printable(shard.url)}' cannot be read ({reason_of(error)})"
+        raise FlatvqError(what, "write it again with less than 2 GiB of images in a row group") from None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(shard, error) from None
-    contents = table.column(column).combine_chunks()
-    return contents if leaf == column else contents.field("bytes")
+    contents = table.column(column)  # more than 2 GiB are in several chunks, which cannot be joined
+    if leaf == column:
+        return contents
+    return pa.chunked_array([chunk.field("bytes") for chunk in contents.chunks], kind)
 
 
 @lru_cache(maxsize=64)

@@ -49,7 +49,7 @@ class ShardFiles:
     def _numbers(self) -> Array:
         """The block of each row of the manifest, ascending: shard and number in the shard, int64 [N]."""
         places = self._manifest.places
-        is_tar = np.array([shard.path.endswith(".tar") for shard in self._shards], bool)[places["shard"]]
+        is_tar = np.array([shard.is_tar for shard in self._shards], bool)[places["shard"]]
         block = int(min(_BLOCK_MIB * _MIB, self._memory // 16))
         return (places["shard"] << 32) + np.where(is_tar, places["offset"] // block, places["group"])
 
@@ -73,7 +73,7 @@ class ShardFiles:
         largest = int(np.argmax(sizes))
         if _COPIES * sizes[largest] > self._memory // 4:
             shard = self._shards[self._manifest.places["shard"][starts[largest]]]
-            kind = "an image" if shard.path.endswith(".tar") else "a row group"
+            kind = "an image" if shard.is_tar else "a row group"
             least = -(-_COPIES * 4 * int(sizes[largest]) // _MIB)
             what = f"{kind} of shard '{shard.name}' takes {sizes[largest] / _MIB:.0f} MiB, too much for {key}"
             raise FlatvqError(f"{what} {self._memory // _MIB}", f"raise it to {least} or write smaller ones")
@@ -119,9 +119,15 @@ class ShardFiles:
 
     def _bytes_to_read(self, rows: Array) -> int:
         """Return the memory that it takes to read rows of one block."""
-        number = self._numbers[rows[0]]
+        number, places = self._numbers[rows[0]], self._manifest.places
         start, stop = np.searchsorted(self._numbers, [number, number + 1])
-        return _COPIES * int(self._manifest.places["length"][start:stop].sum())
+        content = int(places["length"][start:stop].sum())
+        if not self._shards[places["shard"][rows[0]]].is_tar:
+            return _COPIES * content
+        # Between the images of a tar file are headers and other members.
+        first, last = rows.min(), rows.max()
+        together = int(places["offset"][last] + places["length"][last] - places["offset"][first])
+        return together + content
 
     def _read(self, rows: Array) -> dict[int, bytes]:
         """Read rows of one block, in ascending order."""
@@ -129,8 +135,5 @@ class ShardFiles:
         shard = self._shards[places["shard"][rows[0]]]
         columns = (places[name][rows].tolist() for name in Place._fields)
         where = [Place(*values) for values in zip(*columns, strict=True)]
-        if shard.path.endswith(".tar"):
-            contents = read_members(shard, where)
-        else:
-            contents = read_rows(shard, self._column, where)
+        contents = read_members(shard, where) if shard.is_tar else read_rows(shard, self._column, where)
         return dict(zip(rows.tolist(), contents, strict=True))

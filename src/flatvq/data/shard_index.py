@@ -103,7 +103,7 @@ def _index(shard: Shard, number: int, column: str, suffix: str, conversion: Conv
     """Read a shard."""
     tally = Tally("")
     places: list[Place] = []
-    items = tar_items(shard, suffix) if shard.path.endswith(".tar") else parquet_items(shard, column)
+    items = tar_items(shard, suffix) if shard.is_tar else parquet_items(shard, column)
     for count, (item, place) in enumerate(items):
         places.append(place)
         tally.add(count, item, examine(item, conversion))

@@ -7,9 +7,9 @@ import os
 from flatvq.data.conversion import Conversion
 from flatvq.data.reasons import printable
 from flatvq.data.selection import selection
-from flatvq.data.shard import list_shards
 from flatvq.data.shard_files import ShardFiles
 from flatvq.data.shard_index import index_shards
+from flatvq.data.shard_list import list_shards
 from flatvq.data.splits import EVALUATED, OpenedFolder, Source, hold_out, keep_apart, open_all
 from flatvq.data.types import DataSplit
 from flatvq.paths import expanded

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flatvq.data.folder import open_folder
-from flatvq.data.shard import are_shards
+from flatvq.data.shard_list import are_shards
 from flatvq.data.shards import open_shards
 from flatvq.data.splits import OpenedFolder
 from flatvq.data.subset import set_aside

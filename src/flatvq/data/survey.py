@@ -13,11 +13,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from flatvq.data.conversion import Conversion, NotAnImageError, Rejected
+from flatvq.data.conversion import Conversion, HiddenError, NotAnImageError, Rejected
 from flatvq.data.header import read_header
 from flatvq.data.manifest import Image, Manifest, manifest_of
 from flatvq.data.reasons import printable, reason_of
 from flatvq.data.types import FileStatus
+from flatvq.data.walk import hidden_status
 from flatvq.processes import cores
 
 __all__ = ["Item", "Survey", "Tally", "decoding_threads", "digest_of", "examine", "grouped", "survey"]
@@ -25,6 +26,8 @@ __all__ = ["Item", "Survey", "Tally", "decoding_threads", "digest_of", "examine"
 _CHUNK = 256 * 1024
 # Files that are read ahead of the one whose result is taken next.
 _WINDOW = 256
+# Of hidden files, in place of a suffix.
+_HIDDEN = "hidden"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class Tally:
         self.remedies: dict[str, str] = {}
         """What to do about some of them, by name."""
         self.other_files: Counter[str] = Counter()
-        """The number of files that are not images, by suffix."""
+        """The number of files that are not images, by suffix, and of hidden ones."""
 
     def add(self, number: int, item: Item, result: Image | Rejected) -> None:
         """Add a file.
@@ -87,6 +90,8 @@ class Tally:
             self._paths.append(os.fsencode(item.path))
             self._images.append(result)
             self._numbers.append(number)
+        elif isinstance(result, HiddenError):
+            self.other_files[_HIDDEN] += 1
         elif isinstance(result, NotAnImageError) and not item.claimed:
             self.other_files[PurePath(item.name).suffix] += 1
         else:
@@ -187,9 +192,11 @@ def examine(item: Item, conversion: Conversion) -> Image | Rejected:
 
 def grouped(other_files: Mapping[str, int], split: str) -> Sequence[FileStatus]:
     """Return one status per suffix for files that are not images, such as a label file per image."""
-    return [
-        FileStatus(
-            f"{'*' + suffix if suffix else 'no suffix'} ({count} files)", split, "skipped", "not images"
-        )
-        for suffix, count in sorted(other_files.items())
-    ]
+
+    def status(suffix: str, count: int) -> FileStatus:
+        if suffix == _HIDDEN:
+            return hidden_status(count, split)
+        name = f"{'*' + suffix if suffix else 'no suffix'} ({count} files)"
+        return FileStatus(name, split, "skipped", "not images")
+
+    return [status(suffix, count) for suffix, count in sorted(other_files.items())]

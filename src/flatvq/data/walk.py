@@ -24,7 +24,15 @@ from flatvq.regular import kind_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FILE_TIMES", "Listing", "claims_an_image", "existing_folder", "list_files"]
+__all__ = [
+    "FILE_TIMES",
+    "Listing",
+    "claims_an_image",
+    "existing_folder",
+    "hidden_status",
+    "is_hidden",
+    "list_files",
+]
 
 FILE_TIMES = ("size", "mtime_ns", "ctime_ns")
 """What identifies the state of a file without reading it: its size, the time of the last change of its
@@ -75,6 +83,22 @@ def claims_an_image(path: str) -> bool:
         (True, False)
     """
     return PurePath(path).suffix.lower() in _IMAGE_SUFFIXES
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a name in a folder or an archive is left out: with a dot in front, or `__MACOSX`.
+
+    Example:
+        >>> is_hidden(".DS_Store"), is_hidden("__MACOSX"), is_hidden(".."), is_hidden("cats")
+        (True, True, False, False)
+    """
+    return name == "__MACOSX" or (name.startswith(".") and name not in (".", ".."))
+
+
+def hidden_status(count: int, split: str) -> FileStatus:
+    """Return the status of a number of hidden names."""
+    reason = "named with a dot in front, or __MACOSX"
+    return FileStatus(f"hidden ({count} entries)", split, "skipped", reason)
 
 
 def existing_folder(path: str | Path, key: str) -> Path:
@@ -148,7 +172,7 @@ def list_files(folder: Path, split: str) -> Listing:
         times: list[tuple[int, int, int]] = []
         for child in children:
             name = child.name
-            if name.startswith(".") or name == "__MACOSX":
+            if is_hidden(name):
                 hidden += 1
                 continue
             result = _classify(child, prefix + name, split, entered)
@@ -163,11 +187,7 @@ def list_files(folder: Path, split: str) -> Listing:
         pending += [prefix + name for name in folders]
     ordered_statuses = [file_statuses[path] for path in sorted(file_statuses)]
     if hidden:
-        ordered_statuses.append(
-            FileStatus(
-                f"hidden ({hidden} entries)", split, "skipped", "named with a dot in front, or __MACOSX"
-            )
-        )
+        ordered_statuses.append(hidden_status(hidden, split))
     return _listing(runs, tuple(ordered_statuses))
 
 

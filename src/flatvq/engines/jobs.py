@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -77,7 +77,7 @@ class Jobs:
         """Submit units.
 
         Args:
-            commands: the units. Their folders exist.
+            commands: the units. Their folders are created.
             name: the name of the study. Listings of the cluster show it.
             again: whether earlier failures of these units still count.
 
@@ -91,8 +91,9 @@ class Jobs:
             submission = f"{readable}-{secrets.token_hex(5)}"
             record = _Submission(engine=self.kind, runs=tuple(unit.as_posix() for unit in batch))
             path = self._jobs / f"{submission}.json"
-            if not again:
-                for unit in batch:
+            for unit in batch:
+                (self.folder / unit).mkdir(parents=True, exist_ok=True)
+                if not again:
                     record_submission(self.folder / unit, submission)
             write_json(path, record.model_dump(mode="json"))
             running = max(1, self.cluster.max_running // len(batches))
@@ -100,7 +101,11 @@ class Jobs:
                 placed = [Unit(self.folder / unit, commands[unit]) for unit in batch]
                 self.engine.submit(submission, placed, self._jobs, running)
             except FlatvqError:
-                path.unlink()
+                # They may exist all the same, if the cluster did not answer in time. If it does not answer
+                # now, the record stays, so that the next command finds them.
+                with suppress(FlatvqError):
+                    self.engine.cancel([submission])
+                    path.unlink()
                 raise
             self._add(submission, record.runs)
 
@@ -149,24 +154,33 @@ class Jobs:
 
 
 @contextmanager
-def jobs_of(kind: str, folder: Path, cluster: ClusterRecipe) -> Iterator[Jobs]:
+def jobs_of(
+    kind: str, folder: Path, cluster: ClusterRecipe, units: Container[Path] | None = None, option: str = ""
+) -> Iterator[Jobs]:
     """Hold the jobs of a folder while the context lasts.
 
     Args:
         kind: the name of the engine.
         folder: the folder. It exists.
         cluster: the section `cluster` of a recipe.
+        units: the units that may have jobs; None for any.
+        option: the option of the command that determines them, such as `--parts`.
 
     Raises:
-        FlatvqError: if there is no such engine, or it cannot be used.
+        FlatvqError: if there is no such engine, it cannot be used, or another unit has a job.
         BusyError: if another process submits jobs of this folder, or waits for them.
     """
     require_engine(kind)
     engine = ENGINES[kind](cluster)
-    jobs_folder = folder / "jobs"
+    jobs_folder = folder.resolve() / "jobs"  # where `Jobs` writes
     jobs_folder.mkdir(parents=True, exist_ok=True)
     with leased(jobs_folder, _LEASE_SECONDS, "waiting for jobs"):
-        yield Jobs(engine, kind, folder, cluster)
+        jobs = Jobs(engine, kind, folder, cluster)
+        other = None if units is None else next((unit for unit in jobs if unit not in units), None)
+        if other is not None:
+            what = f"'{folder}' has a job for {other.name}, which is not one of this command"
+            raise FlatvqError(what, f"give the same {option}, or end the jobs with --cancel first")
+        yield jobs
 
 
 def has_jobs(folder: Path) -> bool:

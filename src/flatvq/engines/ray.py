@@ -185,8 +185,12 @@ def _run(command: list[str], directory: str) -> int:
         if prctl is not None:
             prctl(_DIE_WITH_PARENT, signal.SIGTERM)
 
+    # No module of the working directory takes the place of another one.
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     # Workers of Ray may ignore SIGINT, and their children would, too.
-    child = subprocess.Popen(command, cwd=directory, preexec_fn=die_with_parent, start_new_session=True)
+    child = subprocess.Popen(
+        command, cwd=directory, env=environment, preexec_fn=die_with_parent, start_new_session=True
+    )
     return child.wait()
 
 

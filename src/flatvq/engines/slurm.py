@@ -7,6 +7,7 @@ limit (`flatvq.engines.attempts` decides whether). So nothing has to watch the j
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -18,7 +19,7 @@ from pathlib import Path
 from flatvq.engines.attempts import AGAIN
 from flatvq.engines.engine import State, Unit
 from flatvq.errors import FlatvqError
-from flatvq.files import write_text
+from flatvq.files import write_bytes
 from flatvq.recipe import ClusterRecipe
 
 __all__ = ["Slurm"]
@@ -44,6 +45,7 @@ _RUNNING = frozenset(["COMPLETING", "RUNNING", "STAGE_OUT", "STOPPED", "SUSPENDE
 # `wait` also returns when a signal arrives. Signals to the script go to the unit, which writes a checkpoint.
 _SCRIPT = """#!/bin/bash
 # {command}
+export PYTHONSAFEPATH=1  # no module of the working directory takes the place of another one
 {setup}
 line=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {units})
 export FLATVQ_HEAD=$(hostname) FLATVQ_PORT=$((20000 + SLURM_JOB_ID % 10000))
@@ -56,7 +58,10 @@ while kill -0 $child 2>/dev/null; do wait $child; code=$?; done
 if [ $code -eq {again} ] || [ $code -gt 128 ]; then
   trap - TERM
   # One of the tasks has the ID of the array. Requeueing that ID would queue all tasks again.
-  scontrol requeue ${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}} && sleep 120
+  job=${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}
+  # Slurm would also requeue a job that is being cancelled. A job at its time limit has a reason.
+  squeue --noheader --jobs=$job --format="%T %r" | grep -q "^COMPLETING None" && exit $code
+  scontrol requeue $job && sleep 120
 fi
 exit $code
 """
@@ -81,7 +86,7 @@ class Slurm:
     def __init__(self, cluster: ClusterRecipe) -> None:
         self.cluster = cluster
         if missing := next(
-            (name for name in ("sbatch", "squeue", "scancel") if not shutil.which(name)), None
+            (name for name in ("sbatch", "squeue", "scancel", "scontrol") if not shutil.which(name)), None
         ):
             what = f"Slurm's command {missing!r} is not on this machine"
             raise FlatvqError(what, "run flatvq on a login node of the cluster, or leave --on out")
@@ -92,10 +97,7 @@ class Slurm:
     def submit(self, name: str, units: Sequence[Unit], folder: Path, running: int) -> None:
         """Submit a job array. See `Engine.submit`."""
         lines = [self._line(unit) for unit in units]
-        if bad := next((line for line in lines if "\n" in line), None):
-            raise FlatvqError(f"the path of {bad!r} has a line break", "rename the folder")
         table, script = folder / f"{name}.units", folder / f"{name}.sh"
-        write_text(table, "".join(f"{line}\n" for line in lines))
         options = [
             f"--job-name={name}",
             f"--array=0-{len(units) - 1}%{running}",
@@ -105,12 +107,11 @@ class Slurm:
         ]
         # On the command line, options have precedence over the environment of the user.
         command = ["sbatch", *options, str(script)]
-        setup = "\n".join(self._setup())
-        units_file = shlex.quote(str(table))
-        write_text(
-            script,
-            _SCRIPT.format(command=shlex.join(command), setup=setup, units=units_file, again=AGAIN),
-        )
+        if bad := next((line for line in (*lines, shlex.join(command)) if "\n" in line), None):
+            raise FlatvqError(f"a path or an option has a line break in {bad!r}", "rename the folder")
+        parts = {"setup": "\n".join(self._setup()), "units": shlex.quote(str(table)), "again": AGAIN}
+        write_bytes(table, os.fsencode("".join(f"{line}\n" for line in lines)))
+        write_bytes(script, os.fsencode(_SCRIPT.format(command=shlex.join(command), **parts)))
         _output(*command)
 
     def states(self, names: Sequence[str]) -> dict[str, dict[int, State]] | None:
@@ -122,8 +123,9 @@ class Slurm:
             return None
         states: dict[str, dict[int, State]] = {name: {} for name in names}
         for line in lines:
-            name, index, state = line.strip().split("|")
-            if name in states and index.isdecimal():
+            name, _, rest = line.strip().partition("|")
+            index, _, state = rest.partition("|")
+            if name in states and index.isdecimal():  # other lines may name a cluster, or be of the site
                 states[name][int(index)] = _state(state)
         return states
 
@@ -175,6 +177,22 @@ def _state(name: str) -> State:
     return "running" if name in _RUNNING else "waiting"
 
 
+def _environment() -> dict[str, str]:
+    """Return the environment for Slurm's commands.
+
+    Some variables are left out: those that select what `squeue` lists and `scancel` ends, that let `scancel`
+    ask, and that let `sbatch` wait for its jobs.
+    """
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SQUEUE_", "SCANCEL_")) and name != "SBATCH_WAIT"
+    }
+    if clusters := environment.get("SBATCH_CLUSTERS"):  # the other commands read another variable
+        environment["SLURM_CLUSTERS"] = clusters
+    return environment
+
+
 def _output(*command: str) -> str:
     """Run a command of Slurm and return its output.
 
@@ -182,7 +200,16 @@ def _output(*command: str) -> str:
         FlatvqError: if it fails.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+        done = subprocess.run(
+            command,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise FlatvqError(f"{command[0]} does not answer ({error})", "try again later") from None
     if done.returncode:

@@ -13,7 +13,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from flatvq.engines.attempts import attempts_of, why_not_again
+from flatvq.engines.attempts import Attempts, attempts_of, why_not_again
 from flatvq.errors import FlatvqError
 from flatvq.train.lease import newest_owner
 from flatvq.train.owner import Owner, has_ended
@@ -63,10 +63,11 @@ def trial_states(study: Path) -> list[TrialState]:
     """
     root, now = study / "runs", time.time()
     states = []
-    for arm in _names(root):
-        for name in _names(root / arm):
-            seed = name.removeprefix("seed-").partition("-")[0]
-            if seed.isdecimal():
+    for arm in _folders(root):
+        for name in _folders(root / arm):
+            prefix, _, rest = name.partition("-")
+            seed = rest.partition("-")[0]
+            if prefix == "seed" and seed.isdecimal():
                 states.append(_state_of(root / arm / name, arm, int(seed), f"runs/{arm}/{name}", now))
     if not states:
         raise FlatvqError(f"'{study}' holds no trials", "give the folder of a study that has started")
@@ -75,14 +76,14 @@ def trial_states(study: Path) -> list[TrialState]:
 
 def _state_of(run: Path, arm: str, seed: int, relative: str, now: float) -> TrialState:
     status = _tree(run / "status.json")
-    leases, owner = newest_owner(run)
+    leases, owner = _lease(run)
     written = status.get("status")
     state = written if written in ("running", "stopped", "failed", "done") else "waiting"
     host = owner.host if owner else None
     step, steps = count_in(status, "step") or 0, count_in(status, "steps")
     if state == "done":
         return TrialState(arm, seed, state, relative, host, step, steps, attempts=leases)
-    attempts = attempts_of(run)
+    attempts = _attempts(run)
     last = attempts.latest[-1] if attempts.latest else None
     if owner is not None and owner.held:
         state = _state_of_owner(run, owner, leases, now)
@@ -109,6 +110,20 @@ def _state_of(run: Path, arm: str, seed: int, relative: str, now: float) -> Tria
         max(leases, attempts.total),
         error,
     )
+
+
+def _lease(run: Path) -> tuple[int, Owner | None]:
+    """Read who owns a trial; nobody if the folder of its lease cannot be read."""
+    with suppress(OSError):
+        return newest_owner(run)
+    return 0, None
+
+
+def _attempts(run: Path) -> Attempts:
+    """Read the attempts of a trial; none if their file cannot be read."""
+    with suppress(OSError):
+        return attempts_of(run)
+    return Attempts(0, (), 0.0, submitted=False)
 
 
 def _state_of_owner(run: Path, owner: Owner, attempt: int, now: float) -> str:
@@ -147,7 +162,8 @@ def _tree(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _names(folder: Path) -> list[str]:
-    with suppress(OSError):
-        return [path.name for path in folder.iterdir()]
+def _folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder that are not hidden; none if it cannot be read."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        return [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
     return []

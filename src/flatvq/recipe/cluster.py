@@ -25,11 +25,16 @@ _TimeLimit = Annotated[
     str, BeforeValidator(_as_text), StringConstraints(pattern=r"^(\d+(-\d+)?(:\d+){0,2})?$", max_length=32)
 ]
 
-# Options of sbatch that flatvq gives itself, and the key to set instead.
-_KEYS = {"--time": "time_limit", "-t": "time_limit", "--nodes": "nodes", "-N": "nodes"}
+# Options of sbatch that flatvq gives itself, and what to set instead.
+_CLUSTERS = "the environment variable SLURM_CLUSTERS, which all of Slurm's commands read"
+_KEYS = {
+    **{"--time": "time_limit", "-t": "time_limit", "--nodes": "nodes", "-N": "nodes"},
+    **{"--clusters": _CLUSTERS, "-M": _CLUSTERS},
+}
 _OWN = (
     *("--array", "-a", "--job-name", "-J", "--output", "-o", "--chdir", "-D", "--open-mode", "--signal"),
     *("--requeue", "--no-requeue", "--ntasks", "-n", "--ntasks-per-node", "--wrap", "--wait", "-W"),
+    *("--test-only", "--help", "-h", "--usage", "--version", "-V"),
 )
 
 
@@ -89,7 +94,9 @@ class ClusterRecipe(Section):
     @model_validator(mode="after")
     def _options_are_not_flatvqs(self) -> Self:
         for option in self.options:
-            name = re.split(r"[=\s]", option)[0]
+            # sbatch also takes the start of a long name, and the value of a short one without a space.
+            given = re.split(r"[=\s]", option)[0] if option.startswith("--") else option[:2]
+            name = next((own for own in (*_KEYS, *_OWN) if own.startswith(given) and len(given) > 2), given)
             if name in _KEYS:
                 raise ValueError(f"options contains {option!r}, which flatvq sets by {_KEYS[name]}")
             if name in _OWN:

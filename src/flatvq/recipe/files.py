@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -72,12 +72,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
         codebook = _with_current_keys(tree["codebook"], CODEBOOK_KEYS, f"'codebook' of {origin}")
         tree = {**tree, "codebook": codebook}
     earlier: dict[str, str] = {}
-    for override in overrides:
-        key, value = _key_and_value(override)
-        for earlier_key in earlier:
-            if f"{earlier_key}.".startswith(f"{key}."):
-                what = f"override {override!r} replaces {earlier[earlier_key]!r}"
-                raise FlatvqError(what, "give each key once, a section before its keys")
+    for override, key, value in _keys_and_values(overrides):
         _require_arm(tree.get("arms"), key)
         earlier[key] = override
         tree = set_key(tree, key, value)
@@ -113,8 +108,7 @@ def load_cluster(overrides: Sequence[str] = ()) -> ClusterRecipe:
         8
     """
     tree: dict[str, Any] = {}
-    for override in overrides:
-        key, value = _key_and_value(override)
+    for override, key, value in _keys_and_values(overrides):
         if not key.startswith("cluster."):
             raise FlatvqError(f"override {override!r} is not of the section cluster", "leave it out")
         tree = set_key(tree, key.removeprefix("cluster."), value)
@@ -125,10 +119,10 @@ def load_cluster(overrides: Sequence[str] = ()) -> ClusterRecipe:
 def _completed(given: dict[str, Any]) -> ClusterRecipe:
     """Fill in keys of the section `cluster` from the user's settings."""
     path = expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "flatvq" / "cluster.yaml"
-    if not path.is_file():
+    if not os.path.lexists(path):  # a link without a target is an error
         return ClusterRecipe(**given)
     origin = f"'{path}'"
-    user = parse(ClusterRecipe, load_yaml(_content(path, origin).decode("utf-8-sig"), origin) or {}, origin)
+    user = parse(ClusterRecipe, load_yaml(_text(path, origin), origin) or {}, origin)
     merged = merge(user.model_dump(exclude_unset=True), given)
     return parse(ClusterRecipe, merged, f"{origin} or the section cluster of the recipe")
 
@@ -160,12 +154,7 @@ def recipe_text(name: str) -> str:
     path = expanded(name)
     if path.suffix not in {".yaml", ".yml"}:
         raise _not_a_recipe(name, path, shipped)
-    try:
-        # utf-8-sig drops the byte-order mark that some editors write.
-        return _content(path, f"recipe {name!r}").decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        what = f"recipe {name!r} is not UTF-8 (byte {error.start + 1})"
-        raise FlatvqError(what, "save it as UTF-8") from None
+    return _text(path, f"recipe {name!r}")
 
 
 def _not_a_recipe(name: str, path: Path, shipped: Mapping[str, str]) -> FlatvqError:
@@ -192,6 +181,14 @@ def load_trial(run: Path) -> TrialRecipe:
     return parse(TrialRecipe, load_json(_content(path, f"'{path}'"), f"'{path}'"), f"'{path}'")
 
 
+def _text(path: Path, origin: str) -> str:
+    try:
+        # utf-8-sig drops the byte-order mark that some editors write.
+        return _content(path, origin).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FlatvqError(f"{origin} is not UTF-8 (byte {error.start + 1})", "save it as UTF-8") from None
+
+
 def _content(path: Path, origin: str) -> bytes:
     try:
         with open_regular(path) as file:
@@ -202,6 +199,19 @@ def _content(path: Path, origin: str) -> bytes:
     if len(content) > _MAX_BYTES:
         raise FlatvqError(f"{origin} is larger than {_MAX_BYTES // 1024} KiB", "give the path of a recipe")
     return content
+
+
+def _keys_and_values(overrides: Sequence[str]) -> Iterator[tuple[str, str, Any]]:
+    """Yield each override, its key and its value; refuse an override that replaces an earlier one."""
+    earlier: dict[str, str] = {}
+    for override in overrides:
+        key, value = _key_and_value(override)
+        for earlier_key in earlier:
+            if f"{earlier_key}.".startswith(f"{key}."):
+                what = f"override {override!r} replaces {earlier[earlier_key]!r}"
+                raise FlatvqError(what, "give each key once, a section before its keys")
+        earlier[key] = override
+        yield override, key, value
 
 
 def _key_and_value(override: str) -> tuple[str, Any]:

@@ -78,7 +78,9 @@ class ClusterTrials:
             missing = [outcome for outcome in progress.outcomes if outcome.status != "done"]
             new = [outcome for outcome in missing if outcome.trial.run not in jobs]
             _submit(jobs, new, plan, folder, data)
-            _wait(jobs, plan, folder, progress, missing, watch_or_stop)
+            # Trials that are done may have jobs that ended while no program waited for them.
+            with_jobs = [outcome for outcome in progress.outcomes if outcome.trial.run in jobs]
+            _wait(jobs, plan, folder, progress, with_jobs, watch_or_stop)
         return progress.outcomes
 
 
@@ -102,11 +104,11 @@ def _wait(
     plan: Plan,
     folder: Path,
     progress: StudyProgress,
-    missing: list[Outcome],
+    with_jobs: list[Outcome],
     watch: Callable[[StudyProgress], None],
 ) -> None:
-    """Wait until all trials are done or have failed."""
-    outcomes = {outcome.trial.run: outcome for outcome in missing}
+    """Wait until all trials with jobs are done or have failed."""
+    outcomes = {outcome.trial.run: outcome for outcome in with_jobs}
 
     def is_done(run: Path) -> bool:
         _update(outcomes[run], folder)

@@ -71,11 +71,10 @@ class Lease:
     Args:
         run: the folder that it is on.
         stage: the folder of its temporary files, inside the folder of the attempt.
-        succeeds: whether the previous owner did not release it.
     """
 
-    def __init__(self, run: Path, stage: Path, succeeds: bool) -> None:
-        self.run, self.stage, self.succeeds = run, stage, succeeds
+    def __init__(self, run: Path, stage: Path) -> None:
+        self.run, self.stage = run, stage
         self.on_loss: Callable[[], None] = lambda: None
         """Called in another thread when the lease is found to be lost."""
 
@@ -180,7 +179,7 @@ def _wait_and_claim(
         locked = try_lock()
         if expired or (locked and (free or (owner is not None and has_ended(owner)))):
             if stage := _claim(root, attempt + 1):
-                return Lease(run, stage, succeeds=not free)
+                return Lease(run, stage)
             continue
         if timing.clock() - start > timeout and (changed or free):
             holder = f" (process {owner.process} on {owner.host})" if owner and owner.held else ""

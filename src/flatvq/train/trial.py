@@ -33,7 +33,7 @@ from flatvq.train.elastic import resume_notice
 from flatvq.train.identity import Identity, agree_on, begin, has_started
 from flatvq.train.interrupt import StopRequest, stop_requests
 from flatvq.train.journal import Journal
-from flatvq.train.lease import Lease, leased
+from flatvq.train.lease import leased
 from flatvq.train.loop import Trainer
 from flatvq.train.machine import Machine, keep_freed_memory, machine_for, processor
 from flatvq.translation import cause_of
@@ -81,7 +81,7 @@ def run_trial(
             if first:
                 lease = held.enter_context(leased(run))
                 lease.on_loss = lambda: setattr(stop, "signal", SIGTERM)
-                _claim(run, recipe, lease)
+                _claim(run, recipe)
         journal = held.enter_context(closing(Journal(run, recipe.train.steps, silent=not first)))
         if first and (text := resume_notice(run / "records.jsonl", machine)):
             notice(text)
@@ -162,17 +162,17 @@ def _open_images(recipe: TrialRecipe, data: DataSplit | None, machine: Machine, 
     return data
 
 
-def _claim(run: Path, recipe: TrialRecipe, lease: Lease) -> None:
+def _claim(run: Path, recipe: TrialRecipe) -> None:
     """Write recipe.json; check it if the run has started.
 
-    If the previous owner of the lease did not release it, it may be paused and still have records.jsonl open.
-    This function replaces the file by a copy, so that lines which the old owner appends later are lost.
+    An earlier owner of the lease may be paused and still have records.jsonl open. This function replaces the
+    file by a copy, so that lines which that owner appends later are lost.
 
     If an earlier start failed before its first step, for example because of a wrong data.path, its
     recipe.json is replaced.
     """
     path, records = run / "recipe.json", run / "records.jsonl"
-    if lease.succeeds and records.exists():
+    if records.exists():
         write_bytes(records, records.read_bytes())
     stored = load_trial(run) if path.exists() else None
     if stored == recipe:

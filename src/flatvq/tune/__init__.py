@@ -9,7 +9,7 @@ from flatvq.tune.record import best_of, tune_record, write_record
 from flatvq.tune.search import Search
 from flatvq.tune.settings import SearchSettings
 from flatvq.tune.space import check_space, space_of, suggest_values, values_of, with_values
-from flatvq.tune.storage import open_storage, storage_errors
+from flatvq.tune.storage import open_storage, require_no_password, storage_errors
 from flatvq.tune.worker import run_worker
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "check_space",
     "confirming_study",
     "open_storage",
+    "require_no_password",
     "run_worker",
     "space_of",
     "storage_errors",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from flatvq.engines.jobs import Commands, Jobs, has_jobs, jobs_of, require_one_process
@@ -92,14 +92,8 @@ class ClusterSearch:
     def _name(self) -> str:
         return f"tune-{self.search.settings.name}"
 
-    @contextmanager
-    def _jobs(self) -> Iterator[Jobs]:
-        commands = self._all()
-        with jobs_of(self.kind, self.folder, self.cluster) as jobs:
-            if other := next((unit for unit in jobs if unit not in commands), None):
-                what = f"'{self.folder}' has a job for worker {other.name} of more than {self.workers}"
-                raise FlatvqError(what, "give the same --workers, or end the jobs with --cancel first")
-            yield jobs
+    def _jobs(self) -> AbstractContextManager[Jobs]:
+        return jobs_of(self.kind, self.folder, self.cluster, self._all(), "--workers")
 
     def _all(self) -> Commands:
         return {
@@ -109,7 +103,4 @@ class ClusterSearch:
     def _commands(self, jobs: Jobs) -> Commands:
         """Return the workers to wait for: all, or those that still have a job if no trial is missing."""
         incomplete = self.search.needs_trials(0)
-        commands = {unit: command for unit, command in self._all().items() if incomplete or unit in jobs}
-        for unit in commands:
-            (self.folder / unit).mkdir(parents=True, exist_ok=True)
-        return commands
+        return {unit: command for unit, command in self._all().items() if incomplete or unit in jobs}

@@ -21,9 +21,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from flatvq.errors import FlatvqError, StorageError
 from flatvq.files import AppendedFile
 
-__all__ = ["open_storage", "storage_errors", "storage_name", "workers_lock"]
+__all__ = ["open_storage", "require_no_password", "storage_errors", "storage_name", "workers_lock"]
 
 _RETRY_SECONDS = 1.0
+# Keys of the query of a URL, by the names of the drivers.
+_PASSWORDS = {"password", "passwd", "pwd", "sslpassword"}
 
 
 def open_storage(folder: Path, url: str | None) -> optuna.storages.BaseStorage | str:
@@ -70,6 +72,28 @@ def storage_name(url: str | None) -> str:
         return make_url(url or "").render_as_string(hide_password=True)
     except (SQLAlchemyError, ValueError):  # a URL that is not valid
         return re.sub(r"(//[^/@]*?:)[^@]*@", r"\1***@", url or "")
+
+
+def require_no_password(url: str | None) -> None:
+    """Refuse a URL with a password if jobs of a cluster use it, because their scripts hold it.
+
+    Args:
+        url: the URL of a storage; None for the journal.
+
+    Raises:
+        FlatvqError: if it holds a password. The error does not show it.
+
+    Example:
+        >>> require_no_password("postgresql+psycopg://me@host/searches?sslmode=require")
+    """
+    try:
+        parsed = make_url(url or "sqlite://")
+    except (SQLAlchemyError, ValueError):  # `open_storage` says what is wrong
+        return
+    if parsed.password or _PASSWORDS & {key.lower() for key in parsed.query}:
+        what = "the URL of --storage holds a password, which the scripts of jobs would hold, too"
+        remedy = "leave it out, and let PostgreSQL read it from ~/.pgpass, PGPASSFILE or PGSERVICEFILE"
+        raise FlatvqError(what, remedy)
 
 
 @contextmanager

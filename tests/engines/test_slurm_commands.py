@@ -1,0 +1,222 @@
+"""The engine `slurm` with stubs of Slurm's programs: odd names, odd environments, and odd answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flatvq.engines.attempts import attempts_of
+from flatvq.engines.engine import Unit
+from flatvq.engines.slurm import Slurm
+from flatvq.errors import FlatvqError
+from flatvq.recipe import ClusterRecipe
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Slurm has no Windows")
+
+# Each stub appends its words and its environment to `calls`, and prints the file of its name, if any.
+_STUB = f"""#!{sys.executable}
+import json, os, pathlib, sys
+place = pathlib.Path(__file__).parent
+name = pathlib.Path(__file__).name
+with (place / "calls").open("a") as calls:
+    calls.write(json.dumps([name, sys.argv[1:], dict(os.environ)]) + "\\n")
+for suffix, stream in ((".out", sys.stdout), (".err", sys.stderr)):
+    if (place / (name + suffix)).exists():
+        stream.buffer.write((place / (name + suffix)).read_bytes())
+sys.exit(int((place / (name + ".err")).exists()))
+"""
+
+
+class Programs:
+    """Stubs in a folder."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        place.mkdir()
+        for name in ("sbatch", "squeue", "scancel", "scontrol", "sleep"):
+            (place / name).write_text(_STUB)
+            (place / name).chmod(0o755)
+        (place / "scontrol.out").write_text("MaxArraySize            = 1001\n")
+
+    def calls(self, name: str) -> list[tuple[list[str], dict[str, str]]]:
+        rows = [json.loads(line) for line in (self.place / "calls").read_text().splitlines()]
+        return [(words, environment) for program, words, environment in rows if program == name]
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    programs = Programs(tmp_path / "programs")
+    monkeypatch.setenv("PATH", f"{programs.place}:{os.environ['PATH']}")
+    return programs
+
+
+def run_script(script: str, task: int) -> subprocess.CompletedProcess[str]:
+    """Run a job of an array, with the variables that Slurm sets."""
+    job = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_JOB_ID": "9", "SLURM_JOB_ID": "11"}
+    return subprocess.run(["bash", script], env={**os.environ, **job}, capture_output=True, text=True)
+
+
+ODD = [
+    "it's",
+    'two "quotes"',
+    "$HOME `id` $(id)",
+    "50% off %a",
+    "trailing ",
+    "a;b&c|d",
+    "naïve 🙂",
+    "-dash",
+    "bad\udcff",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_job_runs_its_command_whatever_the_paths_are(
+    name: str, programs: Programs, tmp_path: Path, monkeypatch
+) -> None:
+    jobs, cwd = tmp_path / name / "jobs", tmp_path / f"{name} cwd"
+    units = [tmp_path / name / str(number) for number in range(2)]
+    for folder in (jobs, cwd, *units):
+        folder.mkdir(parents=True)
+    (cwd / "json.py").write_text("raise SystemExit('a module of the working directory')")
+    monkeypatch.chdir(cwd)
+    words = ("timeit", "-n1", "-r1", f"open({str(units[1] / 'made')!r}, 'w').close()")
+    commands = [Unit(units[0], ("timeit", "-n1", "-r1", "1")), Unit(units[1], words)]
+    Slurm(ClusterRecipe(gpus_per_trial=0)).submit("s-1", commands, jobs, 7)
+    ((sbatch, _),) = programs.calls("sbatch")
+    assert [os.fsencode(word) for word in sbatch[:4]] == [
+        b"--job-name=s-1",
+        b"--array=0-1%7",
+        b"--output=" + os.fsencode(str(jobs).replace("%", "%%") + "/s-1-%a.log"),
+        b"--chdir=" + os.fsencode(cwd),
+    ]
+    done = run_script(sbatch[-1], task=1)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (units[1] / "made").exists()
+    (attempt,) = attempts_of(units[1]).latest
+    assert (attempt.code, attempt.job) == (0, "9_1")
+    assert attempts_of(units[0]).total == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "again"),
+    [
+        ("RUNNING None", True),
+        ("COMPLETING TimeLimit", True),
+        ("", True),
+        ("COMPLETING None", False),
+        ("CLUSTER: second\nCOMPLETING None", False),
+    ],
+)
+def test_a_job_that_is_cancelled_is_not_queued_again(
+    state: str, again: bool, programs: Programs, tmp_path: Path
+) -> None:
+    """`scontrol requeue` would succeed, and the job would run again after two minutes."""
+    unit = Unit(tmp_path, ("timeit", "-n1", "-r1", "raise SystemExit(75)"))
+    Slurm(ClusterRecipe(gpus_per_trial=0)).submit("s-1", [unit], tmp_path, 1)
+    (programs.place / "squeue.out").write_text(f"{state}\n")
+    done = run_script(str(tmp_path / "s-1.sh"), task=0)
+    assert (done.returncode, done.stderr) == (75, "")
+    requeued = [words for words, _ in programs.calls("scontrol") if words[0] == "requeue"]
+    assert requeued == [["requeue", "9_0"]] * again
+    ((words, _),) = programs.calls("squeue")
+    assert "--jobs=9_0" in words
+
+
+def test_a_line_break_in_a_path_is_refused(programs: Programs, tmp_path: Path, monkeypatch) -> None:
+    for place, unit in (("cwd\ntouch made\n", "unit"), ("cwd", "unit\ntouch made\n")):
+        folder = tmp_path / place
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        with pytest.raises(FlatvqError, match=r"has a line break in .*: rename the folder") as refused:
+            Slurm(ClusterRecipe()).submit("s-1", [Unit(tmp_path / unit, ("flatvq",))], tmp_path, 1)
+        assert "\n" not in str(refused.value)
+    assert not list(tmp_path.glob("s-1*"))
+
+
+def test_defaults_of_the_user_hide_no_job(programs: Programs, tmp_path: Path, monkeypatch) -> None:
+    """With SQUEUE_PARTITION, squeue lists none of the jobs; with SBATCH_WAIT, sbatch returns at their end."""
+    for name in (
+        "SQUEUE_PARTITION",
+        "SQUEUE_FORMAT",
+        "SCANCEL_INTERACTIVE",
+        "SBATCH_WAIT",
+        "SBATCH_PARTITION",
+    ):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("SBATCH_CLUSTERS", "second")
+    slurm = Slurm(ClusterRecipe())
+    slurm.submit("s-1", [Unit(tmp_path, ("flatvq",))], tmp_path, 1)
+    slurm.states(["s-1"])
+    slurm.cancel(["s-1"])
+    for program in ("sbatch", "squeue", "scancel"):
+        ((_, environment),) = programs.calls(program)
+        given = {name for name in environment if name.startswith(("SQUEUE_", "SCANCEL_", "SBATCH_"))}
+        assert given == {"SBATCH_PARTITION", "SBATCH_CLUSTERS"}
+        assert environment["SLURM_CLUSTERS"] == "second"
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("PENDING", "waiting"),
+        ("REQUEUE_HOLD", "waiting"),
+        ("A_STATE_OF_LATER_VERSIONS", "waiting"),
+        ("RUNNING", "running"),
+        ("COMPLETING", "running"),
+        ("COMPLETED", "ended"),
+        ("OUT_OF_MEMORY", "ended"),
+        ("CANCELLED", "cancelled"),
+    ],
+)
+def test_states_are_read_among_other_lines(state: str, expected: str, programs: Programs) -> None:
+    lines = [
+        "CLUSTER: second",
+        "Dear users: | maintenance | on | Monday",
+        "",
+        f"s-1|3|{state}",
+        "s-1|N/A|RUNNING",
+    ]
+    (programs.place / "squeue.out").write_bytes("\n".join(lines).encode() + b"\n\xff\n")
+    assert Slurm(ClusterRecipe()).states(["s-1", "s-2"]) == {"s-1": {3: expected}, "s-2": {}}
+
+
+def test_a_controller_that_does_not_answer_ends_no_job(programs: Programs) -> None:
+    (programs.place / "squeue.out").write_text("s-1|0|RUNNING\n")
+    (programs.place / "squeue.err").write_bytes(b"slurm_load_jobs error: Unable to contact \xff\n")
+    slurm = Slurm(ClusterRecipe())
+    assert slurm.states(["s-1"]) is None
+    (programs.place / "squeue.err").unlink()
+    assert slurm.states(["s-1"]) == {"s-1": {0: "running"}}
+
+
+def test_a_refusal_is_told_in_one_line(programs: Programs, tmp_path: Path) -> None:
+    (programs.place / "sbatch.err").write_bytes(
+        b"sbatch: note\nsbatch: error: invalid partition: caf\xe9\n\n"
+    )
+    with pytest.raises(FlatvqError) as refused:
+        Slurm(ClusterRecipe()).submit("s-1", [Unit(tmp_path, ("flatvq",))], tmp_path, 1)
+    assert str(refused.value) == (
+        "sbatch failed: sbatch: error: invalid partition: caf\ufffd: correct the section cluster"
+    )
+
+
+@pytest.mark.parametrize("missing", ["sbatch", "scontrol"])
+def test_a_missing_program_is_named(missing: str, programs: Programs, monkeypatch) -> None:
+    (programs.place / missing).unlink()
+    monkeypatch.setenv("PATH", str(programs.place))
+    with pytest.raises(FlatvqError, match=f"Slurm's command '{missing}' is not on this machine"):
+        Slurm(ClusterRecipe())
+
+
+def test_the_script_says_how_it_was_submitted(programs: Programs, tmp_path: Path) -> None:
+    Slurm(ClusterRecipe(partition="gpu", options=("--constraint=a b",))).submit(
+        "s-1", [Unit(tmp_path, ("flatvq",))], tmp_path, 1
+    )
+    ((words, _),) = programs.calls("sbatch")
+    assert (tmp_path / "s-1.sh").read_text().splitlines()[1] == f"# {shlex.join(['sbatch', *words])}"
