@@ -275,6 +275,18 @@ def test_a_range_that_is_not_positive_is_refused(metric, data_range):
 
 
 @METRICS
+def test_integers_beyond_the_range_are_refused(metric):
+    images = torch.full((1, 3, 176, 176), 10, dtype=torch.uint8)
+    with pytest.raises(
+        FlatvqError, match="integers from 10 to 20 exceed the data range 1: pass data_range=255"
+    ):
+        metric(images, images + 10, data_range=1.0)
+    assert metric(images, images + 10, data_range=10.0).isfinite().all()
+    # Reconstructions may exceed the range.
+    assert metric(images.float(), images.float() + 10, data_range=1.0).isfinite().all()
+
+
+@METRICS
 def test_different_shapes_are_refused_with_both_shapes(metric):
     images, noisy = pair(176, 176, batch=1)
     with pytest.raises(FlatvqError, match=r"\[1, 3, 176, 176\] with \[1, 3, 176, 175\]"):

@@ -142,6 +142,8 @@ def test_latents_of_another_width_are_refused(channels):
         ([], "levels is empty"),
         (8, "levels is 8: pass a list"),
         (None, "levels is None: pass a list"),
+        ({8, 5}, "pass a list"),
+        (frozenset([8]), "pass a list"),
         ([8, 1], r"levels\[1\] is 1"),
         ([0], r"levels\[0\] is 0"),
         ([-3, 5], r"levels\[0\] is -3"),

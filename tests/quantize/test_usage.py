@@ -56,6 +56,12 @@ def test_uniform_use(size):
     assert (usage.used_codes, usage.usage) == (size, 1.0)
 
 
+def test_the_sum_of_counts_may_exceed_64_bits():
+    usage = code_usage(torch.tensor([2**62, 2**62, 2**62, 0]))
+    assert (usage.used_codes, usage.codes_for_99) == (3, 3)
+    assert usage.perplexity == pytest.approx(3, rel=1e-12)
+
+
 def test_full_usage_can_hide_a_collapse():
     # 99 % of the mass on 100 codes of 16,384, the rest spread out: all are used.
     counts = torch.full((16_384,), 8)

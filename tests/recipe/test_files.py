@@ -215,6 +215,7 @@ def test_the_recipe_of_a_run_is_read_back(tmp_path: Path) -> None:
         (b"\xff", "is damaged"),
         (b"[" * 100_000, "is damaged (nested too deeply)"),
         (b'{"seed": ' + b"9" * 5000 + b"}", "is damaged"),
+        (b'{"arm": "\\ud800"}', "is damaged (text that is not Unicode)"),
         (b"[]", "is not a mapping"),
         (b'{"seed": "1"}', "'seed' is '1'"),
         (b'{"seed": -1}', "'seed' is -1"),

@@ -75,6 +75,12 @@ def test_every_number_has_a_range(key: str) -> None:
             [["default", "default"]],
             "the pair (default, default) compares an arm with itself",
         ),
+        ("model.levels.0.downsample", 6, "downsample must be a power of two, not 6"),
+        ("seeds", (0, True), "write a whole number, without quotes"),
+        ("looks", [4, 4], "looks must increase, not [4, 4]"),
+        ("primary", ["default"], "primary must name two arms, not ['default']"),
+        ("primary", ["default"] * 3, "primary must name two arms, not ['default', 'default', 'default']"),
+        ("model.levels.0.stages", 2, "stages=2 needs quantizer=residual, not vector"),
         (
             "model.levels.0.scalar_levels",
             [8] * 21,
@@ -161,3 +167,38 @@ def test_an_error_in_an_arm_names_the_arm() -> None:
         load_recipe("photographs", ["arms.two-level-naive.train.steps=yes"])
     with pytest.raises(FlatvqError, match=r"unknown key 'train\.setps' in arm 'two-level-naive'"):
         load_recipe("photographs", ["arms.two-level-naive.train.setps=5"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"compare": [["a", "b"], ["a", "b"]]}, "compare names the pair ['a', 'b'] twice"),
+        ({"compare": [["a", "b"], ["b", "c"], ["b", "a"]]}, "compare names the pair ['a', 'b'] twice"),
+        ({"interactions": [["a", "b", "c", "b"]]}, "the interaction ['a', 'b', 'c', 'b'] names an arm twice"),
+        ({"interactions": [["a", "b", "b", "a"]]}, "the interaction ['a', 'b', 'b', 'a'] names an arm twice"),
+        (
+            {"model": {"levels": [{"quantizer": "residual", "scalar_levels": [8, 5]}]}},
+            "scalar_levels=[8, 5] needs quantizer=scalar, not residual",
+        ),
+        (
+            {
+                "codebook": {"replacement": {"start": 80}},
+                "model": {"levels": [{}, {"downsample": 2, "start": 900}]},
+            },
+            "codebook.replacement.start is 80, but replacement stops at step 80 of model.levels.1, which "
+            "starts at step 900",
+        ),
+        ({"interval": "paired"}, "arm 'c' has max_seeds, which needs interval: welch"),
+        (
+            {"codebook": {"metric": "cosine"}, "model": {"levels": [{"quantizer": "residual", "stages": 2}]}},
+            "codebook.metric=cosine does not exist for quantizer=residual of model.levels.0",
+        ),
+    ],
+)
+def test_keys_that_contradict_each_other_are_rejected(changes: dict[str, Any], message: str) -> None:
+    tree = {"arms": {"a": {}, "b": {}, "c": {"max_seeds": 3}}}
+    assert parse(StudyRecipe, tree).arms
+    with pytest.raises(FlatvqError) as refused:
+        parse(StudyRecipe, {**tree, **changes})
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from flatvq.errors import FlatvqError
 from flatvq.recipe import StudyRecipe, parse
 from flatvq.report import write_report
 from flatvq.study import plan_study
-from flatvq.study.curves import Budget, compare_curves, extra_bits, gain_at_equal_bits
+from flatvq.study.curves import Budget, CurveDifference, compare_curves, extra_bits, gain_at_equal_bits
 from flatvq.study.rate_curves import compare_rate_curves
 
 RATES, PSNR = [1.0, 2.0, 4.0], [20.0, 22.0, 23.0]
@@ -63,11 +64,31 @@ def test_both_differences_are_integrals_over_the_common_range() -> None:
         (([1, 2], [20, 21]), ([1, 2], [21, 22]), "no values of the metric in common"),
         (([1, 2], [21, 20]), ([1, 2], [20, 21]), "does not increase"),
         (([2, 1], [20, 21]), ([1, 2], [20, 21]), "does not increase"),
+        (
+            ([0, 1], [20, 21]),
+            ([1, 2], [20, 21]),
+            r"a curve has the bits \[0, 1\]: give budgets of more than 0",
+        ),
+        (([1, 2], [20, 21]), ([-1, 2], [20, 21]), r"a curve has the bits \[-1, 2\]"),
     ],
 )
 def test_curves_that_cannot_be_compared_are_refused(one: Any, other: Any, problem: str) -> None:
     with pytest.raises(FlatvqError, match=problem):
         extra_bits(one, other)
+
+
+@pytest.mark.parametrize("shift", [-20.0, -21.0, -24.0, -1e4, 3.0])
+def test_the_zero_of_the_metric_changes_nothing(shift: float) -> None:
+    def shifted(by: float) -> CurveDifference:
+        curves = [
+            [Budget((bits, 1.1 * bits), (value - 0.5 + by, value + 0.5 + by)) for bits, value in points]
+            for points in ([(1.0, 20.0), (2.0, 22.0), (4.0, 24.0)], [(1.0, 21.0), (4.0, 24.5)])
+        ]
+        return compare_curves(*curves)
+
+    moved, own = shifted(shift), shifted(0.0)
+    for name in ("difference", "log_ratio"):
+        assert asdict(getattr(moved, name)) == pytest.approx(asdict(getattr(own, name)), rel=1e-3)
 
 
 def test_curves_without_common_bits_are_refused() -> None:
@@ -224,3 +245,31 @@ def test_curves_are_printed_and_in_the_report(tmp_path: Path) -> None:
     html = write_report(tmp_path).read_text(encoding="utf-8")
     assert "−12 % [−20, −3]" in html
     assert reason in html
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"double-16": {"prior_images": 4}},
+            "an equal evaluate.prior_images, but arm 'single-16' has 8 and arm",
+        ),
+        ({"single-16": {"prior_kind": "order-0"}}, "an equal evaluate.prior_kind, but arm 'single-16' has"),
+        ({"single-256": {"prior_images": 0}}, "evaluate.prior_images, which arm 'single-256' does not set"),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize(
+    "compared", [{"metric": "coded_bits_per_image", "curves": []}, {"metric": "psnr_db"}]
+)
+def test_coded_bits_are_compared_with_equal_priors(
+    changes: dict[str, Any], message: str | None, compared: dict[str, Any]
+) -> None:
+    curves = [{"a": ["single-16", "single-256"], "b": ["double-16", "double-256"], "bits": "coded"}]
+    arms = {name: {**arm, "evaluate": changes.get(name, {})} for name, arm in ARMS.items()}
+    tree = {**TREE, "arms": arms, "evaluate": {"prior_images": 8}, "curves": curves, **compared}
+    if message is None:
+        assert parse(StudyRecipe, tree).arms
+        return
+    with pytest.raises(FlatvqError, match=message):
+        parse(StudyRecipe, tree)

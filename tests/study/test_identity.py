@@ -285,6 +285,10 @@ def test_arms_that_are_evaluated_on_different_images_are_not_compared(
             {"resize": 20},
             "one has evaluation protocol flatvq-1/crop-16/own-size, two has flatvq-1/crop-16/short",
         ),
+        (
+            {"white_level": 4095},
+            "one has evaluation protocol flatvq-1/crop-16/own-size, two has .*-size/white-4095",
+        ),
     ):
         with pytest.raises(FlatvqError, match=named):
             StudyData(plan_study(planned(data), "two"))
@@ -297,3 +301,26 @@ def test_arms_that_are_evaluated_on_different_images_are_not_compared(
     assert two.identity.training.images == 2
     assert two.identity.validation == record.identity.validation
     assert pack(tmp_path / "another", tmp_path / "packed")
+
+
+@pytest.mark.parametrize(
+    ("compared", "c", "d", "named"),
+    [
+        ({"interactions": [["a", "b", "c", "d"]]}, {}, {"resize": 20}, "c has evaluation protocol .*, d has"),
+        ({"interactions": [["a", "b", "c", "d"]]}, {"resize": 20}, {"resize": 20}, None),
+        ({"curves": [{"a": ["a", "b"], "b": ["c", "d"]}]}, {}, {"resize": 20}, "a has evaluation .*, d has"),
+        ({"curves": [{"a": ["a", "b"], "b": ["c", "d"]}]}, {"resize": 20}, {"resize": 20}, "a has .*, c has"),
+        ({"curves": [{"a": ["a", "b"], "b": ["c", "d"]}]}, {}, {}, None),
+    ],
+)
+def test_all_arms_of_which_a_difference_is_taken_are_evaluated_on_the_same_images(
+    study: dict[str, Any], compared: dict[str, Any], c: dict[str, int], d: dict[str, int], named: str | None
+) -> None:
+    arms = {"a": {}, "b": {}, "c": {"data": c}, "d": {"data": d}}
+    tree = {**TREE, "model": {**TREE["model"], **TREE["arms"]["one"]["model"]}, "arms": arms}
+    plan = plan_study(parse(StudyRecipe, {**tree, "compare": [["a", "b"]], **compared}), "four")
+    if named is None:
+        assert StudyData(plan).split
+        return
+    with pytest.raises(FlatvqError, match=named):
+        StudyData(plan)

@@ -125,6 +125,7 @@ def test_a_damaged_record_is_written_again_from_the_trials(train, tmp_path: Path
             {"arms": {**TREE["arms"], "c": {"codebook": {"init": {"kind": "data"}}}}},
             "The comparisons and the arms",
         ),
+        ({"arms": {**TREE["arms"], "b": {**TREE["arms"]["b"], "max_seeds": 3}}}, "The arms changed"),
     ],
 )
 def test_another_design_starts_another_study_and_leaves_a_trace(

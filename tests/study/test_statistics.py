@@ -285,6 +285,28 @@ def test_a_level_outside_zero_to_a_half_is_refused(level):
         compare([1.0, 2.0], [1.0, 2.0], 0.1, level=level)
 
 
+@pytest.mark.parametrize("interval", ["Paired", "pair", "", None])
+def test_an_unknown_interval_is_refused(interval):
+    with pytest.raises(FlatvqError, match=r"interval is .*: choose 'paired' or 'welch'"):
+        compare([1.0, 2.0], [1.0, 2.5], 0.1, interval=interval)
+
+
+@pytest.mark.parametrize("values", [[[1.0, 2.0], [1.5, 2.5]], 1.0])
+@pytest.mark.parametrize("interval", ["paired", "welch"])
+def test_an_arm_has_one_number_per_seed(values, interval):
+    with pytest.raises(FlatvqError, match=r"arm 2 has [02] axes, not one: give one number per seed"):
+        compare([1.0, 2.0], values, 0.1, interval=interval)
+    with pytest.raises(FlatvqError, match=r"the sample has [02] axes, not one"):
+        mean_interval(values)
+
+
+@pytest.mark.parametrize("weights", [[1], [1, -1, 1], [1, math.nan], [1, math.inf], []])
+@pytest.mark.parametrize("interval", ["paired", "welch"])
+def test_each_arm_has_a_finite_weight(weights, interval):
+    with pytest.raises(FlatvqError, match="give a finite weight for each arm"):
+        contrast([[1.0, 2.0], [1.0, 2.5]], weights, 0.1, interval=interval)
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0, 90.0])
 def test_a_level_outside_zero_to_one_is_refused(level):
     with pytest.raises(FlatvqError, match="confidence level"):

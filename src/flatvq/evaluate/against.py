@@ -141,7 +141,7 @@ def evaluate_against(
         progress(done, total)
     result = {
         "protocol": PROTOCOL,
-        "evaluation_protocol": protocol_id(crop, resize, tokenizer.preprocess.channels),
+        "evaluation_protocol": protocol_id(crop, resize, tokenizer.preprocess.channels, white_level),
         "data": str(folder),
         "crop": crop,
         "resize": resize,

@@ -85,7 +85,8 @@ def psnr(images: Tensor, references: Tensor, *, data_range: float) -> Tensor:
         [B] float64, in decibels.
 
     Raises:
-        FlatvqError: if shapes or devices differ, the images have no pixels, or the range is not positive.
+        FlatvqError: if shapes or devices differ, the images have no pixels, the range is not positive, or
+            integers exceed it.
 
     Example:
         >>> black, dark = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.1)
@@ -93,7 +94,9 @@ def psnr(images: Tensor, references: Tensor, *, data_range: float) -> Tensor:
         >>> values.round(decimals=4).tolist()
         [100.0, 20.0]
     """
-    return _decibels(mse(images, references), data_range)
+    errors = mse(images, references)
+    require_range(data_range, images, references)
+    return _decibels(errors, data_range)
 
 
 def psnr_of_mean_mse(errors: Tensor, *, data_range: float) -> float:
@@ -119,11 +122,11 @@ def psnr_of_mean_mse(errors: Tensor, *, data_range: float) -> float:
     require_axes(errors, "errors", "N")
     if errors.numel() == 0:
         raise FlatvqError("no images to average the error of", "evaluate at least one")
+    require_range(data_range)
     return float(_decibels(errors.to(dtype=torch.float64, device="cpu").mean(), data_range))
 
 
 def _decibels(error: Tensor, data_range: float) -> Tensor:
-    require_range(data_range)
     return 10 * torch.log10(data_range**2 / error.clamp(min=data_range**2 / 10 ** (PSNR_CAP_DB / 10)))
 
 
@@ -171,13 +174,23 @@ def _double(images: Tensor) -> Tensor:
     return images.to(torch.float64)
 
 
-def require_range(data_range: float) -> None:
+def require_range(data_range: float, *batches: Tensor) -> None:
     """Check the range of pixel values.
 
+    Args:
+        data_range: maximum minus minimum of the possible pixel values.
+        batches: images. Integers must lie in the range; floating-point values may exceed it.
+
     Raises:
-        FlatvqError: if it is not positive and finite.
+        FlatvqError: if the range is not positive and finite, or integers exceed it.
     """
     if not (isfinite(data_range) and data_range > 0):
         raise FlatvqError(
             f"data range {data_range} is not positive", "pass the range of pixel values, such as 1"
         )
+    integers = [batch.long() for batch in batches if not batch.is_floating_point() and batch.numel()]
+    if integers:
+        least, most = min(int(batch.min()) for batch in integers), max(int(batch.max()) for batch in integers)
+        if most - least > data_range:
+            what = f"images with integers from {least} to {most} exceed the data range {data_range:g}"
+            raise FlatvqError(what, "pass data_range=255 for 8-bit images, or divide them by 255")

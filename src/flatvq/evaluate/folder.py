@@ -81,7 +81,7 @@ def evaluate_folder(
         per_image["LPIPS"] = distances
     return {
         "data": str(folder),
-        "evaluation_protocol": protocol_id(crop, resize, model.recipe.channels),
+        "evaluation_protocol": protocol_id(crop, resize, model.recipe.channels, white_level),
         "crop": crop,
         "white_level": white_level,
         **figures,

@@ -43,19 +43,21 @@ def ssim(images: Tensor, references: Tensor, *, data_range: float) -> Tensor:
         [B] float64, at most 1.
 
     Raises:
-        FlatvqError: if shapes or devices differ, the images are too small, or the range is not positive.
+        FlatvqError: if shapes or devices differ, the images are too small, the range is not positive, or
+            integers exceed it.
 
     Example:
         >>> flat = torch.full((1, 3, 16, 16), 0.4)
         >>> round(ssim(flat, flat + 0.2, data_range=1.0).item(), 4)  # (2 * .4 * .6 + C1) / (.4^2 + .6^2 + C1)
         0.9231
     """
-    images, references = paired(images, references, _WINDOW, "SSIM")
+    pair = paired(images, references, _WINDOW, "SSIM")
+    require_range(data_range, images, references)
 
     def compare(image: Tensor, reference: Tensor) -> Tensor:
         return _terms(image, reference, data_range).similarity
 
-    return _compare_each(compare, images, references, data_range)
+    return _compare_each(compare, *pair)
 
 
 def ssim_defined(height: int, width: int) -> bool:
@@ -95,14 +97,16 @@ def ms_ssim(images: Tensor, references: Tensor, *, data_range: float) -> Tensor:
         [B] float64, in [0, 1].
 
     Raises:
-        FlatvqError: if shapes or devices differ, the images are too small, or the range is not positive.
+        FlatvqError: if shapes or devices differ, the images are too small, the range is not positive, or
+            integers exceed it.
 
     Example:
         >>> image = torch.linspace(0, 1, 176).expand(1, 3, 176, 176)
         >>> ms_ssim(image, image, data_range=1.0).tolist()
         [1.0]
     """
-    images, references = paired(images, references, _smallest_side(), "MS-SSIM")
+    pair = paired(images, references, _smallest_side(), "MS-SSIM")
+    require_range(data_range, images, references)
 
     def compare(image: Tensor, reference: Tensor) -> Tensor:
         product = torch.ones((), dtype=image.dtype, device=image.device)
@@ -111,7 +115,7 @@ def ms_ssim(images: Tensor, references: Tensor, *, data_range: float) -> Tensor:
             image, reference = functional.avg_pool2d(image, 2), functional.avg_pool2d(reference, 2)
         return product * _terms(image, reference, data_range).similarity.clamp(min=0) ** _SCALE_WEIGHTS[-1]
 
-    return _compare_each(compare, images, references, data_range)
+    return _compare_each(compare, *pair)
 
 
 @dataclass(frozen=True)
@@ -149,11 +153,8 @@ def _local_means(planes: Tensor) -> Tensor:
     return planes
 
 
-def _compare_each(
-    compare: Callable[[Tensor, Tensor], Tensor], images: Tensor, references: Tensor, data_range: float
-) -> Tensor:
+def _compare_each(compare: Callable[[Tensor, Tensor], Tensor], images: Tensor, references: Tensor) -> Tensor:
     """Compare image by image, so that intermediate results fit the processor's cache for any batch size."""
-    require_range(data_range)
     values = [compare(image, reference) for image, reference in zip(images, references, strict=True)]
     return torch.stack(values) if values else images.new_zeros(0)
 

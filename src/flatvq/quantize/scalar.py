@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import torch
@@ -46,7 +47,7 @@ class FiniteScalarQuantizer(Quantizer):
 
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
-        if not isinstance(levels, Iterable):
+        if not isinstance(levels, Iterable) or isinstance(levels, AbstractSet):  # sets drop equal levels
             raise FlatvqError(f"levels is {levels!r}", "pass a list such as [8, 5, 5, 5]")
         self.levels = tuple(whole_number(f"levels[{n}]", level, 2, 2**16) for n, level in enumerate(levels))
         if not self.levels:

@@ -82,7 +82,7 @@ class _Histogram:
     """Statistics of the counts of one codebook, integers [K]."""
 
     def __init__(self, counts: Tensor) -> None:
-        total = int(counts.sum())
+        total = float(counts.double().sum())  # the sum may exceed 64 bits
         if total == 0:
             raise FlatvqError("no index was counted", "add the indices of at least one image")
         shares = counts[counts > 0].double() / total

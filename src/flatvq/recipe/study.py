@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from math import prod
 from typing import Annotated, Any, Self
 
@@ -57,11 +57,15 @@ class Sections(Section):
     @model_validator(mode="after")
     def _replacement_can_happen(self) -> Self:
         replacement = self.codebook.replacement
-        if replacement is not None and replacement.start:
-            stop = round(replacement.stop * self.train.steps)
-            if replacement.start >= stop:
+        if replacement is None or not replacement.start:
+            return self
+        for number, level in enumerate(self.model.levels):
+            # A level counts its steps from its own start.
+            stop = round(replacement.stop * (self.train.steps - level.start))
+            if level.has_codebook and replacement.start >= stop:
                 what = f"codebook.replacement.start is {replacement.start}"
-                raise ValueError(f"{what}, but replacement stops at step {stop}")
+                late = f" of model.levels.{number}, which starts at step {level.start}" if level.start else ""
+                raise ValueError(f"{what}, but replacement stops at step {stop}{late}")
         return self
 
     @model_validator(mode="after")
@@ -71,6 +75,14 @@ class Sections(Section):
             if ready and ready >= self.train.steps:
                 what = f"model.levels.{number} starts fully at step {ready} (start + warmup_steps)"
                 raise ValueError(f"{what}, but training ends at step {self.train.steps}")
+        return self
+
+    @model_validator(mode="after")
+    def _residuals_have_a_euclidean_metric(self) -> Self:
+        for number, level in enumerate(self.model.levels):
+            if level.quantizer == "residual" and self.codebook.metric != "euclidean":
+                what = f"codebook.metric={self.codebook.metric} does not exist for quantizer=residual"
+                raise ValueError(f"{what} of model.levels.{number},")
         return self
 
 
@@ -213,15 +225,22 @@ class StudyRecipe(Sections, Comparisons):
         for a, b in (*self.compare, *([self.primary] if self.primary else [])):
             if a == b:
                 raise ValueError(f"the pair ({a}, {b}) compares an arm with itself")
+        pairs = [frozenset(pair) for pair in self.compare]
+        for pair in self.compare:
+            if pairs.count(frozenset(pair)) > 1:
+                raise ValueError(f"compare names the pair {list(pair)} twice")
+        for arms in self.interactions:
+            if len(set(arms)) < len(arms):  # variances add up only if the arms are independent
+                raise ValueError(f"the interaction {list(arms)} names an arm twice")
         for pair in self.curves:
             if len({*pair.a, *pair.b}) < len(pair.a) + len(pair.b):
                 raise ValueError(f"the curves {list(pair.a)} and {list(pair.b)} name an arm twice")
-            for name in (*pair.a, *pair.b):
-                if pair.bits == "coded" and not self.trial(name, self.seeds[0]).evaluate.prior_images:
-                    raise ValueError(
-                        f"curves with coded bits need evaluate.prior_images, which arm {name!r} does not set"
-                    )
+            if pair.bits == "coded":
+                self._require_same_prior("curves with coded bits need", (*pair.a, *pair.b))
         needs = TRIAL_METRICS[self.metric].needs
+        if needs == "prior_images":
+            self._require_same_prior("metric 'coded_bits_per_image' needs", tuple(self.arms))
+            return self
         for name in self.arms:
             trial = self.trial(name, self.seeds[0])
             if needs and not getattr(trial.evaluate, needs):
@@ -229,6 +248,22 @@ class StudyRecipe(Sections, Comparisons):
                     f"metric {self.metric!r} needs evaluate.{needs}, which arm {name!r} does not set"
                 )
         return self
+
+    def _require_same_prior(self, subject: str, arms: Sequence[str]) -> None:
+        """Check that the coded bits of arms are measured, with priors of the same kind.
+
+        Args:
+            subject: what compares the coded bits, with a verb.
+            arms: the names of the arms.
+        """
+        evaluated = {name: self.trial(name, self.seeds[0]).evaluate for name in arms}
+        for name, section in evaluated.items():
+            if not section.prior_images:
+                raise ValueError(f"{subject} evaluate.prior_images, which arm {name!r} does not set")
+            for key in ("prior_images", "prior_kind"):
+                if (value := getattr(section, key)) != (first := getattr(evaluated[arms[0]], key)):
+                    pair = f"arm {arms[0]!r} has {shown(first)} and arm {name!r} has {shown(value)}"
+                    raise ValueError(f"{subject} an equal evaluate.{key}, but {pair}")
 
     def trial(self, arm: str, seed: int) -> TrialRecipe:
         """Return the recipe of one trial, before matching.

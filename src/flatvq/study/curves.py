@@ -25,7 +25,7 @@ Points: TypeAlias = tuple[Sequence[float], Sequence[float]]
 Line: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 _GRID = 1001
-# Step of the numerical derivatives, relative to each mean.
+# Step of the numerical derivatives, relative to the mean bits of an arm or to the largest metric of all arms.
 _STEP = 1e-5
 
 
@@ -67,14 +67,15 @@ def extra_bits(one: Points, other: Points) -> float:
         other: bits and metric of each budget of the second curve.
 
     Raises:
-        FlatvqError: if a curve does not increase, or the curves have no value of the metric in common.
+        FlatvqError: if bits are not positive, a curve does not increase, or the curves have no value of the
+            metric in common.
 
     Example:
         >>> from math import exp
         >>> round(exp(extra_bits(([1.5, 3.0], [20.0, 22.0]), ([1.0, 2.0], [20.0, 22.0]))), 6)
         1.5
     """
-    lines = [(np.asarray(points[1]), np.log(points[0])) for points in (one, other)]
+    lines = [(np.asarray(points[1]), _log(points[0])) for points in (one, other)]
     return _mean_difference(lines[0], lines[1], "values of the metric")
 
 
@@ -86,13 +87,14 @@ def gain_at_equal_bits(one: Points, other: Points) -> float:
         other: bits and metric of each budget of the second curve.
 
     Raises:
-        FlatvqError: if a curve does not increase, or the curves have no bits in common.
+        FlatvqError: if bits are not positive, a curve does not increase, or the curves have no bits in
+            common.
 
     Example:
         >>> round(gain_at_equal_bits(([1.0, 4.0], [20.5, 24.5]), ([1.0, 4.0], [20.0, 24.0])), 6)
         0.5
     """
-    lines = [(np.log(points[0]), np.asarray(points[1])) for points in (one, other)]
+    lines = [(_log(points[0]), np.asarray(points[1])) for points in (one, other)]
     return _mean_difference(lines[0], lines[1], "bits")
 
 
@@ -119,6 +121,8 @@ def compare_curves(a: Sequence[Budget], b: Sequence[Budget]) -> CurveDifference:
     """
     budgets = [*a, *b]
     means = np.array([[np.mean(budget.bits), np.mean(budget.values)] for budget in budgets])
+    # A metric may be 0 in some arm, but it increases along a curve, so it is not 0 in all arms.
+    scales = np.column_stack([means[:, 0], np.full(len(means), abs(means[:, 1]).max())])
     samples = [np.array([budget.bits, budget.values]) for budget in budgets]
 
     def estimate(measure: Callable[[Points, Points], float]) -> Estimate:
@@ -129,13 +133,20 @@ def compare_curves(a: Sequence[Budget], b: Sequence[Budget]) -> CurveDifference:
         slopes = np.zeros_like(means)
         for position in np.ndindex(means.shape):
             step = np.zeros_like(means)
-            step[position] = _STEP * abs(means[position])
+            step[position] = _STEP * scales[position]
             slopes[position] = (measured(means + step) - measured(means - step)) / (2 * step[position])
         linear = [slope @ sample for slope, sample in zip(slopes, samples, strict=True)]
         spread = Estimate.welch(linear, [1.0] * len(linear))
         return Estimate(measured(means), spread.error, spread.freedom)
 
     return CurveDifference(estimate(gain_at_equal_bits), estimate(extra_bits))
+
+
+def _log(bits: Sequence[float]) -> NDArray[np.float64]:
+    """Return the logarithms of the bits of a curve."""
+    if not min(bits, default=0.0) > 0:
+        raise FlatvqError(f"a curve has the bits {list(bits)}", "give budgets of more than 0 bits")
+    return np.log(bits)
 
 
 def _mean_difference(one: Line, other: Line, what: str) -> float:

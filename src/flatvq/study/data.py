@@ -107,10 +107,18 @@ class StudyData:
                 yield trial, mismatch
 
     def _require_same_evaluation(self) -> None:
-        for pair in self.plan.comparisons:
-            a, b = self.identity_of(pair.a), self.identity_of(pair.b)
-            differences = a.differences(b, f"{pair.b} has")
+        for a, b in _subtracted(self.plan):
+            differences = self.identity_of(a).differences(self.identity_of(b), f"{b} has")
             differences.pop("training images", None)
             if differences:
-                what = f"arms are evaluated differently: {pair.a} has {'; '.join(differences.values())}"
-                raise FlatvqError(what, "give them the same held-out images, crop and resize")
+                what = f"arms are evaluated differently: {a} has {'; '.join(differences.values())}"
+                raise FlatvqError(what, "give them the same held-out images, crop, resize and white_level")
+
+
+def _subtracted(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of arms of which one value is subtracted from the other."""
+    for comparison in plan.comparisons:
+        yield from zip(comparison.arms[::2], comparison.arms[1::2], strict=True)
+    for pair in plan.recipe.curves:
+        first, *others = (*pair.a, *pair.b)
+        yield from ((first, other) for other in others)

@@ -57,7 +57,7 @@ def design_of(plan: Plan) -> Design:
         level=nominal_level(tuple(look for look in recipe.looks if look > 1) or (2,)),
         primary=(primary.a, primary.b) if primary else (),
         comparisons=tuple(comparison.arms for comparison in plan.comparisons),
-        arms={arm.name: _hash(arm) for arm in plan.arms},
+        arms={arm.name: _hash(arm, recipe.arms[arm.name].max_seeds) for arm in plan.arms},
     )
 
 
@@ -142,6 +142,9 @@ def _differences(a: Design, b: Design) -> list[str]:
     return [label for key, label in _LABELS.items() if getattr(a, key) != getattr(b, key)]
 
 
-def _hash(arm: PlannedArm) -> str:
-    text = json.dumps(arm.recipe.identifying(exclude={"seed"}), sort_keys=True)
+def _hash(arm: PlannedArm, max_seeds: int) -> str:
+    tree = arm.recipe.identifying(exclude={"seed"})
+    if max_seeds:
+        tree["max_seeds"] = max_seeds
+    text = json.dumps(tree, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

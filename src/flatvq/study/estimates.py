@@ -104,7 +104,8 @@ def mean_interval(values: Sequence[float], level: float = _LEVEL) -> MeanInterva
         The mean and its interval.
 
     Raises:
-        FlatvqError: if there is no value, a value is not finite, or the level is not between 0 and 1.
+        FlatvqError: if there is no value, a value is not finite, a seed has several values, or the level is
+            not between 0 and 1.
 
     Example:
         >>> low, high = mean_interval([25.0, 25.2, 25.4]).interval  # 25.2 ± 2.92 * 0.2 / sqrt(3)
@@ -142,9 +143,11 @@ def finite_sample(values: Sequence[float], name: str) -> NDArray[np.float64]:
     """Return the values as an array.
 
     Raises:
-        FlatvqError: if there is none, or one is not finite.
+        FlatvqError: if there is none, one is not finite, or a seed has several values.
     """
     array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise FlatvqError(f"{name} has {array.ndim} axes, not one", "give one number per seed")
     if len(array) == 0:
         raise FlatvqError(f"there are no seeds in {name}", "run at least one, better three or more")
     non_finite = array[~np.isfinite(array)]

@@ -15,6 +15,7 @@ from flatvq.model.memory import require_memory, training_bytes
 from flatvq.recipe import MatchRecipe, StudyRecipe, TrialRecipe
 from flatvq.study.arms import PlannedArm
 from flatvq.study.comparisons import Comparison, comparisons_of
+from flatvq.train.initialization import require_initialization
 
 __all__ = ["Plan", "Trial", "plan_study", "planned_arms", "planned_trial"]
 
@@ -76,7 +77,8 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
     Raises:
         FlatvqError: if an arm differs from the reference by more than the tolerance, unless it is named in
             `match.unmatched` or the recipe sets `match.nearest`; if the arms differ in `model.channels`; if
-            this machine has not enough memory; or if no two of several arms can be compared.
+            this machine has not enough memory; if training ends before a codebook is initialized; or if no
+            two of several arms can be compared.
         MissingExtraError: if the recipe asks for errors in text, and their reader is not installed.
 
     Example:
@@ -92,6 +94,7 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
     for arm in arms:
         require_memory(arm.recipe.model, training_bytes(arm.recipe))
         require_benchmarks(arm.recipe.evaluate, arm.recipe.data.crop)
+        require_initialization(arm.recipe)
         _require_match(arm, recipe.match)
     # Seed by seed, so that a study that is stopped early can compare all arms over the first seeds.
     trials = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -105,7 +105,8 @@ def compare(
 
     Raises:
         FlatvqError: if an arm has no seeds, the arms of a paired comparison have different numbers of seeds,
-            a value is not finite, the margin is not positive, or the level is not between 0 and 0.5.
+            a value is not finite, an arm is not one number per seed, the margin is not positive, the level is
+            not between 0 and 0.5, or there is no such interval.
 
     Example:
         >>> result = compare([25.33, 25.31, 25.36], [25.30, 25.33, 25.34], margin=0.1)
@@ -141,7 +142,7 @@ def contrast(
         higher_is_better: see `compare`.
 
     Raises:
-        FlatvqError: see `compare`.
+        FlatvqError: see `compare`; also if there is not one finite weight for each arm.
 
     Example:
         >>> arms = [[1.0, 1.1], [0.5, 0.7], [0.2, 0.1], [0.4, 0.6]]
@@ -154,6 +155,11 @@ def contrast(
         )
     if not 0 < level < 0.5:
         raise FlatvqError(f"level {level} is not between 0 and 0.5", "give for example 0.05")
+    if interval not in get_args(Interval):
+        raise FlatvqError(f"interval is {interval!r}", "choose 'paired' or 'welch'")
+    if not 0 < len(arms) == len(weights) or not all(map(isfinite, weights)):
+        what = f"{len(arms)} arms have the weights {list(weights)}"
+        raise FlatvqError(what, "give a finite weight for each arm")
     samples = [finite_sample(values, f"arm {number}") for number, values in enumerate(arms, 1)]
     sizes = {len(sample) for sample in samples}
     per_seed = np.asarray(weights) @ np.array(samples) if len(sizes) == 1 else np.empty(0)

@@ -38,6 +38,7 @@ __all__ = [
     "agree_on",
     "assign",
     "begin",
+    "evaluation_protocol",
     "has_started",
     "mismatch_of",
     "read_identity",
@@ -96,7 +97,7 @@ folder 'pictures' or choose another --out
         return cls(
             flatvq=VERSION,
             training_protocol=TRAINING_PROTOCOL,
-            evaluation_protocol=protocol_id(section.crop, section.resize, recipe.model.channels),
+            evaluation_protocol=evaluation_protocol(recipe),
             source=" ".join([section.source, " and ".join(paths)]).strip(),
             training=_describe_images(data.training),
             validation=_describe_images(data.validation),
@@ -127,6 +128,12 @@ folder 'pictures' or choose another --out
     def to_dict(self) -> dict[str, Any]:
         """Return the content of identity.json."""
         return self.model_dump(mode="json")
+
+
+def evaluation_protocol(recipe: TrialRecipe) -> str:
+    """Return the ID of the evaluation protocol of a trial."""
+    data = recipe.data
+    return protocol_id(data.crop, data.resize, recipe.model.channels, data.white_level)
 
 
 def _describe_images(images: ImageSet) -> Images:

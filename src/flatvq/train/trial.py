@@ -17,7 +17,6 @@ from flatvq.codec.training import coded_bits_per_image
 from flatvq.data import DataSplit, evaluation_crops, evenly_spread, open_data
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.benchmarks import measure_benchmarks, require_benchmarks
-from flatvq.evaluate.definitions import protocol_id
 from flatvq.evaluate.provenance import measured_on
 from flatvq.evaluate.result import Evaluation
 from flatvq.evaluate.split import evaluate
@@ -30,7 +29,8 @@ from flatvq.records import Codes, Metrics, check_record, read_metrics, read_stat
 from flatvq.records.run import CodeCounts
 from flatvq.tokenizers.vqvae import load_folder
 from flatvq.train.elastic import resume_notice
-from flatvq.train.identity import Identity, agree_on, begin, has_started
+from flatvq.train.identity import Identity, agree_on, begin, evaluation_protocol, has_started
+from flatvq.train.initialization import require_initialization
 from flatvq.train.interrupt import StopRequest, stop_requests
 from flatvq.train.journal import Journal
 from flatvq.train.lease import leased
@@ -67,13 +67,14 @@ def run_trial(
     Raises:
         FlatvqError: if the folder holds a run of another recipe, or one that started with other images or
             another version of flatvq (`flatvq.train.identity`); if the images cannot be read; if the training
-            diverged; if the recipe measures errors in text and the text reader is not installed; or if
-            another process trains in the folder. Every process raises it.
+            ends before a codebook is initialized, or diverged; if the recipe measures errors in text and the
+            text reader is not installed; or if another process trains in the folder. Every process raises it.
     """
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     require_benchmarks(recipe.evaluate, recipe.data.crop)
+    require_initialization(recipe)
     with machine_for(recipe.train) as machine, stop_requests() as stop, ExitStack() as held:
         require_memory(recipe.model, training_bytes(recipe, machine.world_size))
         first = machine.rank == 0
@@ -207,7 +208,7 @@ def _finish(trainer: Trainer, run: Path) -> None:
     tokenizer = load_folder(run / "model", trainer.machine.device)
     files = [asdict(file) for file in (*trainer.data.file_statuses, *trainer.data.late_file_statuses)]
     tree = {
-        "evaluation_protocol": protocol_id(recipe.data.crop, recipe.data.resize, recipe.model.channels),
+        "evaluation_protocol": evaluation_protocol(recipe),
         "crop": recipe.data.crop,
         **evaluation.to_dict(),
         **_coded_bits(trainer),

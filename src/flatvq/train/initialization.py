@@ -1,0 +1,59 @@
+"""Whether a training is long enough to initialize its codebooks from data."""
+
+from __future__ import annotations
+
+from math import ceil, prod
+
+from flatvq.errors import FlatvqError
+from flatvq.model.layout import grids_of
+from flatvq.recipe import TrialRecipe
+
+__all__ = ["require_initialization", "steps_to_initialize"]
+
+
+def steps_to_initialize(recipe: TrialRecipe) -> list[int]:
+    """Return the number of training steps after which the codebook of each level is initialized from data.
+
+    A codebook that is not initialized is drawn again from each batch, and learns nothing.
+
+    Args:
+        recipe: the trial.
+
+    Returns:
+        The steps, bottom level first; 0 for a level without a codebook or with random first codes.
+
+    Example:
+        >>> from flatvq.recipe import load_recipe
+        >>> steps_to_initialize(load_recipe("photographs").trial("two-level-healthy", 0))
+        [161, 162]
+    """
+    init, crop = recipe.codebook.init, recipe.data.crop
+    steps = []
+    for level, grid in zip(recipe.model.levels, grids_of(recipe.model, (crop, crop)), strict=True):
+        if init.kind == "random" or not level.has_codebook:
+            steps.append(0)
+            continue
+        vectors = recipe.train.batch_size * prod(grid)
+        batches = ceil(init.vectors_per_code * level.codebook_size / vectors)
+        # The stages of a residual quantizer collect vectors one after the other. The batch that completes a
+        # stage is the first batch of the next stage.
+        collecting = prod(level.index_shape) * (batches - 1) + 1
+        own_steps = recipe.train.steps - level.start
+        steps.append(level.start + int(init.start * own_steps) + collecting)
+    return steps
+
+
+def require_initialization(recipe: TrialRecipe) -> None:
+    """Check that all codebooks are initialized before the training ends.
+
+    Args:
+        recipe: the trial.
+
+    Raises:
+        FlatvqError: if one is not.
+    """
+    for number, steps in enumerate(steps_to_initialize(recipe)):
+        if steps > recipe.train.steps:
+            what = f"level {number} of arm {recipe.arm!r} needs {steps:,} steps to initialize its codebook"
+            remedy = "raise train.steps, or lower codebook.init.vectors_per_code or codebook.init.start"
+            raise FlatvqError(f"{what}, but train.steps is {recipe.train.steps:,}", remedy)
