@@ -143,6 +143,15 @@ def test_arm_names_are_the_text_as_written(tmp_path: Path) -> None:
         (["train.steps={a: 1, a: 2}"], "has the key 'a' twice"),
         (["train={steps: 5, steps: 6}"], "has the key 'steps' twice"),
         (["train.steps=[5"], "is not YAML"),
+        (
+            ["data.path=photos #2"],
+            "YAML reads 'photos' in override 'data.path=photos #2': put the value in quotes: ",
+        ),
+        (["title=&x y"], "YAML reads 'y' in override 'title=&x y': put the value in quotes: \"&x y\""),
+        (["title=|"], "YAML reads '' in override 'title=|'"),
+        (["title=a\n b"], "YAML reads 'a b' in override"),
+        (["codebook.replacement=# none"], "override 'codebook.replacement=# none' has no value"),
+        (["title=1e3"], "'title' is 1000.0 in override 'title=1e3': write it in quotes"),
         (["train.setps=5"], "unknown key 'train.setps' in override 'train.setps=5': did you mean 'steps'?"),
         (["seeds=[0, 0]"], "under 'seeds': change it in override 'seeds=[0, 0]'"),
         (["train={steps: 5}", "train.batch_size=0"], "is 0 in override 'train.batch_size=0'"),
@@ -185,6 +194,16 @@ def test_an_override_can_add_an_arm(tmp_path: Path) -> None:
     added = load_recipe(name, ["arms.b={codebook: {replacement: null}}"])
     assert added.trial("b", 0).codebook.replacement is None
     assert "no arm is named 'b': known are a" in refused(name, "arms.b.codebook.replacement=null")
+
+
+@pytest.mark.parametrize("text", ["photos #2", "&x y", "|", "# a", "1e3", "a: b", "yes", "it's"])
+def test_an_override_in_quotes_is_text_as_written(text: str) -> None:
+    assert load_recipe("photographs", [f"title={json.dumps(text)}"]).title == text
+
+
+@pytest.mark.parametrize("text", ["yes", "a=b", "C:\\x", "~/x", "a{0..3}.tar", "it's", "a#b", " padded "])
+def test_an_override_without_quotes_is_text_as_written(text: str) -> None:
+    assert load_recipe("photographs", [f"title={text}"]).title == text.strip()
 
 
 def test_a_section_may_be_overridden_before_its_keys() -> None:

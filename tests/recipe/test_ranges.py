@@ -188,6 +188,10 @@ def test_an_error_in_an_arm_names_the_arm() -> None:
             "codebook.replacement.start is 80, but replacement stops at step 80 of model.levels.1, which "
             "starts at step 900",
         ),
+        (
+            {"data": {"source": "folder", "path": "p", "configuration": "plain"}},
+            "configuration=plain needs source=huggingface, not folder",
+        ),
         ({"interval": "paired"}, "arm 'c' has max_seeds, which needs interval: welch"),
         (
             {"codebook": {"metric": "cosine"}, "model": {"levels": [{"quantizer": "residual", "stages": 2}]}},

@@ -90,6 +90,15 @@ def test_merged_keys_can_be_overridden() -> None:
         ("? [a]\n: b", "a key that is not text, at line 1"),
         ('a: "\\ud800"', "is not of type str"),
         (f"a: {'9' * 5000}", "is not of type int"),
+        (
+            "a: 1 # c\u2028b: 2",
+            "has the line separator U+2028, which versions of YAML read differently, at line 1",
+        ),
+        (
+            "a: 1\nb: 'c\u2029d'",
+            "has the line separator U+2029, which versions of YAML read differently, at line 2",
+        ),
+        ("# \x85a: 1", "has the line separator U+0085"),
         ("a: &a [*a]", "an alias that contains itself, at line 1"),
         ("a: &a {<<: *a}", "an alias that contains itself"),
         ("[" * 100_000, "nested more than 50 deep"),

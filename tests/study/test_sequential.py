@@ -102,7 +102,12 @@ def test_a_failed_trial_is_tried_again_before_the_next_look(train, tmp_path: Pat
     assert [look.seeds for look in record.looks] == [2]
     assert look_to_run(plan(), tmp_path) == 2
     train(noisy)
-    assert [look.seeds for look in run_study(study(), tmp_path).looks] == [2, 4, 6]
+    later = run_study(study(), tmp_path)
+    assert [look.seeds for look in later.looks] == [2, 4, 6]
+    # The first look has the trial now.
+    (first,), (again,) = record.looks[0].comparisons, later.looks[0].comparisons
+    assert first.difference == pytest.approx(noisy("a", 0) / 2 + noisy("a", 1) / 2 - noisy("b", 0))
+    assert again.difference == pytest.approx(sum(noisy("a", n) - noisy("b", n) for n in (0, 1)) / 2)
 
 
 def test_a_damaged_record_is_written_again_from_the_trials(train, tmp_path: Path) -> None:

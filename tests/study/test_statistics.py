@@ -180,6 +180,20 @@ def test_equal_differences_have_an_interval_of_zero_width(difference, verdict, p
 # --- Welch intervals and contrasts
 
 
+def test_arms_without_spread_have_a_welch_interval_of_zero_width():
+    result = compare([25.5] * 3, [25.0] * 5, margin=0.25, interval="welch")
+    assert (result.interval90, result.degrees_of_freedom) == ((0.5, 0.5), 2.0)
+    assert (result.verdict, result.p_equivalence) == ("better", 1.0)
+
+
+def test_an_arm_without_spread_adds_nothing_to_a_welch_interval():
+    values = [25.0, 25.3, 25.7, 25.1]
+    result = compare(values, [25.0] * 9, margin=0.25, interval="welch")
+    alone = stats.ttest_1samp(values, 25.0).confidence_interval(0.9)
+    assert result.interval90 == pytest.approx((alone.low - 25.0, alone.high - 25.0))
+    assert result.degrees_of_freedom == pytest.approx(3)
+
+
 @given(
     st.lists(decibels, min_size=2, max_size=9),
     st.lists(decibels, min_size=2, max_size=9),
@@ -271,6 +285,7 @@ def test_the_interval_covers_the_truth_nine_times_in_ten():
         ([1.0], [1.0], 0.0, "margin 0.0 is not positive"),
         ([1.0], [1.0], -0.1, "margin -0.1 is not positive"),
         ([1.0], [1.0], math.nan, "margin nan is not positive"),
+        ([1.0], [1.0], math.inf, "margin inf is not positive"),
     ],
 )
 def test_invalid_input_is_refused_in_one_line(a, b, margin, message):

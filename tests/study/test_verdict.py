@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flatvq.metrics import TRIAL_METRICS
 from flatvq.recipe import load_recipe
 from flatvq.records import Trial, TrialLevel
 from flatvq.study import plan_study
@@ -58,6 +59,21 @@ def test_the_primary_comparison_comes_first_and_says_whether_the_arm_is_on_a_par
     assert result.primary == result.healthy
     assert result.sentence == f"{result.lead} {result.rest}"
     assert result.rest.startswith("With naive codebooks")
+
+
+@pytest.mark.parametrize(
+    ("higher", "on_a_par"), [(WORSE, YES), (EQUIVALENT, YES), (BETTER, NO), (INCONCLUSIVE, OPEN)]
+)
+def test_an_arm_with_a_lower_value_is_on_a_par_if_less_is_better(higher: list[float], on_a_par: str) -> None:
+    plan = plan_study(load_recipe("photographs"), "photographs")
+    difference = compare(higher, [0.0] * 3, 0.1, higher_is_better=False)
+    lead = study_verdict(
+        plan, [Compared(plan.comparisons[0], difference, TRIAL_METRICS["mse"])], look=16
+    ).lead
+    if difference.verdict == "better":
+        assert "on a par" not in lead
+    else:
+        assert on_a_par.replace(" dB", "") in lead
 
 
 @pytest.mark.parametrize(

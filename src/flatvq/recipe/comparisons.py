@@ -62,7 +62,8 @@ class Comparisons(Section):
     of two healthy arms with different models, or else the first comparison. All others are secondary."""
     interactions: tuple[tuple[str, str, str, str], ...] = ()
     """Lists of four arms [a, b, c, d]: (a - b) - (c - d) is compared with zero. Empty: for each pair of
-    models, the gain of the first from the measures against codebook collapse minus the gain of the second."""
+    models, the gain of the first from the measures against codebook collapse minus the gain of the second.
+    The four arms must differ."""
 
     curves: tuple[CurvesRecipe, ...] = ()
     """Pairs of rate curves to compare. A curve has arms of one architecture with several budgets of bits.

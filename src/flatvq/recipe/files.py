@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -218,6 +219,11 @@ def _key_and_value(override: str) -> tuple[str, Any]:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
         raise FlatvqError(f"override {override!r} is not key=value", "write it like train.steps=2000")
-    if not value.strip():
+    text = value.strip()
+    if not text or text.startswith("#"):
         raise FlatvqError(f"override {override!r} has no value", "write null for none, or '\"\"' for no text")
-    return current_key(key.strip()), load_yaml(value, f"override {override!r}")
+    loaded = load_yaml(text, f"override {override!r}")
+    if isinstance(loaded, str) and loaded != text and text[0] not in "'\"":
+        what = f"YAML reads {loaded!r} in override {override!r}"  # such as the text before a comment
+        raise FlatvqError(what, f"put the value in quotes: {json.dumps(text, ensure_ascii=False)}")
+    return current_key(key.strip()), loaded

@@ -148,7 +148,7 @@ def _remedy(kind: type[BaseModel], path: list[str], detail: ErrorDetails) -> str
         case "too_short":
             return f"give at least {detail['ctx']['min_length']}"
         case "string_type" if not isinstance(value, dict | list | None):
-            return f"write it in quotes: {str(value)!r}"
+            return "write it in quotes" if isinstance(value, float) else f"write it in quotes: {str(value)!r}"
         case "int_from_float" | "int_type" | "int_parsing":
             return "write a whole number"
         case "missing":

@@ -156,7 +156,7 @@ class InitRecipe(Section):
     Kaiming uniform."""
     vectors_per_code: int = Field(8, ge=1, le=1_000_000)
     """Used with `kind: data` and `kind: kmeans`: number of encoder outputs to collect per code before the
-    codes are drawn."""
+    codes are drawn. The training must be long enough for it."""
     start: float = Field(0.0, ge=0, lt=1)
     """Used with `kind: data` and `kind: kmeans`: when outputs are first collected, as a share of
     `train.steps`. Until then, each batch is quantized to codes drawn from it. With a start of 0.1 or 0.2, the

@@ -20,6 +20,8 @@ __all__ = ["dump_yaml", "load_yaml"]
 
 _TAG = "tag:yaml.org,2002:"
 _MAX_VALUES, _MAX_DEPTH = 20_000, 50
+# Line breaks in YAML 1.1, and characters in YAML 1.2.
+_LINE_SEPARATORS = re.compile("[\x85\u2028\u2029]")
 
 
 def load_yaml(text: str, origin: str) -> Any:
@@ -33,8 +35,9 @@ def load_yaml(text: str, origin: str) -> Any:
         Dictionaries with strings as keys, lists, strings, integers, floats, booleans and None.
 
     Raises:
-        FlatvqError: if the text is not YAML; holds several documents, a duplicate key or a tag that YAML does
-            not define; or is nested too deeply or too large after its aliases are expanded.
+        FlatvqError: if the text is not YAML; holds several documents, a duplicate key, a tag that YAML does
+            not define, or a line separator of YAML 1.1; or is nested too deeply or too large after its
+            aliases are expanded.
 
     Example:
         >>> load_yaml("{steps: 10, learning_rate: 1e-4, flip: yes}", "the text")
@@ -43,6 +46,12 @@ def load_yaml(text: str, origin: str) -> Any:
         Traceback (most recent call last):
         flatvq.errors.FlatvqError: the text has the key 'train' twice, at lines 1 and 2: keep one of them
     """
+    if (found := _LINE_SEPARATORS.search(text)) is not None:
+        line = text.count("\n", 0, found.start()) + 1
+        what = (
+            f"{origin} has the line separator U+{ord(found[0]):04X}, which versions of YAML read differently"
+        )
+        raise FlatvqError(f"{what}, at line {line}", "remove it, or write it as an escape in double quotes")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -150,8 +159,8 @@ class _Dumper(yaml.SafeDumper):
 
     def represent_str(self, text: str) -> ScalarNode:
         """Write text with the line breaks of YAML 1.1 in double quotes, which escape them."""
-        has_breaks = any(char in text for char in "\x85\u2028\u2029")
-        return self.represent_scalar(f"{_TAG}str", text, style='"' if has_breaks else None)
+        style = '"' if _LINE_SEPARATORS.search(text) else None
+        return self.represent_scalar(f"{_TAG}str", text, style=style)
 
 
 _Dumper.add_representer(str, _Dumper.represent_str)
