@@ -124,10 +124,13 @@ def test_a_column_of_parquet_shards_is_chosen(
 @pytest.mark.parametrize(
     "words", [["encode", "model", "pictures", "out"], ["evaluate", "model", "--data", "pictures"]]
 )
-def test_a_suffix_needs_shards(words: list[str], place: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["flatvq", *words, "--image-suffix", "jpg"])
+@pytest.mark.parametrize("option", ["--image-suffix jpg", "--image-column scan"])
+def test_an_option_of_shards_needs_shards(
+    option: str, words: list[str], place: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["flatvq", *words, *option.split()])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    message = "--image-suffix jpg selects images of shards, and 'pictures' is a folder: leave it out, or give"
+    message = f"{option} selects images of shards, and 'pictures' is a folder: leave it out, or give"
     assert message in " ".join(capsys.readouterr().err.split())

@@ -192,6 +192,19 @@ def test_an_error_in_an_arm_names_the_arm() -> None:
             {"data": {"source": "folder", "path": "p", "configuration": "plain"}},
             "configuration=plain needs source=huggingface, not folder",
         ),
+        (
+            {"data": {"source": "folder", "path": "p", "split": "test"}},
+            "split=test needs source=huggingface, not folder",
+        ),
+        ({"data": {"streaming": True}}, "streaming=True needs source=huggingface, not photographs"),
+        (
+            {"data": {"source": "folder", "path": "p", "image_column": "scan"}},
+            "image_column=scan needs source=huggingface or shards, not folder",
+        ),
+        (
+            {"data": {"source": "shards", "path": "p.tar", "split": "test"}},
+            "split=test needs source=huggingface, not shards",
+        ),
         ({"interval": "paired"}, "arm 'c' has max_seeds, which needs interval: welch"),
         (
             {"codebook": {"metric": "cosine"}, "model": {"levels": [{"quantizer": "residual", "stages": 2}]}},

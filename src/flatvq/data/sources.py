@@ -56,6 +56,9 @@ def open_images(
         if image_suffix:
             what = f"--image-suffix {image_suffix} selects images of shards, and '{path}' is a folder"
             raise FlatvqError(what, "leave it out, or give a pattern or URL of .tar shards")
+        if image_column != "image":
+            what = f"--image-column {image_column} selects images of shards, and '{path}' is a folder"
+            raise FlatvqError(what, "leave it out, or give a pattern or URL of .parquet shards")
         return open_folder(path, crop, resize, white_level, cache_mib)
     recipe = DataRecipe(source="shards", path=str(path), image_column=image_column, image_suffix=image_suffix)
     # A recipe has no crops below 16 pixels; here the crop is the smallest size alone.

@@ -12,6 +12,18 @@ from flatvq.recipe.section import LONGEST_SIDE, NameIn, Section
 
 __all__ = ["DataRecipe"]
 
+_BUILT_IN = ("photographs", "folder", "huggingface", "shards")
+# The keys that not all of these sources take, and the sources that take them.
+_SOURCES_OF = {
+    "path": ("folder", "huggingface", "shards"),
+    "validation_path": ("folder", "huggingface", "shards"),
+    "configuration": ("huggingface",),
+    "split": ("huggingface",),
+    "streaming": ("huggingface",),
+    "image_column": ("huggingface", "shards"),
+    "image_suffix": ("shards",),
+}
+
 
 class DataRecipe(Section):
     """The images, how they are split, and how crops are cut."""
@@ -65,18 +77,18 @@ class DataRecipe(Section):
     three eighths of this memory. The order depends on it; more memory gives a more random order."""
 
     @model_validator(mode="after")
-    def _source_takes_paths(self) -> Self:
-        for key in ("path", "validation_path"):
-            if (value := getattr(self, key)) and self.source == "photographs":
-                raise ValueError(
-                    f"{key}={value} needs source=folder, huggingface or shards, not {self.source},"
-                )
-            if holds_credentials(value):
+    def _source_takes_keys(self) -> Self:
+        for key, sources in _SOURCES_OF.items():
+            value = getattr(self, key)
+            if value == type(self).model_fields[key].default:
+                continue
+            if isinstance(value, str) and holds_credentials(value):
                 shown = without_credentials(value)
                 raise ValueError(f"{key}={shown} holds credentials, which fsspec reads from its settings,")
-        if self.configuration and self.source != "huggingface":
-            value = self.configuration
-            raise ValueError(f"configuration={value} needs source=huggingface, not {self.source},")
-        if self.image_suffix and self.source != "shards":
-            raise ValueError(f"image_suffix={self.image_suffix} needs source=shards, not {self.source},")
+            if self.source in _BUILT_IN and self.source not in sources:  # sources of other packages take any
+                raise ValueError(f"{key}={value} needs source={_listed(sources)}, not {self.source},")
         return self
+
+
+def _listed(sources: tuple[str, ...]) -> str:
+    return " or ".join([", ".join(sources[:-1]), sources[-1]] if sources[1:] else sources)
