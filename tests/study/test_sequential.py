@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from flatvq.errors import FlatvqError
 from flatvq.recipe import StudyRecipe, load_recipe, parse
 from flatvq.records import Trial, load_study
 from flatvq.study import Plan, fix_design, look_to_run, plan_study, results, run_study, seconds_to, sequential
 from flatvq.study.design import design_of
+from flatvq.study.looks import nominal_level
 
 MODEL = {"levels": [{"downsample": 4, "codebook_size": 16, "code_dim": 4}], "width": 8, "residual_width": 4}
 TREE = {
@@ -153,6 +155,21 @@ def test_another_design_starts_another_study_and_leaves_a_trace(
     assert fix_design(plan(**change), tmp_path) == "", "the same design changes nothing"
 
 
+def test_a_study_does_not_write_into_the_folder_of_another_one(train, tmp_path: Path) -> None:
+    def values(arm: str, seed: int) -> float:
+        fix_design(plan(margin=0.2, interval="paired"), tmp_path)  # of a study that starts meanwhile
+        return noisy(arm, seed)
+
+    train(values)
+    message = "another study has started in '.*', with a change of margin and interval: run one of the"
+    with pytest.raises(FlatvqError, match=message):
+        run_study(study(), tmp_path)
+    assert not (tmp_path / "study.json").exists()
+    train(noisy)
+    other = run_study(study(margin=0.2, interval="paired"), tmp_path, until_settled=False)
+    assert other.design == design_of(plan(margin=0.2, interval="paired"))
+
+
 def test_the_title_and_the_number_of_workers_are_not_part_of_the_design(train, tmp_path: Path) -> None:
     train(noisy)
     run_study(study(), tmp_path, until_settled=False)
@@ -168,6 +185,13 @@ def test_seeds_and_looks_follow_from_each_other() -> None:
     assert study(looks=[]).looks == (8, 16, 32, 64, 128)
     resolved = study(seeds=[5, 3, 1])
     assert parse(StudyRecipe, resolved.model_dump(mode="json")) == resolved
+
+
+def test_a_look_at_one_seed_cannot_err_and_does_not_make_the_others_stricter() -> None:
+    levels = [design_of(plan(looks=looks)).level for looks in ([1, 4], [4], [2, 4])]
+    assert levels[0] == levels[1] == nominal_level((4,))
+    assert levels[2] < levels[1]
+    assert design_of(plan(looks=[1])).level == nominal_level((2,))
 
 
 def test_an_old_name_of_the_margin_still_works(tmp_path: Path) -> None:

@@ -97,9 +97,23 @@ def fix_design(plan: Plan, folder: Path) -> str:
 
 
 def stored_design(plan: Plan, folder: Path) -> Design:
-    """Return the design that `fix_design` wrote; if there is none, the design of the plan."""
-    path = folder / _FILE
-    return read_record(Design, path, "run the study again") if path.exists() else design_of(plan)
+    """Return the design that `fix_design` wrote; if there is none, the design of the plan.
+
+    Args:
+        plan: the study.
+        folder: the folder of the study.
+
+    Raises:
+        FlatvqError: if the folder has the design of another study, which started in the meantime.
+    """
+    design, path = design_of(plan), folder / _FILE
+    if not path.exists():
+        return design
+    stored = read_record(Design, path, "run the study again")
+    if changes := _differences(stored, design):
+        what = f"another study has started in '{folder}', with a change of {' and '.join(changes)}"
+        raise FlatvqError(what, "run one of the studies again, in a folder of its own")
+    return stored
 
 
 def earlier_designs(design: Design, folder: Path) -> tuple[EarlierDesign, ...]:

@@ -63,8 +63,8 @@ def write_study(
         The content of `study.json`.
 
     Raises:
-        FlatvqError: if a finished trial used other images or another version of flatvq. Nothing is written
-            then.
+        FlatvqError: if a finished trial used other images or another version of flatvq, or another study has
+            started in the folder. Nothing is written then.
     """
     data.check(folder, "train the trials again")
     before = _stored_study(folder)
