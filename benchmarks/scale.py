@@ -146,6 +146,7 @@ def _recipe(workspace: Path, trials: int) -> StudyRecipe:
     tree = {
         "data": {"source": "folder", "path": str(workspace / "images"), "crop": 16, "validation_share": 0.25},
         "model": {"width": 8, "residual_width": 4, "levels": [{"codebook_size": 8, "code_dim": 2}]},
+        "codebook": {"init": {"vectors_per_code": 1}},
         "train": {"steps": 1, "batch_size": 2, "precision": "float32", "compile": "never"},
         "evaluate": {"samples": 1},
         "arms": {"plain": {}, "other": {"codebook": {"replacement": {"every": 3}}}},

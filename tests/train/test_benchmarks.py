@@ -32,7 +32,7 @@ def asking(recipe: TrialRecipe, **keys: bool) -> TrialRecipe:
 
 
 def test_detail_is_measured_at_the_end_of_a_trial(small_recipe: SmallRecipe, tmp_path: Path) -> None:
-    recipe = asking(small_recipe(steps=2), detail=True)
+    recipe = asking(small_recipe(steps=5), detail=True)
     run_trial(recipe, tmp_path / "run")
     metrics = read_metrics(tmp_path / "run")
     octaves = evaluate_detail(load(tmp_path / "run"), side=recipe.data.crop)["octaves"]
@@ -44,7 +44,7 @@ def test_detail_is_measured_at_the_end_of_a_trial(small_recipe: SmallRecipe, tmp
 
 
 def test_nothing_is_measured_unless_it_is_asked_for(small_recipe: SmallRecipe, tmp_path: Path) -> None:
-    run_trial(small_recipe(steps=2), tmp_path / "run")
+    run_trial(small_recipe(steps=5), tmp_path / "run")
     stored = json.loads((tmp_path / "run/metrics.json").read_text())
     assert not stored.keys() & {"contrast_kept", "fine_contrast_kept", "text_error_rate"}
 
@@ -86,7 +86,7 @@ def test_a_missing_reader_stops_before_anything_is_trained(
 ) -> None:
     monkeypatch.setattr(legibility.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'flatvq\[text\]'"):
-        run_trial(asking(small_recipe(steps=2), text=True), tmp_path / "run")
+        run_trial(asking(small_recipe(steps=5), text=True), tmp_path / "run")
     assert list((tmp_path / "run").iterdir()) == []
     study = load_recipe("photographs", ["evaluate.text=true"])
     with pytest.raises(MissingExtraError, match=r"flatvq\[text\]"):
@@ -94,7 +94,7 @@ def test_a_missing_reader_stops_before_anything_is_trained(
 
 
 def test_small_crops_have_no_octave(small_recipe: SmallRecipe, tmp_path: Path) -> None:
-    recipe = small_recipe(steps=2)
+    recipe = small_recipe(steps=5)
     small = recipe.model_copy(update={"data": recipe.data.model_copy(update={"crop": 4})})
     with pytest.raises(FlatvqError, match="crops of 4 pixels are too small"):
         run_trial(asking(small, detail=True), tmp_path / "run")

@@ -65,6 +65,6 @@ def test_the_coded_bits_are_those_of_files(
 
 
 def test_without_a_prior_there_are_no_coded_bits(small_recipe: SmallRecipe, tmp_path: Path) -> None:
-    run_trial(small_recipe(steps=2), tmp_path / "run")
+    run_trial(small_recipe(steps=5), tmp_path / "run")
     assert "coded_bits_per_image" not in json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert read_metrics(tmp_path / "run").value("coded_bits_per_image") is None

@@ -45,7 +45,7 @@ def test_an_interrupted_training_is_bit_identical(
 
 
 def test_the_settings_for_determinism_are_restored(device, tmp_path: Path, small_recipe) -> None:
-    run_trial(small_recipe(device=device.type, steps=2), tmp_path / "run")
+    run_trial(small_recipe(device=device.type, steps=5), tmp_path / "run")
     assert not torch.are_deterministic_algorithms_enabled()
     assert not torch.backends.cudnn.deterministic
 

@@ -67,6 +67,13 @@ def test_a_training_that_is_too_short_is_refused_before_it_starts(small_recipe, 
     assert str(refused.value) == message
 
 
-@pytest.mark.parametrize("init", [{"kind": "random"}, {"vectors_per_code": 1}])
-def test_codebooks_that_need_no_data_or_little_need_no_steps(small_recipe, init: dict[str, Any]) -> None:
-    require_initialization(changed(small_recipe(), {"codebook": {"init": init}, "train": {"steps": 1}}))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"codebook": {"init": {"kind": "random"}}},
+        {"codebook": {"init": {"vectors_per_code": 1}}},
+        {"train": {"parent": "somewhere"}},  # whose codes are initialized
+    ],
+)
+def test_one_step_may_be_enough(small_recipe, changes: dict[str, Any]) -> None:
+    require_initialization(changed(small_recipe(), merge({"train": {"steps": 1}}, changes)))

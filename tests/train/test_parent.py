@@ -97,7 +97,7 @@ def test_a_changed_parent_is_refused(small_recipe: SmallRecipe, parent: Path, tm
 
 
 def test_a_run_without_a_parent_has_the_identity_of_before(small_recipe: SmallRecipe, tmp_path: Path) -> None:
-    recipe = small_recipe(steps=2)
+    recipe = small_recipe(steps=5)
     run_trial(recipe, tmp_path / "run")
     stored = read_identity(tmp_path / "run")
     assert stored is not None

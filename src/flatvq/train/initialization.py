@@ -20,7 +20,8 @@ def steps_to_initialize(recipe: TrialRecipe) -> list[int]:
         recipe: the trial.
 
     Returns:
-        The steps, bottom level first; 0 for a level without a codebook or with random first codes.
+        The steps, bottom level first; 0 for a level without a codebook, with random first codes or with the
+        codes of `train.parent`.
 
     Example:
         >>> from flatvq.recipe import load_recipe
@@ -30,7 +31,7 @@ def steps_to_initialize(recipe: TrialRecipe) -> list[int]:
     init, crop = recipe.codebook.init, recipe.data.crop
     steps = []
     for level, grid in zip(recipe.model.levels, grids_of(recipe.model, (crop, crop)), strict=True):
-        if init.kind == "random" or not level.has_codebook:
+        if init.kind == "random" or recipe.train.parent or not level.has_codebook:
             steps.append(0)
             continue
         vectors = recipe.train.batch_size * prod(grid)
