@@ -123,6 +123,13 @@ def test_arms_of_which_no_two_can_be_compared_are_refused_before_anything_trains
     assert [(pair.a, pair.b) for pair in named.comparisons] == [("two", "one")]
 
 
+@pytest.mark.parametrize("section", [{"data": {"limit": 9}}, {"train": {"learning_rate": 0.1}}])
+def test_arms_that_differ_in_the_data_or_the_training_are_not_compared(section: dict[str, Any]) -> None:
+    other = {"model": {"levels": ONE}, **section}
+    plan = plan_study(recipe(arms={"other": other}, match={"solve": True}), "three")
+    assert [comparison.arms for comparison in plan.comparisons] == [("one", "two")]
+
+
 def test_named_pairs_keep_their_order() -> None:
     plan = plan_study(recipe(compare=[["two", "one"]], match={"solve": True}), "pair")
     assert [(pair.question, pair.a, pair.b) for pair in plan.comparisons] == [("hierarchy", "two", "one")]

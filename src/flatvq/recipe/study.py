@@ -207,7 +207,7 @@ class StudyRecipe(Sections, Comparisons):
         return self
 
     @model_validator(mode="after")
-    def _arms_exist_and_resolve(self) -> Self:
+    def _arms_exist(self) -> Self:
         if not self.match.reference:
             self._set(match=self.match.model_copy(update={"reference": next(iter(self.arms))}))
         named = [
@@ -220,21 +220,30 @@ class StudyRecipe(Sections, Comparisons):
         for name in named:
             if name not in self.arms:
                 raise UnknownNameError(f"no arm is named {name!r}", suggestion(name, self.arms))
+        return self
+
+    @model_validator(mode="after")
+    def _comparisons_name_different_arms(self) -> Self:
         if len(self.primary) not in (0, 2):
             raise ValueError(f"primary must name two arms, not {list(self.primary)}")
         for a, b in (*self.compare, *([self.primary] if self.primary else [])):
             if a == b:
                 raise ValueError(f"the pair ({a}, {b}) compares an arm with itself")
         pairs = [frozenset(pair) for pair in self.compare]
-        for pair in self.compare:
-            if pairs.count(frozenset(pair)) > 1:
-                raise ValueError(f"compare names the pair {list(pair)} twice")
+        for names in self.compare:
+            if pairs.count(frozenset(names)) > 1:
+                raise ValueError(f"compare names the pair {list(names)} twice")
         for arms in self.interactions:
             if len(set(arms)) < len(arms):  # variances add up only if the arms are independent
                 raise ValueError(f"the interaction {list(arms)} names an arm twice")
         for pair in self.curves:
             if len({*pair.a, *pair.b}) < len(pair.a) + len(pair.b):
                 raise ValueError(f"the curves {list(pair.a)} and {list(pair.b)} name an arm twice")
+        return self
+
+    @model_validator(mode="after")
+    def _compared_values_are_measured(self) -> Self:
+        for pair in self.curves:
             if pair.bits == "coded":
                 self._require_same_prior("curves with coded bits need", (*pair.a, *pair.b))
         needs = TRIAL_METRICS[self.metric].needs
