@@ -316,7 +316,9 @@ def test_arms_that_are_evaluated_on_different_images_are_not_compared(
 def test_all_arms_of_which_a_difference_is_taken_are_evaluated_on_the_same_images(
     study: dict[str, Any], compared: dict[str, Any], c: dict[str, int], d: dict[str, int], named: str | None
 ) -> None:
-    arms = {"a": {}, "b": {}, "c": {"data": c}, "d": {"data": d}}
+    data = {"a": {}, "b": {}, "c": c, "d": d}
+    rates = {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}
+    arms = {name: {"data": data[name], "train": {"learning_rate": rates[name]}} for name in data}
     tree = {**TREE, "model": {**TREE["model"], **TREE["arms"]["one"]["model"]}, "arms": arms}
     plan = plan_study(parse(StudyRecipe, {**tree, "compare": [["a", "b"]], **compared}), "four")
     if named is None:
