@@ -33,6 +33,18 @@ def moved(quantizer, vectors):
 
 
 @UPDATES
+def test_given_codes_end_the_gathering_of_vectors(update, normal):
+    """A training writes no checkpoint while a codebook gathers vectors."""
+    quantizer = VectorQuantizer(16, 4, update=update, init=KMeansInit(8))
+    quantizer(normal(40, 4))
+    assert quantizer.codebook.gathering
+    codes = normal(16, 4)
+    quantizer.codebook.set_code_vectors(codes)
+    assert not quantizer.codebook.gathering
+    assert torch.equal(quantizer.eval().decode_indices(torch.arange(16)), codes)
+
+
+@UPDATES
 @pytest.mark.parametrize("arguments", [{}, {"use_buffers": True, "multi_avg_fn": get_ema_multi_avg_fn(0.9)}])
 def test_training_goes_on_from_an_averaged_model(update, arguments, normal):
     def new():

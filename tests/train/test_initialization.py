@@ -61,6 +61,7 @@ def test_a_training_that_is_too_short_is_refused_before_it_starts(small_recipe, 
     with pytest.raises(FlatvqError) as refused:
         run_trial(short, tmp_path / "run")
     assert str(refused.value) == message
+    assert not (tmp_path / "run").exists()
     tree = {key: value for key, value in short.model_dump().items() if key not in ("arm", "seed")}
     with pytest.raises(FlatvqError) as refused:
         plan_study(parse(StudyRecipe, {**tree, "seeds": [0]}), "short")

@@ -82,7 +82,7 @@ class Sections(Section):
         for number, level in enumerate(self.model.levels):
             if level.quantizer == "residual" and self.codebook.metric != "euclidean":
                 what = f"codebook.metric={self.codebook.metric} does not exist for quantizer=residual"
-                raise ValueError(f"{what} of model.levels.{number},")
+                raise ValueError(f"{what} of model.levels.{number}")
         return self
 
 

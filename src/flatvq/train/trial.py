@@ -71,10 +71,10 @@ def run_trial(
             text reader is not installed; or if another process trains in the folder. Every process raises it.
     """
     run = Path(run)
-    run.mkdir(parents=True, exist_ok=True)
-    keep_freed_memory()
     require_benchmarks(recipe.evaluate, recipe.data.crop)
     require_initialization(recipe)
+    run.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     with machine_for(recipe.train) as machine, stop_requests() as stop, ExitStack() as held:
         require_memory(recipe.model, training_bytes(recipe, machine.world_size))
         first = machine.rank == 0
