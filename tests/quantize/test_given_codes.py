@@ -32,6 +32,17 @@ def moved(quantizer, vectors):
     return float((quantizer.codebook.weight.detach() - before).norm() / before.norm())
 
 
+@pytest.mark.parametrize("end", ["reset_parameters", "load_state_dict"])
+def test_a_new_state_ends_the_gathering_of_vectors(end, normal):
+    quantizer = VectorQuantizer(16, 4, init=KMeansInit(8))
+    start = copy.deepcopy(quantizer.state_dict())
+    quantizer(normal(40, 4))
+    assert quantizer.codebook.gathering
+    quantizer.load_state_dict(start) if end == "load_state_dict" else quantizer.codebook.reset_parameters()
+    assert not quantizer.codebook.gathering
+    assert all(torch.equal(tensor, start[name]) for name, tensor in quantizer.state_dict().items())
+
+
 @UPDATES
 def test_given_codes_end_the_gathering_of_vectors(update, normal):
     """A training writes no checkpoint while a codebook gathers vectors."""
