@@ -309,6 +309,15 @@ def test_the_precision_of_jpeg_2000_is_its_range() -> None:
             assert stated_range(image) == Range(stated_by="its maximum, to which Pillow scales")
 
 
+@pytest.mark.parametrize("values", [RAMP, COLOUR], ids=["grey", "colour"])
+def test_signed_samples_of_jpeg_2000_are_refused(values: np.ndarray, rejected: Callable[..., str]) -> None:
+    file = io.BytesIO()
+    Image.fromarray(samples_of(values, 255).astype(np.uint8)).save(file, "JPEG2000")
+    content = bytearray(file.getvalue())
+    content[content.index(b"\xff\x4f\xff\x51") + 42] |= 0x80
+    assert rejected(bytes(content)) == "signed samples have no known white"
+
+
 def test_planes_that_pillow_misreads_are_refused(opened: Opened, rejected: Callable[..., str]) -> None:
     planes = np.moveaxis(samples_of(COLOUR, 65535), 2, 0).copy()
     assert "separate planes" in rejected(tiff(planes, planarconfig="separate", photometric="rgb"))

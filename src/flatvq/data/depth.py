@@ -17,7 +17,16 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from flatvq.data.conversion import Rejected
-from flatvq.data.ranges import FULL, Range, Samples, from_start, jpeg2000_bits, ppm_maximum, stated_range
+from flatvq.data.ranges import (
+    FULL,
+    Range,
+    Samples,
+    from_start,
+    jpeg2000_bits,
+    jpeg2000_is_signed,
+    ppm_maximum,
+    stated_range,
+)
 
 __all__ = ["depth_notes", "is_deep", "refuse_unknown_ranges", "to_eight_bits"]
 
@@ -35,6 +44,8 @@ def refuse_unknown_ranges(image: ImageFile.ImageFile) -> None:
     """
     if image.mode == "F":
         raise Rejected("floating-point samples have no known white")
+    if image.format == "JPEG2000" and jpeg2000_is_signed(image):
+        raise Rejected("signed samples have no known white")
     if image.format != "TIFF":
         return
     tags = image.tag_v2  # type: ignore[attr-defined]

@@ -26,6 +26,7 @@ __all__ = [
     "Samples",
     "from_start",
     "jpeg2000_bits",
+    "jpeg2000_is_signed",
     "png_chunks",
     "ppm_maximum",
     "stated_range",
@@ -144,11 +145,21 @@ def ppm_maximum(image: ImageFile.ImageFile) -> int:
 
 
 def jpeg2000_bits(image: ImageFile.ImageFile) -> int:
-    """Return the bits of the first component (ISO/IEC 15444-1, A.5.1); 8 if the file's start lacks them."""
+    """Return the bits of the first component; 8 if the file's start lacks them."""
+    return (_jpeg2000_depth(image) & 0x7F) + 1
+
+
+def jpeg2000_is_signed(image: ImageFile.ImageFile) -> bool:
+    """Return whether the samples of the first component are signed."""
+    return _jpeg2000_depth(image) >= 0x80
+
+
+def _jpeg2000_depth(image: ImageFile.ImageFile) -> int:
+    """Return the sign and the bits less one of the first component (Ssiz in ISO/IEC 15444-1, A.5.1)."""
     with from_start(image) as file:
         head = file.read(2**16)
     start = head.find(b"\xff\x4f\xff\x51")
-    return (head[start + 42] & 0x7F) + 1 if 0 <= start < len(head) - 42 else 8
+    return head[start + 42] if 0 <= start < len(head) - 42 else 7
 
 
 def _of_tiff(image: ImageFile.ImageFile) -> Range:
