@@ -293,3 +293,53 @@ def test_the_command_prints_text_json_and_a_page(tmp_path: Path, run_flatvq) -> 
         "duplicates",
     )
     assert run_flatvq("doctor", saved(tmp_path, codes(), name="b"))[0] == 0
+
+
+def uniform(size: int, dim: int, random: torch.Generator) -> Tensor:
+    return 2 * torch.rand(size, dim, generator=random) - 1
+
+
+def normal(size: int, dim: int, random: torch.Generator) -> Tensor:
+    return torch.randn(size, dim, generator=random)
+
+
+def on_a_sphere(size: int, dim: int, random: torch.Generator) -> Tensor:
+    return torch.nn.functional.normalize(torch.randn(size, dim, generator=random), dim=1)
+
+
+@pytest.mark.parametrize("draw", [uniform, normal, on_a_sphere])
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("size", [4, 16, 64, 256, 1024])
+def test_codes_of_few_dimensions_are_healthy_near_the_origin(
+    draw: Callable[[int, int, torch.Generator], Tensor], dim: int, size: int
+) -> None:
+    """In one or two dimensions, many codes of a smooth distribution have small norms and near neighbours."""
+    if draw is on_a_sphere and dim == 1:
+        pytest.skip("a sphere of one dimension has two points")
+    diagnosis = examine_codebook("codebook", draw(size, dim, torch.Generator().manual_seed(size + dim)))
+    # In one dimension, draws of float32 may be equal.
+    assert [fault.kind for fault in diagnosis.findings if fault.kind != "duplicates"] == []
+
+
+@pytest.mark.parametrize("dim", [1, 2, 8])
+@pytest.mark.parametrize(
+    ("plant", "fault"),
+    [
+        (lambda codes: codes[:64].mul_(1e-3), "norms"),
+        (lambda codes: codes[:64].copy_(codes[64:128] + 1e-6), "near-duplicates"),
+    ],
+)
+def test_planted_faults_are_found_in_any_dimension(
+    plant: Callable[[Tensor], Tensor], fault: str, dim: int
+) -> None:
+    vectors = 3 * torch.randn(256, dim, generator=torch.Generator().manual_seed(dim))
+    plant(vectors)
+    assert fault in [found.kind for found in examine_codebook("codebook", vectors).findings]
+
+
+def test_equal_codes_far_from_zero_are_found() -> None:
+    """Their squares, of 640,000, hide distances of 0.01 in float32."""
+    vectors = 100 + 0.01 * torch.randn(1024, 64, generator=torch.Generator().manual_seed(0))
+    vectors[:8] = vectors[8:16]
+    (fault,) = examine_codebook("codebook", vectors).findings
+    assert fault.text == "16 of 1024 codes equal another code"
