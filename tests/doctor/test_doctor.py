@@ -295,6 +295,14 @@ def test_the_command_prints_text_json_and_a_page(tmp_path: Path, run_flatvq) -> 
     assert run_flatvq("doctor", saved(tmp_path, codes(), name="b"))[0] == 0
 
 
+def test_a_file_of_another_format_is_named(tmp_path: Path) -> None:
+    torch.save({"codebook": codes()}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    (tmp_path / "picture.pt").write_bytes(b"\x89PNG" + bytes(100))
+    for name in ("old.pt", "picture.pt"):
+        with pytest.raises(FlatvqError, match=r"not a file that torch\.save of PyTorch 1\.6 or later wrote"):
+            examine([tmp_path / name])
+
+
 def uniform(size: int, dim: int, random: torch.Generator) -> Tensor:
     return 2 * torch.rand(size, dim, generator=random) - 1
 

@@ -245,9 +245,10 @@ def _targets(path: Path, contents: Contents, out: Path | None) -> list[Path]:
     """Return the PNG file of each image of a file."""
     if not contents.collection:
         target = out or path.with_suffix(SUFFIX)
-        if not target.is_dir() and target.suffix.lower() != SUFFIX:
-            what = f"the name '{target}' does not end with {SUFFIX}"
-            raise FlatvqError(what, f"decompressed images are PNG files: use {SUFFIX}")
+        suffix = target.suffix.lower()
+        if suffix != SUFFIX and not target.is_dir() and suffix in Image.registered_extensions():
+            what = f"the name '{target}' is of another format than PNG"
+            raise FlatvqError(what, f"use {SUFFIX}, and convert the image afterwards")
         return [target / f"{path.stem}{SUFFIX}" if target.is_dir() else target]
     folder = out or path.with_suffix("")
     digits = len(str(len(contents.entries)))
