@@ -83,6 +83,10 @@ def test_other_indices_are_refused(
         (lambda images: images[:, :1], r"the shape \[\d, 1, 16, 16\]"),
         (lambda images: (images * 255).byte(), "uint8 are not floating-point"),
         (lambda images: (images,), "returns tuple, not images"),
+        (
+            lambda images: images * 255 + 3,
+            r"mean of the pixels that decode\(\) .*: return images from 0 to 1",
+        ),
     ],
 )
 def test_other_images_are_refused(

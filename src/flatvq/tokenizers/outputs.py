@@ -15,6 +15,9 @@ from flatvq.tokenizers.protocol import Tokenizer, TokenizerLevel
 
 __all__ = ["decoded", "encoded", "require_levels"]
 
+# Reconstructions are clamped to [0, 1], which would hide images on another scale, such as 0 to 255.
+_LEAST_MEAN, _LARGEST_MEAN = -1.0, 2.0
+
 
 def encoded(tokenizer: Tokenizer, images: Tensor) -> tuple[Tensor, ...]:
     """Encode images, and check that the indices are those of the levels.
@@ -76,6 +79,9 @@ def decoded(tokenizer: Tokenizer, indices: Sequence[Tensor], height: int, width:
     require_floating(images, "images of the tokenizer", "return them in [0, 1]")
     if not bool(images.isfinite().all()):
         raise NonFiniteError("NaN or infinity in the reconstructions", "check the weights of the tokenizer")
+    if images.numel() and not _LEAST_MEAN <= (mean := float(images.mean())) <= _LARGEST_MEAN:
+        what = f"the mean of the pixels that decode() of the tokenizer returns is {mean:.3g}"
+        raise FlatvqError(what, "return images from 0 to 1, for example divided by 255")
     return images
 
 
