@@ -5,21 +5,39 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+import flatvq
 from flatvq.doctor import examine, examine_codebook, examine_indices, read_codebooks, read_indices
 from flatvq.errors import FlatvqError
 from flatvq.quantize import DeadCodeReplacement, VectorQuantizer, code_usage
 
 MODELS = sorted((Path(__file__).parents[2] / "results" / "headline" / "models").glob("*/model.safetensors"))
 K, D = 256, 8
+
+
+class Dark(flatvq.Tokenizer):
+    """Stores the red of each pixel in 16 steps."""
+
+    levels = (flatvq.TokenizerLevel(codebook_size=16, factor=1),)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        return ((images[:, 0] * 15.9).long(),)
+
+    def decode(self, indices: Any) -> Tensor:
+        raise NotImplementedError
+
+    def inference_tensors(self) -> dict[str, Tensor]:
+        return {}
 
 
 def codes(seed: int = 0) -> Tensor:
@@ -205,6 +223,29 @@ def test_indices_in_parquet_are_read_by_column(tmp_path: Path) -> None:
         assert [level.name for level in levels] == ["level_0", "level_1"]
         assert levels[0].counts.tolist() == [times * n for n in (1, 2, 1, 2, 0, 0, 0, 0)]
         assert levels[1].counts.tolist() == [times * n for n in (0, 0, 0, 0, 0, 1, 0, 1)]
+
+
+def test_the_manifest_of_codes_states_the_size_of_codebooks(tmp_path: Path) -> None:
+    """Half of the codes are never used: those above the largest index."""
+    (tmp_path / "images").mkdir()
+    noise = np.random.default_rng(0).integers(0, 128, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "images" / "noise.png")
+    manifest = flatvq.encode_images(Dark(), tmp_path / "images", tmp_path / "codes")
+    for path in (tmp_path / "codes", tmp_path / "codes" / manifest.shards[0].name):
+        (diagnosis,) = examine([path]).diagnoses
+        assert diagnosis.numbers["codebook_size"] == 16
+        assert [fault.text for fault in diagnosis.findings] == ["8 of 16 codes are dead (50.0 %)"]
+        assert examine([path], codebook_size=8).healthy
+    described = json.loads((tmp_path / "codes" / "manifest.json").read_text())
+    described["tokenizer"]["levels"][0]["codebook_size"] = 2**32
+    (tmp_path / "codes" / "manifest.json").write_text(json.dumps(described))
+    with pytest.raises(FlatvqError, match="states a codebook of 4294967296 codes"):
+        examine([tmp_path / "codes"])
+
+
+def test_all_equal_indices_have_zero_bits() -> None:
+    diagnosis = examine_indices("level", torch.tensor([1000, 0]))
+    assert str(diagnosis.numbers["effective_bits"]) == "0.0"
 
 
 def test_checkpoints_of_another_library_are_read(tmp_path: Path) -> None:

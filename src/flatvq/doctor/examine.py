@@ -128,7 +128,7 @@ def _usage(counts: Tensor, alive: Tensor, indices: int | None) -> tuple[dict[str
     size = len(counts)
     used = int(alive.sum())
     shares = counts.double() / counts.sum()
-    entropy = -float((shares[shares > 0] * shares[shares > 0].log2()).sum())
+    entropy = abs(float((shares[shares > 0] * shares[shares > 0].log2()).sum()))  # not -0.0
     nominal = math.log2(size)
     numbers: dict[str, Any] = {
         "codebook_size": size,
