@@ -55,6 +55,35 @@ def test_one_image(flatvq) -> None:
     assert np.array_equal(pixels("back.png"), expected)
 
 
+def test_the_file_that_is_read_is_never_replaced(flatvq) -> None:
+    before = Path("pictures/0.png").read_bytes()
+    Path("pictures/0.png").rename("picture.fvq")
+    code, _, err = flatvq("compress", "tok", "picture.fvq", "--force")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "'picture.fvq' would replace the file that is read: give another --out" in err
+    assert Path("picture.fvq").read_bytes() == before
+    assert flatvq("compress", "tok", "picture.fvq", "-o", "small.fvq")[0] == 0
+    Path("small.fvq").rename("small.png")
+    small = Path("small.png").read_bytes()
+    Path("link.png").symlink_to("small.png")
+    for out in ("small.png", "link.png"):
+        code, _, err = flatvq("decompress", "tok", "small.png", "--force", "-o", out)
+        assert (code, Path("small.png").read_bytes()) == (2, small)
+        assert "would replace the file that is read" in err
+
+
+def test_a_decompressed_image_has_no_name_of_another_format(flatvq) -> None:
+    assert flatvq("compress", "tok", "pictures/0.png")[0] == 0
+    code, _, err = flatvq("decompress", "tok", "pictures/0.fvq", "-o", "back.jpg")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "the name 'back.jpg' is of another format than PNG: use .png" in err
+    assert not Path("back.jpg").exists()
+    for out in ("back.PNG", "back.1", "back"):
+        assert flatvq("decompress", "tok", "pictures/0.fvq", "-o", out)[0] == 0
+        with Image.open(out) as decoded:
+            assert (decoded.format, decoded.size) == ("PNG", (40, 30))
+
+
 def test_a_folder_becomes_a_collection_with_its_names(flatvq) -> None:
     assert flatvq("compress", "tok", "pictures")[0] == 0
     code, out, _ = flatvq("inspect", "pictures.fvqs", "--json")

@@ -136,6 +136,24 @@ def test_the_processes_of_a_training_share_the_images(encoded: Encoded, seed: in
     assert all(keys(stream) for stream in streams)
 
 
+@pytest.mark.parametrize(
+    ("option", "what"),
+    [
+        ({"rank": 2, "world_size": 2}, "rank is 2: pass a whole number from 0 to 1"),
+        ({"rank": -1, "world_size": 2}, "rank is -1"),
+        ({"world_size": 0}, "world_size is 0"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_a_process_that_does_not_exist_is_refused(
+    encoded: Encoded, option: dict[str, int], what: str
+) -> None:
+    with pytest.raises(FlatvqError, match=what):
+        CodeStream(encoded[1], **option)  # type: ignore[arg-type]
+    with pytest.raises(FlatvqError, match="epoch is -1"):
+        CodeStream(encoded[1]).set_epoch(-1)
+
+
 def test_hugging_face_datasets_reads_the_shards(
     encoded: Encoded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,21 +5,39 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+import flatvq
 from flatvq.doctor import examine, examine_codebook, examine_indices, read_codebooks, read_indices
 from flatvq.errors import FlatvqError
 from flatvq.quantize import DeadCodeReplacement, VectorQuantizer, code_usage
 
 MODELS = sorted((Path(__file__).parents[2] / "results" / "headline" / "models").glob("*/model.safetensors"))
 K, D = 256, 8
+
+
+class Dark(flatvq.Tokenizer):
+    """Stores the red of each pixel in 16 steps."""
+
+    levels = (flatvq.TokenizerLevel(codebook_size=16, factor=1),)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        return ((images[:, 0] * 15.9).long(),)
+
+    def decode(self, indices: Any) -> Tensor:
+        raise NotImplementedError
+
+    def inference_tensors(self) -> dict[str, Tensor]:
+        return {}
 
 
 def codes(seed: int = 0) -> Tensor:
@@ -207,6 +225,29 @@ def test_indices_in_parquet_are_read_by_column(tmp_path: Path) -> None:
         assert levels[1].counts.tolist() == [times * n for n in (0, 0, 0, 0, 0, 1, 0, 1)]
 
 
+def test_the_manifest_of_codes_states_the_size_of_codebooks(tmp_path: Path) -> None:
+    """Half of the codes are never used: those above the largest index."""
+    (tmp_path / "images").mkdir()
+    noise = np.random.default_rng(0).integers(0, 128, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "images" / "noise.png")
+    manifest = flatvq.encode_images(Dark(), tmp_path / "images", tmp_path / "codes")
+    for path in (tmp_path / "codes", tmp_path / "codes" / manifest.shards[0].name):
+        (diagnosis,) = examine([path]).diagnoses
+        assert diagnosis.numbers["codebook_size"] == 16
+        assert [fault.text for fault in diagnosis.findings] == ["8 of 16 codes are dead (50.0 %)"]
+        assert examine([path], codebook_size=8).healthy
+    described = json.loads((tmp_path / "codes" / "manifest.json").read_text())
+    described["tokenizer"]["levels"][0]["codebook_size"] = 2**32
+    (tmp_path / "codes" / "manifest.json").write_text(json.dumps(described))
+    with pytest.raises(FlatvqError, match="states a codebook of 4294967296 codes"):
+        examine([tmp_path / "codes"])
+
+
+def test_all_equal_indices_have_zero_bits() -> None:
+    diagnosis = examine_indices("level", torch.tensor([1000, 0]))
+    assert str(diagnosis.numbers["effective_bits"]) == "0.0"
+
+
 def test_checkpoints_of_another_library_are_read(tmp_path: Path) -> None:
     peer = pytest.importorskip("vector_quantize_pytorch", reason="the bench extra is not installed")
     quantizer = peer.VectorQuantize(dim=D, codebook_size=32)
@@ -293,3 +334,61 @@ def test_the_command_prints_text_json_and_a_page(tmp_path: Path, run_flatvq) -> 
         "duplicates",
     )
     assert run_flatvq("doctor", saved(tmp_path, codes(), name="b"))[0] == 0
+
+
+def test_a_file_of_another_format_is_named(tmp_path: Path) -> None:
+    torch.save({"codebook": codes()}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    (tmp_path / "picture.pt").write_bytes(b"\x89PNG" + bytes(100))
+    for name in ("old.pt", "picture.pt"):
+        with pytest.raises(FlatvqError, match=r"not a file that torch\.save of PyTorch 1\.6 or later wrote"):
+            examine([tmp_path / name])
+
+
+def uniform(size: int, dim: int, random: torch.Generator) -> Tensor:
+    return 2 * torch.rand(size, dim, generator=random) - 1
+
+
+def normal(size: int, dim: int, random: torch.Generator) -> Tensor:
+    return torch.randn(size, dim, generator=random)
+
+
+def on_a_sphere(size: int, dim: int, random: torch.Generator) -> Tensor:
+    return torch.nn.functional.normalize(torch.randn(size, dim, generator=random), dim=1)
+
+
+@pytest.mark.parametrize("draw", [uniform, normal, on_a_sphere])
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("size", [4, 16, 64, 256, 1024])
+def test_codes_of_few_dimensions_are_healthy_near_the_origin(
+    draw: Callable[[int, int, torch.Generator], Tensor], dim: int, size: int
+) -> None:
+    """In one or two dimensions, many codes of a smooth distribution have small norms and near neighbours."""
+    if draw is on_a_sphere and dim == 1:
+        pytest.skip("a sphere of one dimension has two points")
+    diagnosis = examine_codebook("codebook", draw(size, dim, torch.Generator().manual_seed(size + dim)))
+    # In one dimension, draws of float32 may be equal.
+    assert [fault.kind for fault in diagnosis.findings if fault.kind != "duplicates"] == []
+
+
+@pytest.mark.parametrize("dim", [1, 2, 8])
+@pytest.mark.parametrize(
+    ("plant", "fault"),
+    [
+        (lambda codes: codes[:64].mul_(1e-3), "norms"),
+        (lambda codes: codes[:64].copy_(codes[64:128] + 1e-6), "near-duplicates"),
+    ],
+)
+def test_planted_faults_are_found_in_any_dimension(
+    plant: Callable[[Tensor], Tensor], fault: str, dim: int
+) -> None:
+    vectors = 3 * torch.randn(256, dim, generator=torch.Generator().manual_seed(dim))
+    plant(vectors)
+    assert fault in [found.kind for found in examine_codebook("codebook", vectors).findings]
+
+
+def test_equal_codes_far_from_zero_are_found() -> None:
+    """Their squares, of 640,000, hide distances of 0.01 in float32."""
+    vectors = 100 + 0.01 * torch.randn(1024, 64, generator=torch.Generator().manual_seed(0))
+    vectors[:8] = vectors[8:16]
+    (fault,) = examine_codebook("codebook", vectors).findings
+    assert fault.text == "16 of 1024 codes equal another code"

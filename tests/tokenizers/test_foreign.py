@@ -196,6 +196,22 @@ def make():
 def nothing():
     return object()
 
+def failing():
+    raise OSError("no weights")
+
+def with_arguments(path):
+    return Rounding()
+
+def lazy():
+    import my_other_module
+    return my_other_module.make()
+
+class Shapeless(Rounding):
+    levels = ()
+
+def shapeless():
+    return Shapeless()
+
 number = 3
 """
 
@@ -214,9 +230,19 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("python:my_rounding:missing", "module 'my_rounding' has no function 'missing'"),
         ("python:my_rounding:number", "has no function 'number'"),
         ("python:my_rounding:nothing", "returns an object of type object: return an instance of"),
+        (
+            "python:my_rounding:failing",
+            r"function of 'python:my_rounding:failing' failed \(OSError: no weigh",
+        ),
+        ("python:my_rounding:with_arguments", "missing 1 required .*called without arguments"),
+        ("python:my_rounding:lazy", "ModuleNotFoundError: No module named 'my_other_module'"),
+        ("python:my_rounding:shapeless", r"levels of 'python:my_rounding:shapeless' are \(\): describe each"),
     ):
         with pytest.raises(FlatvqError, match=what):
             open_tokenizer(spec)
+    # A function may import modules of the working folder when it is called.
+    (tmp_path / "my_other_module.py").write_text("from my_rounding import make")
+    assert open_tokenizer("python:my_rounding:lazy").levels == tokenizer.levels
 
 
 def test_a_missing_model_is_one_line(tmp_path: Path) -> None:

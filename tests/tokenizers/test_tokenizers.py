@@ -168,6 +168,36 @@ def test_float16_rounds_the_stored_weights(folder: Path, tmp_path: Path) -> None
         tokenizer.save_pretrained(tmp_path / "never", dtype="float16")
 
 
+def test_an_unknown_dtype_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(FlatvqError, match="cannot be stored as 'bfloat16': use 'float32' or 'float16'"):
+        flatvq.load(folder).save_pretrained(tmp_path / "saved", dtype="bfloat16")  # type: ignore[arg-type]
+    assert not (tmp_path / "saved").exists()
+
+
+def test_a_tokenizer_may_lie_next_to_a_folder_named_model(folder: Path, tmp_path: Path) -> None:
+    tokenizer = flatvq.load(folder)
+    other = tmp_path / "saved" / "model"
+    save_tokenizer(other, trained(), {**CONFIG, "preprocess": {"resize": 0, "crop": 16}})
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert flatvq.load(tmp_path / "saved").id == tokenizer.id
+    assert flatvq.load(other).id != tokenizer.id
+
+
+def test_the_folder_of_a_run_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.json").write_text("{}")
+    with pytest.raises(FlatvqError, match="is the folder of a run: save to another folder"):
+        flatvq.load(folder).save_pretrained(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.json"]
+
+
+def test_a_range_that_is_not_stored_is_refused(folder: Path, tmp_path: Path) -> None:
+    tokenizer = flatvq.load(folder)
+    tokenizer.preprocess = flatvq.Preprocess(96, 64, range=(0.0, 1.0))
+    with pytest.raises(FlatvqError, match="another range or other channels: change only its resize and crop"):
+        tokenizer.save_pretrained(tmp_path / "saved")
+
+
 def test_partly_stripped_weights_are_refused(folder: Path) -> None:
     from safetensors.torch import load_file as load_tensors
     from safetensors.torch import save_file

@@ -67,7 +67,7 @@ def compress_files(
         raise FlatvqError(
             f"the name '{target}' does not end with {_ONE if single else _SEVERAL}", f"use {kinds}"
         )
-    _require_absent(target, replace)
+    _require_absent(target, replace, sources)
     codec = load_codec(tokenizer, prior=prior)
     if single:
         content = codec.compress(_pixels_of(sources[0]))
@@ -102,7 +102,7 @@ def decompress_file(
         contents = codec.open(file, f"'{path}'")
         targets = _targets(path, contents, out)
         for target in targets:
-            _require_absent(target, replace)
+            _require_absent(target, replace, [path])
         with step_progress("decompress", len(targets)) as progress:
             for done, (entry, target) in enumerate(zip(contents.entries, targets, strict=True), start=1):
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,10 @@ def _default_target(sources: Sequence[Path], single: bool) -> Path:
     raise FlatvqError(f"{len(sources)} images need a name for their file", f"give --out NAME{_SEVERAL}")
 
 
-def _require_absent(path: Path, replace: bool) -> None:
+def _require_absent(path: Path, replace: bool, sources: Sequence[Path]) -> None:
+    """Refuse to replace a file that exists without `--force`, and one that is read in any case."""
+    if path.exists() and any(path.samefile(source) for source in sources if source.exists()):
+        raise FlatvqError(f"'{path}' would replace the file that is read", "give another --out")
     if path.exists() and not replace:
         raise FlatvqError(f"'{path}' exists", "add --force, or give another --out")
 
@@ -242,6 +245,10 @@ def _targets(path: Path, contents: Contents, out: Path | None) -> list[Path]:
     """Return the PNG file of each image of a file."""
     if not contents.collection:
         target = out or path.with_suffix(SUFFIX)
+        suffix = target.suffix.lower()
+        if suffix != SUFFIX and not target.is_dir() and suffix in Image.registered_extensions():
+            what = f"the name '{target}' is of another format than PNG"
+            raise FlatvqError(what, f"use {SUFFIX}, and convert the image afterwards")
         return [target / f"{path.stem}{SUFFIX}" if target.is_dir() else target]
     folder = out or path.with_suffix("")
     digits = len(str(len(contents.entries)))

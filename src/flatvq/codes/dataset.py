@@ -21,6 +21,7 @@ from flatvq.codes.manifest import CodeManifest, read_manifest
 from flatvq.codes.row_groups import RowGroup, read_row_group, row_groups_of
 from flatvq.codes.shards import Row
 from flatvq.errors import FlatvqError
+from flatvq.quantize.checks import whole_number
 from flatvq.tokenizers import TokenizerLevel
 
 __all__ = ["CodeDataset", "CodeStream", "Codes", "complete_manifest"]
@@ -128,7 +129,8 @@ class CodeStream(_Folder, IterableDataset[Codes]):
         world_size: the number of processes.
 
     Raises:
-        FlatvqError: if the manifest is missing or damaged, or some shards are not encoded yet.
+        FlatvqError: if `seed` is negative, `rank` is not below `world_size`, the manifest is missing or
+            damaged, or some shards are not encoded yet.
 
     Example:
         >>> CodeStream("nowhere", seed=0)
@@ -140,7 +142,9 @@ class CodeStream(_Folder, IterableDataset[Codes]):
         self, folder: str | Path, *, seed: int | None = None, rank: int = 0, world_size: int = 1
     ) -> None:
         super().__init__(folder)
-        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.seed = None if seed is None else whole_number("seed", seed, 0)
+        self.world_size = whole_number("world_size", world_size, 1)
+        self.rank = whole_number("rank", rank, 0, self.world_size - 1)
         epoch: Any = torch.zeros((), dtype=torch.int64)
         self._epoch: Tensor = epoch.share_memory_()  # workers that persist see its changes
 
@@ -149,8 +153,11 @@ class CodeStream(_Folder, IterableDataset[Codes]):
 
         Args:
             epoch: the number of the epoch.
+
+        Raises:
+            FlatvqError: if it is not a whole number of 0 or more.
         """
-        self._epoch.fill_(epoch)
+        self._epoch.fill_(whole_number("epoch", epoch, 0))
 
     def __iter__(self) -> Iterator[Codes]:
         """Yield the codes of this process and worker."""

@@ -17,15 +17,18 @@ from torch import Tensor
 
 from flatvq.codes.arithmetic import float32_arithmetic, require_float32
 from flatvq.codes.dataset import complete_manifest
-from flatvq.codes.encoding import device_of
+from flatvq.codes.encoding import device_of, module_of
 from flatvq.codes.manifest import NAME, CodeManifest
 from flatvq.codes.row_groups import read_keys, read_row_group, row_groups_of
 from flatvq.codes.shards import Row
 from flatvq.data.survey import decoding_threads
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.fidelity import as_stored
+from flatvq.model.mode import eval_mode
 from flatvq.paths import clash
+from flatvq.quantize.checks import whole_number
 from flatvq.tokenizers import Tokenizer
+from flatvq.tokenizers.outputs import decoded
 
 __all__ = ["decode_codes"]
 
@@ -66,6 +69,7 @@ def decode_codes(
         Traceback (most recent call last):
         flatvq.errors.FlatvqError: no manifest.json in 'nowhere': give a folder that `flatvq encode` wrote
     """
+    batch_size = whole_number("batch_size", batch_size, 1)
     source, target = Path(codes), Path(out)
     manifest = complete_manifest(source)
     if tokenizer.id != manifest.tokenizer.id:
@@ -83,6 +87,7 @@ def decode_codes(
     progress(0, manifest.rows)
     with (
         ThreadPoolExecutor(decoding_threads(), thread_name_prefix="flatvq-png") as pool,
+        eval_mode(module_of(tokenizer)),
         torch.inference_mode(),
         float32_arithmetic(device),
     ):
@@ -113,7 +118,9 @@ def _decoded(tokenizer: Tokenizer, batch: list[Row], device: torch.device) -> Te
         torch.stack([torch.from_numpy(row.levels[number].astype("int64")) for row in batch]).to(device)
         for number in range(len(batch[0].levels))
     ]
-    images = tokenizer.decode(levels)[:, :, : batch[0].height, : batch[0].width]
+    height, width = batch[0].height, batch[0].width
+    below, right = -height % tokenizer.factor, -width % tokenizer.factor
+    images = decoded(tokenizer, levels, height + below, width + right)[:, :, :height, :width]
     return as_stored(images).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
 

@@ -17,9 +17,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -32,11 +31,11 @@ from flatvq.data import ImageSet, Region, UnreadableImageError
 from flatvq.data.in_order import reading_in_order
 from flatvq.data.survey import decoding_threads
 from flatvq.data.types import Pixels
-from flatvq.errors import FlatvqError
 from flatvq.evaluate.batches import batches
 from flatvq.files import write_bytes
 from flatvq.model.pixels import with_channels
 from flatvq.tokenizers import Tokenizer
+from flatvq.tokenizers.outputs import encoded
 
 __all__ = ["Encoder"]
 
@@ -144,24 +143,14 @@ class Encoder:
         below, right = -height % self.tokenizer.factor, -width % self.tokenizer.factor
         if below or right:
             pixels = F.pad(pixels, (0, right, 0, below), mode="replicate")
-        levels = self._checked(self.tokenizer.encode(pixels), pixels)
+        levels = [
+            indices.cpu().numpy().astype(index_dtype(level.codebook_size))
+            for indices, level in zip(encoded(self.tokenizer, pixels), self.tokenizer.levels, strict=True)
+        ]
         return [
             Row(name, height, width, tuple(level[number] for level in levels))
             for number, name in enumerate(batch.names)
         ]
-
-    def _checked(self, indices: Sequence[Tensor], images: Tensor) -> list[np.ndarray[Any, Any]]:
-        """Return indices as arrays, after checking that they fit the levels."""
-        arrays = []
-        for tensor, level in zip(indices, self.tokenizer.levels, strict=True):
-            array = tensor.cpu().numpy()
-            shape = (len(images), *level.shape_for(images.shape[2], images.shape[3]))
-            if array.shape != shape or array.min() < 0 or array.max() >= level.codebook_size:
-                what = f"the tokenizer returned indices of shape {list(array.shape)} from {array.min()} to "
-                what += f"{array.max()}, not {list(shape)} below {level.codebook_size}"
-                raise FlatvqError(what, "correct its levels")
-            arrays.append(array.astype(index_dtype(level.codebook_size)))
-        return arrays
 
     def _write(self, number: int, rows: Sequence[Row]) -> None:
         """Write a shard, then its record."""

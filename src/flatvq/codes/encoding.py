@@ -29,12 +29,14 @@ from flatvq.data import OpenedFolder, open_images
 from flatvq.errors import FlatvqError
 from flatvq.model.mode import eval_mode
 from flatvq.paths import require_no_credentials
+from flatvq.quantize.checks import whole_number
 from flatvq.recipe import DataRecipe
 from flatvq.records.run import FileRecord
 from flatvq.tokenizers import Preprocess, Tokenizer
+from flatvq.tokenizers.outputs import require_levels
 from flatvq.versions import VERSION
 
-__all__ = ["device_of", "encode_images"]
+__all__ = ["device_of", "encode_images", "module_of"]
 
 
 def encode_images(
@@ -84,7 +86,8 @@ def encode_images(
         The content of manifest.json. With `part`, it lists only the shards of this part.
 
     Raises:
-        FlatvqError: if no image can be read, or `out` holds codes of another tokenizer, other images or other
+        FlatvqError: if a number is out of its range, no image can be read, the tokenizer returns other
+            indices than its levels allow, or `out` holds codes of another tokenizer, other images or other
             settings.
         BusyError: if another process encodes the same images, or the same part, into `out`.
 
@@ -103,13 +106,15 @@ def encode_images(
         [('codes-00000-of-00001.parquet', 1)]
     """
     size = tokenizer.preprocess.with_size(resize, crop)
+    shard_size = whole_number("shard_size", shard_size, 1)
     settings = Settings(
         shard_size=shard_size,
         row_group_size=min(ROW_GROUP_SIZE, shard_size),
-        batch_size=batch_size,
+        batch_size=whole_number("batch_size", batch_size, 1),
         device=device_of(tokenizer).type,
-        white_level=white_level,
+        white_level=whole_number("white_level", white_level, 0, 65_535),
     )
+    require_levels(tokenizer, f"the tokenizer of type {type(tokenizer).__name__}")
     smallest = size.crop or tokenizer.factor
     if dataset:
         require_no_credentials(str(images))
@@ -122,7 +127,7 @@ def encode_images(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     started = _manifest(tokenizer, size, opened, settings)
-    with eval_mode(_module(tokenizer)):
+    with eval_mode(module_of(tokenizer)):
 
         def encode(manifest: CodeManifest, record: Callable[[Shard], None], shards: Sequence[int]) -> None:
             device = device_of(tokenizer)
@@ -141,10 +146,11 @@ def encode_images(
 
 def device_of(tokenizer: Tokenizer) -> torch.device:
     """Return the device of the weights of a tokenizer; the CPU if it has none."""
-    return next((weight.device for weight in _module(tokenizer).parameters()), torch.device("cpu"))
+    return next((weight.device for weight in module_of(tokenizer).parameters()), torch.device("cpu"))
 
 
-def _module(tokenizer: Tokenizer) -> nn.Module:
+def module_of(tokenizer: Tokenizer) -> nn.Module:
+    """Return a tokenizer as a module; an empty module if it is none."""
     return tokenizer if isinstance(tokenizer, nn.Module) else nn.Module()
 
 

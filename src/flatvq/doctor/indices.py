@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flatvq.codes.manifest import NAME, read_manifest
+from flatvq.codes.shards import level_column
 from flatvq.data.reasons import printable, reason_of
 from flatvq.errors import FlatvqError
 from flatvq.regular import require_regular
@@ -43,7 +45,8 @@ def read_indices(path: Path, codebook_size: int | None = None) -> list[StoredInd
     Args:
         path: a `.npy` or `.npz` file with integer arrays, or a `.parquet` file or a folder of them with
             columns of integers or lists of integers.
-        codebook_size: K; by default the largest index plus one.
+        codebook_size: K; by default that of manifest.json in a folder of `flatvq encode`, or else the largest
+            index plus one.
 
     Returns:
         The counts of each array or column. Columns named `width` and `height` are left out.
@@ -59,10 +62,12 @@ def read_indices(path: Path, codebook_size: int | None = None) -> list[StoredInd
         [1, 1, 2]
     """
     tallies: dict[str, _Tally] = {}
+    sizes = _stated_sizes(path) if codebook_size is None else {}
     try:
         for name, chunk in _chunks(path):
             shown = printable(name)
-            tally = tallies.setdefault(shown, _Tally(f"'{shown}' of '{path}'", codebook_size))
+            size = sizes.get(name, codebook_size)
+            tally = tallies.setdefault(shown, _Tally(f"'{shown}' of '{path}'", size))
             tally.add(chunk)
     except FlatvqError:
         raise
@@ -71,6 +76,20 @@ def read_indices(path: Path, codebook_size: int | None = None) -> list[StoredInd
     if not tallies:
         raise FlatvqError(f"'{path}' holds no array of integers", "give a file of indices")
     return [StoredIndices(name, tally.counts()) for name, tally in tallies.items()]
+
+
+def _stated_sizes(path: Path) -> dict[str, int]:
+    """Return K of each column of shards of `flatvq encode`, from their manifest; empty for other files."""
+    folder = path if path.is_dir() else path.parent
+    is_shard = path.is_dir() or path.match("codes-*-of-*.parquet")
+    if not is_shard or not (folder / NAME).is_file() or not any(folder.glob("codes-*-of-*.parquet")):
+        return {}
+    levels = read_manifest(folder).tokenizer_levels
+    for level in levels:
+        if level.codebook_size > MOST_CODES:
+            what = f"'{folder / NAME}' states a codebook of {level.codebook_size} codes"
+            raise FlatvqError(what, f"examine codebooks of at most {MOST_CODES}")
+    return {level_column(number): level.codebook_size for number, level in enumerate(levels)}
 
 
 class _Tally:

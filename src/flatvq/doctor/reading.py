@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor
@@ -104,6 +105,9 @@ def _tensors(file: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(file)
+        if not is_zipfile(file):
+            what = f"'{file}' is not a file that torch.save of PyTorch 1.6 or later wrote"
+            raise FlatvqError(what, "save it again, or as .safetensors")
         tree = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except FlatvqError:
         raise

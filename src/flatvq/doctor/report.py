@@ -87,7 +87,8 @@ def examine(paths: Sequence[Path], codebook_size: int | None = None) -> Examinat
     Args:
         paths: one or more paths. The codebooks of several checkpoints are compared with each other, for
             example the checkpoints of all processes of one training.
-        codebook_size: K, for files of indices; by default the largest index plus one.
+        codebook_size: K, for files of indices; by default that of the manifest.json of `flatvq encode`, or
+            else the largest index plus one.
 
     Returns:
         One diagnosis for each codebook or level.

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from flatvq.errors import FlatvqError, NonFiniteError
 from flatvq.evaluate.fidelity import as_stored
 from flatvq.model.mode import eval_mode
 from flatvq.shapes import require_axes
 from flatvq.tokenizers import Tokenizer
+from flatvq.tokenizers.outputs import decoded, encoded
 
 __all__ = ["nominal_bytes", "reconstructed"]
 
@@ -35,7 +35,8 @@ def reconstructed(tokenizer: Tokenizer, images: Tensor) -> Tensor:
         uint8 of the same shape, on the CPU.
 
     Raises:
-        FlatvqError: if the axes do not match, or the tokenizer returns another shape.
+        FlatvqError: if the axes do not match, or the tokenizer returns other indices or images than it
+            describes.
         NonFiniteError: if a reconstruction contains NaN or infinity.
 
     Example:
@@ -57,12 +58,7 @@ def reconstructed(tokenizer: Tokenizer, images: Tensor) -> Tensor:
     device = next((weight.device for weight in module.parameters()), torch.device("cpu"))
     pixels = F.pad(images.to(device).float() / 255, (0, right, 0, below), mode="replicate")
     with eval_mode(module), torch.autocast(device.type, enabled=False):
-        output = tokenizer.decode(tokenizer.encode(pixels))
-    if output.shape != pixels.shape:
-        what = f"the tokenizer returns the shape {list(output.shape)} for images of {list(pixels.shape)}"
-        raise FlatvqError(what, "check its decode()")
-    if not bool(output.isfinite().all()):
-        raise NonFiniteError("NaN or infinity in the reconstructions", "check the weights of the tokenizer")
+        output = decoded(tokenizer, encoded(tokenizer, pixels), *pixels.shape[2:])
     cut = output[:, :, :height, :width]
     return as_stored(cut).mul(255).round().to(torch.uint8).cpu()
 

@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from torch import Tensor
 from flatvq.data.reasons import reason_of
 from flatvq.errors import FlatvqError, MissingExtraError, suggestion
 from flatvq.export.archives import load_archive
+from flatvq.export.description import NAME, describe, read_description
 from flatvq.export.graphs import Decode, Encode, dynamic_shapes, examples
 from flatvq.files import write_bytes, write_json
 from flatvq.model import VQVAE
-from flatvq.versions import VERSION
 
 __all__ = ["FORMATS", "Program", "export", "load_program", "onnx_model"]
 
@@ -43,7 +44,7 @@ def export(model: VQVAE, folder: Path, kind: str) -> list[Path]:
     The batch and the sides of the images are dynamic; the sides must be multiples of the total downsampling.
 
     Args:
-        model: the tokenizer, in eval mode.
+        model: the tokenizer, which stays as it is.
         folder: the folder to write to; created if it does not exist.
         kind: a key of `FORMATS`: `onnx` or `pt2`.
 
@@ -56,7 +57,7 @@ def export(model: VQVAE, folder: Path, kind: str) -> list[Path]:
     """
     if kind not in FORMATS:
         raise FlatvqError(f"no format is named {kind!r}", suggestion(kind, FORMATS))
-    model = model.eval().float().cpu()
+    model = deepcopy(model).eval().float().cpu()  # the caller's model keeps its mode, dtype and device
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{half}.{kind}" for half in ("encoder", "decoder")]
     images, indices = examples(model)
@@ -64,19 +65,8 @@ def export(model: VQVAE, folder: Path, kind: str) -> list[Path]:
     with _quiet():
         FORMATS[kind].write(Encode(model), (images,), (image_shapes,), files[0])
         FORMATS[kind].write(Decode(model), (indices,), (index_shapes,), files[1])
-    described = {
-        "format": 1,
-        "flatvq": VERSION,
-        "kind": kind,
-        "factor": model.factor,
-        "channels": model.recipe.channels,
-        "levels": [
-            {"codebook_size": level.codebook_size, "index_shape": list(level.index_shape)}
-            for level in model.recipe.levels
-        ],
-    }
-    write_json(folder / "program.json", described)
-    return [*files, folder / "program.json"]
+    write_json(folder / NAME, describe(model, kind).model_dump(mode="json"))
+    return [*files, folder / NAME]
 
 
 def load_program(folder: Path, kind: str | None = None) -> Program:
@@ -90,7 +80,8 @@ def load_program(folder: Path, kind: str | None = None) -> Program:
         kind: a key of `FORMATS`, if the folder holds programs of several formats; None for the first of them.
 
     Returns:
-        The programs. They raise a `FlatvqError` for inputs that they do not accept.
+        The programs. They raise a `FlatvqError` for images whose sides are not multiples of the total
+        downsampling, for indices outside of their codebooks, and for what else they do not accept.
 
     Raises:
         FlatvqError: if the folder holds no programs, or they are damaged.
@@ -108,12 +99,17 @@ def load_program(folder: Path, kind: str | None = None) -> Program:
 def _checked(program: Program, folder: Path) -> Program:
     """Return the same programs, whose errors are a `FlatvqError`."""
     remedy = "give programs of this tokenizer, and sides that are multiples of its total downsampling"
+    description = read_description(folder)
 
     def encode(images: Tensor) -> list[Tensor]:
+        if description is not None:
+            description.require_images(images)
         with _one_line(f"the encoder in '{folder}' does not accept images {list(images.shape)}", remedy):
             return program.encode(images)
 
     def decode(indices: Sequence[Tensor]) -> Tensor:
+        if description is not None:
+            description.require_indices(indices)
         shapes = [list(level.shape) for level in indices]
         with _one_line(f"the decoder in '{folder}' does not accept indices {shapes}", remedy):
             return program.decode(indices)

@@ -40,7 +40,7 @@ from flatvq.regular import read_regular
 from flatvq.translation import in_bytes
 from flatvq.versions import VERSION
 
-__all__ = ["load_tokenizer", "read_config", "save_tokenizer", "tokenizer_folder"]
+__all__ = ["load_tokenizer", "read_config", "require_stored_dtype", "save_tokenizer", "tokenizer_folder"]
 
 # Increase it if an older version would misread the folder. 3: names of the buffers of codebooks.
 FORMAT = 3
@@ -77,9 +77,9 @@ def save_tokenizer(
         dtype: the number format of the stored weights. The loaded model always computes in float32.
 
     Raises:
-        FlatvqError: if the config has no `model` section, or its sections do not describe the model; if
-            `model` is not a VQVAE, for example a wrapper around one; or if it has no weights, as on the meta
-            device.
+        FlatvqError: if there is no such `dtype`; if the config has no `model` section, or its sections do
+            not describe the model; if `model` is not a VQVAE, for example a wrapper around one; or if it has
+            no weights, as on the meta device.
         NonFiniteError: if a weight is NaN or infinite, or too large for float16.
 
     Example:
@@ -93,6 +93,7 @@ def save_tokenizer(
         >>> bool((loaded.encode(images)[0] == model.encode(images)[0]).all())
         True
     """
+    require_stored_dtype(dtype)
     if not isinstance(model, VQVAE):
         what = f"a model of type {type(model).__name__} is not a VQVAE"
         raise FlatvqError(what, "pass the wrapped model, such as model.module")
@@ -162,6 +163,16 @@ folder of a run
         raise FlatvqError(f"device '{device}' is not available", "use 'cpu'") from None
 
 
+def require_stored_dtype(dtype: object) -> None:
+    """Check that weights can be stored in a number format.
+
+    Raises:
+        FlatvqError: if it is neither `float32` nor `float16`.
+    """
+    if dtype not in ("float32", "float16"):
+        raise FlatvqError(f"weights cannot be stored as {dtype!r}", "use 'float32' or 'float16'")
+
+
 def tokenizer_folder(folder: Path) -> Path:
     """Return the folder of the tokenizer of a run.
 
@@ -175,7 +186,7 @@ def tokenizer_folder(folder: Path) -> Path:
         FlatvqError: if the run is not finished.
     """
     model = folder / "model"
-    if model.is_dir():
+    if model.is_dir() and not (folder / _CONFIG).is_file():
         return model
     if (folder / "recipe.json").exists():
         raise FlatvqError(f"'{folder}' is not finished", f"finish it with `flatvq train {folder}`")

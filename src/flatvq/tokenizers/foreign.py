@@ -19,6 +19,7 @@ from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.paths import expanded
 from flatvq.shapes import require_axes, require_integers
 from flatvq.tokenizers import taming
+from flatvq.tokenizers.outputs import require_levels
 from flatvq.tokenizers.protocol import Preprocess, Tokenizer, TokenizerLevel
 
 __all__ = ["DiffusersTokenizer", "JanusTokenizer", "is_foreign", "open_foreign"]
@@ -186,21 +187,28 @@ def _open_python(name: str) -> Tokenizer:
     spec = f"'python:{name}'"
     if not module_name or not factory_name:
         raise FlatvqError(f"{spec} names no factory", "write it like python:my_module:make_tokenizer")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = import_module(module_name)
-    except Exception as error:  # of the user's module
-        what = f"cannot import the module of {spec} ({_reason(error)})"
-        raise FlatvqError(what, "check the name, and that it is installed or in the working folder") from None
-    finally:
-        sys.path.remove(str(Path.cwd()))
-    factory = getattr(module, factory_name, None)
-    if not callable(factory):
-        raise FlatvqError(f"module {module_name!r} has no function {factory_name!r}", "check the name")
-    tokenizer = factory()
+    with _working_folder_on_path():
+        try:
+            module = import_module(module_name)
+        except Exception as error:  # of the user's module
+            what = f"cannot import the module of {spec} ({_reason(error)})"
+            remedy = "check the name, and that it is installed or in the working folder"
+            raise FlatvqError(what, remedy) from None
+        factory = getattr(module, factory_name, None)
+        if not callable(factory):
+            what = f"module {module_name!r} has no function {factory_name!r}"
+            raise FlatvqError(what, "check the name")
+        try:
+            tokenizer = factory()
+        except FlatvqError:
+            raise
+        except Exception as error:  # of the user's function
+            remedy = "correct the function, which is called without arguments"
+            raise FlatvqError(f"the function of {spec} failed ({_reason(error)})", remedy) from None
     if not isinstance(tokenizer, Tokenizer):
         what = f"{spec} returns an object of type {type(tokenizer).__name__}"
         raise FlatvqError(what, "return an instance of a subclass of flatvq.Tokenizer")
+    require_levels(tokenizer, spec)
     return tokenizer
 
 
@@ -210,6 +218,18 @@ _OPENERS: dict[str, Callable[[str], Tokenizer]] = {
     "taming": _open_taming,
     "python": _open_python,
 }
+
+
+@contextmanager
+def _working_folder_on_path() -> Iterator[None]:
+    """Let modules in the working folder be imported."""
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
 
 
 @contextmanager

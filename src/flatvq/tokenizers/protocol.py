@@ -17,10 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
+from flatvq.quantize.checks import whole_number
 from flatvq.tokenizers import hub
 from flatvq.tokenizers.identity import identity_of
 
 __all__ = ["Preprocess", "Tokenizer", "TokenizerLevel"]
+
+_LONGEST_SIDE = 65_536
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class TokenizerLevel:
         >>> residual = TokenizerLevel(codebook_size=1024, factor=8, index_shape=(4,))
         >>> residual.indices_per_cell, residual.shape_for(64, 32)
         (4, (4, 8, 4))
+
+    Raises:
+        FlatvqError: if a size is not a whole number of 1 or more.
     """
 
     codebook_size: int
@@ -39,6 +45,12 @@ class TokenizerLevel:
     """Rows and columns of pixels for each row and column of the grid."""
     index_shape: tuple[int, ...] = ()
     """The axes of the indices of one cell: () for one index, (Q,) for Q indices."""
+
+    def __post_init__(self) -> None:
+        for name in ("codebook_size", "factor"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), 1))
+        shape = tuple(whole_number("a size of index_shape", size, 1) for size in self.index_shape)
+        object.__setattr__(self, "index_shape", shape)
 
     @property
     def indices_per_cell(self) -> int:
@@ -65,6 +77,9 @@ class Preprocess:
     Example:
         >>> Preprocess(crop=64).with_size(resize=256)
         Preprocess(resize=256, crop=256, channels=3, range=(-1.0, 1.0))
+
+    Raises:
+        FlatvqError: if a size is not a whole number from 0 to 65,536, or `channels` is neither 1 nor 3.
     """
 
     resize: int = 0
@@ -77,6 +92,13 @@ class Preprocess:
     range: tuple[float, float] = (-1.0, 1.0)
     """The input values of the network for black and for white. `encode` takes images in [0, 1] and converts
     them."""
+
+    def __post_init__(self) -> None:
+        for name in ("resize", "crop"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), 0, _LONGEST_SIDE))
+        if whole_number("channels", self.channels, 1) not in (1, 3):
+            what = f"images of {self.channels} channels are not supported"
+            raise FlatvqError(what, "use 3 for colour or 1 for luma")
 
     def with_size(self, resize: int | None = None, crop: int | None = None) -> Preprocess:
         """Return the same preprocessing at another size.

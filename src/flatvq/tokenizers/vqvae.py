@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from flatvq.errors import FlatvqError
 from flatvq.files import write_bytes, write_text
-from flatvq.model import VQVAE, load_tokenizer, save_tokenizer
-from flatvq.model.tokenizer import read_config
+from flatvq.model import VQVAE, load_tokenizer, save_tokenizer, tokenizer_folder
+from flatvq.model.tokenizer import read_config, require_stored_dtype
 from flatvq.model.weights import inference_tensors
+from flatvq.paths import expanded
 from flatvq.recipe import load_trial
 from flatvq.tokenizers.card import model_card
 from flatvq.tokenizers.protocol import Preprocess, Tokenizer, TokenizerLevel
@@ -96,13 +97,21 @@ class VQVAETokenizer(VQVAE, Tokenizer):
             The folder.
 
         Raises:
-            FlatvqError: if a record of the run is damaged.
+            FlatvqError: if there is no such `dtype`, the folder is that of a run, `preprocess` has another
+                range or other channels than the model, or a record of the run is damaged.
             NonFiniteError: if a weight is NaN or infinite, or too large for float16.
         """
-        path = Path(folder)
+        require_stored_dtype(dtype)
+        path = expanded(folder)
+        if (path / "recipe.json").exists():
+            raise FlatvqError(f"'{path}' is the folder of a run", "save to another folder")
+        resize, crop = self.preprocess.resize, self.preprocess.crop
+        if self.preprocess != Preprocess(resize, crop, self.recipe.channels):
+            what = f"{self.preprocess} cannot be stored, as the model has another range or other channels"
+            raise FlatvqError(what, "change only its resize and crop")
+        config = {**self.config, "preprocess": {"resize": resize, "crop": crop}}
         prior, prior_of = self._prior()
-        size = {"resize": self.preprocess.resize, "crop": self.preprocess.crop}
-        save_tokenizer(path, self, {**self.config, "preprocess": size}, training_state=False, dtype=dtype)
+        save_tokenizer(path, self, config, training_state=False, dtype=dtype)
         stored = load_folder(path)  # rounding to float16 changes the identity
         # A prior is valid only for a tokenizer with the same weights.
         for name in PRIOR_FILES:
@@ -136,7 +145,7 @@ def load_folder(folder: Path, device: str | torch.device = "cpu") -> VQVAETokeni
         FlatvqError: if the folder holds no tokenizer, or a damaged one.
         NonFiniteError: if a weight is NaN or infinite.
     """
-    path = folder / "model" if (folder / "model").is_dir() else folder
+    path = tokenizer_folder(folder)
     run = _run_of(path)
     model = load_tokenizer(path, device)
     config = read_config(path)

@@ -24,7 +24,12 @@ def doctor(
     ],
     codebook_size: Annotated[
         int | None,
-        typer.Option(min=1, max=2**22, help="K of the indices. Default: the largest index plus one."),
+        typer.Option(
+            min=1,
+            max=2**22,
+            help="K of the indices. Default: that of the manifest.json of `flatvq encode`, or else the "
+            "largest index plus one.",
+        ),
     ] = None,
     page: Annotated[
         Path | None, typer.Option(callback=with_home, help="Also write the result to this HTML file.")
