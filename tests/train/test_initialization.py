@@ -1,4 +1,4 @@
-"""A training that ends before its codebooks are initialized from data is refused."""
+"""A training that ends before its codebooks are initialized from data says so."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from flatvq.errors import FlatvqError
-from flatvq.recipe import StudyRecipe, TrialRecipe, merge, parse
-from flatvq.study import plan_study
+from flatvq.recipe import TrialRecipe, merge, parse
 from flatvq.train import run_trial
-from flatvq.train.initialization import require_initialization, steps_to_initialize
+from flatvq.train.initialization import initialization_notices, steps_to_initialize
 
 BOTTOM = {"downsample": 4, "codebook_size": 32}
 LEVELS = (
@@ -50,22 +48,25 @@ def test_the_steps_are_those_of_a_training(
     assert done == expected
 
 
-def test_a_training_that_is_too_short_is_refused_before_it_starts(small_recipe, tmp_path: Path) -> None:
+def test_a_training_that_is_too_short_says_so(
+    small_recipe, photographs: Path, tmp_path: Path, run_flatvq
+) -> None:
     recipe = changed(small_recipe(LEVELS[0]), {"train": {"steps": 12}})
-    require_initialization(recipe)
+    assert initialization_notices(recipe) == []
     short = changed(recipe, {"train": {"steps": 11}})
     message = (
-        "level 1 of arm 'default' needs 12 steps to initialize its codebook, but train.steps is 11: raise "
-        "train.steps, or lower codebook.init.vectors_per_code or codebook.init.start"
+        "ends before the codebook of level 1 is initialized, which takes 12 steps: raise train.steps (11), "
+        "or lower codebook.init.vectors_per_code or codebook.init.start"
     )
-    with pytest.raises(FlatvqError) as refused:
-        run_trial(short, tmp_path / "run")
-    assert str(refused.value) == message
-    assert not (tmp_path / "run").exists()
-    tree = {key: value for key, value in short.model_dump().items() if key not in ("arm", "seed")}
-    with pytest.raises(FlatvqError) as refused:
-        plan_study(parse(StudyRecipe, {**tree, "seeds": [0]}), "short")
-    assert str(refused.value) == message
+    notices: list[str] = []
+    assert run_trial(short, tmp_path / "run", notice=notices.append)
+    assert notices == [message]
+    tree = {key: value for key, value in short.model_dump(mode="json").items() if key not in ("arm", "seed")}
+    study = tmp_path / "short.yaml"
+    study.write_text(json.dumps({**tree, "seeds": [0]}))
+    code, printed, _ = run_flatvq("study", study, "--dry-run")
+    assert code == 0
+    assert f"Arm default {message}." in " ".join(printed.split())
 
 
 @pytest.mark.parametrize(
@@ -77,4 +78,5 @@ def test_a_training_that_is_too_short_is_refused_before_it_starts(small_recipe, 
     ],
 )
 def test_one_step_may_be_enough(small_recipe, changes: dict[str, Any]) -> None:
-    require_initialization(changed(small_recipe(), merge({"train": {"steps": 1}}, changes)))
+    short = changed(small_recipe(), merge({"train": {"steps": 1}}, changes))
+    assert initialization_notices(short) == []

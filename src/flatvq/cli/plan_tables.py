@@ -11,6 +11,7 @@ from flatvq.capacities import CAPACITIES
 from flatvq.cli.tables import console, new_table
 from flatvq.metrics import TRIAL_METRICS
 from flatvq.study import Plan, PlannedArm
+from flatvq.train.initialization import initialization_notices
 
 __all__ = ["show_capacity", "show_plan"]
 
@@ -31,6 +32,9 @@ def show_plan(plan: Plan) -> None:
         f"{recipe.margin:g}{f' {metric.unit}' if metric.unit else ''}{primary}"
     )
     show_capacity(plan.name, plan.arms)
+    for arm in plan.arms:
+        for text in initialization_notices(arm.recipe):
+            console.print(f"Arm {arm.name} {text}.", style="yellow")
 
 
 def show_capacity(name: str, arms: Sequence[PlannedArm]) -> None:

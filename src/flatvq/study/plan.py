@@ -17,7 +17,6 @@ from flatvq.model.memory import require_memory, training_bytes
 from flatvq.recipe import MatchRecipe, StudyRecipe, TrialRecipe
 from flatvq.study.arms import PlannedArm
 from flatvq.study.comparisons import Comparison, comparisons_of
-from flatvq.train.initialization import require_initialization
 
 __all__ = ["Plan", "Trial", "plan_study", "planned_arms", "planned_trial"]
 
@@ -79,8 +78,8 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
     Raises:
         FlatvqError: if an arm differs from the reference by more than the tolerance, unless it is named in
             `match.unmatched` or the recipe sets `match.nearest`; if the arms differ in `model.channels`; if
-            this machine has not enough memory; if training ends before a codebook is initialized; if no two
-            of several arms can be compared; or if compared arms have the same recipe.
+            this machine has not enough memory; if no two of several arms can be compared; or if compared arms
+            have the same recipe.
         MissingExtraError: if the recipe asks for errors in text, and their reader is not installed.
 
     Example:
@@ -96,7 +95,6 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
     for arm in arms:
         require_memory(arm.recipe.model, training_bytes(arm.recipe))
         require_benchmarks(arm.recipe.evaluate, arm.recipe.data.crop)
-        require_initialization(arm.recipe)
         _require_match(arm, recipe.match)
     # Seed by seed, so that a study that is stopped early can compare all arms over the first seeds.
     trials = [

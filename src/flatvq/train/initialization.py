@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from math import ceil, prod
 
-from flatvq.errors import FlatvqError
 from flatvq.model.layout import grids_of
 from flatvq.recipe import TrialRecipe
 
-__all__ = ["require_initialization", "steps_to_initialize"]
+__all__ = ["initialization_notices", "steps_to_initialize"]
 
 
 def steps_to_initialize(recipe: TrialRecipe) -> list[int]:
@@ -44,17 +43,21 @@ def steps_to_initialize(recipe: TrialRecipe) -> list[int]:
     return steps
 
 
-def require_initialization(recipe: TrialRecipe) -> None:
-    """Check that all codebooks are initialized before the training ends.
+def initialization_notices(recipe: TrialRecipe) -> list[str]:
+    """Return a line for each codebook that is not initialized when the training ends.
+
+    The first codes of such a codebook are vectors of the last batch.
 
     Args:
         recipe: the trial.
 
-    Raises:
-        FlatvqError: if one is not.
+    Returns:
+        The rest of a sentence that begins with the name of the run or of the arm.
     """
-    for number, steps in enumerate(steps_to_initialize(recipe)):
-        if steps > recipe.train.steps:
-            what = f"level {number} of arm {recipe.arm!r} needs {steps:,} steps to initialize its codebook"
-            remedy = "raise train.steps, or lower codebook.init.vectors_per_code or codebook.init.start"
-            raise FlatvqError(f"{what}, but train.steps is {recipe.train.steps:,}", remedy)
+    total = recipe.train.steps
+    return [
+        f"ends before the codebook of level {level} is initialized, which takes {steps:,} steps: "
+        f"raise train.steps ({total:,}), or lower codebook.init.vectors_per_code or codebook.init.start"
+        for level, steps in enumerate(steps_to_initialize(recipe))
+        if steps > total
+    ]

@@ -30,7 +30,7 @@ from flatvq.records.run import CodeCounts
 from flatvq.tokenizers.vqvae import load_folder
 from flatvq.train.elastic import resume_notice
 from flatvq.train.identity import Identity, agree_on, begin, evaluation_protocol, has_started
-from flatvq.train.initialization import require_initialization
+from flatvq.train.initialization import initialization_notices
 from flatvq.train.interrupt import StopRequest, stop_requests
 from flatvq.train.journal import Journal
 from flatvq.train.lease import leased
@@ -58,8 +58,8 @@ def run_trial(
         run: the folder of the run (docs/records.md); created if it does not exist.
         data: the images; by default they are opened from the recipe.
         progress: called after each step with the number of steps done and the total number of steps.
-        notice: called in rank 0 with one line if the run resumes with another number of processes, or on
-            another device, than before.
+        notice: called in rank 0 with one line if the training is too short to initialize a codebook, and if
+            the run resumes with another number of processes, or on another device, than before.
 
     Returns:
         True if the trial is done; False if SIGTERM or Ctrl-C stopped it, after it wrote a checkpoint.
@@ -67,12 +67,11 @@ def run_trial(
     Raises:
         FlatvqError: if the folder holds a run of another recipe, or one that started with other images or
             another version of flatvq (`flatvq.train.identity`); if the images cannot be read; if the training
-            ends before a codebook is initialized, or diverged; if the recipe measures errors in text and the
-            text reader is not installed; or if another process trains in the folder. Every process raises it.
+            diverged; if the recipe measures errors in text and the text reader is not installed; or if
+            another process trains in the folder. Every process raises it.
     """
     run = Path(run)
     require_benchmarks(recipe.evaluate, recipe.data.crop)
-    require_initialization(recipe)
     run.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     with machine_for(recipe.train) as machine, stop_requests() as stop, ExitStack() as held:
@@ -84,8 +83,10 @@ def run_trial(
                 lease.on_loss = lambda: setattr(stop, "signal", SIGTERM)
                 _claim(run, recipe)
         journal = held.enter_context(closing(Journal(run, recipe.train.steps, silent=not first)))
-        if first and (text := resume_notice(run / "records.jsonl", machine)):
-            notice(text)
+        if first:
+            for text in (*initialization_notices(recipe), resume_notice(run / "records.jsonl", machine)):
+                if text:
+                    notice(text)
         return _run(recipe, data, machine, journal, stop, progress)
 
 
