@@ -59,7 +59,7 @@ def main() -> None:
 def bits_of(folder: Path, train: Path, held_out: Path, every: int, prior: FittedKind) -> float:
     """Return the coded bits of a held-out crop of a tokenizer."""
     size = json.loads((folder / "config.json").read_text(encoding="utf-8"))["preprocess"]
-    crops = (list(_crops(folder, size["crop"], size["resize"])) for folder in (train, held_out))
+    crops = (list(_crops(images, size["crop"], size["resize"])) for images in (train, held_out))
     fitted, measured = crops
     return coded_bits_per_image(load_tokenizer(folder), fitted[::every], measured, prior)
 

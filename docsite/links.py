@@ -33,12 +33,12 @@ def with_site_links(markdown: str, page: str) -> str:
         '[results](findings.md)'
     """
     folder = str(PurePosixPath(page).parent)
-    folder = str(PurePosixPath(_PAGES.get(page, page)).parent)
+    site_folder = str(PurePosixPath(_PAGES.get(page, page)).parent)
 
     def moved(link: re.Match[str]) -> str:
         target = normpath(f"{folder}/{link[1]}")
         target = _PAGES.get(target, target)
-        return relpath(target, folder) if target.startswith("docs/") else f"{REPOSITORY}/{target}"
+        return relpath(target, site_folder) if target.startswith("docs/") else f"{REPOSITORY}/{target}"
 
     start, parts = 0, []
     for block in _CODE.finditer(markdown):

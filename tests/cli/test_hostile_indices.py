@@ -102,7 +102,9 @@ CASES = {
         lambda folder: (folder / "d/x.parquet").mkdir(parents=True), ("doctor", "d"), "read 'd'"
     ),
     "pickle": Case(
-        lambda folder: (folder / "x.pt").write_bytes(pickle.dumps(Payload())), CHECKPOINT, "cannot read"
+        lambda folder: (folder / "x.pt").write_bytes(pickle.dumps(Payload())),
+        CHECKPOINT,
+        "'x.pt' is not a file that torch.save of PyTorch 1.6 or later wrote",
     ),
     "payload": Case(checkpoint({"codebook": Payload()}), CHECKPOINT, "cannot read"),
     "list": Case(checkpoint([1, 2]), CHECKPOINT, "no tensor of 'x.pt' is a codebook"),

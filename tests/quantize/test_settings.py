@@ -57,15 +57,6 @@ def test_sizes_of_a_vector_quantizer_are_whole_numbers(name, value):
         VectorQuantizer(**arguments)
 
 
-@pytest.mark.parametrize(("start", "stop"), [(5, 5), (6, 5), (100, 1)])
-def test_a_replacement_that_starts_when_it_stops_is_refused(start, stop):
-    assert not any(start <= step < stop for step in range(200))
-    with pytest.raises(
-        FlatvqError, match=f"start.* is {start}, and stop is {stop}, so no code is ever replaced"
-    ):
-        DeadCodeReplacement(start=start, stop=stop)
-
-
 def test_settings_in_range_are_taken():
     DeadCodeReplacement(start=5, stop=6)
     Ema(decay=1e-9, epsilon=0.0)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from flatvq.errors import FlatvqError
-from flatvq.recipe import StudyRecipe, TrainRecipe, load_recipe, merge, parse, shipped_recipes
-from flatvq.study import Plan, plan_study, planned_trial
+from flatvq.recipe import StudyRecipe, load_recipe, merge, parse, shipped_recipes
+from flatvq.study import plan_study, planned_trial
 
 TWO = [{"downsample": 4, "codebook_size": 1024}, {"downsample": 2, "codebook_size": 1024}]
 ONE = [{"downsample": 4, "codebook_size": 1024}]
@@ -128,25 +128,6 @@ def test_arms_that_differ_in_the_data_or_the_training_are_not_compared(section: 
     other = {"model": {"levels": ONE}, **section}
     plan = plan_study(recipe(arms={"other": other}, match={"solve": True}), "three")
     assert [comparison.arms for comparison in plan.comparisons] == [("one", "two")]
-
-
-@pytest.mark.parametrize(
-    ("compared", "named"),
-    [
-        ({"compare": [["one", "same"]]}, "'one' and 'same'"),
-        ({"primary": ["same", "one"]}, "'same' and 'one'"),
-        ({"interactions": [["two", "one", "other", "same"]]}, "'one' and 'same'"),
-    ],
-)
-def test_arms_with_the_same_recipe_are_not_compared(compared: dict[str, Any], named: str) -> None:
-    def planned(learning_rate: float) -> Plan:
-        other = {"model": {"levels": ONE}, "train": {"learning_rate": 0.1}}
-        same = {"model": {"levels": ONE}, "train": {"learning_rate": learning_rate}}
-        return plan_study(recipe(arms={"other": other, "same": same}, match={"solve": True}, **compared), "x")
-
-    with pytest.raises(FlatvqError, match=f"arms {named} are compared, and have the same recipe"):
-        planned(TrainRecipe().learning_rate)
-    assert planned(0.2).comparisons
 
 
 def test_named_pairs_keep_their_order() -> None:

@@ -152,8 +152,8 @@ def _grids(
     if len(values) and values.max() >= codebook_size:
         raise _damaged(path, f"index {values.max()} of a codebook of {codebook_size}")
     starts = offsets - offsets[0]
-    for number, shape in enumerate(shapes):
-        yield values[starts[number] : starts[number + 1]].reshape(shape)
+    for image, shape in enumerate(shapes):
+        yield values[starts[image] : starts[image + 1]].reshape(shape)
 
 
 def _read(file: Any, path: Path, group: RowGroup, columns: Sequence[str]) -> Any:

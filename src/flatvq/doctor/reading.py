@@ -172,9 +172,9 @@ def _neighbours(name: str, tensors: Mapping[str, Tensor], keys: tuple[str, ...])
     """Yield the tensors with one of the keys that lie next to a codebook in the state dict."""
     stem = re.sub(r"\.?[^.]*$", "", name.removesuffix(".weight"))
     folders = dict.fromkeys((stem, name.removesuffix(".weight")))
-    for name in (f"{folder}.{key}" if folder else key for folder in folders for key in keys):
-        if name in tensors and _is_stored(tensors[name]):
-            yield tensors[name]
+    for neighbour in (f"{folder}.{key}" if folder else key for folder in folders for key in keys):
+        if neighbour in tensors and _is_stored(tensors[neighbour]):
+            yield tensors[neighbour]
 
 
 def _some(names: list[str]) -> str:

@@ -70,9 +70,8 @@ class RandomInit:
         FlatvqError: if the distribution is unknown.
 
     Example:
-        >>> RandomInit("gaussian")
-        Traceback (most recent call last):
-        flatvq.errors.FlatvqError: unknown distribution 'gaussian': known are kaiming, normal, uniform
+        >>> RandomInit("kaiming")
+        RandomInit(distribution='kaiming')
     """
 
     distribution: Distribution = "normal"

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flatvq.errors import FlatvqError
 from flatvq.quantize.checks import real_number, whole_number
 from flatvq.quantize.distributed import Ranks
 from flatvq.quantize.init import distinct_rows
@@ -59,9 +58,6 @@ class DeadCodeReplacement:
         whole_number("DeadCodeReplacement(grace)", self.grace, 0)
         if self.stop is not None:
             whole_number("DeadCodeReplacement(stop)", self.stop, 0)
-            if 0 < self.stop <= self.start:
-                what = f"DeadCodeReplacement(start) is {self.start}, and stop is {self.stop}"
-                raise FlatvqError(f"{what}, so no code is ever replaced", "pass a start before stop")
         real_number("DeadCodeReplacement(fraction)", self.fraction, above=0.0)
         real_number("DeadCodeReplacement(share)", self.share, above=0.0, below=1.0, closed="]")
         if self.count is not None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 from flatvq.errors import FlatvqError, suggestion
@@ -78,8 +76,7 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
     Raises:
         FlatvqError: if an arm differs from the reference by more than the tolerance, unless it is named in
             `match.unmatched` or the recipe sets `match.nearest`; if the arms differ in `model.channels`; if
-            this machine has not enough memory; if no two of several arms can be compared; or if compared arms
-            have the same recipe.
+            this machine has not enough memory; or if no two of several arms can be compared.
         MissingExtraError: if the recipe asks for errors in text, and their reader is not installed.
 
     Example:
@@ -104,8 +101,6 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
     if len(arms) > 1 and not comparisons:
         what = "no two arms differ only in the model or only in the codebook, so no arms would be compared"
         raise FlatvqError(what, f"name the pairs to compare: compare: [[{arms[0].name}, {arms[1].name}]]")
-    for comparison in comparisons:
-        _require_different({arm.name: arm for arm in arms}, comparison)
     return Plan(name, recipe, arms, tuple(trials), comparisons)
 
 
@@ -176,16 +171,6 @@ def _require_match(arm: PlannedArm, rule: MatchRecipe) -> None:
         # If the solver has run, it cannot come closer. Then the user can only accept the nearest match.
         solving = "set match.nearest=true, " if rule.solve else "set match.solve=true, "
         raise FlatvqError(what, f"{solving}change its model, or name it in match.unmatched")
-
-
-def _require_different(arms: Mapping[str, PlannedArm], comparison: Comparison) -> None:
-    """Check that the arms of a comparison have different recipes. Equal recipes train to equal weights."""
-    recipes = [arms[name].recipe.model_copy(update={"arm": ""}) for name in comparison.arms]
-    for first, second in combinations(range(len(recipes)), 2):
-        if recipes[first] == recipes[second]:
-            a, b = comparison.arms[first], comparison.arms[second]
-            what = f"arms {a!r} and {b!r} are compared, and have the same recipe"
-            raise FlatvqError(what, "change one of them, or leave one out")
 
 
 def _plan_trial(arm: PlannedArm, seed: int) -> Trial:
