@@ -9,13 +9,10 @@ from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, TrainRecipe
 from flatvq.train.objective import objective
 
 CASES = {
-    "one level": ModelRecipe(
-        width=16, residual_width=8, residual_blocks=1, levels=(LevelRecipe(codebook_size=32, code_dim=16),)
-    ),
     "two levels": ModelRecipe(
         width=16,
         residual_width=8,
-        residual_blocks=0,
+        residual_blocks=1,
         levels=(
             LevelRecipe(codebook_size=32, code_dim=8),
             LevelRecipe(downsample=2, codebook_size=32, code_dim=8),
