@@ -17,9 +17,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import flatvq
+from flatvq.data import evaluation_crops, open_data
 from flatvq.doctor import examine, examine_codebook, examine_indices, read_codebooks, read_indices
 from flatvq.errors import FlatvqError
 from flatvq.quantize import DeadCodeReplacement, VectorQuantizer, code_usage
+from flatvq.recipe import TrialRecipe, parse
+from flatvq.train import run_trial
 
 MODELS = sorted((Path(__file__).parents[2] / "results" / "headline" / "models").glob("*/model.safetensors"))
 K, D = 256, 8
@@ -392,3 +395,38 @@ def test_equal_codes_far_from_zero_are_found() -> None:
     vectors[:8] = vectors[8:16]
     (fault,) = examine_codebook("codebook", vectors).findings
     assert fault.text == "16 of 1024 codes equal another code"
+
+
+def test_a_run_without_codebooks_is_examined_by_its_indices(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(8):
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(images / f"{number}.png")
+    tree = {
+        "data": {"source": "folder", "path": str(images), "crop": 16, "validation_share": 0.5},
+        "model": {
+            "width": 8,
+            "residual_width": 4,
+            "levels": [
+                {"downsample": 4, "quantizer": "scalar", "scalar_levels": [4, 4]},
+                {"downsample": 2, "quantizer": "lookup-free", "code_dim": 3},
+            ],
+        },
+        "train": {"steps": 2, "batch_size": 2},
+        "evaluate": {"samples": 1},
+        "seed": 0,
+    }
+    assert run_trial(parse(TrialRecipe, tree), tmp_path / "run")
+    diagnoses = examine([tmp_path / "run"]).diagnoses
+    model = flatvq.load(tmp_path / "run")
+    crops = evaluation_crops(open_data(parse(TrialRecipe, tree).data).validation, crop=16)
+    held_out = torch.stack([torch.from_numpy(crop.pixels).permute(2, 0, 1) / 255 for crop in crops])
+    for number, (diagnosis, indices) in enumerate(zip(diagnoses, model.encode(held_out), strict=True)):
+        usage = code_usage(indices.flatten().bincount(minlength=(16, 8)[number]))
+        assert diagnosis.name == f"level {number}, held-out images"
+        assert diagnosis.numbers["indices"] == indices.numel()
+        assert diagnosis.numbers["used_codes"] == usage.used_codes
+        assert diagnosis.numbers["perplexity"] == pytest.approx(usage.perplexity)
+    with pytest.raises(FlatvqError, match="examined by a finished run or by its indices"):
+        examine([tmp_path / "run" / "model"])

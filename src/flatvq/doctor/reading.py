@@ -20,7 +20,7 @@ from flatvq.doctor.indices import MOST_CODES
 from flatvq.errors import FlatvqError
 from flatvq.regular import require_regular
 
-__all__ = ["StoredCodebook", "read_codebooks", "weights_in"]
+__all__ = ["NoCodebookError", "StoredCodebook", "read_codebooks", "weights_in"]
 
 # Names of codebooks in state dicts: flatvq, vector-quantize-pytorch and lucidrains' older code, taming and
 # LlamaGen, diffusers and transformers, Sonnet ports.
@@ -33,6 +33,10 @@ _FLAGS = ("is_initialized", "initted")
 _FEWEST_CODES = 2
 # Levels of nested dictionaries.
 _DEEPEST = 32
+
+
+class NoCodebookError(FlatvqError):
+    """A checkpoint holds no codebook."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,9 @@ def read_codebooks(path: Path) -> list[StoredCodebook]:
     ]
     if not codebooks:
         what = f"no tensor of '{file}' is a codebook; it holds {_some(list(tensors))}"
-        raise FlatvqError(what, "give a checkpoint whose codebook is named codebook, embed or embedding")
+        remedy = "give a checkpoint whose codebook is named codebook, embed or embedding"
+        without = "a quantizer without a codebook is examined by a finished run or by its indices"
+        raise NoCodebookError(what, f"{remedy}; {without}")
     return codebooks
 
 

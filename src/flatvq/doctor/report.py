@@ -8,10 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from flatvq.doctor.examine import Diagnosis, drift, examine_codebook, examine_indices
 from flatvq.doctor.indices import INDEX_SUFFIXES, read_indices
-from flatvq.doctor.reading import read_codebooks, weights_in
+from flatvq.doctor.reading import NoCodebookError, read_codebooks, weights_in
 from flatvq.errors import FlatvqError
+from flatvq.records import read_codes
 from flatvq.versions import VERSION
 
 __all__ = ["Examination", "examine"]
@@ -108,13 +111,31 @@ def examine(paths: Sequence[Path], codebook_size: int | None = None) -> Examinat
     diagnoses = []
     checkpoints = [path for path in paths if not _holds_indices(path)]
     for path in paths:
-        if path not in checkpoints:
+        if path in checkpoints and (held_out := _held_out_indices(path)):
+            checkpoints.remove(path)
+            diagnoses += held_out
+        elif path not in checkpoints:
             diagnoses += [
                 examine_indices(level.name, level.counts) for level in read_indices(path, codebook_size)
             ]
     if checkpoints:
         diagnoses += _checkpoints(checkpoints)
     return Examination(tuple(str(path) for path in paths), tuple(diagnoses))
+
+
+def _held_out_indices(run: Path) -> list[Diagnosis]:
+    """Examine the indices of held-out images, if this is a finished run whose quantizers have no codebook."""
+    if not (run / "codes.json").is_file():
+        return []
+    try:
+        read_codebooks(run)
+    except NoCodebookError:
+        levels = enumerate(read_codes(run).levels)
+        return [
+            examine_indices(f"level {number}, held-out images", torch.tensor(level.counts))
+            for number, level in levels
+        ]
+    return []
 
 
 def _checkpoints(paths: Sequence[Path]) -> list[Diagnosis]:
