@@ -19,7 +19,7 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
 help:
 	@echo "make study   run the default study, about 5 minutes on 2 cores; then open studies/photographs/report.html"
-	@echo "make test    run the tests, 5 to 10 minutes"
+	@echo "make test    run the tests, 10 to 15 minutes on 2 cores"
 	@echo "make test-fast  run the quick tests, about a minute"
 	@echo "make lint    ruff, mypy, the import contract, the prose and the files of .github"
 	@echo "make sanitize  the compiled search on random shapes, with AddressSanitizer and UBSan, half a minute"
@@ -32,10 +32,10 @@ study: .venv/study
 	$(BIN)/flatvq study photographs --until-settled
 
 test: .venv/dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-fast: .venv/dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not processes and not browser"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not processes and not browser"
 
 # Markdown that is wrong, a link that leads nowhere or a name without documentation is an error.
 docs: .venv/dev

@@ -14,6 +14,7 @@ from benchmarks.faults.ray import missing
 from benchmarks.faults.study import Fault, SmallStudy
 from benchmarks.faults.table import FAULTS
 
+from flatvq.engines.attempts import attempts_of, ended_well
 from flatvq.engines.ray import Ray
 from flatvq.errors import FlatvqError
 from flatvq.recipe import ClusterRecipe
@@ -73,3 +74,24 @@ def test_a_study_on_ray_survives_its_driver_and_a_killed_trial(cluster: RayClust
     assert disturbance.faults == ()
     assert disturbance.attempts == 3
     assert disturbance.commands == 2
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.skipif(missing() is not None, reason=f"needs {missing()}")
+def test_a_submission_that_is_started_again_leaves_finished_trials_alone(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
+    study = SmallStudy(tmp_path, cluster, steps=40, seeds=2)
+    undisturbed = study.undisturbed()
+    done: set[Path] = set()
+
+    def kill_when_a_trial_is_done(study: SmallStudy[RayCluster], randomness: random.Random) -> None:
+        study.wait_for(lambda: any(map(ended_well, study.runs())))
+        done.update(run for run in study.runs() if ended_well(run))
+        FAULTS["ray"]["kill -9 of the submission"].act(study, randomness)
+
+    disturbance = study.disturb("late", Fault(kill_when_a_trial_is_done), undisturbed, random.Random(0))
+    assert disturbance.faults == ()
+    assert 0 < len(done) < len(study.runs())
+    assert all(attempts_of(run).total == 1 for run in done)

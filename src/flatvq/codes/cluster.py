@@ -11,8 +11,9 @@ from pathlib import Path
 from flatvq.codes.dataset import complete_manifest
 from flatvq.codes.manifest import NAME, CodeManifest, read_manifest
 from flatvq.codes.parts import Part
+from flatvq.engines.attempts import ended_well
 from flatvq.engines.jobs import Commands, Jobs, jobs_of, require_one_process
-from flatvq.engines.waiting import ended_well, run_units
+from flatvq.engines.waiting import run_units
 from flatvq.errors import FlatvqError
 from flatvq.files import remove_folder
 from flatvq.recipe import ClusterRecipe

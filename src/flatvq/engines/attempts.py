@@ -28,7 +28,16 @@ from typing import Any
 from flatvq.translation import explained
 from flatvq.unvalidated import count_in, json_object, number_in, text_in
 
-__all__ = ["AGAIN", "Attempt", "Attempts", "attempts_of", "record_submission", "run", "why_not_again"]
+__all__ = [
+    "AGAIN",
+    "Attempt",
+    "Attempts",
+    "attempts_of",
+    "ended_well",
+    "record_submission",
+    "run",
+    "why_not_again",
+]
 
 AGAIN = 75
 """Exit code if the unit should be tried again."""
@@ -114,6 +123,12 @@ def attempts_of(folder: Path) -> Attempts:
     if latest and latest[-1].end is None:
         latest[-1] = replace(latest[-1], last_step=_progress(folder))
     return Attempts(total, tuple(latest), seconds, submitted)
+
+
+def ended_well(folder: Path) -> bool:
+    """Return whether the latest attempt of a unit ended with exit code 0."""
+    latest = attempts_of(folder).latest
+    return bool(latest) and latest[-1].code == 0
 
 
 def _code_in(event: dict[str, Any]) -> int | None:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from flatvq.engines.attempts import AGAIN
+from flatvq.engines.attempts import AGAIN, ended_well
 from flatvq.engines.engine import State, Unit
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.recipe import ClusterRecipe
@@ -120,10 +120,13 @@ class _Submission:
         running: int,
         directory: str,
     ) -> None:
+        from ray import get_runtime_context
+
         self._units, self._resources, self._nodes = units, resources, nodes
         self._limit, self._most, self._directory = limit, running, directory
         self._states: dict[int, State] = dict.fromkeys(range(len(units)), "waiting")
         self._cancelled = False
+        self._restarted = bool(get_runtime_context().was_current_actor_reconstructed)
         self._tasks: dict[Any, int] = {}
         threading.Thread(target=self._work, daemon=True).start()
 
@@ -149,6 +152,11 @@ class _Submission:
         import ray
 
         waiting = list(self._states)
+        if self._restarted:  # and does not know which units had ended
+            root = Path(self._directory)
+            done = {index for index in waiting if ended_well(root / self._units[index].folder)}
+            self._states |= dict.fromkeys(done, "ended")
+            waiting = [index for index in waiting if index not in done]
         while (waiting or self._tasks) and not self._cancelled:
             while waiting and len(self._tasks) < self._most:
                 index = waiting.pop(0)

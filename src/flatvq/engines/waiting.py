@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from flatvq.engines.attempts import attempts_of, why_not_again
+from flatvq.engines.attempts import attempts_of, ended_well, why_not_again
 from flatvq.engines.engine import State
 from flatvq.engines.jobs import Commands, Jobs
 
-__all__ = ["UnitStatus", "Watcher", "ended_well", "run_units"]
+__all__ = ["UnitStatus", "Watcher", "run_units"]
 
 _WATCH_SECONDS = 0.5
 
@@ -89,12 +89,6 @@ class Watcher:
             return f"its job ended before its command started; see {self.jobs.log_of(unit)}"
         self._tried[unit] = len(latest)
         return why_not_again(latest, self.jobs.cluster.attempts)
-
-
-def ended_well(folder: Path) -> bool:
-    """Return whether the latest attempt of a unit ended with exit code 0."""
-    latest = attempts_of(folder).latest
-    return bool(latest) and latest[-1].code == 0
 
 
 def run_units(
