@@ -32,10 +32,10 @@ study: .venv/study
 	$(BIN)/flatvq study photographs --until-settled
 
 test: .venv/dev
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: .venv/dev
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not processes and not browser"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not processes and not browser"
 
 # Markdown that is wrong, a link that leads nowhere or a name without documentation is an error.
 docs: .venv/dev
