@@ -146,10 +146,10 @@ def test_the_processes_of_a_training_share_the_images(encoded: Encoded, seed: in
     ],
 )
 def test_a_process_that_does_not_exist_is_refused(
-    encoded: Encoded, option: dict[str, int], what: str
+    encoded: Encoded, option: dict[str, Any], what: str
 ) -> None:
     with pytest.raises(FlatvqError, match=what):
-        CodeStream(encoded[1], **option)  # type: ignore[arg-type]
+        CodeStream(encoded[1], **option)
     with pytest.raises(FlatvqError, match="epoch is -1"):
         CodeStream(encoded[1]).set_epoch(-1)
 
