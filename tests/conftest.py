@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,6 +27,10 @@ with suppress(ImportError), pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
     importlib.import_module("flatvq.nearest.triton_search")
     importlib.import_module("flatvq.nearest.triton_sums")
+
+# Programs that tests start use one thread, too: as many tests run at a time as there are cores, and on small
+# tensors, threads that wait for one another double the work of a program.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Devices besides the CPU: tests of device-dependent code run on them, too.
 ACCELERATORS = ["cuda"] if torch.cuda.is_available() else []

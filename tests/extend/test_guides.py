@@ -69,7 +69,7 @@ def run(workplace: Path, *arguments: str) -> str:
     result = subprocess.run(
         [sys.executable, *arguments],
         cwd=workplace,
-        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200"},
         capture_output=True,
         text=True,
     )

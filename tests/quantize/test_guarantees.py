@@ -2,7 +2,6 @@
 
 import copy
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -421,10 +420,10 @@ def test_programs_give_the_same_indices(tmp_path):
     """Exported, traced, vmapped and compiled, and loaded in another process with other codebooks around."""
     # In processes of their own: the hook that checks shapes in tests wraps functions, and tracers cannot look
     # through its wrappers.
-    root, environment = Path(__file__).parents[2], {**os.environ, "OMP_NUM_THREADS": "1"}
+    root = Path(__file__).parents[2]
     for part in ("save", "load"):
         command = [sys.executable, "-m", "tests.quantize.programs", part, tmp_path]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("same indices") == len(BUILDERS), done.stdout
 

@@ -63,7 +63,6 @@ def _train(folder: Path, processes: int, stop_at: int = 0) -> list[dict[str, tor
                 **together,
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
-                "OMP_NUM_THREADS": "1",
             },
         )
         for rank in range(processes)

@@ -27,11 +27,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.processes]
 RUNS, KILLS_PER_RUN = 2, 10
 
 
-@pytest.fixture(autouse=True)
-def _one_thread_in_children(monkeypatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 def _start(run: Path, recipe: TrialRecipe, *, kill_after: int = 0):
     """Train in another process, as a study does; the process is killed after a step, if one is given."""
     run.mkdir(exist_ok=True)
