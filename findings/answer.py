@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
-from findings.records import Record, with_interval
+from findings.records import Record, Trial, with_interval
 
-__all__ = ["Answer", "answer_sentence", "answer_table", "collapsed_hierarchies", "unsettled"]
+__all__ = [
+    "Answer",
+    "answer_sentence",
+    "answer_table",
+    "collapsed_curves",
+    "collapsed_hierarchies",
+    "earlier_designs",
+    "unsettled",
+]
 
 # The predicate of each verdict, in the order of a sentence.
 _PREDICATES = {
@@ -79,17 +88,65 @@ def answer_table(answers: Iterable[Answer]) -> str:
 
 
 def collapsed_hierarchies(answers: Iterable[Answer]) -> str:
-    """Write how many healthy hierarchies of each arm ended with a collapsed level; empty if none did."""
+    """Write how many healthy hierarchies of each arm ended with a collapsed level; empty if none did.
+
+    The difference of one level from the other seeds is in parentheses.
+    """
     counts = []
     for answer in answers:
         if answer.codebooks == "healthy":
+            one_level = answer.record.mean(answer.single, _psnr)
             for arm in answer.hierarchies:
-                trials = answer.record.trials(arm)
-                collapsed = sum(any(level["collapse"] for level in trial["levels"]) for trial in trials)
-                if collapsed:
-                    seeds = f"{collapsed} of {len(trials)} seeds"
-                    counts.append(f"*{arm.split('-')[0]}* at {answer.record.size} px in {seeds}")
+                alive = [_psnr(trial) for trial in answer.record.trials(arm) if not _has_collapsed(trial)]
+                if seeds := _collapsed_seeds(answer.record, arm):
+                    others = f" ({with_interval(one_level - fmean(alive), None)} without them)" if alive else ""
+                    counts.append(f"*{arm.split('-')[0]}* at {answer.record.size} px in {seeds}{others}")
     return _enumerated(counts)
+
+
+def collapsed_curves(records: Iterable[Record]) -> str:
+    """Write in how many seeds each arm of a curve ended with a collapsed level; empty if none did."""
+    return _enumerated(
+        f"*{arm}* at {record.size} px in {seeds}"
+        for record in records
+        for arm in record.arms
+        if (seeds := _collapsed_seeds(record, arm))
+    )
+
+
+def _collapsed_seeds(record: Record, arm: str) -> str:
+    trials = record.trials(arm)
+    collapsed = sum(map(_has_collapsed, trials))
+    return f"{collapsed} of {len(trials)} seeds" if collapsed else ""
+
+
+def _has_collapsed(trial: Trial) -> bool:
+    return any(level["collapse"] for level in trial["levels"])
+
+
+def _psnr(trial: Trial) -> float:
+    return float(trial["psnr_db"])
+
+
+def earlier_designs(records: Iterable[Record]) -> str:
+    """Write which studies replaced an earlier design, and which arms or keys differ; empty if none did."""
+    return _enumerated(
+        f"[{record.name}](../results/{record.name}/study.json) replaced an earlier design after "
+        f"{len(earlier['looks'])} looks (changed: {_enumerated(_changes(earlier['design'], record))})"
+        for record in records
+        for earlier in record.study["earlier_designs"]
+    )
+
+
+def _changes(earlier: dict[str, Any], record: Record) -> list[str]:
+    design = record.study["design"]
+    keys = [key for key in design if key not in ("arms", "level") and design[key] != earlier.get(key)]
+    arms = sorted(
+        name
+        for name in design["arms"].keys() | earlier["arms"].keys()
+        if design["arms"].get(name) != earlier["arms"].get(name)
+    )
+    return [*keys, *(f"the arm *{name}*" for name in arms)]
 
 
 def unsettled(records: Iterable[Record]) -> str:

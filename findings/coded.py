@@ -17,7 +17,6 @@ from flatvq.study.estimates import Estimate
 
 __all__ = ["CodedBits", "coded_line", "coded_table", "read_coded"]
 
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def coded_table(studies: list[CodedBits]) -> str:
                 arm,
                 *(f"{value / pixels:.3f}" for value in (nominal, effective, fmean(bits))),
                 f"{100 * (1 - fmean(bits) / nominal):.1f} %",
-                "" if bits is single else _ratio(bits, single),
+                "" if bits is single else _ratio(bits, single, record.level),
             ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -74,13 +73,13 @@ def coded_table(studies: list[CodedBits]) -> str:
 def coded_line(study: CodedBits) -> str:
     """Write the coded bits of each hierarchy, compared with one level, in one line."""
     (_, single), *hierarchies = study.bits.items()
-    return ", ".join(f"*{arm.split('-')[0]}* {_ratio(bits, single, 0)}" for arm, bits in hierarchies)
+    return ", ".join(f"*{arm.split('-')[0]}* {_ratio(bits, single, study.record.level, 0)}" for arm, bits in hierarchies)
 
 
-def _ratio(bits: list[float], single: list[float], digits: int = 1) -> str:
-    """Write the difference in per cent, with Welch's 90 % interval of the ratio's logarithm."""
+def _ratio(bits: list[float], single: list[float], level: float, digits: int = 1) -> str:
+    """Write the difference in per cent, with Welch's interval of the ratio's logarithm."""
     estimate = Estimate.welch([np.log(bits), np.log(single)], [1, -1])
-    low, high = estimate.interval(_LEVEL) or (estimate.mean, estimate.mean)
+    low, high = estimate.interval(level) or (estimate.mean, estimate.mean)
     return with_interval(100 * expm1(estimate.mean), (100 * expm1(low), 100 * expm1(high)), " %", digits)
 
 

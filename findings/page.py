@@ -8,15 +8,24 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from findings import tables
-from findings.answer import Answer, answer_sentence, answer_table, collapsed_hierarchies, unsettled
+from findings.answer import (
+    Answer,
+    answer_sentence,
+    answer_table,
+    collapsed_curves,
+    collapsed_hierarchies,
+    earlier_designs,
+    unsettled,
+)
 from findings.coded import CodedBits, coded_line, coded_table
 from findings.rates import ARCHITECTURES
 from findings.records import Record, with_interval
 
-__all__ = ["STUDIES", "provenance", "read", "render"]
+__all__ = ["STUDIES", "provenance", "read", "read_default_study", "render"]
 
 STUDIES = ("headline", "frontier-64", "frontier-128", "frontier-256", "init", "length")
 """The studies that the page shows, by the names of their folders."""
+_DEFAULT_STUDY = "photographs"
 _TEMPLATE = "page.md.jinja"
 
 
@@ -25,11 +34,17 @@ def read(results: Path) -> dict[str, Record]:
     return {name: Record.read(results / name) for name in STUDIES if (results / name).is_dir()}
 
 
-def render(records: Mapping[str, Record], coded: list[CodedBits]) -> str:
+def read_default_study(results: Path) -> Record:
+    """Read the record of the default study, which the page shows among its limits."""
+    return Record.read(results / _DEFAULT_STUDY)
+
+
+def render(records: Mapping[str, Record], default_study: Record, coded: list[CodedBits]) -> str:
     """Render the page.
 
     Args:
         records: the studies, by name.
+        default_study: the record of the default study.
         coded: the coded bits of their tokenizers.
     """
     environment = Environment(
@@ -45,6 +60,8 @@ def render(records: Mapping[str, Record], coded: list[CodedBits]) -> str:
         headline=records["headline"],
         init=records.get("init"),
         length=records.get("length"),
+        default_healthy=_with_verdict(default_study, "single-level-healthy", "two-level-healthy"),
+        default_naive=_with_verdict(default_study, "single-level-naive", "two-level-naive"),
         coded=coded,
         coded_line=coded_line,
         coded_table=coded_table,
@@ -61,6 +78,8 @@ def render(records: Mapping[str, Record], coded: list[CodedBits]) -> str:
         answer_table=answer_table,
         after_4000_steps=_after_4000_steps(records.get("length")),
         collapsed_hierarchies=collapsed_hierarchies(answers),
+        collapsed_curves=collapsed_curves(frontiers),
+        earlier_designs=earlier_designs(records.values()),
         unsettled_answers=unsettled({answer.record.name: answer.record for answer in answers}.values()),
         unsettled_frontiers=unsettled(frontiers),
         rates_line=tables.rates_line,
@@ -84,9 +103,12 @@ def _answers(headline: Record, frontiers: Sequence[Record]) -> list[Answer]:
 
 def _after_4000_steps(length: Record | None) -> str:
     """Write the difference between one level and the parallel hierarchy in the longest trainings."""
-    if length is None:
-        return ""
-    comparison = length.comparison("single-4000", "parallel-4000")
+    return "" if length is None else _with_verdict(length, "single-4000", "parallel-4000")
+
+
+def _with_verdict(record: Record, *arms: str) -> str:
+    """Write a difference with its interval, number of seeds and verdict."""
+    comparison = record.comparison(*arms)
     difference = with_interval(comparison["difference"], comparison["interval90"])
     return f"{difference} over {comparison['seeds']} seeds, **{comparison['verdict']}**"
 

@@ -11,7 +11,6 @@ __all__ = ["ARCHITECTURES", "RateDifference", "curve", "rate_differences"]
 
 ARCHITECTURES = ("single", "parallel", "conditioned", "residual")
 """The architectures, by the first part of the names of their arms."""
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,9 @@ class RateDifference:
     percent: float
     """The extra bits; negative if the hierarchy needs fewer."""
     interval: tuple[float, float]
-    """The 90 % interval over seeds."""
+    """The 90 % interval over seeds, which accounts for all looks."""
+    shared: tuple[float, float]
+    """The PSNR that both curves reach, in dB."""
 
 
 def curve(record: Record, architecture: str) -> list[Budget]:
@@ -47,9 +48,10 @@ def curve(record: Record, architecture: str) -> list[Budget]:
 def rate_differences(record: Record) -> list[RateDifference]:
     """Return the rate difference of each hierarchy of a study of several budgets."""
     single = curve(record, "single")
-    return [_compared(name, curve(record, name), single) for name in ARCHITECTURES[1:]]
+    return [_compared(name, curve(record, name), single, record.level) for name in ARCHITECTURES[1:]]
 
 
-def _compared(name: str, one: list[Budget], other: list[Budget]) -> RateDifference:
-    percent, interval = compare_curves(one, other).extra_percent(_LEVEL)
-    return RateDifference(name, percent, interval or (percent, percent))
+def _compared(name: str, one: list[Budget], other: list[Budget], level: float) -> RateDifference:
+    result = compare_curves(one, other)
+    percent, interval = result.extra_percent(level)
+    return RateDifference(name, percent, interval or (percent, percent), result.values)

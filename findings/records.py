@@ -63,6 +63,11 @@ class Record:
         """The number of seeds of the last look."""
         return int(self.study["looks"][-1]["seeds"])
 
+    @property
+    def level(self) -> float:
+        """The one-sided level of the intervals, which accounts for all looks."""
+        return float(self.study["design"]["level"])
+
     def arm(self, name: str) -> dict[str, Any]:
         """Return the entry of an arm in study.json."""
         arm: dict[str, Any] = next(arm for arm in self.study["arms"] if arm["name"] == name)

@@ -58,7 +58,7 @@ def rates_line(record: Record) -> str:
 
 
 def rates_table(records: Iterable[Record]) -> str:
-    """Return how many more bits each hierarchy needs than one level, at each size."""
+    """Return how many more bits each hierarchy needs than one level, and at which PSNR, for each size."""
     lines = [
         "| size | budgets | effective bits per pixel | parallel | conditioned | residual |",
         "|---|---|---|---|---|---|",
@@ -68,7 +68,10 @@ def rates_table(records: Iterable[Record]) -> str:
             record.mean(arm, lambda trial: trial["effective_bits_per_image"]) / record.size**2
             for arm in record.arms
         ]
-        cells = [with_interval(one.percent, one.interval, " %", 0) for one in rate_differences(record)]
+        cells = [
+            f"{with_interval(one.percent, one.interval, ' %', 0)}, {one.shared[0]:.2f} to {one.shared[1]:.2f} dB"
+            for one in rate_differences(record)
+        ]
         link = f"[{record.size} px](../results/{record.name}/study.json)"
         spread_of_bits = f"{min(rates):.2f} to {max(rates):.2f}"
         lines.append(f"| {link} | {len(record.arms) // 4} | {spread_of_bits} | {' | '.join(cells)} |")

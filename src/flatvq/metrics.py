@@ -43,6 +43,7 @@ class Metric:
             reconstructions and originals, both float32 [B, C, H, W] in [0, 1], to one value for each image,
             [B]; their mean is stored. A metric of a level maps the counts of its codes over the held-out
             split, int64 [K] ([Q, K] for Q codebooks), to a number.
+        smallest_crop: side of the smallest image for which it is defined.
         needs: the key of the section `evaluate` that turns the measurement on; empty if it is always made.
 
     Example:
@@ -60,6 +61,7 @@ class Metric:
     tables: tuple[Table, ...] = ("terminal", "arms", "trials")
     compute: Callable[..., Any] | None = None
     needs: str = ""
+    smallest_crop: int = 1
 
     @property
     def heading(self) -> str:
@@ -90,8 +92,10 @@ _TRIAL = _by_key(
         tables=("trials",),
     ),
     # SSIM and MS-SSIM have some room for rounding.
-    Metric("ssim", "SSIM", minimum=-1.01, maximum=1.01),
-    Metric("ms_ssim", "MS-SSIM", minimum=-1.01, maximum=1.01, tables=("arms", "trials")),
+    Metric("ssim", "SSIM", minimum=-1.01, maximum=1.01, smallest_crop=11),
+    Metric(
+        "ms_ssim", "MS-SSIM", minimum=-1.01, maximum=1.01, tables=("arms", "trials"), smallest_crop=176
+    ),
     Metric(
         "mse",
         "MSE × 1000",

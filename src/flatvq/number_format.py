@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import floor, log10
 from typing import Literal
 
-__all__ = ["MISSING", "Number", "NumberFormat", "amount", "number", "percent", "signed"]
+__all__ = ["MISSING", "Number", "NumberFormat", "amount", "decimals", "number", "percent", "signed"]
 
 MISSING = "–"
 """Text in place of a value that is missing."""
@@ -33,6 +34,16 @@ def signed(value: Number | None, digits: int = 2) -> str:
         ('+0.07', '−1.20', '+0.00')
     """
     return MISSING if value is None else f"{value:+,.{digits}f}".replace("-", _MINUS)
+
+
+def decimals(margin: Number | None) -> int:
+    """Return the digits after the decimal point that differences need next to a margin; at least two.
+
+    Example:
+        >>> decimals(0.1), decimals(0.005), decimals(500), decimals(None)
+        (2, 4, 2, 2)
+    """
+    return max(2, 1 - floor(log10(margin))) if margin else 2
 
 
 def percent(share: Number | None, digits: int = 0) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flatvq.metrics import LEVEL_METRICS, PRIMARY, TRIAL_METRICS, Metric, shown_in
+from flatvq.number_format import decimals
 from flatvq.recipe import StudyRecipe
 from flatvq.recipe.reading import section_of
 from flatvq.records import Comparison, Curves, Study
@@ -112,7 +113,7 @@ def show_study(study: Study) -> None:
     show_comparisons(
         f"{'Secondary comparisons' if primary else 'Comparisons'} of {compared.label}", secondary
     )
-    show_curves(study.curves)
+    show_curves(study.curves, decimals(study.margin))
     console.print(study.verdict.lead or study.verdict.sentence, style="bold")
     if study.verdict.lead and study.verdict.rest:
         console.print(study.verdict.rest)
@@ -142,7 +143,7 @@ def show_comparisons(title: str, comparisons: Sequence[Comparison]) -> None:
         return
     metric = TRIAL_METRICS[comparisons[0].metric or PRIMARY]
     unit = f", {metric.unit}" if metric.unit else ""
-    digits = max(2, metric.format.digits)
+    digits = decimals(comparisons[0].margin)
     table = new_table(title, "a\nminus b", f"difference{unit}", "90 % interval", "verdict")
     table.columns[2].no_wrap = table.columns[3].no_wrap = True
     for comparison in comparisons:
@@ -153,8 +154,13 @@ def show_comparisons(title: str, comparisons: Sequence[Comparison]) -> None:
     console.print(table)
 
 
-def show_curves(curves: Sequence[Curves]) -> None:
-    """Print how rate curves compare at equal bits, and at an equal metric; nothing if there are none."""
+def show_curves(curves: Sequence[Curves], digits: int) -> None:
+    """Print how rate curves compare at equal bits, and at an equal metric; nothing if there are none.
+
+    Args:
+        curves: the comparisons.
+        digits: digits of the metric after the decimal point.
+    """
     if not curves:
         return
     metric = TRIAL_METRICS[curves[0].metric]
@@ -163,7 +169,6 @@ def show_curves(curves: Sequence[Curves]) -> None:
     table = new_table("Rate curves, with 90 % intervals", "a\nminus b", "bits", *headings)
     table.columns[0].max_width = _WIDTH_OF_NAMES
     table.columns[2].no_wrap = table.columns[4].no_wrap = True
-    digits = max(2, metric.format.digits)
     for each in curves:
         a, b = (",\n".join(arms) for arms in (each.a, each.b))
         names = f"{a}\nminus {b}"
@@ -173,6 +178,9 @@ def show_curves(curves: Sequence[Curves]) -> None:
             table.add_row(f"{names}\n{reason}", each.bits, "–", "–", "–")
             continue
         cells = _with_interval(gain, each.interval90, digits), each.verdict or ""
+        if each.shared_bits and each.shared_metric:
+            (fewest, most), (low, high) = each.shared_bits, each.shared_metric
+            names += f"\n{fewest:.3g} to {most:.3g} bits per pixel\n{low:.{digits}f} to {high:.{digits}f}{unit}"
         table.add_row(names, each.bits, *cells, _with_interval(extra, each.extra_bits_interval90, 0, " %"))
     console.print(table)
 

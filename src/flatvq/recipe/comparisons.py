@@ -48,9 +48,10 @@ class Comparisons(Section):
     seeds."""
     metric: Annotated[str, NameIn(TRIAL_METRICS)] = PRIMARY
     """The metric that is compared, one number per trial."""
-    margin: float = Field(0.1, gt=0, le=100)
-    """The largest difference of the metric that does not matter, in its unit (dB for PSNR). Two arms are
-    equivalent if the interval of their difference lies within plus or minus the margin."""
+    margin: float = Field(0.1, gt=0, le=1e9)
+    """The largest difference of the metric that does not matter, in its unit. Two arms are equivalent if the
+    interval of their difference lies within plus or minus the margin. The default is 0.1 dB; a metric that
+    is not in dB needs a margin of its own."""
     interval: Literal["welch", "paired"] = "welch"
     """`welch`: intervals from the spread of seeds within each arm (Welch's t). `paired`: intervals from the
     differences of equal seeds; narrower only if equal seeds of two arms correlate."""
@@ -83,6 +84,15 @@ class Comparisons(Section):
         if TRIAL_METRICS[self.metric].higher_is_better is None:
             raise ValueError(
                 f"metric {self.metric!r} has no better direction, so arms cannot be compared by it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _metric_and_margin_have_the_same_unit(self) -> Self:
+        if TRIAL_METRICS[self.metric].unit != "dB" and "margin" not in self.model_fields_set:
+            raise ValueError(
+                f"metric {self.metric!r} is not in dB, so the default margin of 0.1 dB does not apply: "
+                "give a margin in the unit of the metric"
             )
         return self
 

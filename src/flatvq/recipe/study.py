@@ -150,7 +150,9 @@ class ArmRecipe(Section):
     train: dict[str, Any] = Field(default_factory=dict)
     evaluate: dict[str, Any] = Field(default_factory=dict)
     max_seeds: int = Field(0, ge=0)
-    """Train this arm with this number of seeds at most. 0: with all seeds. For `interval: welch` only."""
+    """Train this arm with this number of seeds at most. 0: with all seeds. For `interval: welch` only. The
+    error rates of a verdict do not cover comparisons with an arm that has fewer seeds than the first look;
+    such an arm cannot be part of the primary comparison."""
 
     @field_validator("codebook", mode="before")
     @classmethod
@@ -246,7 +248,8 @@ class StudyRecipe(Sections, Comparisons):
         for pair in self.curves:
             if pair.bits == "coded":
                 self._require_same_prior("curves with coded bits need", (*pair.a, *pair.b))
-        needs = TRIAL_METRICS[self.metric].needs
+        metric = TRIAL_METRICS[self.metric]
+        needs = metric.needs
         if needs == "prior_images":
             self._require_same_prior("metric 'coded_bits_per_image' needs", tuple(self.arms))
             return self
@@ -256,6 +259,9 @@ class StudyRecipe(Sections, Comparisons):
                 raise ValueError(
                     f"metric {self.metric!r} needs evaluate.{needs}, which arm {name!r} does not set"
                 )
+            if trial.data.crop < metric.smallest_crop:
+                what = f"metric {self.metric!r} is defined for crops of at least {metric.smallest_crop} pixels"
+                raise ValueError(f"{what}, but arm {name!r} has data.crop {trial.data.crop}")
         return self
 
     def _require_same_prior(self, subject: str, arms: Sequence[str]) -> None:

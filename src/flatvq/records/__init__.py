@@ -4,7 +4,7 @@ Values are not converted: a file with a value of another type or range than docs
 that names the first such value. NaN and infinity, which JSON does not define, are read as null.
 """
 
-from flatvq.records.comparison import Compared, Comparison, Curves, Design, EarlierDesign, Look
+from flatvq.records.comparison import Compared, Comparison, CurvePair, Curves, Design, EarlierDesign, Look
 from flatvq.records.conversion import to_format_3
 from flatvq.records.lines import (
     JsonLines,
@@ -36,6 +36,7 @@ __all__ = [
     "Codes",
     "Compared",
     "Comparison",
+    "CurvePair",
     "Curves",
     "Data",
     "Design",

@@ -7,9 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 from flatvq.recipe.section import Seed
-from flatvq.records.reading import Count, Decibels, Number, Pair, Positive, Record, Several, Share
+from flatvq.records.reading import Count, Number, Pair, Positive, Record, Several, Share
 
-__all__ = ["Compared", "Comparison", "Curves", "Design", "EarlierDesign", "Look"]
+__all__ = ["Compared", "Comparison", "CurvePair", "Curves", "Design", "EarlierDesign", "Look"]
 
 
 class Compared(Record):
@@ -22,7 +22,7 @@ class Compared(Record):
     b: str
     c: str | None = None
     d: str | None = None
-    difference: Decibels | None = None
+    difference: Number | None = None
     interval90: Pair[Number | None] | None = None
     verdict: str
 
@@ -44,21 +44,26 @@ class Comparison(Compared):
     question: str
     primary: bool = False
     metric: str | None = None
-    margin: Annotated[float, Field(ge=0, le=1000)]
+    margin: Annotated[Number, Field(ge=0)]
     seeds: Count = 0
-    per_seed: Several[Decibels] = ()
+    per_seed: Several[Number] = ()
     degrees_of_freedom: Number | None = None
     p_equivalence: Share | None = None
     level: Share | None = None
     normality_p: Share | None = None
 
 
-class Curves(Record):
-    """The comparison of two rate curves after the last look. If it could not be made, `reason` says why."""
+class CurvePair(Record):
+    """Two rate curves: the arms of each, and how their bits are counted."""
 
     a: Several[str]
     b: Several[str]
     bits: str
+
+
+class Curves(CurvePair):
+    """The comparison of two rate curves after the last look. If it could not be made, `reason` says why."""
+
     metric: str
     difference: Number | None = None
     """The difference in the metric, first curve minus second, at equal bits."""
@@ -68,6 +73,10 @@ class Curves(Record):
     extra_bits_percent: Number | None = None
     """How many more bits the first curve needs than the second at an equal metric, in per cent."""
     extra_bits_interval90: Pair[Number] | None = None
+    shared_bits: Pair[Number] | None = None
+    """The bits per pixel that both curves reach: `difference` is a mean over this range."""
+    shared_metric: Pair[Number] | None = None
+    """The values of the metric that both curves reach: `extra_bits_percent` is a mean over this range."""
     seeds: Count = 0
     """The number of seeds of the arm with the fewest."""
     reason: str | None = None
@@ -86,7 +95,7 @@ class Design(Record):
     """The rule that was fixed before the first trial. Together with the trials it decides every verdict."""
 
     metric: str
-    margin: Annotated[float, Field(gt=0, le=1000)]
+    margin: Annotated[Number, Field(gt=0)]
     interval: str
     looks: Several[Positive]
     seeds: Several[Seed]
@@ -94,6 +103,7 @@ class Design(Record):
     """One-sided level of the interval at each look."""
     primary: Several[str] = ()
     comparisons: Several[Several[str]] = ()
+    curves: Several[CurvePair] = ()
     arms: dict[str, str] = Field({})
     """The hash of each arm's resolved recipe without its seed."""
 

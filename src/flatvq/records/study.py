@@ -219,8 +219,8 @@ class Study(Record):
 
     @property
     def next_look(self) -> int | None:
-        """The number of seeds of the next look; None if there is none or the study is settled."""
-        if self.design is None or self.verdict.primary not in (None, "inconclusive"):
+        """The number of seeds of the next look; None unless there is one and the study is inconclusive."""
+        if self.design is None or self.verdict.primary != "inconclusive":
             return None
         done = self.looks[-1].seeds if self.looks else 0
         return next((look for look in self.design.looks if look > done), None)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from flatvq.capacities import CAPACITIES
-from flatvq.number_format import signed
+from flatvq.metrics import PRIMARY, TRIAL_METRICS
+from flatvq.number_format import decimals, signed
 from flatvq.records import Comparison, Study
 from flatvq.report.formatting import tick
 from flatvq.report.svg import Frame, Scale, drawing, span, tag
@@ -17,7 +18,7 @@ __all__ = ["Group", "Row", "groups"]
 
 HEADINGS = {
     "primary": "Primary comparison",
-    "hierarchy": "Does the hierarchy help? Same codebook settings, different levels",
+    "hierarchy": "Which model is better? Same codebook settings, different models",
     "intervention": "Do the measures against codebook collapse help? Same model, different codebook settings",
     "asked": "Comparisons named in the recipe",
     "interaction": "Does a change help one model more than another?",
@@ -78,7 +79,13 @@ def _group(question: str, study: Study) -> Group:
     ]
     scale = span([0.0, *values, *(c.difference for c in members if c.difference is not None)])
     rows = [Row(c, _strip(c, _by_seed(study, c), scale), _mismatch(study, c)) for c in members]
-    return Group(HEADINGS.get(question, question), rows, _axis(scale))
+    return Group(HEADINGS.get(question, question), rows, _axis(scale, _unit(members[0])))
+
+
+def _unit(comparison: Comparison) -> str:
+    """Return the unit of the compared metric after a space; empty if it has none or is not registered."""
+    metric = TRIAL_METRICS.get(comparison.metric or PRIMARY)
+    return f" {metric.unit}" if metric and metric.unit else ""
 
 
 def _mismatch(study: Study, comparison: Comparison) -> str:
@@ -123,7 +130,7 @@ def _strip(comparison: Comparison, by_seed: Sequence[tuple[str, float]], scale: 
     if mean is not None:
         marks.append(tag("circle", class_="mean", cx=frame.across(mean), cy=MEAN_Y, r="5.5"))
     for name, value in by_seed:
-        tooltip = tag("title", f"{name}: {signed(value, 3)} dB")
+        tooltip = tag("title", f"{name}: {signed(value, decimals(comparison.margin) + 1)}{_unit(comparison)}")
         marks.append(tag("circle", tooltip, class_="seed", cx=frame.across(value), cy=SEED_Y, r="3.2"))
     title = f"{_name(comparison)}: {comparison.verdict}"
     return drawing(title, _description(comparison, by_seed), STRIP_HEIGHT, *marks, kind="strip")
@@ -136,18 +143,20 @@ def _name(comparison: Comparison) -> str:
 
 
 def _description(comparison: Comparison, by_seed: Sequence[tuple[str, float]]) -> str:
-    interval = comparison.interval
-    parts = [f"difference {signed(comparison.difference)} dB"]
-    parts.append(
-        f"90 % interval {signed(interval[0])} to {signed(interval[1])} dB" if interval else "no interval"
-    )
-    parts.append(f"margin ±{tick(comparison.margin)} dB")
-    parts.extend(f"{name} {signed(value)} dB" for name, value in by_seed)
+    interval, unit, digits = comparison.interval, _unit(comparison), decimals(comparison.margin)
+    parts = [f"difference {signed(comparison.difference, digits)}{unit}"]
+    if interval:
+        low, high = (signed(end, digits) for end in interval)
+        parts.append(f"90 % interval {low} to {high}{unit}")
+    else:
+        parts.append("no interval")
+    parts.append(f"margin ±{tick(comparison.margin)}{unit}")
+    parts.extend(f"{name} {signed(value, digits)}{unit}" for name, value in by_seed)
     return "; ".join(parts)
 
 
-def _axis(scale: Scale) -> Markup:
+def _axis(scale: Scale, unit: str) -> Markup:
     frame = Frame(scale, Scale(0.0, 1.0), 1)
     labels = frame.axes(scale.ticks(6), [])
     rule = tag("line", class_="base", x1="0", x2="100%", y1="0", y2="0")
-    return drawing("Axis of the differences", "in dB", 24, rule, labels, kind="strip axis")
+    return drawing("Axis of the differences", f"in{unit}" if unit else "without unit", 24, rule, labels, kind="strip axis")

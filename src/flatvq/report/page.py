@@ -118,6 +118,7 @@ def _context(study: Study, runs: list[Run]) -> dict[str, Any]:
         "looks": _looks(study),
         "metric_label": metric.label,
         "unit": f" {metric.unit}" if metric.unit else "",
+        "digits": number_format.decimals(study.margin),
         "higher_is_better": metric.higher_is_better is not False,
         "arms": arms,
         "arm_columns": arm_columns(arms),

@@ -47,6 +47,10 @@ class CurveDifference:
     """The difference in the metric, first curve minus second, at equal bits."""
     log_ratio: Estimate
     """The logarithm of the ratio of bits, first curve to second, at an equal metric."""
+    bits: tuple[float, float]
+    """The bits that both curves reach: `difference` is a mean over this range."""
+    values: tuple[float, float]
+    """The values of the metric that both curves reach: `log_ratio` is a mean over this range."""
 
     def extra_percent(self, level: float) -> tuple[float, tuple[float, float] | None]:
         """Return the extra bits of the first curve in per cent, and their interval.
@@ -139,7 +143,13 @@ def compare_curves(a: Sequence[Budget], b: Sequence[Budget]) -> CurveDifference:
         spread = Estimate.welch(linear, [1.0] * len(linear))
         return Estimate(measured(means), spread.error, spread.freedom)
 
-    return CurveDifference(estimate(gain_at_equal_bits), estimate(extra_bits))
+    bits, values = (_shared(axis[: len(a)], axis[len(a) :]) for axis in means.T)
+    return CurveDifference(estimate(gain_at_equal_bits), estimate(extra_bits), bits, values)
+
+
+def _shared(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the range that two increasing axes have in common."""
+    return float(max(one[0], other[0])), float(min(one[-1], other[-1]))
 
 
 def _log(bits: Sequence[float]) -> NDArray[np.float64]:
@@ -156,7 +166,7 @@ def _mean_difference(one: Line, other: Line, what: str) -> float:
             raise FlatvqError(
                 "the metric of a curve does not increase with its bits", "compare budgets that differ more"
             )
-    low, high = max(one[0][0], other[0][0]), min(one[0][-1], other[0][-1])
+    low, high = _shared(one[0], other[0])
     if low >= high:
         raise FlatvqError(f"the curves have no {what} in common", "compare budgets that are closer")
     grid = np.linspace(low, high, _GRID)

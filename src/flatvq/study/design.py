@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flatvq.errors import FlatvqError
 from flatvq.files import write_json
-from flatvq.records import Design, EarlierDesign, load_study, read_record
+from flatvq.records import CurvePair, Design, EarlierDesign, load_study, read_record
 from flatvq.study.arms import PlannedArm
 from flatvq.study.looks import nominal_level
 from flatvq.study.plan import Plan
@@ -28,6 +28,7 @@ _LABELS = {
     "seeds": "seeds",
     "primary": "primary comparison",
     "comparisons": "comparisons",
+    "curves": "rate curves",
     "arms": "arms",
 }
 
@@ -57,6 +58,7 @@ def design_of(plan: Plan) -> Design:
         level=nominal_level(tuple(look for look in recipe.looks if look > 1) or (2,)),
         primary=(primary.a, primary.b) if primary else (),
         comparisons=tuple(comparison.arms for comparison in plan.comparisons),
+        curves=tuple(CurvePair(a=pair.a, b=pair.b, bits=pair.bits) for pair in recipe.curves),
         arms={arm.name: _hash(arm, recipe.arms[arm.name].max_seeds) for arm in plan.arms},
     )
 

@@ -38,7 +38,8 @@ def nominal_level(looks: tuple[int, ...]) -> float:
     of seeds are normal, and in at most `SKEWED_ERROR` if they have a gamma distribution with skewness 1. The
     joint distribution of the t statistics over the looks does not depend on the true mean and standard
     deviation, so one simulation holds for all studies of a schedule. The simulation has a fixed seed. Welch
-    intervals have more degrees of freedom than these intervals, so their error is smaller at the same level.
+    intervals of arms with as many seeds have more degrees of freedom than these intervals, so their error is
+    smaller at the same level.
 
     Args:
         looks: numbers of seeds, increasing, each at least 2.

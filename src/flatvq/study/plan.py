@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,8 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
     Raises:
         FlatvqError: if an arm differs from the reference by more than the tolerance, unless it is named in
             `match.unmatched` or the recipe sets `match.nearest`; if the arms differ in `model.channels`; if
-            this machine has not enough memory; or if no two of several arms can be compared.
+            this machine has not enough memory; if no two of several arms can be compared; or if an arm of
+            the primary comparison has fewer seeds than the first look.
         MissingExtraError: if the recipe asks for errors in text, and their reader is not installed.
 
     Example:
@@ -98,6 +100,7 @@ def plan_study(recipe: StudyRecipe, name: str) -> Plan:
         _plan_trial(arm, seed) for seed in recipe.seeds for arm in arms if seed in recipe.seeds_of(arm.name)
     ]
     comparisons = comparisons_of(recipe, arms)
+    _require_seeds(recipe, next((pair.arms for pair in comparisons if pair.primary), ()))
     if len(arms) > 1 and not comparisons:
         what = "no two arms differ only in the model or only in the codebook, so no arms would be compared"
         raise FlatvqError(what, f"name the pairs to compare: compare: [[{arms[0].name}, {arms[1].name}]]")
@@ -171,6 +174,15 @@ def _require_match(arm: PlannedArm, rule: MatchRecipe) -> None:
         # If the solver has run, it cannot come closer. Then the user can only accept the nearest match.
         solving = "set match.nearest=true, " if rule.solve else "set match.solve=true, "
         raise FlatvqError(what, f"{solving}change its model, or name it in match.unmatched")
+
+
+def _require_seeds(recipe: StudyRecipe, primary: Sequence[str]) -> None:
+    """Check that the primary arms have the seeds of the first look: the level of the intervals needs them."""
+    for name in primary:
+        limit = recipe.arms[name].max_seeds
+        if 0 < limit < recipe.looks[0]:
+            what = f"arm {name!r} of the primary comparison has max_seeds {limit}, fewer than the first look"
+            raise FlatvqError(what, f"set it to {recipe.looks[0]} or more, or name another primary comparison")
 
 
 def _plan_trial(arm: PlannedArm, seed: int) -> Trial:

@@ -48,6 +48,7 @@ def _compared(
     difference = Estimate(gain.mean if better else -gain.mean, gain.error, gain.freedom)
     ends = difference.interval(level)
     percent, percent_ends = result.extra_percent(level)
+    low, high = result.values if better else (-result.values[1], -result.values[0])
     return record.model_copy(
         update={
             "difference": difference.mean,
@@ -55,6 +56,8 @@ def _compared(
             "verdict": verdict_of(ends, recipe.margin, better),
             "extra_bits_percent": percent,
             "extra_bits_interval90": percent_ends,
+            "shared_bits": result.bits,
+            "shared_metric": (low, high),
             "seeds": min(len(budget.values) for budget in (*a, *b)),
         }
     )
@@ -72,7 +75,7 @@ def _curve(plan: Plan, trials: Sequence[records.Trial], names: Sequence[str], bi
         for trial in trials:
             rate = arm.capacity.bits_per_image if bits == "nominal" else trial.value(f"{bits}_bits_per_image")
             value = trial.value(metric.key)
-            if trial.arm == name and trial.done and rate and value is not None:
+            if trial.arm == name and trial.done and rate is not None and value is not None:
                 points.append((rate / pixels, sign * value))
         if not points:
             raise FlatvqError(f"arm {name!r} has no finished trial with {bits} bits", "train it")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from flatvq import records
 from flatvq.metrics import PRIMARY, TRIAL_METRICS, Metric
+from flatvq.number_format import decimals
 from flatvq.recipe import Treatment
 from flatvq.study.collapse import count_relapses
 from flatvq.study.comparisons import Comparison
@@ -31,8 +32,8 @@ _CONDITIONS: dict[Treatment, str] = {
 
 _STATEMENTS: dict[Verdict, str] = {
     "equivalent": "{a} is equivalent to {b}",
-    "better": "{a} reconstructs better than {b}",
-    "worse": "{a} reconstructs worse than {b}",
+    "better": "{a} {verb} better than {b}",
+    "worse": "{a} {verb} worse than {b}",
     "not worse": "{a} is at most the margin worse than {b}; whether it is better is open",
     "not better": "{a} is at most the margin better than {b}; whether it is worse is open",
     "inconclusive": "{a} against {b} is inconclusive",
@@ -104,7 +105,7 @@ def study_verdict(
 ) -> records.Verdict:
     """Summarize the comparisons: the primary one, then other comparisons of hierarchies, then interactions.
 
-    Healthy arms with collapsed trials are named too.
+    Arms with trials that failed or have no value, and healthy arms with collapsed trials, are named too.
 
     Args:
         plan: the study.
@@ -131,6 +132,7 @@ def study_verdict(
         *_sentences("As asked", named),
         *(_interaction(plan, result) for result in secondary if result.comparison.question == "interaction"),
     ]
+    sentences += _left_out(plan, trials)
     healthy = _hierarchy(plan, compared, "healthy")
     arms = dict.fromkeys(arm for result in healthy for arm in result.comparison.arms)
     sentences += [_relapse(arm, *count) for arm in arms if (count := count_relapses(trials, arm))[0]]
@@ -157,8 +159,8 @@ def _only_verdict(compared: list[Compared]) -> str | None:
 
 def _primary(plan: Plan, primary: Compared, look: int) -> list[str]:
     """Write the answer of the study, whether the first arm is on a par, and how many looks there are."""
-    pair, result, looks = primary.comparison, primary.difference, plan.recipe.looks
-    statement = _STATEMENTS[result.verdict].format(a=pair.a, b=pair.b)
+    result, looks = primary.difference, plan.recipe.looks
+    statement = _statement(primary)
     number = f"look {looks.index(look) + 1} of {len(looks)}, " if len(looks) > 1 else ""
     sentences = [f"{statement} ({number}{_measured(primary)})."]
     if result.interval90 and result.verdict != "better":
@@ -195,14 +197,20 @@ def _sentences(condition: str, compared: Sequence[Compared]) -> list[str]:
 
 
 def _sentence(condition: str, compared: Compared) -> str:
-    pair = compared.comparison
-    statement = _STATEMENTS[compared.difference.verdict].format(a=pair.a, b=pair.b)
-    return f"{condition}, {statement} ({_measured(compared)})."
+    return f"{condition}, {_statement(compared)} ({_measured(compared)})."
+
+
+def _statement(compared: Compared) -> str:
+    """Write the verdict. Only PSNR says which arm reconstructs better; coded bits, for example, do not."""
+    pair, verb = compared.comparison, "reconstructs" if compared.metric.unit == "dB" else "is"
+    return _STATEMENTS[compared.difference.verdict].format(a=pair.a, b=pair.b, verb=verb)
 
 
 def _interaction(plan: Plan, compared: Compared) -> str:
     pair = compared.comparison
-    prevented = [plan.arm(arm).treatment for arm in pair.arms] == ["healthy", "naive"] * 2
+    arms_of = [plan.arm(arm) for arm in pair.arms]
+    treatments, models = [arm.treatment for arm in arms_of], [arm.recipe.model for arm in arms_of]
+    prevented = treatments == ["healthy", "naive"] * 2 and models[::2] == models[1::2]
     statements = _INTERACTIONS if prevented else _OTHER_INTERACTIONS
     arms = {"a": pair.a, "b": pair.b, "c": pair.c, "d": pair.d}
     return f"Interaction: {statements[compared.difference.verdict].format(**arms)} ({_measured(compared)})."
@@ -211,13 +219,29 @@ def _interaction(plan: Plan, compared: Compared) -> str:
 def _measured(compared: Compared) -> str:
     result, metric = compared.difference, compared.metric
     unit = f" {metric.unit}" if metric.unit else ""
-    digits = max(2, metric.format.digits)
+    digits = decimals(result.margin)
     interval = result.interval90
     spread = (
         f"90 % interval {interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}" if interval else "no interval"
     )
     seeds = f"{result.seeds} seed{'s' if result.seeds != 1 else ''}"
-    return f"{result.mean:+.{digits}f}{unit}, {spread}, margin {result.margin:g}{unit}, {seeds}"
+    name = "" if metric.unit == "dB" else f"{metric.label} "
+    return f"{name}{result.mean:+.{digits}f}{unit}, {spread}, margin {result.margin:g}{unit}, {seeds}"
+
+
+def _left_out(plan: Plan, trials: Sequence[records.Trial]) -> list[str]:
+    """Name the arms of which some trials failed or have no value of the metric."""
+    sentences = []
+    for arm in dict.fromkeys(trial.arm for trial in trials):
+        own = [trial for trial in trials if trial.arm == arm]
+        missing = sum(not trial.done or trial.value(plan.recipe.metric) is None for trial in own)
+        if missing:
+            has = "has" if missing == 1 else "have"
+            sentences.append(
+                f"{missing} of {len(own)} trials of {arm} {has} no result. The comparisons leave "
+                f"{'it' if missing == 1 else 'them'} out."
+            )
+    return sentences
 
 
 def _relapse(arm: str, collapsed: int, trained: int) -> str:
