@@ -15,7 +15,9 @@ def main() -> None:
     records = page.read(ROOT / "results")
     coded = read_coded(ROOT / "results" / "coded-bits.json", records)
     figures.draw(records, ROOT / "docs" / "findings")
-    (ROOT / "docs" / "findings.md").write_text(page.render(records, page.read_default_study(ROOT / "results"), coded), encoding="utf-8")
+    (ROOT / "docs" / "findings.md").write_text(
+        page.render(records, page.read_default_study(ROOT / "results"), coded), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -99,7 +99,9 @@ def collapsed_hierarchies(answers: Iterable[Answer]) -> str:
             for arm in answer.hierarchies:
                 alive = [_psnr(trial) for trial in answer.record.trials(arm) if not _has_collapsed(trial)]
                 if seeds := _collapsed_seeds(answer.record, arm):
-                    others = f" ({with_interval(one_level - fmean(alive), None)} without them)" if alive else ""
+                    others = (
+                        f" ({with_interval(one_level - fmean(alive), None)} without them)" if alive else ""
+                    )
                     counts.append(f"*{arm.split('-')[0]}* at {answer.record.size} px in {seeds}{others}")
     return _enumerated(counts)
 
@@ -131,11 +133,15 @@ def _psnr(trial: Trial) -> float:
 def earlier_designs(records: Iterable[Record]) -> str:
     """Write which studies replaced an earlier design, and which arms or keys differ; empty if none did."""
     return _enumerated(
-        f"[{record.name}](../results/{record.name}/study.json) replaced an earlier design after "
-        f"{len(earlier['looks'])} looks (changed: {_enumerated(_changes(earlier['design'], record))})"
+        f"[{record.name}](../results/{record.name}/study.json) replaced an earlier design "
+        f"{_after(len(earlier['looks']))} (changed: {_enumerated(_changes(earlier['design'], record))})"
         for record in records
         for earlier in record.study["earlier_designs"]
     )
+
+
+def _after(looks: int) -> str:
+    return f"after {looks} look{'s' if looks > 1 else ''}" if looks else "before its first look"
 
 
 def _changes(earlier: dict[str, Any], record: Record) -> list[str]:

@@ -18,7 +18,6 @@ from flatvq.study.estimates import Estimate
 __all__ = ["CodedBits", "coded_line", "coded_table", "read_coded"]
 
 
-
 @dataclass(frozen=True)
 class CodedBits:
     """The coded bits of the tokenizers of a study, with priors of one kind."""
@@ -73,7 +72,9 @@ def coded_table(studies: list[CodedBits]) -> str:
 def coded_line(study: CodedBits) -> str:
     """Write the coded bits of each hierarchy, compared with one level, in one line."""
     (_, single), *hierarchies = study.bits.items()
-    return ", ".join(f"*{arm.split('-')[0]}* {_ratio(bits, single, study.record.level, 0)}" for arm, bits in hierarchies)
+    return ", ".join(
+        f"*{arm.split('-')[0]}* {_ratio(bits, single, study.record.level, 0)}" for arm, bits in hierarchies
+    )
 
 
 def _ratio(bits: list[float], single: list[float], level: float, digits: int = 1) -> str:

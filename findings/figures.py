@@ -56,16 +56,16 @@ def _frontier(records: Sequence[Record]) -> Any:
         for name in ARCHITECTURES:
             budgets = curve(record, name)
             rates = [fmean(budget.bits) for budget in budgets]
-            _line(axes, rates, [budget.values for budget in budgets], name)
+            _line(axes, rates, [budget.values for budget in budgets], name, record.level)
         axes.set(title=f"{record.size} px", xlabel="effective bits per pixel")
     row[0].set(ylabel="PSNR, dB")
     row[0].legend(fontsize=8)
     return figure
 
 
-def _line(axes: Any, x: Sequence[float], samples: Sequence[Sequence[float]], name: str) -> None:
-    """Draw the means of samples as a line, and their 90 % intervals as a band."""
-    means = [mean_interval(values) for values in samples]
+def _line(axes: Any, x: Sequence[float], samples: Sequence[Sequence[float]], name: str, level: float) -> None:
+    """Draw the means of samples as a line, and their intervals with a one-sided level as a band."""
+    means = [mean_interval(values, 1 - 2 * level) for values in samples]
     bounds = [each.interval or (each.mean, each.mean) for each in means]
     axes.fill_between(
         x,
@@ -121,7 +121,7 @@ def _length(record: Record) -> Any:
         if not arms:
             continue
         compute = [record.training_compute(arm) / 1e12 for arm in arms]
-        _line(axes, compute, [record.values(arm, _psnr) for arm in arms], name)
+        _line(axes, compute, [record.values(arm, _psnr) for arm in arms], name, record.level)
     axes.set(xscale="log", xlabel="training compute with searches, 10¹² multiply-adds", ylabel="PSNR, dB")
     axes.legend(fontsize=8)
     return figure

@@ -18,7 +18,7 @@ from findings.answer import (
     unsettled,
 )
 from findings.coded import CodedBits, coded_line, coded_table
-from findings.rates import ARCHITECTURES
+from findings.rates import ARCHITECTURES, rate_differences
 from findings.records import Record, with_interval
 
 __all__ = ["STUDIES", "provenance", "read", "read_default_study", "render"]
@@ -82,6 +82,9 @@ def render(records: Mapping[str, Record], default_study: Record, coded: list[Cod
         earlier_designs=earlier_designs(records.values()),
         unsettled_answers=unsettled({answer.record.name: answer.record for answer in answers}.values()),
         unsettled_frontiers=unsettled(frontiers),
+        shortest_range=min(
+            one.shared[1] - one.shared[0] for record in frontiers for one in rate_differences(record)
+        ),
         rates_line=tables.rates_line,
         rates_table=lambda: tables.rates_table(frontiers),
     )

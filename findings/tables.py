@@ -68,10 +68,10 @@ def rates_table(records: Iterable[Record]) -> str:
             record.mean(arm, lambda trial: trial["effective_bits_per_image"]) / record.size**2
             for arm in record.arms
         ]
-        cells = [
-            f"{with_interval(one.percent, one.interval, ' %', 0)}, {one.shared[0]:.2f} to {one.shared[1]:.2f} dB"
-            for one in rate_differences(record)
-        ]
+        cells = []
+        for one in rate_differences(record):
+            low, high = one.shared
+            cells.append(f"{with_interval(one.percent, one.interval, ' %', 0)}, {low:.2f} to {high:.2f} dB")
         link = f"[{record.size} px](../results/{record.name}/study.json)"
         spread_of_bits = f"{min(rates):.2f} to {max(rates):.2f}"
         lines.append(f"| {link} | {len(record.arms) // 4} | {spread_of_bits} | {' | '.join(cells)} |")

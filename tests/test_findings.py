@@ -13,7 +13,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from findings import figures, page, tables
-from findings.answer import Answer, answer_sentence, answer_table, collapsed_hierarchies, unsettled
+from findings.answer import (
+    Answer,
+    answer_sentence,
+    answer_table,
+    collapsed_curves,
+    collapsed_hierarchies,
+    earlier_designs,
+    unsettled,
+)
 from findings.coded import coded_table, read_coded
 from findings.rates import ARCHITECTURES, curve, rate_differences
 from findings.records import Record, with_interval
@@ -23,6 +31,7 @@ from flatvq.evaluate import evaluate_folder
 from flatvq.model import load_tokenizer
 from flatvq.recipe import CodebookRecipe, ModelRecipe, TrainRecipe, load_recipe, parse
 from flatvq.study import plan_study
+from flatvq.study.curves import compare_curves
 from flatvq.study.looks import nominal_level
 from flatvq.versions import TRAINING_PROTOCOL
 
@@ -33,19 +42,20 @@ PACKED = sorted(path.parent for path in RESULTS.glob("*/images.parquet"))
 MODELS = sorted((RESULTS / "headline" / "models").glob("*"))
 OF_256_PX = sorted((RESULTS / "frontier-256" / "models").glob("*"))
 RECORDS = page.read(RESULTS)
+DEFAULT_STUDY = page.read_default_study(RESULTS)
 CODED = read_coded(RESULTS / "coded-bits.json", RECORDS)
 
 
 def test_the_page_is_rendered_from_the_records() -> None:
     shown = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
-    assert shown == page.render(RECORDS, CODED), "run `make findings`"
+    assert shown == page.render(RECORDS, DEFAULT_STUDY, CODED), "run `make findings`"
 
 
 def test_every_figure_is_drawn_and_shown(tmp_path: Path) -> None:
     figures.draw(RECORDS, tmp_path)
     drawn = {path.name for path in tmp_path.glob("*.svg")}
     assert drawn == {path.name for path in (ROOT / "docs" / "findings").glob("*.svg")}
-    assert all(f"(findings/{name})" in page.render(RECORDS, CODED) for name in drawn)
+    assert all(f"(findings/{name})" in page.render(RECORDS, DEFAULT_STUDY, CODED) for name in drawn)
 
 
 def test_the_records_are_of_the_current_protocol_and_of_committed_code() -> None:
@@ -104,7 +114,7 @@ def test_coded_bits_are_those_of_files_and_compared_by_welch() -> None:
     for study in (study for study in CODED if study.record.name == "headline"):
         one, other = (np.log(study.bits[arm]) for arm in ("residual", "single"))
         test = stats.ttest_ind(one, other, equal_var=False)
-        low, high = 100 * np.expm1(test.confidence_interval(0.9))
+        low, high = 100 * np.expm1(test.confidence_interval(1 - 2 * nominal_level((8, 16, 32))))
         shown = with_interval(100 * np.expm1(one.mean() - other.mean()), (low, high), " %", 1)
         row = coded_table([study]).splitlines()[-1]
         assert f"| {study.prior} | residual |" in row
@@ -183,6 +193,13 @@ def test_rate_differences_are_integrals_over_the_means(record: Record, architect
     assert shown.percent == pytest.approx(100 * (math.exp(exact) - 1), abs=0.05)
     low, high = (math.log1p(bound / 100) for bound in shown.interval)
     assert (low + high) / 2 == pytest.approx(exact, abs=1e-3)
+    estimate = compare_curves(*curves).log_ratio
+    quantile = stats.t.ppf(1 - nominal_level(tuple(record.study["design"]["looks"])), estimate.freedom)
+    assert (high - low) / 2 == pytest.approx(quantile * estimate.error, rel=1e-2)
+    heights = [point[1] for point in points]
+    assert shown.shared == pytest.approx(
+        (max(each[0] for each in heights), min(each[-1] for each in heights))
+    )
 
 
 def _log_ratio(one: tuple[list[float], list[float]], other: tuple[list[float], list[float]]) -> float:
@@ -197,7 +214,7 @@ def _log_ratio(one: tuple[list[float], list[float]], other: tuple[list[float], l
 
 
 def test_the_page_names_every_healthy_level_that_collapsed() -> None:
-    text = page.render(RECORDS, CODED)
+    text = page.render(RECORDS, DEFAULT_STUDY, CODED)
     for record in RECORDS.values():
         for trial in record.study["trials"]:
             table = record.arm(trial["arm"])["level_table"]
@@ -220,18 +237,25 @@ def _record(verdicts: dict[str, tuple[str, float]], collapsed: dict[str, list[bo
         for arm, (verdict, mean) in verdicts.items()
     ]
     trials = [
-        {"arm": arm, "seed": seed, "status": "done", "levels": [{"collapse": "codes" if dead else None}]}
+        {
+            **{"arm": arm, "seed": seed, "status": "done", "psnr_db": 24.0 + seed},
+            "levels": [{"collapse": "codes" if dead else None}],
+        }
         for arm, seeds in collapsed.items()
         for seed, dead in enumerate(seeds)
     ]
-    study = {"comparisons": comparisons, "trials": trials, "looks": [{"seeds": 2}]}
+    study = {"comparisons": comparisons, "trials": trials, "looks": [{"seeds": 2}], "arms": []}
+    study["arms"] = [{"name": arm} for arm in collapsed]
     return Record("small", study, {"single": recipe})
 
 
 def test_the_answer_states_each_verdict_and_each_collapsed_seed() -> None:
     record = _record(
         {"parallel": ("inconclusive", 0.25), "conditioned": ("worse", -0.5), "residual": ("worse", -0.75)},
-        {"parallel": [True, False], "conditioned": [True, True], "residual": [False, False]},
+        {
+            **{"single": [False, False], "parallel": [True, False]},
+            **{"conditioned": [True, True], "residual": [False, False]},
+        },
     )
     answer = Answer("healthy", record, "single", ("parallel", "conditioned", "residual"))
     assert answer_sentence(answer) == (
@@ -244,10 +268,40 @@ def test_the_answer_states_each_verdict_and_each_collapsed_seed() -> None:
         "| **worse**, −0.50 [−0.60, −0.40] dB | **worse**, −0.75 [−0.85, −0.65] dB |"
     )
     assert collapsed_hierarchies([answer]) == (
+        "*parallel* at 64 px in 1 of 2 seeds (−0.50 dB without them) and *conditioned* at 64 px in 2 of 2 seeds"
+    )
+    assert collapsed_curves([record]) == (
         "*parallel* at 64 px in 1 of 2 seeds and *conditioned* at 64 px in 2 of 2 seeds"
     )
     assert collapsed_hierarchies([Answer("naive", record, "single", answer.hierarchies)]) == ""
     assert unsettled([record]) == "[small](../results/small/study.json) after 2 seeds"
+
+
+def test_a_study_that_replaced_an_earlier_design_is_named_with_what_changed() -> None:
+    record = _record({"parallel": ("better", 0.5)}, {})
+    design = {"margin": 0.1, "looks": [2], "level": 0.05, "arms": {"single": "1", "parallel": "2"}}
+    earlier = {**design, "margin": 0.2, "level": 0.01, "arms": {"single": "1", "parallel": "3"}}
+    study = {**record.study, "design": design, "earlier_designs": [{"design": earlier, "looks": [{}]}]}
+    assert earlier_designs([Record("small", study, {})]) == (
+        "[small](../results/small/study.json) replaced an earlier design after 1 look "
+        "(changed: margin and the arm *parallel*)"
+    )
+    assert earlier_designs([Record("small", {**study, "earlier_designs": []}, {})]) == ""
+    assert "replaced an earlier design before its first look (changed: the arm *residual*)" in page.render(
+        RECORDS, DEFAULT_STUDY, CODED
+    )
+
+
+def test_the_readme_states_the_comparisons_of_the_records() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## What it found")[1].split("\n## ")[0]
+    rows = re.findall(
+        r"^\| .+ \| (.+) \| (.+) \| (.+) \| \[.+\]\(results/(.+)/study.json\) \|$", text, re.MULTILINE
+    )
+    assert len(rows) == 9
+    for arms, difference, verdict, name in rows:
+        one = (DEFAULT_STUDY if name == "photographs" else RECORDS[name]).comparison(*arms.split(" − "))
+        assert difference == with_interval(one["difference"], one["interval90"])
+        assert verdict == one["verdict"]
 
 
 def test_results_of_two_arms_at_equal_seeds_hardly_correlate() -> None:

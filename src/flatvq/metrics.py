@@ -92,10 +92,8 @@ _TRIAL = _by_key(
         tables=("trials",),
     ),
     # SSIM and MS-SSIM have some room for rounding.
-    Metric("ssim", "SSIM", minimum=-1.01, maximum=1.01, smallest_crop=11),
-    Metric(
-        "ms_ssim", "MS-SSIM", minimum=-1.01, maximum=1.01, tables=("arms", "trials"), smallest_crop=176
-    ),
+    Metric("ssim", "SSIM", minimum=-1.01, maximum=1.01),
+    Metric("ms_ssim", "MS-SSIM", minimum=-1.01, maximum=1.01, tables=("arms", "trials"), smallest_crop=176),
     Metric(
         "mse",
         "MSE × 1000",

@@ -65,11 +65,26 @@ def test_comparisons_are_drawn_at_their_values(study):
 def test_hierarchy_questions_come_first_and_seeds_are_named(study):
     questions = groups(study)
     assert [group.heading.split("?")[0] for group in questions] == [
-        "Does the hierarchy help",
+        "Which model is better",
         "Do the measures against codebook collapse help",
     ]
     titles = re.findall(r"<title>(seed \d+): ", questions[0].rows[0].strip)
     assert titles == ["seed 0", "seed 1", "seed 2"]
+
+
+def test_the_report_states_differences_in_the_unit_of_the_metric(study) -> None:
+    def texts(metric: str, margin: float) -> str:
+        change = {"metric": metric, "margin": margin, "difference": 0.0012}
+        comparisons = tuple(each.model_copy(update=change) for each in study.comparisons)
+        drawn = groups(study.model_copy(update={"comparisons": comparisons}))
+        return "".join(
+            str(part) for group in drawn for part in (group.axis, *(row.strip for row in group.rows))
+        )
+
+    assert "difference +0.00 dB; " in texts("psnr_db", 0.1)
+    ssim = texts("ssim", 0.005)
+    assert "difference +0.0012; " in ssim
+    assert not re.search(r"\bdB\b", ssim)
 
 
 def test_each_comparison_states_the_difference_of_capacities(study):

@@ -176,6 +176,35 @@ def test_curves_are_sorted_by_bits_and_compared_in_bits_per_pixel() -> None:
     assert record.difference == pytest.approx(gain_at_equal_bits(points["double"], points["single"]))
     assert record.verdict == "better"
     assert record.seeds == 2
+    assert record.shared_bits == pytest.approx(((64 * 4 + 16) / 1024, 64 * 8 / 1024))
+    assert record.shared_metric == pytest.approx((20.55, 24.05))
+
+
+def test_a_trial_that_uses_one_code_counts_with_0_bits() -> None:
+    """Two trials of 6 and 0 bits in effect have 3 bits on average, as in a study with seeds of 3 bits."""
+    bits = {"single-16": 256.0, "single-256": 512.0, "double-16": 280.0, "double-256": 560.0}
+
+    def compared(of_double_16: tuple[float, float]) -> records.Curves:
+        tree = {**TREE, "curves": [{**TREE["curves"][0], "bits": "effective"}]}
+        plan = plan_study(parse(StudyRecipe, tree), "mine")
+        measured = [
+            trial.model_copy(
+                update={
+                    "effective_bits_per_image": of_double_16[trial.seed]
+                    if trial.arm == "double-16"
+                    else bits[trial.arm]
+                }
+            )
+            for trial in trials()
+        ]
+        (record,) = compare_rate_curves(plan, measured, 0.05)
+        return record
+
+    collapsed, even = compared((560.0, 0.0)), compared((280.0, 280.0))
+    assert collapsed.difference == pytest.approx(even.difference)
+    assert collapsed.extra_bits_percent == pytest.approx(even.extra_bits_percent)
+    assert collapsed.seeds == 2
+    assert compared((0.0, 0.0)).reason is not None
 
 
 def test_less_is_better_for_some_metrics() -> None:
@@ -188,6 +217,7 @@ def test_less_is_better_for_some_metrics() -> None:
     assert record.difference is not None
     assert record.difference < 0
     assert record.verdict == "better"
+    assert record.shared_metric == pytest.approx((0.3 - 0.2405, 0.3 - 0.2055))
 
 
 def test_a_curve_without_trials_has_a_reason(tmp_path: Path) -> None:
@@ -230,6 +260,8 @@ def test_curves_are_printed_and_in_the_report(tmp_path: Path) -> None:
         "extra_bits_percent": -12.4,
         "extra_bits_interval90": [-20.0, -3.0],
         "seeds": 4,
+        "shared_bits": [0.3741, 0.6888],
+        "shared_metric": [22.144, 22.553],
     }
     reason = "the curves have no bits in common"
     lost = {**result, "difference": None, "extra_bits_percent": None, "reason": reason}
@@ -242,8 +274,11 @@ def test_curves_are_printed_and_in_the_report(tmp_path: Path) -> None:
     assert re.search(r"effective \+0.12 better -12 % ", text)
     assert re.search(r"\+0.05 to \+0.20 .*-20 to -3", text)
     assert "the curves have no" in text
+    assert "0.374 to 0.689 bits" in text
+    assert "22.14 to 22.55 dB" in text
     html = write_report(tmp_path).read_text(encoding="utf-8")
     assert "−12 % [−20, −3]" in html
+    assert "0.374 to 0.689 bits per pixel; 22.14 to 22.55 dB" in html
     assert reason in html
 
 
@@ -260,7 +295,7 @@ def test_curves_are_printed_and_in_the_report(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    "compared", [{"metric": "coded_bits_per_image", "curves": []}, {"metric": "psnr_db"}]
+    "compared", [{"metric": "coded_bits_per_image", "margin": 20, "curves": []}, {"metric": "psnr_db"}]
 )
 def test_coded_bits_are_compared_with_equal_priors(
     changes: dict[str, Any], message: str | None, compared: dict[str, Any]

@@ -78,8 +78,11 @@ def test_pairs_that_differ_in_one_thing_are_compared() -> None:
     assert [c.primary for c in plan.comparisons] == [True, False, False, False, False]
 
 
+ODD = ["primary=[two-level-healthy, single-level-naive]", "arms.single-level-naive.max_seeds=0"]
+
+
 def test_the_primary_comparison_and_the_interactions_can_be_named() -> None:
-    named = ["primary=[two-level-healthy, two-level-naive]"]
+    named = ["primary=[two-level-healthy, two-level-naive]", "arms.two-level-naive.max_seeds=0"]
     named += ["interactions=[[two-level-naive, single-level-naive, two-level-healthy, single-level-healthy]]"]
     plan = plan_study(load_recipe("photographs", named), "photographs")
     assert (plan.comparisons[0].arms, plan.comparisons[0].primary) == (
@@ -90,7 +93,7 @@ def test_the_primary_comparison_and_the_interactions_can_be_named() -> None:
     assert interaction.arms[0] == "two-level-naive"
     assert interaction.weights == (1, -1, -1, 1)
     # A pair that is not among the comparisons is added.
-    odd = plan_study(load_recipe("photographs", ["primary=[two-level-healthy, single-level-naive]"]), "p")
+    odd = plan_study(load_recipe("photographs", ODD), "p")
     assert (odd.comparisons[0].question, odd.comparisons[0].primary) == ("asked", True)
 
 

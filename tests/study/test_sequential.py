@@ -155,6 +155,28 @@ def test_another_design_starts_another_study_and_leaves_a_trace(
     assert fix_design(plan(**change), tmp_path) == "", "the same design changes nothing"
 
 
+def test_other_rate_curves_are_another_study(tmp_path: Path) -> None:
+    levels = MODEL["levels"][0]
+    arms = {
+        f"{k}-{d}": {"model": {"levels": [{**levels, "codebook_size": k, "code_dim": d}]}}
+        for k in (8, 16)
+        for d in (2, 4)
+    }
+    tree = {"arms": arms, "match": {"unmatched": list(arms)}}
+    pair = {"a": ["8-2", "16-2"], "b": ["8-4", "16-4"]}
+    assert fix_design(plan(**tree, curves=[pair]), tmp_path) == ""
+    changes = fix_design(plan(**tree, curves=[{**pair, "bits": "nominal"}]), tmp_path)
+    assert changes.startswith("The rate curves changed, so this is another study.")
+
+
+def test_without_a_primary_comparison_there_is_no_next_look(train, tmp_path: Path) -> None:
+    train(clear)
+    record = run_study(study(arms={"a": {}}), tmp_path)
+    assert [look.seeds for look in record.looks] == [2]
+    assert record.next_look is None
+    assert look_to_run(plan(arms={"a": {}}), tmp_path, further=True) == 4
+
+
 def test_a_study_does_not_write_into_the_folder_of_another_one(train, tmp_path: Path) -> None:
     def values(arm: str, seed: int) -> float:
         fix_design(plan(margin=0.2, interval="paired"), tmp_path)  # of a study that starts meanwhile

@@ -180,7 +180,8 @@ def show_curves(curves: Sequence[Curves], digits: int) -> None:
         cells = _with_interval(gain, each.interval90, digits), each.verdict or ""
         if each.shared_bits and each.shared_metric:
             (fewest, most), (low, high) = each.shared_bits, each.shared_metric
-            names += f"\n{fewest:.3g} to {most:.3g} bits per pixel\n{low:.{digits}f} to {high:.{digits}f}{unit}"
+            names += f"\n{fewest:.3g} to {most:.3g} bits per pixel"
+            names += f"\n{low:.{digits}f} to {high:.{digits}f} {metric.unit}"
         table.add_row(names, each.bits, *cells, _with_interval(extra, each.extra_bits_interval90, 0, " %"))
     console.print(table)
 

@@ -260,7 +260,9 @@ class StudyRecipe(Sections, Comparisons):
                     f"metric {self.metric!r} needs evaluate.{needs}, which arm {name!r} does not set"
                 )
             if trial.data.crop < metric.smallest_crop:
-                what = f"metric {self.metric!r} is defined for crops of at least {metric.smallest_crop} pixels"
+                what = (
+                    f"metric {self.metric!r} is defined for crops of at least {metric.smallest_crop} pixels"
+                )
                 raise ValueError(f"{what}, but arm {name!r} has data.crop {trial.data.crop}")
         return self
 

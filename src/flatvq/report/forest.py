@@ -159,4 +159,11 @@ def _axis(scale: Scale, unit: str) -> Markup:
     frame = Frame(scale, Scale(0.0, 1.0), 1)
     labels = frame.axes(scale.ticks(6), [])
     rule = tag("line", class_="base", x1="0", x2="100%", y1="0", y2="0")
-    return drawing("Axis of the differences", f"in{unit}" if unit else "without unit", 24, rule, labels, kind="strip axis")
+    return drawing(
+        "Axis of the differences",
+        f"in{unit}" if unit else "without unit",
+        24,
+        rule,
+        labels,
+        kind="strip axis",
+    )

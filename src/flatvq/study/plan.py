@@ -182,7 +182,9 @@ def _require_seeds(recipe: StudyRecipe, primary: Sequence[str]) -> None:
         limit = recipe.arms[name].max_seeds
         if 0 < limit < recipe.looks[0]:
             what = f"arm {name!r} of the primary comparison has max_seeds {limit}, fewer than the first look"
-            raise FlatvqError(what, f"set it to {recipe.looks[0]} or more, or name another primary comparison")
+            raise FlatvqError(
+                what, f"set it to {recipe.looks[0]} or more, or name another primary comparison"
+            )
 
 
 def _plan_trial(arm: PlannedArm, seed: int) -> Trial:
