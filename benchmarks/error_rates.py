@@ -31,7 +31,7 @@ CHECKED = 100
 MARGIN = 0.1
 DIFFERENCES = (0.0, MARGIN, 2 * MARGIN)
 DEVIATIONS = (0.1, 0.2, 0.4)
-SCHEDULES = ((4, 8, 16, 32), (8, 16, 32), (16, 32), (8, 16, 32, 64, 128))
+SCHEDULES = ((4, 8, 16, 32), (4, 8, 16), (8, 16, 32), (16, 32), (8, 16, 32, 64, 128))
 
 Values = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, int]], tuple[Values, Values]]
