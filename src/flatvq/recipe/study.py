@@ -150,9 +150,8 @@ class ArmRecipe(Section):
     train: dict[str, Any] = Field(default_factory=dict)
     evaluate: dict[str, Any] = Field(default_factory=dict)
     max_seeds: int = Field(0, ge=0)
-    """Train this arm with this number of seeds at most. 0: with all seeds. For `interval: welch` only. The
-    error rates of a verdict do not cover comparisons with an arm that has fewer seeds than the first look;
-    such an arm cannot be part of the primary comparison."""
+    """Train this arm with this number of seeds at most. 0: with all seeds. For `interval: welch` only. An arm
+    of the primary comparison needs at least the seeds of the first look."""
 
     @field_validator("codebook", mode="before")
     @classmethod
@@ -249,21 +248,15 @@ class StudyRecipe(Sections, Comparisons):
             if pair.bits == "coded":
                 self._require_same_prior("curves with coded bits need", (*pair.a, *pair.b))
         metric = TRIAL_METRICS[self.metric]
-        needs = metric.needs
-        if needs == "prior_images":
+        if metric.needs == "prior_images":
             self._require_same_prior("metric 'coded_bits_per_image' needs", tuple(self.arms))
             return self
         for name in self.arms:
-            trial = self.trial(name, self.seeds[0])
-            if needs and not getattr(trial.evaluate, needs):
-                raise ValueError(
-                    f"metric {self.metric!r} needs evaluate.{needs}, which arm {name!r} does not set"
-                )
-            if trial.data.crop < metric.smallest_crop:
-                what = (
-                    f"metric {self.metric!r} is defined for crops of at least {metric.smallest_crop} pixels"
-                )
-                raise ValueError(f"{what}, but arm {name!r} has data.crop {trial.data.crop}")
+            trial, what = self.trial(name, self.seeds[0]), f"metric {self.metric!r} needs"
+            if metric.needs and not getattr(trial.evaluate, metric.needs):
+                raise ValueError(f"{what} evaluate.{metric.needs}, which arm {name!r} does not set")
+            if (crop := trial.data.crop) < (least := metric.smallest_crop):
+                raise ValueError(f"{what} crops of {least} pixels or more, but arm {name!r} has {crop}")
         return self
 
     def _require_same_prior(self, subject: str, arms: Sequence[str]) -> None:
