@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flatvq.engines.attempts import attempts_of
-from flatvq.engines.engine import Unit
+from flatvq.engines.engine import NoAnswerError, Unit
 from flatvq.engines.slurm import Slurm
 from flatvq.errors import FlatvqError
 from flatvq.recipe import ClusterRecipe
@@ -190,7 +190,10 @@ def test_a_controller_that_does_not_answer_ends_no_job(programs: Programs) -> No
     (programs.place / "squeue.out").write_text("s-1|0|RUNNING\n")
     (programs.place / "squeue.err").write_bytes(b"slurm_load_jobs error: Unable to contact \xff\n")
     slurm = Slurm(ClusterRecipe())
-    assert slurm.states(["s-1"]) is None
+    with pytest.raises(
+        NoAnswerError, match=r"squeue failed: slurm_load_jobs error: Unable to contact .: try"
+    ):
+        slurm.states(["s-1"])
     (programs.place / "squeue.err").unlink()
     assert slurm.states(["s-1"]) == {"s-1": {0: "running"}}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from flatvq.engines.attempts import _append
-from flatvq.engines.engine import ENGINES, State, Unit
+from flatvq.engines.engine import ENGINES, NoAnswerError, State, Unit
 from flatvq.engines.jobs import jobs_of
+from flatvq.engines.silence import silence_of
 from flatvq.errors import FlatvqError
 from flatvq.recipe import ClusterRecipe, load_cluster, load_recipe, with_cluster_of_user
 from flatvq.study import (
@@ -29,7 +31,10 @@ from flatvq.study import (
 
 
 class FakeEngine:
-    """Jobs by submission and position. Each call of `states` takes the next step of a script."""
+    """Jobs by submission and position. Each call of `states` takes the next step of a script.
+
+    A step that returns None is a query without an answer.
+    """
 
     largest = 3
 
@@ -49,9 +54,9 @@ class FakeEngine:
         self.units[name] = list(units)
         self.running.append(running)
 
-    def states(self, names: Sequence[str]) -> dict[str, dict[int, State]] | None:
+    def states(self, names: Sequence[str]) -> dict[str, dict[int, State]]:
         if self.steps and self.steps.pop(0)() is None:
-            return None
+            raise NoAnswerError("squeue failed: no route to host", "try again later")
         return {name: self.jobs.get(name, {}) for name in names}
 
     def cancel(self, names: Sequence[str]) -> None:
@@ -182,8 +187,12 @@ def test_a_submission_whose_outcome_is_unknown_is_not_lost(engine, plan, data, t
     with pytest.raises(FlatvqError):
         ClusterTrials("fake").submit(plan, tmp_path, data)
     (name,) = engine.cancelled
-    engine.cancel = lambda names: engine.submit("", [], tmp_path, 1)  # it does not answer
-    with pytest.raises(FlatvqError, match="no such partition"):
+
+    def no_answer(names: Sequence[str]) -> None:
+        raise NoAnswerError("scancel failed: no route to host", "try again later")
+
+    engine.cancel = no_answer
+    with pytest.raises(NoAnswerError, match="no such partition: try again later"):
         ClusterTrials("fake").submit(plan, tmp_path, data)
     (record,) = (tmp_path / "jobs").glob("*.json")
     assert record.stem != name
@@ -218,9 +227,117 @@ def test_a_submission_that_was_recorded_but_not_made_is_made_again(
         return True
 
     engine.steps = [end_all] * 10
-    errors = {outcome.error for outcome in _run(plan, tmp_path, data) if outcome.status == "failed"}
-    assert len(units) == 3
-    assert all(error.startswith("its job ended before its command started") for error in errors)
+    assert {outcome.status for outcome in _run(plan, tmp_path, data)} == {"done"}
+    assert sorted(engine.folders()).count(units[0].folder) == 1
+    assert len(engine.folders()) == len(plan.trials)
+
+
+def test_a_cluster_that_loses_each_job_is_not_asked_forever(engine, plan, data, tmp_path: Path) -> None:
+    submit = engine.submit
+
+    def submit_and_lose(name: str, units: Sequence[Unit], folder: Path, running: int) -> None:
+        submit(name, units, folder, running)
+        engine.jobs[name] = {}
+
+    engine.submit = submit_and_lose
+    outcomes = _run(plan, tmp_path, data)
+    assert all(
+        each.error is not None and each.error.startswith("its job ended before its command started; see ")
+        for each in outcomes
+    )
+    assert len(engine.folders()) == 2 * len(plan.trials), "each is submitted again once"
+
+
+def test_a_cluster_without_an_answer_is_reported_once(engine, plan, data, tmp_path: Path, run_flatvq) -> None:
+    notices: list[str] = []
+    states: list[set[str]] = []
+    shown: list[str] = []
+
+    def show() -> None:
+        shown.append(run_flatvq("status", tmp_path)[1])
+
+    def end_all() -> bool:
+        for folder in engine.folders():
+            engine.end(folder, code=0)
+        return True
+
+    engine.steps = [lambda: None, lambda: None, show, lambda: True, end_all]
+    trials = ClusterTrials("fake", notices.append)
+    outcomes = trials(plan, tmp_path, data, lambda progress: states.append(_states(progress.outcomes)))
+    assert {outcome.status for outcome in outcomes} == {"done"}
+    assert [{"unknown"}, {"running"}] == [state for state in states if state in ({"unknown"}, {"running"})][
+        ::3
+    ]
+    lost, back = notices
+    assert lost.startswith("No answer from the cluster since 20")
+    assert "(squeue failed: no route to host). Its jobs go on. Next query in 0.001 s; " in lost
+    assert lost.endswith("this command ends after 3600 s without an answer.")
+    assert back.startswith("The cluster answers again after ")
+    *rows, counts, last = shown[0].splitlines()
+    assert {row.split()[2] for row in rows[1:]} == {"unknown"}
+    assert counts == f"{len(plan.trials)} trials: {len(plan.trials)} unknown"
+    assert last.startswith("No answer from the cluster since 20")
+    assert silence_of(tmp_path) is None
+    assert engine.cancelled == list(engine.units), "only what has ended"
+
+
+def _states(outcomes: list[Outcome]) -> set[str]:
+    return {outcome.status for outcome in outcomes}
+
+
+def test_a_cluster_that_never_answers_ends_the_command_and_no_job(
+    engine, data, tmp_path: Path, run_flatvq
+) -> None:
+    overrides = ["cluster.poll_seconds=0.001", "cluster.answer_seconds=0.01", "seeds=[0, 1]", "looks=[2]"]
+    plan = plan_study(load_recipe("photographs", overrides), "my study")
+    ClusterTrials("fake").submit(plan, tmp_path, data)
+    engine.steps = [lambda: None] * 1000
+    with pytest.raises(
+        NoAnswerError, match=r"the cluster has not answered since 20.* \(squeue failed"
+    ) as ended:
+        _run(plan, tmp_path, data)
+    assert ended.value.exit_code == 69
+    assert ended.value.remedy == "its jobs go on; run the same command again to wait for them"
+    assert engine.cancelled == []
+    code, output, _ = run_flatvq("status", tmp_path, "--json")
+    tree = json.loads(output)
+    assert (code, tree["no_answer"]["error"]) == (0, "squeue failed: no route to host")
+    assert tree["no_answer"]["since"] <= tree["no_answer"]["until"]
+    engine.steps = [lambda: [engine.end(folder, code=0) for folder in engine.folders()] or True]
+    assert _states(_run(plan, tmp_path, data)) == {"done"}
+    assert len(engine.folders()) == len(plan.trials), "the same command found the jobs"
+    assert silence_of(tmp_path) is None
+
+
+def test_a_trial_that_is_tried_again_outlasts_a_cluster_without_an_answer(
+    engine, plan, data, tmp_path: Path
+) -> None:
+    """The cluster stops to answer between the query and the submission, which may have been made or not."""
+    trials = ClusterTrials("fake")
+    trials.submit(plan, tmp_path, data)
+    killed, *others = engine.folders()
+    for folder in others:
+        engine.end(folder, code=0)
+    engine.end(killed, code=-9, error="killed by SIGKILL")
+    submit, cancel = engine.submit, engine.cancel
+    lost: list[str] = []
+
+    def lose(name: str, units: Sequence[Unit], folder: Path, running: int) -> None:
+        lost.append(name)
+        engine.submit = submit
+        raise NoAnswerError("sbatch does not answer", "try again later")
+
+    def no_answer(names: Sequence[str]) -> None:
+        if names == lost:
+            engine.cancel = cancel
+            raise NoAnswerError("scancel does not answer", "try again later")
+
+    engine.submit, engine.cancel = lose, no_answer
+    engine.steps = [*[lambda: True] * 6, lambda: (engine.end(killed, code=0), True)] * 3
+    assert _states(trials(plan, tmp_path, data, lambda progress: None)) == {"done"}
+    assert len(lost) == 1
+    assert engine.folders().count(killed) == 2
+    assert list((tmp_path / "jobs").glob("*.json")) == []
 
 
 def test_ctrl_c_leaves_the_jobs(engine, plan, data, tmp_path: Path) -> None:

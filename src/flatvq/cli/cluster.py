@@ -16,7 +16,16 @@ from flatvq.errors import FlatvqError
 from flatvq.study import ClusterTrials, Plan, StudyData, StudyStopped, cancel_jobs
 from flatvq.study.scheduler import signals_raise_stopped
 
-__all__ = ["STOPPED", "ClusterCommand", "ClusterWork", "cancel", "overrides", "require_cluster", "submit"]
+__all__ = [
+    "STOPPED",
+    "ClusterCommand",
+    "ClusterWork",
+    "cancel",
+    "notice",
+    "overrides",
+    "require_cluster",
+    "submit",
+]
 
 T = TypeVar("T", covariant=True)
 
@@ -38,6 +47,11 @@ def require_cluster(on: str, **options: object) -> None:
     given = next((name for name, value in options.items() if value is not None and value is not False), None)
     if on == "local" and given:
         raise FlatvqError(f"--{given.replace('_', '-')} needs a cluster", "add --on slurm, or leave it out")
+
+
+def notice(text: str) -> None:
+    """Print a line about the cluster."""
+    typer.echo(text, err=True)
 
 
 def submit(kind: str, plan: Plan, folder: Path, data: StudyData, look: int) -> None:
@@ -90,7 +104,7 @@ class ClusterCommand:
             return None
         try:
             with signals_raise_stopped() as raise_again:
-                return work.run(_UnitLines(raise_again))
+                return work.run(_UnitLines(raise_again), notice)
         except StudyStopped:
             typer.echo(STOPPED, err=True)
             raise typer.Exit(STOPPED_CODE) from None
@@ -102,7 +116,7 @@ class ClusterWork(Protocol[T]):
     def submit(self) -> int:
         """Submit the missing jobs; return their number."""
 
-    def run(self, watch: Callable[[Counter[str]], None]) -> T:
+    def run(self, watch: Callable[[Counter[str]], None], notice: Callable[[str], None]) -> T:
         """Run all jobs to their end; return the result."""
 
     def cancel(self) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatvq.cli import tables
-from flatvq.cli.cluster import ClusterCommand
+from flatvq.cli.cluster import ClusterCommand, notice
 from flatvq.cli.folders import default_folder, writable
 from flatvq.cli.plan_tables import show_plan
 from flatvq.cli.progress import study_progress
@@ -161,7 +161,7 @@ def _confirm(recipe: StudyRecipe, folder: Path, identity: Identity, kind: str | 
         raise mismatch.error(f"the search '{folder.parent}' was", "choose another --out")
     data.check(folder, "choose another --out")
     with study_progress() as show:
-        train = ClusterTrials(kind) if kind else None
+        train = ClusterTrials(kind, notice) if kind else None
         result = run_look(plan, plan.recipe.looks[-1], folder, data, show, train)
     tables.show_failures(result.outcomes)
     tables.show_study(result.study)

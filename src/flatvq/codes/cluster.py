@@ -68,11 +68,12 @@ class ClusterEncoding:
             jobs.submit(new, self._name)
             return len(new)
 
-    def run(self, watch: Callable[[Counter[str]], None]) -> CodeManifest:
+    def run(self, watch: Callable[[Counter[str]], None], notice: Callable[[str], None]) -> CodeManifest:
         """Encode all images. Jobs that an earlier call submitted are found again.
 
         Args:
             watch: called about twice a second with the number of jobs in each state.
+            notice: called with one line when the cluster stops to answer, and when it answers again.
 
         Returns:
             The complete manifest.
@@ -83,7 +84,7 @@ class ClusterEncoding:
         """
         with self._jobs() as jobs:
             for units in (self._missing(jobs), {_LAST: self.command}):
-                errors = run_units(jobs, self._name, units, watch)
+                errors = run_units(jobs, self._name, units, watch, notice)
                 for unit, error in errors.items():
                     what = f"{len(errors)} of {len(units)} jobs failed, such as {unit.name} ({error})"
                     raise FlatvqError(what, "correct the cause, then run the same command again")

@@ -12,13 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from flatvq.errors import FlatvqError
 from flatvq.recipe import ClusterRecipe
 from flatvq.registry import Registry
 
-__all__ = ["ENGINES", "Engine", "EngineKind", "State", "Unit"]
+__all__ = ["ENGINES", "Engine", "EngineKind", "NoAnswerError", "State", "Unit"]
 
-State = Literal["waiting", "running", "ended", "cancelled"]
-"""The state of a unit. The folder of a unit that has ended shows whether it is done."""
+State = Literal["waiting", "running", "ended", "cancelled", "unlisted"]
+"""The state of a unit. The folder of a unit that has ended shows whether it is done.
+
+A unit is unlisted if the cluster does not know its job: it ended some time ago, or the cluster lost it.
+"""
+
+
+class NoAnswerError(FlatvqError):
+    """The cluster does not answer at the moment. Its jobs may go on."""
+
+    exit_code = 69  # EX_UNAVAILABLE of sysexits.h
 
 
 @dataclass(frozen=True)
@@ -47,21 +57,23 @@ class Engine(Protocol):
             running: the largest number of these units that run at a time.
 
         Raises:
-            FlatvqError: if the cluster refuses them.
+            FlatvqError: if the cluster refuses them, or does not answer.
         """
 
-    def states(self, names: Sequence[str]) -> dict[str, dict[int, State]] | None:
+    def states(self, names: Sequence[str]) -> dict[str, dict[int, State]]:
         """Return the states of units by submission and by their position in it.
 
-        Units that the cluster no longer knows have ended, and are not listed. None means that the cluster
-        does not answer at the moment.
+        Units that the cluster does not know are left out.
+
+        Raises:
+            NoAnswerError: if the cluster does not answer.
         """
 
     def cancel(self, names: Sequence[str]) -> None:
         """End all units of submissions, and remove what the cluster keeps for them.
 
         Raises:
-            FlatvqError: if the cluster does not answer.
+            NoAnswerError: if the cluster does not answer.
         """
 
 

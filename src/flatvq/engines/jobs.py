@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flatvq.engines.attempts import record_submission
-from flatvq.engines.engine import ENGINES, Engine, State, Unit
+from flatvq.engines.engine import ENGINES, Engine, NoAnswerError, State, Unit
 from flatvq.errors import FlatvqError, suggestion
 from flatvq.files import write_json
 from flatvq.recipe import ClusterRecipe
@@ -83,6 +83,7 @@ class Jobs:
 
         Raises:
             FlatvqError: if the cluster refuses them.
+            NoAnswerError: if it does not answer. Then it is not known whether the jobs exist.
         """
         units, most = list(commands), self.engine.largest
         batches = [units[start : start + most] for start in range(0, len(units), most)]
@@ -100,28 +101,35 @@ class Jobs:
             try:
                 placed = [Unit(self.folder / unit, commands[unit]) for unit in batch]
                 self.engine.submit(submission, placed, self._jobs, running)
-            except FlatvqError:
+            except FlatvqError as error:
                 # They may exist all the same, if the cluster did not answer in time. If it does not answer
-                # now, the record stays, so that the next command finds them.
-                with suppress(FlatvqError):
+                # now, the record stays, so that the next query finds them.
+                try:
                     self.engine.cancel([submission])
-                    path.unlink()
+                except NoAnswerError as silent:
+                    self._add(submission, record.runs)
+                    raise NoAnswerError(error.what, silent.remedy) from None
+                path.unlink()
                 raise
             self._add(submission, record.runs)
 
-    def states(self) -> dict[str, State] | None:
-        """Return the states of the units with jobs, by folder; None if the cluster does not answer."""
+    def states(self) -> dict[str, State]:
+        """Return the states of the units with jobs, by folder.
+
+        Raises:
+            NoAnswerError: if the cluster does not answer.
+        """
         if not self._submissions:
             return {}
         states = self.engine.states(list(self._submissions))
-        if states is None:
-            return None
         return {
-            unit: states.get(name, {}).get(index, "ended") for unit, (name, index) in self._places.items()
+            unit: states.get(name, {}).get(index, "unlisted") for unit, (name, index) in self._places.items()
         }
 
     def settle(self, unit: Path) -> None:
-        """Forget the job of a unit, and the submission once all its jobs are forgotten."""
+        """Forget the job of a unit, if it has one, and the submission once all its jobs are forgotten."""
+        if unit not in self:
+            return
         name, _ = self._places.pop(unit.as_posix())
         self._unsettled[name] -= 1
         if not self._unsettled[name]:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flatvq.engines.attempts import AGAIN
-from flatvq.engines.engine import State, Unit
+from flatvq.engines.engine import NoAnswerError, State, Unit
 from flatvq.errors import FlatvqError
 from flatvq.files import write_bytes
 from flatvq.recipe import ClusterRecipe
@@ -80,7 +80,8 @@ class Slurm:
         cluster: the section `cluster` of a recipe.
 
     Raises:
-        FlatvqError: if Slurm's commands are missing or its controller does not answer.
+        FlatvqError: if Slurm's commands are missing.
+        NoAnswerError: if its controller does not answer.
     """
 
     def __init__(self, cluster: ClusterRecipe) -> None:
@@ -114,15 +115,11 @@ class Slurm:
         write_bytes(script, os.fsencode(_SCRIPT.format(command=shlex.join(command), **parts)))
         _output(*command)
 
-    def states(self, names: Sequence[str]) -> dict[str, dict[int, State]] | None:
+    def states(self, names: Sequence[str]) -> dict[str, dict[int, State]]:
         """Ask `squeue` once for all submissions. See `Engine.states`."""
         options = ["--noheader", "--array", "--states=all", f"--name={','.join(names)}", "--format=%j|%K|%T"]
-        try:
-            lines = _output("squeue", *options).splitlines()
-        except FlatvqError:  # the controller restarts, for example
-            return None
         states: dict[str, dict[int, State]] = {name: {} for name in names}
-        for line in lines:
+        for line in _output("squeue", *options).splitlines():
             name, _, rest = line.strip().partition("|")
             index, _, state = rest.partition("|")
             if name in states and index.isdecimal():  # other lines may name a cluster, or be of the site
@@ -197,7 +194,8 @@ def _output(*command: str) -> str:
     """Run a command of Slurm and return its output.
 
     Raises:
-        FlatvqError: if it fails.
+        FlatvqError: if `sbatch` refuses a job.
+        NoAnswerError: if the command does not end, or if another command than `sbatch` fails.
     """
     try:
         done = subprocess.run(
@@ -211,12 +209,13 @@ def _output(*command: str) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise FlatvqError(f"{command[0]} does not answer ({error})", "try again later") from None
+        raise NoAnswerError(f"{command[0]} does not answer ({error})", "try again later") from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or [
             f"exit code {done.returncode}"
         ]
-        refused = command[0] == "sbatch"
-        remedy = "correct the section cluster" if refused else "try again later, or ask the site"
-        raise FlatvqError(f"{command[0]} failed: {lines[-1].strip()}", remedy)
+        what = f"{command[0]} failed: {lines[-1].strip()}"
+        if command[0] == "sbatch":
+            raise FlatvqError(what, "correct the section cluster")
+        raise NoAnswerError(what, "try again later, or ask the site")
     return done.stdout

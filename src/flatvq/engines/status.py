@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flatvq.engines.attempts import Attempts, attempts_of, why_not_again
+from flatvq.engines.silence import silence_of
 from flatvq.errors import FlatvqError
 from flatvq.train.lease import newest_owner
 from flatvq.train.owner import Owner, has_ended
@@ -33,8 +34,8 @@ class TrialState:
     arm: str
     seed: int
     state: str
-    """`waiting`, `queued`, `running`, `silent` (without a heartbeat for three minutes), `stopped`, `killed`,
-    `failed` or `done`."""
+    """`waiting`, `queued`, `unknown` (queued on a cluster that does not answer), `running`, `silent` (no
+    heartbeat for three minutes), `stopped`, `killed`, `failed` or `done`."""
     run: str
     """The folder of the run, relative to the folder of the study."""
     host: str | None = None
@@ -62,19 +63,20 @@ def trial_states(study: Path) -> list[TrialState]:
         FlatvqError: if the folder holds no trials.
     """
     root, now = study / "runs", time.time()
+    queued = "queued" if silence_of(study) is None else "unknown"
     states = []
     for arm in _folders(root):
         for name in _folders(root / arm):
             prefix, _, rest = name.partition("-")
             seed = rest.partition("-")[0]
             if prefix == "seed" and seed.isdecimal():
-                states.append(_state_of(root / arm / name, arm, int(seed), f"runs/{arm}/{name}", now))
+                states.append(_state_of(root / arm / name, arm, int(seed), f"runs/{arm}/{name}", now, queued))
     if not states:
         raise FlatvqError(f"'{study}' holds no trials", "give the folder of a study that has started")
     return sorted(states, key=lambda state: (state.arm, state.seed, state.run))
 
 
-def _state_of(run: Path, arm: str, seed: int, relative: str, now: float) -> TrialState:
+def _state_of(run: Path, arm: str, seed: int, relative: str, now: float, queued: str) -> TrialState:
     status = _tree(run / "status.json")
     leases, owner = _lease(run)
     written = status.get("status")
@@ -94,7 +96,7 @@ def _state_of(run: Path, arm: str, seed: int, relative: str, now: float) -> Tria
         and attempts.submitted
         and not why_not_again(attempts.latest, _NO_LIMIT)
     ):
-        state = "queued"
+        state = queued
     step, speed = _progress(run, step) if steps else (step, None)
     error = text_in(status, "error") or (last.error if last else None)
     return TrialState(

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from flatvq.engines.attempts import attempts_of, ended_well, why_not_again
-from flatvq.engines.engine import State
+from flatvq.engines.engine import NoAnswerError, State
 from flatvq.engines.jobs import Commands, Jobs
+from flatvq.engines.silence import SilenceWatch
 
 __all__ = ["UnitStatus", "Watcher", "run_units"]
 
@@ -20,7 +21,8 @@ _WATCH_SECONDS = 0.5
 class UnitStatus(NamedTuple):
     """The state of a unit at a poll."""
 
-    state: Literal["waiting", "running", "done", "failed"]
+    state: Literal["waiting", "running", "unknown", "done", "failed"]
+    """Unknown while the cluster does not answer."""
     error: str | None = None
     """Why it has failed."""
 
@@ -33,29 +35,49 @@ class Watcher:
         name: the name under which units are submitted again.
         commands: the units.
         is_done: whether the unit of a folder is done. It is called when its job has ended.
+        notice: called with one line when the cluster stops to answer, and when it answers again.
     """
 
-    def __init__(self, jobs: Jobs, name: str, commands: Commands, is_done: Callable[[Path], bool]) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        name: str,
+        commands: Commands,
+        is_done: Callable[[Path], bool],
+        notice: Callable[[str], None],
+    ) -> None:
         self.jobs, self.name, self.commands, self.is_done = jobs, name, commands, is_done
+        cluster = jobs.cluster
+        self._silence = SilenceWatch(jobs.folder, cluster.answer_seconds, cluster.poll_seconds, notice)
         self._gone: set[Path] = set()  # the job had ended at the last poll
         self._tried: dict[Path, int] = {}  # attempts when the unit was last submitted again
+        self._lost: set[Path] = set()  # submitted again because the cluster lost a job that had not started
 
     def poll(self, units: Iterable[Path]) -> dict[Path, UnitStatus]:
         """Ask the cluster once, and submit units again if `why_not_again` permits it.
 
         Returns:
             The status of units. A unit whose job has just ended is left out until the next poll. If the
-            cluster does not answer, there are none.
+            cluster does not answer, all are unknown.
 
         Raises:
             FlatvqError: if the cluster refuses a job.
+            NoAnswerError: if the cluster has not answered for longer than `cluster.answer_seconds`.
         """
-        states = self.jobs.states()
-        if states is None:
-            return {}
+        units = list(units)
+        try:
+            states = self.jobs.states()
+        except NoAnswerError as error:
+            self._silence.note(error)
+            return dict.fromkeys(units, UnitStatus("unknown"))
+        self._silence.end()
         statuses: dict[Path, UnitStatus] = {}
         again = []
         for unit in units:
+            if unit not in self.jobs:  # the cluster did not answer when it was to be submitted again
+                statuses[unit] = UnitStatus("waiting")
+                again.append(unit)
+                continue
             state = states[unit.as_posix()]
             if state in ("waiting", "running"):  # even if it is done: its last attempt may not have ended
                 statuses[unit] = UnitStatus("waiting" if state == "waiting" else "running")
@@ -71,14 +93,20 @@ class Watcher:
                 statuses[unit] = UnitStatus("waiting")
                 again.append(unit)
             self._gone.discard(unit)
-        for unit in [
-            *again,
-            *(unit for unit, status in statuses.items() if status.state in ("done", "failed")),
-        ]:
+        ended = [unit for unit, status in statuses.items() if status.state in ("done", "failed")]
+        for unit in (*again, *ended):
             self.jobs.settle(unit)
-        if again:
-            self.jobs.submit({unit: self.commands[unit] for unit in again}, self.name, again=True)
-        return statuses
+        return statuses | self._submit_again(again)
+
+    def _submit_again(self, units: list[Path]) -> dict[Path, UnitStatus]:
+        """Submit units again; return those of which it is unknown whether they have a job."""
+        try:
+            if units:
+                self.jobs.submit({unit: self.commands[unit] for unit in units}, self.name, again=True)
+        except NoAnswerError as error:
+            self._silence.note(error)
+            return dict.fromkeys(units, UnitStatus("unknown"))
+        return {}
 
     def _why_failed(self, unit: Path, state: State) -> str | None:
         """Return why a unit whose job ended early has failed; None to submit it again."""
@@ -86,13 +114,20 @@ class Watcher:
         if state == "cancelled":
             return "its job was cancelled"
         if len(latest) <= self._tried.get(unit, 0):
+            if state == "unlisted" and unit not in self._lost:
+                self._lost.add(unit)
+                return None
             return f"its job ended before its command started; see {self.jobs.log_of(unit)}"
         self._tried[unit] = len(latest)
         return why_not_again(latest, self.jobs.cluster.attempts)
 
 
 def run_units(
-    jobs: Jobs, name: str, commands: Commands, watch: Callable[[Counter[str]], None]
+    jobs: Jobs,
+    name: str,
+    commands: Commands,
+    watch: Callable[[Counter[str]], None],
+    notice: Callable[[str], None],
 ) -> dict[Path, str]:
     """Run units on a cluster to their end. Units that have a job are not submitted again.
 
@@ -101,15 +136,16 @@ def run_units(
         name: the name of the submission.
         commands: the units. A unit is done if its latest attempt ended with exit code 0.
         watch: called about twice a second with the number of units in each state.
+        notice: see `Watcher`.
 
     Returns:
         The error of each failed unit.
 
     Raises:
-        FlatvqError: if the cluster refuses a job.
+        FlatvqError: see `Watcher.poll`.
     """
     jobs.submit({unit: command for unit, command in commands.items() if unit not in jobs}, name)
-    watcher = Watcher(jobs, name, commands, lambda unit: ended_well(jobs.folder / unit))
+    watcher = Watcher(jobs, name, commands, lambda unit: ended_well(jobs.folder / unit), notice)
     statuses = dict.fromkeys(commands, UnitStatus("waiting"))
     missing, polled = list(commands), -jobs.cluster.poll_seconds
     while missing:

@@ -74,6 +74,9 @@ class ClusterRecipe(Section):
     """Shell commands before each trial, such as `module load cuda`."""
     poll_seconds: float = Field(10.0, gt=0, le=3600)
     """Seconds between two queries of the cluster."""
+    answer_seconds: float = Field(3600.0, gt=0, le=1e7)
+    """Seconds without any answer of the cluster after which a command that waits for jobs ends. The jobs go
+    on."""
     address: _Word = ""
     """Address of the head of a Ray cluster, `HOST:PORT`. Empty: the environment variable RAY_ADDRESS."""
 

@@ -25,14 +25,15 @@ class ClusterTrials:
 
     Args:
         kind: the name of the engine.
+        notice: called with one line when the cluster stops to answer, and when it answers again.
 
     Raises:
         FlatvqError: if there is no such engine.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, notice: Callable[[str], None] = lambda text: None) -> None:
         require_engine(kind)
-        self.kind = kind
+        self.kind, self.notice = kind, notice
 
     def submit(self, plan: Plan, folder: Path, data: StudyData, look: int | None = None) -> tuple[int, int]:
         """Submit the trials up to a look that are not done and have no job, and return.
@@ -66,6 +67,7 @@ class ClusterTrials:
         Raises:
             StudyStopped: on Ctrl-C or SIGTERM. The jobs continue.
             FlatvqError: if the cluster refuses a job.
+            NoAnswerError: if the cluster has not answered for longer than `cluster.answer_seconds`.
             BusyError: see `submit`.
         """
         with signals_raise_stopped() as raise_again, jobs_of(self.kind, folder, plan.recipe.cluster) as jobs:
@@ -80,7 +82,7 @@ class ClusterTrials:
             _submit(jobs, new, plan, folder, data)
             # Trials that are done may have jobs that ended while no program waited for them.
             with_jobs = [outcome for outcome in progress.outcomes if outcome.trial.run in jobs]
-            _wait(jobs, plan, folder, progress, with_jobs, watch_or_stop)
+            _wait(jobs, plan, folder, progress, with_jobs, watch_or_stop, self.notice)
         return progress.outcomes
 
 
@@ -106,6 +108,7 @@ def _wait(
     progress: StudyProgress,
     with_jobs: list[Outcome],
     watch: Callable[[StudyProgress], None],
+    notice: Callable[[str], None],
 ) -> None:
     """Wait until all trials with jobs are done or have failed."""
     outcomes = {outcome.trial.run: outcome for outcome in with_jobs}
@@ -114,7 +117,7 @@ def _wait(
         _update(outcomes[run], folder)
         return outcomes[run].status == "done"
 
-    watcher = Watcher(jobs, plan.name, _commands(folder, outcomes), is_done)
+    watcher = Watcher(jobs, plan.name, _commands(folder, outcomes), is_done, notice)
     seconds = plan.recipe.cluster.poll_seconds
     polled = -seconds
     while outcomes:

@@ -17,7 +17,7 @@ class Outcome:
 
     trial: Trial
     status: str = "waiting"
-    """`waiting`, `running`, `done` or `failed`."""
+    """`waiting`, `running`, `done` or `failed`; on a cluster that does not answer, `unknown`."""
     step: int = 0
     """Steps done."""
     psnr_db: float | None = None

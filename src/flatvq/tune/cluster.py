@@ -58,11 +58,12 @@ class ClusterSearch:
             jobs.submit(new, self._name)
             return len(new)
 
-    def run(self, watch: Callable[[Counter[str]], None]) -> Search:
+    def run(self, watch: Callable[[Counter[str]], None], notice: Callable[[str], None]) -> Search:
         """Run the workers to their end, including workers that an earlier call submitted.
 
         Args:
             watch: called about twice a second with the number of workers in each state.
+            notice: called with one line when the cluster stops to answer, and when it answers again.
 
         Returns:
             The search, with as many trials as its recipe sets.
@@ -72,7 +73,7 @@ class ClusterSearch:
             BusyError: see `submit`.
         """
         with self._jobs() as jobs:
-            errors = run_units(jobs, self._name, self._commands(jobs), watch)
+            errors = run_units(jobs, self._name, self._commands(jobs), watch, notice)
         if self.search.needs_trials(0):
             for unit, error in errors.items():
                 what = f"{len(errors)} of {self.workers} workers failed, such as {unit.name} ({error})"

@@ -11,6 +11,7 @@ import typer
 from flatvq.cli.app import AsJson, StudyFolder
 
 if TYPE_CHECKING:
+    from flatvq.engines.silence import Silence
     from flatvq.engines.status import TrialState
 
 __all__ = ["status"]
@@ -27,26 +28,33 @@ def status(
 ) -> None:
     """Show every trial of a study, wherever it runs: state, step, pace, time left, attempts and last error.
 
-    The command only reads the folders of the trials. It does not query the cluster, and changes nothing.
+    The command only reads the folder of the study. It does not query the cluster, and changes nothing. If the
+    cluster does not answer a command that waits for the trials, it shows since when.
     """
     from dataclasses import asdict
 
+    from flatvq.engines.silence import silence_of
     from flatvq.engines.status import trial_states
 
     while True:
-        states = trial_states(study)
+        states, silence = trial_states(study), silence_of(study)
         if as_json:
-            typer.echo(json.dumps({"study": str(study), "trials": [asdict(state) for state in states]}))
+            tree = {
+                "study": str(study),
+                "no_answer": asdict(silence) if silence else None,
+                "trials": [asdict(state) for state in states],
+            }
+            typer.echo(json.dumps(tree))
         else:
             if watch:
                 typer.echo("\033[2J\033[H", nl=False)
-            typer.echo(_table(states))
+            typer.echo(_table(states, silence))
         if not watch or all(state.state in _ENDED for state in states):
             return
         time.sleep(_WATCH_SECONDS)
 
 
-def _table(states: list[TrialState]) -> str:
+def _table(states: list[TrialState], silence: Silence | None) -> str:
     """Return a table as plain text, which is fast with thousands of rows."""
     rows = [_HEADINGS, *map(_row, states)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS) - 1)]
@@ -56,7 +64,12 @@ def _table(states: list[TrialState]) -> str:
     ]
     kinds = dict.fromkeys(state.state for state in states)
     counts = ", ".join(f"{sum(state.state == kind for state in states)} {kind}" for kind in sorted(kinds))
-    return "\n".join([*lines, f"{len(states)} trials: {counts}"])
+    lines.append(f"{len(states)} trials: {counts}")
+    if silence:
+        lines.append(
+            f"No answer from the cluster since {silence.start} ({silence.error}). Last query: {silence.end}."
+        )
+    return "\n".join(lines)
 
 
 def _row(state: TrialState) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def study(
 
     given = {"gpus_per_trial": gpus_per_trial, "max_running": max_running, "time_limit": time_limit}
     cluster.require_cluster(on, **given, detach=detach, cancel=cancel)
-    train = run_trials if on == "local" else ClusterTrials(on)
+    train = run_trials if on == "local" else ClusterTrials(on, cluster.notice)
     changes = [*(overrides or ()), *cluster.overrides(**given)]
     plan = plan_study(with_cluster_of_user(load_recipe(recipe, changes)), Path(recipe).stem)
     show_plan(plan)
