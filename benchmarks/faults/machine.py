@@ -34,9 +34,12 @@ class Machine:
         """Keep the units. See `Engine.submit`."""
         self.units[name] = list(units)
 
-    def states(self, names: Sequence[str]) -> dict[str, dict[int, State]] | None:
+    def states(self, names: Sequence[str]) -> dict[str, dict[int, State]]:
         """Start units that have not started or are to be tried again. See `Engine.states`."""
         return {name: self._states(name) for name in names}
+
+    def limit(self, name: str, running: int) -> None:
+        """All units run at a time. See `Engine.limit`."""
 
     def cancel(self, names: Sequence[str]) -> None:
         """End units by SIGTERM, and wait for them. See `Engine.cancel`."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from benchmarks.faults.ray import Ray as RayCluster
@@ -15,6 +18,7 @@ from benchmarks.faults.study import Fault, SmallStudy
 from benchmarks.faults.table import FAULTS
 
 from flatvq.engines.attempts import attempts_of, ended_well
+from flatvq.engines.engine import NoAnswerError
 from flatvq.engines.ray import Ray
 from flatvq.errors import FlatvqError
 from flatvq.recipe import ClusterRecipe
@@ -95,3 +99,53 @@ def test_a_submission_that_is_started_again_leaves_finished_trials_alone(
     assert disturbance.faults == ()
     assert 0 < len(done) < len(study.runs())
     assert all(attempts_of(run).total == 1 for run in done)
+
+
+class _RayError(Exception):
+    """As `ray.exceptions.RayError`."""
+
+
+class _GetTimeoutError(_RayError):
+    pass
+
+
+@pytest.fixture
+def without_head() -> Ray:
+    """An engine whose cluster has lost its head. Ray is a stub, so that this needs no cluster."""
+
+    def get(answer: object, timeout: float) -> object:
+        raise _GetTimeoutError("Get timed out.\nMore lines")
+
+    engine = Ray.__new__(Ray)
+    method = SimpleNamespace(remote=lambda: None)
+    engine._ray = SimpleNamespace(
+        get=get,
+        get_actor=lambda name, namespace: SimpleNamespace(states=method),
+        exceptions=SimpleNamespace(RayError=_RayError),
+    )
+    return engine
+
+
+def test_a_cluster_without_its_head_does_not_answer(without_head: Ray) -> None:
+    with pytest.raises(NoAnswerError) as refused:
+        without_head.states(["s-1"])
+    assert str(refused.value) == "the Ray cluster does not answer (Get timed out.): try again later"
+
+
+def test_submissions_that_a_new_cluster_does_not_know_have_no_units(without_head: Ray) -> None:
+    def unknown(name: str, namespace: str) -> None:
+        raise ValueError(f"Failed to look up actor with name '{name}'.")
+
+    without_head._ray.get_actor = unknown
+    assert without_head.states(["s-1"]) == {"s-1": {}}
+    without_head.limit("s-1", 3)
+    without_head.cancel(["s-1"])
+
+
+def test_ray_does_not_end_the_process_before_the_limit(monkeypatch) -> None:
+    """By default it does after 60 seconds, with exit code 1."""
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "secret"}
+    monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: True))
+    Ray(ClusterRecipe(address="127.0.0.1:1", answer_seconds=7200))
+    assert int(environment["RAY_gcs_rpc_server_reconnect_timeout_s"]) > 7200

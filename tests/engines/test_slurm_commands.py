@@ -198,6 +198,14 @@ def test_a_controller_that_does_not_answer_ends_no_job(programs: Programs) -> No
     assert slurm.states(["s-1"]) == {"s-1": {0: "running"}}
 
 
+def test_the_limit_of_an_array_changes(programs: Programs) -> None:
+    slurm = Slurm(ClusterRecipe())
+    slurm.limit("s-1", 7)
+    assert programs.calls("scontrol")[-1][0] == ["update", "jobname=s-1", "arraytaskthrottle=7"]
+    (programs.place / "scontrol.err").write_text("scontrol: error: No jobs with name 's-1'\n")
+    slurm.limit("s-1", 7)
+
+
 def test_a_refusal_is_told_in_one_line(programs: Programs, tmp_path: Path) -> None:
     (programs.place / "sbatch.err").write_bytes(
         b"sbatch: note\nsbatch: error: invalid partition: caf\xe9\n\n"

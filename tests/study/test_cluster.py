@@ -42,6 +42,7 @@ class FakeEngine:
         self.jobs: dict[str, dict[int, State]] = {}
         self.units: dict[str, list[Unit]] = {}
         self.running: list[int] = []
+        self.limits: dict[str, int] = {}
         self.cancelled: list[str] = []
         self.steps: list = []
         self.refuses = False
@@ -58,6 +59,9 @@ class FakeEngine:
         if self.steps and self.steps.pop(0)() is None:
             raise NoAnswerError("squeue failed: no route to host", "try again later")
         return {name: self.jobs.get(name, {}) for name in names}
+
+    def limit(self, name: str, running: int) -> None:
+        self.limits[name] = running
 
     def cancel(self, names: Sequence[str]) -> None:
         self.cancelled += names
@@ -270,8 +274,8 @@ def test_a_cluster_without_an_answer_is_reported_once(engine, plan, data, tmp_pa
     ]
     lost, back = notices
     assert lost.startswith("No answer from the cluster since 20")
-    assert "(squeue failed: no route to host). Its jobs go on. Next query in 0.001 s; " in lost
-    assert lost.endswith("this command ends after 3600 s without an answer.")
+    assert "(squeue failed: no route to host). Jobs go on. Next query in 0.001 s; " in lost
+    assert lost.endswith("after 3600 s without an answer, this command ends.")
     assert back.startswith("The cluster answers again after ")
     *rows, counts, last = shown[0].splitlines()
     assert {row.split()[2] for row in rows[1:]} == {"unknown"}
@@ -338,6 +342,20 @@ def test_a_trial_that_is_tried_again_outlasts_a_cluster_without_an_answer(
     assert len(lost) == 1
     assert engine.folders().count(killed) == 2
     assert list((tmp_path / "jobs").glob("*.json")) == []
+
+
+def test_another_limit_also_holds_for_the_jobs_of_earlier_commands(engine, data, tmp_path: Path) -> None:
+    def plan_with(most: int) -> Plan:
+        overrides = ["seeds=[0, 1]", "looks=[2]", f"cluster.max_running={most}"]
+        return plan_study(load_recipe("photographs", overrides), "my study")
+
+    ClusterTrials("fake").submit(plan_with(64), tmp_path, data)
+    assert engine.limits == {}
+    trials = len(engine.folders())
+    assert ClusterTrials("fake").submit(plan_with(trials), tmp_path, data) == (0, trials)
+    assert engine.limits == {name: len(units) for name, units in engine.units.items()}
+    ClusterTrials("fake").submit(plan_with(1), tmp_path, data)
+    assert set(engine.limits.values()) == {1}
 
 
 def test_ctrl_c_leaves_the_jobs(engine, plan, data, tmp_path: Path) -> None:

@@ -69,6 +69,9 @@ class Engine(Protocol):
             NoAnswerError: if the cluster does not answer.
         """
 
+    def limit(self, name: str, running: int) -> None:
+        """Change how many units of a submission run at a time. Units that run go on."""
+
     def cancel(self, names: Sequence[str]) -> None:
         """End all units of submissions, and remove what the cluster keeps for them.
 

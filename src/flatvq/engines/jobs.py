@@ -79,12 +79,15 @@ class Jobs:
         Args:
             commands: the units. Their folders are created.
             name: the name of the study. Listings of the cluster show it.
-            again: whether earlier failures of these units still count.
+            again: whether earlier failures of these units still count. If not, the present
+                `cluster.max_running` also limits the jobs of earlier commands.
 
         Raises:
             FlatvqError: if the cluster refuses them.
             NoAnswerError: if it does not answer. Then it is not known whether the jobs exist.
         """
+        if not again:
+            self._limit_running()
         units, most = list(commands), self.engine.largest
         batches = [units[start : start + most] for start in range(0, len(units), most)]
         readable = re.sub(r"[^A-Za-z0-9_-]", "-", name)[:_READABLE]
@@ -151,6 +154,12 @@ class Jobs:
         """Return the file with the output of the job of a unit."""
         name, index = self._places[unit.as_posix()]
         return self._jobs / f"{name}-{index}.log"
+
+    def _limit_running(self) -> None:
+        """Let the jobs of earlier commands run under the present `cluster.max_running`."""
+        total = sum(map(len, self._submissions.values()))
+        for name, units in self._submissions.items():
+            self.engine.limit(name, max(1, self.cluster.max_running * len(units) // total))
 
     def _add(self, name: str, units: tuple[str, ...]) -> None:
         self._submissions[name] = units

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from flatvq.engines.attempts import AGAIN, ended_well
-from flatvq.engines.engine import State, Unit
+from flatvq.engines.engine import NoAnswerError, State, Unit
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.recipe import ClusterRecipe
 
@@ -59,12 +59,14 @@ class Ray:
         except ImportError:
             raise MissingExtraError("Ray clusters", "ray", extra="ray") from None
         self._ray = ray
+        # By default, Ray ends this process, with exit code 1, a minute after the head has been lost.
+        patience = round(cluster.answer_seconds + 5 * _TIMEOUT)
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(patience))
         if not ray.is_initialized():
             try:
                 ray.init(address, namespace=_NAMESPACE, log_to_driver=False, logging_level="ERROR")
             except Exception as error:  # Ray raises many kinds
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                what = f"cannot join the Ray cluster at {address!r} ({reason})"
+                what = f"cannot join the Ray cluster at {address!r} ({_reason(error)})"
                 raise FlatvqError(what, "check cluster.address and the token") from None
 
     def submit(self, name: str, units: Sequence[Unit], folder: Path, running: int) -> None:
@@ -85,7 +87,7 @@ class Ray:
         actor = self._ray.remote(_Submission).options(**options)
         actor.remote(units, resources, cluster.nodes, cluster.attempts, running, str(Path.cwd()))
 
-    def states(self, names: Sequence[str]) -> dict[str, dict[int, State]] | None:
+    def states(self, names: Sequence[str]) -> dict[str, dict[int, State]]:
         """Ask the actors. See `Engine.states`."""
         ray = self._ray
         states: dict[str, dict[int, State]] = {}
@@ -94,9 +96,14 @@ class Ray:
                 states[name] = ray.get(ray.get_actor(name, _NAMESPACE).states.remote(), timeout=_TIMEOUT)
             except ValueError:  # no such actor
                 states[name] = {}
-            except ray.exceptions.RayError:
-                return None
+            except ray.exceptions.RayError as error:
+                raise _no_answer(error) from None
         return states
+
+    def limit(self, name: str, running: int) -> None:
+        """Change the limit of an actor. See `Engine.limit`."""
+        with suppress(ValueError):  # no such actor: its units have ended
+            self._ray.get_actor(name, _NAMESPACE).limit.remote(running)
 
     def cancel(self, names: Sequence[str]) -> None:
         """End the units and the actors of submissions. See `Engine.cancel`."""
@@ -133,6 +140,10 @@ class _Submission:
     def states(self) -> dict[int, State]:
         """Return the states of the units."""
         return dict(self._states)
+
+    def limit(self, running: int) -> None:
+        """Change how many units run at a time."""
+        self._most = running
 
     def cancel(self) -> None:
         """Ask all units to write a checkpoint and end."""
@@ -239,6 +250,14 @@ def _run_gang(
         return code
     finally:
         remove_placement_group(group)  # ends what still runs there
+
+
+def _no_answer(error: Exception) -> NoAnswerError:
+    return NoAnswerError(f"the Ray cluster does not answer ({_reason(error)})", "try again later")
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _require_token() -> None:

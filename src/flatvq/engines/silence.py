@@ -82,8 +82,8 @@ class SilenceWatch:
         if self._silence is None:
             self._start = time.monotonic()
             self._notice(
-                f"No answer from the cluster since {_clock(now)} ({error.what}). Its jobs go on. "
-                f"Next query in {self._interval:g} s; this command ends after {self._limit:g} s without an answer."
+                f"No answer from the cluster since {_clock(now)} ({error.what}). Jobs go on. Next query in "
+                f"{self._interval:g} s; after {self._limit:g} s without an answer, this command ends."
             )
         self._silence = Silence(self._silence.since if self._silence else now, now, error.what)
         with suppress(OSError):  # the file only informs people

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from flatvq.engines.attempts import AGAIN
@@ -125,6 +126,11 @@ class Slurm:
             if name in states and index.isdecimal():  # other lines may name a cluster, or be of the site
                 states[name][int(index)] = _state(state)
         return states
+
+    def limit(self, name: str, running: int) -> None:
+        """Change the limit of a job array. See `Engine.limit`."""
+        with suppress(NoAnswerError):  # it fails if no job of the array waits any more
+            _output("scontrol", "update", f"jobname={name}", f"arraytaskthrottle={running}")
 
     def cancel(self, names: Sequence[str]) -> None:
         """Cancel job arrays. See `Engine.cancel`."""
