@@ -161,6 +161,20 @@ def test_defaults_of_the_user_hide_no_job(programs: Programs, tmp_path: Path, mo
         assert environment["SLURM_CLUSTERS"] == "second"
 
 
+def test_a_job_does_not_inherit_the_job_in_which_it_was_submitted(programs: Programs, monkeypatch) -> None:
+    """In a job that has both, srun ends: SLURM_MEM_PER_CPU and SLURM_MEM_PER_NODE are mutually exclusive."""
+    for name in ("SLURM_MEM_PER_CPU", "SLURM_CPU_BIND", "SLURM_EXPORT_ENV", "SLURM_CONF", "SLURM_JWT"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    slurm = Slurm(ClusterRecipe())
+    slurm.states(["s-1"])
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    slurm.states(["s-1"])
+    (_, alone), (_, in_a_job) = programs.calls("squeue")
+    assert {"SLURM_MEM_PER_CPU", "SLURM_CPU_BIND", "SLURM_EXPORT_ENV"} <= set(alone)
+    assert {name for name in in_a_job if name.startswith("SLURM_")} == {"SLURM_CONF", "SLURM_JWT"}
+
+
 @pytest.mark.parametrize(
     ("state", "expected"),
     [

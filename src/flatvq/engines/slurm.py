@@ -41,6 +41,7 @@ _ENDED = frozenset(
         "TIMEOUT",
     ]
 )
+_OF_SITE = frozenset(["SLURM_CLUSTERS", "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"])
 _RUNNING = frozenset(["COMPLETING", "RUNNING", "STAGE_OUT", "STOPPED", "SUSPENDED", "SIGNALING"])
 
 # `wait` also returns when a signal arrives. Signals to the script go to the unit, which writes a checkpoint.
@@ -184,12 +185,14 @@ def _environment() -> dict[str, str]:
     """Return the environment for Slurm's commands.
 
     Some variables are left out: those that select what `squeue` lists and `scancel` ends, that let `scancel`
-    ask, and that let `sbatch` wait for its jobs.
+    ask, and that let `sbatch` wait for its jobs. If this process runs in a job itself, so are the variables
+    that describe that job: new jobs inherit them, and then `srun` uses its memory and its cores.
     """
+    hidden = ("SQUEUE_", "SCANCEL_", *(("SLURM_",) if "SLURM_JOB_ID" in os.environ else ()))
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("SQUEUE_", "SCANCEL_")) and name != "SBATCH_WAIT"
+        if name in _OF_SITE or not (name.startswith(hidden) or name == "SBATCH_WAIT")
     }
     if clusters := environment.get("SBATCH_CLUSTERS"):  # the other commands read another variable
         environment["SLURM_CLUSTERS"] = clusters
