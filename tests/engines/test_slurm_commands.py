@@ -179,6 +179,11 @@ def test_a_job_does_not_inherit_the_job_in_which_it_was_submitted(programs: Prog
     ("state", "expected"),
     [
         ("PENDING", "waiting"),
+        ("PENDING|Resources", "waiting"),
+        ("PENDING|JobHeldUser", "waiting"),
+        ("PENDING|launch failed requeued held", "lost"),
+        ("PENDING|launch_failed_requeued_held", "lost"),
+        ("RUNNING|None", "running"),
         ("REQUEUE_HOLD", "waiting"),
         ("A_STATE_OF_LATER_VERSIONS", "waiting"),
         ("RUNNING", "running"),

@@ -236,6 +236,22 @@ def test_a_submission_that_was_recorded_but_not_made_is_made_again(
     assert len(engine.folders()) == len(plan.trials)
 
 
+def test_a_trial_that_a_node_cannot_start_again_is_submitted_again(
+    engine, plan, data, tmp_path: Path
+) -> None:
+    """Slurm holds such a job forever, and its state changes no more."""
+    ClusterTrials("fake").submit(plan, tmp_path, data)
+    held, *others = engine.folders()
+    for folder in others:
+        engine.end(folder, code=0)
+    _append(held, event="start", host="a", job="1_0", step=0)  # on a node that was lost
+    engine.end(held, state="lost")
+    engine.steps = [lambda: True] * 2 + [lambda: (engine.end(held, code=0), True)] * 9
+    assert _states(_run(plan, tmp_path, data)) == {"done"}
+    assert engine.folders().count(held) == 2
+    assert sorted(engine.cancelled) == sorted(engine.units), "the held job, too"
+
+
 def test_a_cluster_that_loses_each_job_is_not_asked_forever(engine, plan, data, tmp_path: Path) -> None:
     submit = engine.submit
 
@@ -274,8 +290,9 @@ def test_a_cluster_without_an_answer_is_reported_once(engine, plan, data, tmp_pa
     ]
     lost, back = notices
     assert lost.startswith("No answer from the cluster since 20")
-    assert "(squeue failed: no route to host). Jobs go on. Next query in 0.001 s; " in lost
-    assert lost.endswith("after 3600 s without an answer, this command ends.")
+    assert lost.endswith(
+        " (squeue failed: no route to host): next query in 0.001 s, for at most 3600 s. No job was ended."
+    )
     assert back.startswith("The cluster answers again after ")
     *rows, counts, last = shown[0].splitlines()
     assert {row.split()[2] for row in rows[1:]} == {"unknown"}
@@ -301,7 +318,7 @@ def test_a_cluster_that_never_answers_ends_the_command_and_no_job(
     ) as ended:
         _run(plan, tmp_path, data)
     assert ended.value.exit_code == 69
-    assert ended.value.remedy == "its jobs go on; run the same command again to wait for them"
+    assert ended.value.remedy == "no job was ended; run the same command again to wait for them"
     assert engine.cancelled == []
     code, output, _ = run_flatvq("status", tmp_path, "--json")
     tree = json.loads(output)

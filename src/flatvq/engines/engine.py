@@ -18,10 +18,11 @@ from flatvq.registry import Registry
 
 __all__ = ["ENGINES", "Engine", "EngineKind", "NoAnswerError", "State", "Unit"]
 
-State = Literal["waiting", "running", "ended", "cancelled", "unlisted"]
+State = Literal["waiting", "running", "ended", "cancelled", "lost"]
 """The state of a unit. The folder of a unit that has ended shows whether it is done.
 
-A unit is unlisted if the cluster does not know its job: it ended some time ago, or the cluster lost it.
+A unit is lost if the cluster does not know its job, which may have ended some time ago, or could not start it
+and does not try again.
 """
 
 

@@ -125,9 +125,7 @@ class Jobs:
         if not self._submissions:
             return {}
         states = self.engine.states(list(self._submissions))
-        return {
-            unit: states.get(name, {}).get(index, "unlisted") for unit, (name, index) in self._places.items()
-        }
+        return {unit: states.get(name, {}).get(index, "lost") for unit, (name, index) in self._places.items()}
 
     def settle(self, unit: Path) -> None:
         """Forget the job of a unit, if it has one, and the submission once all its jobs are forgotten."""

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from flatvq.engines.attempts import AGAIN, ended_well
@@ -29,6 +30,7 @@ __all__ = ["Ray"]
 _NAMESPACE = "flatvq"
 _TIMEOUT = 60.0
 _LARGEST = 100_000
+_MESSAGE = 120
 _PORT = 29_400
 # Each task has a process of its own, and the rule for new attempts is not Ray's.
 _OPTIONS = {"max_calls": 1, "max_retries": 0}
@@ -257,7 +259,8 @@ def _no_answer(error: Exception) -> NoAnswerError:
 
 
 def _reason(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    line = next(iter(str(error).splitlines()), type(error).__name__)
+    return shorten(line, _MESSAGE, placeholder=" ...")
 
 
 def _require_token() -> None:

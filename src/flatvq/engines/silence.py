@@ -81,16 +81,18 @@ class SilenceWatch:
         now = time.time()
         if self._silence is None:
             self._start = time.monotonic()
+            then = f"next query in {self._interval:g} s, for at most {self._limit:g} s"
             self._notice(
-                f"No answer from the cluster since {_clock(now)} ({error.what}). Jobs go on. Next query in "
-                f"{self._interval:g} s; after {self._limit:g} s without an answer, this command ends."
+                f"No answer from the cluster since {_clock(now)} ({error.what}): {then}. No job was ended."
             )
         self._silence = Silence(self._silence.since if self._silence else now, now, error.what)
         with suppress(OSError):  # the file only informs people
             write_json(self._folder / _FILE, asdict(self._silence))
         if time.monotonic() - self._start >= self._limit:
             what = f"the cluster has not answered since {self._silence.start} ({error.what})"
-            raise NoAnswerError(what, "its jobs go on; run the same command again to wait for them") from None
+            raise NoAnswerError(
+                what, "no job was ended; run the same command again to wait for them"
+            ) from None
 
     def end(self) -> None:
         """Note an answer."""

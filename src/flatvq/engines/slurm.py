@@ -41,6 +41,7 @@ _ENDED = frozenset(
         "TIMEOUT",
     ]
 )
+_HELD = "launch failed"  # the start of a reason: a node could not start the job, and Slurm holds it forever
 _OF_SITE = frozenset(["SLURM_CLUSTERS", "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"])
 _RUNNING = frozenset(["COMPLETING", "RUNNING", "STAGE_OUT", "STOPPED", "SUSPENDED", "SIGNALING"])
 
@@ -119,13 +120,18 @@ class Slurm:
 
     def states(self, names: Sequence[str]) -> dict[str, dict[int, State]]:
         """Ask `squeue` once for all submissions. See `Engine.states`."""
-        options = ["--noheader", "--array", "--states=all", f"--name={','.join(names)}", "--format=%j|%K|%T"]
+        options = [
+            "--noheader",
+            "--array",
+            "--states=all",
+            f"--name={','.join(names)}",
+            "--format=%j|%K|%T|%r",
+        ]
         states: dict[str, dict[int, State]] = {name: {} for name in names}
         for line in _output("squeue", *options).splitlines():
-            name, _, rest = line.strip().partition("|")
-            index, _, state = rest.partition("|")
+            name, index, state, reason = [*line.strip().split("|", 3), "", "", ""][:4]
             if name in states and index.isdecimal():  # other lines may name a cluster, or be of the site
-                states[name][int(index)] = _state(state)
+                states[name][int(index)] = _state(state, reason)
         return states
 
     def limit(self, name: str, running: int) -> None:
@@ -175,7 +181,9 @@ class Slurm:
         ]
 
 
-def _state(name: str) -> State:
+def _state(name: str, reason: str) -> State:
+    if reason.replace("_", " ").startswith(_HELD):
+        return "lost"
     if name in _ENDED:
         return "cancelled" if name == "CANCELLED" else "ended"
     return "running" if name in _RUNNING else "waiting"

@@ -51,7 +51,7 @@ class Watcher:
         self._silence = SilenceWatch(jobs.folder, cluster.answer_seconds, cluster.poll_seconds, notice)
         self._gone: set[Path] = set()  # the job had ended at the last poll
         self._tried: dict[Path, int] = {}  # attempts when the unit was last submitted again
-        self._lost: set[Path] = set()  # submitted again because the cluster lost a job that had not started
+        self._lost: set[Path] = set()  # submitted again after a job that had not started was lost
 
     def poll(self, units: Iterable[Path]) -> dict[Path, UnitStatus]:
         """Ask the cluster once, and submit units again if `why_not_again` permits it.
@@ -114,7 +114,7 @@ class Watcher:
         if state == "cancelled":
             return "its job was cancelled"
         if len(latest) <= self._tried.get(unit, 0):
-            if state == "unlisted" and unit not in self._lost:
+            if state == "lost" and unit not in self._lost:
                 self._lost.add(unit)
                 return None
             return f"its job ended before its command started; see {self.jobs.log_of(unit)}"

@@ -75,8 +75,8 @@ class ClusterRecipe(Section):
     poll_seconds: float = Field(10.0, gt=0, le=3600)
     """Seconds between two queries of the cluster."""
     answer_seconds: float = Field(3600.0, gt=0, le=1e7)
-    """Seconds without any answer of the cluster after which a command that waits for jobs ends. The jobs go
-    on."""
+    """Seconds without any answer of the cluster after which a command that waits for jobs ends. It ends no
+    job."""
     address: _Word = ""
     """Address of the head of a Ray cluster, `HOST:PORT`. Empty: the environment variable RAY_ADDRESS."""
 
