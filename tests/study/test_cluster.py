@@ -521,3 +521,13 @@ def test_options_of_a_cluster_need_one(run_flatvq, tmp_path: Path) -> None:
     code, _, errors = run_flatvq("study", "photographs", "--on", "slrm", "--dry-run")
     assert (code, errors) == (2, "flatvq: no engine is named 'slrm': did you mean 'slurm'?\n")
     assert not (tmp_path / "st").exists()
+
+
+def test_a_study_with_jobs_does_not_start_on_this_machine(run_flatvq, tmp_path: Path) -> None:
+    """Its trials would be taken from the jobs, or be reported as failed."""
+    (tmp_path / "st" / "jobs").mkdir(parents=True)
+    (tmp_path / "st" / "jobs" / "photographs-0011223344.json").write_text("{}")
+    code, _, errors = run_flatvq("study", "photographs", "--out", tmp_path / "st")
+    what = f"the study '{tmp_path / 'st'}' has jobs"
+    assert (code, errors) == (2, f"flatvq: {what}: add --on and the engine, with --cancel to end them\n")
+    assert [path.name for path in (tmp_path / "st").iterdir()] == ["jobs"]

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import typer
 
 from flatvq.cli.interrupts import STOPPED as STOPPED_CODE
-from flatvq.engines.jobs import require_engine
+from flatvq.engines.jobs import has_jobs, require_engine
 from flatvq.errors import FlatvqError
 from flatvq.study import ClusterTrials, Plan, StudyData, StudyStopped, cancel_jobs
 from flatvq.study.scheduler import signals_raise_stopped
@@ -24,6 +24,7 @@ __all__ = [
     "notice",
     "overrides",
     "require_cluster",
+    "require_no_jobs",
     "submit",
 ]
 
@@ -52,6 +53,21 @@ def require_cluster(on: str, **options: object) -> None:
 def notice(text: str) -> None:
     """Print a line about the cluster."""
     typer.echo(text, err=True)
+
+
+def require_no_jobs(folder: Path, what: str) -> None:
+    """Refuse to work on this machine in a folder whose jobs on a cluster may not have ended.
+
+    Args:
+        folder: the folder.
+        what: what it holds, such as `study`.
+
+    Raises:
+        FlatvqError: if it has such jobs.
+    """
+    if has_jobs(folder):
+        remedy = "add --on and the engine, with --cancel to end them"
+        raise FlatvqError(f"the {what} '{folder}' has jobs", remedy)
 
 
 def submit(kind: str, plan: Plan, folder: Path, data: StudyData, look: int) -> None:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatvq.cli import tables
-from flatvq.cli.cluster import ClusterCommand, notice
+from flatvq.cli.cluster import ClusterCommand, notice, require_no_jobs
 from flatvq.cli.folders import default_folder, writable
 from flatvq.cli.plan_tables import show_plan
 from flatvq.cli.progress import study_progress
 from flatvq.cli.tables import console
 from flatvq.data.reasons import printable
-from flatvq.engines.jobs import has_jobs
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.files import write_text
 from flatvq.recipe import StudyRecipe, load_recipe, with_cluster_of_user
@@ -117,10 +116,8 @@ def search_and_confirm(
     from flatvq import tune
 
     trials = recipe.tune.trials
-    if on is None and has_jobs(folder):
-        raise FlatvqError(
-            f"the search '{folder}' has jobs", "add --on and the engine, with --cancel to end them"
-        )
+    if on is None:
+        require_no_jobs(folder, "search")
     if on is not None:
         tune.require_no_password(command.storage)
         (folder / "workers").mkdir(exist_ok=True)  # so that the journal has a lock that all hosts see

@@ -111,6 +111,8 @@ def study(
     if cancel:
         cluster.cancel(on, plan, folder)
         return
+    if on == "local":
+        cluster.require_no_jobs(folder, "study")
     data = StudyData(plan)
     if retrain:
         for path in data.set_aside(folder):
