@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "AppendedFile",
     "finite",
     "remove_folder",
     "remove_leftovers",
     "replacing_folder",
     "staged",
+    "temporary_name",
     "write_bytes",
     "write_json",
     "write_text",
@@ -139,7 +139,7 @@ def remove_folder(path: Path) -> None:
     Raises:
         OSError: if it cannot be renamed or removed.
     """
-    renamed = _temporary_name(path.with_name(f"{path.name}.removed"))
+    renamed = temporary_name(path.with_name(f"{path.name}.removed"))
     path.rename(renamed)
     shutil.rmtree(renamed)
 
@@ -178,54 +178,6 @@ def staged(folder: Path, stage: Path) -> Iterator[None]:
         del _STAGES[folder]
 
 
-class AppendedFile:
-    """A file to which complete records are appended.
-
-    If a write fails, the file is truncated to the end of the previous record. A kill can leave a part of the
-    last record.
-
-    Args:
-        path: the file; created if it does not exist.
-
-    Raises:
-        OSError: if the file cannot be opened or written. The error names `path`.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     file = AppendedFile(Path(folder) / "records.jsonl")
-        ...     file.write(b"1")
-        ...     file.close()
-        ...     file.path.read_bytes()
-        b'1'
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        # Without O_BINARY, Windows writes a carriage return before each line feed.
-        self._descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
-
-    def write(self, record: bytes) -> None:
-        """Append a record. The kernel has it on return, so a kill of the process does not lose it."""
-        before = os.fstat(self._descriptor).st_size
-        unwritten = memoryview(record)
-        try:
-            while unwritten:
-                unwritten = unwritten[os.write(self._descriptor, unwritten) :]
-        except BaseException as error:
-            os.ftruncate(self._descriptor, before)
-            raise _named(error, self.path) from error
-
-    def sync(self) -> None:
-        """Sync the content to disk, so that a power failure does not lose it."""
-        os.fsync(self._descriptor)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
-
-
 def finite(value: Any) -> Any:
     """Replace NaN and infinity, which JSON cannot represent, by None.
 
@@ -250,7 +202,7 @@ def finite(value: Any) -> Any:
 def _temporary(path: Path) -> Iterator[Path]:
     """Yield a temporary name in the folder of `path`. Remove the file or folder of that name on an error."""
     remove_leftovers(path.parent)
-    temporary = _temporary_name(path)
+    temporary = temporary_name(path)
     try:
         yield temporary
     except BaseException as error:
@@ -265,7 +217,8 @@ def _named(error: BaseException, path: Path) -> BaseException:
     return error
 
 
-def _temporary_name(path: Path) -> Path:
+def temporary_name(path: Path) -> Path:
+    """Return the temporary name of a file or folder, which `remove_leftovers` recognizes."""
     stages = (stage for folder, stage in _STAGES.items() if path.absolute().is_relative_to(folder))
     return next(stages, path.parent) / f".{path.name[:50]}.{os.getpid()}-{threading.get_native_id()}.partial"
 

@@ -110,7 +110,7 @@ def test_the_manifest_says_what_made_the_codes(
     assert manifest["images"]["count"] == 23
     assert {file["status"]: file["name"] for file in manifest["files"]} == {
         "unreadable": "zz.jpg",
-        "skipped": "*.txt (1 files)",
+        "skipped": "*.txt (1 file)",
     }
 
 

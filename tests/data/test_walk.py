@@ -113,7 +113,7 @@ def test_other_files_are_counted_by_suffix(tmp_path: Path) -> None:
     for number in range(12):
         (tmp_path / f"{number}.txt").write_text("label")
     (tmp_path / "README").write_text("text")
-    assert set(file_statuses(tmp_path)) == {"*.txt (12 files)", "no suffix (1 files)"}
+    assert set(file_statuses(tmp_path)) == {"*.txt (12 files)", "no suffix (1 file)"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there is any byte a name")
@@ -170,7 +170,7 @@ def test_wrong_paths_are_one_line(tmp_path: Path) -> None:
         tmp_path / "file.png" / "x": r"no folder at '.*x' \(not a directory\): check the path",
         tmp_path / "file.png": "'.*file.png' is a file, not a folder: ",
         tmp_path / "empty": "folder '.*empty' holds no usable image .it is empty.: ",
-        tmp_path / "texts": r"folder '.*texts' holds no usable image .\*.txt .1 files..: ",
+        tmp_path / "texts": r"folder '.*texts' holds no usable image .\*.txt .1 file..: ",
         tmp_path / "nul\0byte": r"no folder at '.*nul\\x00byte' \(ValueError: embedded null byte\)",
         Path("x" * 5000): r"no folder at '.*' \(file name too long\): check the path",
         Path("~nobody-here/pictures"): "no home folder for '~nobody-here/pictures': ",

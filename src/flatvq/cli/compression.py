@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from flatvq.cli.contents import described
+from flatvq.cli.folders import writable_file
 from flatvq.cli.progress import step_progress
 from flatvq.codec import Codec, load_codec, read_contents
 from flatvq.codec.container import Contents, Entry, read_streams
@@ -29,6 +30,7 @@ from flatvq.files import write_bytes
 from flatvq.model import load_tokenizer, tokenizer_folder
 from flatvq.paths import expanded, same_name
 from flatvq.regular import open_regular
+from flatvq.staging import adding_files
 from flatvq.tokenizers.pretrained import pretrained_folder
 
 __all__ = ["compress_files", "decompress_file", "description_of", "fit_to_folder"]
@@ -68,6 +70,7 @@ def compress_files(
             f"the name '{target}' does not end with {_ONE if single else _SEVERAL}", f"use {kinds}"
         )
     _require_absent(target, replace, sources)
+    writable_file(target, "images.fvqs")
     codec = load_codec(tokenizer, prior=prior)
     if single:
         content = codec.compress(_pixels_of(sources[0]))
@@ -77,6 +80,7 @@ def compress_files(
             echo(f"{status.status}: {status.name}: {status.reason}")
         with step_progress("compress", len(images)) as progress:
             content = codec.compress_collection(_named(images, names, progress))
+    target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(target, content)
     description = described(target, read_contents(io.BytesIO(content), f"'{target}'"))
     echo(
@@ -88,7 +92,7 @@ def compress_files(
 def decompress_file(
     tokenizer: Path, path: Path, out: Path | None, *, replace: bool, echo: Callable[[str], None]
 ) -> None:
-    """Decompress a file to PNG images.
+    """Decompress a file to PNG images. If one of them cannot be decompressed or written, none is left.
 
     Args:
         tokenizer: folder of the tokenizer or of a run.
@@ -100,13 +104,15 @@ def decompress_file(
     codec = load_codec(tokenizer)
     with _opened(path) as file:
         contents = codec.open(file, f"'{path}'")
-        targets = _targets(path, contents, out)
+        folder, targets = _targets(path, contents, out, replace)
         for target in targets:
             _require_absent(target, replace, [path])
-        with step_progress("decompress", len(targets)) as progress:
+            writable_file(target, "decoded.png")
+        with step_progress("decompress", len(targets)) as progress, adding_files(folder) as stage:
             for done, (entry, target) in enumerate(zip(contents.entries, targets, strict=True), start=1):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes(target, _png(_decoded(codec, contents, entry, file, path)))
+                image = stage / target.relative_to(folder)
+                image.parent.mkdir(parents=True, exist_ok=True)
+                image.write_bytes(_png(_decoded(codec, contents, entry, file, path)))
                 progress(done, len(targets))
     echo(f"{targets[0]}" if len(targets) == 1 else f"{len(targets)} images from {path}")
 
@@ -171,7 +177,9 @@ def _default_target(sources: Sequence[Path], single: bool) -> Path:
     if single:
         return sources[0].with_suffix(_ONE)
     if len(sources) == 1:
-        folder = sources[0].resolve()
+        folder = sources[0]
+        if folder.name in ("", ".."):  # such as `.`
+            folder = folder.resolve()
         return folder.with_name(folder.name + _SEVERAL)
     raise FlatvqError(f"{len(sources)} images need a name for their file", f"give --out NAME{_SEVERAL}")
 
@@ -241,18 +249,21 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def _targets(path: Path, contents: Contents, out: Path | None) -> list[Path]:
-    """Return the PNG file of each image of a file."""
+def _targets(path: Path, contents: Contents, out: Path | None, replace: bool) -> tuple[Path, list[Path]]:
+    """Return the folder to write to, and the PNG file of each image."""
     if not contents.collection:
         target = out or path.with_suffix(SUFFIX)
         suffix = target.suffix.lower()
         if suffix != SUFFIX and not target.is_dir() and suffix in Image.registered_extensions():
             what = f"the name '{target}' is of another format than PNG"
             raise FlatvqError(what, f"use {SUFFIX}, and convert the image afterwards")
-        return [target / f"{path.stem}{SUFFIX}" if target.is_dir() else target]
+        image = target / f"{path.stem}{SUFFIX}" if target.is_dir() else target
+        return image.parent, [image]
     folder = out or path.with_suffix("")
+    if out is None and folder.exists() and not replace:  # it may hold the original images
+        raise FlatvqError(f"'{folder}' exists", "give --out FOLDER, or add --force to write into it")
     digits = len(str(len(contents.entries)))
-    return [
+    return folder, [
         folder / f"{entry.name or f'{number:0{digits}d}'}{SUFFIX}"
         for number, entry in enumerate(contents.entries, start=1)
     ]

@@ -27,7 +27,7 @@ def encode_on(
     Args:
         command: what to do there.
         arguments: the tokenizer and the images, as arguments of `flatvq encode`.
-        out: the folder of the codes. It exists.
+        out: the folder of the codes.
         options: the options of `flatvq encode` by name. Those that are None, False or empty are left
             out.
         parts: the number of jobs that share the shards; None for as many as may run at a time.

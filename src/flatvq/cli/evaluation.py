@@ -97,11 +97,11 @@ def evaluate_run(options: EvaluationOptions, out: Path | None, as_json: bool) ->
         tokenizer=tokenizer,
         **options.choice,
     )
-    result = {"run": str(run), **metrics}
+    result = {"run": options.tokenizer, **metrics}
     if as_json:
         typer.echo(json.dumps(result))
     else:
-        show_metrics(result, run)
+        show_metrics(result, options.tokenizer)
 
 
 def compare(
@@ -203,6 +203,7 @@ def _resize_and_white_level(options: EvaluationOptions, tokenizer: Tokenizer) ->
 
 def _write(folder: Path, result: Mapping[str, Any], written: Mapping[str, str | bytes]) -> None:
     """Write charts and pictures by name, and then evaluation.json."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in written.items():
         if isinstance(content, bytes):
             write_bytes(folder / name, content)

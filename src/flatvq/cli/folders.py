@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 from flatvq.errors import FlatvqError
 from flatvq.paths import expanded, name_fault
 
-__all__ = ["default_folder", "images_with_home", "with_home", "with_tokenizer", "writable"]
+__all__ = ["default_folder", "images_with_home", "with_home", "with_tokenizer", "writable", "writable_file"]
 
 
 def with_home(path: Path | None) -> Path | None:
@@ -55,18 +57,49 @@ def default_folder(parent: str, recipe: str, *parts: str) -> Path:
 
 
 def writable(folder: Path) -> Path:
-    """Create a folder, if it does not exist, and return it.
+    """Check that files can be written into a folder, and return it.
+
+    It is not created, so that a command that fails later leaves no empty folder.
 
     Raises:
         FlatvqError: if the folder cannot be created or written to.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise FlatvqError(f"'{folder}' is a file", "choose another folder") from None
-    except OSError as error:
-        what = f"cannot create the folder '{folder}' ({(error.strerror or type(error).__name__).lower()})"
-        raise FlatvqError(what, "choose another folder") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise FlatvqError(f"the folder '{folder}' is not writable", "choose another folder")
+    for existing in (folder, *folder.absolute().parents):
+        try:
+            is_folder = stat.S_ISDIR(existing.stat().st_mode)
+        except FileNotFoundError:
+            if existing.is_symlink():
+                raise FlatvqError(f"'{existing}' is a broken link", "choose another folder") from None
+            continue
+        except OSError as error:
+            raise _not_created(folder, error.strerror or type(error).__name__) from None
+        if not is_folder and existing == folder:
+            raise FlatvqError(f"'{folder}' is a file", "choose another folder")
+        if not is_folder:
+            raise _not_created(folder, os.strerror(errno.ENOTDIR))
+        if not os.access(existing, os.W_OK | os.X_OK):
+            if existing == folder:
+                raise FlatvqError(f"the folder '{folder}' is not writable", "choose another folder")
+            raise _not_created(folder, os.strerror(errno.EACCES))
+        break
     return folder
+
+
+def writable_file(file: Path, example: str) -> Path:
+    """Check that a file can be written, and return it. Neither the file nor its folder is created.
+
+    Args:
+        file: the file. It may exist, and its folder need not.
+        example: a name for the file, for the message if it is a folder.
+
+    Raises:
+        FlatvqError: if it is a folder, or its folder cannot be created or written to.
+    """
+    if file.is_dir():
+        raise FlatvqError(f"'{file}' is a folder", f"give a file, such as '{file / example}'")
+    writable(file.parent)
+    return file
+
+
+def _not_created(folder: Path, reason: str) -> FlatvqError:
+    return FlatvqError(f"cannot create the folder '{folder}' ({reason.lower()})", "choose another folder")

@@ -197,12 +197,12 @@ def _names(comparison: Comparison) -> str:
     return f"({comparison.a}\n minus {comparison.b})\nminus ({comparison.c}\n minus {comparison.d})"
 
 
-def show_metrics(metrics: dict[str, Any], folder: Path) -> None:
+def show_metrics(metrics: dict[str, Any], folder: Path | str) -> None:
     """Print the metrics of one run.
 
     Args:
         metrics: the content of `metrics.json`.
-        folder: folder of the run.
+        folder: folder of the run, or the name of a tokenizer.
     """
     table = new_table(str(folder), "metric", "value")
     for key, value in metrics.items():

@@ -64,7 +64,9 @@ class SearchCommand:
         name = f"{Path(self.name).stem}-{incumbent.arm}"
         settings = tune.SearchSettings(name, incumbent, recipe.tune, space)
         tune.check_space(settings.base, space)
-        return recipe, settings, writable(self.out or default_folder("tunes", self.name, incumbent.arm))
+        folder = writable(self.out or default_folder("tunes", self.name, incumbent.arm))
+        folder.mkdir(parents=True, exist_ok=True)
+        return recipe, settings, folder
 
     def worker_command(self, folder: Path) -> tuple[str, ...]:
         """Return the module and the arguments of a worker, without its number."""

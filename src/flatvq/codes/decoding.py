@@ -72,6 +72,8 @@ def decode_codes(
     batch_size = whole_number("batch_size", batch_size, 1)
     source, target = Path(codes), Path(out)
     manifest = complete_manifest(source)
+    if target.exists() and target.samefile(source):
+        raise FlatvqError(f"'{target}' is the folder of the codes", "choose another folder for the images")
     if tokenizer.id != manifest.tokenizer.id:
         what = f"the codes in '{source}' are of tokenizer {manifest.tokenizer.id[:12]}"
         raise FlatvqError(
@@ -157,5 +159,9 @@ def _write(path: Path, pixels: Tensor) -> None:
     # A reader never sees a part of an image. The name of the image may be as long as file systems allow.
     digest = hashlib.blake2b(path.name.encode(), digest_size=8).hexdigest()
     partial = path.with_name(f".{digest}.partial")
-    Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(partial, "PNG")
-    partial.replace(path)
+    try:
+        Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(partial, "PNG")
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

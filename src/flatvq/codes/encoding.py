@@ -125,6 +125,8 @@ def encode_images(
     else:
         opened = open_images(images, smallest, size.resize, white_level, 0, image_column, image_suffix)
     folder = Path(out)
+    if folder.exists() and Path(images).exists() and folder.samefile(images):
+        raise FlatvqError(f"'{folder}' is the folder of the images", "choose another folder for the codes")
     folder.mkdir(parents=True, exist_ok=True)
     started = _manifest(tokenizer, size, opened, settings)
     with eval_mode(module_of(tokenizer)):

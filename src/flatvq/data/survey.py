@@ -196,7 +196,7 @@ def grouped(other_files: Mapping[str, int], split: str) -> Sequence[FileStatus]:
     def status(suffix: str, count: int) -> FileStatus:
         if suffix == _HIDDEN:
             return hidden_status(count, split)
-        name = f"{'*' + suffix if suffix else 'no suffix'} ({count} files)"
+        name = f"{'*' + suffix if suffix else 'no suffix'} ({count} file{'' if count == 1 else 's'})"
         return FileStatus(name, split, "skipped", "not images")
 
     return [status(suffix, count) for suffix, count in sorted(other_files.items())]

@@ -1,6 +1,13 @@
 """Export of tokenizers to programs that run without flatvq."""
 
-from flatvq.export.parity import Parity, check_programs, compare_programs, folder_batches, noise_batches
+from flatvq.export.parity import (
+    Parity,
+    check_programs,
+    compare_programs,
+    export_checked,
+    folder_batches,
+    noise_batches,
+)
 from flatvq.export.programs import FORMATS, Program, export, load_program
 
 __all__ = [
@@ -10,6 +17,7 @@ __all__ = [
     "check_programs",
     "compare_programs",
     "export",
+    "export_checked",
     "folder_batches",
     "load_program",
     "noise_batches",

@@ -14,11 +14,19 @@ from torch import Tensor
 from flatvq.data import evaluation_crops, open_folder
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.batches import batches
-from flatvq.export.programs import Program, load_program
+from flatvq.export.programs import Program, export, load_program
 from flatvq.model import VQVAE
 from flatvq.model.pixels import with_channels
+from flatvq.staging import adding_files
 
-__all__ = ["Parity", "check_programs", "compare_programs", "folder_batches", "noise_batches"]
+__all__ = [
+    "Parity",
+    "check_programs",
+    "compare_programs",
+    "export_checked",
+    "folder_batches",
+    "noise_batches",
+]
 
 # Rounding decides between codes at nearly the same distance, and in a conditioned hierarchy each such index
 # changes the latents of the level below.
@@ -120,6 +128,30 @@ def check_programs(model: VQVAE, folder: Path, images: Iterable[Tensor], kind: s
     return parity.required(f"the programs in '{folder}'")
 
 
+def export_checked(
+    model: VQVAE, folder: Path, kind: str, images: Iterable[Tensor]
+) -> tuple[list[Path], Parity]:
+    """Export a tokenizer as `export` does, and compare the programs with it before they appear in the folder.
+
+    Args:
+        model: the tokenizer, in eval mode.
+        folder: the folder to write to; created if it does not exist. If the check fails, it is unchanged.
+        kind: the format, `onnx` or `pt2`.
+        images: batches float32 [B, C, H, W] in [0, 1].
+
+    Returns:
+        The files, and the differences.
+
+    Raises:
+        FlatvqError: see `export` and `check_programs`.
+        MissingExtraError: if a library that the format needs is not installed.
+    """
+    with adding_files(folder) as stage:
+        names = [file.name for file in export(model, stage, kind)]
+        parity = compare_programs(model, load_program(stage, kind), images).required(f"the {kind} programs")
+    return [folder / name for name in names], parity
+
+
 def noise_batches(model: VQVAE) -> Iterator[Tensor]:
     """Yield random images of several sizes."""
     random = torch.Generator().manual_seed(1)
@@ -130,12 +162,11 @@ def noise_batches(model: VQVAE) -> Iterator[Tensor]:
 
 
 def folder_batches(model: VQVAE, folder: Path) -> Iterator[Tensor]:
-    """Yield the centre crops of a folder's images, with a side of about 256 pixels.
+    """Return the centre crops of a folder's images, with a side of about 256 pixels.
 
     Raises:
         FlatvqError: if the folder holds no readable image.
     """
     crop = max(1, _SIDE // model.factor) * model.factor
-    opened = open_folder(folder, crop=crop, resize=crop)
-    for _, pixels in batches(evaluation_crops(opened.images, crop), 8):
-        yield with_channels(pixels, model.recipe.channels).float() / 255
+    crops = evaluation_crops(open_folder(folder, crop=crop, resize=crop).images, crop)
+    return (with_channels(pixels, model.recipe.channels).float() / 255 for _, pixels in batches(crops, 8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from flatvq.export.description import NAME, describe, read_description
 from flatvq.export.graphs import Decode, Encode, dynamic_shapes, examples
 from flatvq.files import write_bytes, write_json
 from flatvq.model import VQVAE
+from flatvq.staging import adding_files
 
 __all__ = ["FORMATS", "Program", "export", "load_program", "onnx_model"]
 
@@ -42,6 +44,7 @@ def export(model: VQVAE, folder: Path, kind: str) -> list[Path]:
     """Write encoder and decoder of a tokenizer as programs.
 
     The batch and the sides of the images are dynamic; the sides must be multiples of the total downsampling.
+    If the export fails, no file is left. `export_checked` also compares the programs with the tokenizer.
 
     Args:
         model: the tokenizer, which stays as it is.
@@ -58,15 +61,14 @@ def export(model: VQVAE, folder: Path, kind: str) -> list[Path]:
     if kind not in FORMATS:
         raise FlatvqError(f"no format is named {kind!r}", suggestion(kind, FORMATS))
     model = deepcopy(model).eval().float().cpu()  # the caller's model keeps its mode, dtype and device
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{half}.{kind}" for half in ("encoder", "decoder")]
+    encoder, decoder = names = [f"{half}.{kind}" for half in ("encoder", "decoder")]
     images, indices = examples(model)
     image_shapes, index_shapes = dynamic_shapes(model)
-    with _quiet():
-        FORMATS[kind].write(Encode(model), (images,), (image_shapes,), files[0])
-        FORMATS[kind].write(Decode(model), (indices,), (index_shapes,), files[1])
-    write_json(folder / NAME, describe(model, kind).model_dump(mode="json"))
-    return [*files, folder / NAME]
+    with adding_files(folder) as stage, _quiet():
+        FORMATS[kind].write(Encode(model), (images,), (image_shapes,), stage / encoder)
+        FORMATS[kind].write(Decode(model), (indices,), (index_shapes,), stage / decoder)
+        write_json(stage / NAME, describe(model, kind).model_dump(mode="json"))
+    return [folder / name for name in (*names, NAME)]
 
 
 def load_program(folder: Path, kind: str | None = None) -> Program:
@@ -135,7 +137,9 @@ class _Format:
 
 
 def _write_pt2(module: torch.nn.Module, inputs: tuple[Any, ...], shapes: tuple[Any, ...], file: Path) -> None:
-    torch.export.save(torch.export.export(module, inputs, dynamic_shapes=shapes), file)
+    content = io.BytesIO()
+    torch.export.save(torch.export.export(module, inputs, dynamic_shapes=shapes), content)
+    write_bytes(file, content.getvalue())
 
 
 def _load_pt2(encoder: Path, decoder: Path) -> Program:

@@ -179,6 +179,8 @@ def load_trial(run: Path) -> TrialRecipe:
         FlatvqError: if the file is missing or damaged.
     """
     path = run / "recipe.json"
+    if not path.exists():
+        raise FlatvqError(f"no recipe.json in '{run}'", "give the folder of a run")
     return parse(TrialRecipe, load_json(_content(path, f"'{path}'"), f"'{path}'"), f"'{path}'")
 
 

@@ -71,7 +71,7 @@ def fix_design(plan: Plan, folder: Path) -> str:
 
     Args:
         plan: the study.
-        folder: the folder of the study.
+        folder: the folder of the study; created if it does not exist.
 
     Returns:
         What changed, in a sentence for the user; empty if nothing changed.
@@ -94,6 +94,7 @@ def fix_design(plan: Plan, folder: Path) -> str:
             f"The {' and the '.join(_differences(stored, design))} changed, so this is another study. "
             f"The record of the earlier one is in {target}, and study.json names it."
         )
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(path, design.model_dump(mode="json"))
     return changes
 

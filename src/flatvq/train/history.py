@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flatvq.files import AppendedFile, finite
+from flatvq.appended import AppendedFile
+from flatvq.files import finite
 
 __all__ = ["RecordWriter"]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flatvq.appended import AppendedFile
 from flatvq.errors import MissingExtraError
-from flatvq.files import AppendedFile
 
 __all__ = ["TensorBoardEvents"]
 

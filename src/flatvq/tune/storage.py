@@ -18,8 +18,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from flatvq.appended import AppendedFile
 from flatvq.errors import FlatvqError, StorageError
-from flatvq.files import AppendedFile
 
 __all__ = ["open_storage", "require_no_password", "storage_errors", "storage_name", "workers_lock"]
 

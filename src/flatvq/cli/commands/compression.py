@@ -65,7 +65,8 @@ def decompress(
             "--out",
             "-o",
             callback=with_home,
-            help="PNG file; for a collection, a folder. Default: the name of the file without its suffix.",
+            help="PNG file; for a collection, a folder. Default: the name of the file without its suffix; "
+            "such a folder must not exist.",
         ),
     ] = None,
     force: Force = False,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from flatvq.cli.app import AsJson
-from flatvq.cli.folders import with_home, with_tokenizer, writable
+from flatvq.cli.folders import with_home, with_tokenizer, writable, writable_file
+from flatvq.cli.interrupts import interrupts, raise_interrupt
 from flatvq.errors import FlatvqError, suggestion
 
 if TYPE_CHECKING:
@@ -123,14 +125,13 @@ def _default_page(source: Path) -> Path:
 
 def _programs(source: Path, out: Path, to: str, check: Path | None) -> _Written:
     """Write and check programs."""
-    from flatvq.export import check_programs, folder_batches, noise_batches
-    from flatvq.export import export as export_programs
+    from flatvq.export import export_checked, folder_batches, noise_batches
     from flatvq.model import load_tokenizer, tokenizer_folder
 
     model = load_tokenizer(tokenizer_folder(source))
-    batches = folder_batches(model, check) if check is not None else []
-    files = export_programs(model, writable(out), to)
-    parity = check_programs(model, out, [*noise_batches(model), *batches], to)
+    batches = folder_batches(model, check) if check is not None else ()
+    with interrupts(raise_interrupt):
+        files, parity = export_checked(model, writable(out), to, chain(noise_batches(model), batches))
     return files, parity.to_dict(), [f"Checked: {_sentence(parity)}."]
 
 
@@ -139,9 +140,7 @@ def _page(subject: Subject, file: Path, runtime: Runtime, check: Path | None) ->
     from flatvq.export import folder_batches, noise_batches
     from flatvq.export.page import write_page
 
-    if file.is_dir():
-        raise FlatvqError(f"'{file}' is a folder", f"give a file, such as {file / 'page.html'}")
-    writable(file.parent)
+    writable_file(file, "page.html")
 
     def images(model: VQVAE) -> list[Tensor]:
         return [*noise_batches(model), *(folder_batches(model, check) if check is not None else [])]
@@ -149,6 +148,7 @@ def _page(subject: Subject, file: Path, runtime: Runtime, check: Path | None) ->
     def announce(arm: str) -> None:
         typer.echo(f"Exporting {arm} ...", err=True)
 
+    file.parent.mkdir(parents=True, exist_ok=True)
     arms, lines = write_page(subject, file, runtime, images, announce), []
     for arm in arms:
         rounding = f"float16 weights change {arm.rounding.differing:,} of {arm.rounding.indices:,} indices"

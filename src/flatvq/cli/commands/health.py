@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flatvq.cli.app import AsJson
-from flatvq.cli.folders import with_home
+from flatvq.cli.folders import with_home, writable_file
 
 __all__ = ["doctor"]
 
@@ -45,11 +45,14 @@ def doctor(
     from flatvq.files import write_text
     from flatvq.tokenizers.pretrained import pretrained_folder
 
+    if page is not None:
+        writable_file(page, "doctor.html")
     sources = [path.expanduser() for path in paths]
     sources = [source if source.exists() else pretrained_folder(str(source)) or source for source in sources]
     result = examine(sources, codebook_size)
     typer.echo(json.dumps(result.to_dict(), indent=1) if as_json else result.to_text())
     if page is not None:
+        page.parent.mkdir(parents=True, exist_ok=True)
         write_text(page, result.to_page())
     if not result.healthy:
         raise typer.Exit(1)
