@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from flatvq.cli import plan_tables, tables
-from flatvq.recipe import load_recipe
+from flatvq.recipe import load_recipe, shipped_recipes
 from flatvq.study import planned_arms
 
 
@@ -190,6 +190,10 @@ def test_capacity_report_and_recipes(flatvq, folder: Path) -> None:
     assert "Capacity of photographs" in out
     code, out, _ = flatvq("recipes")
     assert all(name in out for name in ("photographs", "imagenet-sample", "imagenet-256"))
+    assert "One MSE over all crops" not in out, "a comment on a key"
+    # Without a terminal, lines have 80 characters; commands are not wrapped.
+    assert all(len(line) <= 80 or line.startswith("  flatvq study ") for line in out.splitlines())
+    assert all(line.startswith("  ") or line in shipped_recipes() for line in out.splitlines())
     assert flatvq("recipes", "photographs")[1].startswith("# flatvq study photographs")
     assert "codebook.replacement.fraction" in flatvq("recipes", "--fields")[1]
 

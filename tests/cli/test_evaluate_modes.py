@@ -77,6 +77,20 @@ def test_another_library_beside_a_codec_with_all_files(run_flatvq: Run) -> None:
 
 
 @pytest.mark.usefixtures("place")
+def test_whole_images_are_compared_without_warnings_and_the_tokenizer_is_named_as_given(
+    run_flatvq: Run,
+) -> None:
+    words = ("--data", "pictures", "--full")
+    code, out, err = run_flatvq("evaluate", "saved", *words, "--against", "jpeg,webp")
+    assert (code, err) == (0, "")
+    assert out.count("do not fit") <= 1
+    code, out, _ = run_flatvq("evaluate", "flatvq-f8", "--data", "pictures", "--crop", "16")
+    assert (code, out.splitlines()[0].strip()) == (0, "flatvq-f8")
+    code, out, _ = run_flatvq("evaluate", "flatvq-f8", "--data", "pictures", "--crop", "16", "--json")
+    assert json.loads(out)["run"] == "flatvq-f8"
+
+
+@pytest.mark.usefixtures("place")
 def test_a_prior_gives_a_second_table(run_flatvq: Run) -> None:
     model = load_tokenizer("saved")
     crops = [np.asarray(Image.open(path)) for path in sorted(Path("pictures").iterdir())]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from math import log2
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy import stats
 
 from flatvq.report import write_report
+
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 def test_psnr_means_intervals_and_every_seed(study_folder, tables):
@@ -25,6 +29,21 @@ def test_psnr_means_intervals_and_every_seed(study_folder, tables):
         low, high = stats.t.interval(0.9, 2, np.mean(values), stats.sem(values))
         assert row[1] == f"{np.mean(values):.2f} [{low:.2f}, {high:.2f}]"
         assert row[2] == " ".join(f"{seed}: {value:.2f}" for seed, value in enumerate(values))
+
+
+def test_the_metric_of_the_comparisons_is_named_and_in_the_table(study_folder, tables, tmp_path):
+    page = write_report(study_folder).read_text()
+    assert "differences in PSNR, equivalence margin" in page
+    # The default study compares the PSNR of the mean MSE, which no other table of arms has.
+    shutil.copy(RESULTS / "photographs" / "study.json", tmp_path)
+    page = write_report(tmp_path).read_text()
+    assert "differences in PSNR of mean MSE, equivalence margin" in page
+    head, *rows = tables(page)["fidelity-table"]
+    place = head.index("PSNR of mean MSE, dB")
+    trials = json.loads((tmp_path / "study.json").read_text())["trials"]
+    for row in rows:
+        values = [trial["psnr_of_mean_mse_db"] for trial in trials if trial["arm"] == row[0]]
+        assert row[place] == f"{np.mean(values):.2f}"
 
 
 def test_usage_and_perplexity_agree_with_the_code_counts(study_folder, tables):

@@ -71,10 +71,11 @@ def test_a_registered_metric_is_read_and_shown(study_folder, edit, tables, capsy
     terminal.show_study(load_study(study_folder))
     lines = capsys.readouterr().out.splitlines()
     (head,) = [line for line in lines if "LPIPS" in line]
-    (row,) = [line for line in lines if re.match(r" *two-level-healthy +\d", line)]
-    assert "entropy, bits" in head
-    assert "0.375" in row
-    assert "5.5 / 6.5" in row
+    (levels_head,) = [line for line in lines if "entropy, bits" in line]
+    fidelity, levels = [line for line in lines if re.match(r" *two-level-healthy +\d", line)]
+    assert lines.index(head) < lines.index(fidelity) < lines.index(levels_head) < lines.index(levels)
+    assert "0.375" in fidelity
+    assert "5.5 / 6.5" in levels
 
 
 @pytest.mark.usefixtures("lpips", "entropy")

@@ -55,10 +55,8 @@ def show_against(result: Mapping[str, Any]) -> None:
 
 
 def _show_notes(result: Mapping[str, Any]) -> None:
-    for row in (row for rows in result["at_equal_bytes"].values() for row in rows):
-        if count := row["images_that_do_not_fit"]:
-            label = result["codecs"][row["codec"]]["label"]
-            console.print(f"  {label}: {count} images do not fit at any quality, and are not in its row")
+    if any(row["images_that_do_not_fit"] for rows in result["at_equal_bytes"].values() for row in rows):
+        console.print("  Images that do not fit at any quality of a codec are not in its column.")
     for note in result["not_measured"]:
         console.print(f"  not measured: {note}")
     for file in result["files"][:_MOST_FILES]:

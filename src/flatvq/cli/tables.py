@@ -7,15 +7,12 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from flatvq.metrics import LEVEL_METRICS, PRIMARY, TRIAL_METRICS, Metric, shown_in
 from flatvq.number_format import decimals
-from flatvq.recipe import StudyRecipe
-from flatvq.recipe.reading import section_of
 from flatvq.records import Comparison, Curves, Study
 from flatvq.study import Outcome, Plan
 from flatvq.study.estimates import mean_interval
@@ -27,11 +24,9 @@ __all__ = [
     "show_comparisons",
     "show_estimate",
     "show_failures",
-    "show_fields",
     "show_look",
     "show_metrics",
     "show_next_look",
-    "show_recipes",
     "show_study",
 ]
 
@@ -86,12 +81,16 @@ def show_study(study: Study) -> None:
     compared = TRIAL_METRICS[study.design.metric if study.design else PRIMARY]
     metrics = [metric for metric in shown_in("terminal", TRIAL_METRICS) if metric.key != compared.key]
     level_metrics = shown_in("terminal", LEVEL_METRICS)
-    headings = [*(metric.heading for metric in (*metrics, *level_metrics)), "ms per step"]
-    table = new_table("Fidelity on held-out crops", "arm", compared.heading, "90 % interval", *headings)
+    # Two tables, because a terminal of 80 characters cuts the headings of a wider one.
+    headings = [metric.heading for metric in metrics]
+    fidelity = new_table("Fidelity on held-out crops", "arm", compared.heading, "90 % interval", *headings)
+    level_headings = [*(metric.heading for metric in level_metrics), "ms per training step"]
+    codebooks = new_table("Codebooks on held-out crops, bottom level first", "arm", *level_headings)
     for arm in study.arms:
         trials = study.done(arm.name)
         if not trials:
-            table.add_row(arm.name, "failed", "", *("" for _ in headings))
+            fidelity.add_row(arm.name, "failed", "", *("" for _ in headings))
+            codebooks.add_row(arm.name, "failed", *("" for _ in level_headings[1:]))
             continue
         mean, interval = _over_seeds(
             compared, [value for trial in trials if (value := trial.value(compared.key)) is not None]
@@ -105,8 +104,10 @@ def show_study(study: Study) -> None:
             for metric in level_metrics
         ]
         seconds = _mean(trial.seconds_per_step for trial in trials)
-        table.add_row(arm.name, mean, interval, *values, *level_values, _milliseconds(seconds))
-    console.print(table)
+        fidelity.add_row(arm.name, mean, interval, *values)
+        codebooks.add_row(arm.name, *level_values, _milliseconds(seconds))
+    console.print(fidelity)
+    console.print(codebooks)
     primary = [comparison for comparison in study.comparisons if comparison.primary]
     secondary = [comparison for comparison in study.comparisons if not comparison.primary]
     show_comparisons(f"Primary comparison of {compared.label}", primary)
@@ -219,33 +220,6 @@ def show_metrics(metrics: dict[str, Any], folder: Path | str) -> None:
         console.print(f"  {file['status']}: {file['name']}: {file['reason']}")
     if len(files) > _MAX_FILES:
         console.print(f"  and {len(files) - _MAX_FILES} more files")
-
-
-def show_recipes(texts: dict[str, str]) -> None:
-    """Print the name and the leading comment of each recipe.
-
-    Args:
-        texts: the recipes by name.
-    """
-    for name, text in texts.items():
-        console.print(name, style="bold")
-        comment = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
-        console.print("\n".join(f"  {line}" for line in comment))
-
-
-def show_fields() -> None:
-    """Describe every key of a recipe."""
-    _show_section(StudyRecipe, "")
-
-
-def _show_section(kind: type[BaseModel], prefix: str) -> None:
-    for name, field in kind.model_fields.items():
-        key = prefix + name
-        section = section_of(field.annotation)
-        console.print(key, style="bold")
-        console.print(f"  {' '.join((field.description or (section and section.__doc__) or '').split())}")
-        if section is not None and name != "arms":
-            _show_section(section, f"{key}.")
 
 
 def duration(seconds: float) -> str:

@@ -183,7 +183,7 @@ class _Comparison:
 
     def add(self, name: str, pixels: Pixels) -> None:
         """Measure an image, uint8 [H, W, 3]."""
-        planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+        planes = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
         planes = with_channels(planes, self.tokenizer.preprocess.channels)
         original = _array(planes)
         height, width = original.shape[:2]

@@ -91,12 +91,17 @@ def view_arm(study: Study, arm: Arm, style: Style) -> ArmView:
     )
 
 
-def arm_columns(arms: list[ArmView]) -> list[Metric]:
+def arm_columns(arms: list[ArmView], compared: Metric) -> list[Metric]:
     """Return the metrics with a column in the table of arms, without PSNR: those that some arm has.
 
     If no trial finished, all metrics have a column.
+
+    Args:
+        arms: the arms.
+        compared: the metric of the comparisons, which comes first.
     """
-    metrics = [metric for metric in shown_in("arms", TRIAL_METRICS) if metric.key != PRIMARY]
+    others = [metric for metric in shown_in("arms", TRIAL_METRICS) if metric.key != compared.key]
+    metrics = [metric for metric in (compared, *others) if metric.key != PRIMARY]
     present = [metric for metric in metrics if any(view.metrics[metric.key] is not None for view in arms)]
     return present or metrics
 

@@ -121,7 +121,7 @@ def _context(study: Study, runs: list[Run]) -> dict[str, Any]:
         "digits": number_format.decimals(study.margin),
         "higher_is_better": metric.higher_is_better is not False,
         "arms": arms,
-        "arm_columns": arm_columns(arms),
+        "arm_columns": arm_columns(arms, metric),
         "level_columns": shown_in("arms", LEVEL_METRICS),
         "trial_columns": _trial_columns(study),
         "capacities": list(CAPACITIES.values()),

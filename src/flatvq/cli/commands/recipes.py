@@ -39,12 +39,12 @@ def recipes(
     fields: Annotated[bool, typer.Option("--fields", help="Describe every key of a recipe.")] = False,
 ) -> None:
     """List the shipped recipes, print one, or describe the keys of a recipe."""
-    from flatvq.cli import tables
+    from flatvq.cli.recipe_texts import show_fields, show_recipes
     from flatvq.recipe import recipe_text, shipped_recipes
 
     if fields:
-        tables.show_fields()
+        show_fields()
     elif name:
         typer.echo(recipe_text(name), nl=False)
     else:
-        tables.show_recipes(shipped_recipes())
+        show_recipes(shipped_recipes())
