@@ -174,5 +174,6 @@ def test_a_decoded_image_that_cannot_be_written_leaves_no_part(flatvq, work: Pat
     monkeypatch.setattr(Image.Image, "save", full)
     code, _, err = flatvq("decode", "tok", "codes", "images")
     assert (code, err.count("\n")) == (74, 1)
+    assert "cannot write 'images/" in err
     assert list(Path("images").iterdir()) == []
     assert flatvq("decode", "tok", "codes", "codes")[0] == 2

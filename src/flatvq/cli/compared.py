@@ -25,7 +25,7 @@ def show_against(result: Mapping[str, Any]) -> None:
     own, images = result["tokenizer"], result["images"]
     for budget, rows in result["at_equal_bytes"].items():
         labels = [result["codecs"][row["codec"]]["label"] for row in rows]
-        title = f"{images} images; codecs within {_BUDGETS[budget]}"
+        title = f"{images} image{'' if images == 1 else 's'}; codecs within {_BUDGETS[budget]}"
         table = new_table(title, "", "tokenizer", *labels)
         first = {
             "bytes_per_image": own["bytes_per_image"][budget],

@@ -21,11 +21,12 @@ from flatvq.evaluate.against import evaluate_against
 from flatvq.evaluate.detail import evaluate_detail
 from flatvq.evaluate.image_codecs import ImageCodec, codecs_named
 from flatvq.evaluate.legibility import evaluate_text
-from flatvq.files import write_bytes, write_json, write_text
+from flatvq.files import write_json
 from flatvq.model import load_tokenizer, tokenizer_folder
 from flatvq.paths import expanded
 from flatvq.recipe import DataRecipe, load_trial
 from flatvq.report.compared import detail_chart, picture_grid, rate_distortion, text_chart
+from flatvq.staging import adding_files
 from flatvq.tokenizers import Tokenizer, local_folder, open_tokenizer
 from flatvq.tokenizers.foreign import is_foreign
 from flatvq.tokenizers.vqvae import VQVAETokenizer
@@ -202,14 +203,11 @@ def _resize_and_white_level(options: EvaluationOptions, tokenizer: Tokenizer) ->
 
 
 def _write(folder: Path, result: Mapping[str, Any], written: Mapping[str, str | bytes]) -> None:
-    """Write charts and pictures by name, and then evaluation.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in written.items():
-        if isinstance(content, bytes):
-            write_bytes(folder / name, content)
-        else:
-            write_text(folder / name, content)
-    write_json(folder / "evaluation.json", result)
+    """Write charts and pictures by name, and evaluation.json."""
+    with adding_files(folder) as stage:
+        for name, content in written.items():
+            (stage / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        write_json(stage / "evaluation.json", result)
 
 
 def show(result: dict[str, Any], out: Path | None) -> None:

@@ -162,6 +162,8 @@ def _write(path: Path, pixels: Tensor) -> None:
     try:
         Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(partial, "PNG")
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise

@@ -19,6 +19,7 @@ from flatvq.files import write_bytes, write_json
 from flatvq.recipe import load_trial
 from flatvq.records import Trial, load_study, read_codes, read_images, read_rows
 from flatvq.records.identity import StoredIdentity
+from flatvq.staging import adding_files
 from flatvq.train.identity import read_identity
 
 __all__ = ["pack"]
@@ -56,10 +57,11 @@ def pack(study: Path, out: Path) -> list[Path]:
         "history": pa.Table.from_pylist([row for trial, run in runs for row in _history(trial, run)]),
         "codes": pa.Table.from_pylist([row for trial, run in runs for row in _codes(trial, run)]),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    written = [_copy(study / name, out / name) for name in ("study.json", "recipe.yaml")]
-    written.append(_write_recipes(runs, out / "recipes.json"))
-    return [*written, *(_write_table(out / f"{name}.parquet", table) for name, table in tables.items())]
+    with adding_files(out) as stage:
+        written = [_copy(study / name, stage / name) for name in ("study.json", "recipe.yaml")]
+        written.append(_write_recipes(runs, stage / "recipes.json"))
+        written += [_write_table(stage / f"{name}.parquet", table) for name, table in tables.items()]
+    return [out / file.name for file in written]
 
 
 def _copy(source: Path, path: Path) -> Path:
