@@ -111,7 +111,7 @@ FILES = {
         lambda folder: None, ("decompress", "other", "one.fvq", "-o", "y.png"), "another tokenizer"
     ),
     "below a file": Case(
-        lambda folder: None, ("decompress", "tok", "one.fvq", "-o", "one.fvq/y.png"), "file exists"
+        lambda folder: None, ("decompress", "tok", "one.fvq", "-o", "one.fvq/y.png"), "is a file"
     ),
     "FIFO as image": Case(
         lambda folder: os.mkfifo(folder / "p.png"), ("compress", "tok", "p.png"), "'p.png' is a FIFO"
