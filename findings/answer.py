@@ -16,6 +16,7 @@ __all__ = [
     "collapsed_curves",
     "collapsed_hierarchies",
     "earlier_designs",
+    "summary",
     "unsettled",
 ]
 
@@ -46,6 +47,40 @@ class Answer:
     def comparisons(self) -> list[dict[str, Any]]:
         """Return the comparison with each hierarchy."""
         return [self.record.comparison(self.single, arm) for arm in self.hierarchies]
+
+
+def summary(answers: Sequence[Answer]) -> str:
+    """Write which hierarchies reconstruct better than one level, which worse, and at which sizes.
+
+    Args:
+        answers: studies with the same kind of codebooks, of different sizes.
+    """
+    better, worse = _places(answers, "worse"), _places(answers, "better")
+    names = dict.fromkeys(one["b"].split("-")[0] for answer in answers for one in answer.comparisons())
+    open_names = [f"*{name}*" for name in names if name not in {**better, **worse}]
+    sentences = [
+        f"With {answers[0].codebooks} codebooks, these hierarchies reconstruct better than one level: "
+        f"{_enumerated([*better.values()])}."
+        if better
+        else f"With {answers[0].codebooks} codebooks, no study on this page shows that a hierarchy "
+        "reconstructs better than one level."
+    ]
+    if worse:
+        sentences.append(f"One level reconstructs better than {_enumerated([*worse.values()])}.")
+    if open_names:
+        sentences.append(f"No study shows a difference between one level and {_enumerated(open_names)}.")
+    return " ".join(sentences)
+
+
+def _places(answers: Sequence[Answer], verdict: str) -> dict[str, str]:
+    """Return the hierarchies against which one level has a verdict, each with the sizes."""
+    sizes: dict[str, list[str]] = {}
+    for answer in answers:
+        for comparison in answer.comparisons():
+            if comparison["verdict"] == verdict:
+                name = comparison["b"].split("-")[0]
+                sizes.setdefault(name, []).append(str(answer.record.size))
+    return {name: f"*{name}* at {_enumerated(each)} px" for name, each in sizes.items()}
 
 
 def answer_sentence(answer: Answer) -> str:

@@ -15,6 +15,7 @@ from findings.answer import (
     collapsed_curves,
     collapsed_hierarchies,
     earlier_designs,
+    summary,
     unsettled,
 )
 from findings.coded import CodedBits, coded_line, coded_table
@@ -74,6 +75,7 @@ def render(records: Mapping[str, Record], default_study: Record, coded: list[Cod
         comparisons_table=tables.comparisons_table,
         arms_table=tables.arms_table,
         answers=answers,
+        summary=summary([answer for answer in answers if answer.codebooks == "healthy"]),
         answer_sentence=answer_sentence,
         answer_table=answer_table,
         after_4000_steps=_after_4000_steps(records.get("length")),

@@ -20,6 +20,7 @@ from findings.answer import (
     collapsed_curves,
     collapsed_hierarchies,
     earlier_designs,
+    summary,
     unsettled,
 )
 from findings.coded import coded_table, read_coded
@@ -261,6 +262,16 @@ def test_the_answer_states_each_verdict_and_each_collapsed_seed() -> None:
     assert answer_sentence(answer) == (
         "With healthy codebooks at 64 px, one level reconstructs worse than *conditioned* (−0.50 dB) and "
         "*residual* (−0.75 dB), and has no verdict against *parallel* (+0.25 dB)."
+    )
+    assert summary([answer]) == (
+        "With healthy codebooks, these hierarchies reconstruct better than one level: *conditioned* at 64 "
+        "px and *residual* at 64 px. No study shows a difference "
+        "between one level and *parallel*."
+    )
+    good = Answer("healthy", _record({"parallel": ("better", 0.5)}, {}), "single", ("parallel",))
+    assert summary([good]) == (
+        "With healthy codebooks, no study on this page shows that a hierarchy reconstructs better than one "
+        "level. One level reconstructs better than *parallel* at 64 px."
     )
     assert answer_table([answer]).splitlines()[-1] == (
         "| healthy | [64 px](../results/small/study.json) | 100 | 2 "
