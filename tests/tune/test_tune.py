@@ -204,6 +204,9 @@ def test_a_killed_search_resumes_and_keeps_its_finished_trials(recipe: Path, tmp
     runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "made" / "runs").glob("*/metrics.json")}
     again = subprocess.run(command(recipe), cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
+    progress = [line for line in again.stdout.splitlines() if " trials ended; " in line]
+    assert progress, again.stdout
+    assert all("; running: " in line for line in progress), "a line of a log is not wrapped"
     after = states(log)
     assert {number: after[number] for number in before} == before
     assert all(path.stat().st_mtime_ns == then for path, then in runs.items())

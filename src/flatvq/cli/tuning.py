@@ -191,4 +191,6 @@ class _Lines:
         best = best_of(search)
         result = f"best {best.value:.3f} dB (trial {best.number})" if best else "none finished"
         steps = ", ".join(f"step {outcome.step} of {outcome.steps}" for outcome in running)
-        console.print(f"{ended} of {self.trials} trials ended; {result}; running: {steps or 'none'}")
+        console.print(
+            f"{ended} of {self.trials} trials ended; {result}; running: {steps or 'none'}", soft_wrap=True
+        )
