@@ -142,6 +142,15 @@ def check_recipe(command: str, arguments: list[str]) -> None:
     assert {value for option, value in given if option == "--arm"} <= recipe.arms.keys()
 
 
+def test_the_help_names_the_exit_codes_of_the_quickstart() -> None:
+    from flatvq.cli.app import app
+
+    text = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8").split("## Errors")[1]
+    documented = re.findall(r"^\| (\d+) \|", text, re.MULTILINE)
+    epilog = str(app.info.epilog).removeprefix("Exit codes: ")
+    assert documented == re.findall(r"(?:^|, )(\d+) ", epilog)
+
+
 def test_the_glossary_defines_each_term_once_in_alphabetical_order() -> None:
     terms = re.findall(r"^- \*\*(.+?)\*\*: ", PAGES["docs/glossary.md"], re.MULTILINE)
     assert len(terms) > 50

@@ -40,11 +40,13 @@ app = typer.Typer(
     help="""Studies of discrete image tokenizers (VQ-VAEs).
 
     flatvq trains the arms of a study with several seeds, at matched capacity and with measures against
-    codebook collapse, and reports whether their reconstructions differ.
+    codebook collapse, and reports whether their reconstructions differ. It encodes data sets, compresses
+    images and exports programs with the trained tokenizers.
 
     Start with `flatvq study photographs`.""",
     epilog="Exit codes: 0 success, 1 a trial of a study or search failed, 2 invalid input or a single "
-    "training diverged, 74 the disk is full or broken, 75 another process has the run, "
+    "training diverged, 69 the cluster does not answer, 74 the disk is full or broken, "
+    "75 another process has the run, "
     "130 interrupted (run the command again to resume), "
     "141 the reader of the output closed it.",
 )
