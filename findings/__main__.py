@@ -6,6 +6,7 @@ from pathlib import Path
 
 from findings import figures, page
 from findings.coded import read_coded
+from findings.searches import read_searches
 
 ROOT = Path(__file__).parents[1]
 
@@ -14,9 +15,10 @@ def main() -> None:
     """Render the page and draw the figures."""
     records = page.read(ROOT / "results")
     coded = read_coded(ROOT / "results" / "coded-bits.json", records)
+    searches = read_searches(ROOT / "results" / "tuned" / "searches")
     figures.draw(records, ROOT / "docs" / "findings")
     (ROOT / "docs" / "findings.md").write_text(
-        page.render(records, page.read_default_study(ROOT / "results"), coded), encoding="utf-8"
+        page.render(records, page.read_default_study(ROOT / "results"), coded, searches), encoding="utf-8"
     )
 
 

@@ -21,10 +21,11 @@ from findings.answer import (
 from findings.coded import CodedBits, coded_line, coded_table
 from findings.rates import ARCHITECTURES, rate_differences
 from findings.records import Record, with_interval
+from findings.searches import Search, searches_table
 
 __all__ = ["STUDIES", "provenance", "read", "read_default_study", "render"]
 
-STUDIES = ("headline", "frontier-64", "frontier-128", "frontier-256", "init", "length")
+STUDIES = ("headline", "frontier-64", "frontier-128", "frontier-256", "init", "length", "tuned")
 """The studies that the page shows, by the names of their folders."""
 _DEFAULT_STUDY = "photographs"
 _TEMPLATE = "page.md.jinja"
@@ -40,13 +41,19 @@ def read_default_study(results: Path) -> Record:
     return Record.read(results / _DEFAULT_STUDY)
 
 
-def render(records: Mapping[str, Record], default_study: Record, coded: list[CodedBits]) -> str:
+def render(
+    records: Mapping[str, Record],
+    default_study: Record,
+    coded: list[CodedBits],
+    searches: Mapping[str, Search],
+) -> str:
     """Render the page.
 
     Args:
         records: the studies, by name.
         default_study: the record of the default study.
         coded: the coded bits of their tokenizers.
+        searches: the searches behind the study of tuned arms, by arm.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -61,6 +68,10 @@ def render(records: Mapping[str, Record], default_study: Record, coded: list[Cod
         headline=records["headline"],
         init=records.get("init"),
         length=records.get("length"),
+        tuned=records.get("tuned"),
+        searches=searches,
+        searches_table=searches_table,
+        finished_trials=_finished_trials(searches),
         default_healthy=_with_verdict(default_study, "single-level-healthy", "two-level-healthy"),
         default_naive=_with_verdict(default_study, "single-level-naive", "two-level-naive"),
         coded=coded,
@@ -104,6 +115,12 @@ def _answers(headline: Record, frontiers: Sequence[Record]) -> list[Answer]:
         ),
         Answer("naive", headline, "single-naive", tuple(f"{name}-naive" for name in hierarchies)),
     ]
+
+
+def _finished_trials(searches: Mapping[str, Search]) -> str:
+    """Return the number of finished trials of each search; a range if the numbers differ."""
+    numbers = {sum(trial["state"] == "done" for trial in search["trials"]) for search in searches.values()}
+    return " to ".join(str(number) for number in sorted({min(numbers), max(numbers)})) if numbers else ""
 
 
 def _after_4000_steps(length: Record | None) -> str:

@@ -26,6 +26,7 @@ from findings.answer import (
 from findings.coded import coded_table, read_coded
 from findings.rates import ARCHITECTURES, curve, rate_differences
 from findings.records import Record, with_interval
+from findings.searches import read_searches
 from scipy import integrate, stats
 
 from flatvq.evaluate import evaluate_folder
@@ -45,18 +46,19 @@ OF_256_PX = sorted((RESULTS / "frontier-256" / "models").glob("*"))
 RECORDS = page.read(RESULTS)
 DEFAULT_STUDY = page.read_default_study(RESULTS)
 CODED = read_coded(RESULTS / "coded-bits.json", RECORDS)
+SEARCHES = read_searches(RESULTS / "tuned" / "searches")
 
 
 def test_the_page_is_rendered_from_the_records() -> None:
     shown = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
-    assert shown == page.render(RECORDS, DEFAULT_STUDY, CODED), "run `make findings`"
+    assert shown == page.render(RECORDS, DEFAULT_STUDY, CODED, SEARCHES), "run `make findings`"
 
 
 def test_every_figure_is_drawn_and_shown(tmp_path: Path) -> None:
     figures.draw(RECORDS, tmp_path)
     drawn = {path.name for path in tmp_path.glob("*.svg")}
     assert drawn == {path.name for path in (ROOT / "docs" / "findings").glob("*.svg")}
-    assert all(f"(findings/{name})" in page.render(RECORDS, DEFAULT_STUDY, CODED) for name in drawn)
+    assert all(f"(findings/{name})" in page.render(RECORDS, DEFAULT_STUDY, CODED, SEARCHES) for name in drawn)
 
 
 def test_the_records_are_of_the_current_protocol_and_of_committed_code() -> None:
@@ -215,7 +217,7 @@ def _log_ratio(one: tuple[list[float], list[float]], other: tuple[list[float], l
 
 
 def test_the_page_names_every_healthy_level_that_collapsed() -> None:
-    text = page.render(RECORDS, DEFAULT_STUDY, CODED)
+    text = page.render(RECORDS, DEFAULT_STUDY, CODED, SEARCHES)
     for record in RECORDS.values():
         for trial in record.study["trials"]:
             table = record.arm(trial["arm"])["level_table"]
@@ -300,7 +302,7 @@ def test_a_study_that_replaced_an_earlier_design_is_named_with_what_changed() ->
     )
     assert earlier_designs([Record("small", {**study, "earlier_designs": []}, {})]) == ""
     assert "replaced an earlier design before its first look (changed: the arm *residual*)" in page.render(
-        RECORDS, DEFAULT_STUDY, CODED
+        RECORDS, DEFAULT_STUDY, CODED, SEARCHES
     )
 
 
