@@ -43,6 +43,8 @@ class Answer:
     """The arm with one level."""
     hierarchies: tuple[str, ...]
     """The arms with a hierarchy, whose names begin with the architecture."""
+    addition: str = ""
+    """What else the arms have in common, after the word codebooks in a sentence."""
 
     def comparisons(self) -> list[dict[str, Any]]:
         """Return the comparison with each hierarchy."""
@@ -53,7 +55,7 @@ def summary(answers: Sequence[Answer]) -> str:
     """Write which hierarchies reconstruct better than one level, which worse, and at which sizes.
 
     Args:
-        answers: studies with the same kind of codebooks, of different sizes.
+        answers: studies with the same kind of codebooks.
     """
     better, worse = _places(answers, "worse"), _places(answers, "better")
     names = dict.fromkeys(one["b"].split("-")[0] for answer in answers for one in answer.comparisons())
@@ -74,13 +76,13 @@ def summary(answers: Sequence[Answer]) -> str:
 
 def _places(answers: Sequence[Answer], verdict: str) -> dict[str, str]:
     """Return the hierarchies against which one level has a verdict, each with the sizes."""
-    sizes: dict[str, list[str]] = {}
+    sizes: dict[str, dict[str, None]] = {}
     for answer in answers:
         for comparison in answer.comparisons():
             if comparison["verdict"] == verdict:
                 name = comparison["b"].split("-")[0]
-                sizes.setdefault(name, []).append(str(answer.record.size))
-    return {name: f"*{name}* at {_enumerated(each)} px" for name, each in sizes.items()}
+                sizes.setdefault(name, {})[str(answer.record.size)] = None
+    return {name: f"*{name}* at {_enumerated([*each])} px" for name, each in sizes.items()}
 
 
 def answer_sentence(answer: Answer) -> str:
@@ -94,7 +96,7 @@ def answer_sentence(answer: Answer) -> str:
         for verdict, predicate in _PREDICATES.items()
         if arms[verdict]
     ]
-    condition = f"With {answer.codebooks} codebooks at {answer.record.size} px"
+    condition = f"With {answer.codebooks} codebooks{answer.addition} at {answer.record.size} px"
     return f"{condition}, one level {', and '.join(predicates)}."
 
 

@@ -63,12 +63,13 @@ def render(
         keep_trailing_newline=True,
     )
     frontiers = [record for name, record in records.items() if name.startswith("frontier-")]
-    answers = _answers(records["headline"], frontiers)
+    answers, tuned = _answers(records["headline"], frontiers), _tuned_answers(records.get("tuned"))
     return environment.get_template(_TEMPLATE).render(
         headline=records["headline"],
         init=records.get("init"),
         length=records.get("length"),
         tuned=records.get("tuned"),
+        tuned_sentence="".join(answer_sentence(answer) for answer in tuned),
         searches=searches,
         searches_table=searches_table,
         finished_trials=_finished_trials(searches),
@@ -86,7 +87,7 @@ def render(
         comparisons_table=tables.comparisons_table,
         arms_table=tables.arms_table,
         answers=answers,
-        summary=summary([answer for answer in answers if answer.codebooks == "healthy"]),
+        summary=summary([answer for answer in (*answers, *tuned) if answer.codebooks == "healthy"]),
         answer_sentence=answer_sentence,
         answer_table=answer_table,
         after_4000_steps=_after_4000_steps(records.get("length")),
@@ -115,6 +116,14 @@ def _answers(headline: Record, frontiers: Sequence[Record]) -> list[Answer]:
         ),
         Answer("naive", headline, "single-naive", tuple(f"{name}-naive" for name in hierarchies)),
     ]
+
+
+def _tuned_answers(tuned: Record | None) -> list[Answer]:
+    """Return the answer of the study of tuned architectures, if there is one."""
+    if tuned is None:
+        return []
+    hierarchies = tuple(arm for arm in tuned.arms if arm != "single")
+    return [Answer("healthy", tuned, "single", hierarchies, " and settings tuned for each architecture")]
 
 
 def _finished_trials(searches: Mapping[str, Search]) -> str:
