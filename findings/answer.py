@@ -60,17 +60,17 @@ def summary(answers: Sequence[Answer]) -> str:
     better, worse = _places(answers, "worse"), _places(answers, "better")
     names = dict.fromkeys(one["b"].split("-")[0] for answer in answers for one in answer.comparisons())
     open_names = [f"*{name}*" for name in names if name not in {**better, **worse}]
+    condition = f"With {answers[0].codebooks} codebooks and shared settings"
     sentences = [
-        f"With {answers[0].codebooks} codebooks, these hierarchies reconstruct better than one level: "
+        f"{condition}, these hierarchies reconstruct better than one level: "
         f"{_enumerated([*better.values()])}."
         if better
-        else f"With {answers[0].codebooks} codebooks, no study on this page shows that a hierarchy "
-        "reconstructs better than one level."
+        else f"{condition}, no study on this page shows that a hierarchy reconstructs better than one level."
     ]
     if worse:
         sentences.append(f"One level reconstructs better than {_enumerated([*worse.values()])}.")
     if open_names:
-        sentences.append(f"No study shows a difference between one level and {_enumerated(open_names)}.")
+        sentences.append(f"No such study shows a difference between one level and {_enumerated(open_names)}.")
     return " ".join(sentences)
 
 

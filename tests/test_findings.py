@@ -266,14 +266,14 @@ def test_the_answer_states_each_verdict_and_each_collapsed_seed() -> None:
         "*residual* (−0.75 dB), and has no verdict against *parallel* (+0.25 dB)."
     )
     assert summary([answer]) == (
-        "With healthy codebooks, these hierarchies reconstruct better than one level: *conditioned* at 64 "
-        "px and *residual* at 64 px. No study shows a difference "
+        "With healthy codebooks and shared settings, these hierarchies reconstruct better than one level: "
+        "*conditioned* at 64 px and *residual* at 64 px. No such study shows a difference "
         "between one level and *parallel*."
     )
     good = Answer("healthy", _record({"parallel": ("better", 0.5)}, {}), "single", ("parallel",))
     assert summary([good]) == (
-        "With healthy codebooks, no study on this page shows that a hierarchy reconstructs better than one "
-        "level. One level reconstructs better than *parallel* at 64 px."
+        "With healthy codebooks and shared settings, no study on this page shows that a hierarchy "
+        "reconstructs better than one level. One level reconstructs better than *parallel* at 64 px."
     )
     assert answer_table([answer]).splitlines()[-1] == (
         "| healthy | [64 px](../results/small/study.json) | 100 | 2 "
@@ -319,7 +319,7 @@ def test_the_readme_states_the_comparisons_of_the_records() -> None:
 
 
 def test_results_of_two_arms_at_equal_seeds_hardly_correlate() -> None:
-    """docs/concepts.md states the largest pooled correlation of a committed study."""
+    """docs/concepts.md states the pooled correlations of the committed studies."""
     pooled = {}
     for folder in PACKED:
         record = Record.read(folder)
@@ -329,5 +329,6 @@ def test_results_of_two_arms_at_equal_seeds_hardly_correlate() -> None:
             shared = sorted(values[0].keys() & values[1].keys())
             pairs.append(np.array([stats.zscore([each[seed] for seed in shared]) for each in values]))
         pooled[record.name] = np.corrcoef(np.concatenate(pairs, axis=1))[0, 1]
+    assert pooled.pop("tuned") == pytest.approx(0.50, abs=0.005)
     assert max(pooled.values()) < 0.12, pooled
     assert min(pooled.values()) > -0.12, pooled
