@@ -311,7 +311,7 @@ def test_the_readme_states_the_comparisons_of_the_records() -> None:
     rows = re.findall(
         r"^\| .+ \| (.+) \| (.+) \| (.+) \| \[.+\]\(results/(.+)/study.json\) \|$", text, re.MULTILINE
     )
-    assert len(rows) == 9
+    assert len(rows) == 10
     for arms, difference, verdict, name in rows:
         one = (DEFAULT_STUDY if name == "photographs" else RECORDS[name]).comparison(*arms.split(" − "))
         assert difference == with_interval(one["difference"], one["interval90"])
