@@ -124,8 +124,8 @@ def answer_table(answers: Iterable[Answer]) -> str:
     return "\n".join(lines)
 
 
-def collapsed_hierarchies(answers: Iterable[Answer]) -> str:
-    """Write how many healthy hierarchies of each arm ended with a collapsed level; empty if none did.
+def collapsed_hierarchies(answers: Iterable[Answer]) -> list[str]:
+    """Write how many healthy hierarchies of each arm ended with a collapsed level, one text for each arm.
 
     The difference of one level from the other seeds is in parentheses.
     """
@@ -140,17 +140,17 @@ def collapsed_hierarchies(answers: Iterable[Answer]) -> str:
                         f" ({with_interval(one_level - fmean(alive), None)} without them)" if alive else ""
                     )
                     counts.append(f"*{arm.split('-')[0]}* at {answer.record.size} px in {seeds}{others}")
-    return _enumerated(counts)
+    return counts
 
 
-def collapsed_curves(records: Iterable[Record]) -> str:
-    """Write in how many seeds each arm of a curve ended with a collapsed level; empty if none did."""
-    return _enumerated(
+def collapsed_curves(records: Iterable[Record]) -> list[str]:
+    """Write in how many seeds each arm of a curve ended with a collapsed level, one text for each arm."""
+    return [
         f"*{arm}* at {record.size} px in {seeds}"
         for record in records
         for arm in record.arms
         if (seeds := _collapsed_seeds(record, arm))
-    )
+    ]
 
 
 def _collapsed_seeds(record: Record, arm: str) -> str:

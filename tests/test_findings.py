@@ -280,14 +280,15 @@ def test_the_answer_states_each_verdict_and_each_collapsed_seed() -> None:
         "| **inconclusive**, +0.25 [+0.15, +0.35] dB "
         "| **worse**, −0.50 [−0.60, −0.40] dB | **worse**, −0.75 [−0.85, −0.65] dB |"
     )
-    assert collapsed_hierarchies([answer]) == (
-        "*parallel* at 64 px in 1 of 2 seeds (−0.50 dB without them) and "
-        "*conditioned* at 64 px in 2 of 2 seeds"
-    )
-    assert collapsed_curves([record]) == (
-        "*parallel* at 64 px in 1 of 2 seeds and *conditioned* at 64 px in 2 of 2 seeds"
-    )
-    assert collapsed_hierarchies([Answer("naive", record, "single", answer.hierarchies)]) == ""
+    assert collapsed_hierarchies([answer]) == [
+        "*parallel* at 64 px in 1 of 2 seeds (−0.50 dB without them)",
+        "*conditioned* at 64 px in 2 of 2 seeds",
+    ]
+    assert collapsed_curves([record]) == [
+        "*parallel* at 64 px in 1 of 2 seeds",
+        "*conditioned* at 64 px in 2 of 2 seeds",
+    ]
+    assert collapsed_hierarchies([Answer("naive", record, "single", answer.hierarchies)]) == []
     assert unsettled([record]) == "[small](../results/small/study.json) after 2 seeds"
 
 
