@@ -333,7 +333,7 @@ def test_a_cluster_that_never_answers_ends_the_command_and_no_job(
 def test_a_trial_that_is_tried_again_outlasts_a_cluster_without_an_answer(
     engine, plan, data, tmp_path: Path
 ) -> None:
-    """The cluster stops to answer between the query and the submission, which may have been made or not."""
+    """The cluster stops answering between the query and the submission, which may have been made or not."""
     trials = ClusterTrials("fake")
     trials.submit(plan, tmp_path, data)
     killed, *others = engine.folders()

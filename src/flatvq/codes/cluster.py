@@ -73,7 +73,7 @@ class ClusterEncoding:
 
         Args:
             watch: called about twice a second with the number of jobs in each state.
-            notice: called with one line when the cluster stops to answer, and when it answers again.
+            notice: called with one line when the cluster stops answering, and when it answers again.
 
         Returns:
             The complete manifest.

@@ -64,7 +64,7 @@ class SilenceWatch:
         folder: the folder of the jobs.
         limit: seconds without an answer after which `note` raises an error.
         interval: seconds between two queries.
-        notice: called with one line when the cluster stops to answer, and when it answers again.
+        notice: called with one line when the cluster stops answering, and when it answers again.
     """
 
     def __init__(self, folder: Path, limit: float, interval: float, notice: Callable[[str], None]) -> None:

@@ -35,7 +35,7 @@ class Watcher:
         name: the name under which units are submitted again.
         commands: the units.
         is_done: whether the unit of a folder is done. It is called when its job has ended.
-        notice: called with one line when the cluster stops to answer, and when it answers again.
+        notice: called with one line when the cluster stops answering, and when it answers again.
     """
 
     def __init__(

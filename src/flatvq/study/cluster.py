@@ -25,7 +25,7 @@ class ClusterTrials:
 
     Args:
         kind: the name of the engine.
-        notice: called with one line when the cluster stops to answer, and when it answers again.
+        notice: called with one line when the cluster stops answering, and when it answers again.
 
     Raises:
         FlatvqError: if there is no such engine.

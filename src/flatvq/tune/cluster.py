@@ -63,7 +63,7 @@ class ClusterSearch:
 
         Args:
             watch: called about twice a second with the number of workers in each state.
-            notice: called with one line when the cluster stops to answer, and when it answers again.
+            notice: called with one line when the cluster stops answering, and when it answers again.
 
         Returns:
             The search, with as many trials as its recipe sets.
