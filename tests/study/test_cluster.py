@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -285,9 +286,9 @@ def test_a_cluster_without_an_answer_is_reported_once(engine, plan, data, tmp_pa
     trials = ClusterTrials("fake", notices.append)
     outcomes = trials(plan, tmp_path, data, lambda progress: states.append(_states(progress.outcomes)))
     assert {outcome.status for outcome in outcomes} == {"done"}
-    assert [{"unknown"}, {"running"}] == [state for state in states if state in ({"unknown"}, {"running"})][
-        ::3
-    ]
+    # How often the progress is shown depends on the time, the order of the states does not.
+    all_alike = [state for state in states if state in ({"unknown"}, {"running"})]
+    assert [state for state, _ in groupby(all_alike)] == [{"unknown"}, {"running"}]
     lost, back = notices
     assert lost.startswith("No answer from the cluster since 20")
     assert lost.endswith(
