@@ -65,6 +65,25 @@ def test_json_is_the_manifest(run: Run, tokenizer_folder: Path, pictures: Path) 
     assert json.loads(out)["preprocess"]["resize"] == 48
 
 
+def test_progress_goes_to_stderr(
+    run: Run, tokenizer_folder: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a terminal, lines of progress appear from time to time. They must not mix with the JSON."""
+    monkeypatch.setattr("flatvq.cli.progress._LINE_EVERY_SECONDS", 0.0)
+    code, out, err = run("encode", tokenizer_folder, pictures, "codes", "--batch-size", 4, "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads(Path("codes/manifest.json").read_text())
+    assert "encoding: 4 of 23 images" in err
+    assert err.splitlines()[-1].startswith("encoding: 23 of 23 images")
+    assert "decoding: " in run("decode", tokenizer_folder, "codes", "images")[2]
+    lines = run("compress", tokenizer_folder, pictures)[2].splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        f"compressing: {done} of 23 images" for done in range(1, 24)
+    ]
+    monkeypatch.setenv("RANK", "1")
+    assert run("compress", tokenizer_folder, pictures, "--force")[2] == ""
+
+
 def test_errors_are_one_line(run: Run, tokenizer_folder: Path, pictures: Path, tmp_path: Path) -> None:
     assert run("encode", tokenizer_folder, pictures, "codes")[0] == 0
     other = tmp_path / "other"

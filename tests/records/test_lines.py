@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatvq.errors import FlatvqError
-from flatvq.records import load_jsonl, read_jsonl, seconds_per_step
+from flatvq.records import load_jsonl, precision_of, read_jsonl, seconds_per_step
 
 OBJECTS = st.dictionaries(
     st.text(), st.none() | st.integers() | st.text() | st.floats(allow_nan=False, width=32)
@@ -66,3 +66,44 @@ def test_a_speed_that_is_no_positive_number_is_one_line(tmp_path: Path, speed) -
     with pytest.raises(FlatvqError, match=r"record 1 of .*images_per_second") as refused:
         seconds_per_step(tmp_path, 8)
     assert "\n" not in str(refused.value)
+
+
+def _log(tmp_path: Path, *rows: tuple[str, int, str | None]) -> Path:
+    lines = [
+        {"kind": kind, "step": step, **({"precision": precision} if precision else {})}
+        for kind, step, precision in rows
+    ]
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([], None),
+        ([("start", 0, "float32"), ("train", 20, None)], "float32"),
+        # Resumed at step 10 in another format.
+        (
+            [("start", 0, "float32"), ("train", 10, None), ("start", 10, "bfloat16"), ("train", 20, None)],
+            "float32, bfloat16",
+        ),
+        # Killed before its first checkpoint, then trained from step 0 in another format.
+        ([("start", 0, "float32"), ("start", 0, "bfloat16"), ("train", 20, None)], "bfloat16"),
+        # The second start went back to an earlier checkpoint than the first resume.
+        (
+            [("start", 0, "a"), ("start", 15, "b"), ("start", 5, "c"), ("train", 20, None)],
+            "a, c",
+        ),
+        # A finished run that was started again computed no step.
+        ([("start", 0, "bfloat16"), ("train", 20, None), ("start", 20, "float32")], "bfloat16"),
+        ([("start", 0, None), ("train", 20, None)], None),
+    ],
+)
+def test_the_precision_of_a_run_is_that_of_the_steps_that_count(
+    tmp_path: Path, rows: list[tuple[str, int, str | None]], expected: str | None
+) -> None:
+    assert precision_of(_log(tmp_path, *rows)) == expected
+
+
+def test_a_run_without_a_log_has_no_precision(tmp_path: Path) -> None:
+    assert precision_of(tmp_path / "absent") is None

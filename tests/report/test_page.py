@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image
 from scipy import stats
 
+from flatvq.cli.tables import show_study
+from flatvq.records import load_study
 from flatvq.report import write_report
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -44,6 +46,26 @@ def test_the_metric_of_the_comparisons_is_named_and_in_the_table(study_folder, t
     for row in rows:
         values = [trial["psnr_of_mean_mse_db"] for trial in trials if trial["arm"] == row[0]]
         assert row[place] == f"{np.mean(values):.2f}"
+
+
+def test_the_precision_of_the_trials_is_stated(study_folder, tmp_path, capsys):
+    study = json.loads((study_folder / "study.json").read_text())
+
+    def page(precisions: list[str | None]) -> str:
+        for trial, precision in zip(study["trials"], precisions, strict=True):
+            trial["precision"] = precision
+        (tmp_path / "study.json").write_text(json.dumps(study))
+        show_study(load_study(tmp_path))
+        return write_report(tmp_path).read_text()
+
+    trials = len(study["trials"])
+    assert "trained in" not in page([None] * trials)
+    assert "set before the runs; trained in bfloat16." in page(["bfloat16"] * trials)
+    assert "different precisions" not in capsys.readouterr().out
+    mixed = page(["float32"] * (trials - 1) + ["bfloat16"])
+    sentence = f"Trials were trained in different precisions: {trials - 1} in float32; 1 in bfloat16."
+    assert sentence in mixed
+    assert sentence in capsys.readouterr().out
 
 
 def test_usage_and_perplexity_agree_with_the_code_counts(study_folder, tables):

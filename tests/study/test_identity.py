@@ -138,6 +138,7 @@ def test_retrain_moves_the_old_trials_aside_and_trains_again(
     assert [trial["seconds"] for trial in again["trials"]] == [trial["seconds"] for trial in new["trials"]]
     assert again["looks"] == new["looks"]
     assert all(trial["seconds_per_step"] > 0 for trial in again["trials"])
+    assert {trial["precision"] for trial in again["trials"]} <= {"float32", "bfloat16"}
     write_picture(tmp_path, 98)
     moved = StudyData(plan_study(load_recipe("mine.yaml"), "mine")).set_aside(tmp_path / "st")
     assert moved == [tmp_path / "st" / "superseded" / "2" / trial["run"] for trial in new["trials"]]

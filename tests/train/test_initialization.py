@@ -1,4 +1,4 @@
-"""A training that ends before its codebooks are initialized from data says so."""
+"""A training that is too short for its settings says so."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from flatvq.quantize import DeadCodeReplacement
 from flatvq.recipe import TrialRecipe, merge, parse
 from flatvq.train import run_trial
-from flatvq.train.initialization import initialization_notices, steps_to_initialize
+from flatvq.train.initialization import steps_to_initialize
+from flatvq.train.length import length_notices
 
 BOTTOM = {"downsample": 4, "codebook_size": 32}
 LEVELS = (
@@ -51,12 +53,12 @@ def test_the_steps_are_those_of_a_training(
 def test_a_training_that_is_too_short_says_so(
     small_recipe, photographs: Path, tmp_path: Path, run_flatvq
 ) -> None:
-    recipe = changed(small_recipe(LEVELS[0]), {"train": {"steps": 12}})
-    assert initialization_notices(recipe) == []
+    recipe = changed(small_recipe(LEVELS[0]), {"train": {"steps": 12}, "codebook": {"replacement": None}})
+    assert length_notices(recipe) == []
     short = changed(recipe, {"train": {"steps": 11}})
     message = (
-        "ends before the codebook of level 1 is initialized, which takes 12 steps: raise train.steps (11), "
-        "or lower codebook.init.vectors_per_code or codebook.init.start"
+        "training ends before the codebook of level 1 is initialized, which takes 12 steps: raise "
+        "train.steps (11), or lower codebook.init.vectors_per_code or codebook.init.start"
     )
     notices: list[str] = []
     assert run_trial(short, tmp_path / "run", notice=notices.append)
@@ -66,7 +68,7 @@ def test_a_training_that_is_too_short_says_so(
     study.write_text(json.dumps({**tree, "seeds": [0]}))
     code, printed, _ = run_flatvq("study", study, "--dry-run")
     assert code == 0
-    assert f"Arm default {message}." in " ".join(printed.split())
+    assert f"Arm default: {message}." in " ".join(printed.split())
 
 
 @pytest.mark.parametrize(
@@ -78,5 +80,33 @@ def test_a_training_that_is_too_short_says_so(
     ],
 )
 def test_one_step_may_be_enough(small_recipe, changes: dict[str, Any]) -> None:
-    short = changed(small_recipe(), merge({"train": {"steps": 1}}, changes))
-    assert initialization_notices(short) == []
+    settings = {"train": {"steps": 1}, "codebook": {"replacement": None}}
+    short = changed(small_recipe(), merge(settings, changes))
+    assert length_notices(short) == []
+
+
+@pytest.mark.parametrize("steps", [9, 10, 12, 13, 40])
+@pytest.mark.parametrize(("every", "start", "stop"), [(5, 0, 0.5), (10, 0, 0.8), (3, 2, 1.0), (4, 1, 0.5)])
+def test_a_replacement_that_never_happens_is_named(
+    small_recipe, steps: int, every: int, start: int, stop: float
+) -> None:
+    codebook = {
+        "init": {"kind": "random"},
+        "replacement": {"every": every, "start": start, "stop": stop},
+    }
+    late = {"downsample": 2, "codebook_size": 16, "start": 3}
+    recipe = changed(small_recipe((BOTTOM, late)), {"train": {"steps": steps}, "codebook": codebook})
+    expected = []
+    for number, own_steps in enumerate((steps, steps - 3)):
+        policy = DeadCodeReplacement(every=every, start=start, stop=round(stop * own_steps))
+        if not any(policy.due(step) for step in range(own_steps)):
+            expected.append(f"dead codes of level {number} are never replaced")
+    assert [text.split(":")[0] for text in length_notices(recipe)] == expected
+
+
+def test_a_warm_up_that_is_longer_than_the_training_is_named(small_recipe) -> None:
+    assert length_notices(changed(small_recipe(), {"train": {"warmup_steps": 40}})) == []
+    assert length_notices(changed(small_recipe(), {"train": {"warmup_steps": 41}})) == [
+        "training ends during the warm-up of the learning rate: raise train.steps (40), or lower "
+        "train.warmup_steps (41)"
+    ]

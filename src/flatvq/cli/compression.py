@@ -14,7 +14,7 @@ from PIL import Image
 
 from flatvq.cli.contents import described
 from flatvq.cli.folders import writable_file
-from flatvq.cli.progress import step_progress
+from flatvq.cli.progress import task_progress
 from flatvq.codec import Codec, load_codec, read_contents
 from flatvq.codec.container import Contents, Entry, read_streams
 from flatvq.codec.names import SUFFIX, require_names
@@ -78,7 +78,7 @@ def compress_files(
         images, statuses = _listed(sources)
         for status in statuses:
             echo(f"{status.status}: {status.name}: {status.reason}")
-        with step_progress("compress", len(images)) as progress:
+        with task_progress("compressing", len(images), "images") as progress:
             content = codec.compress_collection(_named(images, names, progress))
     target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(target, content)
@@ -108,7 +108,10 @@ def decompress_file(
         for target in targets:
             _require_absent(target, replace, [path])
             writable_file(target, "decoded.png")
-        with step_progress("decompress", len(targets)) as progress, adding_files(folder) as stage:
+        with (
+            task_progress("decompressing", len(targets), "images") as progress,
+            adding_files(folder) as stage,
+        ):
             for done, (entry, target) in enumerate(zip(contents.entries, targets, strict=True), start=1):
                 image = stage / target.relative_to(folder)
                 image.parent.mkdir(parents=True, exist_ok=True)
@@ -163,9 +166,9 @@ def fit_to_folder(
     total = sum(len(each) for each in opened)
     # Sizes of one image are neighbours, so that every size is among the images that are set aside.
     loaded = (load_image(each, number) for number in range(len(opened[0])) for each in opened)
-    with step_progress("prior", total) as progress:
+    with task_progress("encoding", total, "images") as progress:
         encoded = encode_images(model, loaded, progress=lambda done: progress(done, total))
-    with step_progress("fit") as progress:
+    with task_progress("fitting the prior") as progress:
         record, arrays = fit_prior(
             model, encoded, kind, contexts=contexts, steps=steps, seed=seed, progress=progress
         )

@@ -12,7 +12,7 @@ import typer
 
 from flatvq.cli.compared import show_against, show_detail, show_text
 from flatvq.cli.folders import writable
-from flatvq.cli.progress import step_progress
+from flatvq.cli.progress import task_progress
 from flatvq.cli.tables import show_metrics
 from flatvq.codec import Codec, load_codec
 from flatvq.errors import FlatvqError
@@ -136,7 +136,7 @@ def compare(
     }
     written: dict[str, str | bytes] = {}
     if codecs is not None:
-        with step_progress("against") as progress:
+        with task_progress("comparing", unit="images") as progress:
             result["against"], columns = evaluate_against(
                 tokenizer,
                 options.folder(),
@@ -158,12 +158,12 @@ def compare(
             rows, {"original": "original", "tokenizer": "tokenizer", **labels}
         )
     if text:
-        with step_progress("text") as progress:
+        with task_progress("text") as progress:
             side = options.crop or max(_SIDE, tokenizer.preprocess.crop)
             result["text"] = evaluate_text(tokenizer, side=side, progress=progress)
         written["text.svg"] = text_chart(result["text"])
     if detail:
-        with step_progress("detail") as progress:
+        with task_progress("detail") as progress:
             result["detail"] = evaluate_detail(
                 tokenizer,
                 options.data,

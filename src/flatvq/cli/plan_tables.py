@@ -11,7 +11,7 @@ from flatvq.capacities import CAPACITIES
 from flatvq.cli.tables import console, new_table
 from flatvq.metrics import TRIAL_METRICS
 from flatvq.study import Plan, PlannedArm
-from flatvq.train.initialization import initialization_notices
+from flatvq.train.length import length_notices
 
 __all__ = ["show_capacity", "show_plan"]
 
@@ -32,9 +32,12 @@ def show_plan(plan: Plan) -> None:
         f"{recipe.margin:g}{f' {metric.unit}' if metric.unit else ''}{primary}"
     )
     show_capacity(plan.name, plan.arms)
+    arms_of_notice: dict[str, list[str]] = {}
     for arm in plan.arms:
-        for text in initialization_notices(arm.recipe):
-            console.print(f"Arm {arm.name} {text}.", style="yellow")
+        for text in length_notices(arm.recipe):
+            arms_of_notice.setdefault(text, []).append(arm.name)
+    for text, names in arms_of_notice.items():
+        console.print(f"Arm{'s' if len(names) > 1 else ''} {', '.join(names)}: {text}.", style="yellow")
 
 
 def show_capacity(name: str, arms: Sequence[PlannedArm]) -> None:

@@ -1,4 +1,4 @@
-"""Progress of studies and runs: live bars on a terminal, occasional lines elsewhere."""
+"""Progress of studies and tasks: live bars on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -16,7 +17,7 @@ from flatvq.cli.interrupts import interrupts, raise_interrupt
 from flatvq.cli.tables import console, duration
 from flatvq.study import Outcome, StudyProgress
 
-__all__ = ["image_progress", "step_progress", "study_progress"]
+__all__ = ["study_progress", "task_progress"]
 
 _LINE_EVERY_SECONDS = 30.0
 _BAR_WIDTH = 32
@@ -98,43 +99,40 @@ def _result(outcome: Outcome) -> str:
 
 
 @contextmanager
-def step_progress(description: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of a task that runs in steps. Only rank 0 shows it.
+def task_progress(
+    description: str, total: int | None = None, unit: str = "steps"
+) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of a task on stderr: a bar on a terminal, occasional lines elsewhere.
+
+    stdout is left to results, such as those of `--json`. Under `torchrun`, only rank 0 shows the progress.
 
     Args:
-        description: name of the task.
+        description: name of the task, such as `encoding`.
         total: number of steps, if known.
+        unit: what the task counts, in the plural.
 
     Yields:
         A function that takes the number of finished steps and the total.
     """
+    console = Console(stderr=True, markup=False, emoji=False)
+    silent = os.environ.get("RANK", "0") != "0"
     columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    silent = not console.is_terminal or os.environ.get("RANK", "0") != "0"
-    bars = Progress(*columns, console=console, disable=silent, transient=True)
+    bars = Progress(*columns, console=console, disable=silent or not console.is_terminal, transient=True)
     with interrupts(raise_interrupt), bars:
         task = bars.add_task("", total=total)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+        if silent or console.is_terminal:
+            yield lambda done, total: bars.update(task, completed=done, total=total)
+        else:
+            yield _TaskLines(console, description, unit)
 
 
-@contextmanager
-def image_progress(description: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how many images are done and the time left: a bar on a terminal, occasional lines elsewhere.
-
-    Args:
-        description: name of the task, such as `encoding`.
-
-    Yields:
-        A function that takes the number of finished images and the total.
-    """
-    with step_progress(description) as show:
-        yield show if console.is_terminal else _ImageLines(description)
-
-
-class _ImageLines:
+class _TaskLines:
     """Prints a line at least every half minute."""
 
-    def __init__(self, description: str) -> None:
+    def __init__(self, console: Console, description: str, unit: str) -> None:
+        self.console = console
         self.description = description
+        self.unit = unit
         self.start: tuple[float, int] | None = None
         self.last_time = time.monotonic()
 
@@ -146,6 +144,9 @@ class _ImageLines:
             return
         self.last_time = now
         start_time, start_done = self.start
-        speed = (done - start_done) / (now - start_time)
-        left = f", {duration((total - done) / speed)} left" if speed else ""
-        console.print(f"{self.description}: {done:,} of {total:,} images{left}", soft_wrap=True)
+        left = ""
+        if done > start_done:
+            seconds = (total - done) * (now - start_time) / (done - start_done)
+            left = f", {duration(seconds)} left"
+        text = f"{self.description}: {done:,} of {total:,} {self.unit}{left}"
+        self.console.print(text, soft_wrap=True)

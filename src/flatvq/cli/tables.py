@@ -115,6 +115,8 @@ def show_study(study: Study) -> None:
         f"{'Secondary comparisons' if primary else 'Comparisons'} of {compared.label}", secondary
     )
     show_curves(study.curves, decimals(study.margin))
+    if study.mixed_precision:
+        console.print(study.mixed_precision, style="yellow", soft_wrap=True)
     console.print(study.verdict.lead or study.verdict.sentence, style="bold")
     if study.verdict.lead and study.verdict.rest:
         console.print(study.verdict.rest)

@@ -20,6 +20,7 @@ __all__ = [
     "Validation",
     "load_jsonl",
     "parse_row",
+    "precision_of",
     "read_jsonl",
     "read_rows",
     "seconds_per_step",
@@ -103,6 +104,32 @@ def seconds_per_step(run: Path, batch_size: int) -> float | None:
     rows = read_rows(path).rows if path.is_file() else []
     speeds = [row.get("images_per_second") for row in rows if row["kind"] == "train"]
     return median(batch_size / speed for speed in speeds if speed is not None) if any(speeds) else None
+
+
+def precision_of(run: Path) -> str | None:
+    """Return the number format in which a run computed its forward passes.
+
+    Steps that a later start computed again do not count.
+
+    Args:
+        run: folder of the run.
+
+    Returns:
+        `float32` or `bfloat16`. If the run resumed in another format, both in the order of use, such as
+        `float32, bfloat16`. None if the run does not record it.
+
+    Raises:
+        FlatvqError: if `records.jsonl` is damaged.
+    """
+    path = run / "records.jsonl"
+    rows = read_rows(path).rows if path.is_file() else []
+    end = max((row["step"] for row in rows), default=0)
+    used: list[Any] = []
+    for start in reversed([row for row in rows if row["kind"] == "start"]):
+        if start["step"] < end:
+            end = start["step"]
+            used.append(start.get("precision"))
+    return ", ".join(dict.fromkeys(str(name) for name in reversed(used) if name)) or None
 
 
 def parse_row(line: bytes) -> dict[str, Any]:

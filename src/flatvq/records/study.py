@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Self
 
@@ -106,6 +107,7 @@ class Trial(TrialMeasured):
     error: str | None = None
     seconds: Number | None = None
     seconds_per_step: Number | None = None
+    precision: str | None = None
     psnr_db: Decibels | None = None
     levels: Several[TrialLevel] | None = None
 
@@ -247,6 +249,24 @@ class Study(Record):
             arm: the name of the arm.
         """
         return sorted((t for t in self.trials if t.arm == arm and t.done), key=lambda trial: trial.seed)
+
+    @property
+    def precisions(self) -> dict[str, int]:
+        """Count the finished trials by the number format of their forward passes, the most frequent first.
+
+        Trials that do not record it, such as those of older versions, are left out.
+        """
+        counts = Counter(trial.precision for trial in self.trials if trial.done and trial.precision)
+        return {str(precision): number for precision, number in counts.most_common()}
+
+    @property
+    def mixed_precision(self) -> str:
+        """A sentence about trials that were trained in different number formats; empty if all are equal."""
+        counts = self.precisions
+        if len(counts) < 2:
+            return ""
+        trials = "; ".join(f"{number} in {precision}" for precision, number in counts.items())
+        return f"Trials were trained in different precisions: {trials}. Set train.precision to use one."
 
     def shared_seeds(self, *arms: str) -> list[int]:
         """Return the seeds that all of some arms finished, in the order of the trials.

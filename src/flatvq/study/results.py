@@ -20,7 +20,7 @@ from flatvq.files import finite, write_json, write_text
 from flatvq.metrics import LEVEL_METRICS, TRIAL_METRICS
 from flatvq.processes import cores
 from flatvq.recipe import DataRecipe, dump_yaml
-from flatvq.records import read_metrics, seconds_per_step
+from flatvq.records import precision_of, read_metrics, seconds_per_step
 from flatvq.records.run import FileRecord, LevelMetrics, Metrics
 from flatvq.study.arms import PlannedArm
 from flatvq.study.collapse import collapse_of
@@ -187,6 +187,7 @@ def _trial_record(outcome: Outcome, folder: Path, before: records.Study | None) 
         error=outcome.error,
         seconds=outcome.seconds if outcome.seconds is not None else times.get(run.as_posix()),
         seconds_per_step=seconds_per_step(folder / run, recipe.train.batch_size) if metrics else None,
+        precision=precision_of(folder / run) if metrics else None,
         **{key: metrics.value(key) if metrics else None for key in TRIAL_METRICS},
         levels=_level_records(metrics) if metrics else (),
     )

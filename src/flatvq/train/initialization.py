@@ -1,4 +1,4 @@
-"""Whether a training is long enough to initialize its codebooks from data."""
+"""When the codebooks of a training are initialized from data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import ceil, prod
 from flatvq.model.layout import grids_of
 from flatvq.recipe import TrialRecipe
 
-__all__ = ["initialization_notices", "steps_to_initialize"]
+__all__ = ["steps_to_initialize"]
 
 
 def steps_to_initialize(recipe: TrialRecipe) -> list[int]:
@@ -41,23 +41,3 @@ def steps_to_initialize(recipe: TrialRecipe) -> list[int]:
         own_steps = recipe.train.steps - level.start
         steps.append(level.start + int(init.start * own_steps) + collecting)
     return steps
-
-
-def initialization_notices(recipe: TrialRecipe) -> list[str]:
-    """Return a line for each codebook that is not initialized when the training ends.
-
-    The first codes of such a codebook are vectors of the last batch.
-
-    Args:
-        recipe: the trial.
-
-    Returns:
-        The rest of a sentence that begins with the name of the run or of the arm.
-    """
-    total = recipe.train.steps
-    return [
-        f"ends before the codebook of level {level} is initialized, which takes {steps:,} steps: "
-        f"raise train.steps ({total:,}), or lower codebook.init.vectors_per_code or codebook.init.start"
-        for level, steps in enumerate(steps_to_initialize(recipe))
-        if steps > total
-    ]

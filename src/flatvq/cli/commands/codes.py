@@ -118,7 +118,7 @@ def encode(
     """
     from flatvq.cli.cluster import ClusterCommand, require_cluster
     from flatvq.cli.encoding import encode_on
-    from flatvq.cli.progress import image_progress
+    from flatvq.cli.progress import task_progress
     from flatvq.codes import encode_images
     from flatvq.codes.parts import Part
 
@@ -145,7 +145,7 @@ def encode(
         return
     own = Part.parse(part) if part is not None else None
     opened = _opened(tokenizer, device)
-    with _resumable(), image_progress("encoding") as progress:
+    with _resumable(), task_progress("encoding", unit="images") as progress:
         manifest = encode_images(
             opened,
             images,
@@ -173,11 +173,11 @@ def decode(
     device: Device = "auto",
 ) -> None:
     """Decode the codes of a folder to PNG files, which get the names of the encoded images."""
-    from flatvq.cli.progress import image_progress
+    from flatvq.cli.progress import task_progress
     from flatvq.codes import decode_codes
 
     opened = _opened(tokenizer, device)
-    with _resumable(), image_progress("decoding") as progress:
+    with _resumable(), task_progress("decoding", unit="images") as progress:
         count = decode_codes(opened, codes, writable(out), batch_size=batch_size, progress=progress)
     typer.echo(f"{out}: {count:,} images")
 

@@ -54,7 +54,7 @@ def train(
     Under `torchrun --nproc-per-node N -m flatvq train ...`, N processes share each batch. A run may
     resume with another N; its results then differ by rounding.
     """
-    from flatvq.cli.progress import step_progress
+    from flatvq.cli.progress import task_progress
     from flatvq.cli.tables import show_metrics
     from flatvq.recipe import load_trial
     from flatvq.records import read_metrics
@@ -70,9 +70,9 @@ def train(
         if parent:
             trial = _fine_tuning(trial, parent, overrides or ())
         folder = writable(out or default_folder("runs", recipe, trial.arm, str(seed)))
-    with step_progress(f"{trial.arm} seed {trial.seed}", trial.train.steps) as progress:
+    with task_progress(f"{trial.arm} seed {trial.seed}", trial.train.steps) as progress:
         finished = run_trial(
-            trial, folder, progress=progress, notice=lambda text: typer.echo(f"{folder} {text}", err=True)
+            trial, folder, progress=progress, notice=lambda text: typer.echo(f"{folder}: {text}", err=True)
         )
     if not finished:
         typer.echo(f"Stopped after a checkpoint. Run `flatvq train {folder}` to resume.", err=True)
@@ -102,10 +102,10 @@ def levels(
     the run.
     """
     from flatvq.cli.levels import show_levels
-    from flatvq.cli.progress import step_progress
+    from flatvq.cli.progress import task_progress
     from flatvq.levels import examine
 
-    with step_progress(f"levels of {run.name}") as progress:
+    with task_progress(f"levels of {run.name}") as progress:
         result = examine(run, steps=steps, progress=progress)
     if as_json:
         typer.echo(json.dumps(result))
