@@ -20,7 +20,7 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 help:
 	@echo "make study   run the default study, about 5 minutes on 2 cores; then open studies/photographs/report.html"
 	@echo "make test    run the tests, 10 to 15 minutes on 2 cores"
-	@echo "make test-fast  run the quick tests, a few minutes"
+	@echo "make test-fast  run the quick tests, about a minute and a half"
 	@echo "make lint    ruff, mypy, the import contract, the prose and the files of .github"
 	@echo "make sanitize  the compiled search on random shapes, with AddressSanitizer and UBSan, half a minute"
 	@echo "make docs    build the documentation site; then open site/index.html"

@@ -12,10 +12,10 @@ from statistics import fmean
 import numpy as np
 
 from findings.rates import ARCHITECTURES
-from findings.records import Record, with_interval
+from findings.records import Record, Trial, with_interval
 from flatvq.study.estimates import Estimate
 
-__all__ = ["CodedBits", "coded_line", "coded_table", "read_coded"]
+__all__ = ["CodedBits", "coded_table", "read_coded"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,28 @@ class CodedBits:
     record: Record
     prior: str
     """`table` or `network`."""
-    bits: dict[str, list[float]]
-    """For each arm, the coded bits of a held-out crop for each seed, in the order of architectures."""
+    bits: dict[tuple[str, int], float]
+    """The coded bits of a held-out crop for each arm and seed."""
+
+    def of_trial(self, trial: Trial) -> float:
+        """Return the coded bits of a held-out crop of a trial."""
+        return self.bits[trial["arm"], trial["seed"]]
+
+    def largest_budgets(self) -> dict[str, list[float]]:
+        """Return the coded bits for each seed of the arm of each architecture with the most nominal bits."""
+        arms = sorted({arm for arm, _ in self.bits}, key=lambda arm: self.record.arm(arm)["bits_per_image"])
+        largest = {arm.split("-")[0]: arm for arm in arms}
+        return {
+            largest[name]: [bits for (arm, _), bits in self.bits.items() if arm == largest[name]]
+            for name in ARCHITECTURES
+            if name in largest
+        }
+
+    @property
+    def complete(self) -> bool:
+        """Whether every finished trial of the study was measured."""
+        trials = [trial for arm in self.record.arms for trial in self.record.trials(arm)]
+        return all((trial["arm"], trial["seed"]) in self.bits for trial in trials)
 
 
 def read_coded(path: Path, records: Mapping[str, Record]) -> list[CodedBits]:
@@ -38,10 +58,16 @@ def read_coded(path: Path, records: Mapping[str, Record]) -> list[CodedBits]:
     """
     rows = json.loads(path.read_text(encoding="utf-8"))["tokenizers"] if path.is_file() else []
     return [
-        CodedBits(records[name], prior, _by_arm(chosen))
+        CodedBits(records[name], prior, bits)
         for name in records
         for prior in ("table", "network")
-        if (chosen := [row for row in rows if (row["study"], row["prior"]) == (name, prior)])
+        if (
+            bits := {
+                (row["arm"], row["seed"]): row["coded_bits_per_image"]
+                for row in rows
+                if (row["study"], row["prior"]) == (name, prior)
+            }
+        )
     ]
 
 
@@ -53,8 +79,9 @@ def coded_table(studies: list[CodedBits]) -> str:
     ]
     for study in studies:
         record, pixels = study.record, study.record.size**2
-        single = next(iter(study.bits.values()))
-        for arm, bits in study.bits.items():
+        arms = study.largest_budgets()
+        single = next(iter(arms.values()))
+        for arm, bits in arms.items():
             nominal = record.arm(arm)["bits_per_image"]
             effective = record.mean(arm, lambda trial: trial["effective_bits_per_image"])
             cells = [
@@ -69,23 +96,8 @@ def coded_table(studies: list[CodedBits]) -> str:
     return "\n".join(lines)
 
 
-def coded_line(study: CodedBits) -> str:
-    """Write the coded bits of each hierarchy, compared with one level, in one line."""
-    (_, single), *hierarchies = study.bits.items()
-    return ", ".join(
-        f"*{arm.split('-')[0]}* {_ratio(bits, single, study.record.level, 0)}" for arm, bits in hierarchies
-    )
-
-
-def _ratio(bits: list[float], single: list[float], level: float, digits: int = 1) -> str:
+def _ratio(bits: list[float], single: list[float], level: float) -> str:
     """Write the difference in per cent, with Welch's interval of the ratio's logarithm."""
     estimate = Estimate.welch([np.log(bits), np.log(single)], [1, -1])
     low, high = estimate.interval(level) or (estimate.mean, estimate.mean)
-    return with_interval(100 * expm1(estimate.mean), (100 * expm1(low), 100 * expm1(high)), " %", digits)
-
-
-def _by_arm(rows: list[dict[str, object]]) -> dict[str, list[float]]:
-    arms = sorted({str(row["arm"]) for row in rows}, key=lambda arm: ARCHITECTURES.index(arm.split("-")[0]))
-    return {
-        arm: [float(str(row["coded_bits_per_image"])) for row in rows if row["arm"] == arm] for arm in arms
-    }
+    return with_interval(100 * expm1(estimate.mean), (100 * expm1(low), 100 * expm1(high)), " %", 1)

@@ -18,8 +18,8 @@ from findings.answer import (
     summary,
     unsettled,
 )
-from findings.coded import CodedBits, coded_line, coded_table
-from findings.rates import ARCHITECTURES, rate_differences
+from findings.coded import CodedBits, coded_table
+from findings.rates import ARCHITECTURES, effective_bits, rate_differences
 from findings.records import Record, with_interval
 from findings.searches import Search, searches_table
 
@@ -63,6 +63,7 @@ def render(
         keep_trailing_newline=True,
     )
     frontiers = [record for name, record in records.items() if name.startswith("frontier-")]
+    coded_curves = [one for one in coded if one.complete and one.record in frontiers]
     answers, tuned = _answers(records["headline"], frontiers), _tuned_answers(records.get("tuned"))
     return environment.get_template(_TEMPLATE).render(
         headline=records["headline"],
@@ -76,7 +77,7 @@ def render(
         default_healthy=_with_verdict(default_study, "single-level-healthy", "two-level-healthy"),
         default_naive=_with_verdict(default_study, "single-level-naive", "two-level-naive"),
         coded=coded,
-        coded_line=coded_line,
+        coded_curves=coded_curves,
         coded_table=coded_table,
         frontiers=frontiers,
         hierarchies=ARCHITECTURES[1:],
@@ -101,7 +102,8 @@ def render(
             one.shared[1] - one.shared[0] for record in frontiers for one in rate_differences(record)
         ),
         rates_line=tables.rates_line,
-        rates_table=lambda: tables.rates_table(frontiers),
+        effective_rates=tables.rates_table(((record, effective_bits) for record in frontiers), "effective"),
+        coded_rates=tables.rates_table(((one.record, one.of_trial) for one in coded_curves), "coded"),
     )
 
 

@@ -7,7 +7,7 @@ from math import log2
 from statistics import fmean, stdev
 from typing import Any
 
-from findings.rates import rate_differences
+from findings.rates import BitsOfTrial, effective_bits, rate_differences
 from findings.records import Record, Trial, with_interval
 from flatvq.capacities import CAPACITIES
 
@@ -49,27 +49,34 @@ def comparisons_table(rows: Iterable[tuple[Record, Sequence[str]]]) -> str:
     return "\n".join(lines)
 
 
-def rates_line(record: Record) -> str:
-    """Write how many more bits each hierarchy needs than one level in one line."""
+def rates_line(record: Record, bits_of: BitsOfTrial = effective_bits) -> str:
+    """Write how many more bits each hierarchy needs than one level in one line.
+
+    Args:
+        record: a study of several budgets.
+        bits_of: the bits of an image.
+    """
     return ", ".join(
         f"*{one.architecture}* {with_interval(one.percent, one.interval, ' %', 0)}"
-        for one in rate_differences(record)
+        for one in rate_differences(record, bits_of)
     )
 
 
-def rates_table(records: Iterable[Record]) -> str:
-    """Return how many more bits each hierarchy needs than one level, and at which PSNR, for each size."""
+def rates_table(studies: Iterable[tuple[Record, BitsOfTrial]], kind: str) -> str:
+    """Return how many more bits each hierarchy needs than one level, and at which PSNR, for each size.
+
+    Args:
+        studies: the studies of several budgets, each with the bits of an image.
+        kind: the kind of these bits, such as `effective`.
+    """
     lines = [
-        "| size | budgets | effective bits per pixel | parallel | conditioned | residual |",
+        f"| size | budgets | {kind} bits per pixel | parallel | conditioned | residual |",
         "|---|---|---|---|---|---|",
     ]
-    for record in records:
-        rates = [
-            record.mean(arm, lambda trial: trial["effective_bits_per_image"]) / record.size**2
-            for arm in record.arms
-        ]
+    for record, bits_of in studies:
+        rates = [record.mean(arm, bits_of) / record.size**2 for arm in record.arms]
         cells = []
-        for one in rate_differences(record):
+        for one in rate_differences(record, bits_of):
             low, high = one.shared
             cells.append(f"{with_interval(one.percent, one.interval, ' %', 0)}, {low:.2f} to {high:.2f} dB")
         link = f"[{record.size} px](../results/{record.name}/study.json)"

@@ -12,6 +12,8 @@ import pytest
 
 import flatvq
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src/flatvq").rglob("*.py"))
 # Modules of the standard library that only POSIX systems have.

@@ -20,6 +20,8 @@ import yaml
 
 from flatvq.recipe import StudyRecipe, load_recipe, parse, shipped_recipes
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PAGES = {
     str(page.relative_to(ROOT)): page.read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ from findings.answer import (
     unsettled,
 )
 from findings.coded import coded_table, read_coded
-from findings.rates import ARCHITECTURES, curve, rate_differences
+from findings.rates import ARCHITECTURES, BitsOfTrial, curve, effective_bits, rate_differences
 from findings.records import Record, with_interval
 from findings.searches import read_searches
 from scipy import integrate, stats
@@ -106,16 +106,25 @@ def test_each_healthy_arm_and_seed_has_a_committed_tokenizer_of_less_than_a_mega
 
 def test_coded_bits_are_those_of_files_and_compared_by_welch() -> None:
     rows = json.loads((RESULTS / "coded-bits.json").read_text(encoding="utf-8"))["tokenizers"]
-    folders = {
-        f"{row['study']}/models/{row['arm']}-seed-{row['seed']}" for row in rows if row["prior"] == "table"
-    }
-    assert folders == {
-        f"{path.parents[1].name}/models/{path.name}"
+    measured = [(row["study"], row["arm"], row["seed"]) for row in rows if row["prior"] == "table"]
+    assert len(set(measured)) == len(measured)
+    committed = {
+        (path.parents[1].name, arm, int(seed))
         for path in RESULTS.glob("*/models/*-seed-*")
+        for arm, _, seed in [path.name.rpartition("-seed-")]
         if path.parents[1].name in RECORDS
     }
+    trials = {
+        (name, trial["arm"], trial["seed"])
+        for name, record in RECORDS.items()
+        for trial in record.study["trials"]
+    }
+    assert committed <= set(measured) <= trials
     for study in (study for study in CODED if study.record.name == "headline"):
-        one, other = (np.log(study.bits[arm]) for arm in ("residual", "single"))
+        one, other = (
+            np.log([bits for (name, _), bits in study.bits.items() if name == arm])
+            for arm in ("residual", "single")
+        )
         test = stats.ttest_ind(one, other, equal_var=False)
         low, high = 100 * np.expm1(test.confidence_interval(1 - 2 * nominal_level((8, 16, 32))))
         shown = with_interval(100 * np.expm1(one.mean() - other.mean()), (low, high), " %", 1)
@@ -186,11 +195,23 @@ def test_effective_bits_are_entropies_of_the_indices(name: str) -> None:
 FRONTIERS = [record for name, record in RECORDS.items() if "frontier" in name]
 
 
-@pytest.mark.parametrize("record", FRONTIERS, ids=lambda record: record.name)
+CURVES = [
+    *(pytest.param(record, effective_bits, id=f"{record.name}-effective") for record in FRONTIERS),
+    *(
+        pytest.param(one.record, one.of_trial, id=f"{one.record.name}-{one.prior}")
+        for one in CODED
+        if one.complete and one.record in FRONTIERS
+    ),
+]
+
+
+@pytest.mark.parametrize(("record", "bits_of"), CURVES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES[1:])
-def test_rate_differences_are_integrals_over_the_means(record: Record, architecture: str) -> None:
-    (shown,) = (each for each in rate_differences(record) if each.architecture == architecture)
-    curves = curve(record, architecture), curve(record, "single")
+def test_rate_differences_are_integrals_over_the_means(
+    record: Record, bits_of: BitsOfTrial, architecture: str
+) -> None:
+    (shown,) = (each for each in rate_differences(record, bits_of) if each.architecture == architecture)
+    curves = curve(record, architecture, bits_of), curve(record, "single", bits_of)
     points = [([np.mean(b.bits) for b in each], [np.mean(b.values) for b in each]) for each in curves]
     exact = _log_ratio(*points)
     assert shown.percent == pytest.approx(100 * (math.exp(exact) - 1), abs=0.05)

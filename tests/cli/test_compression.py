@@ -13,6 +13,8 @@ from tests.codec.tokenizers import image, tokenizer
 from flatvq.codec import load_codec
 from flatvq.model import save_tokenizer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def work(monkeypatch, tmp_path: Path) -> Path:

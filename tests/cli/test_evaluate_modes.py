@@ -21,6 +21,8 @@ from flatvq.evaluate.legibility import Reader
 from flatvq.model import build_vqvae, load_tokenizer, save_tokenizer
 from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, str, str]]
 MODULE = """
 import torch

@@ -17,6 +17,8 @@ from flatvq.data import open_data
 from flatvq.model import build_vqvae, save_tokenizer
 from flatvq.recipe import CodebookRecipe, DataRecipe, ModelRecipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -8,6 +8,8 @@ from tests.codec.tokenizers import KINDS, image, tokenizer
 from flatvq.codec import bands
 from flatvq.model import VQVAE
 
+pytestmark = pytest.mark.slow
+
 
 def pixels_of(model: VQVAE, height: int, width: int) -> torch.Tensor:
     colour = torch.from_numpy(image(height, width)).permute(2, 0, 1)[None]

@@ -27,6 +27,8 @@ from flatvq.recipe import CodebookRecipe, DataRecipe
 from flatvq.tokenizers.protocol import Preprocess
 from flatvq.tokenizers.vqvae import VQVAETokenizer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PRIORS = ["none", "order-0", "table", "network"]
 # Tables and networks refuse more than 65,536 codes: see the test of that.

@@ -20,6 +20,8 @@ from flatvq.codec.passes import PASSES, number_of, passes
 from flatvq.codec.samples import Cells
 from flatvq.codec.training import _code_vectors
 
+pytestmark = pytest.mark.slow
+
 LEVEL_KINDS = ["one level", "one code", "residual", "scalar", "lookup-free", "parallel"]
 
 

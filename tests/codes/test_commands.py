@@ -18,6 +18,8 @@ from flatvq.codes import CodeDataset, decode_codes, encode_images
 from flatvq.codes.decoding import _path_of
 from flatvq.errors import FlatvqError
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, str, str]]
 
 

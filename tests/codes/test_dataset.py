@@ -20,6 +20,8 @@ from flatvq.codes import CodeDataset, CodeStream, encode_images
 from flatvq.codes.shards import Row, shard_bytes
 from flatvq.errors import FlatvqError
 
+pytestmark = pytest.mark.slow
+
 Encoded = tuple[flatvq.VQVAETokenizer, Path]
 
 

@@ -24,6 +24,8 @@ from flatvq.train.lease import newest_owner
 
 from .test_encode import bytes_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def encode(tokenizer: flatvq.VQVAETokenizer, pictures: Path):

@@ -213,6 +213,7 @@ def test_the_channels_of_a_plain_jpeg_stay_side_by_side(resize: int, options: di
     assert pixels.strides == (3 * pixels.shape[1], 3, 1)
 
 
+@pytest.mark.slow
 def test_an_image_in_several_blocks_of_memory() -> None:
     file = file_of(photograph(width=2400, height=2000), "BMP")  # 19.2 MB with padding; a block holds 16 MiB
     assert_scaled_alike(trained_on(file, 64), by_pillow(file, 64))
@@ -278,6 +279,7 @@ def test_an_image_that_changes_sides_is_decoded_again(tmp_path: Path) -> None:
     assert np.array_equal(load_image(data.validation, 0), by_pillow((tmp_path / name).read_bytes(), 40))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 7])
 @pytest.mark.parametrize("resize", [40, 0])
 def test_batches_do_not_depend_on_cache_or_threads(

@@ -16,6 +16,8 @@ from flatvq.data.photographs import Region, gap_for, layout
 from flatvq.errors import FlatvqError
 from flatvq.recipe import DataRecipe, load_recipe, shipped_recipes
 
+pytestmark = pytest.mark.slow
+
 
 def mask(height: int, width: int, regions: tuple[Region, ...]) -> np.ndarray:
     covered = np.zeros((height, width), int)

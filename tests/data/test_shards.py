@@ -179,6 +179,7 @@ def test_neighbours_are_read_together(
     assert len(ranges) == 3  # one for each shard
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(tmp_path: Path, ranges: list[tuple[str, int, int]]) -> None:
     random = np.random.default_rng(0)
     files = [encoded(random.integers(0, 256, (400, 400, 3), np.uint8)) for _ in range(100)]

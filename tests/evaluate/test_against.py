@@ -27,6 +27,8 @@ from flatvq.model import build_vqvae
 from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe
 from flatvq.tokenizers import Preprocess, VQVAETokenizer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:

@@ -201,6 +201,7 @@ def contrast_structure(images, noisy):
     return terms  # here torchmetrics itself leaves the border out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(176, 176), (181, 203)])
 def test_ms_ssim_agrees_with_torchmetrics(height, width):
     images, noisy = pair(height, width, noise=0.2)

@@ -14,6 +14,8 @@ from flatvq.errors import FlatvqError
 from flatvq.evaluate.legibility import Reader, edits, evaluate_text, load_reader
 from flatvq.evaluate.text_pages import digest_of, pages_of
 
+pytestmark = pytest.mark.slow
+
 
 @cache
 def recursive(a: str, b: str) -> int:

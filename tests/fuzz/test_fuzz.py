@@ -13,6 +13,8 @@ from benchmarks.fuzz.runner import batches_of, merged, run, write_corpus_in
 from benchmarks.fuzz.targets import TARGETS
 from tests.fuzz.faulty import Faulty
 
+pytestmark = pytest.mark.slow
+
 RECORD = Path(__file__).parents[2] / "results" / "fuzz.json"
 
 # Inputs; those of the others cost a tenth of a second on a slow machine.

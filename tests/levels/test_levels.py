@@ -32,6 +32,8 @@ from flatvq.recipe import (
 )
 from flatvq.train.machine import Machine
 
+pytestmark = pytest.mark.slow
+
 MACHINE = Machine(torch.device("cpu"), bfloat16=False, rank=0, world_size=1)
 
 

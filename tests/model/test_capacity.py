@@ -62,6 +62,7 @@ def test_vqvae2_as_configured_in_its_paper():
     assert capacity.bits_per_image == 64 * 64 * 9 + 32 * 32 * 9
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_counts_agree_with_the_module(data, recipes, plain_model):

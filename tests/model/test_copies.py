@@ -13,6 +13,8 @@ from flatvq.model import VQVAE, build_vqvae
 from flatvq.recipe import CodebookRecipe, InitRecipe, LevelRecipe, ModelRecipe, TrainRecipe
 from flatvq.train.objective import objective
 
+pytestmark = pytest.mark.processes
+
 LEVELS = (LevelRecipe(codebook_size=16, code_dim=4), LevelRecipe(downsample=2, scalar_levels=(5, 4)))
 UPDATES = ["ema", "gradient"]
 

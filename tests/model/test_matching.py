@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from flatvq.model import capacity_of, match, residuals
 from flatvq.recipe import LevelRecipe, ModelRecipe
 
+pytestmark = pytest.mark.slow
+
 
 def two_level(codebook_size: int, code_dim: int = 64, **widths: int) -> ModelRecipe:
     bottom = LevelRecipe(downsample=4, codebook_size=codebook_size, code_dim=code_dim)

@@ -13,6 +13,8 @@ from flatvq.model.memory import model_bytes, require_memory, training_bytes
 from flatvq.recipe import CodebookRecipe, LevelRecipe, ModelRecipe, load_recipe
 from flatvq.study import plan_study, planned_trial
 
+pytestmark = pytest.mark.slow
+
 
 def bytes_of(module: nn.Module) -> int:
     state = [*module.parameters(), *module.buffers()]

@@ -89,6 +89,7 @@ save_tokenizer(sys.argv[1], build_vqvae(model.recipe, codebook, seed=5), config)
 """
 
 
+@pytest.mark.slow
 def test_weights_are_never_read_with_the_config_of_others(folder):
     # The weights of the two models have the same shapes.
     before = (folder / "model.safetensors").read_bytes()

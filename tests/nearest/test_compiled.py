@@ -15,6 +15,8 @@ import torch
 from flatvq.errors import FlatvqError
 from flatvq.nearest import availability, backend_for, compiled, nearest_codes, status
 
+pytestmark = pytest.mark.processes
+
 
 def indices_of(vectors, codes, kernels, method="automatic"):
     return compiled.search_within_range(vectors, codes, kernels, method=method)[0].indices
@@ -48,6 +50,16 @@ def test_it_was_built_where_it_can_be():
     assert backend_for(torch.device("cpu"), 8) == expected
     assert status() == f"flatvq's, {expected}"
     assert not compiled.missing("baseline")
+
+
+def test_freed_memory_is_refused(kernels, method, normal):
+    """FSDP frees the parameters of a module outside of its forward pass."""
+    vectors, codes = normal(64, 4), normal(16, 4, purpose=1)
+    codes.untyped_storage().resize_(0)
+    with pytest.raises(FlatvqError, match=r"the memory of a tensor of shape \[16, 4\] was freed"):
+        indices_of(vectors, codes, kernels, method)
+    with pytest.raises(FlatvqError, match="was freed"):
+        compiled.code_medians(codes, kernels)
 
 
 def test_neither_batch_nor_place_nor_threads_change_a_bit(kernels, method, hair_s_breadth):

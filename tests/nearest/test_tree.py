@@ -184,6 +184,7 @@ def test_values_that_are_not_finite(kernels, method, value, normal):
     assert 0 <= int(result.indices.min()) <= int(result.indices.max()) < len(codes)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_any_numbers(kernels, data):

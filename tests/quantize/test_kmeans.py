@@ -28,6 +28,7 @@ def inertia(vectors, means):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("vectors", "clusters"),
     [(blobs(12, 2), 12), (blobs(150, 4, 10), 150), (noise(1500, 3), 40), (noise(1500, 8), 130)],

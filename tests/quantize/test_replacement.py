@@ -39,6 +39,7 @@ def build(size, dim, replacement, update=None, metric="euclidean", init=None):
 # --- schedule
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(every=st.integers(1, 20), start=st.integers(0, 50), stop=st.one_of(st.none(), st.integers(0, 120)))
 def test_schedule(every, start, stop):

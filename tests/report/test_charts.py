@@ -19,6 +19,8 @@ from flatvq.report.runs import load_run
 from flatvq.report.svg import Scale, span
 from flatvq.report.usage import panels
 
+pytestmark = pytest.mark.slow
+
 LINE = "{*}polyline"
 
 

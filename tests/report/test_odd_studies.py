@@ -15,6 +15,8 @@ from PIL import Image
 from flatvq.errors import FlatvqError
 from flatvq.report import write_report
 
+pytestmark = pytest.mark.slow
+
 
 def plain(page: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", page).split())

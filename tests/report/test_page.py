@@ -11,12 +11,15 @@ from math import log2
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from scipy import stats
 
 from flatvq.cli.tables import show_study
 from flatvq.records import load_study
 from flatvq.report import write_report
+
+pytestmark = pytest.mark.slow
 
 RESULTS = Path(__file__).parents[2] / "results"
 

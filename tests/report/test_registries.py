@@ -20,6 +20,8 @@ from flatvq.report import write_report
 from flatvq.report.forest import groups
 from flatvq.study import plan_study, planned_arms
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def lpips():

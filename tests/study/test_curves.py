@@ -22,6 +22,8 @@ from flatvq.study import plan_study
 from flatvq.study.curves import Budget, CurveDifference, compare_curves, extra_bits, gain_at_equal_bits
 from flatvq.study.rate_curves import compare_rate_curves
 
+pytestmark = pytest.mark.slow
+
 RATES, PSNR = [1.0, 2.0, 4.0], [20.0, 22.0, 23.0]
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from flatvq.study.scheduler import Scheduler, Slot, StudyStopped
 
+pytestmark = pytest.mark.processes
+
 SPAWN = get_context("spawn")
 
 

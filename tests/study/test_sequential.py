@@ -15,6 +15,8 @@ from flatvq.study import Plan, fix_design, look_to_run, plan_study, results, run
 from flatvq.study.design import design_of
 from flatvq.study.looks import nominal_level
 
+pytestmark = pytest.mark.slow
+
 MODEL = {"levels": [{"downsample": 4, "codebook_size": 16, "code_dim": 4}], "width": 8, "residual_width": 4}
 TREE = {
     "data": {"source": "photographs", "resize": 100, "crop": 16},

@@ -328,6 +328,7 @@ def test_a_level_outside_zero_to_one_is_refused(level):
         mean_interval([1.0, 2.0], level)
 
 
+@pytest.mark.processes
 def test_importing_the_statistics_imports_no_scipy():
     import subprocess
     import sys

@@ -146,4 +146,8 @@ def _matrix(tensor: Tensor) -> _native.Matrix:
     rows, columns = tensor.shape
     if tensor.dtype != torch.float32 or not tensor.is_cpu or not tensor.is_contiguous():
         raise TypeError(f"not a contiguous float32 tensor on the CPU: {tensor.dtype} on {tensor.device}")
-    return _native.Matrix(tensor.data_ptr(), rows, columns)
+    address = tensor.data_ptr()
+    if not address and tensor.numel():
+        what = f"the memory of a tensor of shape {[rows, columns]} was freed"
+        raise FlatvqError(what, "gather the parameters of the module first, if they are sharded")
+    return _native.Matrix(address, rows, columns)

@@ -25,12 +25,11 @@ from flatvq.records.study import (
     Data,
     Match,
     Study,
-    Trial,
-    TrialLevel,
     Verdict,
     codebook_sizes,
     load_study,
 )
+from flatvq.records.trial import Trial, TrialLevel
 
 __all__ = [
     "Arm",

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from flatvq.errors import FlatvqError, suggestion
-from flatvq.recipe.section import Seed
 from flatvq.recipe.strict_json import load_json
 from flatvq.records.comparison import Comparison, Curves, Design, EarlierDesign, Look
 from flatvq.records.conversion import to_format_3
 from flatvq.records.identity import StoredIdentity
-from flatvq.records.measured import LevelMeasured, Sized, TrialMeasured
+from flatvq.records.measured import Sized
 from flatvq.records.reading import (
     Count,
-    Decibels,
     Format3,
     Number,
     Pair,
@@ -30,6 +28,7 @@ from flatvq.records.reading import (
     read_file,
 )
 from flatvq.records.run import FileRecord
+from flatvq.records.trial import Trial
 
 __all__ = [
     "Arm",
@@ -37,15 +36,10 @@ __all__ = [
     "Level",
     "Match",
     "Study",
-    "Trial",
-    "TrialLevel",
     "Verdict",
     "codebook_sizes",
     "load_study",
 ]
-
-# Bytes. A file name may have 255 and a path 4,096; the study's own path comes before a run's.
-_LONGEST_NAME, _LONGEST_PATH = 255, 1024
 
 
 def codebook_sizes(codebook_size: int, indices_per_cell: int) -> str:
@@ -88,55 +82,6 @@ class Arm(Sized):
     def condition(self) -> str:
         """The measures against codebook collapse, in one word."""
         return self.treatment or ("healthy" if self.healthy else "naive")
-
-
-class TrialLevel(LevelMeasured):
-    """Metrics of one level of a trial over the whole held-out split."""
-
-    codebook_size: Positive
-    collapse: str | None = None
-
-
-class Trial(TrialMeasured):
-    """One arm with one seed."""
-
-    arm: str
-    seed: Seed
-    status: str
-    run: str
-    error: str | None = None
-    seconds: Number | None = None
-    seconds_per_step: Number | None = None
-    precision: str | None = None
-    psnr_db: Decibels | None = None
-    levels: Several[TrialLevel] | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether the trial finished and has metrics."""
-        return self.status == "done"
-
-    def folder(self, study: Path) -> Path:
-        """Return the folder of the run.
-
-        Args:
-            study: folder of the study.
-
-        Raises:
-            FlatvqError: if the folder lies outside of the study, or its path is longer than file systems
-                allow.
-        """
-        run = PurePath(self.run)
-        lengths = [len(name.encode(errors="surrogatepass")) for name in run.parts]
-        if max(lengths, default=0) > _LONGEST_NAME or sum(lengths) > _LONGEST_PATH:
-            what = (
-                f"the folder of arm {self.arm!r}, seed {self.seed}, has a path of {len(self.run)} characters"
-            )
-            raise FlatvqError(what, "run the study again")
-        if run.is_absolute() or ".." in run.parts or "\0" in self.run:
-            what = f"the folder {self.run!r} of arm {self.arm!r}, seed {self.seed}, lies outside of the study"
-            raise FlatvqError(what, "run the study again")
-        return study / run
 
 
 class Data(Record):
