@@ -46,6 +46,7 @@ def render(
     default_study: Record,
     coded: list[CodedBits],
     searches: Mapping[str, Search],
+    repetitions: str,
 ) -> str:
     """Render the page.
 
@@ -54,6 +55,7 @@ def render(
         default_study: the record of the default study.
         coded: the coded bits of their tokenizers.
         searches: the searches behind the study of tuned arms, by arm.
+        repetitions: the results of repetitions of the default study, in sentences.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -74,6 +76,7 @@ def render(
         searches=searches,
         searches_table=searches_table,
         finished_trials=_finished_trials(searches),
+        repetitions=repetitions,
         default_healthy=_with_verdict(default_study, "single-level-healthy", "two-level-healthy"),
         default_naive=_with_verdict(default_study, "single-level-naive", "two-level-naive"),
         coded=coded,

@@ -26,6 +26,7 @@ from findings.answer import (
 from findings.coded import coded_table, read_coded
 from findings.rates import ARCHITECTURES, BitsOfTrial, curve, effective_bits, rate_differences
 from findings.records import Record, with_interval
+from findings.repetitions import repetitions_sentence
 from findings.searches import read_searches
 from scipy import integrate, stats
 
@@ -45,20 +46,24 @@ MODELS = sorted((RESULTS / "headline" / "models").glob("*"))
 OF_256_PX = sorted((RESULTS / "frontier-256" / "models").glob("*"))
 RECORDS = page.read(RESULTS)
 DEFAULT_STUDY = page.read_default_study(RESULTS)
+REPETITIONS = repetitions_sentence(RESULTS / "repetitions.json")
 CODED = read_coded(RESULTS / "coded-bits.json", RECORDS)
 SEARCHES = read_searches(RESULTS / "tuned" / "searches")
 
 
 def test_the_page_is_rendered_from_the_records() -> None:
     shown = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
-    assert shown == page.render(RECORDS, DEFAULT_STUDY, CODED, SEARCHES), "run `make findings`"
+    assert shown == page.render(RECORDS, DEFAULT_STUDY, CODED, SEARCHES, REPETITIONS), "run `make findings`"
 
 
 def test_every_figure_is_drawn_and_shown(tmp_path: Path) -> None:
     figures.draw(RECORDS, tmp_path)
     drawn = {path.name for path in tmp_path.glob("*.svg")}
     assert drawn == {path.name for path in (ROOT / "docs" / "findings").glob("*.svg")}
-    assert all(f"(findings/{name})" in page.render(RECORDS, DEFAULT_STUDY, CODED, SEARCHES) for name in drawn)
+    assert all(
+        f"(findings/{name})" in page.render(RECORDS, DEFAULT_STUDY, CODED, SEARCHES, REPETITIONS)
+        for name in drawn
+    )
 
 
 def test_the_records_are_of_the_current_protocol_and_of_committed_code() -> None:
@@ -238,7 +243,7 @@ def _log_ratio(one: tuple[list[float], list[float]], other: tuple[list[float], l
 
 
 def test_the_page_names_every_healthy_level_that_collapsed() -> None:
-    text = page.render(RECORDS, DEFAULT_STUDY, CODED, SEARCHES)
+    text = page.render(RECORDS, DEFAULT_STUDY, CODED, SEARCHES, REPETITIONS)
     for record in RECORDS.values():
         for trial in record.study["trials"]:
             table = record.arm(trial["arm"])["level_table"]
@@ -324,7 +329,19 @@ def test_a_study_that_replaced_an_earlier_design_is_named_with_what_changed() ->
     )
     assert earlier_designs([Record("small", {**study, "earlier_designs": []}, {})]) == ""
     assert "replaced an earlier design before its first look (changed: the arm *residual*)" in page.render(
-        RECORDS, DEFAULT_STUDY, CODED, SEARCHES
+        RECORDS, DEFAULT_STUDY, CODED, SEARCHES, REPETITIONS
+    )
+
+
+def test_repetitions_are_counted_by_verdict(tmp_path: Path) -> None:
+    verdicts = ["better", "not worse", "inconclusive", "better"]
+    rows = [{"verdict": verdict, "isa": "AVX2" if verdict == "better" else None} for verdict in verdicts]
+    path = tmp_path / "repetitions.json"
+    assert repetitions_sentence(path) == ""
+    path.write_text(json.dumps({"repetitions": rows}))
+    assert repetitions_sentence(path) == (
+        "The study was repeated 4 times with other seeds, 2 times with float32 on AVX2 alone. 3 of the 4 "
+        "were settled at the first look: *better* in 2, *not worse* in 1."
     )
 
 
