@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from tests.study.sleeping import sleep_until_stopped
 
 from flatvq.study.scheduler import Scheduler, Slot, StudyStopped
 
@@ -23,21 +23,11 @@ class SleepingJob:
 
     def __init__(self, seconds: float, slot: Slot, checkpoint: Path) -> None:
         self.gpu = slot.gpu
-        self.process = SPAWN.Process(target=_sleep, args=(seconds, checkpoint))
+        self.process = SPAWN.Process(target=sleep_until_stopped, args=(seconds, checkpoint))
         self.process.start()
 
     def finished(self) -> bool:
         return self.process.exitcode is not None
-
-
-def _sleep(seconds: float, checkpoint: Path) -> None:
-    def stop(number: int, frame: object) -> None:
-        checkpoint.with_suffix(".saved").touch()
-        raise SystemExit(3)
-
-    signal.signal(signal.SIGTERM, stop)
-    checkpoint.touch()
-    time.sleep(seconds)
 
 
 def test_at_most_so_many_jobs_run_at_a_time_and_all_are_run(tmp_path: Path) -> None:
