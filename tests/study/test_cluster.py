@@ -154,6 +154,19 @@ def test_jobs_that_ended_while_no_program_waited_are_forgotten(
     assert ClusterTrials("other").submit(plan, tmp_path, data) == (0, 0)
 
 
+def test_a_detached_command_submits_trials_whose_jobs_have_ended(engine, plan, data, tmp_path: Path) -> None:
+    """Such as after `scancel`, or after the cluster lost its state: no command waits that would notice."""
+    trials = ClusterTrials("fake")
+    trials.submit(plan, tmp_path, data)
+    done, cancelled, failed, *others = engine.folders()
+    engine.end(done, code=0)
+    engine.end(cancelled, state="cancelled", code=130)
+    engine.end(failed, code=2, error="no folder at 'x': check data.path")
+    assert trials.submit(plan, tmp_path, data) == (2, len(others))
+    assert engine.folders()[-2:] == [cancelled, failed]
+    assert trials.submit(plan, tmp_path, data) == (0, len(others) + 2)
+
+
 def test_failures_are_tried_again_or_named(engine, plan, data, tmp_path: Path) -> None:
     ClusterTrials("fake").submit(plan, tmp_path, data)
     killed, invalid, cancelled, never, *others = engine.folders()

@@ -59,10 +59,11 @@ class ClusterEncoding:
             The number of jobs that were submitted.
 
         Raises:
-            FlatvqError: if the cluster refuses them, or another number of parts has jobs.
+            FlatvqError: if the cluster refuses them or does not answer, or another number of parts has jobs.
             BusyError: if another process submits these jobs, or waits for them.
         """
         with self._jobs() as jobs:
+            jobs.settle_ended()
             units = self._missing(jobs) or {_LAST: self.command}
             new = {unit: command for unit, command in units.items() if unit not in jobs}
             jobs.submit(new, self._name)

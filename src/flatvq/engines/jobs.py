@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from flatvq.errors import FlatvqError, suggestion
 from flatvq.files import write_json
 from flatvq.recipe import ClusterRecipe
 from flatvq.records import Record, read_record
-from flatvq.records.reading import Format1, Several
-from flatvq.train.lease import leased
+from flatvq.records.reading import Count, Format1, Several
+from flatvq.train.lease import LeaseLostError, leased
 
 __all__ = ["Commands", "Jobs", "has_jobs", "jobs_of", "require_engine", "require_one_process"]
 
@@ -34,6 +34,8 @@ class _Submission(Record):
     """The content of a record."""
 
     format: Format1 = 1
+    number: Count = 0
+    """It grows with each submission of a folder. The latest submission of a unit counts."""
     engine: str
     runs: Several[str]
     """The folders of the units, relative to the folder of the jobs."""
@@ -47,23 +49,36 @@ class Jobs:
         kind: the name of the engine.
         folder: the folder.
         cluster: the section `cluster` of the recipe.
+        confirm: raises LeaseLostError if another process has taken the jobs over.
 
     Raises:
         FlatvqError: if the folder has jobs of another engine, or a record is damaged.
     """
 
-    def __init__(self, engine: Engine, kind: str, folder: Path, cluster: ClusterRecipe) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        kind: str,
+        folder: Path,
+        cluster: ClusterRecipe,
+        confirm: Callable[[], None] = lambda: None,
+    ) -> None:
         self.engine, self.kind, self.folder, self.cluster = engine, kind, folder.resolve(), cluster
+        self._confirm = confirm
         self._jobs = self.folder / "jobs"
         self._submissions: dict[str, tuple[str, ...]] = {}
         self._places: dict[str, tuple[str, int]] = {}
         self._unsettled: dict[str, int] = {}  # number of units of a submission that are not settled
-        for path in sorted(self._jobs.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
+        self._number = 0
+        records = []
+        for path in self._jobs.glob("*.json"):
             record = read_record(_Submission, path, "cancel its jobs and remove it")
             if record.engine != kind:
                 what = f"'{folder}' has jobs on {record.engine!r}, not on {kind!r}"
                 raise FlatvqError(what, f"use --on {record.engine}, or cancel them with --cancel first")
-            self._add(path.stem, record.runs)
+            records.append((record.number, path.stem, record.runs))
+        for self._number, name, units in sorted(records):
+            self._add(name, units)
 
     def __contains__(self, unit: Path) -> bool:
         """Return whether a unit has a job that may not have ended."""
@@ -93,39 +108,61 @@ class Jobs:
         readable = re.sub(r"[^A-Za-z0-9_-]", "-", name)[:_READABLE]
         for batch in batches:
             submission = f"{readable}-{secrets.token_hex(5)}"
-            record = _Submission(engine=self.kind, runs=tuple(unit.as_posix() for unit in batch))
-            path = self._jobs / f"{submission}.json"
+            self._number += 1
+            runs = tuple(unit.as_posix() for unit in batch)
+            record = _Submission(number=self._number, engine=self.kind, runs=runs)
             for unit in batch:
                 (self.folder / unit).mkdir(parents=True, exist_ok=True)
                 if not again:
                     record_submission(self.folder / unit, submission)
-            write_json(path, record.model_dump(mode="json"))
-            running = max(1, self.cluster.max_running // len(batches))
+            write_json(self._jobs / f"{submission}.json", record.model_dump(mode="json"))
+            placed = [Unit(self.folder / unit, commands[unit]) for unit in batch]
+            self._place(submission, runs, placed, max(1, self.cluster.max_running // len(batches)))
+
+    def _place(self, submission: str, runs: tuple[str, ...], units: list[Unit], running: int) -> None:
+        """Submit units whose record is written. Remove the record if the cluster does not have them."""
+        path = self._jobs / f"{submission}.json"
+        try:
+            self.engine.submit(submission, units, self._jobs, running)
+        except (FlatvqError, OSError) as error:
+            # They may exist all the same, if the cluster did not answer in time. If it does not answer
+            # now, the record stays, so that the next query finds them.
             try:
-                placed = [Unit(self.folder / unit, commands[unit]) for unit in batch]
-                self.engine.submit(submission, placed, self._jobs, running)
-            except FlatvqError as error:
-                # They may exist all the same, if the cluster did not answer in time. If it does not answer
-                # now, the record stays, so that the next query finds them.
-                try:
-                    self.engine.cancel([submission])
-                except NoAnswerError as silent:
-                    self._add(submission, record.runs)
-                    raise NoAnswerError(error.what, silent.remedy) from None
-                path.unlink()
-                raise
-            self._add(submission, record.runs)
+                self.engine.cancel([submission])
+            except NoAnswerError as silent:
+                self._add(submission, runs)
+                what = error.what if isinstance(error, FlatvqError) else str(error)
+                raise NoAnswerError(what, silent.remedy) from None
+            path.unlink()
+            raise
+        try:
+            self._confirm()
+        except LeaseLostError:
+            if not path.exists():  # its successor did not find them, and submitted these units, too
+                self.engine.cancel([submission])
+            raise
+        self._add(submission, runs)
 
     def states(self) -> dict[str, State]:
         """Return the states of the units with jobs, by folder.
 
         Raises:
             NoAnswerError: if the cluster does not answer.
+            LeaseLostError: if another process has taken the jobs over, such as while this one was paused.
         """
-        if not self._submissions:
-            return {}
-        states = self.engine.states(list(self._submissions))
+        states = self.engine.states(list(self._submissions)) if self._submissions else {}
+        self._confirm()
         return {unit: states.get(name, {}).get(index, "lost") for unit, (name, index) in self._places.items()}
+
+    def settle_ended(self) -> None:
+        """Forget the jobs that have ended, and those that the cluster does not know.
+
+        Raises:
+            NoAnswerError: if the cluster does not answer.
+        """
+        for unit, state in self.states().items():
+            if state not in ("waiting", "running"):
+                self.settle(Path(unit))
 
     def settle(self, unit: Path) -> None:
         """Forget the job of a unit, if it has one, and the submission once all its jobs are forgotten."""
@@ -189,8 +226,8 @@ def jobs_of(
     engine = ENGINES[kind](cluster)
     jobs_folder = folder.resolve() / "jobs"  # where `Jobs` writes
     jobs_folder.mkdir(parents=True, exist_ok=True)
-    with leased(jobs_folder, _LEASE_SECONDS, "waiting for jobs"):
-        jobs = Jobs(engine, kind, folder, cluster)
+    with leased(jobs_folder, _LEASE_SECONDS, "waiting for jobs") as lease:
+        jobs = Jobs(engine, kind, folder, cluster, lease.confirm)
         other = None if units is None else next((unit for unit in jobs if unit not in units), None)
         if other is not None:
             what = f"'{folder}' has a job for {other.name}, which is not one of this command"

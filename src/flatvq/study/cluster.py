@@ -38,14 +38,17 @@ class ClusterTrials:
     def submit(self, plan: Plan, folder: Path, data: StudyData, look: int | None = None) -> tuple[int, int]:
         """Submit the trials up to a look that are not done and have no job, and return.
 
+        A job that has ended, or that the cluster does not know any more, does not count.
+
         Returns:
             The number of submitted trials, and the number of trials that already had a job.
 
         Raises:
-            FlatvqError: if the cluster refuses them.
+            FlatvqError: if the cluster refuses them, or does not answer.
             BusyError: if another process submits jobs of this study, or waits for them.
         """
         with jobs_of(self.kind, folder, plan.recipe.cluster) as jobs:
+            jobs.settle_ended()
             missing = [outcome for outcome in _outcomes(plan, folder, look) if outcome.status != "done"]
             new = [outcome for outcome in missing if outcome.trial.run not in jobs]
             _submit(jobs, new, plan, folder, data)

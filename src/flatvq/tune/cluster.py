@@ -50,10 +50,11 @@ class ClusterSearch:
             The number of workers that were submitted.
 
         Raises:
-            FlatvqError: if the cluster refuses them, or another number of workers has jobs.
+            FlatvqError: if the cluster refuses them or does not answer, or another number of workers has jobs.
             BusyError: if another process submits these jobs, or waits for them.
         """
         with self._jobs() as jobs:
+            jobs.settle_ended()
             new = {unit: command for unit, command in self._commands(jobs).items() if unit not in jobs}
             jobs.submit(new, self._name)
             return len(new)
