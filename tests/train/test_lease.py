@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,42 @@ def test_an_ended_owner_on_this_host_is_succeeded_at_once(tmp_path: Path) -> Non
     with leased(tmp_path, timing=clock.timing()) as held:
         assert held.attempt == 8
     assert clock.now == 1e6
+
+
+@pytest.mark.parametrize("paused_at", ["between two reads", "after a read"])
+def test_a_pause_of_the_waiting_process_is_no_silence_of_the_owner(
+    paused_at: str, tmp_path: Path, monkeypatch
+) -> None:
+    """Both may be paused together, and the waiting process may go on first."""
+    _write_owner(tmp_path, ELSEWHERE)
+    beats = count(1)
+
+    def beat(now: float) -> None:
+        _write_owner(tmp_path, Owner(**{**vars(ELSEWHERE), "beat": next(beats)}))
+
+    clock = _Clock()
+    read = lease._content
+
+    def read_and_pause(folder: Path) -> bytes | None:
+        content = read(folder)
+        if clock.now - 1e6 == 5:
+            clock.now += 1e4
+            beat(clock.now)
+        return content
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(1e4 if clock.now - 1e6 == 5 else seconds)
+        if clock.now - 1e6 > 1e4 + 10:
+            beat(clock.now)
+
+    timing = Timing(beat=10.0, expiry=60.0, poll=1.0, clock=lambda: clock.now, sleep=clock.sleep)
+    if paused_at == "after a read":
+        monkeypatch.setattr(lease, "_content", read_and_pause)
+    else:
+        timing = replace(timing, sleep=sleep)
+    with pytest.raises(BusyError):
+        leased(tmp_path, timing=timing).__enter__()
+    assert newest_owner(tmp_path)[0] == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"host": 1}'])

@@ -12,8 +12,9 @@ anything into the run, even if it was paused between its last check and the rena
 hold even if the attempts were removed and are counted from 1 again.
 
 A waiting process uses only its own monotonic clock: if it sees no change of the owner's count for 60 seconds,
-the owner counts as ended. The clocks of hosts are not compared. On one host the process ID shows at once that
-an owner has ended.
+the owner counts as ended. A pause of the waiting process, such as of a whole virtual machine, counts as one
+heartbeat at most. The clocks of hosts are not compared. On one host the process ID shows at once that an owner
+has ended.
 """
 
 from __future__ import annotations
@@ -164,18 +165,21 @@ def _wait_and_claim(
 ) -> Lease:
     """Wait until the run is free, and claim it."""
     root = run / _FOLDER
-    start = since = timing.clock()
+    start = now = timing.clock()
+    silence = 0.0  # seconds without a change, as far as this process was not paused itself
     last_seen: tuple[int, bytes | None] | None = None
     changed = False  # since the start, so that its owner is alive
     while True:
+        before, now = now, timing.clock()
+        silence += min(now - before, timing.beat)
         attempt = _newest(root)
         content = _content(root / f"{attempt:08d}")
         if (attempt, content) != last_seen:
-            changed, last_seen, since = last_seen is not None, (attempt, content), timing.clock()
+            changed, last_seen, silence = last_seen is not None, (attempt, content), 0.0
         owner = parsed_owner(content)
         free = attempt == 0 or (owner is not None and not owner.held)
         # A stopped process keeps its lock, but its heartbeats end.
-        expired = not free and timing.clock() - since >= timing.expiry
+        expired = not free and silence >= timing.expiry
         locked = try_lock()
         if expired or (locked and (free or (owner is not None and has_ended(owner)))):
             if stage := _claim(root, attempt + 1):
