@@ -7,7 +7,9 @@ import random
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,8 +20,8 @@ from benchmarks.faults.study import Fault, SmallStudy
 from benchmarks.faults.table import FAULTS
 
 from flatvq.engines.attempts import attempts_of, ended_well
-from flatvq.engines.engine import NoAnswerError
-from flatvq.engines.ray import Ray
+from flatvq.engines.engine import NoAnswerError, Unit
+from flatvq.engines.ray import Ray, _Submission
 from flatvq.errors import FlatvqError
 from flatvq.recipe import ClusterRecipe
 
@@ -140,6 +142,55 @@ def test_submissions_that_a_new_cluster_does_not_know_have_no_units(without_head
     assert without_head.states(["s-1"]) == {"s-1": {}}
     without_head.limit("s-1", 3)
     without_head.cancel(["s-1"])
+
+
+class _StubRay:
+    """Runs each task when its result is read, and raises its errors as Ray does. Tasks end in their order."""
+
+    exceptions = SimpleNamespace(RayError=_RayError)
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def remote(self, **options: object) -> Callable[..., object]:
+        def task(function: Callable[..., int]) -> SimpleNamespace:
+            self.most -= 1
+            assert self.most >= 0, "too many tasks"
+            start = lambda *words: partial(function, *words)  # noqa: E731
+            return SimpleNamespace(options=lambda **options: SimpleNamespace(remote=start))
+
+        return task
+
+    def wait(self, tasks: list[object], timeout: float) -> tuple[list[object], list[object]]:
+        return tasks[:1], tasks[1:]
+
+    def get(self, task: Callable[[], int]) -> int:
+        try:
+            return task()
+        except Exception as error:
+            raise _RayError(str(error)) from None
+
+    def get_runtime_context(self) -> SimpleNamespace:
+        return SimpleNamespace(was_current_actor_reconstructed=False)
+
+
+class _ThreadAtOnce:
+    def __init__(self, target: Callable[[], None], daemon: bool) -> None:
+        self.start = target
+
+
+def test_a_unit_that_no_host_can_start_is_not_started_forever(tmp_path: Path, monkeypatch) -> None:
+    """Such as when the command ran in a folder that the hosts do not share."""
+    monkeypatch.setitem(sys.modules, "ray", _StubRay(most=10))
+    monkeypatch.setattr(threading, "Thread", _ThreadAtOnce)
+    unit = Unit(tmp_path, ("timeit", "-n1", "-r1", "1"))
+    resources = {"num_cpus": 1, "num_gpus": 0, "memory": 0}
+    log = tmp_path / "s-1"
+    for directory, attempts in ((tmp_path / "missing", 0), (tmp_path, 1)):
+        submission = _Submission([unit], resources, 1, 3, 2, str(directory), str(log))
+        assert submission.states() == {0: "ended"}
+        assert attempts_of(tmp_path).total == attempts
+    assert (tmp_path / "s-1-0.log").read_text().count(f"No such file or directory: '{tmp_path}/missing'") == 3
 
 
 def test_ray_does_not_end_the_process_before_the_limit(monkeypatch) -> None:

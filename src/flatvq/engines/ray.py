@@ -14,13 +14,14 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from flatvq.engines.attempts import AGAIN, ended_well
+from flatvq.engines.attempts import AGAIN, attempts_of, ended_well
 from flatvq.engines.engine import NoAnswerError, State, Unit
 from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.recipe import ClusterRecipe
@@ -87,7 +88,8 @@ class Ray:
             "max_concurrency": 4,
         }
         actor = self._ray.remote(_Submission).options(**options)
-        actor.remote(units, resources, cluster.nodes, cluster.attempts, running, str(Path.cwd()))
+        log = str(folder / name)
+        actor.remote(units, resources, cluster.nodes, cluster.attempts, running, str(Path.cwd()), log)
 
     def states(self, names: Sequence[str]) -> dict[str, dict[int, State]]:
         """Ask the actors. See `Engine.states`."""
@@ -128,11 +130,13 @@ class _Submission:
         limit: int,
         running: int,
         directory: str,
+        log: str,
     ) -> None:
         from ray import get_runtime_context
 
         self._units, self._resources, self._nodes = units, resources, nodes
-        self._limit, self._most, self._directory = limit, running, directory
+        self._limit, self._most, self._directory, self._log = limit, running, directory, log
+        self._losses: Counter[tuple[int, int]] = Counter()  # of a unit after a number of attempts
         self._states: dict[int, State] = dict.fromkeys(range(len(units)), "waiting")
         self._cancelled = False
         self._restarted = bool(get_runtime_context().was_current_actor_reconstructed)
@@ -179,11 +183,22 @@ class _Submission:
                 index = self._tasks.pop(task)
                 try:
                     code = ray.get(task)
-                except ray.exceptions.RayError:  # its process or its host has ended
-                    code = AGAIN
+                except ray.exceptions.RayError as error:  # its process or its host has ended
+                    code = AGAIN if self._may_start(index, str(error)) else 1
                 self._states[index] = "waiting" if code == AGAIN else "ended"
                 if code == AGAIN:
                     waiting.append(index)
+
+    def _may_start(self, index: int, error: str) -> bool:
+        """Return whether a unit is started again after an error of Ray, which is written to its log.
+
+        A unit that cannot start, such as on a host without its directory, records no attempt.
+        """
+        with suppress(OSError), Path(f"{self._log}-{index}.log").open("a", encoding="utf-8") as file:
+            file.write(f"{error}\n")
+        key = index, attempts_of(self._units[index].folder).total
+        self._losses[key] += 1
+        return self._losses[key] < self._limit
 
     def _start(self, index: int) -> Any:
         import ray
