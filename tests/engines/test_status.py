@@ -52,11 +52,12 @@ def test_each_state_is_read_from_its_folder(tmp_path: Path, run_flatvq) -> None:
     _trial(tmp_path, 5, running, Owner(**{**vars(this_process()), "started": "1"}))
     _trial(tmp_path, 6, running, None, submitted, start, {**end, "code": 2})
     _trial(tmp_path, 7, running, None, submitted, start, {**end, "code": 75})
+    _trial(tmp_path, 8, None, None, submitted, start, {**end, "code": 2})
     code, output, errors = run_flatvq("status", tmp_path, "--json")
     assert (code, errors) == (0, "")
     trials = json.loads(output)["trials"]
     assert [trial["state"] for trial in trials] == (
-        ["running", "silent", "queued", "done", "failed", "killed", "killed", "queued"]
+        ["running", "silent", "queued", "done", "failed", "killed", "killed", "queued", "failed"]
     )
     first = trials[0]
     assert (first["host"], first["step"], first["seconds_per_step"]) == ("node7", 50, 0.5)
@@ -73,7 +74,7 @@ def test_each_state_is_read_from_its_folder(tmp_path: Path, run_flatvq) -> None:
         "0:00:25",
         "2",
     ]
-    assert table.splitlines()[-1].startswith("8 trials: 1 done, 1 failed, 2 killed")
+    assert table.splitlines()[-1].startswith("9 trials: 1 done, 2 failed, 2 killed")
 
 
 def test_damaged_files_are_read_as_far_as_possible(tmp_path: Path, run_flatvq) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -294,6 +295,23 @@ def test_a_lease_that_is_removed_leaves_nothing(tmp_path: Path) -> None:
             assert held.attempt == 1
             write_text(tmp_path / "status", "done")
         assert [path.name for path in tmp_path.iterdir()] == ["status"]
+
+
+def test_a_claim_on_a_full_disk_names_the_folder_and_leaves_the_lease_free(tmp_path: Path, monkeypatch) -> None:
+    with leased(tmp_path):
+        pass
+    write = Path.write_text
+
+    def full(path: Path, *words: object, **options: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*00000002'"):
+        leased(tmp_path).__enter__()
+    monkeypatch.setattr(Path, "write_text", write)
+    clock = _Clock()
+    with leased(tmp_path, timing=clock.timing()) as held:
+        assert (held.attempt, clock.now) == (2, 1e6)
 
 
 def test_a_late_owner_does_not_remove_the_lease_of_its_successor(tmp_path: Path) -> None:

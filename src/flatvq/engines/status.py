@@ -91,12 +91,11 @@ def _state_of(run: Path, arm: str, seed: int, relative: str, now: float, queued:
         state = _state_of_owner(run, owner, leases, now)
     elif state == "running":
         state = "killed"
-    if (
-        state not in ("running", "silent")
-        and attempts.submitted
-        and not why_not_again(attempts.latest, _NO_LIMIT)
-    ):
-        state = queued
+    if state not in ("running", "silent") and attempts.submitted:
+        if not why_not_again(attempts.latest, _NO_LIMIT):
+            state = queued
+        elif state == "waiting":  # each attempt ended before the training began
+            state = "failed"
     step, speed = _progress(run, step) if steps else (step, None)
     error = text_in(status, "error") or (last.error if last else None)
     return TrialState(

@@ -214,6 +214,9 @@ def _claim(root: Path, attempt: int) -> Path | None:
         _write(stage, this_process())
     except FileNotFoundError:
         return None  # this process was paused, and another one removed the folder
+    except OSError as error:  # such as a full disk; without an owner, the next process would wait for one
+        _remove(folder)
+        raise OSError(error.errno, error.strerror, str(folder)) from error
     for earlier in _attempts(root):
         if earlier < attempt:
             _remove(root / f"{earlier:08d}")
