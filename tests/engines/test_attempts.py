@@ -59,6 +59,22 @@ def test_stops_with_progress_are_no_failures(tmp_path: Path) -> None:
     assert _attempt(tmp_path, "import sys; sys.exit(130)") == 130, "three attempts came to nothing"
 
 
+def test_the_end_of_an_attempt_is_not_taken_for_that_of_the_next_one(tmp_path: Path) -> None:
+    """A paused attempt continues, and finds that another one has taken its lease."""
+    later = "import sys; from flatvq.engines.attempts import run; from pathlib import Path; "
+    later += "sys.exit(run(Path(sys.argv[1]), ['false'], 9))"
+    program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {later!r}, {str(tmp_path)!r}])"
+    assert _attempt(tmp_path, f"{program}; sys.exit(75)", limit=9) == AGAIN
+    assert [attempt.code for attempt in attempts_of(tmp_path).latest] == [75, 1]
+    lines = (tmp_path / "attempts.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "attempts.jsonl").write_text("".join([*lines[:2], lines[3]]))
+    assert [attempt.code for attempt in attempts_of(tmp_path).latest] == [75, None], "the later one runs"
+    record_submission(tmp_path, "again")
+    with (tmp_path / "attempts.jsonl").open("a") as file:
+        file.writelines([lines[1], lines[3]])
+    assert [attempt.code for attempt in attempts_of(tmp_path).latest] == [None]
+
+
 def test_a_host_that_was_lost_twice_at_the_same_step_is_given_up(tmp_path: Path) -> None:
     lost = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
     words = [sys.executable, "-m", "flatvq.engines.attempts", "5", str(tmp_path), sys.executable, "-c", lost]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -64,6 +65,8 @@ class Attempt:
     code: int | None = None
     """None if the attempt runs, or its host ended before it could record the end."""
     error: str | None = None
+    key: str = ""
+    """Its random name in the record."""
 
     @property
     def failure(self) -> tuple[object, ...]:
@@ -115,11 +118,15 @@ def attempts_of(folder: Path) -> Attempts:
                 latest[-1] = replace(latest[-1], last_step=step)
             total += 1
             host, job = text_in(event, "host") or "", text_in(event, "job") or ""
-            latest.append(Attempt(host, job, when, first_step=step, last_step=step))
-        elif kind == "end" and latest and (code := _code_in(event)) is not None:
-            error = text_in(event, "error")
-            latest[-1] = replace(latest[-1], last_step=step, end=when, code=code, error=error)
-            seconds += max(0.0, when - latest[-1].start)
+            latest.append(Attempt(host, job, when, first_step=step, last_step=step, key=_key_in(event)))
+        elif kind == "end" and (code := _code_in(event)) is not None:
+            # An attempt that lost its lease may end after the start of the next one, or after a submission.
+            keys = [attempt.key for attempt in latest]
+            if _key_in(event) in keys:
+                place = len(keys) - 1 - keys[::-1].index(_key_in(event))
+                error = text_in(event, "error")
+                latest[place] = replace(latest[place], last_step=step, end=when, code=code, error=error)
+                seconds += max(0.0, when - latest[place].start)
     if latest and latest[-1].end is None:
         latest[-1] = replace(latest[-1], last_step=_progress(folder))
     return Attempts(total, tuple(latest), seconds, submitted)
@@ -129,6 +136,11 @@ def ended_well(folder: Path) -> bool:
     """Return whether the latest attempt of a unit ended with exit code 0."""
     latest = attempts_of(folder).latest
     return bool(latest) and latest[-1].code == 0
+
+
+def _key_in(event: dict[str, Any]) -> str:
+    """Return the random name of an attempt; empty in records of earlier versions."""
+    return text_in(event, "key") or ""
 
 
 def _code_in(event: dict[str, Any]) -> int | None:
@@ -183,11 +195,11 @@ def run(folder: Path, command: list[str], limit: int) -> int:
     if earlier and (reason := why_not_again(earlier, limit)):
         sys.stderr.write(f"flatvq: not tried again: {reason}\n")
         return 1
-    job = _job()
-    _append(folder, event="start", host=socket.gethostname(), job=job, step=_progress(folder))
+    this = {"key": secrets.token_hex(4), "job": _job()}
+    _append(folder, event="start", **this, host=socket.gethostname(), step=_progress(folder))
     code = _wait_for(folder, command)
     error = None if code == 0 else _error(folder, code)
-    _append(folder, event="end", job=job, step=_progress(folder), code=code, error=error)
+    _append(folder, event="end", **this, step=_progress(folder), code=code, error=error)
     if code == 0:
         return 0
     again = why_not_again(attempts_of(folder).latest, limit) is None
