@@ -111,6 +111,10 @@ class _GetTimeoutError(_RayError):
     pass
 
 
+class _RayActorError(_RayError):
+    pass
+
+
 @pytest.fixture
 def without_head() -> Ray:
     """An engine whose cluster has lost its head. Ray is a stub, so that this needs no cluster."""
@@ -122,8 +126,8 @@ def without_head() -> Ray:
     method = SimpleNamespace(remote=lambda: None)
     engine._ray = SimpleNamespace(
         get=get,
-        get_actor=lambda name, namespace: SimpleNamespace(states=method),
-        exceptions=SimpleNamespace(RayError=_RayError),
+        get_actor=lambda name, namespace: SimpleNamespace(states=method, cancel=method),
+        exceptions=SimpleNamespace(RayError=_RayError, RayActorError=_RayActorError),
     )
     return engine
 
@@ -132,6 +136,21 @@ def test_a_cluster_without_its_head_does_not_answer(without_head: Ray) -> None:
     with pytest.raises(NoAnswerError) as refused:
         without_head.states(["s-1"])
     assert str(refused.value) == "the Ray cluster does not answer (Get timed out.): try again later"
+
+
+def test_units_of_a_cluster_that_does_not_answer_are_not_reported_as_cancelled(without_head: Ray) -> None:
+    killed: list[object] = []
+    without_head._ray.kill = killed.append
+    with pytest.raises(NoAnswerError, match=r"does not answer \(Get timed out\.\)"):
+        without_head.cancel(["s-1"])
+    assert killed == []
+
+    def ended(answer: object, timeout: float) -> object:
+        raise _RayActorError("The actor died.")
+
+    without_head._ray.get = ended
+    without_head.cancel(["s-1"])
+    assert len(killed) == 1
 
 
 def test_submissions_that_a_new_cluster_does_not_know_have_no_units(without_head: Ray) -> None:

@@ -111,12 +111,17 @@ class Ray:
 
     def cancel(self, names: Sequence[str]) -> None:
         """End the units and the actors of submissions. See `Engine.cancel`."""
+        ray = self._ray
         for name in names:
-            with suppress(ValueError):
-                actor = self._ray.get_actor(name, _NAMESPACE)
-                with suppress(self._ray.exceptions.RayError):
-                    self._ray.get(actor.cancel.remote(), timeout=_TIMEOUT)
-                self._ray.kill(actor)
+            try:
+                actor = ray.get_actor(name, _NAMESPACE)
+                with suppress(ray.exceptions.RayActorError):  # it has ended, or is started again
+                    ray.get(actor.cancel.remote(), timeout=_TIMEOUT)
+                ray.kill(actor)
+            except ValueError:  # no such actor
+                continue
+            except ray.exceptions.RayError as error:
+                raise _no_answer(error) from None
 
 
 class _Submission:
