@@ -9,11 +9,13 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from flatvq import files
 from flatvq.files import remove_folder, replacing_folder, staged, write_bytes, write_json, write_text
 
 
@@ -121,6 +123,22 @@ def test_the_next_writer_leaves_what_a_living_one_writes(tmp_path: Path) -> None
     users.touch()
     write_json(tmp_path / "a.json", {})
     assert _names(tmp_path) == {"a.json", parent.name, users.name}
+
+
+def test_what_another_host_writes_into_a_shared_folder_stays_for_a_day(tmp_path: Path, monkeypatch) -> None:
+    """Here, no process may have the number of its writer."""
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    with monkeypatch.context() as there:
+        there.setattr(files, "_host", lambda: "00c0ffee")
+        there.setattr(os, "getpid", lambda: ended.pid)
+        left = files.temporary_name(tmp_path / "a.json")
+    left.touch()
+    write_json(tmp_path / "b.json", {})
+    assert _names(tmp_path) == {"b.json", left.name}
+    os.utime(left, (time.time() - 90_000,) * 2)
+    write_json(tmp_path / "b.json", {})
+    assert _names(tmp_path) == {"b.json"}
 
 
 def test_a_leftover_of_this_process_number_is_removed(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Atomic writes: a reader sees the old content or the new content, never a part of it.
 
 Content is written under a temporary name in the folder of the target, synced to disk and renamed. It contains
-the start of the target's name (file systems allow 255 bytes), and the process and thread ID of the writer:
+the start of the target's name (file systems allow 255 bytes), the process and thread ID of the writer, and a
+checksum of its host:
 
-    FOLDER/.NAME.PROCESS-THREAD.partial
+    FOLDER/.NAME.PROCESS-THREAD-HOST.partial
 
-Readers ignore such names. The next write into a folder removes what killed processes left there.
+Readers ignore such names. The next write into a folder removes what killed processes of this host left there,
+and what those of other hosts left a day ago.
 """
 
 from __future__ import annotations
@@ -15,11 +17,15 @@ import math
 import os
 import re
 import shutil
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 __all__ = [
     "finite",
@@ -33,7 +39,8 @@ __all__ = [
     "write_text",
 ]
 
-_TEMPORARY = re.compile(r"\..+\.(\d{1,9})-(\d{1,9})\.partial")
+_TEMPORARY = re.compile(r"\..+\.(\d{1,9})-(\d{1,9})(?:-([0-9a-f]{8}))?\.partial")
+_DAY = 86_400.0
 _STAGES: dict[Path, Path] = {}  # see `staged`
 
 
@@ -152,6 +159,10 @@ def remove_leftovers(folder: Path) -> None:
     """
     for entry in folder.iterdir():
         if match := _TEMPORARY.fullmatch(entry.name):
+            if match[3] not in (None, _host()):  # None: of an earlier version
+                if _is_old(entry):
+                    _remove(entry)
+                continue
             process, thread = int(match[1]), int(match[2])
             # This process may have the ID of a killed one. A thread writes one file at a time, so a temporary
             # file with the IDs of this thread is a leftover.
@@ -220,7 +231,24 @@ def _named(error: BaseException, path: Path) -> BaseException:
 def temporary_name(path: Path) -> Path:
     """Return the temporary name of a file or folder, which `remove_leftovers` recognizes."""
     stages = (stage for folder, stage in _STAGES.items() if path.absolute().is_relative_to(folder))
-    return next(stages, path.parent) / f".{path.name[:50]}.{os.getpid()}-{threading.get_native_id()}.partial"
+    writer = f"{os.getpid()}-{threading.get_native_id()}-{_host()}"
+    return next(stages, path.parent) / f".{path.name[:50]}.{writer}.partial"
+
+
+@cache
+def _host() -> str:
+    """Return eight hexadecimal digits that processes share if they see each other's IDs."""
+    namespace = ""
+    with suppress(OSError):
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return f"{crc32(f'{socket.gethostname()} {namespace}'.encode()):08x}"
+
+
+def _is_old(path: Path) -> bool:
+    """Return whether a file has not changed for a day. Clocks of hosts differ by less."""
+    with suppress(OSError):
+        return time.time() - path.stat().st_mtime > _DAY
+    return False
 
 
 def _is_running(process: int) -> bool:

@@ -297,7 +297,9 @@ def test_a_lease_that_is_removed_leaves_nothing(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == ["status"]
 
 
-def test_a_claim_on_a_full_disk_names_the_folder_and_leaves_the_lease_free(tmp_path: Path, monkeypatch) -> None:
+def test_a_claim_on_a_full_disk_names_the_folder_and_leaves_the_lease_free(
+    tmp_path: Path, monkeypatch
+) -> None:
     with leased(tmp_path):
         pass
     write = Path.write_text

@@ -59,7 +59,8 @@ class ClusterEncoding:
             The number of jobs that were submitted.
 
         Raises:
-            FlatvqError: if the cluster refuses them or does not answer, or another number of parts has jobs.
+            FlatvqError: if the cluster refuses them, or another number of parts has jobs.
+            NoAnswerError: if it does not answer.
             BusyError: if another process submits these jobs, or waits for them.
         """
         with self._jobs() as jobs:

@@ -13,8 +13,8 @@ hold even if the attempts were removed and are counted from 1 again.
 
 A waiting process uses only its own monotonic clock: if it sees no change of the owner's count for 60 seconds,
 the owner counts as ended. A pause of the waiting process, such as of a whole virtual machine, counts as one
-heartbeat at most. The clocks of hosts are not compared. On one host the process ID shows at once that an owner
-has ended.
+heartbeat at most. The clocks of hosts are not compared. On one host the process ID shows at once that an
+owner has ended.
 """
 
 from __future__ import annotations

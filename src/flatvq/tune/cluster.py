@@ -50,7 +50,8 @@ class ClusterSearch:
             The number of workers that were submitted.
 
         Raises:
-            FlatvqError: if the cluster refuses them or does not answer, or another number of workers has jobs.
+            FlatvqError: if the cluster refuses them, or another number of workers has jobs.
+            NoAnswerError: if it does not answer.
             BusyError: if another process submits these jobs, or waits for them.
         """
         with self._jobs() as jobs:
