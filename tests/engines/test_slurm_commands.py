@@ -205,6 +205,25 @@ def test_states_are_read_among_other_lines(state: str, expected: str, programs: 
     assert Slurm(ClusterRecipe()).states(["s-1", "s-2"]) == {"s-1": {3: expected}, "s-2": {}}
 
 
+def test_waiting_jobs_that_were_cancelled_by_user_are_no_lost_jobs(programs: Programs) -> None:
+    """Slurm 22.05 forgets their indices. Jobs 0 and 1 ran, and jobs 2 and 3 waited."""
+    lines = [
+        "s-1|N/A|CANCELLED|JobArrayTaskLimit",
+        "s-1|0|COMPLETED|None",
+        "s-1|1|CANCELLED|None",
+        "s-2|1|RUNNING",
+    ]
+    (programs.place / "squeue.out").write_text("\n".join(lines))
+    states = Slurm(ClusterRecipe()).states(["s-1", "s-2"])
+    assert [states["s-1"].get(index) for index in range(4)] == [
+        "ended",
+        "cancelled",
+        "cancelled",
+        "cancelled",
+    ]
+    assert states["s-2"] == {1: "running"}
+
+
 def test_a_controller_that_does_not_answer_ends_no_job(programs: Programs) -> None:
     (programs.place / "squeue.out").write_text("s-1|0|RUNNING\n")
     (programs.place / "squeue.err").write_bytes(b"slurm_load_jobs error: Unable to contact \xff\n")

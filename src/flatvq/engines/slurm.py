@@ -42,6 +42,7 @@ _ENDED = frozenset(
     ]
 )
 _HELD = "launch failed"  # the start of a reason: a node could not start the job, and Slurm holds it forever
+_NO_INDEX = "N/A"  # of the waiting jobs of an array that `scancel` ended by user or by name, all in one line
 _OF_SITE = frozenset(["SLURM_CLUSTERS", "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"])
 _RUNNING = frozenset(["COMPLETING", "RUNNING", "STAGE_OUT", "STOPPED", "SUSPENDED", "SIGNALING"])
 
@@ -128,10 +129,15 @@ class Slurm:
             "--format=%j|%K|%T|%r",
         ]
         states: dict[str, dict[int, State]] = {name: {} for name in names}
+        ended_early = set()
         for line in _output("squeue", *options).splitlines():
             name, index, state, reason = [*line.strip().split("|", 3), "", "", ""][:4]
             if name in states and index.isdecimal():  # other lines may name a cluster, or be of the site
                 states[name][int(index)] = _state(state, reason)
+            elif name in states and (index, state) == (_NO_INDEX, "CANCELLED"):
+                ended_early.add(name)
+        for name in ended_early:
+            states[name] = dict.fromkeys(range(self.largest), "cancelled") | states[name]
         return states
 
     def limit(self, name: str, running: int) -> None:
