@@ -137,7 +137,8 @@ class Slurm:
             elif name in states and (index, state) == (_NO_INDEX, "CANCELLED"):
                 ended_early.add(name)
         for name in ended_early:
-            states[name] = dict.fromkeys(range(self.largest), "cancelled") | states[name]
+            for place in range(self.largest):
+                states[name].setdefault(place, "cancelled")
         return states
 
     def limit(self, name: str, running: int) -> None:
