@@ -129,7 +129,12 @@ def compare(
     tokenizer = open_tokenizer(options.tokenizer)
     crop = options.crop or tokenizer.preprocess.crop or _SIDE
     resize, white_level = _resize_and_white_level(options, tokenizer)
-    sized = {"resize": resize, "white_level": white_level, "limit": options.limit, **options.choice}
+    sized: dict[str, Any] = {
+        "resize": resize,
+        "white_level": white_level,
+        "limit": options.limit,
+        **options.choice,
+    }
     result: dict[str, Any] = {
         "format": _FORMAT,
         "flatvq": VERSION,
