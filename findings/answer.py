@@ -7,28 +7,17 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from findings.rates import ARCHITECTURES
 from findings.records import Record, Trial, with_interval
 
 __all__ = [
     "Answer",
-    "answer_sentence",
     "answer_table",
-    "collapsed_curves",
     "collapsed_hierarchies",
     "earlier_designs",
     "summary",
     "unsettled",
 ]
-
-# The predicate of each verdict, in the order of a sentence.
-_PREDICATES = {
-    "better": "reconstructs better than {}",
-    "worse": "reconstructs worse than {}",
-    "equivalent": "is equivalent to {}",
-    "not worse": "is not worse than {} by more than the margin",
-    "not better": "is not better than {} by more than the margin",
-    "inconclusive": "has no verdict against {}",
-}
 
 
 @dataclass(frozen=True)
@@ -37,91 +26,100 @@ class Answer:
 
     codebooks: str
     """`healthy` or `naive`."""
+    settings: str
+    """`shared` by all architectures, or `tuned` for each."""
     record: Record
     """The study."""
     single: str
     """The arm with one level."""
     hierarchies: tuple[str, ...]
     """The arms with a hierarchy, whose names begin with the architecture."""
-    addition: str = ""
-    """What else the arms have in common, after the word codebooks in a sentence."""
 
-    def comparisons(self) -> list[dict[str, Any]]:
-        """Return the comparison with each hierarchy."""
-        return [self.record.comparison(self.single, arm) for arm in self.hierarchies]
+    def comparisons(self) -> dict[str, dict[str, Any]]:
+        """Return the comparison with each hierarchy, by architecture."""
+        return {arm.split("-")[0]: self.record.comparison(self.single, arm) for arm in self.hierarchies}
 
 
 def summary(answers: Sequence[Answer]) -> str:
-    """Write which hierarchies reconstruct better than one level, which worse, and at which sizes.
+    """Write which hierarchies one level is better and worse than, at which sizes, and by how much.
 
     Args:
-        answers: studies with the same kind of codebooks.
+        answers: studies with the same codebooks and settings.
     """
-    better, worse = _places(answers, "worse"), _places(answers, "better")
-    names = dict.fromkeys(one["b"].split("-")[0] for answer in answers for one in answer.comparisons())
-    open_names = [f"*{name}*" for name in names if name not in {**better, **worse}]
-    condition = f"With {answers[0].codebooks} codebooks and shared settings"
-    sentences = [
-        f"{condition}, these hierarchies reconstruct better than one level: "
-        f"{_enumerated([*better.values()])}."
-        if better
-        else f"{condition}, no study on this page shows that a hierarchy reconstructs better than one level."
-    ]
-    if worse:
-        sentences.append(f"One level reconstructs better than {_enumerated([*worse.values()])}.")
-    if open_names:
-        sentences.append(f"No such study shows a difference between one level and {_enumerated(open_names)}.")
-    return " ".join(sentences)
-
-
-def _places(answers: Sequence[Answer], verdict: str) -> dict[str, str]:
-    """Return the hierarchies against which one level has a verdict, each with the sizes."""
-    sizes: dict[str, dict[str, None]] = {}
-    for answer in answers:
-        for comparison in answer.comparisons():
-            if comparison["verdict"] == verdict:
-                name = comparison["b"].split("-")[0]
-                sizes.setdefault(name, {})[str(answer.record.size)] = None
-    return {name: f"*{name}* at {_enumerated([*each])} px" for name, each in sizes.items()}
-
-
-def answer_sentence(answer: Answer) -> str:
-    """Write the verdicts of a study in one sentence, equal verdicts together."""
-    arms: dict[str, list[str]] = {verdict: [] for verdict in _PREDICATES}
-    for comparison in answer.comparisons():
-        name = comparison["b"].split("-")[0]
-        arms[comparison["verdict"]].append(f"*{name}* ({with_interval(comparison['difference'], None)})")
+    separated = {
+        name
+        for answer in answers
+        for name, one in answer.comparisons().items()
+        if one["verdict"] in ("better", "worse")
+    }
+    names = dict.fromkeys(name for answer in answers for name in answer.comparisons())
+    unseparated = [f"*{name}*" for name in names if name not in separated]
     predicates = [
-        predicate.format(_enumerated(arms[verdict]))
-        for verdict, predicate in _PREDICATES.items()
-        if arms[verdict]
+        f"reconstructs {verdict} than {places}, by {_range_of(answers, verdict)}"
+        for verdict in ("better", "worse")
+        if (places := _places(answers, verdict))
     ]
-    condition = f"With {answer.codebooks} codebooks{answer.addition} at {answer.record.size} px"
-    return f"{condition}, one level {', and '.join(predicates)}."
+    sentences = [f"One level {', and '.join(predicates)}."] if predicates else []
+    if unseparated:
+        sentences.append(f"No study shows a difference from {_enumerated(unseparated)}.")
+    condition = f"{answers[0].codebooks.capitalize()} codebooks, {answers[0].settings} settings"
+    return f"**{condition}.** {' '.join(sentences)}"
+
+
+def _places(answers: Sequence[Answer], verdict: str) -> str:
+    """Return the hierarchies against which one level has a verdict, together if at the same sizes."""
+    sizes: dict[str, list[str]] = {}
+    for answer in answers:
+        for name, comparison in answer.comparisons().items():
+            if comparison["verdict"] == verdict:
+                sizes.setdefault(name, []).append(str(answer.record.size))
+    names: dict[str, list[str]] = {}
+    for name, each in sizes.items():
+        names.setdefault(_enumerated(each), []).append(f"*{name}*")
+    return _enumerated(f"{_enumerated(group)} at {each} px" for each, group in names.items())
+
+
+def _range_of(answers: Sequence[Answer], verdict: str) -> str:
+    """Return the least and the largest size of the differences with a verdict."""
+    sizes = sorted(
+        {
+            f"{abs(one['difference']):.2f}"
+            for answer in answers
+            for one in answer.comparisons().values()
+            if one["verdict"] == verdict
+        },
+        key=float,
+    )
+    return f"{' to '.join(dict.fromkeys((sizes[0], sizes[-1])))} dB"
 
 
 def answer_table(answers: Iterable[Answer]) -> str:
     """Return one row for each study: the verdicts on one level, and its PSNR differences."""
+    headings = [f"against *{name}*" for name in ARCHITECTURES[1:]]
     lines = [
-        "| codebooks | size | steps | seeds "
-        "| against *parallel* | against *conditioned* | against *residual* |",
-        "|---|---|---|---|---|---|---|",
+        f"| codebooks | settings | size | steps | seeds | {' | '.join(headings)} |",
+        f"|---|---|---|---|---|{'---|' * len(headings)}",
     ]
     for answer in answers:
         record, comparisons = answer.record, answer.comparisons()
-        (seeds,) = {comparison["seeds"] for comparison in comparisons}
+        (seeds,) = {comparison["seeds"] for comparison in comparisons.values()}
         cells = [
             answer.codebooks,
+            answer.settings,
             f"[{record.size} px](../results/{record.name}/study.json)",
             f"{record.setting('train', 'steps'):,}",
             str(seeds),
-            *(
-                f"**{one['verdict']}**, {with_interval(one['difference'], one['interval90'])}"
-                for one in comparisons
-            ),
+            *(_verdict_and_difference(comparisons.get(name)) for name in ARCHITECTURES[1:]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _verdict_and_difference(comparison: dict[str, Any] | None) -> str:
+    if comparison is None:
+        return "–"
+    difference = with_interval(comparison["difference"], comparison["interval90"])
+    return f"**{comparison['verdict']}**, {difference}"
 
 
 def collapsed_hierarchies(answers: Iterable[Answer]) -> list[str]:
@@ -129,34 +127,26 @@ def collapsed_hierarchies(answers: Iterable[Answer]) -> list[str]:
 
     The difference of one level from the other seeds is in parentheses.
     """
-    counts = []
-    for answer in answers:
-        if answer.codebooks == "healthy":
-            one_level = answer.record.mean(answer.single, _psnr)
-            for arm in answer.hierarchies:
-                alive = [_psnr(trial) for trial in answer.record.trials(arm) if not _has_collapsed(trial)]
-                if seeds := _collapsed_seeds(answer.record, arm):
-                    others = (
-                        f" ({with_interval(one_level - fmean(alive), None)} without them)" if alive else ""
-                    )
-                    counts.append(f"*{arm.split('-')[0]}* at {answer.record.size} px in {seeds}{others}")
-    return counts
+    texts = (
+        _collapsed_text(answer, arm)
+        for answer in answers
+        if answer.codebooks == "healthy"
+        for arm in answer.hierarchies
+    )
+    return [text for text in texts if text]
 
 
-def collapsed_curves(records: Iterable[Record]) -> list[str]:
-    """Write in how many seeds each arm of a curve ended with a collapsed level, one text for each arm."""
-    return [
-        f"*{arm}* at {record.size} px in {seeds}"
-        for record in records
-        for arm in record.arms
-        if (seeds := _collapsed_seeds(record, arm))
-    ]
-
-
-def _collapsed_seeds(record: Record, arm: str) -> str:
-    trials = record.trials(arm)
-    collapsed = sum(map(_has_collapsed, trials))
-    return f"{collapsed} of {len(trials)} seeds" if collapsed else ""
+def _collapsed_text(answer: Answer, arm: str) -> str:
+    record, trials = answer.record, answer.record.trials(arm)
+    alive = [_psnr(trial) for trial in trials if not _has_collapsed(trial)]
+    if len(alive) == len(trials):
+        return ""
+    place = f"*{arm.split('-')[0]}* at {record.size} px{' (tuned)' if answer.settings == 'tuned' else ''}"
+    counts = f"{len(trials) - len(alive)} of {len(trials)} seeds"
+    if not alive:
+        return f"{place} in {counts}"
+    difference = record.mean(answer.single, _psnr) - fmean(alive)
+    return f"{place} in {counts} ({with_interval(difference, None)} without them)"
 
 
 def _has_collapsed(trial: Trial) -> bool:

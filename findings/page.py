@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -10,9 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from findings import tables
 from findings.answer import (
     Answer,
-    answer_sentence,
     answer_table,
-    collapsed_curves,
     collapsed_hierarchies,
     earlier_designs,
     summary,
@@ -66,13 +64,13 @@ def render(
     )
     frontiers = [record for name, record in records.items() if name.startswith("frontier-")]
     coded_curves = [one for one in coded if one.complete and one.record in frontiers]
-    answers, tuned = _answers(records["headline"], frontiers), _tuned_answers(records.get("tuned"))
+    healthy, tuned, naive = _answers(records)
+    answers = [*healthy, *tuned, *naive]
     return environment.get_template(_TEMPLATE).render(
         headline=records["headline"],
         init=records.get("init"),
         length=records.get("length"),
         tuned=records.get("tuned"),
-        tuned_sentence="".join(answer_sentence(answer) for answer in tuned),
         searches=searches,
         searches_table=searches_table,
         finished_trials=_finished_trials(searches),
@@ -91,13 +89,10 @@ def render(
         comparisons_table=tables.comparisons_table,
         arms_table=tables.arms_table,
         answers=answers,
-        summary=summary([answer for answer in answers if answer.codebooks == "healthy"]),
-        answer_sentence=answer_sentence,
-        answer_table=answer_table,
+        summaries=[summary(group) for group in (healthy, tuned, naive) if group],
+        answer_table=answer_table(answers),
         after_4000_steps=_after_4000_steps(records.get("length")),
         collapsed_hierarchies=collapsed_hierarchies(answers),
-        collapsed_tuned=collapsed_hierarchies(tuned),
-        collapsed_curves=collapsed_curves(frontiers),
         earlier_designs=earlier_designs(records.values()),
         unsettled_answers=unsettled({answer.record.name: answer.record for answer in answers}.values()),
         unsettled_frontiers=unsettled(frontiers),
@@ -110,26 +105,29 @@ def render(
     )
 
 
-def _answers(headline: Record, frontiers: Sequence[Record]) -> list[Answer]:
-    """Return the answers at each size with healthy codebooks, then the answer with naive ones."""
+def _answers(records: Mapping[str, Record]) -> tuple[list[Answer], list[Answer], list[Answer]]:
+    """Return the answers with healthy codebooks, with tuned settings, and with naive codebooks."""
+    headline, tuned = records["headline"], records.get("tuned")
     hierarchies = ARCHITECTURES[1:]
-    larger = [record for record in frontiers if record.size != headline.size]
-    return [
-        Answer("healthy", headline, "single", hierarchies),
+    larger = [
+        record
+        for name, record in records.items()
+        if name.startswith("frontier-") and record.size != headline.size
+    ]
+    healthy = [
+        Answer("healthy", "shared", headline, "single", hierarchies),
         *(
-            Answer("healthy", record, "single-512", tuple(f"{name}-512" for name in hierarchies))
+            Answer("healthy", "shared", record, "single-512", tuple(f"{name}-512" for name in hierarchies))
             for record in larger
         ),
-        Answer("naive", headline, "single-naive", tuple(f"{name}-naive" for name in hierarchies)),
     ]
-
-
-def _tuned_answers(tuned: Record | None) -> list[Answer]:
-    """Return the answer of the study of tuned architectures, if there is one."""
-    if tuned is None:
-        return []
-    hierarchies = tuple(arm for arm in tuned.arms if arm != "single")
-    return [Answer("healthy", tuned, "single", hierarchies, " and settings tuned for each architecture")]
+    of_tuned = tuple(arm for arm in tuned.arms if arm != "single") if tuned else ()
+    naive = tuple(f"{name}-naive" for name in hierarchies)
+    return (
+        healthy,
+        [Answer("healthy", "tuned", tuned, "single", of_tuned)] if tuned else [],
+        [Answer("naive", "shared", headline, "single-naive", naive)],
+    )
 
 
 def _finished_trials(searches: Mapping[str, Search]) -> str:

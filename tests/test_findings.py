@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,7 @@ import pytest
 from findings import figures, page, tables
 from findings.answer import (
     Answer,
-    answer_sentence,
     answer_table,
-    collapsed_curves,
     collapsed_hierarchies,
     earlier_designs,
     summary,
@@ -286,35 +285,34 @@ def test_the_answer_states_each_verdict_and_each_collapsed_seed() -> None:
             **{"conditioned": [True, True], "residual": [False, False]},
         },
     )
-    answer = Answer("healthy", record, "single", ("parallel", "conditioned", "residual"))
-    assert answer_sentence(answer) == (
-        "With healthy codebooks at 64 px, one level reconstructs worse than *conditioned* (−0.50 dB) and "
-        "*residual* (−0.75 dB), and has no verdict against *parallel* (+0.25 dB)."
-    )
+    answer = Answer("healthy", "shared", record, "single", ("parallel", "conditioned", "residual"))
     assert summary([answer]) == (
-        "With healthy codebooks and shared settings, these hierarchies reconstruct better than one level: "
-        "*conditioned* at 64 px and *residual* at 64 px. No such study shows a difference "
-        "between one level and *parallel*."
+        "**Healthy codebooks, shared settings.** One level reconstructs worse than *conditioned* and "
+        "*residual* at 64 px, by 0.50 to 0.75 dB. No study shows a difference from *parallel*."
     )
-    good = Answer("healthy", _record({"parallel": ("better", 0.5)}, {}), "single", ("parallel",))
-    assert summary([good]) == (
-        "With healthy codebooks and shared settings, no study on this page shows that a hierarchy "
-        "reconstructs better than one level. One level reconstructs better than *parallel* at 64 px."
+    better = Answer("naive", "tuned", _record({"parallel": ("better", 0.5)}, {}), "single", ("parallel",))
+    assert summary([better]) == (
+        "**Naive codebooks, tuned settings.** One level reconstructs better than *parallel* at 64 px, "
+        "by 0.50 dB."
     )
-    assert answer_table([answer]).splitlines()[-1] == (
-        "| healthy | [64 px](../results/small/study.json) | 100 | 2 "
+    both = replace(answer, record=better.record, hierarchies=("parallel",))
+    assert summary([answer, both]) == (
+        "**Healthy codebooks, shared settings.** One level reconstructs better than *parallel* at 64 px, by "
+        "0.50 dB, and reconstructs worse than *conditioned* and *residual* at 64 px, by 0.50 to 0.75 dB."
+    )
+    assert answer_table([answer, better]).splitlines()[2:] == [
+        "| healthy | shared | [64 px](../results/small/study.json) | 100 | 2 "
         "| **inconclusive**, +0.25 [+0.15, +0.35] dB "
-        "| **worse**, −0.50 [−0.60, −0.40] dB | **worse**, −0.75 [−0.85, −0.65] dB |"
-    )
-    assert collapsed_hierarchies([answer]) == [
+        "| **worse**, −0.50 [−0.60, −0.40] dB | **worse**, −0.75 [−0.85, −0.65] dB |",
+        "| naive | tuned | [64 px](../results/small/study.json) | 100 | 2 "
+        "| **better**, +0.50 [+0.40, +0.60] dB | – | – |",
+    ]
+    assert collapsed_hierarchies([answer, replace(answer, settings="tuned", hierarchies=("parallel",))]) == [
         "*parallel* at 64 px in 1 of 2 seeds (−0.50 dB without them)",
         "*conditioned* at 64 px in 2 of 2 seeds",
+        "*parallel* at 64 px (tuned) in 1 of 2 seeds (−0.50 dB without them)",
     ]
-    assert collapsed_curves([record]) == [
-        "*parallel* at 64 px in 1 of 2 seeds",
-        "*conditioned* at 64 px in 2 of 2 seeds",
-    ]
-    assert collapsed_hierarchies([Answer("naive", record, "single", answer.hierarchies)]) == []
+    assert collapsed_hierarchies([replace(answer, codebooks="naive")]) == []
     assert unsettled([record]) == "[small](../results/small/study.json) after 2 seeds"
 
 

@@ -78,7 +78,7 @@ def test_a_decompressed_image_has_no_name_of_another_format(flatvq) -> None:
     assert flatvq("compress", "tok", "pictures/0.png")[0] == 0
     code, _, err = flatvq("decompress", "tok", "pictures/0.fvq", "-o", "back.jpg")
     assert (code, err.count("\n")) == (2, 1)
-    assert "the name 'back.jpg' is of another format than PNG: use .png" in err
+    assert "the name 'back.jpg' does not end with .png, the only format of decoded images: use .png" in err
     assert not Path("back.jpg").exists()
     for out in ("back.PNG", "back.1", "back"):
         assert flatvq("decompress", "tok", "pictures/0.fvq", "-o", out)[0] == 0

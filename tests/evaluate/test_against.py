@@ -57,7 +57,9 @@ def decibels(stored: np.ndarray, original: np.ndarray) -> float:
 
 def test_every_figure_follows_from_the_files(pictures: Path, tokenizer: VQVAETokenizer) -> None:
     codec = Codec(tokenizer)
-    result, columns = evaluate_against(tokenizer, pictures, codecs_named("jpeg,webp"), crop=64, files=codec)
+    result, columns = evaluate_against(
+        tokenizer, pictures, codecs_named("jpeg,webp"), crop=64, own_codec=codec
+    )
     json.dumps(result, allow_nan=False)
     images = [np.array(Image.open(path)) for path in sorted(pictures.iterdir())]
     with torch.no_grad():
@@ -106,7 +108,7 @@ def test_every_figure_follows_from_the_files(pictures: Path, tokenizer: VQVAETok
 def test_a_collection_is_compared_at_its_real_bytes(pictures: Path, tokenizer: VQVAETokenizer) -> None:
     codec = Codec(tokenizer)
     result, _ = evaluate_against(
-        tokenizer, pictures, codecs_named("webp"), crop=64, files=codec, collection=True
+        tokenizer, pictures, codecs_named("webp"), crop=64, own_codec=codec, collection=True
     )
     images = [np.array(Image.open(path)) for path in sorted(pictures.iterdir())]
     streams = [len(codec.to_streams(image).streams[0]) for image in images]

@@ -542,6 +542,7 @@ def test_a_study_with_jobs_does_not_start_on_this_machine(run_flatvq, tmp_path: 
     (tmp_path / "st" / "jobs").mkdir(parents=True)
     (tmp_path / "st" / "jobs" / "photographs-0011223344.json").write_text("{}")
     code, _, errors = run_flatvq("study", "photographs", "--out", tmp_path / "st")
-    what = f"the study '{tmp_path / 'st'}' has jobs"
-    assert (code, errors) == (2, f"flatvq: {what}: add --on and the engine, with --cancel to end them\n")
+    what = f"the study '{tmp_path / 'st'}' has jobs on a cluster"
+    remedy = "add --on ENGINE to wait for them, or --on ENGINE --cancel to end them"
+    assert (code, errors) == (2, f"flatvq: {what}: {remedy}\n")
     assert [path.name for path in (tmp_path / "st").iterdir()] == ["jobs"]

@@ -66,8 +66,8 @@ def require_no_jobs(folder: Path, what: str) -> None:
         FlatvqError: if it has such jobs.
     """
     if has_jobs(folder):
-        remedy = "add --on and the engine, with --cancel to end them"
-        raise FlatvqError(f"the {what} '{folder}' has jobs", remedy)
+        remedy = "add --on ENGINE to wait for them, or --on ENGINE --cancel to end them"
+        raise FlatvqError(f"the {what} '{folder}' has jobs on a cluster", remedy)
 
 
 def submit(kind: str, plan: Plan, folder: Path, data: StudyData, look: int) -> None:

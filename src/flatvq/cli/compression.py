@@ -155,7 +155,7 @@ def fit_to_folder(
     folder = tokenizer_folder(tokenizer)
     if pretrained_folder(folder.name) == folder:
         remedy = f"save a copy with flatvq.load({folder.name!r}).save_pretrained(FOLDER)"
-        raise FlatvqError(f"'{folder.name}' is part of flatvq and has its prior", remedy)
+        raise FlatvqError(f"'{folder.name}' comes with flatvq, so its prior cannot be replaced", remedy)
     model = load_tokenizer(folder)
     if has_prior(folder) and not replace:
         what = f"'{folder}' has a prior, and files compressed with it need it"
@@ -258,7 +258,7 @@ def _targets(path: Path, contents: Contents, out: Path | None, replace: bool) ->
         target = out or path.with_suffix(SUFFIX)
         suffix = target.suffix.lower()
         if suffix != SUFFIX and not target.is_dir() and suffix in Image.registered_extensions():
-            what = f"the name '{target}' is of another format than PNG"
+            what = f"the name '{target}' does not end with {SUFFIX}, the only format of decoded images"
             raise FlatvqError(what, f"use {SUFFIX}, and convert the image afterwards")
         image = target / f"{path.stem}{SUFFIX}" if target.is_dir() else target
         return image.parent, [image]

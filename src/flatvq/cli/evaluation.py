@@ -14,13 +14,14 @@ from flatvq.cli.compared import show_against, show_detail, show_text
 from flatvq.cli.folders import writable
 from flatvq.cli.progress import task_progress
 from flatvq.cli.tables import show_metrics
-from flatvq.codec import Codec, load_codec
+from flatvq.codec import load_codec
+from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.evaluate import evaluate_folder
 from flatvq.evaluate.against import evaluate_against
 from flatvq.evaluate.detail import evaluate_detail
 from flatvq.evaluate.image_codecs import ImageCodec, codecs_named
-from flatvq.evaluate.legibility import evaluate_text
+from flatvq.evaluate.legibility import PAGE_SIDE, evaluate_text
 from flatvq.files import write_json
 from flatvq.model import load_tokenizer, tokenizer_folder
 from flatvq.paths import expanded
@@ -34,9 +35,10 @@ from flatvq.versions import VERSION, commit
 
 __all__ = ["EvaluationOptions", "compare", "evaluate_run", "show"]
 
-# Default side of crops, and smallest side of pages of text.
+# Default side of crops.
 _SIDE = 256
-FORMAT = 1
+# The format of evaluation.json.
+_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,14 @@ def compare(
     tokenizer = open_tokenizer(options.tokenizer)
     crop = options.crop or tokenizer.preprocess.crop or _SIDE
     resize, white_level = _resize_and_white_level(options, tokenizer)
+    sized: dict[str, Any] = {
+        "resize": resize,
+        "white_level": white_level,
+        "limit": options.limit,
+        **options.choice,
+    }
     result: dict[str, Any] = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "flatvq": VERSION,
         "commit": commit(),
         "tokenizer": options.tokenizer,
@@ -136,48 +144,48 @@ def compare(
     }
     written: dict[str, str | bytes] = {}
     if codecs is not None:
-        with task_progress("comparing", unit="images") as progress:
-            result["against"], columns = evaluate_against(
-                tokenizer,
-                options.folder(),
-                codecs,
-                crop=None if options.full else crop,
-                limit=options.limit,
-                weights=options.weights,
-                files=_files_of(tokenizer, options.tokenizer),
-                collection=options.collection,
-                progress=progress,
-                resize=resize,
-                white_level=white_level,
-                **options.choice,
-            )
+        result["against"], rows = _against(tokenizer, options, codecs, crop, sized)
         labels = {codec.name: codec.label for codec in codecs}
         written["rate-distortion.svg"] = rate_distortion(result["against"])
-        rows = [column.pictures for column in columns]
         written["pictures.png"] = picture_grid(
             rows, {"original": "original", "tokenizer": "tokenizer", **labels}
         )
     if text:
         with task_progress("text") as progress:
-            side = options.crop or max(_SIDE, tokenizer.preprocess.crop)
+            side = options.crop or max(PAGE_SIDE, tokenizer.preprocess.crop)
             result["text"] = evaluate_text(tokenizer, side=side, progress=progress)
         written["text.svg"] = text_chart(result["text"])
     if detail:
         with task_progress("detail") as progress:
-            result["detail"] = evaluate_detail(
-                tokenizer,
-                options.data,
-                side=crop,
-                limit=options.limit,
-                progress=progress,
-                resize=resize,
-                white_level=white_level,
-                **options.choice,
-            )
+            result["detail"] = evaluate_detail(tokenizer, options.data, side=crop, progress=progress, **sized)
         written["detail.svg"] = detail_chart(result["detail"])
     if folder is not None:
         _write(folder, result, written)
     return result
+
+
+def _against(
+    tokenizer: Tokenizer,
+    options: EvaluationOptions,
+    codecs: Sequence[ImageCodec],
+    crop: int,
+    sized: Mapping[str, Any],
+) -> tuple[dict[str, Any], list[dict[str, Pixels | None]]]:
+    """Compare a tokenizer with image codecs; return the figures, and some images in all versions."""
+    own_codec = load_codec(options.tokenizer) if isinstance(tokenizer, VQVAETokenizer) else None
+    with task_progress("comparing", unit="images") as progress:
+        figures, columns = evaluate_against(
+            tokenizer,
+            options.folder(),
+            codecs,
+            crop=None if options.full else crop,
+            weights=options.weights,
+            own_codec=own_codec,
+            collection=options.collection,
+            progress=progress,
+            **sized,
+        )
+    return figures, [column.pictures for column in columns]
 
 
 def _require_fitting(options: EvaluationOptions, codecs: Sequence[ImageCodec] | None, detail: bool) -> None:
@@ -217,8 +225,3 @@ def show(result: dict[str, Any], out: Path | None) -> None:
             print_table(result[key])
     if out is not None:
         typer.echo(f"{out}: evaluation.json, charts and pictures")
-
-
-def _files_of(tokenizer: Tokenizer, spec: str) -> Codec | None:
-    """Return the codec of a tokenizer, with its prior; None if it cannot write files."""
-    return load_codec(spec) if isinstance(tokenizer, VQVAETokenizer) else None

@@ -265,7 +265,7 @@ def _verify_checksum(file: BinaryIO, size: int, origin: str) -> None:
             raise FlatvqError(f"{origin} has changed while it was read", "read it again")
         checksum, remaining = zlib.crc32(chunk, checksum), remaining - len(chunk)
     if file.read(_CHECKSUM_BYTES) != checksum.to_bytes(_CHECKSUM_BYTES, "little"):
-        raise FlatvqError(f"{origin} is damaged (its checksum does not fit)", _DAMAGED)
+        raise FlatvqError(f"{origin} is damaged (its checksum does not match)", _DAMAGED)
 
 
 def _varint(value: int) -> bytes:

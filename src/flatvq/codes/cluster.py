@@ -13,8 +13,7 @@ from flatvq.codes.manifest import NAME, CodeManifest, read_manifest
 from flatvq.codes.parts import Part
 from flatvq.engines.attempts import ended_well
 from flatvq.engines.jobs import Commands, Jobs, jobs_of, require_one_process
-from flatvq.engines.waiting import run_units
-from flatvq.errors import FlatvqError
+from flatvq.engines.waiting import failure_of, run_units
 from flatvq.files import remove_folder
 from flatvq.recipe import ClusterRecipe
 
@@ -87,9 +86,8 @@ class ClusterEncoding:
         with self._jobs() as jobs:
             for units in (self._missing(jobs), {_LAST: self.command}):
                 errors = run_units(jobs, self._name, units, watch, notice)
-                for unit, error in errors.items():
-                    what = f"{len(errors)} of {len(units)} jobs failed, such as {unit.name} ({error})"
-                    raise FlatvqError(what, "correct the cause, then run the same command again")
+                if errors:
+                    raise failure_of(errors, len(units), "jobs")
         manifest = complete_manifest(self.folder)
         remove_folder(self.folder / _JOBS)  # a finished folder has nothing but shards and manifest.json
         return manifest

@@ -218,7 +218,11 @@ def _listing(runs: list[_Run], file_statuses: tuple[FileStatus, ...]) -> Listing
 def _classify(
     child: os.DirEntry[str], path: str, split: str, entered: set[tuple[int, int]]
 ) -> os.stat_result | FileStatus | None:
-    """Return the status of an entry of a folder: of the system for a file, None for a folder to enter."""
+    """Classify an entry of a folder.
+
+    Returns:
+        The `os.stat_result` of a regular file; None for a folder to enter; the `FileStatus` of anything else.
+    """
     try:
         status = child.stat()
     except OSError as error:

@@ -119,8 +119,11 @@ def examine_codebook(
         own, faults = _usage(counts, use >= _DEAD_USE, None)
         numbers |= own
         findings += faults
-    geometry, faults = _geometry(code_vectors, use)
-    return Diagnosis(name, numbers | geometry, (*findings, *faults))
+    for examine in (_norms, _distances):
+        own, faults = examine(code_vectors, use)
+        numbers |= own
+        findings += faults
+    return Diagnosis(name, numbers, tuple(findings))
 
 
 def _usage(counts: Tensor, alive: Tensor, indices: int | None) -> tuple[dict[str, Any], list[Finding]]:
@@ -158,7 +161,8 @@ def _usage(counts: Tensor, alive: Tensor, indices: int | None) -> tuple[dict[str
     return numbers, findings
 
 
-def _geometry(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[Finding]]:
+def _norms(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[Finding]]:
+    """Return the range of the norms of code vectors [K, D], and the fault of outliers."""
     norms = codes.norm(dim=1)
     median = float(norms.median())
     numbers: dict[str, Any] = {
@@ -180,9 +184,15 @@ def _geometry(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[F
             text = f"the norm of {number} of {len(codes)} codes is {_OUTLIER:g} times off the median{unused}"
             advice = "Latents do not reach such codes: replace them, or initialize the codebook from data."
             findings.append(Finding("norms", text, advice))
+    return numbers, findings
+
+
+def _distances(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[Finding]]:
+    """Return the distances of code vectors [K, D] to the nearest other one, and the faults of copies."""
     nearest = _distance_to_nearest(codes)
     typical = float(np.median(nearest))
-    numbers |= {"distance_to_nearest_median": typical, "distance_to_nearest_smallest": float(nearest.min())}
+    numbers = {"distance_to_nearest_median": typical, "distance_to_nearest_smallest": float(nearest.min())}
+    findings = []
     equal = int((nearest == 0).sum())
     if equal:
         text = f"{equal} of {len(codes)} codes equal another code"

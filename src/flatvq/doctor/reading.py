@@ -71,11 +71,11 @@ def read_codebooks(path: Path) -> list[StoredCodebook]:
     codebooks = [
         codebook
         for name in sorted(tensors)
-        if _CODEBOOK.search(_own_name(name)) and (_QUANTIZER.search(name) or len(tensors) == 1)
+        if _CODEBOOK.search(_last_parts(name)) and (_QUANTIZER.search(name) or len(tensors) == 1)
         for codebook in _codebooks(name, tensors)
     ]
     if not codebooks:
-        what = f"no tensor of '{file}' is a codebook; it holds {_some(list(tensors))}"
+        what = f"no tensor of '{file}' is a codebook; it holds {_first_names(list(tensors))}"
         remedy = "give a checkpoint whose codebook is named codebook, embed or embedding"
         without = "a quantizer without a codebook is examined by a finished run or by its indices"
         raise NoCodebookError(what, f"{remedy}; {without}")
@@ -140,7 +140,7 @@ def _flat(tree: Any) -> Iterator[tuple[str, Tensor]]:
             pending += [(name, item, depth + 1) for name, item in reversed(items)]
 
 
-def _own_name(name: str) -> str:
+def _last_parts(name: str) -> str:
     """Return the last parts of a name. flatvq's codebook is `….codebook.weight`."""
     return ".".join(name.split(".")[-2:])
 
@@ -183,6 +183,6 @@ def _neighbours(name: str, tensors: Mapping[str, Tensor], keys: tuple[str, ...])
             yield tensors[neighbour]
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     shown = ", ".join(sorted(names)[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown or "no tensors"

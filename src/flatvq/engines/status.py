@@ -106,10 +106,10 @@ def _state_of(run: Path, arm: str, seed: int, relative: str, now: float, queued:
         host,
         step,
         steps,
-        speed,
-        (steps - step) * speed if speed and steps and state == "running" else None,
-        max(leases, attempts.total),
-        error,
+        seconds_per_step=speed,
+        seconds_left=(steps - step) * speed if speed and steps and state == "running" else None,
+        attempts=max(leases, attempts.total),
+        error=error,
     )
 
 

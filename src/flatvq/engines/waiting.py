@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,8 +12,9 @@ from flatvq.engines.attempts import attempts_of, ended_well, why_not_again
 from flatvq.engines.engine import NoAnswerError, State
 from flatvq.engines.jobs import Commands, Jobs
 from flatvq.engines.silence import SilenceWatch
+from flatvq.errors import FlatvqError
 
-__all__ = ["UnitStatus", "Watcher", "run_units"]
+__all__ = ["UnitStatus", "Watcher", "failure_of", "run_units"]
 
 _WATCH_SECONDS = 0.5
 
@@ -157,3 +158,20 @@ def run_units(
         if missing:
             time.sleep(_WATCH_SECONDS)
     return {unit: each.error for unit, each in statuses.items() if each.error is not None}
+
+
+def failure_of(errors: Mapping[Path, str], count: int, kind: str) -> FlatvqError:
+    """Return the error of a command some of whose units failed. It names the first of them.
+
+    Args:
+        errors: the error of each failed unit; at least one.
+        count: the number of all units.
+        kind: what the units are, in plural.
+
+    Example:
+        >>> failure_of({Path("jobs/3"): "its job was cancelled"}, 8, "jobs").what
+        '1 of 8 jobs failed, such as 3 (its job was cancelled)'
+    """
+    unit, error = next(iter(errors.items()))
+    what = f"{len(errors)} of {count} {kind} failed, such as {unit.name} ({error})"
+    return FlatvqError(what, "correct the cause, then run the same command again")

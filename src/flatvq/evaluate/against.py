@@ -12,8 +12,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from flatvq.codec import Codec
@@ -27,9 +25,8 @@ from flatvq.evaluate.image_codecs import Files, ImageCodec
 from flatvq.evaluate.provenance import measured_on
 from flatvq.evaluate.quality import Quality, Tally
 from flatvq.evaluate.rate_distortion import QUALITIES, Curve, bits_at_psnr
-from flatvq.evaluate.reconstruction import nominal_bytes, reconstructed
+from flatvq.evaluate.reconstruction import as_pixels, nominal_bytes, planes_of, reconstructed
 from flatvq.evaluate.spread import mean_with_interval
-from flatvq.model.pixels import with_channels
 from flatvq.tokenizers import Tokenizer
 
 __all__ = ["PROTOCOL", "Column", "evaluate_against"]
@@ -84,7 +81,7 @@ def evaluate_against(
     white_level: int = 0,
     limit: int | None = None,
     weights: str | Path | None = None,
-    files: Codec | None = None,
+    own_codec: Codec | None = None,
     collection: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
     image_column: str = "image",
@@ -93,9 +90,9 @@ def evaluate_against(
     """Measure a tokenizer and image codecs at equal bytes on the images of a folder.
 
     For each image, a codec may use as many bytes as the tokenizer. It uses the highest quality whose file is
-    not larger. There is a comparison for the nominal bytes of the tokenizer; if `files` has a prior, for the
-    bytes of its .fvq file; and with `collection`, for the image's share of a .fvqs file of all images without
-    names.
+    not larger. There is a comparison for the nominal bytes of the tokenizer; if `own_codec` has a prior, for
+    the bytes of its .fvq file; and with `collection`, for the image's share of a .fvqs file of all images
+    without names.
 
     Args:
         tokenizer: the tokenizer.
@@ -106,7 +103,7 @@ def evaluate_against(
         white_level: the sample of white in files of more than 8 bits that do not state it; 0 for the maximum.
         limit: the number of images, evenly spread over the folder; None for all.
         weights: folder with published weights; LPIPS and rFID are computed if it has their weights.
-        files: writes the compressed files of the tokenizer; None if there are none.
+        own_codec: writes the compressed files of the tokenizer; None if there are none.
         collection: whether to compare at the bytes of a .fvqs file too.
         progress: called with the number of finished images and the number of all images.
         image_column: the column of images in parquet shards.
@@ -119,7 +116,7 @@ def evaluate_against(
         FlatvqError: if the folder contains no readable image, the weights are invalid, or the tokenizer has
             no .fvqs files.
     """
-    if collection and files is None:
+    if collection and own_codec is None:
         what = "only tokenizers of flatvq write .fvqs files"
         raise FlatvqError(what, "leave out --collection, or give a tokenizer of flatvq")
     smallest = crop or tokenizer.factor
@@ -134,7 +131,7 @@ def evaluate_against(
         yield from whole_images(opened.images, limit)
 
     shown = set(evenly_spread(total, _COLUMNS))
-    comparison = _Comparison(tokenizer, codecs, quality, files, shown, total if collection else 0)
+    comparison = _Comparison(tokenizer, codecs, quality, own_codec, shown, total if collection else 0)
     progress(0, total)
     for done, (_, (name, pixels)) in enumerate(zip(range(total), images(), strict=True), start=1):
         comparison.add(name, pixels)
@@ -157,22 +154,29 @@ def evaluate_against(
 
 
 class _Comparison:
-    """All sums of a comparison."""
+    """All sums of a comparison.
+
+    Args:
+        tokenizer: the tokenizer.
+        codecs: the image codecs.
+        quality: computes the metrics.
+        own_codec: writes the compressed files of the tokenizer; None if there are none.
+        shown: the numbers of the images to keep in all versions.
+        in_collection: the number of images of the .fvqs file; 0 for no comparison at its bytes.
+    """
 
     def __init__(
         self,
         tokenizer: Tokenizer,
         codecs: Sequence[ImageCodec],
         quality: Quality,
-        files: Codec | None,
+        own_codec: Codec | None,
         shown: set[int],
         in_collection: int,
     ) -> None:
-        self.tokenizer, self.codecs, self.quality, self.files, self.shown, self.in_collection = (
-            *(tokenizer, codecs, quality),
-            *(files, shown, in_collection),
-        )
-        coded = files is not None and files.prior.kind != "none"
+        self.tokenizer, self.codecs, self.quality = tokenizer, codecs, quality
+        self.own_codec, self.shown, self.in_collection = own_codec, shown, in_collection
+        coded = own_codec is not None and own_codec.prior.kind != "none"
         budgets = ["nominal", *(["file"] if coded else []), *(["collection"] if in_collection else [])]
         self.rows = {budget: [_Row(codec) for codec in codecs] for budget in budgets}
         self.curves = [Curve(codec) for codec in codecs]
@@ -183,18 +187,16 @@ class _Comparison:
 
     def add(self, name: str, pixels: Pixels) -> None:
         """Measure an image, uint8 [H, W, 3]."""
-        planes = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
-        planes = with_channels(planes, self.tokenizer.preprocess.channels)
-        original = _array(planes)
+        planes = planes_of(self.tokenizer, pixels)
+        original = as_pixels(planes)
         height, width = original.shape[:2]
-        stored = _array(reconstructed(self.tokenizer, planes))
+        stored = as_pixels(reconstructed(self.tokenizer, planes))
         original_features = self.quality.features_of(original)
         sizes = {"nominal": nominal_bytes(self.tokenizer, height, width)}
-        if self.files is not None:
-            self.coded.append(self.files.to_streams(pixels))
-            sizes["file"] = float(
-                len(pack(self.files.prior.kind, self.files.identity, [self.coded[-1]], None))
-            )
+        if self.own_codec is not None:
+            self.coded.append(self.own_codec.to_streams(pixels))
+            file = pack(self.own_codec.prior.kind, self.own_codec.identity, [self.coded[-1]], None)
+            sizes["file"] = float(len(file))
         if self.in_collection:
             earlier = self.coded[-2] if self.images else None
             before = (earlier.width, earlier.height) if earlier else (0, 0)
@@ -246,9 +248,9 @@ class _Comparison:
         """Return the figures."""
         means = self.own.means()
         sizes = {key.removesuffix("_bytes"): means.pop(key) for key in list(means) if key.endswith("_bytes")}
-        if self.files is not None:
+        if self.own_codec is not None:
             names = [""] * len(self.coded)
-            collection = pack(self.files.prior.kind, self.files.identity, self.coded, names)
+            collection = pack(self.own_codec.prior.kind, self.own_codec.identity, self.coded, names)
             sizes["collection"] = len(collection) / self.images
         curves = {curve.codec.name: curve.points() for curve in self.curves}
         psnr_db = means["psnr_db"]
@@ -259,7 +261,7 @@ class _Comparison:
                 codec.name: {"label": codec.label, "version": codec.version, "settings": dict(codec.settings)}
                 for codec in self.codecs
             },
-            "prior": self.files.prior.kind if self.files is not None else None,
+            "prior": self.own_codec.prior.kind if self.own_codec is not None else None,
             "tokenizer": {
                 "bytes_per_image": sizes,
                 "bits_per_pixel": {
@@ -276,7 +278,3 @@ class _Comparison:
                 name: bits_at_psnr(points, psnr_db) for name, points in curves.items()
             },
         }
-
-
-def _array(planes: Tensor) -> Pixels:
-    return np.ascontiguousarray(planes[0].permute(1, 2, 0).numpy())

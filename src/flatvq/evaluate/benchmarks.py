@@ -9,15 +9,12 @@ from statistics import fmean
 
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.detail import evaluate_detail
-from flatvq.evaluate.legibility import evaluate_text, require_reader
+from flatvq.evaluate.legibility import PAGE_SIDE, evaluate_text, require_reader
 from flatvq.evaluate.octaves import octaves_of
 from flatvq.recipe.sections import EvaluateRecipe
 from flatvq.tokenizers import Tokenizer
 
 __all__ = ["measure_benchmarks", "require_benchmarks"]
-
-# Smallest side of pages of text, as in `flatvq evaluate --text`.
-_PAGE_SIDE = 256
 
 
 def require_benchmarks(recipe: EvaluateRecipe, crop: int) -> None:
@@ -53,7 +50,7 @@ def measure_benchmarks(tokenizer: Tokenizer, recipe: EvaluateRecipe, crop: int) 
     """
     values: dict[str, float] = {}
     if recipe.text:
-        sizes = evaluate_text(tokenizer, side=max(_PAGE_SIDE, crop))["sizes"]
+        sizes = evaluate_text(tokenizer, side=max(PAGE_SIDE, crop))["sizes"]
         rates = [
             row["character_error_rate"]["reconstruction"]["mean"] for row in sizes if row["read_reliably"]
         ]

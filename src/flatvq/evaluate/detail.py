@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from flatvq.data import OpenedFolder, evaluation_crops, open_images
 from flatvq.data.evaluated import evenly_spread
-from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.octaves import AMPLITUDE, Kept, Octave, grating, kept, luma, octaves_of
 from flatvq.evaluate.provenance import measured_on
-from flatvq.evaluate.reconstruction import reconstructed
+from flatvq.evaluate.reconstruction import reconstruction_of
 from flatvq.evaluate.spread import mean_with_interval
-from flatvq.model.pixels import with_channels
 from flatvq.tokenizers import Tokenizer
 
 __all__ = ["PROTOCOL", "evaluate_detail"]
@@ -79,7 +76,9 @@ def evaluate_detail(
     rows: list[dict[str, Any]] = []
     for octave in octaves:
         patterns = [grating(side, octave, turn, phase) for turn in _ORIENTATIONS for phase in _PHASES]
-        in_gratings = [kept(luma(image), luma(_through(tokenizer, image)), octave) for image in patterns]
+        in_gratings = [
+            kept(luma(image), luma(reconstruction_of(tokenizer, image)), octave) for image in patterns
+        ]
         rows.append({"low": octave.low, "high": octave.high, "gratings": _summary(in_gratings)})
         progress(len(rows) * len(patterns), total)
     if opened is not None:
@@ -117,18 +116,11 @@ def _in_photographs(
     kept_by_image: list[list[Kept | None]] = []
     first = total - len(evenly_spread(len(opened.images), limit))
     for _, pixels in evaluation_crops(opened.images, side, limit):
-        planes = (luma(pixels), luma(_through(tokenizer, pixels)))
+        planes = (luma(pixels), luma(reconstruction_of(tokenizer, pixels)))
         original, stored = (window * (plane - plane.mean()) for plane in planes)
         kept_by_image.append([kept(original, stored, octave) for octave in octaves])
         progress(first + len(kept_by_image), total)
     return kept_by_image
-
-
-def _through(tokenizer: Tokenizer, image: Pixels) -> Pixels:
-    """Return the reconstruction of an image, uint8 [H, W, C] with the channels of the tokenizer."""
-    planes = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-    stored = reconstructed(tokenizer, with_channels(planes, tokenizer.preprocess.channels))
-    return np.ascontiguousarray(stored[0].permute(1, 2, 0).numpy())
 
 
 def _summary(values: Sequence[Kept | None]) -> dict[str, Any]:

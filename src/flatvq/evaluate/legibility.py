@@ -12,23 +12,33 @@ from importlib import metadata, util
 from typing import Any
 
 import numpy as np
-import torch
 
 from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError, MissingExtraError
-from flatvq.evaluate.reconstruction import reconstructed
+from flatvq.evaluate.reconstruction import as_pixels, planes_of, reconstructed
 from flatvq.evaluate.spread import mean_with_interval
 from flatvq.evaluate.text_pages import Page, digest_of, pages_of, renderer
 from flatvq.model.pixels import with_channels
 from flatvq.tokenizers import Tokenizer
 
-__all__ = ["PROTOCOL", "SIZES", "Reader", "edits", "evaluate_text", "load_reader", "require_reader"]
+__all__ = [
+    "PAGE_SIDE",
+    "PROTOCOL",
+    "SIZES",
+    "Reader",
+    "edits",
+    "evaluate_text",
+    "load_reader",
+    "require_reader",
+]
 
 PROTOCOL = "flatvq-text-1"
 """The id of the measurement. Its number is raised when words, positions, font, sizes or the counting of
 errors change."""
 SIZES = (8, 10, 12, 16, 20, 24, 32)
 """Sizes of the font, in pixels."""
+PAGE_SIDE = 256
+"""Default side of a page, in pixels. Pages for a tokenizer of larger crops have the side of the crops."""
 
 _PAGES = 8
 _SEED = 0
@@ -49,7 +59,7 @@ class Reader:
 def evaluate_text(
     tokenizer: Tokenizer,
     *,
-    side: int = 256,
+    side: int = PAGE_SIDE,
     reader: Reader | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -82,7 +92,7 @@ def evaluate_text(
         rates: dict[str, list[float]] = {"original": [], "reconstruction": []}
         for page in of_size:
             rates["original"].append(_error_rate(reader, page, page.pixels))
-            rates["reconstruction"].append(_error_rate(reader, page, _through(tokenizer, page.pixels)))
+            rates["reconstruction"].append(_error_rate(reader, page, _reconstruction(tokenizer, page)))
             done += 1
             progress(done, _PAGES * len(pages))
         summary = {name: mean_with_interval(values, minimum=0.0) for name, values in rates.items()}
@@ -171,10 +181,10 @@ def _letters(text: str) -> str:
     return "".join(text.split()).casefold()
 
 
-def _through(tokenizer: Tokenizer, pixels: Pixels) -> Pixels:
-    planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    stored = reconstructed(tokenizer, with_channels(planes, tokenizer.preprocess.channels))
-    return np.ascontiguousarray(with_channels(stored, 3)[0].permute(1, 2, 0).numpy())
+def _reconstruction(tokenizer: Tokenizer, page: Page) -> Pixels:
+    """Return the reconstruction of a page with three channels, which the reader needs."""
+    stored = reconstructed(tokenizer, planes_of(tokenizer, page.pixels))
+    return as_pixels(with_channels(stored, 3))
 
 
 def _fits(size: int, side: int) -> bool:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from math import log2, prod
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from flatvq.data.types import Pixels
 from flatvq.evaluate.fidelity import as_stored
 from flatvq.model.mode import eval_mode
+from flatvq.model.pixels import with_channels
 from flatvq.shapes import require_axes
 from flatvq.tokenizers import Tokenizer
 from flatvq.tokenizers.outputs import decoded, encoded
 
-__all__ = ["nominal_bytes", "reconstructed"]
+__all__ = ["as_pixels", "nominal_bytes", "planes_of", "reconstructed", "reconstruction_of"]
 
 
 @torch.no_grad()
@@ -61,6 +64,33 @@ def reconstructed(tokenizer: Tokenizer, images: Tensor) -> Tensor:
         output = decoded(tokenizer, encoded(tokenizer, pixels), *pixels.shape[2:])
     cut = output[:, :, :height, :width]
     return as_stored(cut).mul(255).round().to(torch.uint8).cpu()
+
+
+def reconstruction_of(tokenizer: Tokenizer, image: Pixels) -> Pixels:
+    """Reconstruct one image, converted to the channels of the tokenizer.
+
+    Args:
+        tokenizer: the tokenizer, on any device.
+        image: uint8 [H, W, 3].
+
+    Returns:
+        uint8 [H, W, C].
+
+    Raises:
+        FlatvqError: see `reconstructed`.
+    """
+    return as_pixels(reconstructed(tokenizer, planes_of(tokenizer, image)))
+
+
+def planes_of(tokenizer: Tokenizer, image: Pixels) -> Tensor:
+    """Return an image uint8 [H, W, 3] as uint8 [1, C, H, W], with the channels of the tokenizer."""
+    planes = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    return with_channels(planes, tokenizer.preprocess.channels)
+
+
+def as_pixels(planes: Tensor) -> Pixels:
+    """Return an image uint8 [1, C, H, W] as uint8 [H, W, C]."""
+    return np.ascontiguousarray(planes[0].permute(1, 2, 0).numpy())
 
 
 def nominal_bytes(tokenizer: Tokenizer, height: int, width: int) -> float:

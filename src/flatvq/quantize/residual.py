@@ -70,7 +70,8 @@ class ResidualQuantizer(Quantizer):
         for name in ("input_dim", "metric"):
             if name in settings:
                 raise FlatvqError(
-                    f"a residual quantizer has no setting {name}", "residuals need the Euclidean code space"
+                    f"a residual quantizer has no setting {name}",
+                    "leave it out: residuals need the Euclidean space",
                 )
         self.index_shape = (whole_number("stages", stages, 1),)
         require_estimator(estimator)

@@ -151,7 +151,7 @@ class UsageCounter:
         if not has_values(indices):
             raise FlatvqError(
                 "indices without values (on the meta device, or inside a graph) cannot be counted",
-                "count them outside",
+                "count the indices of a real device, outside of the graph",
             )
         counted = indices if mask is None else indices[mask]
         # Number the codes of all codebooks consecutively.

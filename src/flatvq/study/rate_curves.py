@@ -78,7 +78,7 @@ def _curve(plan: Plan, trials: Sequence[records.Trial], names: Sequence[str], bi
             if trial.arm == name and trial.done and rate is not None and value is not None:
                 points.append((rate / pixels, sign * value))
         if not points:
-            raise FlatvqError(f"arm {name!r} has no finished trial with {bits} bits", "train it")
+            raise FlatvqError(f"arm {name!r} has no finished trial with {bits} bits", "run the study again")
         rates, values = zip(*points, strict=True)
         budgets.append(Budget(rates, values))
     return sorted(budgets, key=lambda budget: fmean(budget.bits))

@@ -81,6 +81,7 @@ def run_trial(
             if first:
                 lease = held.enter_context(leased(run))
                 lease.on_loss = lambda: setattr(stop, "signal", SIGTERM)
+                _detach_records(run / "records.jsonl")
                 _claim(run, recipe)
         journal = held.enter_context(closing(Journal(run, recipe.train.steps, silent=not first)))
         if first:
@@ -164,18 +165,22 @@ def _open_images(recipe: TrialRecipe, data: DataSplit | None, machine: Machine, 
     return data
 
 
+def _detach_records(path: Path) -> None:
+    """Replace records.jsonl by a copy, so that lines which an earlier owner appends later are lost.
+
+    An earlier owner of the lease may be paused and still have the file open.
+    """
+    if path.exists():
+        write_bytes(path, path.read_bytes())
+
+
 def _claim(run: Path, recipe: TrialRecipe) -> None:
     """Write recipe.json; check it if the run has started.
-
-    An earlier owner of the lease may be paused and still have records.jsonl open. This function replaces the
-    file by a copy, so that lines which that owner appends later are lost.
 
     If an earlier start failed before its first step, for example because of a wrong data.path, its
     recipe.json is replaced.
     """
-    path, records = run / "recipe.json", run / "records.jsonl"
-    if records.exists():
-        write_bytes(records, records.read_bytes())
+    path = run / "recipe.json"
     stored = load_trial(run) if path.exists() else None
     if stored == recipe:
         return

@@ -8,8 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from flatvq.engines.jobs import Commands, Jobs, has_jobs, jobs_of, require_one_process
-from flatvq.engines.waiting import run_units
-from flatvq.errors import FlatvqError
+from flatvq.engines.waiting import failure_of, run_units
 from flatvq.recipe import ClusterRecipe
 from flatvq.tune.search import Search
 from flatvq.tune.worker import worker_folder
@@ -76,10 +75,8 @@ class ClusterSearch:
         """
         with self._jobs() as jobs:
             errors = run_units(jobs, self._name, self._commands(jobs), watch, notice)
-        if self.search.needs_trials(0):
-            for unit, error in errors.items():
-                what = f"{len(errors)} of {self.workers} workers failed, such as {unit.name} ({error})"
-                raise FlatvqError(what, "correct the cause, then run the same command again")
+        if errors and self.search.needs_trials(0):
+            raise failure_of(errors, self.workers, "workers")
         return self.search
 
     def cancel(self) -> int:

@@ -197,6 +197,6 @@ def _codebook_sizes(model: ModelRecipe, crop: int, upper_bits: int) -> list[int]
     bottom = round(2 ** min(bottom_bits / cells[0], 20))
     if bottom < 2:
         raise FlatvqError(
-            f"{upper_bits} bits per upper code leave none for the bottom level", "lower `upper_bits`"
+            f"{upper_bits} bits per upper code leave none for the bottom level", "lower tune.space.upper_bits"
         )
     return [bottom, *[2**upper_bits] * (len(cells) - 1)]

@@ -115,7 +115,7 @@ def _journal(path: Path, shared: bool) -> optuna.storages.BaseStorage:
     lock = _lock_of(path, shared)
     lock.acquire()
     try:
-        _check(path)
+        _repair(path)
     finally:
         lock.release()
     try:
@@ -124,7 +124,7 @@ def _journal(path: Path, shared: bool) -> optuna.storages.BaseStorage:
         raise _damaged(path, type(error).__name__) from None
 
 
-def _check(path: Path) -> None:
+def _repair(path: Path) -> None:
     """Remove a last line that a kill cut off, since the next line would be appended to it.
 
     Raises:
