@@ -21,7 +21,7 @@ from flatvq.codec.names import SUFFIX, require_names
 from flatvq.codec.prior import FittedKind
 from flatvq.codec.storage import PriorRecord, has_prior, save_prior
 from flatvq.codec.training import encode_images, fit_prior, require_small_codebooks
-from flatvq.data import FileStatus, load_image, open_folder
+from flatvq.data import FileStatus, ImageSet, Region, UnreadableImageError, open_folder
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import decode
 from flatvq.data.types import Pixels
@@ -163,14 +163,16 @@ def fit_to_folder(
     if kind != "order-0":
         require_small_codebooks(model.recipe, kind)
     opened = [open_folder(images, _ANY_SIZE, size).images for size in resize]
-    total = sum(len(each) for each in opened)
-    # Sizes of one image are neighbours, so that every size is among the images that are set aside.
-    loaded = (load_image(each, number) for number in range(len(opened[0])) for each in opened)
+    # A long and narrow image can be too large at one of the sizes.
+    names = [name for name in opened[0].names if all(name in set(each.names) for each in opened[1:])]
+    total = len(names) * len(opened)
+    # Sizes of one image are neighbours, which are held out together.
+    loaded = (_whole(each, each.names.index(name)) for name in names for each in opened)
     with task_progress("encoding", total, "images") as progress:
         encoded = encode_images(model, loaded, progress=lambda done: progress(done, total))
     with task_progress("fitting the prior") as progress:
         record, arrays = fit_prior(
-            model, encoded, kind, contexts=contexts, steps=steps, seed=seed, progress=progress
+            model, encoded, kind, contexts=contexts, steps=steps, seed=seed, sizes=len(resize), progress=progress
         )
     save_prior(folder, record, arrays)
     return record
@@ -215,8 +217,17 @@ def _listed(sources: Sequence[Path]) -> tuple[list[tuple[str, Callable[[], Pixel
         opened = open_folder(source, _ANY_SIZE)
         statuses += opened.file_statuses
         for number, name in enumerate(opened.images.names):
-            images.append((name, partial(load_image, opened.images, number)))
+            images.append((name, partial(_whole, opened.images, number)))
     return images, statuses
+
+
+def _whole(images: ImageSet, number: int) -> Pixels:
+    """Load an image. Another image does not take its place, as it does in a training."""
+    height, width = images.size_of(number)
+    try:
+        return images.load_region(number, Region(0, 0, height, width))
+    except UnreadableImageError as error:
+        raise FlatvqError(f"{error}, and was readable before", "run the command again") from None
 
 
 def _named(
