@@ -93,7 +93,10 @@ def test_other_indices_are_refused(
         (lambda images: (images * 255).byte(), "uint8 are not floating-point"),
         (lambda images: (images,), "returns tuple, not images"),
         (lambda images: images.to("meta"), "a tensor on the meta device"),
-        (lambda images: images / torch.ones(5), r"decode\(\) of the tokenizer failed at .*RuntimeError: The size"),
+        (
+            lambda images: images / torch.ones(5),
+            r"decode\(\) of the tokenizer failed at .*RuntimeError: The size",
+        ),
         (
             lambda images: images * 255 + 3,
             r"mean of the pixels that decode\(\) .*: return images from 0 to 1",
@@ -158,7 +161,10 @@ def test_impossible_preprocessing_is_refused(change: dict[str, Any], what: str) 
     ("attributes", "what"),
     [
         ({"preprocess": None}, "preprocess of it is None: describe the size of images, as in"),
-        ({"preprocess": property(lambda self: 1 / 0)}, r"preprocess of it failed at test_outputs\.py:\d+ \(Zero"),
+        (
+            {"preprocess": property(lambda self: 1 / 0)},
+            r"preprocess of it failed at test_outputs\.py:\d+ \(Zero",
+        ),
         ({"levels": property(lambda self: 1 / 0)}, r"levels of it failed at test_outputs\.py:\d+ \(Zero"),
         ({"levels": ()}, r"the levels of it are \(\): describe each grid"),
         ({"inference_config": lambda self: {"a": {1}}}, "other values than those of JSON .*type set is not"),

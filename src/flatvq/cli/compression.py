@@ -21,9 +21,10 @@ from flatvq.codec.names import SUFFIX, require_names
 from flatvq.codec.prior import FittedKind
 from flatvq.codec.storage import PriorRecord, has_prior, save_prior
 from flatvq.codec.training import encode_images, fit_prior, require_small_codebooks
-from flatvq.data import FileStatus, ImageSet, Region, UnreadableImageError, open_folder
+from flatvq.data import FileStatus, open_folder
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import decode
+from flatvq.data.stand_in import load_exactly
 from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.files import write_bytes
@@ -164,15 +165,24 @@ def fit_to_folder(
         require_small_codebooks(model.recipe, kind)
     opened = [open_folder(images, _ANY_SIZE, size).images for size in resize]
     # A long and narrow image can be too large at one of the sizes.
-    names = [name for name in opened[0].names if all(name in set(each.names) for each in opened[1:])]
+    places = [{name: number for number, name in enumerate(each.names)} for each in opened]
+    names = [name for name in places[0] if all(name in each for each in places)]
     total = len(names) * len(opened)
     # Sizes of one image are neighbours, which are held out together.
-    loaded = (_whole(each, each.names.index(name)) for name in names for each in opened)
+    sizes = list(zip(opened, places, strict=True))
+    loaded = (load_exactly(each, numbers[name]) for name in names for each, numbers in sizes)
     with task_progress("encoding", total, "images") as progress:
         encoded = encode_images(model, loaded, progress=lambda done: progress(done, total))
     with task_progress("fitting the prior") as progress:
         record, arrays = fit_prior(
-            model, encoded, kind, contexts=contexts, steps=steps, seed=seed, sizes=len(resize), progress=progress
+            model,
+            encoded,
+            kind,
+            contexts=contexts,
+            steps=steps,
+            seed=seed,
+            sizes=len(resize),
+            progress=progress,
         )
     save_prior(folder, record, arrays)
     return record
@@ -217,17 +227,8 @@ def _listed(sources: Sequence[Path]) -> tuple[list[tuple[str, Callable[[], Pixel
         opened = open_folder(source, _ANY_SIZE)
         statuses += opened.file_statuses
         for number, name in enumerate(opened.images.names):
-            images.append((name, partial(_whole, opened.images, number)))
+            images.append((name, partial(load_exactly, opened.images, number)))
     return images, statuses
-
-
-def _whole(images: ImageSet, number: int) -> Pixels:
-    """Load an image. Another image does not take its place, as it does in a training."""
-    height, width = images.size_of(number)
-    try:
-        return images.load_region(number, Region(0, 0, height, width))
-    except UnreadableImageError as error:
-        raise FlatvqError(f"{error}, and was readable before", "run the command again") from None
 
 
 def _named(

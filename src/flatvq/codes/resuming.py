@@ -58,8 +58,8 @@ def encode_all(folder: Path, started: CodeManifest, encode: Encode) -> CodeManif
         try:
             encode(manifest, record, shards)
         except Exception:
-            # Without a shard there is nothing to resume, and the cause may be a setting that the manifest holds.
-            if not manifest.shards and not (folder / PARTS).exists():
+            # Without a shard there is nothing to resume, and the cause may be a setting in the manifest.
+            if not any(folder.glob("codes-*.parquet")) and not (folder / PARTS).exists():
                 (folder / NAME).unlink()
             raise
         if (folder / PARTS).exists():

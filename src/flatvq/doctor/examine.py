@@ -172,6 +172,7 @@ def _usage(counts: Tensor, alive: Tensor, indices: int | None) -> tuple[dict[str
 
 
 def _geometry(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[Finding]]:
+    size, dim = codes.shape
     norms = codes.double().norm(dim=1)
     median = float(norms.median())
     numbers: dict[str, Any] = {
@@ -181,7 +182,6 @@ def _geometry(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[F
     }
     findings = []
     if median > 0:
-        size, dim = codes.shape
         large, small = norms / median, median / norms
         outside = (large > _OUTLIER) | (small > _OUTLIER)
         number = int(outside.sum())
@@ -207,9 +207,7 @@ def _geometry(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[F
     # may lie on a circle, and those of three on a sphere.
     share = _NEAR ** max(1, codes.shape[1] - 1)
     if near > max(1, _NEAR_SHARE * len(codes)) + _most_by_chance(len(codes), share):
-        text = (
-            f"{near} of {len(codes)} codes are nearer to another code than {_NEAR:.0%} of the typical distance"
-        )
+        text = f"{near} of {size} codes are nearer to another code than {_NEAR:.0%} of the typical distance"
         advice = "Jittered copies spend bits on nothing: use fewer codes, or replace them by encoder outputs."
         findings.append(Finding("near-duplicates", text, advice))
     return numbers, findings

@@ -77,9 +77,7 @@ def read_indices(path: Path, codebook_size: int | None = None) -> list[StoredInd
         raise FlatvqError(f"cannot read '{path}' ({reason_of(error)})", "give a file of indices") from None
     if not tallies:
         raise FlatvqError(f"'{path}' holds no array of integers", "give a file of indices")
-    return [
-        StoredIndices(name, tally.counts(), tally.size_is_known) for name, tally in tallies.items()
-    ]
+    return [StoredIndices(name, tally.counts(), tally.size_is_known) for name, tally in tallies.items()]
 
 
 def _stated_sizes(path: Path) -> dict[str, int]:

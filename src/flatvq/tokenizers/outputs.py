@@ -20,7 +20,7 @@ from flatvq.shapes import require_floating, require_integers
 from flatvq.tokenizers.protocol import Preprocess, Tokenizer, TokenizerLevel
 from flatvq.translation import cause_of, explained
 
-__all__ = ["decoded", "encoded", "require_description", "require_same_scale", "reported"]
+__all__ = ["decoded", "encoded", "reported", "require_description", "require_same_scale"]
 
 # Reconstructions are clamped to [0, 1], which would hide images on another scale, such as 0 to 255.
 _LEAST_MEAN, _LARGEST_MEAN = -1.0, 2.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite, lcm, prod
+from math import isfinite, lcm, nan, prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -79,8 +79,8 @@ class Preprocess:
         Preprocess(resize=256, crop=256, channels=3, range=(-1.0, 1.0))
 
     Raises:
-        FlatvqError: if a size is not a whole number from 0 to 65,536, or `channels` is neither 1 nor 3, or `range` is
-            not two different finite numbers.
+        FlatvqError: if a size is not a whole number from 0 to 65,536, `channels` is neither 1 nor 3, or
+            `range` is not two different finite numbers.
     """
 
     resize: int = 0
@@ -97,10 +97,14 @@ class Preprocess:
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), 0, _LONGEST_SIDE))
-        if not _is_range(self.range):
+        try:
+            low, high = map(float, self.range)
+        except (TypeError, ValueError):
+            low = high = nan
+        if not isfinite(low - high) or low == high:
             what = f"range is {str(self.range)[:80]}"
             raise FlatvqError(what, "pass the values of black and white, such as (-1.0, 1.0)")
-        object.__setattr__(self, "range", (float(self.range[0]), float(self.range[1])))
+        object.__setattr__(self, "range", (low, high))
         if whole_number("channels", self.channels, 1) not in (1, 3):
             what = f"images of {self.channels} channels are not supported"
             raise FlatvqError(what, "use 3 for colour or 1 for luma")
@@ -120,14 +124,6 @@ class Preprocess:
     def to_dict(self) -> dict[str, Any]:
         """Return the description that records hold."""
         return {**asdict(self), "range": list(self.range), "interpolation": "bicubic"}
-
-
-def _is_range(value: object) -> bool:
-    """Return whether a value is two different finite numbers."""
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        return False
-    numbers = [each for each in value if isinstance(each, int | float) and isfinite(each)]
-    return len(numbers) == 2 and numbers[0] != numbers[1]
 
 
 class Tokenizer(ABC):
