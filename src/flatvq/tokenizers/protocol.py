@@ -79,8 +79,7 @@ class Preprocess:
         Preprocess(resize=256, crop=256, channels=3, range=(-1.0, 1.0))
 
     Raises:
-        FlatvqError: if a size is not a whole number from 0 to 65,536, `channels` is neither 1 nor 3, or
-            `range` is not two different finite numbers.
+        FlatvqError: if a size is not a whole number from 0 to 65,536, or `channels` or `range` is impossible.
     """
 
     resize: int = 0
@@ -102,9 +101,7 @@ class Preprocess:
         except (TypeError, ValueError):
             low = high = nan
         if not isfinite(low - high) or low == high:
-            what = f"range is {str(self.range)[:80]}"
-            raise FlatvqError(what, "pass the values of black and white, such as (-1.0, 1.0)")
-        object.__setattr__(self, "range", (low, high))
+            raise FlatvqError(f"range is {str(self.range)[:80]}", "pass the values of black and white")
         if whole_number("channels", self.channels, 1) not in (1, 3):
             what = f"images of {self.channels} channels are not supported"
             raise FlatvqError(what, "use 3 for colour or 1 for luma")
