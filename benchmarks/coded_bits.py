@@ -5,8 +5,8 @@
     python -m benchmarks.coded_bits TRAIN HELD_OUT --runs studies/frontier-256         half an hour
 
 A prior is fitted to the indices of photographs of TRAIN for each tokenizer in results/STUDY/models, and the
-held-out crops of the study are coded with it. `--runs` measures the tokenizers of all trials instead. Only the
-streams count, without headers. Tokenizers that are in the record are not measured again.
+held-out crops of the study are coded with it. `--runs` measures the tokenizers of all trials instead. Only
+the streams count, without headers. Tokenizers that are in the record are not measured again.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from PIL import Image
 from tests.codec.tokenizers import image, tokenizer
 
 from flatvq.codec import load_codec
+from flatvq.data import ImageSet, Region, UnreadableImageError, open_folder
+from flatvq.data.types import Pixels
 from flatvq.model import save_tokenizer
 
 pytestmark = pytest.mark.slow
@@ -159,8 +161,9 @@ def test_a_prior_fitted_to_several_sizes_is_measured_on_images_that_were_set_asi
     arguments = ("--kind", "order-0", "--resize", "16", "--resize", "32")
     code, out, err = flatvq("prior", "tok", "pictures", *arguments)
     assert (code, err) == (0, "")
-    assert "Fitted a prior of kind order-0 to 47 images" in out
-    assert "On 5 images that were set aside" in out
+    assert "Fitted a prior of kind order-0 to 48 images" in out
+    # 26 images at two sizes; two of the images are held out.
+    assert "On 4 images that were set aside" in out
 
 
 @pytest.mark.parametrize(
@@ -190,3 +193,32 @@ def test_a_file_of_another_tokenizer_is_refused(flatvq) -> None:
     assert code == 2
     assert "'a.fvq' was compressed with another tokenizer or prior" in err
     assert not Path("a.png").exists()
+
+
+def test_an_image_that_changes_while_it_is_compressed_is_not_replaced_by_another(flatvq, monkeypatch) -> None:
+    images = type(open_folder(Path("pictures"), 1).images)
+    load = images.load_region
+
+    def load_region(self: ImageSet, index: int, region: Region) -> Pixels:
+        if self.names[index] == "1.png":
+            raise UnreadableImageError("'pictures/1.png': empty file")
+        return load(self, index, region)
+
+    monkeypatch.setattr(images, "load_region", load_region)
+    for words in (("compress", "tok", "pictures", "-o", "all.fvqs"), ("prior", "tok", "pictures")):
+        code, _, err = flatvq(*words)
+        assert code == 2
+        assert err.endswith(
+            "flatvq: 'pictures/1.png': empty file, and was readable before: run the command again\n"
+        )
+    assert not Path("all.fvqs").exists()
+    assert not Path("tok/prior.json").exists()
+
+
+def test_a_prior_is_fitted_to_images_that_are_usable_at_all_sizes(flatvq) -> None:
+    Image.fromarray(image(1, 5000)).save("pictures/narrow.png")  # too large when it is scaled to 256 rows
+    code, out, err = flatvq(
+        "prior", "tok", "pictures", "--kind", "order-0", "--resize", "2", "--resize", "256"
+    )
+    assert (code, err) == (0, "")
+    assert "to 12 images" in out

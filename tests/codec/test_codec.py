@@ -165,6 +165,20 @@ def test_a_collection_holds_names_and_images() -> None:
         codec.decompress(content)
 
 
+def test_an_image_is_held_out_at_all_its_sizes() -> None:
+    model = tokenizer()
+    sides = (32, 33)  # 33 is padded, so each size has other nominal bits per pixel
+    images = [image(side, side, number) for number in range(20) for side in sides]
+    record, _ = fit_prior(model, encode_images(model, images), "order-0", sizes=2)
+    assert (record.images, record.held_out_images) == (36, 4)
+    # Numbers 9 and 19, each at both sizes.
+    indices = sum(grid.size for side in sides for grid in indices_of(model, image(side, side)))
+    sizes = {level.codebook_size for level in model.recipe.levels}
+    assert len(sizes) == 1
+    nominal = indices * np.log2(sizes.pop()) / sum(side**2 for side in sides)
+    assert record.nominal_bits_per_pixel == pytest.approx(nominal)
+
+
 @pytest.mark.parametrize("kind", ["table", "network"])
 def test_a_prior_is_saved_with_its_tokenizer(tmp_path: Path, kind: str) -> None:
     model = tokenizer()

@@ -138,6 +138,25 @@ def jittered(vectors: Tensor) -> tuple[Tensor, Tensor]:
     return vectors, torch.ones(K)
 
 
+def pairs(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    vectors[K // 2 :] = vectors[: K // 2] + 1e-4  # the median distance is that between the two of a pair
+    return vectors, torch.ones(K)
+
+
+def copies(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    noise = torch.randn(K, D, generator=torch.Generator().manual_seed(1))
+    return vectors[: K // 32].repeat(32, 1) + 1e-4 * noise, torch.ones(K)
+
+
+def use_of(value: float) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def plant(vectors: Tensor) -> tuple[Tensor, Tensor]:
+        counts = torch.ones(K)
+        counts[9] = value
+        return vectors, counts
+
+    return plant
+
+
 def far(vectors: Tensor) -> tuple[Tensor, Tensor]:
     vectors[3] *= 1000
     return vectors, torch.ones(K)
@@ -163,6 +182,11 @@ def broken(vectors: Tensor) -> tuple[Tensor, Tensor]:
         (far, ["norms"]),
         (many_far, ["norms"]),
         (broken, ["non-finite"]),
+        (pairs, ["near-duplicates"]),
+        (copies, ["near-duplicates"]),
+        (use_of(torch.nan), ["non-finite"]),
+        (use_of(torch.inf), ["non-finite"]),
+        (use_of(-1.0), ["non-finite"]),
     ],
 )
 def test_a_planted_fault_is_found(
@@ -285,6 +309,41 @@ def test_a_file_without_a_codebook_is_refused(
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(FlatvqError, match=message):
         examine([tmp_path / "a.pt"])
+
+
+def test_codes_in_lumps_are_not_near_duplicates() -> None:
+    """Codes follow the density of latents, which differs a thousandfold between parts of the space."""
+    random = torch.Generator().manual_seed(0)
+    centres, widths = torch.randn(8, D, generator=random), torch.logspace(-2, 0, 8)
+    noise = torch.randn(8, 64, D, generator=random)
+    vectors = (centres[:, None] + widths[:, None, None] * noise).reshape(-1, D)
+    assert examine_codebook("lumps", vectors).healthy
+
+
+def test_norms_of_tiny_codes_are_not_rounded_to_zero() -> None:
+    assert examine_codebook("tiny", 1e-30 * codes()).numbers["norm_smallest"] > 0
+
+
+def test_several_codebooks_in_one_tensor_are_read(tmp_path: Path) -> None:
+    save_file({"quantizer.codebooks": codes().reshape(4, 64, D)}, tmp_path / "a.safetensors")
+    books = read_codebooks(tmp_path / "a.safetensors")
+    assert [book.name for book in books] == [f"quantizer.codebooks[{number}]" for number in range(4)]
+    assert torch.equal(books[3].code_vectors, codes()[192:])
+
+
+def test_equal_indices_without_a_size_are_a_collapse(tmp_path: Path) -> None:
+    zeros = write(tmp_path / "zeros.npy", np.zeros(100, np.uint16))
+    assert kinds(zeros) == ["collapsed"]
+    assert examine([zeros], codebook_size=1).healthy
+    # A single index says nothing.
+    assert examine([write(tmp_path / "one.npy", np.array([3]))]).healthy
+
+
+def test_lists_of_fixed_size_are_read(tmp_path: Path) -> None:
+    column = pa.array([[1, 2], [3, 3]], pa.list_(pa.int32(), 2))
+    pq.write_table(pa.table({"codes": column}), tmp_path / "a.parquet")
+    (level,) = read_indices(tmp_path / "a.parquet")
+    assert level.counts.tolist() == [0, 1, 1, 2]
 
 
 def write(path: Path, array: np.ndarray) -> Path:

@@ -210,6 +210,49 @@ def test_indices_and_pixels_are_those_of_flatvq(
     page.close()
 
 
+def test_an_earlier_picture_does_not_replace_a_later_one(
+    browser: Any, page_file: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(photograph(2400, 3200)).save(tmp_path / "slow.png")
+    Image.fromarray(photograph(1, 9000)).save(tmp_path / "narrow.png")  # at 64 rows: 576,000 columns
+    page = opened(browser, page_file)
+    page.locator("#size").select_option(label=f"{SIDE} × {SIDE} pixels")
+    files = [
+        [base64.b64encode((tmp_path / name).read_bytes()).decode(), name]
+        for name in ("slow.png", "narrow.png")
+    ]
+    # The page decodes both at the same time. `decoded` counts those that are finished.
+    script = """async (files) => {
+      const original = createImageBitmap;
+      window.decoded = 0;
+      window.createImageBitmap = async (...values) => {
+        const bitmap = await original(...values);
+        setTimeout(() => { document.body.dataset.decoded = ++window.decoded; }, 0);
+        return bitmap;
+      };
+      for (const [content, name] of files) {
+        const dropped = new DataTransfer();
+        dropped.items.add(new File([Uint8Array.from(atob(content), c => c.charCodeAt(0))], name));
+        document.getElementById('drop').dispatchEvent(
+          new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer: dropped }));
+      }
+    }"""
+    page.evaluate(script, files)
+    page.locator("body[data-decoded='2']").wait_for(timeout=60_000)
+    page.locator("#status").filter(has_text="Done").wait_for(timeout=60_000)
+    assert page.locator("#file-note").inner_text().startswith("narrow.png, 9000 × 1 pixels.")
+    # A new picture is shown with all levels again.
+    page.get_by_role("checkbox", name="level 0").click()
+    page.locator(".now").filter(has_text="without level 0").wait_for()
+    assert page.locator("tr.off").count() == 1
+    show(page, tmp_path / "slow.png", "Done")
+    page.locator("#file-note").filter(has_text="slow.png").wait_for()
+    page.locator(".now").filter(has_not_text="without").wait_for()
+    assert page.locator("tr.off").count() == 0
+    assert page.troubles == []
+    page.close()
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_the_page_requests_nothing_and_fits(
     browser: Any, page_file: Path, tmp_path: Path, width: int, scheme: str

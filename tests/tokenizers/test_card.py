@@ -125,6 +125,17 @@ def test_a_study_gives_the_interval_over_seeds(tmp_path: Path) -> None:
     assert f"Over 2 seeds of the same study, {expected}".replace("-", "−") in card
 
 
+def test_the_card_of_changed_weights_repeats_no_records(run: Path, tmp_path: Path) -> None:
+    tokenizer = flatvq.load(run)
+    tokenizer.preprocess = tokenizer.preprocess.with_size(resize=64)
+    same = tokenizer.save_pretrained(tmp_path / "same") / "README.md"
+    assert "## Fidelity" in same.read_text()
+    next(tokenizer.parameters()).data += 1
+    other = (tokenizer.save_pretrained(tmp_path / "other") / "README.md").read_text()
+    assert "No record of the training is available" in other
+    assert "- Fidelity was not measured." in other
+
+
 def test_a_card_without_records_says_so(tmp_path: Path) -> None:
     recipe = ModelRecipe.model_validate({"width": 8, "residual_width": 4})
     config = {"model": recipe.model_dump(mode="json")}

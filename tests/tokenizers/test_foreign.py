@@ -213,6 +213,10 @@ def shapeless():
     return Shapeless()
 
 number = 3
+
+
+def leaving():
+    raise SystemExit(3)
 """
 
 
@@ -234,6 +238,7 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "python:my_rounding:failing",
             r"function of 'python:my_rounding:failing' failed \(OSError: no weigh",
         ),
+        ("python:my_rounding:leaving", r"function of '.*:leaving' failed \(SystemExit: 3\)"),
         ("python:my_rounding:with_arguments", "missing 1 required .*called without arguments"),
         ("python:my_rounding:lazy", "ModuleNotFoundError: No module named 'my_other_module'"),
         ("python:my_rounding:shapeless", r"levels of 'python:my_rounding:shapeless' are \(\): describe each"),

@@ -15,6 +15,7 @@ import flatvq
 from flatvq.codes import decode_codes, encode_images
 from flatvq.errors import FlatvqError
 from flatvq.evaluate.reconstruction import reconstructed
+from flatvq.tokenizers.outputs import require_description, require_same_scale
 
 IMAGES = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
 
@@ -63,6 +64,13 @@ def picture(tmp_path: Path) -> Path:
         (lambda indices: (indices[:, :2],), r"not \[\d, 4, 4\] below 16: correct its levels"),
         (lambda indices: (indices + 16,), r"below 16: correct its levels"),
         (lambda indices: (indices - 20,), r"below 16: correct its levels"),
+        (lambda indices: (indices.to("meta"),), "a tensor on the meta device"),
+        (lambda indices: (indices.to_sparse(),), "a tensor of layout torch.sparse_coo"),
+        (
+            lambda indices: indices[9],
+            r"encode\(\) of the tokenizer failed at test_outputs\.py:\d+ \(IndexError: index 9 is out",
+        ),
+        (lambda indices: exit(7), r"encode\(\) of the tokenizer failed at .*\(SystemExit: 7\)"),
     ],
 )
 def test_other_indices_are_refused(
@@ -71,6 +79,7 @@ def test_other_indices_are_refused(
     tokenizer = Means(change_indices=change)
     with pytest.raises(FlatvqError, match=what):
         encode_images(tokenizer, picture, tmp_path / "codes")
+    assert not (tmp_path / "codes").exists()  # so that the corrected tokenizer can encode into it
     with pytest.raises(FlatvqError, match=what):
         reconstructed(tokenizer, IMAGES)
 
@@ -83,6 +92,11 @@ def test_other_indices_are_refused(
         (lambda images: images[:, :1], r"the shape \[\d, 1, 16, 16\]"),
         (lambda images: (images * 255).byte(), "uint8 are not floating-point"),
         (lambda images: (images,), "returns tuple, not images"),
+        (lambda images: images.to("meta"), "a tensor on the meta device"),
+        (
+            lambda images: images / torch.ones(5),
+            r"decode\(\) of the tokenizer failed at .*RuntimeError: The size",
+        ),
         (
             lambda images: images * 255 + 3,
             r"mean of the pixels that decode\(\) .*: return images from 0 to 1",
@@ -98,6 +112,23 @@ def test_other_images_are_refused(
         decode_codes(tokenizer, tmp_path / "codes", tmp_path / "decoded")
     with pytest.raises(FlatvqError, match=what):
         reconstructed(tokenizer, IMAGES)
+
+
+def test_reconstructions_from_minus_one_to_one_are_refused() -> None:
+    stripes = (torch.arange(2 * 3 * 16 * 16).reshape(2, 3, 16, 16) % 16 // 4 * 60).byte()
+    reconstructed(Means(), stripes)
+    with pytest.raises(FlatvqError, match="returns images from -1 to 1: convert them to 0 to 1"):
+        reconstructed(Means(change_images=lambda images: 2 * images - 1), stripes)
+
+
+@torch.no_grad()
+def test_models_of_random_weights_are_on_no_other_scale() -> None:
+    recipe = flatvq.ModelRecipe(width=8, residual_width=4)
+    for seed in range(5):
+        model = flatvq.build_vqvae(recipe, flatvq.CodebookRecipe(), seed=seed).eval()
+        images = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(seed)).repeat_interleave(8, 3)
+        originals = images.repeat_interleave(8, 2)
+        require_same_scale(model.decode(model.encode(originals)), originals)
 
 
 def test_decoding_is_in_eval_mode_and_restores_the_mode(picture: Path, tmp_path: Path) -> None:
@@ -116,11 +147,40 @@ def test_decoding_is_in_eval_mode_and_restores_the_mode(picture: Path, tmp_path:
         ({"crop": -30}, "crop is -30: pass a whole number from 0 to 65536"),
         ({"resize": 1.5}, "resize is 1.5"),
         ({"channels": 4}, "images of 4 channels are not supported"),
+        ({"range": "-1 to 1"}, "range is -1 to 1: pass the values of black and white"),
+        ({"range": (0.0, float("inf"))}, "range is"),
+        ({"range": (1, 1)}, "range is"),
     ],
 )
 def test_impossible_preprocessing_is_refused(change: dict[str, Any], what: str) -> None:
     with pytest.raises(FlatvqError, match=what):
         flatvq.Preprocess(**change)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "what"),
+    [
+        ({"preprocess": None}, "preprocess of it is None: describe the size of images, as in"),
+        (
+            {"preprocess": property(lambda self: 1 / 0)},
+            r"preprocess of it failed at test_outputs\.py:\d+ \(Zero",
+        ),
+        ({"levels": property(lambda self: 1 / 0)}, r"levels of it failed at test_outputs\.py:\d+ \(Zero"),
+        ({"levels": ()}, r"the levels of it are \(\): describe each grid"),
+        ({"inference_config": lambda self: {"a": {1}}}, "other values than those of JSON .*type set is not"),
+        ({"inference_config": lambda self: {"a": float("nan")}}, "other values than those of JSON"),
+    ],
+)
+def test_impossible_descriptions_are_refused(attributes: dict[str, Any], what: str) -> None:
+    with pytest.raises(FlatvqError, match=what):
+        require_description(type("Other", (Means,), attributes)(), "it")
+
+
+def test_a_codebook_too_large_for_files_is_refused(picture: Path, tmp_path: Path) -> None:
+    tokenizer = type("Other", (Means,), {"levels": (flatvq.TokenizerLevel(2**40, factor=4),)})()
+    with pytest.raises(FlatvqError, match=r"levels .* cannot be stored \(codebook_size: .*4294967296\)"):
+        encode_images(tokenizer, picture, tmp_path / "codes")
+    assert not (tmp_path / "codes").exists()
 
 
 @pytest.mark.parametrize("level", [(0, 4), (16, 0), (16, 2.5), (16, 4, (0,))])

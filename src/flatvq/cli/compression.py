@@ -21,9 +21,10 @@ from flatvq.codec.names import SUFFIX, require_names
 from flatvq.codec.prior import FittedKind
 from flatvq.codec.storage import PriorRecord, has_prior, save_prior
 from flatvq.codec.training import encode_images, fit_prior, require_small_codebooks
-from flatvq.data import FileStatus, load_image, open_folder
+from flatvq.data import FileStatus, open_folder
 from flatvq.data.conversion import Conversion, Rejected
 from flatvq.data.decoding import decode
+from flatvq.data.stand_in import load_exactly
 from flatvq.data.types import Pixels
 from flatvq.errors import FlatvqError
 from flatvq.files import write_bytes
@@ -163,14 +164,25 @@ def fit_to_folder(
     if kind != "order-0":
         require_small_codebooks(model.recipe, kind)
     opened = [open_folder(images, _ANY_SIZE, size).images for size in resize]
-    total = sum(len(each) for each in opened)
-    # Sizes of one image are neighbours, so that every size is among the images that are set aside.
-    loaded = (load_image(each, number) for number in range(len(opened[0])) for each in opened)
+    # A long and narrow image can be too large at one of the sizes.
+    places = [{name: number for number, name in enumerate(each.names)} for each in opened]
+    names = [name for name in places[0] if all(name in each for each in places)]
+    total = len(names) * len(opened)
+    # Sizes of one image are neighbours, which are held out together.
+    sizes = list(zip(opened, places, strict=True))
+    loaded = (load_exactly(each, numbers[name]) for name in names for each, numbers in sizes)
     with task_progress("encoding", total, "images") as progress:
         encoded = encode_images(model, loaded, progress=lambda done: progress(done, total))
     with task_progress("fitting the prior") as progress:
         record, arrays = fit_prior(
-            model, encoded, kind, contexts=contexts, steps=steps, seed=seed, progress=progress
+            model,
+            encoded,
+            kind,
+            contexts=contexts,
+            steps=steps,
+            seed=seed,
+            sizes=len(resize),
+            progress=progress,
         )
     save_prior(folder, record, arrays)
     return record
@@ -215,7 +227,7 @@ def _listed(sources: Sequence[Path]) -> tuple[list[tuple[str, Callable[[], Pixel
         opened = open_folder(source, _ANY_SIZE)
         statuses += opened.file_statuses
         for number, name in enumerate(opened.images.names):
-            images.append((name, partial(load_image, opened.images, number)))
+            images.append((name, partial(load_exactly, opened.images, number)))
     return images, statuses
 
 

@@ -80,11 +80,13 @@ def fit_prior(
     contexts: int = 256,
     steps: int = STEPS,
     seed: int = 0,
+    sizes: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[PriorRecord, Arrays]:
     """Fit a prior to images and their mirror images.
 
-    If there are at least 20 images, every tenth image is held out, and the prior is measured on them.
+    If there are at least 20 images, every tenth image is held out at all its sizes, and the prior is measured
+    on them.
 
     Args:
         model: the tokenizer.
@@ -93,6 +95,7 @@ def fit_prior(
         contexts: the number of contexts of a table for each kind of pass.
         steps: the largest number of training steps of the network of a level. Few images take fewer.
         seed: the seed of the clusterings, or of the training.
+        sizes: the number of neighbours in `images` that are the same image at several sizes.
         progress: takes the training steps of a network that are done, and their number.
 
     Returns:
@@ -102,13 +105,12 @@ def fit_prior(
         FlatvqError: if the codebook is too large for a table or a network.
     """
     recipe = model.recipe
-    every = range(len(images.grids))
-    held_out = every[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY] if len(every) >= _FEWEST_IMAGES else ()
-    used = [number for number in every if number not in held_out]
+    held_out = _held_out(len(images.grids), sizes)
+    used = [number for number in range(len(images.grids)) if number not in held_out]
     grids = [source[number] for source in (images.grids, images.mirrored) for number in used]
     arrays = _arrays(model, grids, kind, _Settings(contexts, steps, seed, progress))
     prior = build_prior(kind, recipe, arrays, "the prior")
-    set_aside = [images.grids[number] for number in held_out]
+    set_aside = [images.grids[number] for number in sorted(held_out)]
     area = sum(images.pixels[number] for number in held_out)
     record = PriorRecord(
         kind=kind,
@@ -120,6 +122,13 @@ def fit_prior(
         coded_bits_per_pixel=_coded_bits(prior, set_aside) / area if area else None,
     )
     return record, arrays
+
+
+def _held_out(count: int, sizes: int) -> set[int]:
+    """Return the images that are held out; `sizes` neighbours are the same image at several sizes."""
+    if count // sizes < _FEWEST_IMAGES:
+        return set()
+    return {number for number in range(count) if number // sizes % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1}
 
 
 def coded_bits_per_image(

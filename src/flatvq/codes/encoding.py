@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import PIL
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from flatvq.codes.arithmetic import ARITHMETIC
@@ -33,7 +35,7 @@ from flatvq.quantize.checks import whole_number
 from flatvq.recipe import DataRecipe
 from flatvq.records.run import FileRecord
 from flatvq.tokenizers import Preprocess, Tokenizer
-from flatvq.tokenizers.outputs import require_levels
+from flatvq.tokenizers.outputs import require_description
 from flatvq.versions import VERSION
 
 __all__ = ["device_of", "encode_images", "module_of"]
@@ -105,6 +107,7 @@ def encode_images(
         >>> [(shard.name, shard.rows) for shard in manifest.shards]
         [('codes-00000-of-00001.parquet', 1)]
     """
+    require_description(tokenizer, f"the tokenizer of type {type(tokenizer).__name__}")
     size = tokenizer.preprocess.with_size(resize, crop)
     shard_size = whole_number("shard_size", shard_size, 1)
     settings = Settings(
@@ -114,7 +117,6 @@ def encode_images(
         device=device_of(tokenizer).type,
         white_level=whole_number("white_level", white_level, 0, 65_535),
     )
-    require_levels(tokenizer, f"the tokenizer of type {type(tokenizer).__name__}")
     smallest = size.crop or tokenizer.factor
     if dataset:
         require_no_credentials(str(images))
@@ -127,9 +129,9 @@ def encode_images(
     folder = Path(out)
     if folder.exists() and Path(images).exists() and folder.samefile(images):
         raise FlatvqError(f"'{folder}' is the folder of the images", "choose another folder for the codes")
-    folder.mkdir(parents=True, exist_ok=True)
     started = _manifest(tokenizer, size, opened, settings)
-    with eval_mode(module_of(tokenizer)):
+    with eval_mode(module_of(tokenizer)), _removed_if_empty(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
         def encode(manifest: CodeManifest, record: Callable[[Shard], None], shards: Sequence[int]) -> None:
             device = device_of(tokenizer)
@@ -144,6 +146,19 @@ def encode_images(
         what = f"none of the {manifest.images.count} images can be read, such as '{name}' ({reason})"
         raise FlatvqError(what, "repair the files")
     return manifest
+
+
+@contextmanager
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    """If the block raises, remove the folder, unless it existed before or holds something."""
+    existed = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def device_of(tokenizer: Tokenizer) -> torch.device:
@@ -164,21 +179,33 @@ def _open_split(path: str, split: str, column: str, crop: int, resize: int, whit
     return open_split(recipe.model_copy(update={"crop": crop, "resize": resize, "white_level": white_level}))
 
 
+def _tokenizer_record(tokenizer: Tokenizer) -> TokenizerRecord:
+    try:
+        levels = tuple(
+            Level(
+                codebook_size=level.codebook_size, factor=level.factor, index_shape=tuple(level.index_shape)
+            )
+            for level in tokenizer.levels
+        )
+        return TokenizerRecord(
+            id=tokenizer.id, factor=tokenizer.factor, channels=tokenizer.preprocess.channels, levels=levels
+        )
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        what = f"the levels of the tokenizer cannot be stored ({place}: {fault['msg']})"
+        raise FlatvqError(what, "encode with a tokenizer within these limits") from None
+
+
 def _manifest(
     tokenizer: Tokenizer, size: Preprocess, opened: OpenedFolder, settings: Settings
 ) -> CodeManifest:
     import pyarrow as pa
 
     images = opened.images
-    levels = tuple(
-        Level(codebook_size=level.codebook_size, factor=level.factor, index_shape=tuple(level.index_shape))
-        for level in tokenizer.levels
-    )
     return CodeManifest(
         format=1,
-        tokenizer=TokenizerRecord(
-            id=tokenizer.id, factor=tokenizer.factor, channels=size.channels, levels=levels
-        ),
+        tokenizer=_tokenizer_record(tokenizer),
         preprocess=size.to_dict(),
         arithmetic=ARITHMETIC,
         images=ImagesRecord(

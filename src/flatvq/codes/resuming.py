@@ -55,7 +55,13 @@ def encode_all(folder: Path, started: CodeManifest, encode: Encode) -> CodeManif
             manifest = _with_shards(manifest, [*manifest.shards, shard])
             write_manifest(folder, manifest)
 
-        encode(manifest, record, shards)
+        try:
+            encode(manifest, record, shards)
+        except Exception:
+            # Without a shard there is nothing to resume, and the cause may be a setting in the manifest.
+            if not any(folder.glob("codes-*.parquet")) and not (folder / PARTS).exists():
+                (folder / NAME).unlink()
+            raise
         if (folder / PARTS).exists():
             write_manifest(folder, manifest)  # the shards of parts are not in it if none was missing
             remove_folder(folder / PARTS)

@@ -7,7 +7,27 @@ from contextlib import suppress
 from flatvq.data.types import ImageSet, Pixels, Region, UnreadableImageError
 from flatvq.errors import FlatvqError
 
-__all__ = ["load_image", "none_readable"]
+__all__ = ["load_exactly", "load_image", "none_readable"]
+
+
+def load_exactly(images: ImageSet, index: int) -> Pixels:
+    """Load a whole image. Another image does not take its place.
+
+    Args:
+        images: the set.
+        index: the image.
+
+    Returns:
+        uint8 [H, W, 3], read-only.
+
+    Raises:
+        FlatvqError: if the image can no longer be read.
+    """
+    height, width = images.size_of(index)
+    try:
+        return images.load_region(index, Region(0, 0, height, width))
+    except UnreadableImageError as error:
+        raise FlatvqError(f"{error}, and was readable before", "run the command again") from None
 
 
 def load_image(images: ImageSet, index: int) -> Pixels:

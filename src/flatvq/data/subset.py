@@ -39,9 +39,7 @@ def set_aside(images: ImageSet, share: float) -> tuple[ImageSet, ImageSet]:
         (True, False)
     """
     if len(images) < 2:
-        raise FlatvqError(
-            "one training image cannot be divided", "add training images"
-        )
+        raise FlatvqError("one training image cannot be divided", "add training images")
     count = min(max(1, round(share * len(images))), len(images) - 1)
     is_aside = np.isin(np.arange(len(images)), evenly_spread(len(images), count))
     return _Subset(images, np.flatnonzero(~is_aside)), _Subset(images, np.flatnonzero(is_aside))

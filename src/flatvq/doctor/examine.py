@@ -24,6 +24,9 @@ _DEAD_SHARE = 0.05
 # Two codes nearer than this share of the median distance to the nearest code are near-duplicates.
 _NEAR = 0.02
 _NEAR_SHARE = 0.01
+# Copies of a code that hide each other: the median above is that between copies if most codes have some. So
+# distances to the 2nd, 4th, ... nearest code are compared too. On a line, the m-th is about m times as far.
+_NEIGHBOURS = (1, 2, 4, 8, 16, 32, 64)
 # A norm this many times above or below the median is an outlier. Healthy codebooks have a few; they are a
 # finding if they are this share of the codes, or if one is off by the larger factor.
 _OUTLIER, _FAR_OUTLIER = 10.0, 30.0
@@ -63,12 +66,13 @@ class Diagnosis:
         return not self.findings
 
 
-def examine_indices(name: str, counts: Tensor) -> Diagnosis:
+def examine_indices(name: str, counts: Tensor, size_is_known: bool = True) -> Diagnosis:
     """Examine the indices of one level.
 
     Args:
         name: the name of the level.
         counts: int64 [K]: how often each index occurs.
+        size_is_known: False if K is only the largest index plus one.
 
     Returns:
         Usage, perplexity and effective bits, and the faults.
@@ -77,7 +81,11 @@ def examine_indices(name: str, counts: Tensor) -> Diagnosis:
         >>> examine_indices("level", torch.tensor([500, 500, 0, 0])).findings[0].text
         '2 of 4 codes are dead (50.0 %)'
     """
-    numbers, findings = _usage(counts, counts > 0, int(counts.sum()))
+    indices = int(counts.sum())
+    numbers, findings = _usage(counts, counts > 0, indices)
+    if not size_is_known and len(counts) == 1 < indices:
+        text = f"all {indices} indices are 0, and the size of the codebook is unknown"
+        findings.append(Finding("collapsed", text, "State the size with --codebook-size, if it is 1."))
     return Diagnosis(name, numbers, tuple(findings))
 
 
@@ -114,12 +122,17 @@ def examine_codebook(
         return Diagnosis(name, numbers, (Finding("uninitialized", text, advice),))
     findings: list[Finding] = []
     use = None
-    if counts is not None and bool((counts >= 0).all()) and float(counts.sum()) > 0:
+    impossible = 0 if counts is None else int((~(counts.isfinite() & (counts >= 0))).sum())
+    if impossible:
+        text = f"the use of {impossible} of {size} codes is NaN, infinite or negative"
+        advice = "Load an earlier checkpoint. Such counts spread to the code vectors with the next update."
+        findings.append(Finding("non-finite", text, advice))
+    elif counts is not None and float(counts.sum()) > 0:
         use = counts / counts.sum() * size
         own, faults = _usage(counts, use >= _DEAD_USE, None)
         numbers |= own
         findings += faults
-    for examine in (_norms, _distances):
+    for examine in (_norms, _copies):
         own, faults = examine(code_vectors, use)
         numbers |= own
         findings += faults
@@ -145,7 +158,7 @@ def _usage(counts: Tensor, alive: Tensor, indices: int | None) -> tuple[dict[str
         numbers |= {"indices": indices, "codes_for_99": code_usage(counts).codes_for_99}
     findings = []
     enough = indices is None or indices >= _FEW_INDICES_PER_CODE * size
-    reachable = nominal if enough or indices is None else min(nominal, math.log2(max(2, indices)))
+    reachable = nominal if enough or indices is None else min(nominal, math.log2(indices))
     if size > 1 and entropy < _COLLAPSED_SHARE * reachable:
         text = f"{entropy:.2f} of {nominal:.2f} bits are in effect (perplexity {2**entropy:.1f} of {size})"
         advice = (
@@ -163,7 +176,8 @@ def _usage(counts: Tensor, alive: Tensor, indices: int | None) -> tuple[dict[str
 
 def _norms(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[Finding]]:
     """Return the range of the norms of code vectors [K, D], and the fault of outliers."""
-    norms = codes.norm(dim=1)
+    size, dim = codes.shape
+    norms = codes.double().norm(dim=1)
     median = float(norms.median())
     numbers: dict[str, Any] = {
         "norm_smallest": float(norms.min()),
@@ -172,7 +186,6 @@ def _norms(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[Find
     }
     findings = []
     if median > 0:
-        size, dim = codes.shape
         large, small = norms / median, median / norms
         outside = (large > _OUTLIER) | (small > _OUTLIER)
         number = int(outside.sum())
@@ -187,9 +200,9 @@ def _norms(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[Find
     return numbers, findings
 
 
-def _distances(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[Finding]]:
+def _copies(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[Finding]]:
     """Return the distances of code vectors [K, D] to the nearest other one, and the faults of copies."""
-    nearest = _distance_to_nearest(codes)
+    nearest, typical_distances = _distances(codes)
     typical = float(np.median(nearest))
     numbers = {"distance_to_nearest_median": typical, "distance_to_nearest_smallest": float(nearest.min())}
     findings = []
@@ -198,14 +211,14 @@ def _distances(codes: Tensor, use: Tensor | None) -> tuple[dict[str, Any], list[
         text = f"{equal} of {len(codes)} codes equal another code"
         advice = "All but the first of equal codes are never chosen: replace them by encoder outputs."
         findings.append(Finding("duplicates", text, advice))
-    near = int(((nearest > 0) & (nearest < _NEAR * typical)).sum())
+    reach = max(distance / order for order, distance in typical_distances.items())
+    near = int(((nearest > 0) & (nearest < _NEAR * reach)).sum())
     # The share of codes of a smooth distribution that are this near to another one. Those of two dimensions
     # may lie on a circle, and those of three on a sphere.
     share = _NEAR ** max(1, codes.shape[1] - 1)
     if near > max(1, _NEAR_SHARE * len(codes)) + _most_by_chance(len(codes), share):
-        text = (
-            f"{near} of {len(codes)} codes are nearer to another code than {_NEAR:.0%} of the median distance"
-        )
+        typical_share = f"{_NEAR:.0%} of the typical distance"
+        text = f"{near} of {len(codes)} codes are nearer to another code than {typical_share}"
         advice = "Jittered copies spend bits on nothing: use fewer codes, or replace them by encoder outputs."
         findings.append(Finding("near-duplicates", text, advice))
     return numbers, findings
@@ -220,8 +233,13 @@ def _most_by_chance(size: int, share: float) -> float:
     return expected + _DEVIATIONS * math.sqrt(expected)
 
 
-def _distance_to_nearest(codes: Tensor) -> np.ndarray:
-    """Return the distance of each code to the nearest other one, [K]; 0 exactly for equal codes."""
+def _distances(codes: Tensor) -> tuple[np.ndarray, dict[int, float]]:
+    """Return distances to other codes.
+
+    Returns:
+        The distance of each code to the nearest other one, [K], which is 0 exactly for equal codes; and the
+        median distance to the m-th nearest other one, for some m.
+    """
     import faiss
 
     # FAISS subtracts squares, which lose digits far from zero. Equal codes stay equal.
@@ -230,13 +248,17 @@ def _distance_to_nearest(codes: Tensor) -> np.ndarray:
     rows = np.ascontiguousarray((centred / scale).numpy(), dtype=np.float32)
     index = faiss.IndexFlatL2(rows.shape[1])
     index.add(rows)
-    _, neighbours = index.search(rows, 2)
-    # One of the two is the code itself, or another one that equals it.
+    orders = [order for order in _NEIGHBOURS if order < len(rows)]
+    squares, neighbours = index.search(rows, orders[-1] + 1)
+    # One of the first two is the code itself, or another one that equals it.
     own = np.arange(len(rows))
     other = np.where(neighbours[:, 0] == own, neighbours[:, 1], neighbours[:, 0])
     exact = codes.double().numpy()
-    distances: np.ndarray = np.linalg.norm(exact - exact[other], axis=1)
-    return distances
+    nearest: np.ndarray = np.linalg.norm(exact - exact[other], axis=1)
+    farther = {
+        order: scale * math.sqrt(max(0.0, float(np.median(squares[:, order])))) for order in orders[1:]
+    }
+    return nearest, {1: float(np.median(nearest)), **farther}
 
 
 def drift(name: str, copies: list[Tensor]) -> Finding | None:

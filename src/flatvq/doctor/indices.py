@@ -37,6 +37,8 @@ class StoredIndices:
     name: str
     counts: Tensor
     """int64: number of occurrences of each index, up to the largest one or to the size of the codebook."""
+    size_is_known: bool
+    """Whether the size of the codebook was given."""
 
 
 def read_indices(path: Path, codebook_size: int | None = None) -> list[StoredIndices]:
@@ -75,7 +77,7 @@ def read_indices(path: Path, codebook_size: int | None = None) -> list[StoredInd
         raise FlatvqError(f"cannot read '{path}' ({reason_of(error)})", "give a file of indices") from None
     if not tallies:
         raise FlatvqError(f"'{path}' holds no array of integers", "give a file of indices")
-    return [StoredIndices(name, tally.counts()) for name, tally in tallies.items()]
+    return [StoredIndices(name, tally.counts(), tally.size_is_known) for name, tally in tallies.items()]
 
 
 def _stated_sizes(path: Path) -> dict[str, int]:
@@ -103,6 +105,7 @@ class _Tally:
     def __init__(self, origin: str, codebook_size: int | None) -> None:
         self._origin, self._size = origin, codebook_size
         self._counts = np.zeros(codebook_size or 0, np.int64)
+        self.size_is_known = codebook_size is not None
 
     def add(self, array: np.ndarray[Any, Any]) -> None:
         """Count the indices of a chunk."""
@@ -198,9 +201,17 @@ def _values_of(kind: Any) -> Any:
     """Return the type of the values of nested lists or of a dictionary."""
     import pyarrow as pa
 
-    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_dictionary(kind):
+    while _is_list(kind) or pa.types.is_dictionary(kind):
         kind = kind.value_type
     return kind
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return any(
+        is_kind(kind) for is_kind in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    )
 
 
 def _rows_at_a_time(group: Any, name: str) -> int:
@@ -218,7 +229,7 @@ def _flat(column: Any) -> np.ndarray[Any, Any]:
     import pyarrow as pa
 
     missing = column.null_count
-    while pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+    while _is_list(column.type):
         column = column.flatten()
         missing += column.null_count
     if missing:

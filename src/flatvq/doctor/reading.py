@@ -24,7 +24,7 @@ __all__ = ["NoCodebookError", "StoredCodebook", "read_codebooks", "weights_in"]
 
 # Names of codebooks in state dicts: flatvq, vector-quantize-pytorch and lucidrains' older code, taming and
 # LlamaGen, diffusers and transformers, Sonnet ports.
-_CODEBOOK = re.compile(r"(^|[._])(code_?book|embed(ding)?|codes)(\.weight)?$")
+_CODEBOOK = re.compile(r"(^|[._])(code_?books?|embed(ding)?|codes)(\.weight)?$")
 _QUANTIZER = re.compile(r"quant|code_?book|(^|[._])vq", re.IGNORECASE)
 # Moving averages of the use of each code, next to the codebook.
 _COUNTS = ("counts", "cluster_size", "ema_cluster_size", "_ema_cluster_size", "N")

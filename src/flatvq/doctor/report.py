@@ -116,7 +116,8 @@ def examine(paths: Sequence[Path], codebook_size: int | None = None) -> Examinat
             diagnoses += held_out
         elif path not in checkpoints:
             diagnoses += [
-                examine_indices(level.name, level.counts) for level in read_indices(path, codebook_size)
+                examine_indices(level.name, level.counts, level.size_is_known)
+                for level in read_indices(path, codebook_size)
             ]
     if checkpoints:
         diagnoses += _checkpoints(checkpoints)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from flatvq.data.types import Pixels
 from flatvq.evaluate.fidelity import as_stored
+from flatvq.model import VQVAE
 from flatvq.model.mode import eval_mode
 from flatvq.model.pixels import with_channels
 from flatvq.shapes import require_axes
 from flatvq.tokenizers import Tokenizer
-from flatvq.tokenizers.outputs import decoded, encoded
+from flatvq.tokenizers.outputs import decoded, encoded, require_same_scale
 
 __all__ = ["as_pixels", "nominal_bytes", "planes_of", "reconstructed", "reconstruction_of"]
 
@@ -38,8 +39,8 @@ def reconstructed(tokenizer: Tokenizer, images: Tensor) -> Tensor:
         uint8 of the same shape, on the CPU.
 
     Raises:
-        FlatvqError: if the axes do not match, or the tokenizer returns other indices or images than it
-            describes.
+        FlatvqError: if the axes do not match, or the tokenizer fails, or returns other indices or images than
+            it describes.
         NonFiniteError: if a reconstruction contains NaN or infinity.
 
     Example:
@@ -62,6 +63,8 @@ def reconstructed(tokenizer: Tokenizer, images: Tensor) -> Tensor:
     pixels = F.pad(images.to(device).float() / 255, (0, right, 0, below), mode="replicate")
     with eval_mode(module), torch.autocast(device.type, enabled=False):
         output = decoded(tokenizer, encoded(tokenizer, pixels), *pixels.shape[2:])
+    if not isinstance(tokenizer, VQVAE):
+        require_same_scale(output, pixels)
     cut = output[:, :, :height, :width]
     return as_stored(cut).mul(255).round().to(torch.uint8).cpu()
 

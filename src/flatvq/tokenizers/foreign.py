@@ -19,7 +19,7 @@ from flatvq.errors import FlatvqError, MissingExtraError
 from flatvq.paths import expanded
 from flatvq.shapes import require_axes, require_integers
 from flatvq.tokenizers import taming
-from flatvq.tokenizers.outputs import require_levels
+from flatvq.tokenizers.outputs import require_description
 from flatvq.tokenizers.protocol import Preprocess, Tokenizer, TokenizerLevel
 
 __all__ = ["DiffusersTokenizer", "JanusTokenizer", "is_foreign", "open_foreign"]
@@ -190,7 +190,7 @@ def _open_python(name: str) -> Tokenizer:
     with _working_folder_on_path():
         try:
             module = import_module(module_name)
-        except Exception as error:  # of the user's module
+        except (Exception, SystemExit) as error:  # of the user's module
             what = f"cannot import the module of {spec} ({_reason(error)})"
             remedy = "check the name, and that it is installed or in the working folder"
             raise FlatvqError(what, remedy) from None
@@ -202,13 +202,13 @@ def _open_python(name: str) -> Tokenizer:
             tokenizer = factory()
         except FlatvqError:
             raise
-        except Exception as error:  # of the user's function
+        except (Exception, SystemExit) as error:  # of the user's function
             remedy = "correct the function, which is called without arguments"
             raise FlatvqError(f"the function of {spec} failed ({_reason(error)})", remedy) from None
     if not isinstance(tokenizer, Tokenizer):
         what = f"{spec} returns an object of type {type(tokenizer).__name__}"
         raise FlatvqError(what, "return an instance of a subclass of flatvq.Tokenizer")
-    require_levels(tokenizer, spec)
+    require_description(tokenizer, spec)
     return tokenizer
 
 
@@ -272,6 +272,6 @@ def _checked(indices: Sequence[Tensor], levels: Sequence[TokenizerLevel]) -> lis
     return [grid.long() for grid in indices]
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import lcm, prod
+from math import isfinite, lcm, nan, prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -79,7 +79,7 @@ class Preprocess:
         Preprocess(resize=256, crop=256, channels=3, range=(-1.0, 1.0))
 
     Raises:
-        FlatvqError: if a size is not a whole number from 0 to 65,536, or `channels` is neither 1 nor 3.
+        FlatvqError: if a size is not a whole number from 0 to 65,536, or `channels` or `range` is impossible.
     """
 
     resize: int = 0
@@ -96,6 +96,12 @@ class Preprocess:
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), 0, _LONGEST_SIDE))
+        try:
+            low, high = map(float, self.range)
+        except (TypeError, ValueError):
+            low = high = nan
+        if not isfinite(low - high) or low == high:
+            raise FlatvqError(f"range is {str(self.range)[:80]}", "pass the values of black and white")
         if whole_number("channels", self.channels, 1) not in (1, 3):
             what = f"images of {self.channels} channels are not supported"
             raise FlatvqError(what, "use 3 for colour or 1 for luma")

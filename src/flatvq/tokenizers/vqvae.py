@@ -86,7 +86,8 @@ class VQVAETokenizer(VQVAE, Tokenizer):
         """Write config.json, model.safetensors and README.md, the layout of a repository on the hub.
 
         State that only training reads is left out. A prior is copied if the weights stay the same. The
-        README.md is a model card, written from the records of the run that the tokenizer was loaded from.
+        README.md is a model card, written from the records of the run that the tokenizer was loaded from. If
+        the weights have changed since, the card does not repeat these records.
 
         Args:
             folder: the folder; created if it does not exist.
@@ -111,6 +112,9 @@ class VQVAETokenizer(VQVAE, Tokenizer):
             raise FlatvqError(what, "change only its resize and crop")
         config = {**self.config, "preprocess": {"resize": resize, "crop": crop}}
         prior, prior_of = self._prior()
+        run = self.run
+        if run is not None and self.folder is not None:
+            run = run if self._unchanged(load_folder(self.folder).inference_tensors()) else None
         save_tokenizer(path, self, config, training_state=False, dtype=dtype)
         stored = load_folder(path)  # rounding to float16 changes the identity
         # A prior is valid only for a tokenizer with the same weights.
@@ -118,8 +122,15 @@ class VQVAETokenizer(VQVAE, Tokenizer):
             (path / name).unlink(missing_ok=True)
             if prior and stored.id == prior_of:
                 write_bytes(path / name, prior[name])
-        write_text(path / "README.md", model_card(stored, self.recipe, self.run, dtype))
+        write_text(path / "README.md", model_card(stored, self.recipe, run, dtype))
         return path
+
+    def _unchanged(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Return whether the weights are still those of the tensors."""
+        own = self.inference_tensors()
+        return own.keys() == tensors.keys() and all(
+            torch.equal(tensor.cpu(), tensors[name].cpu()) for name, tensor in own.items()
+        )
 
     def _prior(self) -> tuple[dict[str, bytes], str]:
         """Return the content of the files of the prior, and the tokenizer that it belongs to; empty if none.

@@ -11,6 +11,8 @@ const preferred = 256;
 
 let views = [];
 let picture; // { name, pixels }
+let taken = 0; // files, in the order in which they were chosen
+let latest = 0; // the one that is shown
 let run = 0; // increases with every picture and size, so that answers for earlier ones are dropped
 
 const waiting = new Map(); // requests without an answer yet
@@ -95,9 +97,12 @@ function offerSizes() {
 
 async function take(file) {
   if (!file || !views.length) return;
+  const own = ++taken;
   element("problem").hidden = true;
   try {
     const pixels = await pixelsOf(file);
+    if (own < latest) return; // a later file was decoded sooner
+    latest = own;
     picture = { name: file.name || "pasted picture", pixels };
     await show();
   } catch (error) {
@@ -145,6 +150,7 @@ function sentence() {
   if (views.length === 1) return `${views[0].description.name} reconstructs this picture at ${decimals.format(views[0].psnr)} dB.`;
   const [first, second] = [...views].sort((a, b) => b.psnr - a.psnr);
   const difference = decimals.format(first.psnr - second.psnr);
+  if (difference === "0.00") return `On this picture ${first.description.name} and ${second.description.name} have the same PSNR, ${decimals.format(first.psnr)} dB. It is one picture of many: the verdict above does not depend on it.`;
   return `On this picture ${first.description.name} is best, ${difference} dB above ${second.description.name}. It is one picture of many: the verdict above does not depend on it.`;
 }
 

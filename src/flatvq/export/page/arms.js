@@ -37,12 +37,14 @@ export class ArmView {
     const request = { arm: this.number, planes: planes(original), channels, width, height };
     const codes = await this.ask("encode", request);
     if (!stillWanted()) return;
-    this.switches.forEach((input) => (input.checked = true));
-    const { pixels, colours } = await this.decoded(codes, levels.map(() => true), original);
+    const all = levels.map(() => true);
+    const { pixels, colours } = await this.decoded(codes, all, original);
     if (!stillWanted()) return;
-    Object.assign(this, { original, codes, whole: pixels });
+    Object.assign(this, { original, codes });
     this.psnr = psnr(pixels, original);
-    this.draw(pixels);
+    this.switches.forEach((input) => (input.checked = true));
+    this.markSwitches();
+    this.draw(pixels, all);
     colours.forEach((colour, level) => drawColours(this.card.querySelectorAll(".codes canvas")[level], colour));
     this.fillNumbers();
     await this.measureLevels(stillWanted);
@@ -53,12 +55,12 @@ export class ArmView {
     return { pixels: fromPlanes(floats, original.width, original.height, original.channels), colours };
   }
 
-  /** Draw a reconstruction and its error. */
-  draw(pixels) {
+  /** Draw a reconstruction from the kept levels, and its error. */
+  draw(pixels, kept) {
     this.pixels = pixels;
     this.showOriginal(false);
     const value = decimals.format(psnr(pixels, this.original));
-    const off = this.switches.flatMap((input, level) => (input.checked ? [] : [level]));
+    const off = kept.flatMap((isOn, level) => (isOn ? [] : [level]));
     const without = off.length ? ` without level ${off.join(" and ")}` : "";
     this.card.querySelector(".now").textContent = `${value} dB${without}`;
     const map = this.card.querySelector(".error canvas");
@@ -118,16 +120,20 @@ export class ArmView {
   /** Decode with the levels that are switched on. */
   async redecode() {
     const kept = this.switches.map((input) => input.checked);
-    this.switches.forEach((input) => input.closest("tr").classList.toggle("off", !input.checked));
+    this.markSwitches();
     if (!this.codes) return;
     const { codes, original } = this;
     try {
       const { pixels } = await this.decoded(codes, kept, original);
       const isCurrent = this.codes === codes && this.switches.every((input, level) => input.checked === kept[level]);
-      if (isCurrent) this.draw(pixels);
+      if (isCurrent) this.draw(pixels, kept);
     } catch (error) {
       this.onError(error);
     }
+  }
+
+  markSwitches() {
+    this.switches.forEach((input) => input.closest("tr").classList.toggle("off", !input.checked));
   }
 
   savePicture() {

@@ -9,13 +9,13 @@ function bicubic(distance) {
   return 0;
 }
 
-/** Return, for each output pixel, the first input pixel that it reads and the integer weights. */
-function coefficients(inputs, outputs) {
+/** Return, for `count` output pixels from `start`, the first input pixel that each reads and the integer weights. */
+function coefficients(inputs, outputs, start, count) {
   const scale = inputs / outputs;
   const stretch = Math.max(scale, 1);
   const support = 2 * stretch;
-  return Array.from({ length: outputs }, (_, output) => {
-    const centre = (output + 0.5) * scale;
+  return Array.from({ length: count }, (_, place) => {
+    const centre = (start + place + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - support + 0.5));
     const end = Math.min(inputs, Math.trunc(centre + support + 0.5));
     const weights = [];
@@ -27,6 +27,11 @@ function coefficients(inputs, outputs) {
     });
     return { first, weights: Int32Array.from(integers) };
   });
+}
+
+/** Return taps that copy `count` pixels from `start`. */
+function copies(start, count) {
+  return Array.from({ length: count }, (_, place) => ({ first: start + place, weights: Int32Array.of(2 ** PRECISION) }));
 }
 
 /** Filter along one axis. `step` and `line` are the distances of neighbours along and across the axis. */
@@ -45,22 +50,23 @@ function filtered(source, target, taps, lines, step, line, targetStep, targetLin
   }
 }
 
-/** Scale RGB pixels, { width, height, data }, to another size. */
-export function resized(image, width, height) {
-  let { data } = image;
-  if (width !== image.width) {
-    const narrow = new Uint8ClampedArray(3 * width * image.height);
-    const taps = coefficients(image.width, width);
-    filtered(data, narrow, taps, image.height, 3, 3 * image.width, 3, 3 * width);
-    data = narrow;
-  }
-  if (height !== image.height) {
-    const flat = new Uint8ClampedArray(3 * width * height);
-    const taps = coefficients(image.height, height);
-    filtered(data, flat, taps, width, 3 * width, 3, 3 * width, 3);
-    data = flat;
-  }
-  return { width, height, data };
+/**
+ * Scale RGB pixels, { width, height, data }, to another size, and cut out a square.
+ *
+ * Only the pixels of the square are computed: a long and narrow picture can have billions of others.
+ */
+function scaledSquare(image, width, height, left, top, side) {
+  const across = width === image.width ? copies(left, side) : coefficients(image.width, width, left, side);
+  const down = height === image.height ? copies(top, side) : coefficients(image.height, height, top, side);
+  const from = down[0].first;
+  const rows = down[side - 1].first + down[side - 1].weights.length - from;
+  const narrow = new Uint8ClampedArray(3 * side * rows);
+  const source = image.data.subarray(3 * image.width * from);
+  filtered(source, narrow, across, rows, 3, 3 * image.width, 3, 3 * side);
+  const square = new Uint8ClampedArray(3 * side * side);
+  const taps = down.map(({ first, weights }) => ({ first: first - from, weights }));
+  filtered(narrow, square, taps, side, 3 * side, 3, 3 * side, 3);
+  return { width: side, height: side, data: square };
 }
 
 /** Round to the nearest integer, and halves to even, as Python does. */
@@ -77,13 +83,7 @@ export function centreCrop(image, crop, resize) {
   const side = Math.max(resize || shorter, crop);
   const width = rounded((image.width * side) / shorter);
   const height = rounded((image.height * side) / shorter);
-  const scaled = resized(image, width, height);
   const left = Math.floor((width - crop) / 2);
   const top = Math.floor((height - crop) / 2);
-  const data = new Uint8ClampedArray(3 * crop * crop);
-  for (let row = 0; row < crop; row++) {
-    const start = 3 * ((top + row) * width + left);
-    data.set(scaled.data.subarray(start, start + 3 * crop), 3 * crop * row);
-  }
-  return { width: crop, height: crop, data };
+  return scaledSquare(image, width, height, left, top, crop);
 }
