@@ -75,6 +75,11 @@ def render(
         searches_table=searches_table,
         finished_trials=_finished_trials(searches),
         repetitions=repetitions,
+        recorded_in_bfloat16=[
+            f"`{name}`"
+            for name, record in records.items()
+            if {trial.get("precision") for trial in record.study["trials"]} == {"bfloat16"}
+        ],
         default_healthy=_with_verdict(default_study, "single-level-healthy", "two-level-healthy"),
         default_naive=_with_verdict(default_study, "single-level-naive", "two-level-naive"),
         coded=coded,
