@@ -150,6 +150,7 @@ class Codebook(CodebookState):
         require_finite(vectors, "latents")
         step = self.step
         if step == 0:
+            self._require_stored_weight()
             self._require_random_codes()
         missing = self.size * self.init.vectors_per_code - sum(len(rows) for rows in self._init_vectors)
         counts = self.ranks.counts_of(vectors)

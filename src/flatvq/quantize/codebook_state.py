@@ -20,7 +20,7 @@ from flatvq.quantize.init import INIT_DRAW, Init, InitEvent, RandomInit, random_
 from flatvq.quantize.operator import register
 from flatvq.quantize.precision import Float32Module
 from flatvq.quantize.replacement import ReplacementEvent
-from flatvq.quantize.sharding import full, is_sharded, write_rows
+from flatvq.quantize.sharding import full, is_fsdp1, is_sharded, write_rows
 from flatvq.randomness import generator
 from flatvq.shapes import require_axes, require_floating
 
@@ -194,7 +194,8 @@ class CodebookState(Float32Module):
 
     def _require_stored_weight(self) -> None:
         """Refuse to write into a weight that is computed from others, which would lose the new codes."""
-        if "weight" not in self._buffers and "weight" not in self._parameters:
+        is_stored = "weight" in self._buffers or "weight" in self._parameters
+        if not (is_stored or is_fsdp1(self.weight)):  # `write_rows` refuses FSDP1
             raise FlatvqError(
                 "new codes cannot be written into a codebook whose weight is computed by a parametrization or "
                 "by pruning",
@@ -216,7 +217,8 @@ class CodebookState(Float32Module):
         if _checksum(full(weight)) != int(self.init_checksum):
             raise FlatvqError(
                 f"{type(self.init).__name__} is about to replace codes that were written by hand",
-                "pass them to codebook.set_code_vectors() to start from them, or use init=RandomInit()",
+                "pass them to codebook.set_code_vectors() to start from them, or call "
+                "codebook.reset_parameters() to start from data",
             )
 
     def __setattr__(self, name: str, value: Any) -> None:
