@@ -241,3 +241,23 @@ def test_counts_of_other_steps_are_returned_as_they_are():
     use = unbiased_counts(counts, age, decay=0.99)
     # 0.5 < 0.99, which remains of the start; 0.99 is a code without vectors; age 0 has had no step.
     torch.testing.assert_close(use, torch.tensor([0.5, 0.0, torch.inf, 101.0]), rtol=1e-3, atol=1e-3)
+
+
+@UPDATES
+@pytest.mark.parametrize("name", ["vector", "residual"])
+def test_code_vectors_that_a_tool_offloaded_are_named(name, update, normal):
+    if name == "vector":
+        quantizer = VectorQuantizer(16, 4, update=update, init=RandomInit()).eval()
+        codebook = quantizer.codebook
+    else:
+        quantizer = ResidualQuantizer(16, 4, 2, update=update, init=RandomInit()).eval()
+        codebook = quantizer.stages[0].codebook
+    vectors = normal(10, 4)
+    indices = quantizer(vectors).indices
+    tensors = codebook._buffers if "weight" in codebook._buffers else codebook._parameters
+    stored, tensors["weight"] = tensors["weight"], codebook.weight.to("meta")
+    for call in (lambda: quantizer(vectors), lambda: quantizer.decode_indices(indices)):
+        with pytest.raises(FlatvqError, match="meta device.*preload_module_classes"):
+            call()
+    tensors["weight"] = stored
+    assert torch.equal(quantizer(vectors).indices, indices)

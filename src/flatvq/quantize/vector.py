@@ -161,6 +161,10 @@ class VectorQuantizer(Quantizer):
         return not (has_values(self.codebook.is_frozen) and self.codebook.frozen)
 
     def _require_device(self, tensor: Tensor, name: str) -> None:
+        if self.codebook.weight.is_meta and not tensor.is_meta:
+            what = "the code vectors are on the meta device, which has no values"
+            remedy = "load them; if a tool offloads weights, let it load whole quantizers (in accelerate: "
+            raise FlatvqError(what, remedy + "preload_module_classes=['VectorQuantizer', 'ResidualQuantizer'])")
         device = self.codebook.counts.device
         if tensor.device != device:
             raise FlatvqError(
