@@ -142,15 +142,15 @@ def test_the_processes_of_a_training_share_the_images(encoded: Encoded, seed: in
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_workers_have_equal_shares(
-    encoded: Encoded, monkeypatch: pytest.MonkeyPatch, workers: int
-) -> None:
+def test_workers_have_equal_shares(encoded: Encoded, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     """In a worker, a stream reads its number and the number of workers from `get_worker_info`."""
     counts = []
     for rank, worker in itertools.product(range(2), range(workers)):
         info = SimpleNamespace(num_workers=workers, id=worker)
         monkeypatch.setattr("flatvq.codes.dataset.get_worker_info", lambda info=info: info)
-        counts.append(Counter(item["key"] for item in CodeStream(encoded[1], seed=0, rank=rank, world_size=2)))
+        counts.append(
+            Counter(item["key"] for item in CodeStream(encoded[1], seed=0, rank=rank, world_size=2))
+        )
     assert sum(counts, Counter()) == Counter(row["key"] for row in rows_of(encoded[1]))
     of_ranks = [sum(map(Counter.total, counts[rank * workers : (rank + 1) * workers])) for rank in range(2)]
     assert of_ranks == [11, 12]

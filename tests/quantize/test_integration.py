@@ -1,4 +1,4 @@
-"""Quantizers in the training code of others: what wraps, shares, copies or averages a codebook loses no codes."""
+"""Quantizers in the training code of others: wrapped, shared, copied and averaged codebooks lose no codes."""
 
 import copy
 
@@ -257,7 +257,7 @@ def test_code_vectors_that_a_tool_offloaded_are_named(name, update, normal):
     tensors = codebook._buffers if "weight" in codebook._buffers else codebook._parameters
     stored, tensors["weight"] = tensors["weight"], codebook.weight.to("meta")
     for call in (lambda: quantizer(vectors), lambda: quantizer.decode_indices(indices)):
-        with pytest.raises(FlatvqError, match="meta device.*preload_module_classes"):
+        with pytest.raises(FlatvqError, match=r"meta device.*preload_module_classes"):
             call()
     tensors["weight"] = stored
     assert torch.equal(quantizer(vectors).indices, indices)

@@ -100,7 +100,9 @@ class CodeDataset(_Folder, Dataset[Codes]):
             number = operator.index(index)
         except TypeError:
             what = f"index {index!r} is not a whole number"
-            raise FlatvqError(what, "for several images, use torch.utils.data.Subset or a DataLoader") from None
+            raise FlatvqError(
+                what, "for several images, use torch.utils.data.Subset or a DataLoader"
+            ) from None
         position = number + len(self) if number < 0 else number
         if not 0 <= position < len(self):
             raise IndexError(f"index {index} of {len(self)} images")

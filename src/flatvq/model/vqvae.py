@@ -21,6 +21,7 @@ from flatvq.model.decoders import Decoder, ResidualDecoder
 from flatvq.model.inputs import code_vectors_for, images_for, require_indices, require_unit_range
 from flatvq.model.layout import layout_of
 from flatvq.model.mode import eval_mode
+from flatvq.model.not_started import not_started
 from flatvq.model.output import VQVAEOutput
 from flatvq.quantize import Quantized, Quantizer
 from flatvq.quantize.precision import without_autocast
@@ -257,7 +258,7 @@ class VQVAE(nn.Module):
             if self._started[level] or not self.training:
                 levels.insert(0, self.quantizers[level](latents))
             else:
-                levels.insert(0, _not_started(latents, self.recipe.levels[level].index_shape))
+                levels.insert(0, not_started(latents, self.recipe.levels[level].index_shape))
             (total,) = self._faded_in([levels[0].quantized], level)
             total = total if subtracted is None else total + subtracted
         return tuple(levels)
@@ -292,24 +293,8 @@ def _weight(parts: nn.ModuleList) -> Tensor:
 
 
 def _leave_meta_device(model: nn.Module, incompatible: object) -> None:
-    """Move the factors of the levels to the device of weights that `load_state_dict(assign=True)` assigned."""
+    """Give factors of levels values if `load_state_dict(assign=True)` gave the weights values."""
     assert isinstance(model, VQVAE)
     device = _weight(model.encoders).device
     if model.level_factors.device != device and model.level_factors.is_meta:
         model._start_all(device)
-
-
-def _not_started(latents: Tensor, index_shape: tuple[int, ...]) -> Quantized:
-    """Return zeros in place of the output of a quantizer. Their gradients are zero."""
-    batch, _, *grid = latents.shape
-    zeros = torch.zeros_like(latents, dtype=torch.float32)
-    zero = latents.new_zeros((), dtype=torch.float32)
-    return Quantized(
-        quantized=latents * 0,
-        indices=torch.zeros(batch, *index_shape, *grid, dtype=torch.int64, device=latents.device),
-        codebook_loss=zero,
-        commitment_loss=zero,
-        entropy_loss=zero,
-        latents=latents.detach().float(),
-        code_vectors=zeros,
-    )

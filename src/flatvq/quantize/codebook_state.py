@@ -197,8 +197,8 @@ class CodebookState(Float32Module):
         is_stored = "weight" in self._buffers or "weight" in self._parameters
         if not (is_stored or is_fsdp1(self.weight)):  # `write_rows` refuses FSDP1
             raise FlatvqError(
-                "new codes cannot be written into a codebook whose weight is computed by a parametrization or "
-                "by pruning",
+                "new codes cannot be written into a codebook whose weight is computed by a parametrization "
+                "or by pruning",
                 "remove it, or use update=Gradient() and init=RandomInit() without replacement",
             )
 
@@ -226,7 +226,7 @@ class CodebookState(Float32Module):
         if name == "weight" and is_sharded(value):
             object.__setattr__(self, "_sharded", value)
         if name == "weight" and isinstance(value, nn.Parameter) and "weight" in self._buffers:
-            what = "a codebook with update=Ema() takes no parameter as its weight, which an optimizer would train"
+            what = "a codebook with update=Ema() takes no parameter, which an optimizer would train too"
             raise FlatvqError(what, "pass the codes to codebook.set_code_vectors(), or use update=Gradient()")
         super().__setattr__(name, value)
 

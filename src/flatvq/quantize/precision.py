@@ -1,4 +1,4 @@
-"""Modules whose state stays float32 when the rest of the model is converted, and computations without autocast."""
+"""Modules whose state stays float32 when a model is converted; computations without autocast."""
 
 from __future__ import annotations
 

@@ -157,14 +157,16 @@ class VectorQuantizer(Quantizer):
             return isinstance(self.codebook.update, Gradient)
         if not (torch.is_grad_enabled() and needs_gradient(self.codebook.weight)):
             return False
-        # The setting may have been copied into the buffer, which leaves `requires_grad` of the weight as it was.
+        # A state that was copied in place may be frozen with a weight that requires gradients.
         return not (has_values(self.codebook.is_frozen) and self.codebook.frozen)
 
     def _require_device(self, tensor: Tensor, name: str) -> None:
         if self.codebook.weight.is_meta and not tensor.is_meta:
             what = "the code vectors are on the meta device, which has no values"
             remedy = "load them; if a tool offloads weights, let it load whole quantizers (in accelerate: "
-            raise FlatvqError(what, remedy + "preload_module_classes=['VectorQuantizer', 'ResidualQuantizer'])")
+            raise FlatvqError(
+                what, remedy + "preload_module_classes=['VectorQuantizer', 'ResidualQuantizer'])"
+            )
         device = self.codebook.counts.device
         if tensor.device != device:
             raise FlatvqError(
