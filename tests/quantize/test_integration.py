@@ -261,3 +261,15 @@ def test_code_vectors_that_a_tool_offloaded_are_named(name, update, normal):
             call()
     tensors["weight"] = stored
     assert torch.equal(quantizer(vectors).indices, indices)
+
+
+def test_a_loop_over_all_parameters_that_draws_them_anew_can_be_undone(normal):
+    """As in `model.apply(init_weights)`, which also draws the codes."""
+    quantizer = VectorQuantizer(16, 4, update=Gradient(), init=INIT)
+    for parameter in quantizer.parameters():
+        nn.init.xavier_uniform_(parameter, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(FlatvqError, match=r"reset_parameters\(\) to start from data"):
+        quantizer(normal(100, 4))
+    quantizer.codebook.reset_parameters()
+    quantizer(normal(100, 4))
+    assert [event.method for event in quantizer.codebook.events] == ["KMeansInit"]
