@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -135,7 +138,60 @@ def test_the_processes_of_a_training_share_the_images(encoded: Encoded, seed: in
     expected = Counter(row["key"] for row in rows_of(encoded[1]))
     streams = [CodeStream(encoded[1], seed=seed, rank=rank, world_size=3) for rank in range(3)]
     assert sum((Counter(keys(stream)) for stream in streams), Counter()) == expected
-    assert all(keys(stream) for stream in streams)
+    assert [len(keys(stream)) for stream in streams] == [7, 8, 8]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_workers_have_equal_shares(encoded: Encoded, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    """In a worker, a stream reads its number and the number of workers from `get_worker_info`."""
+    counts = []
+    for rank, worker in itertools.product(range(2), range(workers)):
+        info = SimpleNamespace(num_workers=workers, id=worker)
+        monkeypatch.setattr("flatvq.codes.dataset.get_worker_info", lambda info=info: info)
+        counts.append(
+            Counter(item["key"] for item in CodeStream(encoded[1], seed=0, rank=rank, world_size=2))
+        )
+    assert sum(counts, Counter()) == Counter(row["key"] for row in rows_of(encoded[1]))
+    of_ranks = [sum(map(Counter.total, counts[rank * workers : (rank + 1) * workers])) for rank in range(2)]
+    assert of_ranks == [11, 12]
+    sizes = [share.total() for share in counts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_an_iteration_keeps_its_order_when_the_epoch_changes(encoded: Encoded) -> None:
+    stream = CodeStream(encoded[1], seed=0)
+    expected = keys(stream)
+    iterator = iter(stream)
+    first = next(iterator)["key"]
+    stream.set_epoch(1)
+    assert [first, *(item["key"] for item in iterator)] == expected
+
+
+@pytest.mark.parametrize("index", [slice(0, 3), 1.0, [0, 1], "first"])
+def test_what_is_no_index_is_refused(encoded: Encoded, index: Any) -> None:
+    with pytest.raises(FlatvqError, match=r"not a whole number: .*Subset"):
+        CodeDataset(encoded[1])[index]
+
+
+def test_numbers_of_other_libraries_are_indices(encoded: Encoded) -> None:
+    dataset = CodeDataset(encoded[1])
+    assert dataset[np.int64(3)]["key"] == dataset[torch.tensor(3)]["key"] == dataset[3]["key"]
+
+
+@pytest.mark.parametrize("kind", [CodeDataset, CodeStream])
+def test_a_folder_that_was_encoded_again_while_it_was_open_is_refused(
+    encoded: Encoded, pictures: Path, kind: Callable[[Path], Any]
+) -> None:
+    """Otherwise a training would get codes of two tokenizers."""
+    tokenizer, folder = encoded
+    dataset = kind(folder)
+    shutil.rmtree(folder)
+    with torch.no_grad():
+        tokenizer.quantizers[0].codebook.weight.copy_(tokenizer.quantizers[0].codebook.weight.flip(0))
+    encode_images(tokenizer, pictures, folder, shard_size=10)
+    with pytest.raises(FlatvqError, match="changed after its folder was opened: open the folder again"):
+        next(iter(dataset))
+    assert next(iter(kind(folder)))["key"]
 
 
 @pytest.mark.parametrize(

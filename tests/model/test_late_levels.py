@@ -83,3 +83,27 @@ def test_a_start_that_never_comes_is_refused() -> None:
     with pytest.raises(FlatvqError, match=r"levels.1 starts fully at step 100 .* training ends at step 100"):
         parse(TrialRecipe, {"model": model, "train": {"steps": 100}})
     assert parse(TrialRecipe, {"model": model, "train": {"steps": 101}}).train.steps == 101
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_the_factors_leave_the_meta_device_with_the_weights(assign: bool) -> None:
+    """They are not in the state dict, so loading does not restore them."""
+    model = build_vqvae(recipe(start=10), CODEBOOK).eval()
+    empty = build_vqvae(recipe(start=10), CODEBOOK).to("meta")
+    empty.set_step(0)
+    if not assign:
+        empty.to_empty(device="cpu")
+    empty.load_state_dict(model.state_dict(), assign=assign)
+    assert empty.level_factors.tolist() == [1.0, 1.0]
+    with torch.no_grad():
+        assert torch.equal(empty.eval()(IMAGES).reconstruction, model(IMAGES).reconstruction)
+    empty.train().set_step(0)
+    empty(IMAGES)
+    assert not empty.quantizers[1].codebook.initialized
+
+
+def test_conversions_keep_the_factors() -> None:
+    model = build_vqvae(recipe(start=2, warmup_steps=3), CODEBOOK)
+    model.set_step(3)
+    model.to("cpu").double().float()
+    assert model.level_factors.tolist() == [1.0, 0.5]

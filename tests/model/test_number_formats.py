@@ -166,6 +166,23 @@ def test_training_under_autocast_keeps_the_state_in_float32(levels: str, dtype: 
         )
 
 
+@pytest.mark.parametrize("levels", LEVELS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_neither_indices_nor_decoded_images(levels: str, dtype: torch.dtype) -> None:
+    """Trainings of generators call a tokenizer under autocast. Indices must not depend on that."""
+    model = trained(levels)
+    batch = images(purpose=9)
+    indices = model.encode(batch)
+    with torch.no_grad():
+        decoded = model.decode(indices)
+        code_vectors = [q.decode_indices(level) for q, level in zip(model.quantizers, indices, strict=True)]
+        with torch.autocast("cpu", dtype=dtype):
+            assert all(torch.equal(a, b) for a, b in zip(model.encode(batch), indices, strict=True))
+            assert torch.equal(model.decode(indices), decoded)
+            assert torch.equal(model.decode_code_vectors(code_vectors), decoded)
+            assert torch.is_autocast_enabled("cpu")
+
+
 @pytest.mark.parametrize("default_dtype", FORMATS, indirect=True)
 @pytest.mark.parametrize("update", UPDATES)
 def test_a_model_built_under_another_default_dtype_trains_in_it(

@@ -5,6 +5,7 @@ Memory is bounded by row groups of 64 images, in each worker of a `DataLoader`.
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -93,14 +94,21 @@ class CodeDataset(_Folder, Dataset[Codes]):
 
         Raises:
             IndexError: if there is no such image.
-            FlatvqError: if its shard is missing or damaged.
+            FlatvqError: if the index is not a whole number, or the shard is missing, damaged or changed.
         """
-        position = index + len(self) if index < 0 else index
+        try:
+            number = operator.index(index)
+        except TypeError:
+            what = f"index {index!r} is not a whole number"
+            raise FlatvqError(
+                what, "for several images, use torch.utils.data.Subset or a DataLoader"
+            ) from None
+        position = number + len(self) if number < 0 else number
         if not 0 <= position < len(self):
             raise IndexError(f"index {index} of {len(self)} images")
-        number = bisect_right(self._ends, position)
-        rows = self._rows(number)
-        return _codes(rows[position - self._ends[number]])
+        group = bisect_right(self._ends, position)
+        rows = self._rows(group)
+        return _codes(rows[position - self._ends[group]])
 
     def _rows(self, number: int) -> list[Row]:
         if number in self._cache:
@@ -119,7 +127,8 @@ class CodeDataset(_Folder, Dataset[Codes]):
 class CodeStream(_Folder, IterableDataset[Codes]):
     """The codes that `flatvq encode` wrote, row group by row group; a `torch.utils.data.IterableDataset`.
 
-    Each worker of a `DataLoader`, and each process of a training, reads different row groups.
+    Each worker of a `DataLoader`, and each process of a training, reads different images. The shares of the
+    processes, and of the workers of a process, differ by at most one image.
 
     Args:
         folder: the folder of the shards and manifest.json.
@@ -163,17 +172,29 @@ class CodeStream(_Folder, IterableDataset[Codes]):
         """Yield the codes of this process and worker."""
         info = get_worker_info()
         workers, worker = (info.num_workers, info.id) if info is not None else (1, 0)
-        groups = self._order(len(self._groups))
-        for number in groups[self.rank * workers + worker :: self.world_size * workers]:
-            rows = self._read(self._groups[number])
-            yield from (_codes(rows[position]) for position in self._order(len(rows), number))
+        own = _share(range(self.manifest.rows), self.rank, self.world_size)
+        own = _share(own, worker, workers)
+        epoch, end = int(self._epoch), 0
+        for number in self._order(len(self._groups), epoch):
+            group = self._groups[number]
+            start, end = end, end + group.rows
+            places = range(max(own.start, start) - start, min(own.stop, end) - start)
+            if places:
+                rows, order = self._read(group), self._order(group.rows, epoch, number)
+                yield from (_codes(rows[order[place]]) for place in places)
 
-    def _order(self, count: int, *purpose: int) -> list[int]:
+    def _order(self, count: int, epoch: int, *purpose: int) -> list[int]:
         """Return the order of row groups, or of the images of the row group of this number."""
         if self.seed is None:
             return list(range(count))
-        order = np.random.default_rng([self.seed, int(self._epoch), *purpose]).permutation(count)
+        order = np.random.default_rng([self.seed, epoch, *purpose]).permutation(count)
         return [int(position) for position in order]
+
+
+def _share(images: range, number: int, count: int) -> range:
+    """Return one of `count` parts of a range, whose lengths differ by at most one."""
+    first, last = (len(images) * part // count for part in (number, number + 1))
+    return images[first:last]
 
 
 def complete_manifest(folder: Path) -> CodeManifest:

@@ -36,6 +36,8 @@ class RowGroup:
     """The number of the row group in its shard."""
     rows: int
     """How many images it holds."""
+    shard_bytes: int
+    """The size of the shard, by the manifest."""
 
 
 def row_groups_of(manifest: CodeManifest) -> Iterator[RowGroup]:
@@ -43,7 +45,7 @@ def row_groups_of(manifest: CodeManifest) -> Iterator[RowGroup]:
     size = manifest.settings.row_group_size
     for shard in manifest.shards:
         for number, first in enumerate(range(0, shard.rows, size)):
-            yield RowGroup(shard.name, number, min(size, shard.rows - first))
+            yield RowGroup(shard.name, number, min(size, shard.rows - first), shard.bytes)
 
 
 def read_row_group(folder: Path, group: RowGroup, manifest: CodeManifest) -> list[Row]:
@@ -62,7 +64,7 @@ def read_row_group(folder: Path, group: RowGroup, manifest: CodeManifest) -> lis
     """
     path = folder / group.shard
     levels = manifest.tokenizer_levels
-    with _opened(path, levels) as file:
+    with _opened(path, group, levels) as file:
         rows = _read_rows(file, path, group)
         shapes = [_shapes(level, rows, manifest.tokenizer.factor) for level in levels]
         columns = [
@@ -87,18 +89,20 @@ def read_keys(folder: Path, group: RowGroup, manifest: CodeManifest) -> list[str
         FlatvqError: if the shard is missing or damaged, or does not fit the manifest.
     """
     path = folder / group.shard
-    with _opened(path, manifest.tokenizer_levels) as file:
+    with _opened(path, group, manifest.tokenizer_levels) as file:
         return [row["key"] for row in _read_rows(file, path, group)]
 
 
 @contextmanager
-def _opened(path: Path, levels: Sequence[TokenizerLevel]) -> Iterator[Any]:
-    """Open a shard, and check its columns. Errors of reading become a `FlatvqError`."""
+def _opened(path: Path, group: RowGroup, levels: Sequence[TokenizerLevel]) -> Iterator[Any]:
+    """Open a shard, and check its size and columns. Errors of reading become a `FlatvqError`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         require_regular(path)
+        if path.stat().st_size != group.shard_bytes:
+            raise FlatvqError(f"'{path}' changed after its folder was opened", "open the folder again")
         with pq.ParquetFile(path) as file:
             if file.schema_arrow.remove_metadata() != schema_of(levels):
                 raise _damaged(path, "it has other columns")

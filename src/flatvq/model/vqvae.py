@@ -6,9 +6,9 @@ code dim.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int64, Integer
@@ -21,8 +21,10 @@ from flatvq.model.decoders import Decoder, ResidualDecoder
 from flatvq.model.inputs import code_vectors_for, images_for, require_indices, require_unit_range
 from flatvq.model.layout import layout_of
 from flatvq.model.mode import eval_mode
+from flatvq.model.not_started import not_started
 from flatvq.model.output import VQVAEOutput
 from flatvq.quantize import Quantized, Quantizer
+from flatvq.quantize.precision import without_autocast
 from flatvq.recipe import ModelRecipe
 
 __all__ = ["VQVAE"]
@@ -113,6 +115,7 @@ class VQVAE(nn.Module):
         self._started = [True] * len(recipe.levels)
         if self._starts_late:  # a tensor, so that compiled graphs need not be compiled again when it changes
             self.register_buffer("level_factors", torch.ones(len(recipe.levels)), persistent=False)
+            self.register_load_state_dict_post_hook(_leave_meta_device)  # type: ignore[no-untyped-call]
         self.decoders = nn.ModuleList(
             ResidualDecoder(decoder) if decoder.residual else Decoder(decoder) for decoder in layout.decoders
         )
@@ -162,6 +165,8 @@ class VQVAE(nn.Module):
     ) -> tuple[Int64[Tensor, "batch *_"], ...]:
         """Encode images to indices. This trains nothing, even in training mode.
 
+        Autocast has no effect, because it would change indices. A model in bfloat16 computes in bfloat16.
+
         Args:
             images: [B, C, H, W] in [0, 1]; C as in the recipe, H and W multiples of `factor`.
 
@@ -174,13 +179,13 @@ class VQVAE(nn.Module):
         """
         checked = self._images(images)
         require_unit_range(checked)
-        with eval_mode(self):
+        with eval_mode(self), without_autocast(checked.device.type):
             return tuple(level.indices for level in self._quantize(checked))
 
     def decode(
         self, indices: Sequence[Integer[Tensor, "batch *_"]]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Decode indices to images.
+        """Decode indices to images. Autocast has no effect.
 
         Args:
             indices: integers for each level, bottom first, as `encode` returns them.
@@ -202,7 +207,7 @@ class VQVAE(nn.Module):
     def decode_code_vectors(
         self, code_vectors: Sequence[Float[Tensor, "batch _ _ _"]]
     ) -> Float[Tensor, "batch channels _ _"]:
-        """Decode code vectors to images. They need not be vectors of the codebook.
+        """Decode code vectors to images. They need not be vectors of the codebook. Autocast has no effect.
 
         Args:
             code_vectors: [B, D, h, w] for each level, bottom first. They are converted to the dtype of the
@@ -214,7 +219,22 @@ class VQVAE(nn.Module):
         Raises:
             FlatvqError: if the number of levels, axes, dtype, device or grids do not belong to one batch.
         """
-        return self._decode(code_vectors_for(self.recipe, code_vectors, _weight(self.decoders)))
+        checked = code_vectors_for(self.recipe, code_vectors, _weight(self.decoders))
+        with without_autocast(checked[0].device.type):
+            return self._decode(checked)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Also give the factors of the levels values on the way from the meta device."""
+        has_no_values = self._starts_late and self.level_factors.is_meta
+        result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if has_no_values:
+            self._start_all(self.level_factors.device)
+        return result
+
+    def _start_all(self, device: torch.device) -> None:
+        """Start all levels, as if `set_step` had never been called."""
+        self._started = [True] * len(self.recipe.levels)
+        self.level_factors = torch.ones(len(self.recipe.levels), device=device)
 
     def _images(self, images: Tensor) -> Tensor:
         return images_for(self.recipe, images, _weight(self.encoders))
@@ -238,7 +258,7 @@ class VQVAE(nn.Module):
             if self._started[level] or not self.training:
                 levels.insert(0, self.quantizers[level](latents))
             else:
-                levels.insert(0, _not_started(latents, self.recipe.levels[level].index_shape))
+                levels.insert(0, not_started(latents, self.recipe.levels[level].index_shape))
             (total,) = self._faded_in([levels[0].quantized], level)
             total = total if subtracted is None else total + subtracted
         return tuple(levels)
@@ -272,17 +292,9 @@ def _weight(parts: nn.ModuleList) -> Tensor:
     return next(parts[0].parameters())
 
 
-def _not_started(latents: Tensor, index_shape: tuple[int, ...]) -> Quantized:
-    """Return zeros in place of the output of a quantizer. Their gradients are zero."""
-    batch, _, *grid = latents.shape
-    zeros = torch.zeros_like(latents, dtype=torch.float32)
-    zero = latents.new_zeros((), dtype=torch.float32)
-    return Quantized(
-        quantized=latents * 0,
-        indices=torch.zeros(batch, *index_shape, *grid, dtype=torch.int64, device=latents.device),
-        codebook_loss=zero,
-        commitment_loss=zero,
-        entropy_loss=zero,
-        latents=latents.detach().float(),
-        code_vectors=zeros,
-    )
+def _leave_meta_device(model: nn.Module, incompatible: object) -> None:
+    """Give factors of levels values if `load_state_dict(assign=True)` gave the weights values."""
+    assert isinstance(model, VQVAE)
+    device = _weight(model.encoders).device
+    if model.level_factors.device != device and model.level_factors.is_meta:
+        model._start_all(device)

@@ -75,13 +75,13 @@ class Codebook(CodebookState):
         self._previous: tuple[Codebook, ...] = ()
         self._recent = RecentCodeVectors()
 
-    def init_after(self, previous: Codebook) -> None:
+    def init_after(self, *previous: Codebook) -> None:
         """Initialize this codebook from data only after another one, whose codes affect its vectors.
 
         Args:
-            previous: the codebook to initialize first.
+            previous: the codebook to initialize first; none if there is none.
         """
-        self._previous = (previous,)  # in a tuple, because an attribute would become a submodule
+        self._previous = previous  # a tuple, because a module as an attribute would become a submodule
 
     def look_up(self, vectors: Tensor, mask: Tensor | None = None) -> Lookup:
         """Find the nearest code of each vector; in training mode, also train the codebook.
@@ -118,6 +118,7 @@ class Codebook(CodebookState):
         """
         if self.frozen:
             return look_up(vectors, self.code_vectors)
+        self._require_lasting_changes()
         if in_backward_pass():  # activation checkpointing repeats the forward pass
             return look_up(vectors, self._recent.of(vectors))
         valid = vectors if mask is None else vectors[mask]
@@ -149,6 +150,7 @@ class Codebook(CodebookState):
         require_finite(vectors, "latents")
         step = self.step
         if step == 0:
+            self._require_stored_weight()
             self._require_random_codes()
         missing = self.size * self.init.vectors_per_code - sum(len(rows) for rows in self._init_vectors)
         counts = self.ranks.counts_of(vectors)
@@ -166,7 +168,7 @@ class Codebook(CodebookState):
             self.is_initialized.fill_(True)
             self._init_vectors.clear()
             self.events.append(InitEvent(step, type(self.init).__name__, len(pool), drawn.filled))
-        elif step < self.init.start or not all(codebook.initialized for codebook in self._previous):
+        elif step < self.init.start or not all(book.initialized or book.frozen for book in self._previous):
             self._init_vectors.clear()
 
     def _update_codes(self, vectors: Tensor, indices: Tensor) -> None:
@@ -177,6 +179,7 @@ class Codebook(CodebookState):
             if not len(vectors) and not counts.any():
                 return  # without a vector on any process, this is not a step
             if isinstance(self.update, Ema):
+                self._require_stored_weight()
                 ema_step(self.weight, self.counts, (counts, sums), self.update)
             else:
                 self.counts.lerp_(counts, 1 - self.update.decay)

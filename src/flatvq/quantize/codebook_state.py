@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import get_worker_info
 
 from flatvq.deprecation import renamed_arguments, renamed_attribute
 from flatvq.errors import FlatvqError
@@ -19,7 +20,7 @@ from flatvq.quantize.init import INIT_DRAW, Init, InitEvent, RandomInit, random_
 from flatvq.quantize.operator import register
 from flatvq.quantize.precision import Float32Module
 from flatvq.quantize.replacement import ReplacementEvent
-from flatvq.quantize.sharding import full, is_sharded, write_rows
+from flatvq.quantize.sharding import full, is_fsdp1, is_sharded, write_rows
 from flatvq.randomness import generator
 from flatvq.shapes import require_axes, require_floating
 
@@ -104,8 +105,7 @@ class CodebookState(Float32Module):
         random = generator(self.seed, INIT_DRAW, 0)
         code_vectors = self.constrain(random_codes(self.size, self.dim, distribution, random))
         device = self.weight.device
-        rows = torch.arange(self.size, device=device)
-        write_rows(self.weight, self._sharded, rows, code_vectors.to(device))
+        self._store(torch.arange(self.size, device=device), code_vectors.to(device))
         # Each new code starts with the count of one virtual vector, so that no division is 0 / 0.
         self.counts.fill_(1.0)
         self.births.zero_()
@@ -183,9 +183,33 @@ class CodebookState(Float32Module):
 
     def _write(self, rows: Tensor, code_vectors: Tensor) -> None:
         """Write new codes [R, D] into rows int64 [R], and reset their counts and ages."""
-        write_rows(self.weight, self._sharded, rows, self.constrain(code_vectors))
+        self._store(rows, self.constrain(code_vectors))
         self.counts[rows] = 1.0
         self.births[rows] = self.step_count
+
+    def _store(self, rows: Tensor, weight: Tensor) -> None:
+        """Write [R, D] into rows int64 [R] of `weight`."""
+        write_rows(self.weight, self._sharded, rows, weight)
+        self._require_stored_weight()
+
+    def _require_stored_weight(self) -> None:
+        """Refuse to write into a weight that is computed from others, which would lose the new codes."""
+        is_stored = "weight" in self._buffers or "weight" in self._parameters
+        if not (is_stored or is_fsdp1(self.weight)):  # `write_rows` refuses FSDP1
+            raise FlatvqError(
+                "new codes cannot be written into a codebook whose weight is computed by a parametrization "
+                "or by pruning",
+                "remove it, or use update=Gradient() and init=RandomInit() without replacement",
+            )
+
+    def _require_lasting_changes(self) -> None:
+        """Refuse to train a copy of the codebook that is dropped after the forward pass."""
+        if getattr(self, "_is_replica", False):
+            what = "a codebook cannot be trained under torch.nn.DataParallel, which drops changes of buffers"
+            raise FlatvqError(what, "use DistributedDataParallel, or codebook.freeze()")
+        if get_worker_info() is not None:
+            what = "a codebook cannot be trained in a worker of a DataLoader, which has a copy of it"
+            raise FlatvqError(what, "call eval() on the quantizer before the workers start")
 
     def _require_random_codes(self) -> None:
         """Refuse an init from data that would replace codes which the user wrote into `weight`."""
@@ -193,13 +217,17 @@ class CodebookState(Float32Module):
         if _checksum(full(weight)) != int(self.init_checksum):
             raise FlatvqError(
                 f"{type(self.init).__name__} is about to replace codes that were written by hand",
-                "pass them to codebook.set_code_vectors() to start from them, or use init=RandomInit()",
+                "pass them to codebook.set_code_vectors() to start from them, or call "
+                "codebook.reset_parameters() to start from data",
             )
 
     def __setattr__(self, name: str, value: Any) -> None:
         # FSDP2 sets the parameter to the sharded one and to gathered ones in turn.
         if name == "weight" and is_sharded(value):
             object.__setattr__(self, "_sharded", value)
+        if name == "weight" and isinstance(value, nn.Parameter) and "weight" in self._buffers:
+            what = "a codebook with update=Ema() takes no parameter, which an optimizer would train too"
+            raise FlatvqError(what, "pass the codes to codebook.set_code_vectors(), or use update=Gradient()")
         super().__setattr__(name, value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

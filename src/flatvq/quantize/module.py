@@ -6,7 +6,6 @@ Axes: B batch, C input channels, D code dim, K codes, Q indices of a position, N
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import AbstractContextManager, nullcontext
 from math import log2, prod
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from flatvq.deprecation import renamed_attribute
 from flatvq.quantize.checks import plain, require_indices, require_mask
-from flatvq.quantize.precision import Float32Module
+from flatvq.quantize.precision import Float32Module, without_autocast
 from flatvq.quantize.result import Quantized
 from flatvq.shapes import require_axes, require_floating, require_integers
 
@@ -71,7 +70,7 @@ class Quantizer(Float32Module):
         require_floating(latents, "latents")
         latents = plain(latents)
         self._require_device(latents, "latents")
-        with _float32(latents.device.type):
+        with without_autocast(latents.device.type):
             flat, grid = _channel_last(latents.float())
             valid = None
             if mask is not None:
@@ -121,7 +120,7 @@ class Quantizer(Float32Module):
             valid = plain(mask).flatten()
         require_indices(flat, self.codebook_size, valid)
         self._require_device(indices, "indices")
-        with _float32(indices.device.type):
+        with without_autocast(indices.device.type):
             if valid is None:
                 return _channel_first(self._decode(flat), grid)
             flat = torch.where(valid.view(-1, *[1] * len(self.index_shape)), flat, 0)
@@ -148,13 +147,6 @@ class Quantizer(Float32Module):
 
     def _require_device(self, tensor: Tensor, name: str) -> None:
         """Check that a tensor is on the device of the quantizer, if it has state."""
-
-
-def _float32(device: str) -> AbstractContextManager[object]:
-    """Disable autocast if it is enabled. Entering the context takes as long as ten operations."""
-    # The meta device has no autocast.
-    is_off = device == "meta" or not torch.is_autocast_enabled(device)
-    return nullcontext() if is_off else torch.autocast(device, enabled=False)
 
 
 def _channel_last(maps: Tensor) -> tuple[Tensor, torch.Size]:

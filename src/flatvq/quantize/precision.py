@@ -1,8 +1,9 @@
-"""Modules whose state stays float32 when the rest of the model is converted to another dtype."""
+"""Modules whose state stays float32 when a model is converted; computations without autocast."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from flatvq.deprecation import HideRenamed
 
-__all__ = ["Float32Linear", "Float32Module"]
+__all__ = ["Float32Linear", "Float32Module", "without_autocast"]
 
 
 class Float32Module(HideRenamed, nn.Module):
@@ -56,6 +57,22 @@ class Float32Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Project float32 [N, C] to float32 [N, D]."""
         return F.linear(input, self.weight.float(), self.bias.float())
+
+
+def without_autocast(device: str) -> AbstractContextManager[object]:
+    """Return a context without autocast. If autocast is on, entering it takes as long as ten operations.
+
+    Args:
+        device: the type of a device, such as `cpu`.
+
+    Example:
+        >>> with torch.autocast("cpu"), without_autocast("cpu"):
+        ...     torch.is_autocast_enabled("cpu")
+        False
+    """
+    # The meta device has no autocast.
+    is_off = device == "meta" or not torch.is_autocast_enabled(device)
+    return nullcontext() if is_off else torch.autocast(device, enabled=False)
 
 
 def _restore_float32(module: nn.Module, incompatible: object) -> None:

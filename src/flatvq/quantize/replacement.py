@@ -24,6 +24,8 @@ __all__ = ["DeadCodeReplacement", "ReplacementEvent", "draw_replacements", "unbi
 # The purpose of the random draw (`flatvq.randomness`). It is part of the training protocol: another string
 # would train other weights.
 _DRAW = "revival"
+# Relative error of a count after many steps, generously.
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,16 @@ def unbiased_counts(counts: Tensor, age: Tensor, decay: float) -> Tensor:
     up, as in Adam (Kingma & Ba 2015, section 3). Without this correction, the counts of young codes would
     depend more on the start than on their use.
 
+    A count that is smaller than the rest of its start was not averaged over `age` steps: tools that average
+    all buffers of models average counts and steps separately. Such a count is returned as it is.
+
     Args:
         counts: moving averages, float32 [K].
         age: steps since init or replacement, int64 [K].
         decay: the decay of the moving averages.
+
+    Returns:
+        float32 [K]; infinity for a code of age 0, which had no step to be used in.
 
     Example:
         A code of age 1 that got 3 vectors in its only step:
@@ -125,7 +133,9 @@ def unbiased_counts(counts: Tensor, age: Tensor, decay: float) -> Tensor:
         tensor([3.])
     """
     weight_of_start = decay ** age.float()
-    return (counts - weight_of_start) / (1 - weight_of_start)
+    use = (counts - weight_of_start) / (1 - weight_of_start)
+    use = torch.where(counts < (1 - _ROUNDING) * weight_of_start, counts, use)
+    return use.masked_fill(age == 0, torch.inf)
 
 
 def draw_replacements(

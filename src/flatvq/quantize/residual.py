@@ -84,10 +84,11 @@ class ResidualQuantizer(Quantizer):
         self.codebook_size = quantizers[0].codebook_size
         self.input_dim = self.code_dim = quantizers[0].code_dim
         self.stages = nn.ModuleList(quantizers)
-        for previous, stage in pairwise(quantizers):
-            stage.codebook.init_after(previous.codebook)
+        self._order_codebooks()
 
     def _quantize(self, flat: Tensor, valid: Tensor | None) -> Quantized:
+        if self.training and not torch.compiler.is_compiling():
+            self._order_codebooks()  # stages may have been replaced
         residual, outputs = flat, []
         for stage in self._quantizers():
             out = stage._quantize(residual, valid)
@@ -110,6 +111,13 @@ class ResidualQuantizer(Quantizer):
 
     def _require_device(self, tensor: Tensor, name: str) -> None:
         self._quantizers()[0]._require_device(tensor, name)
+
+    def _order_codebooks(self) -> None:
+        """Initialize each codebook after the codebook of the previous stage. Stages may share a codebook."""
+        codebooks = list(dict.fromkeys(stage.codebook for stage in self._quantizers()))
+        codebooks[0].init_after()
+        for previous, codebook in pairwise(codebooks):
+            codebook.init_after(previous)
 
     def _quantizers(self) -> list[VectorQuantizer]:
         return cast("list[VectorQuantizer]", list(self.stages))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flatvq.errors import FlatvqError
 
-__all__ = ["full", "is_sharded", "require_gathered", "write_rows"]
+__all__ = ["full", "is_fsdp1", "is_sharded", "require_gathered", "write_rows"]
 
 
 def is_sharded(parameter: object) -> bool:
@@ -27,6 +27,17 @@ def is_sharded(parameter: object) -> bool:
     # A DTensor exists only if its module has been imported. Importing it takes a second.
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(parameter, module.DTensor)
+
+
+def is_fsdp1(weight: Tensor) -> bool:
+    """Return whether a weight is a view of the flattened parameters of `FullyShardedDataParallel`.
+
+    Example:
+        >>> import torch
+        >>> is_fsdp1(torch.zeros(1))
+        False
+    """
+    return bool(getattr(weight, "_fsdp_flattened", False))
 
 
 def require_gathered(weight: Tensor) -> None:
@@ -79,7 +90,7 @@ def write_rows(weight: Tensor, sharded: Tensor | None, rows: Tensor, values: Ten
         >>> weight.tolist()
         [[0.0], [0.0], [5.0]]
     """
-    if getattr(weight, "_fsdp_flattened", False):
+    if is_fsdp1(weight):
         raise FlatvqError(
             "FullyShardedDataParallel (FSDP1) cannot initialize or replace codes that learn by gradients",
             "use fully_shard (FSDP2), or update=Ema()",

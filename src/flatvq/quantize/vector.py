@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flatvq.deprecation import renamed_arguments
 from flatvq.errors import FlatvqError
-from flatvq.quantize.checks import instance_of, whole_number
+from flatvq.quantize.checks import has_values, instance_of, whole_number
 from flatvq.quantize.codebook import Codebook
 from flatvq.quantize.commitment import commitment_loss
 from flatvq.quantize.ema import Ema, Gradient, Update
@@ -155,9 +155,18 @@ class VectorQuantizer(Quantizer):
         """Return whether derivatives with respect to the codebook may follow."""
         if in_forward_mode():
             return isinstance(self.codebook.update, Gradient)
-        return torch.is_grad_enabled() and needs_gradient(self.codebook.weight)
+        if not (torch.is_grad_enabled() and needs_gradient(self.codebook.weight)):
+            return False
+        # A state that was copied in place may be frozen with a weight that requires gradients.
+        return not (has_values(self.codebook.is_frozen) and self.codebook.frozen)
 
     def _require_device(self, tensor: Tensor, name: str) -> None:
+        if self.codebook.weight.is_meta and not tensor.is_meta:
+            what = "the code vectors are on the meta device, which has no values"
+            remedy = "load them; if a tool offloads weights, let it load whole quantizers (in accelerate: "
+            raise FlatvqError(
+                what, remedy + "preload_module_classes=['VectorQuantizer', 'ResidualQuantizer'])"
+            )
         device = self.codebook.counts.device
         if tensor.device != device:
             raise FlatvqError(
