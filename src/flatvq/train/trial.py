@@ -84,7 +84,7 @@ def run_trial(
                 _detach_records(run / "records.jsonl")
                 _claim(run, recipe)
         journal = held.enter_context(closing(Journal(run, recipe.train.steps, silent=not first)))
-        if first:
+        if first and not is_finished(run):
             for text in (*length_notices(recipe), resume_notice(run / "records.jsonl", machine)):
                 if text:
                     notice(text)
