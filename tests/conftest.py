@@ -40,6 +40,30 @@ settings.register_profile("flatvq", deadline=None, derandomize=True)
 settings.load_profile("flatvq")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "run at most N parametrized variants of each test, evenly spread"
+    parser.addoption("--variants", type=int, metavar="N", help=text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    most = config.getoption("variants")
+    if most is None:
+        return
+    variants: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        variants.setdefault(item.nodeid.split("[")[0], []).append(item)
+    kept = {item for group in variants.values() for item in _spread(group, most)}
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
+def _spread(group: list[pytest.Item], most: int) -> list[pytest.Item]:
+    """Return at most so many items of a group, the first and the last among them."""
+    if len(group) <= most:
+        return group
+    return [group[number * (len(group) - 1) // max(1, most - 1)] for number in range(most)]
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
