@@ -8,7 +8,7 @@ from math import ceil
 from flatvq.recipe import TrialRecipe
 from flatvq.train.initialization import steps_to_initialize
 
-__all__ = ["length_notices"]
+__all__ = ["initialization_notices", "length_notices"]
 
 
 def length_notices(recipe: TrialRecipe) -> list[str]:
@@ -25,22 +25,24 @@ def length_notices(recipe: TrialRecipe) -> list[str]:
         >>> length_notices(recipe)
         []
     """
-    return [*_late_initializations(recipe), *_long_warm_up(recipe), *_late_replacements(recipe)]
+    return [*initialization_notices(recipe), *_long_warm_up(recipe), *_late_replacements(recipe)]
 
 
-def _late_initializations(recipe: TrialRecipe) -> Iterator[str]:
-    """Name each codebook that is not initialized when the training ends.
+def initialization_notices(recipe: TrialRecipe) -> list[str]:
+    """Return a line for each codebook that is not initialized when the training ends.
 
     The first codes of such a codebook are vectors of the last batch.
+
+    Args:
+        recipe: the trial.
     """
     total = recipe.train.steps
-    for level, steps in enumerate(steps_to_initialize(recipe)):
-        if steps > total:
-            yield (
-                f"training ends before the codebook of level {level} is initialized, which takes {steps:,} "
-                f"steps: raise train.steps ({total:,}), or lower codebook.init.vectors_per_code or "
-                "codebook.init.start"
-            )
+    return [
+        f"training ends before the codebook of level {level} is initialized, which takes {steps:,} steps: "
+        f"raise train.steps ({total:,}), or lower codebook.init.vectors_per_code or codebook.init.start"
+        for level, steps in enumerate(steps_to_initialize(recipe))
+        if steps > total
+    ]
 
 
 def _long_warm_up(recipe: TrialRecipe) -> Iterator[str]:

@@ -33,7 +33,7 @@ from flatvq.train.identity import Identity, agree_on, begin, evaluation_protocol
 from flatvq.train.interrupt import StopRequest, stop_requests
 from flatvq.train.journal import Journal
 from flatvq.train.lease import leased
-from flatvq.train.length import length_notices
+from flatvq.train.length import initialization_notices
 from flatvq.train.loop import Trainer
 from flatvq.train.machine import Machine, keep_freed_memory, machine_for, processor
 from flatvq.translation import cause_of
@@ -58,8 +58,8 @@ def run_trial(
         run: the folder of the run (docs/records.md); created if it does not exist.
         data: the images; by default they are opened from the recipe.
         progress: called after each step with the number of steps done and the total number of steps.
-        notice: called in rank 0 with one line for each setting that has no full effect in so few steps, and
-            if the run resumes with another number of processes, or on another device, than before.
+        notice: called in rank 0 with one line if the training is too short to initialize a codebook, and if
+            the run resumes with another number of processes, or on another device, than before.
 
     Returns:
         True if the trial is done; False if SIGTERM or Ctrl-C stopped it, after it wrote a checkpoint.
@@ -85,7 +85,7 @@ def run_trial(
                 _claim(run, recipe)
         journal = held.enter_context(closing(Journal(run, recipe.train.steps, silent=not first)))
         if first and not is_finished(run):
-            for text in (*length_notices(recipe), resume_notice(run / "records.jsonl", machine)):
+            for text in (*initialization_notices(recipe), resume_notice(run / "records.jsonl", machine)):
                 if text:
                     notice(text)
         return _run(recipe, data, machine, journal, stop, progress)
