@@ -55,6 +55,7 @@ def test_the_page_is_rendered_from_the_records() -> None:
     assert shown == page.render(RECORDS, DEFAULT_STUDY, CODED, SEARCHES, REPETITIONS), "run `make findings`"
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_and_shown(tmp_path: Path) -> None:
     figures.draw(RECORDS, tmp_path)
     drawn = {path.name for path in tmp_path.glob("*.svg")}
@@ -84,6 +85,7 @@ def test_a_trials_psnr_is_that_of_its_images(folder: Path) -> None:
         assert trial["psnr_of_mean_mse_db"] == pytest.approx(-10 * math.log10(mse), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="the photographs of the record are not on this machine")
 @pytest.mark.parametrize("folder", [*MODELS[::7], OF_256_PX[0]], ids=lambda path: path.name)
 def test_the_committed_tokenizers_are_those_of_the_record(folder: Path) -> None:

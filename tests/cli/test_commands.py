@@ -83,6 +83,7 @@ def test_a_study_from_recipe_to_report_and_again(flatvq, folder: Path, tmp_path:
     assert {path: path.read_bytes() for path in (tmp_path / "made").rglob("records.jsonl")} == records
 
 
+@pytest.mark.slow
 def test_a_failed_trial_is_recorded_and_the_others_finish(flatvq, folder: Path, tmp_path: Path) -> None:
     arms = {"sound": {}, "hot": {"train": {"learning_rate": 1e18}}}
     name = recipe_file(folder, arms=arms, seeds=[0], compare=[["hot", "sound"]])

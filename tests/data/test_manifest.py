@@ -19,6 +19,8 @@ from flatvq.data.selection import Selection, selection
 from flatvq.data.walk import list_files
 from flatvq.recipe import DataRecipe
 
+pytestmark = pytest.mark.slow
+
 # Hashes of few values, some of which end with zeros, which numpy does not count as part of a text.
 DIGESTS = st.lists(st.integers(0, 9).map(lambda n: f"{n * 2**124:032x}"), max_size=30)
 

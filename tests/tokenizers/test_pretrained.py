@@ -126,6 +126,7 @@ def test_a_copy_keeps_the_prior(dtype: str, tmp_path: Path) -> None:
     assert not (tmp_path / "prior.json").exists()
 
 
+@pytest.mark.slow
 def test_commands_take_the_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_flatvq: Callable[..., tuple[int, str, str]]
 ) -> None:

@@ -26,6 +26,8 @@ from flatvq.study.plan import plan_study, trial_key
 from flatvq.tokenizers import load
 from flatvq.train import run_trial
 
+pytestmark = pytest.mark.slow
+
 
 def asking(recipe: TrialRecipe, **keys: bool) -> TrialRecipe:
     return recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update=keys)})

@@ -19,6 +19,8 @@ from flatvq.recipe import TrialRecipe
 from flatvq.records import read_metrics
 from flatvq.train import run_trial
 
+pytestmark = pytest.mark.slow
+
 
 def with_prior(recipe: TrialRecipe, images: int, kind: FittedKind) -> TrialRecipe:
     update = {"prior_images": images, "prior_kind": kind}

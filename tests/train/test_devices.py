@@ -14,6 +14,8 @@ from safetensors.numpy import load_file
 from flatvq.model import load_tokenizer
 from flatvq.train import run_trial
 
+pytestmark = pytest.mark.slow
+
 
 def _results(run: Path) -> dict[str, bytes]:
     newest = max((run / "checkpoints").glob("step-*"))

@@ -11,6 +11,8 @@ import torch
 from flatvq.errors import NonFiniteError
 from flatvq.train import loop, run_trial
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_infinite_loss_is_named(tmp_path: Path, small_recipe, monkeypatch) -> None:
     honest = loop.objective

@@ -26,6 +26,7 @@ def changed(recipe: TrialRecipe, changes: dict[str, Any]) -> TrialRecipe:
     return parse(TrialRecipe, merge(recipe.model_dump(), changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("levels", "start", "expected"),
     [

@@ -273,6 +273,7 @@ def _interleaved(
     return owners, faults, errors
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @example(order=[1] * 200 + [0] * 40, remove=False)
 @example(order=[1] * 200 + [0] * 40, remove=True)

@@ -17,6 +17,8 @@ from flatvq.model import load_tokenizer
 from flatvq.recipe import TrialRecipe
 from flatvq.train import run_trial
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def grey_recipe(small_recipe) -> TrialRecipe:

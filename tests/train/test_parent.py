@@ -24,6 +24,8 @@ from flatvq.train.loop import Trainer
 from flatvq.train.machine import machine_for
 from flatvq.train.parent import with_parent
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def parent(small_recipe: SmallRecipe, tmp_path: Path) -> Path:

@@ -135,6 +135,7 @@ def test_of_two_searches_that_begin_together_one_is_refused(
     assert first.identity != other
 
 
+@pytest.mark.slow
 def test_tune_continued_on_other_images(pictures: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     tree = {

@@ -27,6 +27,7 @@ def test_a_database_that_fails_during_a_search_is_named(tmp_path: Path) -> None:
         study.ask()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "message"),
     [
