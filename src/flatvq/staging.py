@@ -1,4 +1,4 @@
-"""Several files that appear in a folder together, or not at all."""
+"""Folders and files that a command leaves only if it succeeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,35 @@ from pathlib import Path
 
 from flatvq.files import remove_leftovers, temporary_name
 
-__all__ = ["adding_files"]
+__all__ = ["adding_files", "created_folder"]
+
+
+@contextmanager
+def created_folder(folder: Path) -> Iterator[None]:
+    """Create a folder and its parents. If the block raises, remove those that did not exist and are empty.
+
+    Args:
+        folder: the folder; it may exist.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as parent:
+        ...     try:
+        ...         with created_folder(Path(parent) / "a" / "b"):
+        ...             raise ValueError
+        ...     except ValueError:
+        ...         list(Path(parent).iterdir())
+        []
+    """
+    created = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for each in created:
+            with suppress(OSError):  # not empty, for example because another process writes there
+                each.rmdir()
+        raise
 
 
 @contextmanager
@@ -37,22 +65,18 @@ def adding_files(folder: Path) -> Iterator[Path]:
         ...     [file.name for file in (Path(folder) / "new").iterdir()]
         ['encoder.onnx']
     """
-    created = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
-    temporary = temporary_name(folder / "files")
-    try:
-        temporary.mkdir()
-        yield temporary
-        for file in sorted(path for path in temporary.rglob("*") if path.is_file()):
-            _move(file, folder / file.relative_to(temporary))
-        shutil.rmtree(temporary)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        for each in created:
-            with suppress(OSError):  # not empty: another process writes there
-                each.rmdir()
-        raise _named(error, temporary, folder) from error
+    with created_folder(folder):
+        remove_leftovers(folder)
+        temporary = temporary_name(folder / "files")
+        try:
+            temporary.mkdir()
+            yield temporary
+            for file in sorted(path for path in temporary.rglob("*") if path.is_file()):
+                _move(file, folder / file.relative_to(temporary))
+            shutil.rmtree(temporary)
+        except BaseException as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise _named(error, temporary, folder) from error
 
 
 def _move(file: Path, target: Path) -> None:

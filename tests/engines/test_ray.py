@@ -175,8 +175,8 @@ class _StubRay:
         def task(function: Callable[..., int]) -> SimpleNamespace:
             self.most -= 1
             assert self.most >= 0, "too many tasks"
-            start = lambda *words: partial(function, *words)  # noqa: E731
-            return SimpleNamespace(options=lambda **options: SimpleNamespace(remote=start))
+            started = SimpleNamespace(remote=partial(partial, function))
+            return SimpleNamespace(options=lambda **options: started)
 
         return task
 

@@ -176,8 +176,7 @@ def test_failures_are_tried_again_or_named(engine, plan, data, tmp_path: Path) -
     engine.end(invalid, code=2, error="no folder at 'x': check data.path")
     engine.end(cancelled, state="cancelled", code=130)
     engine.end(never)
-    again = lambda: (engine.end(killed, code=0), True)  # noqa: E731
-    engine.steps = [lambda: True, lambda: True, lambda: True, again]
+    engine.steps = [*[lambda: True] * 3, lambda: (engine.end(killed, code=0), True)]
     outcomes = {(tmp_path / each.trial.run).resolve(): each for each in _run(plan, tmp_path, data)}
     assert engine.folders().count(killed) == 2
     assert {outcomes[folder].status for folder in (killed, *others)} == {"done"}

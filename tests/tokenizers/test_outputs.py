@@ -78,8 +78,8 @@ def test_other_indices_are_refused(
 ) -> None:
     tokenizer = Means(change_indices=change)
     with pytest.raises(FlatvqError, match=what):
-        encode_images(tokenizer, picture, tmp_path / "codes")
-    assert not (tmp_path / "codes").exists()  # so that the corrected tokenizer can encode into it
+        encode_images(tokenizer, picture, tmp_path / "new" / "codes")
+    assert not (tmp_path / "new").exists()  # so that the corrected tokenizer can encode into it
     with pytest.raises(FlatvqError, match=what):
         reconstructed(tokenizer, IMAGES)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from flatvq.paths import require_no_credentials
 from flatvq.quantize.checks import whole_number
 from flatvq.recipe import DataRecipe
 from flatvq.records.run import FileRecord
+from flatvq.staging import created_folder
 from flatvq.tokenizers import Preprocess, Tokenizer
 from flatvq.tokenizers.outputs import require_description
 from flatvq.versions import VERSION
@@ -130,8 +130,7 @@ def encode_images(
     if folder.exists() and Path(images).exists() and folder.samefile(images):
         raise FlatvqError(f"'{folder}' is the folder of the images", "choose another folder for the codes")
     started = _manifest(tokenizer, size, opened, settings)
-    with eval_mode(module_of(tokenizer)), _removed_if_empty(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with eval_mode(module_of(tokenizer)), created_folder(folder):
 
         def encode(manifest: CodeManifest, record: Callable[[Shard], None], shards: Sequence[int]) -> None:
             device = device_of(tokenizer)
@@ -146,19 +145,6 @@ def encode_images(
         what = f"none of the {manifest.images.count} images can be read, such as '{name}' ({reason})"
         raise FlatvqError(what, "repair the files")
     return manifest
-
-
-@contextmanager
-def _removed_if_empty(folder: Path) -> Iterator[None]:
-    """If the block raises, remove the folder, unless it existed before or holds something."""
-    existed = folder.exists()
-    try:
-        yield
-    except BaseException:
-        if not existed:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
 
 
 def device_of(tokenizer: Tokenizer) -> torch.device:

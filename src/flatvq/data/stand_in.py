@@ -1,4 +1,4 @@
-"""Replace images that turn out unreadable during training by the next readable image of their set."""
+"""Load whole images. Training and evaluation replace an unreadable image by the next one of its set."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def load_exactly(images: ImageSet, index: int) -> Pixels:
     Raises:
         FlatvqError: if the image can no longer be read.
     """
-    height, width = images.size_of(index)
     try:
-        return images.load_region(index, Region(0, 0, height, width))
+        return _whole(images, index)
     except UnreadableImageError as error:
         raise FlatvqError(f"{error}, and was readable before", "run the command again") from None
 
@@ -51,10 +50,14 @@ def load_image(images: ImageSet, index: int) -> Pixels:
     """
     for offset in range(len(images)):
         candidate = (index + offset) % len(images)
-        height, width = images.size_of(candidate)
         with suppress(UnreadableImageError):
-            return images.load_region(candidate, Region(0, 0, height, width))
+            return _whole(images, candidate)
     raise none_readable(images)
+
+
+def _whole(images: ImageSet, index: int) -> Pixels:
+    height, width = images.size_of(index)
+    return images.load_region(index, Region(0, 0, height, width))
 
 
 def none_readable(images: ImageSet) -> FlatvqError:

@@ -117,9 +117,9 @@ class Jobs:
                     record_submission(self.folder / unit, submission)
             write_json(self._jobs / f"{submission}.json", record.model_dump(mode="json"))
             placed = [Unit(self.folder / unit, commands[unit]) for unit in batch]
-            self._place(submission, runs, placed, max(1, self.cluster.max_running // len(batches)))
+            self._submit_batch(submission, runs, placed, max(1, self.cluster.max_running // len(batches)))
 
-    def _place(self, submission: str, runs: tuple[str, ...], units: list[Unit], running: int) -> None:
+    def _submit_batch(self, submission: str, runs: tuple[str, ...], units: list[Unit], running: int) -> None:
         """Submit units whose record is written. Remove the record if the cluster does not have them."""
         path = self._jobs / f"{submission}.json"
         try:
