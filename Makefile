@@ -35,7 +35,7 @@ test: .venv/dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: .venv/dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not processes and not browser" --variants 3
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not processes and not browser" --variants 2
 
 # Markdown that is wrong, a link that leads nowhere or a name without documentation is an error.
 docs: .venv/dev
